@@ -1,0 +1,62 @@
+# ovseg: `make demo` runs the whole chain on the embedded world, `make test` proves it.
+# Needs plain python3 >= 3.11 with pip; uv and everything else is installed into .venv.
+
+PYTHON ?= python3
+# Another build of torch, as uv names them: TORCH_BACKEND=auto, cpu, cu130, ...
+TORCH_BACKEND ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := 1
+
+.PHONY: help install demo test test-all lint style bench lock clean
+
+help:
+	@echo "make demo      the full pipeline on the embedded storybook world (CPU)"
+	@echo "make test      the fast tests; make test-all adds the slow ones"
+	@echo "make lint      ruff and mypy; make style lets ruff rewrite"
+	@echo "make bench     timings, printed as ratios within one run"
+	@echo "make clean     remove the environment, caches and demo output"
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/uv || { $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "ovseg needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 2; }; \
+		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --requirements requirements.lock \
+		$(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/ovseg run --preset storybook
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+style: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+lock:
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra dask --extra app --extra gpu \
+		--universal --python-version 3.11 --no-emit-index-url --no-header --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info runs
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,219 @@
+"""Configuration: one frozen model a stage, each with a digest, and named presets of the whole run.
+
+A field marked `execution` (paths, devices, batch sizes of pure inference, worker counts) says how a
+stage is run, not what it computes: it stays out of the digest and out of the manifest. Presets live
+in `ovseg.presets`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def execution(default: Any, description: str) -> Any:
+    """A field that says how a stage is run and does not change its result."""
+    return Field(default, description=description, json_schema_extra={"execution": True})
+
+
+class Config(BaseModel):
+    """A frozen stage configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def _execution_fields(cls) -> set[str]:
+        return {
+            name
+            for name, field in cls.model_fields.items()
+            if isinstance(field.json_schema_extra, dict)
+            and field.json_schema_extra.get("execution")
+        }
+
+    def published(self) -> dict[str, Any]:
+        """The fields that determine the result, as JSON values."""
+        return self.model_dump(mode="json", exclude=self._execution_fields())
+
+    def execution(self) -> dict[str, Any]:
+        """The fields that do not."""
+        return self.model_dump(mode="json", include=self._execution_fields())
+
+    def digest(self) -> str:
+        """16 hex digits over the fields that determine the result."""
+        text = json.dumps(self.published(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# --------------------------------------------------------------------------------------
+# Data
+
+
+class WorldConfig(Config):
+    """The embedded storybook world written to disk in COCO format."""
+
+    part: Literal["mining", "val"] = Field(description="which disjoint range of scene seeds")
+    scenes: int = Field(400, ge=1, description="how many scenes")
+    size: int = Field(160, ge=64, description="side of a scene in pixels")
+    seed: int = Field(0, ge=0, description="offset inside the part's range of scene seeds")
+
+
+class ImagesConfig(Config):
+    """Images and their captions, checked and listed: the source of a mining run."""
+
+    dataset: str = Field("storybook", description="name of the data set in every table")
+    captions: Path | None = execution(None, "COCO captions JSON")
+    image_root: Path | None = execution(None, "folder the captions' file names are relative to")
+    captions_per_image: int | None = Field(
+        None, ge=1, description="the first n captions by id; all where empty (the paper: 1 or 5)"
+    )
+    limit: int | None = Field(None, ge=1, description="the first n images by id, for trials")
+    shard_size: int = Field(2000, ge=1, description="images a shard")
+    min_shards: int = Field(8, ge=1, description="cut small sets finer, so that they run sharded")
+    max_pixels: int = Field(100_000_000, description="larger images are refused unread")
+    max_bad_fraction: float = Field(0.05, ge=0, le=1, description="more bad images stop the stage")
+
+
+# --------------------------------------------------------------------------------------
+# Mining
+
+
+class NounsConfig(Config):
+    """Nouns of captions."""
+
+    parser: str = Field("storybook", description="spaCy pipeline: storybook, package or path")
+    compounds: bool = Field(True, description="also 'picket fence' beside 'fence'")
+    proper_nouns: bool = Field(True, description="PROPN counts as noun, as in NLTK's NN* tags")
+    stop_nouns: bool = Field(True, description="drop nouns that name nothing visible (a row stays)")
+    batch_size: int = execution(256, "captions a batch")
+
+
+class ProposalsConfig(Config):
+    """Mask proposals of a MaskFormer. Every gate is off by default, as in the paper."""
+
+    maskformer: str = Field("storybook", description="storybook, a folder or a hub id")
+    short_side: int = Field(640, description="images are resized to this short side ...")
+    max_side: int = Field(2560, description="... but no longer than this")
+    mask_threshold: float = Field(0.5, gt=0, lt=1, description="a pixel is in the mask above this")
+    min_score: float | None = Field(None, description="drop proposals scored below")
+    min_area_fraction: float | None = Field(None, description="drop masks smaller than this")
+    nms_iou: float | None = Field(None, description="drop masks overlapping a better one by more")
+    max_bad_fraction: float = Field(0.05, ge=0, le=1, description="more bad images stop the stage")
+    image_root: Path | None = execution(None, "folder of the images")
+    batch_size: int = execution(8, "images a batch")
+    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+    decode_workers: int = execution(0, "processes that decode images; 0 decodes in place")
+
+
+class PairingConfig(Config):
+    """For every noun of an image the proposal that CLIP likes best."""
+
+    dataset: str = Field("storybook", description="name of the data set in the pair table")
+    round: int = Field(0, ge=0, description="mining round; 0 pairs with the original CLIP")
+    clip: str = Field("storybook", description="storybook, a folder or ARCH/pretrained")
+    template: str = Field("a photo of a {}", description="text of a noun; {} is the noun")
+    fill: Literal["mean", "zero"] = Field("mean", description="colour of masked-out pixels")
+    expand_ratio: float = Field(1.0, ge=1, description="crop box enlargement")
+    min_similarity: float | None = Field(None, description="gate: cosine of noun and region")
+    min_margin: float | None = Field(None, description="gate: best minus second proposal")
+    min_proposal_score: float | None = Field(None, description="gate: the proposal's own score")
+    min_area_fraction: float | None = Field(None, description="gate: share of the image")
+    mutual_best: bool = Field(False, description="gate: the noun is also its proposal's best")
+    max_bad_fraction: float = Field(0.05, ge=0, le=1, description="more bad images stop the stage")
+    image_root: Path | None = execution(None, "folder of the images")
+    batch_size: int = execution(256, "regions a batch")
+    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+
+
+class TextsConfig(Config):
+    """Text embeddings of the distinct nouns, computed once a noun and model."""
+
+    clip: str = "storybook"
+    template: str = "a photo of a {}"
+    batch_size: int = execution(512, "texts a batch")
+    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+
+
+class TableConfig(Config):
+    """The published pair table: compacted, totally ordered."""
+
+    dataset: str = "storybook"
+    round: int = 0
+    source: Literal["mined", "gt_label", "gt_noun"] = "mined"
+
+
+class CurationConfig(Config):
+    """A training set: a SQL query over the pair table."""
+
+    query: str = Field("paper", description="name of a file in sql/curation, or a path to one")
+    sql: str = Field(description="its text, so that the digest covers it")
+
+
+# --------------------------------------------------------------------------------------
+# Training
+
+
+class FinetuneConfig(Config):
+    """One phase of adapting CLIP to masked regions. Defaults: ViT-L/14 of the paper."""
+
+    trains: Literal["image_encoder", "mask_prompts", "joint"] = Field(
+        "image_encoder", description="what is updated; the text encoder is frozen always"
+    )
+    clip: str = Field("storybook", description="start, where no checkpoint is handed in")
+    epochs: int = Field(5, ge=1)
+    batch_size: int = Field(256, ge=2)
+    learning_rate: float = Field(5e-6, gt=0)
+    weight_decay: float = Field(0.2, ge=0)
+    warmup_steps: int = Field(100, ge=0)
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-6
+    prompt_depth: int = Field(3, ge=1, description="blocks that are fed mask prompts")
+    crop_scale: tuple[float, float] = Field((0.9, 1.0), description="RandomResizedCrop area")
+    template: str = Field("a photo of a {}.", description="text of a noun")
+    loss: Literal["batch", "distinct"] = Field(
+        "batch",
+        description="InfoNCE over the batch (paper), or a softmax over its distinct nouns, where"
+        " two regions of one noun are no negatives of each other",
+    )
+    train_logit_scale: bool = True
+    initial_logit_scale: float | None = Field(None, description="exp of it; the model's if empty")
+    fill: Literal["mean", "zero"] = "mean"
+    seed: int = 0
+    checkpoint_every: int = execution(500, "steps between resumable states")
+    image_root: Path | None = execution(None, "folder of the images")
+    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
+    cache_regions: bool = execution(True, "keep decoded regions in memory between epochs")
+
+
+# --------------------------------------------------------------------------------------
+# Benchmark
+
+
+class BenchmarkConfig(Config):
+    """The two-stage segmentor on a validation set."""
+
+    benchmark: str = Field("storybook", description="name of the benchmark")
+    clip: str = Field("storybook", description="CLIP, where no checkpoint is handed in")
+    maskformer: str = "storybook"
+    templates: str = Field("vild", description="template set of the class names")
+    short_side: int = 640
+    max_side: int = 2560
+    mask_threshold: float = Field(0.4, gt=0, lt=1, description="of the regions shown to CLIP")
+    ensemble_weight: float = Field(
+        0.7, ge=0, le=1, description="lambda of the geometric ensemble; 0 is CLIP alone (upstream)"
+    )
+    mask_prompts: bool = Field(True, description="use mask prompts where the CLIP has them")
+    fill: Literal["mean", "zero"] = "mean"
+    expand_ratio: float = Field(1.0, ge=1)
+    seen: tuple[str, ...] = Field((), description="classes whose masks were used in training")
+    limit: int | None = Field(None, ge=1, description="the first n images, for trials")
+    shard_size: int = Field(500, ge=1, description="images a shard")
+    min_shards: int = Field(2, ge=1)
+    root: Path | None = execution(None, "folder of the prepared benchmark")
+    batch_size: int = execution(256, "regions a batch")
+    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")

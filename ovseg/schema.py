@@ -1,0 +1,186 @@
+"""The Arrow schema of every table: the only place a column is defined.
+
+Each schema's metadata holds its grain (what one row is). Rejected things are rows too: they carry
+`kept = false` and a `drop_reason`. No row holds a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+
+def _schema(grain: str, *fields: tuple[str, pa.DataType]) -> pa.Schema:
+    return pa.schema([pa.field(name, kind) for name, kind in fields], metadata={"grain": grain})
+
+
+CAPTION = pa.struct([("caption_id", pa.int64()), ("text", pa.string())])
+
+IMAGES = _schema(
+    "one row for each image of the source",
+    ("dataset", pa.string()),
+    ("image_id", pa.int64()),
+    ("image_path", pa.string()),  # relative to the image root
+    ("image_sha256", pa.string()),
+    ("image_phash", pa.uint64()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("captions", pa.list_(CAPTION)),
+    ("kept", pa.bool_()),
+    ("drop_reason", pa.string()),
+)
+
+NOUNS = _schema(
+    "one row for each mention of a noun in a caption; a caption without a noun has one row too",
+    ("dataset", pa.string()),
+    ("image_id", pa.int64()),
+    ("caption_id", pa.int64()),
+    ("noun", pa.string()),  # lemma; of a compound its words joined by a space
+    ("surface", pa.string()),
+    ("char_start", pa.int32()),  # in Unicode code points of the caption as published
+    ("char_end", pa.int32()),
+    ("head", pa.string()),  # of a compound: the lemma of its head; else null
+    ("parser", pa.string()),
+    ("kept", pa.bool_()),
+    ("drop_reason", pa.string()),
+)
+
+PROPOSALS = _schema(
+    "one row for each proposal of an image; an image without one has one row with a drop_reason",
+    ("dataset", pa.string()),
+    ("image_id", pa.int64()),
+    ("proposal_id", pa.int32()),  # the query's index; -1 where the image gave none
+    ("mask_size", pa.list_(pa.int32(), 2)),  # height, width
+    ("mask_counts", pa.binary()),  # compressed COCO RLE
+    ("bbox_xyxy", pa.list_(pa.int32(), 4)),  # exclusive right and bottom
+    ("area_fraction", pa.float32()),
+    ("proposal_score", pa.float32()),
+    ("proposal_model", pa.string()),
+    ("kept", pa.bool_()),
+    ("drop_reason", pa.string()),
+)
+
+MENTION = pa.struct(
+    [
+        ("caption_id", pa.int64()),
+        ("surface", pa.string()),
+        ("char_start", pa.int32()),
+        ("char_end", pa.int32()),
+    ]
+)
+
+PAIRS = _schema(
+    "one row for each (source, dataset, round, image_id, noun)",
+    ("pair_id", pa.string()),  # 16 hex digits over the grain and the mask
+    ("source", pa.string()),  # mined, gt_label, gt_noun
+    ("dataset", pa.string()),
+    ("round", pa.int32()),
+    ("image_id", pa.int64()),
+    ("noun", pa.string()),
+    ("image_path", pa.string()),
+    ("image_sha256", pa.string()),
+    ("image_phash", pa.uint64()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("mentions", pa.list_(MENTION)),
+    ("head", pa.string()),
+    ("parser", pa.string()),
+    ("proposal_id", pa.int32()),
+    ("mask_size", pa.list_(pa.int32(), 2)),
+    ("mask_counts", pa.binary()),
+    ("bbox_xyxy", pa.list_(pa.int32(), 4)),
+    ("area_fraction", pa.float32()),
+    ("proposal_score", pa.float32()),
+    ("clip_similarity", pa.float32()),
+    ("clip_margin", pa.float32()),  # best minus second proposal; null with one proposal
+    ("noun_rank", pa.int32()),  # of this noun among the image's nouns for this proposal, from 1
+    ("proposal_rank", pa.int32()),  # of this proposal among the image's for this noun, from 1
+    ("mutual_best", pa.bool_()),
+    ("kept", pa.bool_()),
+    ("drop_reason", pa.string()),
+    ("proposal_model", pa.string()),
+    ("clip_model", pa.string()),
+    ("config_digest", pa.string()),
+    ("shard", pa.int32()),
+)
+
+TEXTS = _schema(
+    "one row for each distinct text and model",
+    ("noun", pa.string()),
+    ("text", pa.string()),
+    ("clip_model", pa.string()),
+    ("embedding", pa.list_(pa.float32())),
+)
+
+CURATED = _schema(
+    "one row for each pair a curation query selected",
+    ("pair_id", pa.string()),
+    ("noun", pa.string()),
+)
+
+CONFUSION = _schema(
+    "one row for each (image, ground-truth class, predicted class) with pixels",
+    ("image_id", pa.int64()),
+    ("gt_class", pa.int32()),  # K stands for ignored pixels
+    ("predicted_class", pa.int32()),
+    ("pixels", pa.int64()),
+)
+
+GT_MASKS = _schema(
+    "one row for each ground-truth mask that CLIP classified",
+    ("image_id", pa.int64()),
+    ("gt_class", pa.int32()),
+    ("predicted_class", pa.int32()),
+    ("gt_rank", pa.int32()),  # of the true class among all, from 1
+    ("area_fraction", pa.float32()),
+)
+
+CLASS_SCORES = _schema(
+    "one row for each class of a benchmark run",
+    ("benchmark", pa.string()),
+    ("benchmark_digest", pa.string()),
+    ("class_id", pa.int32()),
+    ("class_name", pa.string()),
+    ("seen", pa.bool_()),
+    ("iou", pa.float64()),  # null where neither ground truth nor prediction has a pixel
+    ("accuracy", pa.float64()),
+    ("gt_pixels", pa.int64()),
+    ("predicted_pixels", pa.int64()),
+    ("gt_masks", pa.int64()),
+    ("gt_mask_accuracy", pa.float64()),
+)
+
+SCORES = _schema(
+    "one row for each metric of a benchmark run",
+    ("benchmark", pa.string()),
+    ("benchmark_digest", pa.string()),
+    ("arm", pa.string()),
+    ("metric", pa.string()),
+    ("value", pa.float64()),
+)
+
+TRAINING_LOG = _schema(
+    "one row for each optimiser step",
+    ("step", pa.int64()),
+    ("epoch", pa.int32()),
+    ("loss", pa.float64()),
+    ("learning_rate", pa.float64()),
+    ("logit_scale", pa.float64()),
+)
+
+
+def rows_to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """A table of exactly this schema from rows as mappings; a column left out is null.
+
+    Raises:
+        KeyError: if a row has a column that the schema does not know.
+    """
+    rows = list(rows)
+    known = set(schema.names)
+    for row in rows:
+        if unknown := set(row) - known:
+            raise KeyError(f"not in the schema: {sorted(unknown)}")
+    columns = [pa.array([r.get(f.name) for r in rows], type=f.type) for f in schema]
+    return pa.Table.from_arrays(columns, schema=schema)

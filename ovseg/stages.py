@@ -1,0 +1,292 @@
+"""Stages: planned, run a shard at a time, finished once.
+
+A subclass of `Stage` names itself and writes one shard; planning, skipping what is done, atomic
+publishing and the manifest are here. `run_stage` does all of it in one process:
+
+    from ovseg.mining.stages import NOUNS
+    nouns = run_stage(NOUNS, NounsConfig(), {"images": images}, Path("runs/demo"))
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from ovseg.code import code_digest
+from ovseg.config import Config
+from ovseg.errors import OvsegError
+from ovseg.storage import (
+    Manifest,
+    ShardPlan,
+    ShardRecord,
+    digest_json,
+    discard,
+    file_sha256,
+    publish,
+    publish_text,
+    temporary_name,
+)
+
+Progress = Callable[[int], None]
+"""Called with the number of items (images, pairs, steps) finished since the last call."""
+
+C = TypeVar("C", bound=Config)
+Inputs = Mapping[str, Manifest]
+
+
+def no_progress(advance: int) -> None:
+    """Progress nobody watches."""
+
+
+class Output(BaseModel):
+    """What a stage says of the shard it has just written."""
+
+    rows: int
+    stats: dict[str, Any] = {}
+
+
+class Stage(Generic[C]):
+    """One step of the chain. A subclass names itself and writes one shard; the rest is here."""
+
+    name: ClassVar[str]
+    schema_version: ClassVar[int] = 1
+    code: ClassVar[tuple[str, ...]]
+    """The modules whose syntax trees make up the code digest."""
+    suffix: ClassVar[str] = ".parquet"
+    """Of a shard's payload; empty for a folder of files."""
+
+    def plan(self, config: C, inputs: Inputs) -> ShardPlan:
+        """How the stage is cut into shards: as its first parent is, by default."""
+        return next(iter(inputs.values())).plan
+
+    def weights(self, config: C, inputs: Inputs) -> dict[str, str]:
+        """Content digests of the model weights the stage uses."""
+        return {}
+
+    def write(
+        self, config: C, inputs: Inputs, target: Path, *, shard: int, progress: Progress
+    ) -> Output:
+        """Write the payload of one shard to `target` (a file, or a folder the stage makes)."""
+        raise NotImplementedError
+
+    def summarise(
+        self, config: C, inputs: Inputs, records: Sequence[ShardRecord]
+    ) -> dict[str, Any]:
+        """The stats of the whole stage; by default the shards' stats added up."""
+        return merge_stats([record.stats for record in records])
+
+    def digest(self, config: C, inputs: Inputs, plan: ShardPlan) -> str:
+        """The name of the stage's folder: 16 hex digits over all that the result depends on."""
+        return digest_json(
+            [
+                self.name,
+                self.schema_version,
+                plan.model_dump(mode="json"),
+                {name: parent.content_digest for name, parent in inputs.items()},
+                self.weights(config, inputs),
+                config.digest(),
+                code_digest(self.code),
+            ]
+        )[:16]
+
+
+def merge_stats(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add up numbers, recursively through dicts; of anything else the first that is not None."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            old = merged.get(key)
+            if old is None:
+                merged[key] = dict(value) if isinstance(value, dict) else value
+            elif isinstance(value, dict):
+                merged[key] = merge_stats([old, value])
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                merged[key] = old + value
+    return merged
+
+
+# --------------------------------------------------------------------------------------
+# Running a stage
+
+
+def stage_folder(stage: Stage[C], config: C, inputs: Inputs, root: Path) -> tuple[Path, ShardPlan]:
+    """Plan a stage and name its folder under `root`; makes nothing."""
+    plan = stage.plan(config, inputs)
+    return root / stage.name / stage.digest(config, inputs, plan), plan
+
+
+def _record_path(folder: Path, shard: int) -> Path:
+    return folder / f"shard-{shard:05d}.json"
+
+
+def read_record(folder: Path, shard: int) -> ShardRecord | None:
+    """The record of a shard if it is there and its sha256 matches the payload, else None."""
+    try:
+        record = ShardRecord(**json.loads(_record_path(folder, shard).read_text(encoding="utf-8")))
+        return record if file_sha256(folder / record.path) == record.sha256 else None
+    except (OSError, ValueError, TypeError):
+        return None  # missing, torn or foreign: the shard is computed again
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(p.stat().st_size for p in files if p.is_file())
+
+
+def run_shard(
+    stage: Stage[C],
+    config: C,
+    inputs: Inputs,
+    folder: Path,
+    *,
+    shard: int,
+    progress: Progress = no_progress,
+) -> ShardRecord:
+    """Compute and publish one shard, or return its record if it is already whole.
+
+    Raises:
+        OvsegError: if the disk is full; nothing half-written is left behind.
+    """
+    if (found := read_record(folder, shard)) is not None:
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"shard-{shard:05d}{stage.suffix}"
+    temporary, began = temporary_name(folder / name), time.monotonic()
+    try:
+        output = stage.write(config, inputs, temporary, shard=shard, progress=progress)
+        record = ShardRecord(
+            index=shard,
+            path=name,
+            rows=output.rows,
+            bytes=_size(temporary),
+            sha256=file_sha256(temporary),
+            stats=output.stats,
+            seconds=time.monotonic() - began,
+        )
+        publish(temporary, folder / name)
+        publish_text(record.model_dump_json(indent=1) + "\n", _record_path(folder, shard))
+    except OSError as error:
+        if error.errno == 28:
+            raise OvsegError(
+                f"no space left on device while writing {folder / name}: free some and run again,"
+                " finished shards are kept"
+            ) from error
+        raise
+    finally:
+        discard(temporary)
+    return record
+
+
+def finish(
+    stage: Stage[C],
+    config: C,
+    inputs: Inputs,
+    folder: Path,
+    plan: ShardPlan,
+    *,
+    seconds: Mapping[int, float] | None = None,
+) -> Manifest:
+    """Check that every shard is there, then write `manifest.json` last.
+
+    Args:
+        stage: the stage.
+        config: its configuration.
+        inputs: manifests of its parents by role.
+        folder: the stage's folder.
+        plan: its shard plan.
+        seconds: how long each shard took in this run, for `run.json`.
+
+    Raises:
+        OvsegError: if a shard is missing, or too many items were bad (`max_bad_fraction`).
+    """
+    found = {shard: read_record(folder, shard) for shard in range(len(plan))}
+    records = [record for record in found.values() if record is not None]
+    if missing := [shard for shard, record in found.items() if record is None]:
+        raise OvsegError(f"{folder} lacks shards {missing[:5]}: run the stage again")
+    stats = stage.summarise(config, inputs, records)
+    _check_bad(stage.name, config, stats)
+    manifest = Manifest(
+        stage=stage.name,
+        schema_version=stage.schema_version,
+        config=config.published(),
+        config_digest=config.digest(),
+        code_digest=code_digest(stage.code),
+        parents={name: parent.content_digest for name, parent in inputs.items()},
+        weights=stage.weights(config, inputs),
+        plan=plan,
+        shards=tuple(records),
+        stats=stats,
+        folder=folder,
+    )
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+    _write_run(folder, config, seconds or {})
+    publish_text(text, folder / "manifest.json")
+    return manifest
+
+
+def _check_bad(name: str, config: Config, stats: Mapping[str, Any]) -> None:
+    """Stop a stage in which more than `max_bad_fraction` of the items could not be used."""
+    limit, bad, total = getattr(config, "max_bad_fraction", None), stats.get("bad"), stats.get("n")
+    if limit is not None and bad and total and bad > limit * total:
+        raise OvsegError(
+            f"{name}: {bad} of {total} items are bad, more than max_bad_fraction={limit};"
+            f" the first: {stats.get('first_bad')}; mend the input or raise max_bad_fraction"
+        )
+
+
+def _write_run(folder: Path, config: Config, seconds: Mapping[int, float]) -> None:
+    """`run.json`: what belongs to the moment and stays out of the manifest."""
+    versions = {}
+    for package in ("numpy", "pyarrow", "torch", "open_clip_torch", "transformers", "spacy"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    run = {
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "packages": versions,
+        "execution": config.execution(),
+        "seconds": {str(shard): round(value, 3) for shard, value in seconds.items()},
+    }
+    publish_text(json.dumps(run, indent=1, sort_keys=True) + "\n", folder / "run.json")
+
+
+def finished(folder: Path, plan: ShardPlan) -> Manifest | None:
+    """The manifest of a stage that is already whole: every payload still matches its sha256."""
+    if not (folder / "manifest.json").is_file():
+        return None
+    try:
+        manifest = Manifest.read(folder)
+    except OvsegError:
+        return None
+    records = [read_record(folder, shard) for shard in range(len(plan))]
+    return manifest if records == list(manifest.shards) else None
+
+
+def run_stage(
+    stage: Stage[C],
+    config: C,
+    inputs: Inputs,
+    root: Path,
+    *,
+    progress: Progress = no_progress,
+) -> Manifest:
+    """Plan, run every shard in this process, and finish; does nothing where all is done."""
+    folder, plan = stage_folder(stage, config, inputs, root)
+    if (manifest := finished(folder, plan)) is not None:
+        return manifest
+    seconds = {}
+    for shard in range(len(plan)):
+        record = run_shard(stage, config, inputs, folder, shard=shard, progress=progress)
+        if record.seconds is not None:
+            seconds[shard] = record.seconds
+    return finish(stage, config, inputs, folder, plan, seconds=seconds)
