@@ -1,0 +1,58 @@
+"""The storybook on disk as a stage: a part of the world, drawn once, in COCO format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ovseg.config import WorldConfig
+from ovseg.stages import Inputs, Output, Progress, Stage
+from ovseg.storage import ShardPlan, digest_json
+
+
+class WorldStage(Stage[WorldConfig]):
+    """Draws the scenes of one part (mining or val): a folder laid out as COCO is."""
+
+    name = "storybook"
+    code = (
+        "ovseg.storybook.stage",
+        "ovseg.storybook.world",
+        "ovseg.storybook.scenes",
+        "ovseg.storybook.layouts",
+        "ovseg.storybook.settings",
+        "ovseg.storybook.captions",
+        "ovseg.storybook.wording",
+        "ovseg.storybook.catalogue",
+        "ovseg.storybook.drawing",
+        "ovseg.storybook.stuff",
+        "ovseg.storybook.things",
+        "ovseg.storybook.things_animals",
+        "ovseg.storybook.things_home",
+        "ovseg.storybook.things_places",
+        "ovseg.storybook.things_sky",
+        "ovseg.storybook.things_travel",
+    )
+    suffix = ""
+
+    def plan(self, config: WorldConfig, inputs: Inputs) -> ShardPlan:
+        """One shard: COCO keeps the annotations of a part in one file."""
+        return ShardPlan.single(digest_json([config.part, config.scenes]), config.scenes)
+
+    def write(
+        self, config: WorldConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
+    ) -> Output:
+        """Draw and write the part."""
+        from ovseg.storybook.world import write_world
+
+        target.mkdir(parents=True)
+        write_world(
+            target,
+            part=config.part,
+            n=config.scenes,
+            size=config.size,
+            seed=config.seed,
+            progress=progress,
+        )
+        return Output(rows=config.scenes, stats={"scenes": config.scenes})
+
+
+WORLD = WorldStage()
