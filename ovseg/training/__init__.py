@@ -1,0 +1,1 @@
+"""Training: the mask-adapted CLIP and the class-embedding MaskFormer."""

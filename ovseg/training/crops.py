@@ -1,0 +1,133 @@
+"""The one augmentation of training regions: a random crop of most of the square, resized back.
+
+As in the official implementation: `RandomResizedCrop` with areas of 0.9 to 1 and aspect ratios of
+3/4 to 4/3, bicubic, no flip, no change of colour. The mask goes along, to the nearest pixel. Boxes
+follow torchvision's rule and distribution, drawn for a whole batch at once from one generator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+ASPECT_RATIOS = (3 / 4, 4 / 3)
+_ATTEMPTS = 10  # as torchvision: draws before the whole region is taken
+
+
+def seeded_generator(*parts: object) -> torch.Generator:
+    """A CPU generator for one purpose: equal parts give equal draws, whatever was drawn before."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+
+
+def draw_crop_boxes(
+    count: int, *, size: int, scale: tuple[float, float], generator: torch.Generator
+) -> Tensor:
+    """Random crops of squares by the rule of torchvision's `RandomResizedCrop`.
+
+    Args:
+        count: N boxes.
+        size: side of the squares in pixels.
+        scale: smallest and largest share of the area.
+        generator: a CPU generator.
+
+    Returns:
+        `(N, 4)` int64 `top, left, height, width`, within the square; the whole square where none
+        of ten draws fits.
+    """
+    low, high = math.log(ASPECT_RATIOS[0]), math.log(ASPECT_RATIOS[1])
+    draws = torch.rand(4, count, _ATTEMPTS, generator=generator, dtype=torch.float64)
+    areas = size * size * (scale[0] + (scale[1] - scale[0]) * draws[0])
+    ratios = (low + (high - low) * draws[1]).exp()
+    widths = (areas * ratios).sqrt().round().long()
+    heights = (areas / ratios).sqrt().round().long()
+    fits = (widths >= 1) & (widths <= size) & (heights >= 1) & (heights <= size)
+    pick = fits.int().argmax(dim=1, keepdim=True)  # the first that fits
+    found = fits.any(dim=1)
+    height = heights.gather(1, pick)[:, 0].where(found, torch.tensor(size))
+    width = widths.gather(1, pick)[:, 0].where(found, torch.tensor(size))
+    top = (draws[2, :, 0] * (size - height + 1)).long()
+    left = (draws[3, :, 0] * (size - width + 1)).long()
+    return torch.stack([top, left, height, width], dim=1)
+
+
+def crop_exact(image_hwc: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
+    """Crop an image and resize it as torchvision does with a Pillow image.
+
+    Args:
+        image_hwc: `(H, W, 3)` uint8, contiguous.
+        box: top, left, height, width.
+        size: side of the result.
+
+    Returns:
+        `(size, size, 3)` uint8: Pillow bicubic, antialiased when it shrinks.
+    """
+    top, left, height, width = box
+    crop = Image.fromarray(image_hwc[top : top + height, left : left + width])
+    return np.asarray(crop.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def crop_masks(masks_nhw: Tensor, boxes: Tensor) -> Tensor:
+    """Crop square masks and bring them back to their size, each pixel taken from the nearest.
+
+    Args:
+        masks_nhw: `(N, S, S)` bool.
+        boxes: `(N, 4)` int64 top, left, height, width.
+
+    Returns:
+        `(N, S, S)` bool, as Pillow's nearest resize gives it.
+    """
+    count, size = masks_nhw.shape[:2]
+    centres = (torch.arange(size, device=masks_nhw.device) + 0.5) / size
+    rows = (boxes[:, 0:1] + (centres * boxes[:, 2:3]).floor()).long()
+    columns = (boxes[:, 1:2] + (centres * boxes[:, 3:4]).floor()).long()
+    index = torch.arange(count, device=masks_nhw.device)[:, None, None]
+    return masks_nhw[index, rows[:, :, None], columns[:, None, :]]
+
+
+def crop_batched(pixels_nhwc: Tensor, boxes: Tensor) -> Tensor:
+    """Crop and resize a whole batch of square images at once, on whatever device it lies.
+
+    On a GPU it leaves the CPU free; on a CPU it is no faster than `crop_exact`. The boxes are the
+    same; the cubic kernel is torch's (a = -0.75, Pillow's is -0.5) and reads over the crop's edge
+    where there are pixels.
+
+    Args:
+        pixels_nhwc: `(N, S, S, 3)` uint8.
+        boxes: `(N, 4)` int64 top, left, height, width, on the same device.
+
+    Returns:
+        `(N, 3, S, S)` float32, 0..255.
+    """
+    size = pixels_nhwc.shape[1]
+    centres = (torch.arange(size, device=pixels_nhwc.device) + 0.5) / size
+    rows = 2 * (boxes[:, 0:1] + centres * boxes[:, 2:3]) / size - 1
+    columns = 2 * (boxes[:, 1:2] + centres * boxes[:, 3:4]) / size - 1
+    grid = torch.stack(
+        [columns[:, None, :].expand(-1, size, -1), rows[:, :, None].expand(-1, -1, size)], dim=-1
+    )
+    pixels = F.grid_sample(
+        pixels_nhwc.permute(0, 3, 1, 2).float(),
+        grid.float(),
+        mode="bicubic",
+        padding_mode="border",
+        align_corners=False,
+    )
+    return pixels.clamp(0, 255)
+
+
+def augmented_pixels(pixels_nhwc: Tensor, boxes: Tensor, *, batched: bool) -> Tensor:
+    """Crop and resize uint8 squares `(N, S, S, 3)` to `(N, 3, S, S)` float32, 0..255."""
+    if batched:
+        return crop_batched(pixels_nhwc, boxes.to(pixels_nhwc.device))
+    size = pixels_nhwc.shape[1]
+    images = pixels_nhwc.cpu().numpy()
+    crops = [crop_exact(image, tuple(box), size) for image, box in zip(images, boxes.tolist())]
+    stacked = torch.from_numpy(np.stack(crops)).to(pixels_nhwc.device)
+    return stacked.permute(0, 3, 1, 2).float()

@@ -1,0 +1,198 @@
+"""The stage that adapts CLIP to masked regions: from a curated selection to a checkpoint.
+
+Two phases make the paper's default, each a run of this stage: the image encoder is fine-tuned with
+the text encoder frozen, then mask prompts are tuned with all of CLIP frozen (OVSeg, CVPR 2023,
+sections 3.2 and 3.3). A killed run goes on from its last state to the same losses.
+
+    tuned = run_stage(FINETUNE, FinetuneConfig(), {"curated": curated, "table": pairs}, root)
+    prompts = FinetuneConfig(trains="mask_prompts", learning_rate=2e-2)
+    both = run_stage(
+        FINETUNE, prompts, {"curated": curated, "table": pairs, "checkpoint": tuned}, root
+    )
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from ovseg import schema
+from ovseg.config import FinetuneConfig
+from ovseg.errors import OvsegError
+from ovseg.models.clip import clip_digest, load_clip, save_clip
+from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.prompts import text_embeddings
+from ovseg.stages import Inputs, Output, Progress, Stage
+from ovseg.storage import ShardPlan, digest_json, discard, write_parquet
+from ovseg.training.crops import seeded_generator
+from ovseg.training.pairs import PairRegions, read_pairs, reason_counts
+from ovseg.training.state import LogRow
+from ovseg.training.trainer import Trainer, steps_per_epoch, train
+
+LOG_FILE = "training_log.parquet"
+PROMPT_STD = 0.02
+
+
+class Finetune(Stage[FinetuneConfig]):
+    """One phase of adapting CLIP; inputs `curated`, `table` and, to go on from, `checkpoint`."""
+
+    name = "checkpoints"
+    suffix = ""
+    code: ClassVar[tuple[str, ...]] = (
+        "ovseg.data.images",
+        "ovseg.mining.masks",
+        "ovseg.models.clip",
+        "ovseg.models.mask_prompts",
+        "ovseg.models.prompts",
+        "ovseg.models.regions",
+        "ovseg.training.crops",
+        "ovseg.training.finetune",
+        "ovseg.training.groups",
+        "ovseg.training.losses",
+        "ovseg.training.pairs",
+        "ovseg.training.schedule",
+        "ovseg.training.trainer",
+    )
+
+    def plan(self, config: FinetuneConfig, inputs: Inputs) -> ShardPlan:
+        """One shard; it counts the optimiser steps of all epochs."""
+        curated = inputs["curated"]
+        steps = config.epochs * steps_per_epoch(curated.rows, config.batch_size)
+        return ShardPlan.single(curated.content_digest, steps)
+
+    def weights(self, config: FinetuneConfig, inputs: Inputs) -> dict[str, str]:
+        """The CLIP it starts from, unless that is a parent."""
+        return {} if "checkpoint" in inputs else {"clip": clip_digest(config.clip)}
+
+    def write(
+        self,
+        config: FinetuneConfig,
+        inputs: Inputs,
+        target: Path,
+        *,
+        shard: int,
+        progress: Progress,
+    ) -> Output:
+        """Train and write the checkpoint; resumable states lie in `state` beside it meanwhile."""
+        start = str(inputs["checkpoint"].payload()) if "checkpoint" in inputs else config.clip
+        pairs = read_pairs(inputs["curated"], inputs["table"])
+        model = starting_clip(start, config)
+        regions = PairRegions(
+            pairs,
+            image_root=config.image_root or Path(),
+            size=model.image_size,
+            mean=model.pixel_mean,
+            std=model.pixel_std,
+            fill=config.fill,
+            cache_bytes=int(config.cache_gib * 2**30) if config.cache_regions else 0,
+            workers=config.decode_workers,
+        )
+        stats = _survey(regions, config)
+        nouns, numbers_n = distinct_nouns(pairs["noun"].to_pylist())
+        trainer = Trainer(
+            model,
+            text_embeddings(model, nouns, templates=[config.template]),
+            config=config,
+            total_steps=config.epochs * steps_per_epoch(len(regions.usable), config.batch_size),
+        )
+        state_folder = target.parent / "state"
+        log = train(
+            trainer,
+            regions,
+            numbers_n,
+            # the stage's folder stands for the rest; images lie outside of what it digests
+            identity=digest_json([target.parent.name, regions.usable.tolist()]),
+            state_folder=state_folder,
+            progress=progress,
+        )
+        save_clip(model, target)
+        write_log(log, target / LOG_FILE)
+        discard(state_folder)  # last: until here a crash costs no step
+        used = numbers_n[regions.usable]
+        return Output(
+            rows=len(log),
+            stats={
+                **stats,
+                "pairs": len(used),
+                "nouns": len(set(used.tolist())),
+                "steps": len(log),
+                "first_loss": log[0][2],
+                "last_loss": log[-1][2],
+                "trained_parameters": sum(p.numel() for p in trainer.parameters.values()),
+            },
+        )
+
+
+FINETUNE = Finetune()
+
+
+def starting_clip(name: str, config: FinetuneConfig) -> MaskAdaptedCLIP:
+    """Load the CLIP a phase starts from, with what the phase needs.
+
+    Mask prompts of the depth asked for are kept and trained on; where there are none, or of
+    another depth, they are drawn from N(0, 0.02) by the configured seed.
+
+    Args:
+        name: as in `load_clip`.
+        config: of the phase.
+
+    Raises:
+        OvsegError: there is no such CLIP, or it has too few blocks for the prompts.
+    """
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = load_clip(name, device=device)
+    if config.trains != "image_encoder" and model.prompt_depth != config.prompt_depth:
+        model.draw_prompts(config.prompt_depth, init="zeros")
+        assert model.mask_prompts is not None
+        drawn = torch.empty(model.mask_prompts.shape)
+        nn.init.normal_(
+            drawn, std=PROMPT_STD, generator=seeded_generator(config.seed, "mask prompts")
+        )
+        with torch.no_grad():
+            model.mask_prompts.copy_(drawn)
+    if config.initial_logit_scale is not None:
+        with torch.no_grad():
+            model.logit_scale.fill_(math.log(config.initial_logit_scale))
+    return model
+
+
+def distinct_nouns(nouns: list[str]) -> tuple[list[str], torch.Tensor]:
+    """The distinct nouns in order of the alphabet, and the number of each given one among them."""
+    distinct = sorted(set(nouns))
+    number = {noun: index for index, noun in enumerate(distinct)}
+    return distinct, torch.tensor([number[noun] for noun in nouns], dtype=torch.int64)
+
+
+def write_log(log: list[LogRow], path: Path) -> None:
+    """Write `schema.TRAINING_LOG`; `logit_scale` is the factor in the step's loss, not its log."""
+    names = schema.TRAINING_LOG.names
+    rows = [dict(zip(names, row)) for row in log]
+    write_parquet(schema.rows_to_table(rows, schema.TRAINING_LOG), path)
+
+
+def _survey(regions: PairRegions, config: FinetuneConfig) -> dict[str, object]:
+    """Count what cannot be trained on, and stop before training where that is too much."""
+    bad, total = len(regions.unusable), len(regions)
+    first = None
+    if bad:
+        row = min(regions.unusable)
+        # relative: what goes into a manifest must not tell where the images lie
+        first = f"{regions.paths[row]}: {regions.unusable[row]}"
+    if bad == total or bad > config.max_bad_fraction * total:
+        raise OvsegError(
+            f"checkpoints: {bad} of {total} pairs are bad, more than"
+            f" max_bad_fraction={config.max_bad_fraction}; the first: {first};"
+            f" check image_root ({regions.image_root}), mend the images or raise max_bad_fraction"
+        )
+    return {
+        "n": total,
+        "bad": bad,
+        "bad_reasons": reason_counts(regions.unusable.values()),
+        "first_bad": first,
+    }

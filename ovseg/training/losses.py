@@ -1,0 +1,58 @@
+"""Contrastive losses between regions and nouns: InfoNCE as in the paper, and one over nouns.
+
+Both take the logarithm of the inverse temperature (CLIP's `logit_scale`) and embeddings of length
+1, compute in float32 whatever the embeddings come in, and agree where no noun occurs twice.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def clip_loss(image_ne: Tensor, text_ne: Tensor, logit_scale: Tensor) -> Tensor:
+    """Symmetric InfoNCE over a batch (OVSeg, CVPR 2023, section 3.2; CLIP's own loss).
+
+    Two regions of one noun are negatives of each other here, as they are in the official
+    implementation.
+
+    Args:
+        image_ne: `(N, E)` region embeddings of L2 norm 1.
+        text_ne: `(N, E)` embeddings of their nouns, L2 norm 1; equal nouns repeat.
+        logit_scale: scalar, logarithm of the inverse temperature.
+
+    Returns:
+        Scalar: the mean of the cross entropies region -> noun and noun -> region.
+    """
+    logits = logit_scale.float().exp() * image_ne.float() @ text_ne.float().T
+    targets = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+
+
+def distinct_noun_loss(
+    image_ne: Tensor, noun_ke: Tensor, nouns_n: Tensor, logit_scale: Tensor
+) -> Tensor:
+    """InfoNCE in which two regions of one noun are no negatives of each other.
+
+    Region -> noun is a softmax over the K distinct nouns of the batch. Noun -> region has several
+    positives: each region i with noun k is set against the regions of other nouns alone,
+    `-log(e_ik / (e_ik + sum of e_jk over j whose noun is not k))`, averaged over the regions.
+    Where all nouns differ this is `clip_loss` exactly; with a single noun it is 0.
+
+    Args:
+        image_ne: `(N, E)` region embeddings of L2 norm 1.
+        noun_ke: `(K, E)` embeddings of the distinct nouns of the batch, L2 norm 1.
+        nouns_n: `(N,)` int64, the row of each region's noun; every row should occur.
+        logit_scale: scalar, logarithm of the inverse temperature.
+
+    Returns:
+        Scalar: the mean of the two directions, each averaged over the N regions.
+    """
+    logits_nk = logit_scale.float().exp() * image_ne.float() @ noun_ke.float().T
+    to_noun = F.cross_entropy(logits_nk, nouns_n)
+    own_n = logits_nk.gather(1, nouns_n[:, None])[:, 0]
+    is_own_nk = nouns_n[:, None] == torch.arange(len(noun_ke), device=nouns_n.device)
+    others_k = logits_nk.masked_fill(is_own_nk, -torch.inf).logsumexp(dim=0)
+    to_region = F.softplus(others_k[nouns_n] - own_n).mean()
+    return (to_noun + to_region) / 2

@@ -1,0 +1,331 @@
+"""The fine-tuning stage end to end on a random CLIP: phases, resuming, bad input, divergence."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from ovseg import schema
+from ovseg.config import FinetuneConfig
+from ovseg.errors import OvsegError
+from ovseg.models.clip import load_clip
+from ovseg.models.mask_prompts import PROMPT_KEY
+from ovseg.stages import run_stage, stage_folder
+from ovseg.training.finetune import FINETUNE, LOG_FILE, starting_clip
+from ovseg.training.groups import freeze_except
+from ovseg.training.trainer import epoch_order, steps_per_epoch
+
+# Of 20 steps of mask prompt tuning on 64 synthetic pairs, the same on one thread and on two: other
+# losses mean that something else is trained.
+GOLDEN_LOSSES = [
+    *(3.461619, 3.142905, 2.815444, 2.756019, 2.793233, 2.716279, 2.65494),
+    *(2.627298, 2.633734, 2.564654, 2.63924, 2.570318, 2.743979, 2.500969),
+    *(2.596113, 2.543478, 2.552597, 2.532983, 2.612797, 2.672396),
+]
+
+
+@pytest.fixture
+def finetune(tiny_clip: Path, tmp_path: Path):
+    """Runs the stage on a training set with a small configuration and overrides."""
+
+    def run(data, *, root: str = "runs", checkpoint=None, progress=lambda n: None, **settings):
+        inputs = {"curated": data.curated, "table": data.table}
+        if checkpoint is not None:
+            inputs["checkpoint"] = checkpoint
+        return run_stage(
+            FINETUNE,
+            config(tiny_clip, data, **settings),
+            inputs,
+            tmp_path / root,
+            progress=progress,
+        )
+
+    return run
+
+
+def config(tiny_clip: Path, data, **settings) -> FinetuneConfig:
+    values = {
+        "clip": str(tiny_clip),
+        "image_root": data.image_root,
+        "epochs": 2,
+        "batch_size": 16,
+        "learning_rate": 1e-3,
+        "warmup_steps": 2,
+        "device": "cpu",
+        **settings,
+    }
+    return FinetuneConfig(**values)
+
+
+def log_of(manifest) -> dict[str, list]:
+    return pq.read_table(manifest.payload() / LOG_FILE).to_pydict()
+
+
+def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in load_clip(str(folder)).checkpoint_state().items()}
+
+
+@pytest.mark.parametrize(
+    ("trains", "loss", "train_logit_scale"),
+    [
+        ("image_encoder", "batch", True),
+        ("image_encoder", "distinct", False),
+        ("mask_prompts", "distinct", True),
+        ("mask_prompts", "batch", False),
+        ("joint", "batch", True),
+    ],
+)
+def test_a_phase_changes_what_it_trains_and_nothing_else(
+    training_set, finetune, tiny_clip, trains, loss, train_logit_scale
+):
+    data = training_set(32)
+    tuned = finetune(data, trains=trains, loss=loss, train_logit_scale=train_logit_scale)
+    before, after = tensors_of(tiny_clip), tensors_of(tuned.payload())
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    expected = set()
+    if trains != "mask_prompts":
+        expected |= {name for name in before if name.startswith("visual.")}
+    if train_logit_scale:
+        expected.add("logit_scale")
+    assert changed == expected
+    if trains == "image_encoder":
+        assert PROMPT_KEY not in after
+    else:
+        assert after[PROMPT_KEY].shape == (3, 16, 32)
+    assert tuned.stats["pairs"] == tuned.stats["n"] == 64
+    assert tuned.stats["bad"] == 0
+    assert tuned.stats["nouns"] == 4
+    assert tuned.stats["steps"] == tuned.rows == 8
+
+
+def test_the_log_has_a_row_a_step_and_the_schedule(training_set, finetune):
+    tuned = finetune(training_set(32), epochs=3, initial_logit_scale=20.0)
+    table = pq.read_table(tuned.payload() / LOG_FILE)
+    assert table.schema.equals(schema.TRAINING_LOG)
+    log = table.to_pydict()
+    assert log["step"] == list(range(12))
+    assert log["epoch"] == [0] * 4 + [1] * 4 + [2] * 4
+    assert log["learning_rate"][:3] == pytest.approx([5e-4, 1e-3, 1e-3])
+    assert log["logit_scale"][0] == pytest.approx(20, rel=1e-5)
+    assert [log["loss"][0], log["loss"][-1]] == [
+        tuned.stats["first_loss"],
+        tuned.stats["last_loss"],
+    ]
+
+
+def test_training_learns(training_set, finetune):
+    tuned = finetune(
+        training_set(32), epochs=30, loss="distinct", learning_rate=3e-3, weight_decay=0.0
+    )
+    losses = log_of(tuned)["loss"]
+    assert sum(losses[-4:]) < 0.3 * sum(losses[:4])
+
+
+def test_prompts_follow_fine_tuning_in_the_papers_order(training_set, finetune):
+    data = training_set(16)
+    first = finetune(data)
+    assert set(first.weights) == {"clip"}
+    both = finetune(data, trains="mask_prompts", learning_rate=2e-2, checkpoint=first)
+    assert both.weights == {}
+    assert both.parents["checkpoint"] == first.content_digest
+    start, end = tensors_of(first.payload()), tensors_of(both.payload())
+    assert all(torch.equal(start[k], end[k]) for k in start if k != "logit_scale")
+    assert end[PROMPT_KEY].std() > 0.03  # moved away from N(0, 0.02)
+
+
+def test_prompts_are_drawn_by_the_seed_and_kept_if_they_fit(
+    training_set, finetune, tiny_clip, tmp_path
+):
+    data = training_set(16)
+
+    def start(name: Path, **settings) -> torch.Tensor:
+        model = starting_clip(str(name), config(tiny_clip, data, trains="mask_prompts", **settings))
+        assert model.mask_prompts is not None
+        return model.mask_prompts.detach()
+
+    drawn = start(tiny_clip)
+    assert drawn.std().item() == pytest.approx(0.02, rel=0.1)
+    assert torch.equal(drawn, start(tiny_clip))
+    assert not torch.equal(drawn, start(tiny_clip, seed=1))
+    assert start(tiny_clip, prompt_depth=1).shape[0] == 1
+    tuned = finetune(data, trains="mask_prompts").payload()
+    assert torch.equal(start(tuned), tensors_of(tuned)[PROMPT_KEY])
+    assert torch.equal(start(tuned, prompt_depth=2), start(tiny_clip, prompt_depth=2))
+    with pytest.raises(OvsegError, match="prompt_depth 4"):
+        start(tiny_clip, prompt_depth=4)
+
+
+def test_prompts_cannot_be_trained_where_there_are_none(tiny_clip):
+    model = load_clip(str(tiny_clip))
+    with pytest.raises(OvsegError, match="no mask prompts to train for 'mask_prompts'"):
+        freeze_except(model, "mask_prompts", train_logit_scale=True)
+
+
+# --------------------------------------------------------------------------------------
+# The same again
+
+
+class Killed(Exception):
+    """What a kill looks like from the inside."""
+
+
+@pytest.mark.parametrize("augmentation", ["exact", "batched"])
+@pytest.mark.parametrize("trains", ["joint", "mask_prompts"])
+def test_a_killed_training_resumes_to_the_same_end(
+    training_set, finetune, tiny_clip, tmp_path, trains, augmentation
+):
+    data = training_set(32)
+    settings = {
+        "trains": trains,
+        "epochs": 3,
+        "checkpoint_every": 3,
+        "augmentation": augmentation,
+    }
+    whole = finetune(data, root="whole", **settings)
+    assert whole.rows == 12
+
+    seen = []
+
+    def kill(advance: int) -> None:
+        seen.append(advance)
+        if sum(seen) == 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        finetune(data, root="killed", progress=kill, **settings)
+    folder, plan = stage_folder(
+        FINETUNE,
+        config(tiny_clip, data, **settings),
+        {"curated": data.curated, "table": data.table},
+        tmp_path / "killed",
+    )
+    assert sum(plan.counts) == 12
+    left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    assert left == ["state", "state/latest.safetensors"]
+    with safe_open(folder / "state/latest.safetensors", framework="pt") as state:
+        assert '"step": 6' in state.metadata()["state"]
+
+    seen = []
+    resumed = finetune(data, root="killed", progress=seen.append, **settings)
+    assert seen == [6, 1, 1, 1, 1, 1, 1]
+    assert log_of(resumed) == log_of(whole)
+    assert resumed.content_digest == whole.content_digest  # the files, to the byte
+    assert not (resumed.folder / "state").exists()
+
+
+def test_a_damaged_or_foreign_state_is_not_resumed(training_set, finetune, tmp_path, tiny_clip):
+    data = training_set(8)
+    settings = {"checkpoint_every": 1, "epochs": 4}
+    expected = finetune(data, root="whole", **settings)
+    inputs = {"curated": data.curated, "table": data.table}
+    folder, _ = stage_folder(
+        FINETUNE, config(tiny_clip, data, **settings), inputs, tmp_path / "runs"
+    )
+    state = folder / "state/latest.safetensors"
+
+    def kill(advance: int) -> None:
+        raise Killed
+
+    for damage in (b"not safetensors", None):
+        with pytest.raises(Killed):
+            finetune(data, progress=kill, **settings)
+        assert state.is_file()
+        content = state.read_bytes()
+        state.write_bytes(damage or content.replace(b"identity", b"idontity"))
+        seen: list[int] = []
+        again = finetune(data, progress=seen.append, **settings)
+        assert seen == [1, 1, 1, 1]
+        assert again.content_digest == expected.content_digest
+        (again.folder / "manifest.json").unlink()
+        (again.folder / "shard-00000.json").unlink()
+
+
+def test_how_it_is_run_does_not_change_the_result(training_set, finetune):
+    data = training_set(16)
+    expected = finetune(data, root="cached", trains="joint")
+    settings = {"cache_regions": False, "decode_workers": 2, "checkpoint_every": 0}
+    streamed = finetune(data, root="streamed", trains="joint", **settings)
+    assert streamed.digest == expected.digest
+    assert streamed.content_digest == expected.content_digest
+    again = finetune(data, root="cached", trains="joint", progress=lambda n: pytest.fail("redone"))
+    assert again == expected
+    assert finetune(data, seed=1, trains="joint").content_digest != expected.content_digest
+
+
+def test_mask_prompt_losses_are_the_recorded_ones(training_set, finetune):
+    tuned = finetune(
+        training_set(32), trains="mask_prompts", epochs=5, learning_rate=2e-2, loss="batch"
+    )
+    assert log_of(tuned)["loss"] == pytest.approx(GOLDEN_LOSSES, rel=1e-3)
+
+
+def test_bfloat16_stays_near_float32(training_set, finetune):
+    data = training_set(16)
+    full, half = (
+        log_of(finetune(data, precision=precision))["loss"] for precision in ("fp32", "bf16")
+    )
+    assert half != full
+    assert half == pytest.approx(full, rel=0.05)
+
+
+# --------------------------------------------------------------------------------------
+# Few pairs, bad pairs, divergence
+
+
+def test_epochs_show_full_batches_of_a_permutation():
+    assert [steps_per_epoch(n, 16) for n in (1, 15, 16, 31, 32)] == [1, 1, 1, 1, 2]
+    usable = torch.arange(0, 100, 3)
+    first, second = (epoch_order(usable, seed=0, epoch=epoch) for epoch in (0, 1))
+    assert sorted(first.tolist()) == sorted(second.tolist()) == usable.tolist()
+    assert first.tolist() != second.tolist()
+
+
+@pytest.mark.parametrize("loss", ["batch", "distinct"])
+def test_one_pair_is_trained_on_as_well(training_set, finetune, loss):
+    tuned = finetune(training_set(1, pairs=1), loss=loss, trains="joint")
+    assert tuned.stats["pairs"] == 1
+    assert log_of(tuned)["loss"] == pytest.approx([0, 0], abs=1e-6)  # nothing to be told from
+
+
+def test_an_unreadable_image_is_left_out_and_counted(training_set, finetune):
+    data = training_set(32)
+    (data.image_root / "0007.png").write_bytes(b"")
+    for cached in (True, False):
+        tuned = finetune(data, cache_regions=cached, root=f"runs-{cached}")
+        assert tuned.stats["n"] == 64
+        assert tuned.stats["bad"] == 2
+        assert tuned.stats["pairs"] == 62
+        assert tuned.stats["bad_reasons"] == {"zero_bytes": 2}
+        assert tuned.stats["first_bad"] == "0007.png: zero_bytes"
+        assert tuned.rows == 2 * (62 // 16)
+
+
+def test_too_many_unreadable_images_stop_before_training(training_set, finetune):
+    data = training_set(8)
+    for index in range(4):
+        (data.image_root / f"{index:04d}.png").unlink()
+    with pytest.raises(OvsegError, match=r"8 of 16 pairs are bad.*missing_file"):
+        finetune(data, progress=lambda n: pytest.fail("trained"))
+    assert finetune(data, max_bad_fraction=0.5).stats["bad"] == 8
+    for index in range(4, 8):
+        Image.new("RGB", (48, 40)).save(data.image_root / f"{index:04d}.png")
+    with pytest.raises(OvsegError, match="16 of 16 pairs are bad"):
+        finetune(data, max_bad_fraction=1.0, root="none")
+
+
+def test_divergence_stops_in_one_line_and_keeps_the_last_good_state(
+    training_set, finetune, tiny_clip, tmp_path
+):
+    data = training_set(16)
+    settings = {"learning_rate": 1e30, "warmup_steps": 0, "checkpoint_every": 1, "epochs": 8}
+    with pytest.raises(OvsegError, match="training diverged at step") as caught:
+        finetune(data, **settings)
+    assert "lower learning_rate" in str(caught.value) and "\n" not in str(caught.value)
+    states = list((tmp_path / "runs").rglob("latest.safetensors"))
+    assert len(states) == 1
+    with safe_open(states[0], framework="pt") as file:
+        assert all(file.get_tensor(key).isfinite().all() for key in file.keys())  # noqa: SIM118
+    assert not list((tmp_path / "runs").rglob("shard-*"))

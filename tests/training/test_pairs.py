@@ -1,0 +1,138 @@
+"""The training set: which rows a selection joins, how regions look, what is unusable."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ovseg.errors import OvsegError
+from ovseg.mining import masks
+from ovseg.training.pairs import PairRegions, read_pairs, reason_counts
+
+MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+
+
+def make_regions(data, *, size: int = 32, **options) -> PairRegions:
+    return PairRegions(
+        read_pairs(data.curated, data.table),
+        image_root=data.image_root,
+        size=size,
+        mean=MEAN,
+        std=STD,
+        **options,
+    )
+
+
+def test_the_selection_is_joined_and_ordered_by_pair(training_set):
+    data = training_set(6, select=lambda row: row["noun"] in ("moon", "sea"))
+    pairs = read_pairs(data.curated, data.table)
+    wanted = {row["pair_id"]: row for row in data.rows if row["noun"] in ("moon", "sea")}
+    assert pairs["pair_id"].to_pylist() == sorted(wanted)
+    for pair in pairs.to_pylist():
+        row = wanted[pair["pair_id"]]
+        assert pair["noun"] == row["noun"]
+        assert pair["image_path"] == row["image_path"]
+        assert pair["mask_counts"] == row["mask_counts"]
+
+
+def test_the_noun_is_the_querys_own(training_set, given_manifests):
+    data = training_set(2)
+    chosen = [{"pair_id": row["pair_id"], "noun": row["noun"] + " thing"} for row in data.rows]
+    renamed = given_manifests(data.image_root, data.rows, [chosen[1], chosen[0], chosen[0]])
+    pairs = read_pairs(renamed.curated, renamed.table)
+    assert sorted(pairs["noun"].to_pylist()) == sorted(
+        [chosen[0]["noun"], chosen[0]["noun"], chosen[1]["noun"]]
+    )
+
+
+def test_a_selection_of_nothing_or_of_strangers_is_refused(training_set, given_manifests):
+    data = training_set(2)
+    with pytest.raises(OvsegError, match="selected no pairs"):
+        empty = given_manifests(data.image_root, data.rows, [])
+        read_pairs(empty.curated, empty.table)
+    strange = given_manifests(data.image_root, data.rows, [{"pair_id": "feed", "noun": "moon"}])
+    with pytest.raises(OvsegError, match="lacks 1 of the curated pairs, the first feed"):
+        read_pairs(strange.curated, strange.table)
+
+
+def test_a_region_is_the_masks_box_blanked_outside(training_set):
+    data = training_set(4)
+    regions = make_regions(data, cache_bytes=2**30)
+    batch = regions.regions([0, 5])
+    assert batch.pixels.shape == (2, 32, 32, 3) and batch.pixels.dtype == torch.uint8
+    assert batch.masks.shape == (2, 32, 32) and batch.masks.dtype == torch.bool
+    pairs = read_pairs(data.curated, data.table).to_pylist()
+    for row, mask in zip((0, 5), batch.masks):
+        image = np.asarray(Image.open(data.image_root / pairs[row]["image_path"]))
+        full = masks.decode([pairs[row]["mask_counts"]], image.shape[:2])[0]
+        y, x = np.nonzero(full)
+        box = full[y.min() : y.max() + 1, x.min() : x.max() + 1]
+        assert mask[0].any() and mask[-1].any()  # the box is tight
+        assert mask[:, 0].any() and mask[:, -1].any()
+        assert mask.float().mean().item() == pytest.approx(box.mean(), abs=0.06)
+    # both shapes leave a corner of their box blank: the mean colour, rounded
+    rows = [row for row, m in enumerate(regions.regions(list(range(8))).masks) if not m[0, 0]]
+    assert len(rows) == 8
+    corner = regions.regions(rows).pixels[:, 0, 0]
+    assert corner.tolist() == [[122, 117, 105]] * len(rows)
+    black = make_regions(data, cache_bytes=2**30, fill="zero").regions(rows).pixels[:, 0, 0]
+    assert black.tolist() == [[0, 0, 0]] * len(rows)
+
+
+def test_regions_are_the_same_with_and_without_cache_and_threads(training_set):
+    data = training_set(5)
+    rows = [7, 0, 3, 3, 9]
+    cached = make_regions(data, cache_bytes=10 * 32 * 32 * 4)
+    streamed = make_regions(data, cache_bytes=10 * 32 * 32 * 4 - 1)
+    threaded = make_regions(data, workers=3)
+    assert cached.cached and not streamed.cached and not threaded.cached
+    expected = cached.regions(rows)
+    for other in (streamed.regions(rows), threaded.regions(rows)):
+        assert torch.equal(other.pixels, expected.pixels)
+        assert torch.equal(other.masks, expected.masks)
+    assert expected.pixels.float().std() > 10 and expected.masks.any()
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**30])
+def test_what_cannot_be_used_has_a_reason(training_set, given_manifests, cache_bytes: int):
+    data = training_set(6)
+    rows = sorted(data.rows, key=lambda row: row["pair_id"])
+    by_image = {n: [r for r in rows if r["image_path"] == f"{n:04d}.png"] for n in range(6)}
+    (data.image_root / "0000.png").unlink()
+    (data.image_root / "0001.png").write_bytes(b"no image")
+    Image.new("RGB", (48, 40)).save(data.image_root / "0002.png")  # not the one that was mined
+    by_image[3][0]["mask_size"] = [20, 24]
+    by_image[4][0]["mask_counts"] = masks.encode(np.zeros((1, 40, 48), dtype=bool))[0]
+    by_image[5][1].update(mask_size=None, mask_counts=None)  # a pair without a proposal
+    chosen = [{"pair_id": row["pair_id"], "noun": row["noun"]} for row in rows]
+    bad = given_manifests(data.image_root, rows, chosen)
+    regions = make_regions(bad, cache_bytes=cache_bytes)
+    reasons = {rows[number]["pair_id"]: reason for number, reason in regions.unusable.items()}
+    expected = {
+        **{row["pair_id"]: "missing_file" for row in by_image[0]},
+        **{row["pair_id"]: "changed" for row in by_image[1] + by_image[2]},
+        by_image[3][0]["pair_id"]: "mask_of_other_size",
+        by_image[4][0]["pair_id"]: "empty_mask",
+        by_image[5][1]["pair_id"]: "no_mask",
+    }
+    assert reasons == expected
+    usable = {rows[number]["pair_id"] for number in regions.usable.tolist()}
+    assert usable == {by_image[image][kept]["pair_id"] for image, kept in ((3, 1), (4, 1), (5, 0))}
+    assert regions.regions(regions.usable.tolist()).masks.any(dim=(1, 2)).all()
+    assert reason_counts(regions.unusable.values()) == {
+        "changed": 4,
+        "empty_mask": 1,
+        "mask_of_other_size": 1,
+        "missing_file": 2,
+        "no_mask": 1,
+    }
+
+
+def test_an_image_lost_on_the_way_stops_with_its_name(training_set):
+    data = training_set(2)
+    regions = make_regions(data)
+    Path(regions.path(0)).unlink()
+    with pytest.raises(OvsegError, match=r"\.png got lost during training \(missing_file\)"):
+        regions.regions([0])

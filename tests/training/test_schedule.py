@@ -1,0 +1,42 @@
+"""The learning rate of every step."""
+
+import math
+
+import pytest
+
+from ovseg.training.schedule import cosine_learning_rate
+
+
+def rates(total: int, warmup: int, base: float = 1.0) -> list[float]:
+    return [
+        cosine_learning_rate(step, base=base, warmup_steps=warmup, total_steps=total)
+        for step in range(total)
+    ]
+
+
+def test_warm_up_is_linear_and_reaches_the_peak():
+    assert rates(20, 4)[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+
+
+def test_then_half_a_cosine():
+    values = rates(12, 4, base=2.0)
+    expected = [1 + math.cos(math.pi * k / 8) for k in range(8)]
+    assert values[4:] == pytest.approx(expected)
+    assert values[8] == pytest.approx(1.0)  # half-way
+
+
+def test_without_warm_up_it_begins_at_the_peak():
+    assert rates(4, 0)[0] == 1.0
+
+
+def test_a_training_shorter_than_its_warm_up_only_climbs():
+    assert rates(3, 10) == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_a_training_as_long_as_its_warm_up_ends_at_the_peak():
+    assert rates(3, 3)[-1] == 1.0
+
+
+def test_the_recorded_rates():
+    # of the official implementation with two steps of warm-up
+    assert rates(100, 2, base=5e-6)[:3] == pytest.approx([2.5e-6, 5e-6, 5e-6])
