@@ -1,0 +1,1 @@
+"""The analysts' side: the pair table, curation by SQL, the catalogue, reports."""

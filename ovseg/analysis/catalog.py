@@ -1,0 +1,228 @@
+"""The catalogue: what is current of each stage, and a DuckDB file of views over exactly that.
+
+    build_catalog(root, {"table": table, "benchmark": benchmark, "scores": scores})
+    con = open_catalog(root)
+    con.sql("select noun, mentions from noun_frequency order by mentions desc limit 10")
+
+`catalog.json` holds the pointers, `catalog.duckdb` views only: it can be rebuilt at will, and a
+reader that has it open keeps its own snapshot while the next one is swapped in.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+
+from ovseg.analysis.relations import Published, base_relations
+from ovseg.analysis.sql_files import sql_files
+from ovseg.analysis.statements import identifier, one_line
+from ovseg.errors import OvsegError
+from ovseg.storage import Manifest, discard, publish, publish_text, temporary_name
+
+log = logging.getLogger(__name__)
+
+POINTERS, DATABASE = "catalog.json", "catalog.duckdb"
+
+
+class Pointer(BaseModel):
+    """Where the current result of a stage lies."""
+
+    stage: str
+    labels: dict[str, str]
+    folder: str
+    """Relative to the root where it lies inside, so that a root can be moved."""
+
+    @property
+    def key(self) -> str:
+        """What a later result of the same stage, data set, arm, ... replaces."""
+        return "/".join([self.stage, *(f"{k}={v}" for k, v in sorted(self.labels.items()))])
+
+
+def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
+    """Publish manifests and rebuild `<root>/catalog.duckdb`.
+
+    A manifest replaces the current one of the same stage and data set (round and source of a pair
+    table, query of a curated set, arm of a checkpoint, benchmark and arm of scores); others stay.
+    Of benchmark runs those are shown that current scores were counted from. Stages that analysts
+    do not read (staging pairs, texts, reports) are passed over. With no manifests the file is
+    rebuilt as it stood, as after moving the root.
+
+    Args:
+        root: folder of all results.
+        manifests: by name; of a checkpoint the name's last part is the arm (`checkpoint/both`).
+
+    Returns:
+        The path of the catalogue.
+
+    Raises:
+        OvsegError: if `catalog.json` is torn, or a view does not run.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with _one_writer(root):
+        pointers = {pointer.key: pointer for pointer in _read_pointers(root)}
+        # Tables first: the labels of a curated set are those of the table it was selected from.
+        for name, manifest in sorted(manifests.items(), key=_tables_first):
+            if (pointer := _point(root, name, manifest, pointers.values())) is not None:
+                pointers[pointer.key] = pointer
+        published = {key: _resolve(root, pointer) for key, pointer in sorted(pointers.items())}
+        listed = [pointers[key].model_dump() for key, item in published.items() if item]
+        publish_text(json.dumps({"current": listed}, indent=1) + "\n", root / POINTERS)
+        return _build(root / DATABASE, [item for item in published.values() if item is not None])
+
+
+def open_catalog(root: Path) -> duckdb.DuckDBPyConnection:
+    """Open the catalogue read-only.
+
+    DuckDB shares one snapshot among a process's connections to a file: close the old connection to
+    see what was published since.
+
+    Raises:
+        OvsegError: if there is none, or it cannot be opened.
+    """
+    path = root / DATABASE
+    if not path.is_file():
+        raise OvsegError(f"{path} does not exist: run `ovseg run` first, or give --root")
+    try:
+        return duckdb.connect(str(path), read_only=True)
+    except duckdb.Error as error:
+        raise OvsegError(
+            f"{path} cannot be opened: {one_line(error)}; delete it and run `ovseg run` again,"
+            " which rebuilds it"
+        ) from error
+
+
+# --------------------------------------------------------------------------------------
+# Pointers
+
+
+@contextmanager
+def _one_writer(root: Path) -> Iterator[None]:
+    """Pointers are read, changed and written back: two flows must not do so at once."""
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read_pointers(root: Path) -> list[Pointer]:
+    path = root / POINTERS
+    if not path.is_file():
+        return []
+    try:
+        current = json.loads(path.read_text(encoding="utf-8"))["current"]
+        return [Pointer(**pointer) for pointer in current]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OvsegError(
+            f"{path} is no catalogue ({type(error).__name__}): delete it and run `ovseg run` again,"
+            " which publishes everything anew"
+        ) from error
+
+
+def _resolve(root: Path, pointer: Pointer) -> Published | None:
+    try:
+        manifest = Manifest.read((root / pointer.folder).resolve())
+    except OvsegError as error:
+        log.warning("left out of the catalogue: %s", error)  # someone cleaned up: no such result
+        return None
+    return Published(manifest=manifest, labels=pointer.labels)
+
+
+def _tables_first(item: tuple[str, Manifest]) -> bool:
+    return item[1].stage != "tables/pairs"
+
+
+def _point(
+    root: Path, name: str, manifest: Manifest, pointers: Iterable[Pointer]
+) -> Pointer | None:
+    """The pointer to a manifest; None for a stage that analysts do not read."""
+    labels = _labels(root, name, manifest, pointers)
+    if labels is None:
+        return None
+    folder, home = manifest.folder.resolve(), root.resolve()
+    inside = folder.is_relative_to(home)
+    return Pointer(
+        stage=manifest.stage,
+        labels=labels,
+        folder=str(folder.relative_to(home) if inside else folder),
+    )
+
+
+def _labels(
+    root: Path, name: str, manifest: Manifest, pointers: Iterable[Pointer]
+) -> dict[str, str] | None:
+    config, arm = manifest.config, name.rpartition("/")[2]
+    match manifest.stage:
+        case "images" | "nouns" | "proposals":
+            return {"dataset": _dataset(manifest)}
+        case "tables/pairs":
+            return {key: str(config[key]) for key in ("dataset", "round", "source")}
+        case "pair-truth":
+            return _table_labels(root, manifest, pointers)
+        case "curated":
+            return {"query": config["query"], **_table_labels(root, manifest, pointers)}
+        case "checkpoints":
+            return {"arm": arm}
+        case "benchmarks":
+            return {"benchmark": config["benchmark"], "digest": manifest.digest}
+        case "scores":
+            return {"benchmark": manifest.stats["benchmark"], "arm": config["arm"]}
+        case _:
+            return None
+
+
+def _dataset(manifest: Manifest) -> str:
+    """The data set of a stage: its setting, or what its rows say."""
+    if "dataset" in manifest.config:
+        return str(manifest.config["dataset"])
+    for path in manifest.paths():
+        values = pq.ParquetFile(path).read(["dataset"])["dataset"]
+        if len(values):
+            return str(values[0])
+    return ""
+
+
+def _table_labels(root: Path, curated: Manifest, pointers: Iterable[Pointer]) -> dict[str, str]:
+    """What the tables are labelled that a training set was selected from."""
+    tables = [_resolve(root, pointer) for pointer in pointers if pointer.stage == "tables/pairs"]
+    parents = set(curated.parents.values())
+    found = [item.labels for item in tables if item and item.manifest.content_digest in parents]
+    keys = sorted({key for labels in found for key in labels})
+    return {key: "+".join(sorted({labels[key] for labels in found})) for key in keys}
+
+
+# --------------------------------------------------------------------------------------
+# The database
+
+
+def _build(path: Path, published: Sequence[Published]) -> Path:
+    """Write the views into a file of another name, then swap it in."""
+    temporary = temporary_name(path)
+    try:
+        with duckdb.connect(str(temporary)) as con:
+            for name, select in base_relations(published).items():
+                _create(con, name, select, where=name)
+            for view in sql_files("views"):
+                _create(con, view.name, view.text, where=str(view.path))
+        publish(temporary, path)
+    finally:
+        discard(temporary)
+        discard(temporary.with_name(temporary.name + ".wal"))
+    return path
+
+
+def _create(con: duckdb.DuckDBPyConnection, name: str, select: str, *, where: str) -> None:
+    try:
+        con.execute(f"create view {identifier(name)} as {select}")
+    except duckdb.Error as error:
+        raise OvsegError(f"the catalogue's relation {where} fails: {one_line(error)}") from error

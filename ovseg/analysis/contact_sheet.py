@@ -1,0 +1,251 @@
+"""The contact sheet of a run: what was mined from a few images, and segmentations before and after.
+
+The upper half shows mined images: the picture, its proposals, its kept pairs with their nouns. The
+lower half shows benchmark images: the picture, the ground truth, the label maps of the original
+CLIP and of the adapted one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from pycocotools import mask as coco_mask
+
+from ovseg.config import SheetConfig
+from ovseg.data.images import ImageError, read_image
+from ovseg.stages import Inputs, Output, Progress, Stage
+from ovseg.storage import Manifest, ShardPlan
+
+GAP, MARGIN, HEADING = 8, 24, 30
+INK, PAPER, SOFT = (30, 32, 38), (250, 249, 246), (96, 100, 110)
+
+
+def sheet_inputs(
+    mined: Mapping[str, Manifest], checkpoints: Mapping[str, Manifest]
+) -> dict[str, Manifest]:
+    """The parents of a sheet: what was mined, and the arm that trained the most phases."""
+    inputs = {role: mined[role] for role in ("images", "proposals", "table")}
+    if checkpoints:
+        inputs["checkpoint"] = checkpoints[list(checkpoints)[-1]]
+    return inputs
+
+
+# --------------------------------------------------------------------------------------
+# Pictures of masks
+
+
+def tint(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], color: tuple[int, int, int], share: float
+) -> None:
+    """Mix a colour into an image (H, W, 3) in place under a mask (H, W), with a solid outline."""
+    inside = mask.copy()
+    inside[1:] &= mask[:-1]
+    inside[:-1] &= mask[1:]
+    inside[:, 1:] &= mask[:, :-1]
+    inside[:, :-1] &= mask[:, 1:]
+    paint = np.array(color, dtype=np.float32)
+    image[mask] = (image[mask] * (1 - share) + paint * share).astype(np.uint8)
+    image[mask & ~inside] = color
+
+
+def decode(row: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """The mask (H, W) of a row with `mask_size` and `mask_counts`."""
+    rle = {"size": row["mask_size"], "counts": row["mask_counts"]}
+    return np.asarray(coco_mask.decode(rle), dtype=bool)
+
+
+def distinct_colors(n: int) -> list[tuple[int, int, int]]:
+    """As many colours far apart in hue, alternating in lightness."""
+    from colorsys import hls_to_rgb
+
+    colors = []
+    for i in range(n):
+        r, g, b = hls_to_rgb((i * 0.61803399) % 1.0, (0.42, 0.55, 0.48)[i % 3], 0.75)
+        colors.append((int(255 * r), int(255 * g), int(255 * b)))
+    return colors
+
+
+def draw_masks(image: NDArray[np.uint8], rows: Sequence[Mapping[str, Any]]) -> Image.Image:
+    """Masks over an image, largest first, so that the small ones stay visible."""
+    canvas = image.copy()
+    masks = sorted((decode(row) for row in rows), key=lambda m: -int(m.sum()))
+    for mask, color in zip(masks, distinct_colors(len(masks))):
+        if mask.any():
+            tint(canvas, mask, color, 0.35)
+    return Image.fromarray(canvas)
+
+
+def draw_pairs(
+    image: NDArray[np.uint8], rows: Sequence[Mapping[str, Any]], tile: int
+) -> Image.Image:
+    """Kept pairs over an image as one tile: each distinct mask once, with its nouns on it."""
+    nouns: dict[bytes, list[str]] = defaultdict(list)
+    by_mask: dict[bytes, Mapping[str, Any]] = {}
+    for row in rows:
+        nouns[row["mask_counts"]].append(row["noun"])
+        by_mask[row["mask_counts"]] = row
+    order = sorted(by_mask.values(), key=lambda row: -float(row["area_fraction"]))
+    canvas, colors = image.copy(), distinct_colors(len(order))
+    for row, color in zip(order, colors):
+        tint(canvas, decode(row), color, 0.35)
+    picture = fit(Image.fromarray(canvas), tile)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
+    scale = picture.width / image.shape[1]
+    taken: list[tuple[float, float, float, float]] = []
+    for row, color in zip(order, colors):
+        ys, xs = np.nonzero(decode(row))
+        text = ", ".join(sorted(set(nouns[row["mask_counts"]])))
+        box = _free_box(pen, font, text, (xs.mean() * scale, ys.mean() * scale), taken, picture)
+        taken.append(box)
+        pen.rounded_rectangle(box, 3, fill=color)
+        pen.text((box[0] + 3, box[1] + 1), text, font=font, fill="white")
+    return picture
+
+
+def _free_box(
+    pen: ImageDraw.ImageDraw,
+    font: Any,
+    text: str,
+    centre: tuple[float, float],
+    taken: Sequence[tuple[float, float, float, float]],
+    picture: Image.Image,
+) -> tuple[float, float, float, float]:
+    """Where a label goes: near its mask's centre, inside the picture, moved down off others."""
+    width, height = pen.textlength(text, font=font) + 6, 16.0
+    x = min(max(0.0, centre[0] - width / 2), max(0.0, picture.width - width))
+    y = min(max(0.0, centre[1] - height / 2), picture.height - height)
+    for _ in range(picture.height // 16):
+        if all(x >= b[2] or x + width <= b[0] or y >= b[3] or y + height <= b[1] for b in taken):
+            break
+        y = (y + height) % max(1.0, picture.height - height)
+    return x, y, x + width, y + height
+
+
+def fit(picture: Image.Image, tile: int) -> Image.Image:
+    """A picture scaled to fill a square tile, centred on paper colour."""
+    scale = tile / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    square = Image.new("RGB", (tile, tile), PAPER)
+    resized = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    square.paste(resized, ((tile - size[0]) // 2, (tile - size[1]) // 2))
+    return square
+
+
+def lay_out(
+    halves: Sequence[tuple[str, Sequence[str], Sequence[Sequence[Image.Image]]]], tile: int
+) -> Image.Image:
+    """Lay out sections of (title, column headings, rows of tiles) as one picture."""
+    columns = max(len(headings) for _, headings, _ in halves)
+    width = 2 * MARGIN + columns * tile + (columns - 1) * GAP
+    height = MARGIN + sum(
+        3 * HEADING + len(rows) * (max((r.height for row in rows for r in row), default=0) + GAP)
+        for _, _, rows in halves
+    )
+    sheet = Image.new("RGB", (width, height), PAPER)
+    pen, y = ImageDraw.Draw(sheet), MARGIN
+    for title, headings, rows in halves:
+        pen.text((MARGIN, y), title, font=ImageFont.load_default(20), fill=INK)
+        y += HEADING + 4
+        for column, heading in enumerate(headings):
+            x = MARGIN + column * (tile + GAP)
+            pen.text((x, y), heading, font=ImageFont.load_default(14), fill=SOFT)
+        y += HEADING - 6
+        for row in rows:
+            for column, picture in enumerate(row):
+                sheet.paste(picture, (MARGIN + column * (tile + GAP), y))
+            y += max(picture.height for picture in row) + GAP
+        y += HEADING
+    return sheet
+
+
+# --------------------------------------------------------------------------------------
+# The stage
+
+
+def mining_rows(config: SheetConfig, inputs: Inputs) -> list[list[Image.Image]]:
+    """Tiles of the first images that have kept pairs: picture, proposals, pairs."""
+    pairs = _kept(pq.read_table(inputs["table"].payload(), partitioning=None).to_pylist())
+    proposals = _kept(inputs["proposals"].table().to_pylist())
+    rows: list[list[Image.Image]] = []
+    for item in inputs["images"].table(["image_id", "image_path"]).to_pylist():
+        if len(rows) == config.images:
+            break
+        mine = pairs.get(item["image_id"], [])
+        if not mine:
+            continue
+        try:
+            image = read_image((config.image_root or Path()) / item["image_path"])
+        except ImageError:
+            continue  # it has a row with its reason in the image table
+        drawn = draw_masks(image, proposals.get(item["image_id"], []))
+        rows.append(
+            [
+                fit(Image.fromarray(image), config.tile),
+                fit(drawn, config.tile),
+                draw_pairs(image, mine, config.tile),
+            ]
+        )
+    return rows
+
+
+def _kept(rows: Sequence[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["kept"]:
+            by_image[row["image_id"]].append(row)
+    return by_image
+
+
+class SheetStage(Stage[SheetConfig]):
+    """Draws the contact sheet."""
+
+    name = "reports"
+    code = ("ovseg.analysis.contact_sheet", "ovseg.analysis.overlay", "ovseg.models.segmentor")
+    suffix = ""
+
+    def plan(self, config: SheetConfig, inputs: Inputs) -> ShardPlan:
+        """One shard."""
+        return ShardPlan.single(inputs["table"].content_digest, 2 * config.images)
+
+    def weights(self, config: SheetConfig, inputs: Inputs) -> dict[str, str]:
+        """The models whose label maps are shown."""
+        if config.benchmark is None:
+            return {}
+        from ovseg.models.clip import clip_digest
+        from ovseg.models.maskformer import maskformer_digest
+
+        return {
+            "clip": clip_digest(config.benchmark.clip),
+            "maskformer": maskformer_digest(config.benchmark.maskformer),
+        }
+
+    def write(
+        self, config: SheetConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
+    ) -> Output:
+        """Draw both halves and write `contact-sheet.png`."""
+        target.mkdir(parents=True)
+        rows = mining_rows(config, inputs)
+        progress(config.images)
+        halves = [("Mined", ["image", "proposals", "kept pairs"], rows)]
+        if config.benchmark is not None and config.benchmark.root is not None:
+            from ovseg.analysis.before_after import segmentation_rows
+
+            headings = ["image", "ground truth", "original CLIP", "adapted CLIP"]
+            checkpoint = inputs.get("checkpoint")
+            tiles = segmentation_rows(
+                config.benchmark, checkpoint, images=config.images, tile=config.tile
+            )
+            halves.append(("Segmented", headings[: 4 if checkpoint else 3], tiles))
+        lay_out(halves, config.tile).save(target / "contact-sheet.png", optimize=True)
+        progress(config.images)
+        return Output(rows=sum(len(part) for _, _, part in halves))
+
+
+SHEET = SheetStage()

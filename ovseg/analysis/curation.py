@@ -1,0 +1,153 @@
+"""The training set is a SQL query over the pair table: which pairs, and the noun each is named by.
+
+    config = load_curation("capped")  # sql/curation/capped.sql, or a path to a file of one's own
+    curated = run_stage(CURATE, config, {"table": table}, root)
+
+The query sees the relation `pairs` (every row of the input tables), and `kept_pairs` (the rows no
+gate dropped), and nothing else: no file, no network, so that its text and the tables' content
+determine the result. It returns the columns `pair_id` and `noun`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ovseg.analysis.sql_files import SqlFile, sql_file
+from ovseg.analysis.statements import columns, literal, one_line, scan
+from ovseg.analysis.tables import table_files
+from ovseg.config import CurationConfig
+from ovseg.errors import OvsegError
+from ovseg.schema import CURATED, PAIRS
+from ovseg.stages import Inputs, Output, Progress, Stage
+from ovseg.storage import ShardPlan, digest_json, write_parquet
+
+
+class Curate(Stage[CurationConfig]):
+    """Runs the query over the pair tables handed in (`table`, and any more) as one relation."""
+
+    name = "curated"
+    code = ("ovseg.analysis.curation", "ovseg.analysis.statements")
+
+    def plan(self, config: CurationConfig, inputs: Inputs) -> ShardPlan:
+        """One shard."""
+        digests = [table.plan.ids_digest for table in inputs.values()]
+        return ShardPlan.single(digest_json(digests), sum(table.rows for table in inputs.values()))
+
+    def write(
+        self,
+        config: CurationConfig,
+        inputs: Inputs,
+        target: Path,
+        *,
+        shard: int,
+        progress: Progress,
+    ) -> Output:
+        """Write the selected pairs, ordered by pair_id.
+
+        Raises:
+            OvsegError: if the query is no single select or fails, or its result has other columns,
+                no row, a pair twice, a pair without a mask or that is not in the table, or an
+                empty noun.
+        """
+        files = [path for table in inputs.values() for path in table_files(table)]
+        try:
+            with _connect(files) as con:
+                selected = _select(con, config)
+                stats = _check(con, config, selected)
+        except duckdb.Error as error:
+            raise OvsegError(f"curation {config.query}: {one_line(error)}") from error
+        write_parquet(selected, target)
+        progress(selected.num_rows)
+        return Output(rows=selected.num_rows, stats=stats)
+
+
+CURATE = Curate()
+
+
+def load_curation(name_or_path: str) -> CurationConfig:
+    """The curation of that name in `sql/curation`, or in a `.sql` file anywhere.
+
+    Raises:
+        OvsegError: if there is neither.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".sql":
+        if not path.is_file():
+            raise OvsegError(f"{path} does not exist: name a file, or a query in sql/curation")
+        file = SqlFile(name=path.stem, path=path, text=path.read_text(encoding="utf-8"))
+    else:
+        file = sql_file("curation", name_or_path)
+    return CurationConfig(query=file.name, sql=file.text)
+
+
+# --------------------------------------------------------------------------------------
+
+
+def _connect(files: Sequence[Path]) -> duckdb.DuckDBPyConnection:
+    """A database in memory that can read the tables and nothing else."""
+    # One thread: sums of floats, and with them gates at a quantile, must not depend on the machine.
+    con = duckdb.connect(config={"threads": 1})
+    listed = columns(PAIRS)
+    con.execute(f"create view pairs as select {listed} from {scan(files)}")
+    con.execute(f"create view kept_pairs as select {listed} from pairs where kept")
+    allowed = ", ".join(literal(str(path)) for path in files)
+    con.execute(f"set allowed_paths = [{allowed}]")
+    con.execute("set enable_external_access = false")
+    con.execute("set lock_configuration = true")
+    return con
+
+
+def _select(con: duckdb.DuckDBPyConnection, config: CurationConfig) -> pa.Table:
+    statements = con.extract_statements(config.sql)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise OvsegError(f"curation {config.query}: the file must hold one select and nothing else")
+    found = con.sql(config.sql).to_arrow_table()
+    if sorted(found.column_names) != sorted(CURATED.names):
+        raise OvsegError(
+            f"curation {config.query}: returns {', '.join(found.column_names)};"
+            f" it must return {' and '.join(CURATED.names)}"
+        )
+    try:
+        found = found.select(CURATED.names).cast(CURATED)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise OvsegError(f"curation {config.query}: pair_id and noun must be text") from error
+    return found.sort_by("pair_id").combine_chunks()
+
+
+def _check(
+    con: duckdb.DuckDBPyConnection, config: CurationConfig, selected: pa.Table
+) -> dict[str, Any]:
+    """Refuse what cannot be trained on, and count the rest."""
+
+    def refuse(pair_id: object, why: str) -> None:
+        raise OvsegError(f"curation {config.query}: pair {pair_id} {why}")
+
+    if selected.num_rows == 0:
+        raise OvsegError(f"curation {config.query}: selects no pair; loosen its conditions")
+    counts = selected["pair_id"].combine_chunks().value_counts()
+    for pair_id, count in zip(counts.field("values"), counts.field("counts"), strict=True):
+        if count.as_py() > 1:
+            refuse(pair_id, f"is selected {count} times; select each pair once")
+    noun = pc.utf8_trim_whitespace(selected["noun"])
+    empty = pc.filter(selected["pair_id"], pc.fill_null(pc.equal(noun, ""), True))
+    if len(empty):
+        refuse(empty[0], "has no noun; drop it or name it")
+    con.register("selected", selected)
+    foreign = con.execute(
+        "select s.pair_id, p.pair_id is null from selected as s left join pairs as p using"
+        " (pair_id) where p.mask_counts is null order by all limit 1"
+    ).fetchone()
+    if foreign is not None:
+        pair_id, unknown = foreign
+        refuse(pair_id, "is not in the table" if unknown else "has no mask; select from kept_pairs")
+    nouns, images, renamed = con.execute(
+        "select count(distinct s.noun), count(distinct (p.dataset, p.image_id)),"
+        " count(*) filter (s.noun <> p.noun) from selected as s join pairs as p using (pair_id)"
+    ).fetchall()[0]
+    return {"pairs": selected.num_rows, "nouns": nouns, "images": images, "renamed": renamed}

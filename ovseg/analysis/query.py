@@ -1,0 +1,155 @@
+"""`ovseg sql`: named queries and free SQL over the catalogue, to the screen or to a file.
+
+ovseg sql                               # what there is to ask
+ovseg sql long_tail --limit 20          # a query of sql/queries, or any relation of the catalogue
+ovseg sql -c "select count(*) from kept_pairs"
+ovseg sql gate_funnel --out funnel.csv  # or .parquet
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from ovseg.analysis.catalog import open_catalog
+from ovseg.analysis.relations import RELATIONS
+from ovseg.analysis.sql_files import SqlFile, sql_files
+from ovseg.analysis.statements import identifier, one_line
+from ovseg.errors import OvsegError
+from ovseg.storage import discard, publish, temporary_name, write_parquet
+
+SCREEN_ROWS = 40
+"""Rows printed where nobody says how many."""
+
+
+def run_query(con: duckdb.DuckDBPyConnection, sql: str, *, limit: int | None = None) -> pa.Table:
+    """The result of a query as an Arrow table, its first `limit` rows if given.
+
+    Raises:
+        OvsegError: if the SQL is wrong, returns nothing, or would change the catalogue.
+    """
+    try:
+        with con.cursor() as cursor:  # a result cut short keeps its connection busy: close that
+            found = cursor.sql(sql)
+            if found is None:
+                raise OvsegError("the SQL returns no rows: end it with a select")
+            return found.to_arrow_table() if limit is None else _first(found, limit)
+    except duckdb.Error as error:
+        if "read-only" in str(error):
+            raise OvsegError(
+                "the catalogue is read-only: it shows what stages published; write to a file"
+                " with --out"
+            ) from error
+        raise OvsegError(one_line(error)) from error
+
+
+def _first(found: duckdb.DuckDBPyRelation, limit: int) -> pa.Table:
+    # Not a SQL limit: around free SQL that would trip over a closing semicolon or comment.
+    reader = found.to_arrow_reader(max(limit, 1))
+    batches, rows = [], 0
+    for batch in reader:
+        batches.append(batch)
+        rows += batch.num_rows
+        if rows >= limit:
+            break
+    return pa.Table.from_batches(batches, schema=reader.schema).slice(0, limit)
+
+
+def named_query(con: duckdb.DuckDBPyConnection, name: str) -> str:
+    """The SQL of a query in `sql/queries`, or of showing a relation of the catalogue.
+
+    Raises:
+        OvsegError: if there is neither; the message names what comes closest.
+    """
+    queries = {file.name: file.text for file in sql_files("queries")}
+    if name in queries:
+        return queries[name]
+    relations = [str(row[0]) for row in con.sql("select view_name from duckdb_views()").fetchall()]
+    if name in relations:
+        return f"from {identifier(name)}"
+    near = difflib.get_close_matches(name, [*queries, *relations], n=1)
+    hint = f"did you mean {near[0]}?" if near else "`ovseg sql` lists them"
+    raise OvsegError(f"no query or relation is named {name!r}: {hint}")
+
+
+def queries() -> list[SqlFile]:
+    """The named queries, by name; `title` says what each answers."""
+    return sql_files("queries")
+
+
+def relations() -> dict[str, str]:
+    """Every relation of the catalogue and what one row of it is."""
+    base = {name: schema.metadata[b"grain"].decode() for name, schema in RELATIONS.items()}
+    return {**base, **{view.name: view.title for view in sql_files("views")}}
+
+
+def failed_checks(con: duckdb.DuckDBPyConnection) -> dict[str, pa.Table]:
+    """The checks of `sql/tests` that found something, each with the rows at fault (100 at most)."""
+    found = {file.name: run_query(con, file.text, limit=100) for file in sql_files("tests")}
+    return {name: rows for name, rows in found.items() if rows.num_rows}
+
+
+def write_result(table: pa.Table, path: Path) -> None:
+    """Write a result as CSV or Parquet, by the suffix, all at once.
+
+    In CSV lists and structs are DuckDB's text for them and binary values are escaped.
+
+    Raises:
+        OvsegError: for another suffix, or a folder that does not exist.
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise OvsegError(f"--out {path}: the suffix must be .csv or .parquet")
+    if not path.parent.is_dir():
+        raise OvsegError(f"--out {path}: the folder {path.parent} does not exist, make it first")
+    temporary = temporary_name(path)
+    try:
+        if path.suffix == ".parquet":
+            write_parquet(table, temporary)
+        else:
+            with duckdb.connect() as con:
+                con.from_arrow(table).write_csv(str(temporary), header=True)
+        publish(temporary, path)
+    finally:
+        discard(temporary)
+
+
+def sql_command(
+    name: str | None,
+    *,
+    command: str | None = None,
+    out: Path | None = None,
+    root: Path,
+    limit: int | None = None,
+) -> None:
+    """What `ovseg sql` does: list the queries, print a result, or write it to a file.
+
+    Args:
+        name: of a query or relation; with neither it nor `command` the queries are listed.
+        command: free SQL.
+        out: file the result is written to, whole.
+        root: folder of the results, where the catalogue lies.
+        limit: rows printed at most; `SCREEN_ROWS` by default.
+
+    Raises:
+        OvsegError: for what is wrong with the SQL, the name, the file or the catalogue.
+    """
+    from ovseg.analysis.console import print_queries, print_table
+
+    if name is not None and command is not None:
+        raise OvsegError("give the name of a query or SQL with -c, not both")
+    if name is None and command is None:
+        print_queries(queries(), relations())
+        return
+    with open_catalog(root) as con:
+        sql = command if command is not None else named_query(con, name or "")
+        if out is not None:
+            table = run_query(con, sql)
+            write_result(table, out)
+            print(f"{table.num_rows} rows written to {out}")
+            return
+        shown = SCREEN_ROWS if limit is None else limit
+        table = run_query(con, sql, limit=shown + 1)  # one more tells whether there are more
+    print_table(table.slice(0, shown), more=table.num_rows > shown)

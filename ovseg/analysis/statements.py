@@ -1,0 +1,74 @@
+"""Pieces of SQL that Python writes for DuckDB: literals, column lists, Parquet scans, types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+_TYPES: dict[pa.DataType, str] = {
+    pa.bool_(): "boolean",
+    pa.int32(): "integer",
+    pa.int64(): "bigint",
+    pa.uint64(): "ubigint",
+    pa.float32(): "float",
+    pa.float64(): "double",
+    pa.string(): "varchar",
+    pa.binary(): "blob",
+}
+
+
+def literal(value: str | int | float | bool | None) -> str:
+    """A value as a SQL literal; NaN and infinities become null."""
+    if value is None or value != value or value in (float("inf"), float("-inf")):
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    return "'" + value.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """A name as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def columns(schema: pa.Schema) -> str:
+    """All columns of a schema, as a select list."""
+    return ", ".join(identifier(name) for name in schema.names)
+
+
+def scan(paths: Sequence[Path]) -> str:
+    """A table function over exactly these Parquet files.
+
+    The folder names `dataset=` and `round=` are for people and other engines: DuckDB would let them
+    overrule the columns of the same name, with types of its own guess.
+    """
+    files = ", ".join(literal(str(path)) for path in paths)
+    return f"read_parquet([{files}], hive_partitioning = false)"
+
+
+def sql_type(kind: pa.DataType) -> str:
+    """DuckDB's name of the type it reads an Arrow type from Parquet as."""
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return f"{sql_type(kind.value_type)}[]"  # Parquet knows no fixed length
+    if pa.types.is_struct(kind):
+        fields = ", ".join(f"{identifier(f.name)} {sql_type(f.type)}" for f in kind)
+        return f"struct({fields})"
+    return _TYPES[kind]
+
+
+def empty(schema: pa.Schema) -> str:
+    """A select of this schema without rows."""
+    nulls = ", ".join(
+        f"cast(null as {sql_type(field.type)}) as {identifier(field.name)}" for field in schema
+    )
+    return f"select {nulls} where false"
+
+
+def one_line(error: duckdb.Error) -> str:
+    """DuckDB's message up to the empty line before its picture of the query."""
+    return " ".join(str(error).split("\n\n")[0].split())

@@ -1,0 +1,180 @@
+"""What a run says of itself at the end: one table of models, the counts, and where to look next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ovseg.presets import ARMS, PipelineConfig
+from ovseg.storage import Manifest
+
+COLUMNS = {
+    "mask_acc_seen": "GT-mask acc. seen",
+    "mask_acc_unseen": "GT-mask acc. unseen",
+    "miou_union_seen": "mIoU seen",
+    "miou_union_unseen": "mIoU unseen",
+    "miou_union": "mIoU (union)",
+    "miou_gt": "mIoU (GT)",
+}
+"""The columns of the table: a benchmark's metric and its heading."""
+
+
+class Summary(BaseModel):
+    """The numbers of a run that a person reads first."""
+
+    preset: str
+    root: Path
+    counts: dict[str, int | float]
+    scores: dict[str, dict[str, dict[str, float]]]
+    """metric values by benchmark and arm"""
+    sheet: Path | None
+    miniature: bool
+    """True where the numbers come from the embedded world."""
+
+
+def summarise(
+    config: PipelineConfig,
+    mined: Mapping[str, Manifest],
+    scored: Mapping[str, Manifest],
+    *,
+    truth: Manifest | None,
+    sheet: Manifest | None,
+) -> Summary:
+    """Collect a run's numbers from its manifests.
+
+    Args:
+        config: the run.
+        mined: manifests of the mining stages by role.
+        scored: manifests of scores by `<benchmark>/<arm>`.
+        truth: pairs held against ground truth, where there is one.
+        sheet: the contact sheet.
+    """
+    table = mined["table"].stats
+    counts: dict[str, int | float] = {
+        "images": mined["images"].rows,
+        "noun mentions": mined["nouns"].rows,
+        "proposals": mined["proposals"].rows,
+        "pairs": table["rows"],
+        "kept pairs": table["kept"],
+        "distinct nouns of kept pairs": table["kept_nouns"],
+    }
+    if truth is not None:
+        counts["precision of kept pairs"] = truth.stats["precision"]
+        counts["precision of pairs whose noun names a category"] = truth.stats["precision_of_named"]
+    return Summary(
+        preset=config.preset,
+        root=config.root,
+        counts=counts,
+        scores=_by_benchmark(scored),
+        sheet=sheet.payload() / "contact-sheet.png" if sheet else None,
+        miniature=config.mining_world is not None,
+    )
+
+
+def _by_benchmark(scored: Mapping[str, Manifest]) -> dict[str, dict[str, dict[str, float]]]:
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    for key, manifest in scored.items():
+        benchmark, arm = key.rsplit("/", 1)
+        scores.setdefault(benchmark, {})[arm] = dict(manifest.stats["scores"])
+    return scores
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _rows(arms: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    return [
+        [ARMS.get(arm, arm), *(_percent(scores.get(metric)) for metric in COLUMNS)]
+        for arm, scores in arms.items()
+    ]
+
+
+def _count(value: int | float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{100 * value:.1f} %"
+
+
+def _score_table(
+    benchmark: str, arms: Mapping[str, Mapping[str, float]], *, miniature: bool
+) -> Table:
+    note = " (embedded miniature world, not comparable with photographs)" if miniature else ""
+    table = Table(title=f"{benchmark}, in %{note}")
+    table.add_column("model")
+    for heading in COLUMNS.values():
+        table.add_column(heading, justify="right")
+    for row in _rows(arms):
+        table.add_row(*row)
+    return table
+
+
+def render(summary: Summary) -> RenderableType:
+    """The summary for a terminal."""
+    parts: list[RenderableType] = [
+        _score_table(benchmark, arms, miniature=summary.miniature)
+        for benchmark, arms in summary.scores.items()
+    ]
+    counts = Table(title="mining", show_header=False)
+    counts.add_column()
+    counts.add_column(justify="right")
+    for name, value in summary.counts.items():
+        counts.add_row(name, _count(value))
+    parts += [counts, Text(_where_to_look(summary))]
+    return Group(*parts)
+
+
+def _where_to_look(summary: Summary) -> str:
+    root = summary.root
+    lines = [
+        "Where to look",
+        f"  pictures  {summary.sheet}" if summary.sheet else "",
+        f"  pairs     ovseg sql --root {root} top_nouns      (ovseg sql lists all queries)",
+        f'            ovseg sql --root {root} -c "select noun, count(*) as pairs from kept_pairs'
+        ' group by noun order by pairs desc limit 10"',
+        f"  MLflow    mlflow ui --backend-store-uri sqlite:///{root}/mlflow.db",
+        "  Prefect   prefect server start               (then open the address it prints)",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def markdown(summary: Summary) -> str:
+    """The summary as Markdown, for Prefect's artifacts and MLflow."""
+    lines = [f"# {summary.preset}", ""]
+    if summary.miniature:
+        lines += ["The embedded miniature world; not comparable with photographs.", ""]
+    for benchmark, arms in summary.scores.items():
+        headings = ["model", *COLUMNS.values()]
+        lines += [f"## {benchmark}, in %", "", "| " + " | ".join(headings) + " |"]
+        lines += ["|" + " --- |" + " ---: |" * len(COLUMNS)]
+        lines += ["| " + " | ".join(row) + " |" for row in _rows(arms)]
+        lines += [""]
+    lines += ["## mining", "", "| | |", "| --- | ---: |"]
+    lines += [f"| {name} | {_count(value)} |" for name, value in summary.counts.items()]
+    return "\n".join(lines) + "\n"
+
+
+def show(summary: Summary, console: Console | None = None) -> None:
+    """Print the summary."""
+    (console or Console()).print(render(summary))
+
+
+def show_scores(scored: Mapping[str, Manifest], *, miniature: bool) -> None:
+    """Print the tables of scored arms, by manifests under `<benchmark>/<arm>`."""
+    for benchmark, arms in _by_benchmark(scored).items():
+        Console().print(_score_table(benchmark, arms, miniature=miniature))
+
+
+def metrics(summary: Summary) -> dict[str, Any]:
+    """The summary's numbers under MLflow's metric names."""
+    flat: dict[str, Any] = {
+        f"mining/{name.replace(' ', '_')}": value for name, value in summary.counts.items()
+    }
+    for benchmark, arms in summary.scores.items():
+        for arm, scores in arms.items():
+            flat.update({f"{benchmark}/{arm}/{name}": value for name, value in scores.items()})
+    return flat

@@ -1,0 +1,16 @@
+-- Kept pairs CLIP hardly decided: the runner-up proposal suits the noun almost as well.
+-- Grain: one row for each pair. Columns: dataset, image_id, noun, clip_margin, clip_similarity,
+--   noun_rank, proposal_score, area_fraction, pair_id. A noun with one proposal only has no margin.
+select
+    dataset,
+    image_id,
+    noun,
+    clip_margin,
+    clip_similarity,
+    noun_rank,
+    proposal_score,
+    area_fraction,
+    pair_id
+from mined_pairs
+where kept and clip_margin is not null
+order by clip_margin, pair_id

@@ -1,0 +1,36 @@
+-- A row of any stage is kept, or it says why not; never both. Rows: those that do neither or both.
+select
+    'images' as relation,
+    image_id,
+    null as item,
+    kept,
+    drop_reason
+from images
+where kept is null or kept = (drop_reason is not null)
+union all
+select
+    'nouns' as relation,
+    image_id,
+    noun as item,
+    kept,
+    drop_reason
+from nouns
+where kept is null or kept = (drop_reason is not null)
+union all
+select
+    'proposals' as relation,
+    image_id,
+    proposal_id::varchar as item,
+    kept,
+    drop_reason
+from proposals
+where kept is null or kept = (drop_reason is not null)
+union all
+select
+    'pairs' as relation,
+    image_id,
+    noun as item,
+    kept,
+    drop_reason
+from pairs
+where kept is null or kept = (drop_reason is not null)

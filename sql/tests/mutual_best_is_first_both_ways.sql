@@ -1,0 +1,8 @@
+-- mutual_best says that noun and proposal rank first for each other. Rows: pairs where it does not.
+select
+    pair_id,
+    mutual_best,
+    noun_rank,
+    proposal_rank
+from pairs
+where coalesce(mutual_best, false) <> coalesce(noun_rank = 1 and proposal_rank = 1, false)

@@ -1,0 +1,8 @@
+-- Ground truth was held against kept pairs of the table. Rows: judgements of other pairs.
+select
+    truth.pair_id,
+    truth.noun,
+    pairs.kept
+from pair_truth as truth
+left join pairs using (pair_id)
+where pairs.kept is not true

@@ -1,0 +1,183 @@
+"""A hand-made run: six images with captions, nouns, proposals, pairs, two arms on a benchmark."""
+
+import json
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from toy_rows import (
+    class_rows,
+    image_rows,
+    metric_rows,
+    noun_rows,
+    pair_rows,
+    proposal_rows,
+    truth_rows,
+)
+
+from ovseg import schema
+from ovseg.analysis.catalog import build_catalog
+from ovseg.analysis.curation import CURATE, load_curation
+from ovseg.analysis.tables import PAIR_TABLE
+from ovseg.config import (
+    BenchmarkConfig,
+    Config,
+    FinetuneConfig,
+    NounsConfig,
+    ProposalsConfig,
+    ScoresConfig,
+    TableConfig,
+)
+from ovseg.schema import rows_to_table
+from ovseg.stages import Output, Stage, run_stage
+from ovseg.storage import ShardPlan, digest_json, write_parquet
+
+
+class DatasetConfig(Config):
+    """A stage that names its data set, as the images do."""
+
+    dataset: str = "toy"
+
+
+class Rows(Stage[Config]):
+    """A stage whose shards are rows, or folders of tables, that a test wrote down."""
+
+    code = ("ovseg.schema",)
+
+    def __init__(self, name, shards, kind=None, stats=None):
+        self.name = name
+        self.shards = shards
+        self.kind = kind
+        self.stats = stats or {}
+        self.suffix = ".parquet" if kind is not None else ""
+
+    def plan(self, config, inputs):
+        return ShardPlan(counts=tuple(1 for _ in self.shards), ids_digest=self.name)
+
+    def weights(self, config, inputs):
+        return {"rows": digest_json(json.loads(json.dumps(self.shards, default=str)))}
+
+    def write(self, config, inputs, target, *, shard, progress):
+        if self.kind is not None:
+            table = rows_to_table(self.shards[shard], self.kind)
+            write_parquet(table, target)
+            return Output(rows=table.num_rows)
+        target.mkdir()
+        for name, (rows, kind) in self.shards[shard].items():
+            write_parquet(rows_to_table(rows, TABLES[kind]), target / name)
+        return Output(rows=1)
+
+    def summarise(self, config, inputs, records):
+        return self.stats
+
+
+TABLES = {
+    "confusion": schema.CONFUSION,
+    "gt_masks": schema.GT_MASKS,
+    "class_scores": schema.CLASS_SCORES,
+    "scores": schema.SCORES,
+    "training_log": schema.TRAINING_LOG,
+}
+
+
+@dataclass
+class Run:
+    """A root with the manifests of everything published under it."""
+
+    root: Path
+    manifests: dict = field(default_factory=dict)
+
+
+def publish_rows(root, name, shards, kind, config=None):
+    return run_stage(Rows(name, shards, kind), config or DatasetConfig(), {}, root)
+
+
+def publish_table(root, rows=None, *, shards=2, dataset="toy", round=0):
+    """Staging shards of these pair rows, and the published table of them."""
+    rows = pair_rows(dataset, round) if rows is None else rows
+    cuts = [len(rows) * i // shards for i in range(shards + 1)]
+    parts = [rows[a:b] for a, b in pairwise(cuts)]
+    pairs = publish_rows(root, "pairs", parts, schema.PAIRS)
+    config = TableConfig(dataset=dataset, round=round)
+    return run_stage(PAIR_TABLE, config, {"pairs": pairs}, root)
+
+
+def publish_benchmark(root, arm, gain):
+    confusion = [
+        {"image_id": 1, "gt_class": 0, "predicted_class": 0, "pixels": 70},
+        {"image_id": 1, "gt_class": 0, "predicted_class": 1, "pixels": 20},
+        {"image_id": 1, "gt_class": 1, "predicted_class": 3, "pixels": 10},
+    ]
+    masks = [{"image_id": 1, "gt_class": 0, "predicted_class": 1, "gt_rank": 2}]
+    payload = {
+        "confusion.parquet": (confusion, "confusion"),
+        "gt_masks.parquet": (masks, "gt_masks"),
+    }
+    config = BenchmarkConfig(ensemble_weight=gain)  # another setting makes it another run
+    benchmark = run_stage(Rows("benchmarks", [payload, payload]), config, {}, root)
+    stats = {
+        "benchmark": "storybook",
+        "benchmark_digest": benchmark.digest,
+        "arm": arm,
+        "images": 2,
+        "scores": {},
+    }
+    rows = {
+        "class_scores.parquet": (class_rows(benchmark.digest, gain), "class_scores"),
+        "scores.parquet": (metric_rows(benchmark.digest, arm, gain), "scores"),
+    }
+    scores = run_stage(Rows("scores", [rows], stats=stats), ScoresConfig(arm=arm), {}, root)
+    return benchmark, scores
+
+
+@pytest.fixture(scope="session")
+def toy():
+    """The builders above, for tests that vary what they build."""
+    return SimpleNamespace(
+        pair_rows=pair_rows,
+        image_rows=image_rows,
+        noun_rows=noun_rows,
+        proposal_rows=proposal_rows,
+        truth_rows=truth_rows,
+        class_rows=class_rows,
+        metric_rows=metric_rows,
+        publish_rows=publish_rows,
+        publish_table=publish_table,
+        publish_benchmark=publish_benchmark,
+        Rows=Rows,
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A whole run with its catalogue. Tests only read it."""
+    root = tmp_path_factory.mktemp("a root with 'quotes'")
+    run = Run(root)
+    images, nouns, proposals = image_rows(), noun_rows(), proposal_rows()
+    table = publish_table(root)
+    log = [{"step": 1, "epoch": 0, "loss": 2.0, "learning_rate": 1e-5, "logit_scale": 100.0}]
+    run.manifests = {
+        "images": publish_rows(root, "images", [images[:3], images[3:]], schema.IMAGES),
+        "nouns": publish_rows(root, "nouns", [nouns[:9], nouns[9:]], schema.NOUNS, NounsConfig()),
+        "proposals": publish_rows(
+            root, "proposals", [proposals], schema.PROPOSALS, ProposalsConfig()
+        ),
+        "pairs": publish_rows(root, "pairs", [pair_rows()], schema.PAIRS),
+        "table": table,
+        "curated": run_stage(CURATE, load_curation("paper"), {"table": table}, root),
+        "truth": publish_rows(root, "pair-truth", [truth_rows()], schema.PAIR_TRUTH, Config()),
+        "checkpoint/finetuned": run_stage(
+            Rows("checkpoints", [{"training_log.parquet": (log, "training_log")}]),
+            FinetuneConfig(),
+            {},
+            root,
+        ),
+    }
+    build_catalog(root, run.manifests)
+    for arm, gain in (("original", 0.0), ("finetuned", 0.1)):
+        benchmark, scores = publish_benchmark(root, arm, gain)
+        run.manifests |= {f"benchmark/{arm}": benchmark, f"scores/{arm}": scores}
+        build_catalog(root, {"benchmark": benchmark, "scores": scores})
+    return run
