@@ -126,6 +126,7 @@ class PairingConfig(Config):
     image_root: Path | None = execution(None, "folder of the images")
     batch_size: int = execution(256, "regions a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+    decode_workers: int = execution(0, "processes that decode images; 0 decodes in place")
 
 
 class TextsConfig(Config):
@@ -171,8 +172,14 @@ class FinetuneConfig(Config):
     beta1: float = 0.9
     beta2: float = 0.98
     eps: float = 1e-6
+    prompt_weight_decay: float = Field(0.0, ge=0, description="of the mask prompts")
     prompt_depth: int = Field(3, ge=1, description="blocks that are fed mask prompts")
     crop_scale: tuple[float, float] = Field((0.9, 1.0), description="RandomResizedCrop area")
+    augmentation: Literal["exact", "batched"] = Field(
+        "exact",
+        description="crops resized one by one as torchvision does with Pillow, or a batch at once"
+        " on the device with torch's cubic kernel",
+    )
     template: str = Field("a photo of a {}.", description="text of a noun")
     loss: Literal["batch", "distinct"] = Field(
         "batch",
@@ -183,11 +190,14 @@ class FinetuneConfig(Config):
     initial_logit_scale: float | None = Field(None, description="exp of it; the model's if empty")
     fill: Literal["mean", "zero"] = "mean"
     seed: int = 0
-    checkpoint_every: int = execution(500, "steps between resumable states")
+    max_bad_fraction: float = Field(0.05, ge=0, le=1, description="more bad pairs stop the stage")
+    checkpoint_every: int = execution(500, "steps between resumable states; 0 keeps none")
     image_root: Path | None = execution(None, "folder of the images")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
-    cache_regions: bool = execution(True, "keep decoded regions in memory between epochs")
+    cache_regions: bool = execution(True, "keep decoded regions in memory between epochs ...")
+    cache_gib: float = execution(2.0, "... if they fit into this much of it")
+    decode_workers: int = execution(0, "threads that decode images ahead; 0 decodes in place")
 
 
 # --------------------------------------------------------------------------------------
@@ -207,6 +217,10 @@ class BenchmarkConfig(Config):
     ensemble_weight: float = Field(
         0.7, ge=0, le=1, description="lambda of the geometric ensemble; 0 is CLIP alone (upstream)"
     )
+    ensemble: Literal["upstream", "geometric", "clip_only", "maskformer_only"] = Field(
+        "upstream",
+        description="geometric is the formula for every lambda, so that 0 is MaskFormer alone",
+    )
     mask_prompts: bool = Field(True, description="use mask prompts where the CLIP has them")
     fill: Literal["mean", "zero"] = "mean"
     expand_ratio: float = Field(1.0, ge=1)
@@ -214,6 +228,28 @@ class BenchmarkConfig(Config):
     limit: int | None = Field(None, ge=1, description="the first n images, for trials")
     shard_size: int = Field(500, ge=1, description="images a shard")
     min_shards: int = Field(2, ge=1)
+    max_bad_fraction: float = Field(0.05, ge=0, le=1, description="more bad images stop the stage")
     root: Path | None = execution(None, "folder of the prepared benchmark")
     batch_size: int = execution(256, "regions a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+
+
+class ScoresConfig(Config):
+    """The scores of a finished benchmark, as rows."""
+
+    arm: str = Field("original", description="name of the model in the comparison")
+
+
+class TruthConfig(Config):
+    """Pairs held against ground-truth masks."""
+
+    panoptic: Path | None = execution(None, "COCO panoptic JSON, its PNGs beside it")
+
+
+class SheetConfig(Config):
+    """The contact sheet of a run."""
+
+    images: int = Field(6, ge=1, description="rows of each half of the sheet")
+    tile: int = Field(224, ge=64, description="side of a picture in pixels")
+    benchmark: BenchmarkConfig | None = Field(None, description="whose images are segmented")
+    image_root: Path | None = execution(None, "folder of the mined images")

@@ -52,9 +52,9 @@ PROPOSALS = _schema(
     ("dataset", pa.string()),
     ("image_id", pa.int64()),
     ("proposal_id", pa.int32()),  # the query's index; -1 where the image gave none
-    ("mask_size", pa.list_(pa.int32(), 2)),  # height, width
+    ("mask_size", pa.list_(pa.int32())),  # height, width; Parquet loses fixed sizes beside nulls
     ("mask_counts", pa.binary()),  # compressed COCO RLE
-    ("bbox_xyxy", pa.list_(pa.int32(), 4)),  # exclusive right and bottom
+    ("bbox_xyxy", pa.list_(pa.int32())),  # exclusive right and bottom
     ("area_fraction", pa.float32()),
     ("proposal_score", pa.float32()),
     ("proposal_model", pa.string()),
@@ -88,9 +88,9 @@ PAIRS = _schema(
     ("head", pa.string()),
     ("parser", pa.string()),
     ("proposal_id", pa.int32()),
-    ("mask_size", pa.list_(pa.int32(), 2)),
+    ("mask_size", pa.list_(pa.int32())),
     ("mask_counts", pa.binary()),
-    ("bbox_xyxy", pa.list_(pa.int32(), 4)),
+    ("bbox_xyxy", pa.list_(pa.int32())),
     ("area_fraction", pa.float32()),
     ("proposal_score", pa.float32()),
     ("clip_similarity", pa.float32()),
@@ -135,6 +135,17 @@ GT_MASKS = _schema(
     ("predicted_class", pa.int32()),
     ("gt_rank", pa.int32()),  # of the true class among all, from 1
     ("area_fraction", pa.float32()),
+)
+
+PAIR_TRUTH = _schema(
+    "one row for each kept pair whose image has ground-truth masks",
+    ("pair_id", pa.string()),
+    ("noun", pa.string()),
+    ("noun_category", pa.string()),  # the category the noun names; null where it names none
+    ("gt_category", pa.string()),  # of most of the mask's pixels
+    ("gt_share", pa.float32()),  # of the mask's pixels that are of gt_category
+    ("gt_iou", pa.float32()),  # with the region of gt_category in the image
+    ("correct", pa.bool_()),  # the noun names gt_category
 )
 
 CLASS_SCORES = _schema(

@@ -206,7 +206,7 @@ class Manifest(BaseModel):
             raise OvsegError(
                 f"{path} is missing: the stage never finished, run it again"
             ) from error
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise OvsegError(
                 f"{path} is no manifest ({type(error).__name__}): delete it and run the stage again"
             ) from error

@@ -1,0 +1,1 @@
+"""Prefect tasks: thin wrappers with retries and progress around the library, and tracking."""

@@ -16,3 +16,74 @@ def reference_data() -> Path:
     if not path.is_dir():
         pytest.fail(f"OVSEG_REFERENCE_DATA={folder} is not a folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a CLIP of 32-pixel regions with random weights and mask prompts."""
+    import open_clip
+    import torch
+
+    from ovseg.models.clip import create_clip, save_clip
+    from ovseg.storybook.vocabulary import cut_bpe
+
+    vocabulary = tmp_path_factory.mktemp("bpe") / "bpe_vocab.txt.gz"
+    size = cut_bpe(Path(open_clip.tokenizer.default_bpe()), vocabulary, merges=100)
+    torch.manual_seed(0)
+    text = {"context_length": 24, "vocab_size": size, "width": 32, "heads": 2, "layers": 1}
+    vision = {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": 2}
+    model = create_clip(
+        {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text},
+        prompt_depth=2,
+        vocabulary=vocabulary,
+    )
+    return save_clip(model, tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="session")
+def tiny_maskformer(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a class-embedding MaskFormer with random weights, for `tiny_clip`'s texts."""
+    import torch
+
+    from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
+    from ovseg.models.clip import load_clip
+    from ovseg.models.maskformer import InputSettings, save_maskformer
+
+    torch.manual_seed(0)
+    network = OpenVocabularyMaskFormer(
+        Architecture(
+            backbone_dim=8,
+            depths=(1, 1, 2, 1),
+            heads=(1, 2, 2, 2),
+            window=4,
+            drop_path=0.0,
+            feature_dim=32,
+            mask_dim=32,
+            query_dim=32,
+            queries=6,
+            decoder_layers=2,
+            decoder_heads=2,
+            decoder_ffn=32,
+            class_hidden_dim=16,
+            embedding_dim=16,
+        )
+    )
+    texts = load_clip(str(tiny_clip)).encode_texts(["house", "tree"]).detach()
+    with torch.no_grad():  # queries that differ, in shape and in what they say they are
+        decoder = network.model.transformer_module
+        for weight in (decoder.queries_embedder.weight, *decoder.decoder.parameters()):
+            if weight.ndim == 2:
+                torch.nn.init.normal_(weight, std=0.6)
+        network.mask_embed.layers[-1].weight.mul_(30)
+        network.class_embed.layers[-1].weight.mul_(2)
+        network.class_embed.layers[-1].bias.copy_(texts[0])
+        network.non_object_embedding.copy_(texts[:1] + 0.3 * torch.randn(1, 16))
+    folder = tmp_path_factory.mktemp("maskformer")
+    save_maskformer(
+        network,
+        folder,
+        inputs=InputSettings(short_side=64, max_side=128),
+        class_names=["house", "tree"],
+        text_embeddings=texts,
+    )
+    return folder

@@ -1,7 +1,7 @@
 """The contact sheet of a run: what was mined from a few images, and segmentations before and after.
 
-The upper half shows mined images: the picture, its proposals, its kept pairs with their nouns. The
-lower half shows benchmark images: the picture, the ground truth, the label maps of the original
+The upper half shows mined images: the picture, its captions, its proposals, its kept pairs with
+their nouns. The lower half shows benchmark images: the picture, the ground truth, the label maps of the original
 CLIP and of the adapted one.
 """
 
@@ -138,6 +138,23 @@ def fit(picture: Image.Image, tile: int) -> Image.Image:
     return square
 
 
+def write_captions(captions: Sequence[str], tile: int) -> Image.Image:
+    """Captions as a square tile, wrapped; what does not fit is cut."""
+    square = Image.new("RGB", (tile, tile), PAPER)
+    pen, font, y = ImageDraw.Draw(square), ImageFont.load_default(12), 2
+    for caption in captions:
+        line = ""
+        for word in [*caption.split(), None]:
+            longer = f"{line} {word}".strip()
+            if word is not None and pen.textlength(longer, font=font) <= tile - 8:
+                line = longer
+                continue
+            pen.text((4, y), line, font=font, fill=INK)
+            y, line = y + 16, word or ""
+        y += 6
+    return square
+
+
 def lay_out(
     halves: Sequence[tuple[str, Sequence[str], Sequence[Sequence[Image.Image]]]], tile: int
 ) -> Image.Image:
@@ -170,11 +187,12 @@ def lay_out(
 
 
 def mining_rows(config: SheetConfig, inputs: Inputs) -> list[list[Image.Image]]:
-    """Tiles of the first images that have kept pairs: picture, proposals, pairs."""
+    """Tiles of the first images with kept pairs: picture, captions, proposals, pairs."""
     pairs = _kept(pq.read_table(inputs["table"].payload(), partitioning=None).to_pylist())
     proposals = _kept(inputs["proposals"].table().to_pylist())
+    columns = ["image_id", "image_path", "captions"]
     rows: list[list[Image.Image]] = []
-    for item in inputs["images"].table(["image_id", "image_path"]).to_pylist():
+    for item in inputs["images"].table(columns).to_pylist():
         if len(rows) == config.images:
             break
         mine = pairs.get(item["image_id"], [])
@@ -188,6 +206,7 @@ def mining_rows(config: SheetConfig, inputs: Inputs) -> list[list[Image.Image]]:
         rows.append(
             [
                 fit(Image.fromarray(image), config.tile),
+                write_captions([caption["text"] for caption in item["captions"]], config.tile),
                 fit(drawn, config.tile),
                 draw_pairs(image, mine, config.tile),
             ]
@@ -233,7 +252,7 @@ class SheetStage(Stage[SheetConfig]):
         target.mkdir(parents=True)
         rows = mining_rows(config, inputs)
         progress(config.images)
-        halves = [("Mined", ["image", "proposals", "kept pairs"], rows)]
+        halves = [("Mined", ["image", "captions", "proposals", "kept pairs"], rows)]
         if config.benchmark is not None and config.benchmark.root is not None:
             from ovseg.analysis.before_after import segmentation_rows
 

@@ -15,11 +15,11 @@ from ovseg.presets import ARMS, PipelineConfig
 from ovseg.storage import Manifest
 
 COLUMNS = {
-    "mask_acc_seen": "GT-mask acc. seen",
-    "mask_acc_unseen": "GT-mask acc. unseen",
+    "mask_acc_seen": "GT masks seen",
+    "mask_acc_unseen": "GT masks unseen",
     "miou_union_seen": "mIoU seen",
     "miou_union_unseen": "mIoU unseen",
-    "miou_union": "mIoU (union)",
+    "miou_union": "mIoU all",
     "miou_gt": "mIoU (GT)",
 }
 """The columns of the table: a benchmark's metric and its heading."""
@@ -103,11 +103,15 @@ def _count(value: int | float) -> str:
 def _score_table(
     benchmark: str, arms: Mapping[str, Mapping[str, float]], *, miniature: bool
 ) -> Table:
-    note = " (embedded miniature world, not comparable with photographs)" if miniature else ""
-    table = Table(title=f"{benchmark}, in %{note}")
-    table.add_column("model")
+    note = "\nembedded miniature world: not comparable with photographs" if miniature else ""
+    table = Table(
+        title=f"{benchmark}, in %{note}",
+        caption="GT masks: accuracy of naming ground-truth masks. mIoU over classes in ground truth"
+        " or\nprediction; (GT): over classes in ground truth.",
+    )
+    table.add_column("model", no_wrap=True)
     for heading in COLUMNS.values():
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", min_width=6)
     for row in _rows(arms):
         table.add_row(*row)
     return table

@@ -1,0 +1,38 @@
+"""Run every benchmark, or those named: `make bench`, `python -m benchmarks nouns regions`.
+
+Each prints what it measured, on which machine, at which commit. Two figures are compared only where
+they come from one run; the ratio is what to quote.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks import nouns, proposals, regions
+
+BENCHMARKS = {"nouns": nouns.main, "regions": regions.main, "proposals": proposals.main}
+
+
+def main() -> None:
+    """Print the machine, then run what is named on the command line, or all."""
+    unknown = set(sys.argv[1:]) - set(BENCHMARKS)
+    if unknown:
+        sys.exit(f"no benchmark named {', '.join(sorted(unknown))}: {', '.join(BENCHMARKS)}")
+    root = Path(__file__).resolve().parent.parent
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True
+    ).stdout.strip()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    print(f"commit {commit or 'unknown'}; {os.cpu_count()} cores {platform.machine()}, {gpu},"
+          f" torch {torch.__version__}")  # fmt: skip
+    for name in sys.argv[1:] or BENCHMARKS:
+        print(f"\n{name}")
+        BENCHMARKS[name]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The console script `ovseg`: the library's commands and those that run flows.
+
+    ovseg run --preset storybook
+    ovseg mine --preset paper --captions captions_train2017.json --images train2017 \
+        --clip ViT-L-14-quickgelu/openai --maskformer facebook/maskformer-swin-base-coco
+
+User-facing errors are one line on standard error and exit code 2.
+"""
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ovseg.cli import app
+from ovseg.errors import OvsegError
+
+# Before Prefect is imported: no telemetry, a patient first start, a console for people.
+for _name, _value in {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+Preset = Annotated[str, typer.Option(help="storybook, paper or gated.")]
+Root = Annotated[Path | None, typer.Option(help="Folder of results; the preset's where empty.")]
+Captions = Annotated[Path | None, typer.Option(help="COCO captions JSON.")]
+Images = Annotated[Path | None, typer.Option(help="Folder of the images it names.")]
+Dataset = Annotated[str | None, typer.Option(help="Name of the data in every table.")]
+Clip = Annotated[str | None, typer.Option(help="storybook, a folder, or ARCH/pretrained.")]
+MaskFormer = Annotated[str | None, typer.Option(help="storybook, a folder, or a hub id.")]
+Parser = Annotated[str | None, typer.Option(help="storybook, a spaCy package, or a path.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first n images.")]
+Tracking = Annotated[str | None, typer.Option(help="MLflow server; SQLite in --root by default.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any setting, as pairing.min_margin=0.01; may be repeated."),
+]
+
+
+def _request(
+    preset: Preset = "storybook",
+    root: Root = None,
+    captions: Captions = None,
+    images: Images = None,
+    dataset: Dataset = None,
+    clip: Clip = None,
+    maskformer: MaskFormer = None,
+    parser: Parser = None,
+    device: Device = None,
+    limit: Limit = None,
+    tracking: Tracking = None,
+    settings: Settings = None,
+) -> dict[str, Any]:
+    """The arguments of `ovseg.presets.configure` that the command line stands for."""
+    from ovseg.presets import parse_setting
+
+    chosen: dict[str, Any] = {
+        "tracking_uri": tracking,
+        "images.limit": limit,
+        "nouns.parser": parser,
+    }
+    for field, value, places in (
+        ("clip", clip, ("pairing", "arms", "benchmarks")),
+        ("maskformer", maskformer, ("proposals", "benchmarks")),
+        ("device", device, ("proposals", "pairing", "arms", "benchmarks")),
+        ("dataset", dataset, ("images", "pairing")),
+    ):
+        chosen.update({f"{place}.{field}": value for place in places})
+    overrides = {key: value for key, value in chosen.items() if value is not None}
+    overrides.update(parse_setting(text) for text in settings or [])
+    return {
+        "preset": preset,
+        "root": root,
+        "captions": captions,
+        "images": images,
+        "overrides": overrides,
+    }
+
+
+def _requested(command: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
+    """Give a command the options of `_request` and hand it what they stand for."""
+
+    @functools.wraps(command)
+    def wrapper(**options: Any) -> None:
+        command(_request(**options))
+
+    wrapper.__signature__ = inspect.signature(_request)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = _request.__annotations__
+    del wrapper.__wrapped__  # typer would look through it at the command's own signature
+    return wrapper
+
+
+@app.command()
+@_requested
+def run(request: dict[str, Any]) -> None:
+    """Run the whole chain: mine, adapt, benchmark, report."""
+    from ovseg.presets import configure
+
+    configure(**request)  # what is wrong with the request is said before anything heavy loads
+    from flows.pipeline import pipeline
+    from ovseg.analysis.summary import show
+
+    show(pipeline(**request))
+
+
+@app.command()
+@_requested
+def mine(request: dict[str, Any]) -> None:
+    """Mine pairs of nouns and masks into the pair table."""
+    from ovseg.presets import configure
+
+    config = configure(**request)
+    from flows.mine import mine as flow
+
+    stats = flow(config)["table"].stats
+    typer.echo(
+        f"{stats['rows']} pairs of {stats['nouns']} nouns, {stats['kept']} kept;"
+        f" next: ovseg sql --root {config.root} top_nouns"
+    )
+
+
+@app.command()
+@_requested
+def finetune(request: dict[str, Any]) -> None:
+    """Adapt CLIP on the curated pairs (mined first where they are not there)."""
+    from ovseg.presets import configure
+
+    config = configure(**request)
+    from flows.finetune import finetune as flow
+
+    for arm, manifest in flow(config).items():
+        typer.echo(f"{arm}: {manifest.payload()}")
+
+
+@app.command()
+@_requested
+def benchmark(request: dict[str, Any]) -> None:
+    """Score every arm on the preset's benchmarks (trained first where they are not there)."""
+    from ovseg.presets import configure
+
+    config = configure(**request)
+    from flows.benchmark import benchmark as flow
+    from ovseg.analysis.summary import show_scores
+
+    show_scores(flow(config), miniature=config.benchmark_world is not None)
+
+
+def main() -> None:
+    """Run a command; what the user can mend is one line and exit code 2."""
+    try:
+        app(standalone_mode=False)
+    except OvsegError as error:
+        typer.echo(f"ovseg: {error}", err=True)
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        show = getattr(error, "show", None)  # click's own usage errors print themselves
+        if show is None:
+            raise
+        show()
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The registered model: the segmentor as an MLflow pyfunc, loaded from code and safetensors.
+
+    model = mlflow.pyfunc.load_model("models:/ovseg-storybook@both")
+    model.predict(pandas.DataFrame({"image": ["photo.jpg"], "classes": ["moon, tree, sea"]}))
+
+Nothing is pickled: MLflow runs this file, and the weights are artifacts beside it. The one module
+of the library that may import mlflow.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from ovseg.config import BenchmarkConfig
+from ovseg.data.images import read_image
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ovseg.data.images import ImageArray
+
+
+class SegmentorModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed
+    """Labels images with the class names that come with them."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Remember where the weights are; they are loaded with the first image."""
+        settings = json.loads(Path(context.artifacts["settings"]).read_text(encoding="utf-8"))
+        self.config = BenchmarkConfig(**settings)
+        self.clip = context.artifacts["clip"]
+
+    def predict(
+        self,
+        context: PythonModelContext | None,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Segment images.
+
+        Args:
+            context: unused; the artifacts are known since `load_context`.
+            model_input: columns `image` (a path, or the file's bytes in base64) and `classes`
+                (names separated by commas).
+            params: unused.
+
+        Returns:
+            One dict an image: `size` [H, W] and `segments`, a list of {class, area_fraction,
+            counts} with compressed COCO RLE counts, for the classes that occur.
+        """
+        from ovseg.evaluation.evaluator import load_segmentor
+
+        answers = []
+        for row in model_input.to_dict("records"):
+            classes = [name.strip() for name in str(row["classes"]).split(",") if name.strip()]
+            segmentor = load_segmentor(self.config, classes, clip=self.clip)
+            labels = segmentor.segment(_read(str(row["image"]))).labels
+            segments = [
+                {
+                    "class": name,
+                    "area_fraction": float((labels == index).mean()),
+                    "counts": coco_mask.encode(
+                        np.asfortranarray((labels == index).astype(np.uint8))
+                    )["counts"].decode("ascii"),
+                }
+                for index, name in enumerate(classes)
+                if (labels == index).any()
+            ]
+            answers.append({"size": list(labels.shape), "segments": segments})
+        return answers
+
+
+def _read(image: str) -> ImageArray:
+    """An image (H, W, 3) uint8 from a path, or from a file's bytes in base64."""
+    if len(image) < 4096 and Path(image).is_file():
+        return read_image(Path(image))
+    with Image.open(io.BytesIO(base64.b64decode(image))) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+mlflow.models.set_model(SegmentorModel())

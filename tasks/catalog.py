@@ -1,0 +1,48 @@
+"""The analysts' catalogue as a task: published again whenever a flow has something new for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from ovseg.analysis.catalog import build_catalog, open_catalog
+from ovseg.analysis.query import failed_checks
+from ovseg.storage import Manifest
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def publish_catalog(root: Path, manifests: dict[str, Manifest]) -> Path:
+    """Point the catalogue at these manifests and rebuild its views.
+
+    Args:
+        root: the folder of all results.
+        manifests: finished stages by role; what the catalogue pointed at before stays.
+
+    Returns:
+        Path of `catalog.duckdb`.
+    """
+    return build_catalog(root, manifests)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def check_catalog(root: Path) -> list[str]:
+    """Run every check of `sql/tests` over the catalogue.
+
+    Args:
+        root: the folder of all results.
+
+    Returns:
+        The names of the checks that found rows at fault; each is logged as an error.
+    """
+    with open_catalog(root) as con:
+        failed = failed_checks(con)
+    for name, rows in failed.items():
+        get_run_logger().error(
+            "check %s found %d rows at fault (at most 100 are counted): see sql/tests/%s.sql",
+            name,
+            rows.num_rows,
+            name,
+        )
+    return sorted(failed)

@@ -1,0 +1,70 @@
+"""Progress of the stages of a run: bars on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+console = Console(stderr=True)
+_lock = threading.Lock()
+_bars: Progress | None = None
+_QUIET_SECONDS = 15.0  # between lines where no terminal shows bars
+
+
+@contextmanager
+def bars() -> Iterator[None]:
+    """Show bars for the stages run inside; nested uses join the outermost."""
+    global _bars
+    if _bars is not None or not console.is_terminal:
+        yield
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<26}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as _bars:
+        try:
+            yield
+        finally:
+            _bars = None
+
+
+@contextmanager
+def bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """One bar; gives the function that advances it, which any thread may call."""
+    if _bars is not None:
+        shown = _bars
+        task = shown.add_task(name, total=total)
+        yield lambda advance: shown.advance(task, advance)
+        shown.update(task, completed=total)
+        return
+    state = {"done": 0, "told": time.monotonic()}
+    began = time.monotonic()
+
+    def advance(step: int) -> None:
+        with _lock:
+            state["done"] += step
+            if time.monotonic() - state["told"] > _QUIET_SECONDS:
+                state["told"] = time.monotonic()
+                console.print(f"{name}: {state['done']} of {total}", highlight=False)
+
+    yield advance
+    console.print(f"{name}: done in {time.monotonic() - began:.1f} s", highlight=False)

@@ -1,0 +1,129 @@
+"""Any library stage as Prefect tasks: its shards mapped over the flow's task runner, then finished.
+
+Prefect schedules, retries and shows; the manifest is the only cache, so the tasks use `NO_CACHE`.
+Inside a flow:
+
+    nouns = run(NOUNS, config.nouns, {"images": images}, root)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+
+from ovseg.config import Config
+from ovseg.errors import OvsegError
+from ovseg.stages import Inputs, Stage, finish, finished, run_shard, stage_folder
+from ovseg.storage import Manifest, ShardPlan, ShardRecord
+from tasks.progress import bar
+
+_device_locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+
+
+@contextmanager
+def _device(config: Config) -> Iterator[None]:
+    """One worker a device: a second model on it would only fight the first for memory."""
+    device = getattr(config, "device", None)
+    if device is None:
+        yield
+        return
+    with _device_locks[device]:
+        yield
+
+
+def _worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
+    """Retry what time may mend (a full disk, a flaky mount), never what the user has to mend."""
+    try:
+        state.result()
+    except (OvsegError, TypeError, ValueError, KeyError, NotImplementedError):
+        return False
+    except Exception:
+        return True
+    return False
+
+
+@task(
+    task_run_name="{stage.name} {shard}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=[2, 20],
+    retry_condition_fn=_worth_a_retry,
+    persist_result=False,
+)
+def compute_shard(
+    stage: Stage[Any],
+    config: Config,
+    inputs: dict[str, Manifest],
+    folder: Path,
+    shard: int,
+    progress: Callable[[int], None],
+) -> ShardRecord:
+    """Compute and publish one shard of a stage, or find it done."""
+    with _device(config):
+        record = run_shard(stage, config, inputs, folder, shard=shard, progress=progress)
+    if record.seconds is None:
+        get_run_logger().info("%s shard %d was already whole", stage.name, shard)
+    else:
+        get_run_logger().info(
+            "%s shard %d: %d rows in %.1f s", stage.name, shard, record.rows, record.seconds
+        )
+    return record
+
+
+@task(task_run_name="finish {stage.name}", cache_policy=NO_CACHE, persist_result=False)
+def finish_stage(
+    stage: Stage[Any],
+    config: Config,
+    inputs: dict[str, Manifest],
+    folder: Path,
+    plan: ShardPlan,
+    seconds: dict[int, float],
+) -> Manifest:
+    """Check that every shard is there and write the manifest."""
+    return finish(stage, config, inputs, folder, plan, seconds=seconds)
+
+
+def run(
+    stage: Stage[Any],
+    config: Config,
+    inputs: Inputs,
+    root: Path,
+    *,
+    label: str | None = None,
+) -> Manifest:
+    """Run a stage inside a flow: nothing where all is done, else shard by shard.
+
+    Args:
+        stage: the stage.
+        config: its configuration.
+        inputs: manifests of its parents by role.
+        root: the folder of all results.
+        label: what progress calls it; the stage's name where empty.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        OvsegError: what a shard or the finish raised, with its one-line message.
+    """
+    folder, plan = stage_folder(stage, config, inputs, root)
+    if (manifest := finished(folder, plan)) is not None:
+        return manifest
+    parents = dict(inputs)
+    with bar(label or stage.name, sum(plan.counts)) as progress:
+        compute = compute_shard.with_options(tags=[stage.name, f"folder:{folder.name}"])
+        futures: list[PrefectFuture[ShardRecord]] = [
+            compute.submit(stage, config, parents, folder, shard, progress)
+            for shard in range(len(plan))
+        ]
+        records = [future.result() for future in futures]
+    seconds = {r.index: r.seconds for r in records if r.seconds is not None}
+    return finish_stage(stage, config, parents, folder, plan, seconds)

@@ -1,0 +1,21 @@
+"""The embedded world of a run: drawn where the configuration asks for it."""
+
+from __future__ import annotations
+
+from ovseg.presets import PipelineConfig
+from ovseg.storybook.stage import WORLD
+from tasks.stages import run
+
+
+def draw(config: PipelineConfig) -> PipelineConfig:
+    """Draw the storybook parts a run wants, inside a flow, and point the run at them."""
+    if config.mining_world is not None:
+        world = run(WORLD, config.mining_world, {}, config.root, label="draw scenes to mine")
+        annotations, images = world.payload() / "annotations", world.payload() / "images"
+        config = config.with_source(
+            annotations / "captions.json", images, annotations / "panoptic.json"
+        )
+    if config.benchmark_world is not None:
+        world = run(WORLD, config.benchmark_world, {}, config.root, label="draw scenes to score")
+        config = config.with_benchmark_root("storybook", world.payload())
+    return config

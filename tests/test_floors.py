@@ -1,0 +1,90 @@
+"""The rules of the house: imports go down only, modules stay small, names stay honest."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted(
+    path
+    for floor in ("flows", "tasks", "ovseg", "benchmarks")
+    for path in (ROOT / floor).rglob("*.py")
+)
+FORBIDDEN = {
+    "ovseg": {"prefect", "mlflow", "tasks", "flows"},
+    "tasks": {"flows"},
+}
+ALLOWED_IN_FLOWS = {"ovseg.cli", "ovseg.errors"}
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of all modules a file imports, wherever in it the import stands."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_imports_go_down_only(path):
+    floor = path.relative_to(ROOT).parts[0]
+    forbidden = set(FORBIDDEN.get(floor, set()))
+    if path == ROOT / "ovseg" / "serving.py":
+        forbidden.discard("mlflow")
+    climbing = {name for name in imported(path) if name.split(".")[0] in forbidden}
+    assert not climbing
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_modules_have_one_subject(path):
+    lines = path.read_text(encoding="utf-8").count("\n")
+    limit = 150 if path.parent == ROOT / "flows" and path.name != "cli.py" else 350
+    assert lines <= limit, f"{lines} lines: a second subject has crept in"
+    assert path.stem not in {"utils", "helpers", "common", "misc"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_every_module_says_what_it_is(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert docstring and len(docstring) > 20
+
+
+def test_the_library_imports_without_prefect_and_mlflow():
+    """A notebook with neither installed can import every module but the MLflow model."""
+    import subprocess
+    import sys
+
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in SOURCES
+        if path.relative_to(ROOT).parts[0] == "ovseg" and path.name != "serving.py"
+    ]
+    program = (
+        "import sys, importlib\n"
+        "sys.modules['prefect'] = sys.modules['mlflow'] = None\n"
+        f"for name in {modules!r}: importlib.import_module(name.removesuffix('.__init__'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_stages_name_code_that_exists():
+    """A stage whose code tuple misses a module of its own would serve stale results."""
+    import importlib
+
+    from ovseg.code import code_digest
+    from ovseg.stages import Stage
+
+    for path in SOURCES:
+        if path.relative_to(ROOT).parts[0] == "ovseg" and path.name != "serving.py":
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            importlib.import_module(name.removesuffix(".__init__"))
+    stages = [kind for kind in Stage.__subclasses__() if kind.__module__.startswith("ovseg.")]
+    assert len(stages) >= 10
+    for kind in stages:
+        assert kind.__module__ in kind.code, f"{kind.__name__} leaves out its own module"
+        assert code_digest(kind.code)
