@@ -1,0 +1,1 @@
+"""Reading what others wrote: captions, images, vocabularies, benchmarks."""

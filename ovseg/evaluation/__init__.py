@@ -1,0 +1,1 @@
+"""Scores: confusion matrices, benchmark runs, and pairs held against ground truth."""

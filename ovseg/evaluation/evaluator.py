@@ -1,0 +1,316 @@
+"""The benchmark stage: the two-stage segmentor over a validation set, image blocks as shards.
+
+    from ovseg.evaluation.evaluator import BENCHMARK
+    run_stage(BENCHMARK, BenchmarkConfig(root=folder), {"checkpoint": checkpoint}, Path("runs/x"))
+
+A shard's payload holds the confusion of each image and the rank of each ground-truth mask's class;
+its stats hold the sums the scores are made of, so shards add up in any number to the same scores.
+An image that cannot be read, or whose label map does not fit it, is counted with its reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ovseg.config import BenchmarkConfig
+from ovseg.data.benchmarks import (
+    Benchmark,
+    LabelError,
+    Labels,
+    Sample,
+    load_benchmark,
+    region_masks,
+)
+from ovseg.data.images import ImageArray, ImageError, read_image
+from ovseg.evaluation.metrics import (
+    ClassCounts,
+    Confusion,
+    MaskCounts,
+    count_masks,
+    mask_scores,
+    segmentation_scores,
+)
+from ovseg.models.clip import clip_digest, shared_clip
+from ovseg.models.maskformer import load_maskformer, maskformer_digest
+from ovseg.models.names import resolve_device
+from ovseg.models.prompts import text_embeddings
+from ovseg.models.segmentor import Segmentor
+from ovseg.schema import CONFUSION, GT_MASKS, rows_to_table
+from ovseg.stages import Inputs, Output, Progress, Stage
+from ovseg.storage import ShardPlan, ShardRecord, digest_json, file_sha256, write_parquet
+
+Row = dict[str, Any]
+
+
+class BenchmarkStage(Stage[BenchmarkConfig]):
+    """Segments every image and names every ground-truth mask.
+
+    Inputs, both optional: `checkpoint`, a CLIP; `world`, the storybook part to score on, else
+    `config.root` is the benchmark's folder.
+    """
+
+    name = "benchmarks"
+    code = (
+        "ovseg.evaluation.evaluator",
+        "ovseg.evaluation.metrics",
+        "ovseg.data.benchmarks",
+        "ovseg.data.images",
+        "ovseg.models.segmentor",
+        "ovseg.models.mask_prompts",
+        "ovseg.models.class_embedding",
+        "ovseg.models.maskformer",
+        "ovseg.models.pixels",
+        "ovseg.models.proposal_networks",
+        "ovseg.models.prompts",
+        "ovseg.models.regions",
+    )
+    suffix = ""
+
+    def plan(self, config: BenchmarkConfig, inputs: Inputs) -> ShardPlan:
+        """Blocks of the images by id; the contents of images and label maps are in the digest."""
+        benchmark = open_benchmark(config, inputs)
+        ids = [
+            [sample.image_id, _content(sample.image), _content(sample.label)]
+            for sample in benchmark.samples
+        ]
+        plan = ShardPlan.blocks(ids, config.shard_size, at_least=config.min_shards)
+        # the names of the classes decide the result too, though no image holds them
+        digest = digest_json([benchmark.classes, plan.ids_digest])
+        return plan.model_copy(update={"ids_digest": digest})
+
+    def weights(self, config: BenchmarkConfig, inputs: Inputs) -> dict[str, str]:
+        """Content digests of both networks."""
+        return {
+            "clip": clip_digest(clip_name(config, inputs)),
+            "maskformer": maskformer_digest(config.maskformer),
+        }
+
+    def write(
+        self,
+        config: BenchmarkConfig,
+        inputs: Inputs,
+        target: Path,
+        *,
+        shard: int,
+        progress: Progress,
+    ) -> Output:
+        """Score one block of images."""
+        benchmark = open_benchmark(config, inputs)
+        span = self.plan(config, inputs).span(shard)
+        segmentor = load_segmentor(config, benchmark.classes, clip=clip_name(config, inputs))
+        k = len(benchmark.classes)
+        confusion_rows: list[Row] = []
+        mask_rows: list[Row] = []
+        total = Confusion(k, benchmark.ignore_index)
+        reasons: Counter[str] = Counter()
+        first_bad = None
+        for sample in benchmark.samples[span]:
+            try:
+                image, labels = read_sample(benchmark, sample)
+            except (ImageError, LabelError) as error:
+                reasons[str(error)] += 1
+                first_bad = first_bad or f"{sample.image.name}: {error}"
+                progress(1)
+                continue
+            one = Confusion(k, benchmark.ignore_index)
+            one.update(labels, segmentor.segment(image).labels)
+            total += one
+            confusion_rows.extend(_confusion_rows(sample, one))
+            mask_rows.extend(_mask_rows(sample, segmentor, image, labels))
+            progress(1)
+        target.mkdir(parents=True)
+        write_parquet(rows_to_table(confusion_rows, CONFUSION), target / "confusion.parquet")
+        write_parquet(rows_to_table(mask_rows, GT_MASKS), target / "gt_masks.parquet")
+        counts = total.class_counts()
+        masks = count_masks(
+            np.array([row["gt_class"] for row in mask_rows], dtype=np.int64),
+            np.array([row["gt_rank"] for row in mask_rows], dtype=np.int64),
+            k,
+        )
+        stats = {
+            "n": span.stop - span.start,
+            "bad": sum(reasons.values()),
+            "reasons": dict(sorted(reasons.items())),
+            "first_bad": first_bad,
+            "class_names": list(benchmark.classes),
+            "counts": {name: values.tolist() for name, values in vars(counts).items()},
+            "mask_counts": {name: values.tolist() for name, values in vars(masks).items()},
+        }
+        return Output(rows=len(confusion_rows), stats=stats)
+
+    def summarise(
+        self, config: BenchmarkConfig, inputs: Inputs, records: Sequence[ShardRecord]
+    ) -> dict[str, Any]:
+        """Add the shards up and score; a score that is not defined is left out."""
+        stats = [record.stats for record in records]
+        classes = stats[0]["class_names"]
+        first = [part["first_bad"] for part in stats if part["first_bad"] is not None]
+        reasons: Counter[str] = Counter()
+        for part in stats:
+            reasons.update(part["reasons"])
+        counts, masks = read_counts(stats)
+        return {
+            "benchmark": config.benchmark,
+            "n": sum(part["n"] for part in stats),
+            "bad": sum(part["bad"] for part in stats),
+            "reasons": dict(sorted(reasons.items())),
+            "first_bad": first[0] if first else None,
+            "masks": int(masks.masks.sum()),
+            "class_names": classes,
+            "seen": seen_names(classes, config.seen),
+            "scores": all_scores(counts, masks, seen_classes(classes, config.seen)),
+        }
+
+
+BENCHMARK = BenchmarkStage()
+
+
+# --------------------------------------------------------------------------------------
+# What is scored
+
+
+def open_benchmark(config: BenchmarkConfig, inputs: Inputs) -> Benchmark:
+    """The benchmark a configuration means; a `world` among the inputs goes before its root."""
+    root = inputs["world"].payload() if "world" in inputs else config.root
+    return load_benchmark(config.benchmark, root, limit=config.limit)
+
+
+def clip_name(config: BenchmarkConfig, inputs: Inputs) -> str:
+    """The CLIP to score: the folder of the checkpoint handed in, else the configured one."""
+    return str(inputs["checkpoint"].payload()) if "checkpoint" in inputs else config.clip
+
+
+def read_sample(benchmark: Benchmark, sample: Sample) -> tuple[ImageArray, Labels]:
+    """An image `(H, W, 3)` and its label map `(H, W)`.
+
+    Raises:
+        ImageError: if the image cannot be used.
+        LabelError: if the label map cannot, or is of another size.
+    """
+    image, labels = read_image(sample.image), benchmark.labels(sample)
+    if image.shape[:2] != labels.shape:
+        raise LabelError("label map of another size than the image")
+    return image, labels
+
+
+def _content(path: Path) -> str:
+    try:
+        stat = path.stat()
+    except OSError:
+        return "missing"
+    return _hash(path.resolve(), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=100_000)
+def _hash(path: Path, size: int, mtime_ns: int) -> str:
+    # size and time are part of the key only: an edited file is read again
+    return file_sha256(path)
+
+
+# --------------------------------------------------------------------------------------
+# Models
+
+
+def load_segmentor(config: BenchmarkConfig, classes: Sequence[str], *, clip: str) -> Segmentor:
+    """The segmentor of a configuration; its models and texts are loaded once a process.
+
+    Args:
+        config: thresholds, ensemble, device and the MaskFormer's name.
+        classes: K names.
+        clip: name of the CLIP.
+    """
+    device = resolve_device(config.device)
+    return Segmentor(
+        shared_clip(clip, device=device),
+        load_maskformer(config.maskformer, device),
+        class_names=classes,
+        texts=_texts(clip_digest(clip), clip, device, tuple(classes), config.templates),
+        short_side=config.short_side,
+        max_side=config.max_side,
+        mask_threshold=config.mask_threshold,
+        ensemble_weight=config.ensemble_weight,
+        mode=config.ensemble,
+        mask_prompts=config.mask_prompts,
+        fill=config.fill,
+        expand_ratio=config.expand_ratio,
+        batch_size=config.batch_size,
+    )
+
+
+@lru_cache(maxsize=16)
+def _texts(digest: str, clip: str, device: str, names: tuple[str, ...], templates: str) -> Tensor:
+    # the digest is part of the key only: the same folder may hold another model by now
+    return text_embeddings(shared_clip(clip, device=device), names, templates=templates)
+
+
+# --------------------------------------------------------------------------------------
+# Rows and scores
+
+
+def _confusion_rows(sample: Sample, confusion: Confusion) -> Iterator[Row]:
+    for gt, predicted, pixels in confusion.entries():
+        yield {
+            "image_id": sample.image_id,
+            "gt_class": gt,
+            "predicted_class": predicted,
+            "pixels": pixels,
+        }
+
+
+def _mask_rows(
+    sample: Sample, segmentor: Segmentor, image: ImageArray, labels: Labels
+) -> Iterator[Row]:
+    classes, masks = region_masks(labels, len(segmentor.class_names))
+    probabilities = segmentor.classify_masks(image, masks)
+    for gt, mask, of_mask in zip(classes.tolist(), masks, probabilities):
+        yield {
+            "image_id": sample.image_id,
+            "gt_class": gt,
+            "predicted_class": int(of_mask.argmax()),
+            "gt_rank": rank(of_mask, gt),
+            "area_fraction": float(mask.mean()),
+        }
+
+
+def rank(scores: NDArray[np.float32], index: int) -> int:
+    """The place, from 1, of `scores[index]` among `(K,)` scores; of equal ones the first leads."""
+    own = scores[index]
+    return 1 + int((scores > own).sum()) + int((scores[:index] == own).sum())
+
+
+def read_counts(parts: Sequence[Mapping[str, Any]]) -> tuple[ClassCounts, MaskCounts]:
+    """The sums of shards' stats."""
+
+    def add(key: str) -> dict[str, NDArray[np.int64]]:
+        names = parts[0][key]
+        return {name: np.sum([part[key][name] for part in parts], axis=0) for name in names}
+
+    return ClassCounts(**add("counts")), MaskCounts(**add("mask_counts"))
+
+
+def seen_classes(classes: Sequence[str], seen: Sequence[str]) -> list[int] | None:
+    """Indices of the classes named in `seen`, by stripped lower-case name; None without names."""
+    known = {name.strip().lower() for name in seen}
+    found = [index for index, name in enumerate(classes) if name.strip().lower() in known]
+    return found if known else None
+
+
+def seen_names(classes: Sequence[str], seen: Sequence[str]) -> list[str]:
+    """The classes of a benchmark that are named in `seen`."""
+    return [classes[index] for index in seen_classes(classes, seen) or []]
+
+
+def all_scores(
+    counts: ClassCounts, masks: MaskCounts, seen: Sequence[int] | None
+) -> dict[str, float]:
+    """Every defined score by its name, fractions in 0..1."""
+    scores = {**segmentation_scores(counts, seen), **mask_scores(masks, seen)}
+    return {name: value for name, value in scores.items() if not np.isnan(value)}

@@ -1,0 +1,179 @@
+"""How right the mined pairs are: each kept pair's mask held against panoptic ground truth.
+
+A pair is correct where its noun names the category that most of its mask's pixels belong to. A noun
+that names no category of the ground truth ("picture", or "dog" where nobody labelled dogs) is never
+correct, so the precision is a lower bound on data whose labels are not complete.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from ovseg.config import TruthConfig
+from ovseg.errors import OvsegError
+from ovseg.schema import PAIR_TRUTH, rows_to_table
+from ovseg.stages import Inputs, Output, Progress, Stage
+from ovseg.storage import ShardPlan, ShardRecord, file_sha256, write_parquet
+
+
+def category_names() -> dict[str, str]:
+    """What names a storybook category: its name, synonyms and compounds, to the name itself."""
+    from ovseg.storybook.catalogue import CATEGORIES
+
+    return {
+        word: category.name
+        for category in CATEGORIES
+        for word in (category.name, *category.synonyms, *category.compounds)
+    }
+
+
+def read_panoptic(panoptic: Path) -> dict[int, tuple[Path, dict[int, str]]]:
+    """The panoptic PNG of each image and the category name of each of its segment ids.
+
+    Args:
+        panoptic: COCO panoptic JSON; its PNGs stand in the folder `panoptic` beside its own.
+
+    Raises:
+        OvsegError: if the file is missing or no COCO panoptic JSON.
+    """
+    try:
+        data = json.loads(panoptic.read_text(encoding="utf-8"))
+        names = {category["id"]: category["name"] for category in data["categories"]}
+        folder = panoptic.parent.parent / "panoptic"
+        return {
+            item["image_id"]: (
+                folder / item["file_name"],
+                {s["id"]: names[s["category_id"]] for s in item["segments_info"]},
+            )
+            for item in data["annotations"]
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OvsegError(f"{panoptic} is no COCO panoptic JSON: {error!r}") from error
+
+
+def segment_ids(path: Path) -> NDArray[np.int64]:
+    """Segment ids (H, W) of a COCO panoptic PNG: r + 256 g + 65536 b."""
+    with Image.open(path) as picture:
+        rgb = np.asarray(picture.convert("RGB"), dtype=np.int64)
+    return rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
+
+
+def judge(
+    mask_hw: NDArray[np.bool_], categories_hw: NDArray[np.int64], names: Sequence[str]
+) -> tuple[str | None, float, float]:
+    """The category under a mask.
+
+    Args:
+        mask_hw: bool (H, W).
+        categories_hw: int (H, W), an index into `names`; -1 where nothing is labelled.
+        names: category names.
+
+    Returns:
+        The name of the category of most pixels under the mask (None: unlabelled), its share of
+        the mask in [0, 1], and the IoU in [0, 1] of the mask and that category's region.
+    """
+    under = categories_hw[mask_hw]
+    labelled = under[under >= 0]
+    if not labelled.size:
+        return None, 0.0, 0.0
+    counts = np.bincount(labelled, minlength=len(names))
+    best = int(counts.argmax())
+    union = int(mask_hw.sum()) + int((categories_hw == best).sum()) - int(counts[best])
+    return names[best], counts[best] / under.size, counts[best] / union
+
+
+class TruthStage(Stage[TruthConfig]):
+    """Judges the kept pairs of a published table."""
+
+    name = "pair-truth"
+    code = ("ovseg.evaluation.pair_truth",)
+
+    def plan(self, config: TruthConfig, inputs: Inputs) -> ShardPlan:
+        """One shard."""
+        return ShardPlan.single(inputs["table"].content_digest, inputs["table"].rows)
+
+    def weights(self, config: TruthConfig, inputs: Inputs) -> dict[str, str]:
+        """The ground truth's content."""
+        if config.panoptic is None:
+            raise OvsegError("pair truth needs panoptic ground truth: set truth.panoptic")
+        return {"panoptic": file_sha256(config.panoptic)}
+
+    def write(
+        self, config: TruthConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
+    ) -> Output:
+        """Judge every kept pair, an image at a time."""
+        assert config.panoptic is not None  # `weights` has refused it
+        truth, meaning = read_panoptic(config.panoptic), category_names()
+        columns = ["pair_id", "noun", "image_id", "mask_size", "mask_counts", "kept"]
+        by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for path in sorted(inputs["table"].payload().rglob("*.parquet")):
+            for pair in pq.read_table(path, columns=columns, partitioning=None).to_pylist():
+                if pair["kept"] and pair["image_id"] in truth:
+                    by_image[pair["image_id"]].append(pair)
+        rows: list[dict[str, Any]] = []
+        for image_id, pairs in sorted(by_image.items()):
+            rows += _judge_image(pairs, *truth[image_id], meaning)
+            progress(len(pairs))
+        rows.sort(key=lambda row: str(row["pair_id"]))
+        write_parquet(rows_to_table(rows, PAIR_TRUTH), target)
+        stats = {
+            "pairs": len(rows),
+            "named": sum(row["noun_category"] is not None for row in rows),
+            "correct": sum(row["correct"] for row in rows),
+        }
+        return Output(rows=len(rows), stats=stats)
+
+    def summarise(
+        self, config: TruthConfig, inputs: Inputs, records: Sequence[ShardRecord]
+    ) -> dict[str, Any]:
+        """Counts, and the precision: correct over all kept pairs, and over those that name one."""
+        (stats,) = (record.stats for record in records)
+        return {
+            **stats,
+            "precision": stats["correct"] / max(1, stats["pairs"]),
+            "precision_of_named": stats["correct"] / max(1, stats["named"]),
+        }
+
+
+def _judge_image(
+    pairs: Sequence[Mapping[str, Any]],
+    path: Path,
+    segments: Mapping[int, str],
+    meaning: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    ids = segment_ids(path)
+    names = sorted(set(segments.values()))
+    categories = np.full(ids.shape, -1, dtype=np.int64)
+    for segment, name in segments.items():
+        categories[ids == segment] = names.index(name)
+    rows = []
+    for pair in pairs:
+        rle = {"size": pair["mask_size"], "counts": pair["mask_counts"]}
+        mask = coco_mask.decode(rle).astype(bool)
+        category, share, iou = judge(mask, categories, names)
+        named = meaning.get(pair["noun"])
+        rows.append(
+            {
+                "pair_id": pair["pair_id"],
+                "noun": pair["noun"],
+                "noun_category": named,
+                "gt_category": category,
+                "gt_share": share,
+                "gt_iou": iou,
+                "correct": named is not None and named == category,
+            }
+        )
+    return rows
+
+
+TRUTH = TruthStage()

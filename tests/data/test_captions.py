@@ -1,0 +1,125 @@
+"""Captions files: what is read, what is left out and counted, what stops the run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ovseg.data.captions import CaptionedImage, inside, read_captions
+from ovseg.errors import OvsegError
+
+
+def write(path: Path, images: list, annotations: list) -> Path:
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    return path
+
+
+def test_images_and_captions_are_sorted_by_id(tmp_path: Path):
+    images = [{"id": 7, "file_name": "b.jpg"}, {"id": -2, "file_name": "a.jpg"}]
+    captions = [
+        {"id": 5, "image_id": 7, "caption": "second"},
+        {"id": 3, "image_id": 7, "caption": " first, verbatim \n"},
+    ]
+    found = read_captions(write(tmp_path / "c.json", images, captions))
+    assert found.images == (
+        CaptionedImage(-2, "a.jpg", ()),
+        CaptionedImage(7, "b.jpg", ((3, " first, verbatim \n"), (5, "second"))),
+    )
+    assert found.left_out == {}
+
+
+def test_what_cannot_be_used_is_counted(tmp_path: Path):
+    images = [
+        {"id": 1, "file_name": "a.jpg"},
+        {"id": 1, "file_name": "other.jpg"},
+        {"id": "2", "file_name": "b.jpg"},
+        {"id": True, "file_name": "b.jpg"},
+        {"id": 2**63, "file_name": "b.jpg"},
+        {"id": 3},
+        {"id": 4, "file_name": "\udcff.jpg"},
+        "no entry",
+    ]
+    captions = [
+        {"id": 1, "image_id": 1, "caption": "kept"},
+        {"id": 1, "image_id": 1, "caption": "same id"},
+        {"id": 2, "image_id": 99, "caption": "of no image"},
+        {"id": 3, "image_id": 1, "caption": None},
+        {"id": 4, "image_id": 1, "caption": " \t"},
+        {"id": 5, "image_id": 1, "caption": 17},
+        {"id": 6, "image_id": 1},
+        {"id": 7, "image_id": 1, "caption": "a \ud83d alone"},
+        {"id": 8, "image_id": 1, "caption": "a \U0001f600 whole"},
+        {"image_id": 1, "caption": "without id"},
+        None,
+    ]
+    found = read_captions(write(tmp_path / "c.json", images, captions))
+    assert found.images == (
+        CaptionedImage(1, "a.jpg", ((1, "kept"), (8, "a \U0001f600 whole"))),
+        CaptionedImage(3, "", ()),
+        CaptionedImage(4, "", ()),
+    )
+    assert found.left_out == {
+        "caption_without_image": 1,
+        "duplicate_caption_id": 1,
+        "duplicate_image_id": 1,
+        "no_id": 6,
+        "no_text": 4,
+        "undecodable_text": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"images": [{"id": 1}], "annot', "not a whole JSON file"),
+        (b"", "not a whole JSON file"),
+        (b"\xff\xfe\x00\x01", "not a whole JSON file"),
+        (b"[" * 100_000, "not a whole JSON file"),
+        (b"[]", "lacks the lists"),
+        (b'{"images": []}', "lacks the lists"),
+        (b'{"images": {}, "annotations": []}', "lacks the lists"),
+    ],
+)
+def test_a_broken_file_stops_with_its_name(tmp_path: Path, content: bytes, words: str):
+    path = tmp_path / "captions.json"
+    path.write_bytes(content)
+    with pytest.raises(OvsegError, match=words) as error:
+        read_captions(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_stops_with_its_name(tmp_path: Path):
+    with pytest.raises(OvsegError, match=r"nowhere\.json.*images\.captions"):
+        read_captions(tmp_path / "nowhere.json")
+    with pytest.raises(OvsegError, match="cannot be read"):
+        read_captions(tmp_path)
+
+
+def test_an_edited_file_is_read_again(tmp_path: Path):
+    path = write(tmp_path / "c.json", [{"id": 1, "file_name": "a"}], [])
+    first = read_captions(path)
+    assert read_captions(path) is first
+    write(path, [{"id": 1, "file_name": "a"}, {"id": 2, "file_name": "b"}], [])
+    assert len(read_captions(path).images) == 2
+    assert read_captions(path).sha256 != first.sha256
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "train/a.jpg", "./a..b.jpg", "...", "ä b.jpg"])
+def test_names_inside_the_folder(name: str):
+    assert inside(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.jpg", "a/../../b.jpg", "/etc/passwd", "..\\a.jpg", "C:\\a.jpg", "a\0.jpg", ".."]
+)
+def test_names_that_lead_out_of_the_folder(name: str):
+    assert not inside(name)
+
+
+def test_real_captions(reference_data: Path):
+    path = reference_data / "realdata/coco_captions_val2017/annotations/captions_val2017.json"
+    found = read_captions(path)
+    assert len(found.images) == 5000
+    assert sum(len(image.captions) for image in found.images) == 25014
+    assert found.left_out == {}

@@ -1,0 +1,262 @@
+"""Decoding: every mode ends as RGB, every damage as a reason; perceptual hashes; decoding ahead."""
+
+import hashlib
+import io
+import multiprocessing
+import os
+import signal
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovseg.data import images
+from ovseg.data.images import ImageError, decode_ahead, phash, read_image
+from ovseg.errors import OvsegError
+
+
+def photo(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:
+    """A smooth coloured picture, so that JPEG keeps it."""
+    y, x = np.mgrid[0:height, 0:width].astype(float)
+    waves = np.random.default_rng(seed).uniform(0.5, 3, (3, 2))
+    planes = [np.sin(a * y / height * 6) + np.cos(b * x / width * 6) for a, b in waves]
+    return ((np.stack(planes, -1) + 2) * 63).astype(np.uint8)
+
+
+def save(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def reason(path: Path, **options: object) -> str:
+    with pytest.raises(ImageError) as error:
+        read_image(path, **options)
+    assert error.value.reason in images.REASONS
+    return error.value.reason
+
+
+def test_png_comes_back_to_the_pixel(tmp_path: Path):
+    pixels = photo()
+    read = read_image(save(tmp_path / "a.png", Image.fromarray(pixels)))
+    assert read.dtype == np.uint8 and read.flags.writeable
+    assert np.array_equal(read, pixels)
+
+
+def test_grey_palette_and_cmyk(tmp_path: Path):
+    picture = Image.fromarray(photo())
+    grey = read_image(save(tmp_path / "grey.png", picture.convert("L")))
+    assert np.array_equal(grey[..., 0], np.asarray(picture.convert("L")))
+    assert (grey[..., 0] == grey[..., 2]).all()
+    palette = picture.quantize(16)
+    read = read_image(save(tmp_path / "palette.gif", palette))
+    assert np.array_equal(read, np.asarray(palette.convert("RGB")))
+    red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    read = read_image(save(tmp_path / "cmyk.jpg", red, quality=95)).astype(int)
+    assert read[..., 0].min() > 200 and read[..., 1:].max() < 60
+    bits = Image.fromarray(np.eye(8) > 0)
+    assert set(np.unique(read_image(save(tmp_path / "bits.png", bits)))) == {0, 255}
+
+
+def test_sixteen_bits_are_scaled(tmp_path: Path):
+    values = np.array([[0, 255, 257, 128 * 257, 65535]], dtype=np.uint16)
+    read = read_image(save(tmp_path / "deep.png", Image.fromarray(values)))
+    assert read[0, :, 0].tolist() == [0, 1, 1, 128, 255]
+    floats = np.array([[0.0, 100.4, 300.0, np.nan]], dtype=np.float32)
+    read = read_image(save(tmp_path / "float.tiff", Image.fromarray(floats)))
+    assert read[0, :, 1].tolist() == [0, 100, 255, 0]
+
+
+def test_transparency_lies_on_white(tmp_path: Path):
+    pixels = np.zeros((1, 3, 4), dtype=np.uint8)
+    pixels[0, :, 3] = [255, 0, 128]
+    read = read_image(save(tmp_path / "a.png", Image.fromarray(pixels)))
+    assert read[0, :, 0].tolist() == [0, 255, 127]
+    grey = Image.fromarray(np.array([[10, 20]], dtype=np.uint8))
+    read = read_image(save(tmp_path / "key.png", grey, transparency=20))
+    assert read[0, :, 0].tolist() == [10, 255]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int):
+    pixels = np.zeros((16, 32, 3), dtype=np.uint8)
+    pixels[:8, :16] = 255  # upright: white at the top left
+    stored = {
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.transpose(1, 0, 2),
+        6: np.rot90(pixels, 1),
+        7: pixels[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(pixels, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = save(tmp_path / "a.png", Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
+    assert np.array_equal(read_image(path), pixels)
+
+
+def test_damaged_exif_leaves_the_pixels(tmp_path: Path):
+    picture = Image.fromarray(photo())
+    path = save(tmp_path / "a.jpg", picture, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff\x00\x01")
+    assert read_image(path).shape == (60, 80, 3)
+
+
+def test_every_damage_has_a_reason(tmp_path: Path):
+    for suffix in ("jpg", "png", "gif", "webp"):
+        whole = save(tmp_path / f"whole.{suffix}", Image.fromarray(photo())).read_bytes()
+        half = tmp_path / f"half.{suffix}"
+        half.write_bytes(whole[: len(whole) // 2])
+        assert reason(half) in ("truncated", "broken")
+        (tmp_path / "few").write_bytes(whole[:6])
+        assert reason(tmp_path / "few") in ("not_an_image", "truncated", "broken")
+    jpeg = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(jpeg[: len(jpeg) * 2 // 3])
+    assert reason(tmp_path / "cut.jpg") == "truncated"
+    (tmp_path / "zero.jpg").touch()
+    assert reason(tmp_path / "zero.jpg") == "zero_bytes"
+    (tmp_path / "page.jpg").write_text("<html>404</html>")
+    assert reason(tmp_path / "page.jpg") == "not_an_image"
+    assert reason(tmp_path / "none.jpg") == "missing_file"
+    assert reason(tmp_path / "whole.jpg" / "below.jpg") == "missing_file"
+    assert reason(tmp_path) == "unreadable_file"
+    assert reason(tmp_path / "whole.jpg", max_pixels=4799) == "too_large"
+    assert read_image(tmp_path / "whole.jpg", max_pixels=4800).shape == (60, 80, 3)
+
+
+def test_damaged_bytes_never_raise_anything_else(tmp_path: Path):
+    """Random bytes flipped in real files: an image or an `ImageError`, nothing else."""
+    generator = np.random.default_rng(0)
+    outcomes = set()
+    for suffix in ("jpeg", "png", "gif", "bmp", "tiff", "webp"):
+        stream = io.BytesIO()
+        Image.fromarray(photo(24, 32)).save(stream, suffix)
+        whole = np.frombuffer(stream.getvalue(), dtype=np.uint8)
+        for _ in range(60):
+            damaged = whole.copy()
+            places = generator.integers(0, len(whole), 8)
+            damaged[places] = generator.integers(0, 256, 8)
+            try:
+                assert images.decode(damaged.tobytes(), max_pixels=10**6).ndim == 3
+                outcomes.add("image")
+            except ImageError as error:
+                outcomes.add(error.reason)
+    assert {"image", "broken"} <= outcomes
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path):
+    """A header that promises ten thousand megapixels, the way such files are made."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    small = save(tmp_path / "a.png", Image.new("RGB", (1, 1))).read_bytes()
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:])
+    assert reason(bomb) == "too_large"
+    assert reason(bomb, max_pixels=2**62) == "too_large"
+
+
+def test_changed_bytes_are_noticed(tmp_path: Path):
+    path = save(tmp_path / "a.png", Image.fromarray(photo()))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert read_image(path, sha256=sha256).shape == (60, 80, 3)
+    save(path, Image.fromarray(photo(seed=1)))
+    assert reason(path, sha256=sha256) == "changed"
+
+
+# --------------------------------------------------------------------------------------
+# Perceptual hash
+
+
+def distance(one: int, other: int) -> int:
+    return (one ^ other).bit_count()
+
+
+def test_looking_alike_is_hashing_alike():
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (6, 8, 3)).astype(np.uint8) for _ in range(6)]
+    large = [Image.fromarray(p).resize((640, 480), Image.Resampling.BICUBIC) for p in pictures]
+    hashes = [phash(np.asarray(picture)) for picture in large]
+    assert all(0 <= value < 2**64 for value in hashes)
+    for picture, value in zip(large, hashes, strict=True):
+        small = np.asarray(picture.resize((200, 150)))
+        bright = np.clip(np.asarray(picture).astype(int) + 6, 0, 255).astype(np.uint8)
+        assert distance(phash(small), value) <= 6
+        assert distance(phash(bright), value) <= 6
+    apart = [distance(a, b) for i, a in enumerate(hashes) for b in hashes[:i]]
+    assert min(apart) > 16
+
+
+def test_the_hash_is_the_cosine_transform_of_32_by_32_cells():
+    _, x = np.mgrid[0:64, 0:96]
+    wave = 128 + 100 * np.cos(np.pi * 3 * (2 * x + 1) / (2 * 96))  # the basis vector (0, 3)
+    value = phash(np.repeat(wave.astype(np.uint8)[..., None], 3, axis=2))
+    bits = np.array(list(f"{value:064b}"), dtype=int).reshape(8, 8)
+    assert bits[0, 3] == 1 and bits[0, 0] == 1
+    assert distance(value, phash(np.repeat(wave.astype(np.uint8).T[..., None], 3, axis=2))) >= 2
+
+
+def test_tiny_and_flat_images_hash():
+    assert phash(np.zeros((1, 1, 3), dtype=np.uint8)) == 0
+    flat = [phash(np.full((h, w, 3), 77, dtype=np.uint8)) for h, w in ((5, 7), (300, 200))]
+    assert flat[0] == flat[1]
+
+
+# --------------------------------------------------------------------------------------
+# Decoding ahead
+
+
+def some_files(folder: Path, count: int = 9) -> list[tuple[Path, str | None]]:
+    for number in range(count):
+        save(folder / f"{number}.png", Image.fromarray(photo(seed=number)))
+    (folder / "3.png").write_bytes(b"")
+    return [(folder / f"{number}.png", None) for number in range(count)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_come_in_order_and_bad_ones_with_them(tmp_path: Path, workers: int):
+    wanted = some_files(tmp_path)
+    found = list(decode_ahead(wanted, workers=workers, ahead=3))
+    assert len(found) == 9
+    for number, image in enumerate(found):
+        if number == 3:
+            assert isinstance(image, ImageError) and image.reason == "zero_bytes"
+        else:
+            assert np.array_equal(image, photo(seed=number))
+
+
+def test_no_more_is_read_than_may_wait(tmp_path: Path):
+    asked = []
+
+    def wanted():
+        for one in some_files(tmp_path):
+            asked.append(one)
+            yield one
+
+    reading = decode_ahead(wanted(), workers=1, ahead=2)
+    next(reading)
+    assert len(asked) == 3
+    reading.close()
+    assert len(asked) == 3
+
+
+def test_a_dead_worker_is_an_error_not_a_hang(tmp_path: Path):
+    before = set(multiprocessing.active_children())
+    reading = decode_ahead(some_files(tmp_path) * 20, workers=1, ahead=2)
+    next(reading)
+    (worker,) = set(multiprocessing.active_children()) - before
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(OvsegError, match="decode_workers"):
+        list(reading)
+
+
+def test_workers_import_nothing_heavy():
+    code = (
+        "import ovseg.data.images, sys;"
+        "print([m for m in ('torch', 'pyarrow', 'spacy', 'transformers') if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

@@ -1,0 +1,247 @@
+"""The benchmark stage: shards add up, resume, bad input with a reason, digests, tables."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from ovseg.config import BenchmarkConfig, ScoresConfig
+from ovseg.data.benchmarks import load_benchmark
+from ovseg.errors import OvsegError
+from ovseg.evaluation import evaluator
+from ovseg.evaluation.evaluator import BENCHMARK, load_segmentor, rank
+from ovseg.evaluation.metrics import Confusion
+from ovseg.evaluation.scores import SCORES, read_confusion
+from ovseg.schema import CLASS_SCORES, CONFUSION, GT_MASKS
+from ovseg.schema import SCORES as SCORE_ROWS
+from ovseg.stages import run_stage, stage_folder
+
+CLASSES = ("house", "tree", "sea", "moon")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Six small images with labels of four classes and some ignored pixels."""
+    folder = tmp_path / "benchmark"
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    (folder / "classes.txt").write_text("\n".join(CLASSES))
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        shape = (40 + index, 56)
+        pixels = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        labels = rng.choice([0, 1, 2, 255], (4, 4)).repeat(14, 0).repeat(14, 1)
+        Image.fromarray(pixels).save(folder / "images" / f"{index}.png")
+        Image.fromarray(labels[: shape[0], : shape[1]].astype(np.uint8)).save(
+            folder / "labels" / f"{index}.png"
+        )
+    return folder
+
+
+@pytest.fixture
+def config(root, tiny_clip, tiny_maskformer):
+    return BenchmarkConfig(
+        benchmark="mini",
+        root=root,
+        clip=str(tiny_clip),
+        maskformer=str(tiny_maskformer),
+        short_side=64,
+        max_side=128,
+        templates="single",
+        seen=("house", " Tree", "elsewhere"),
+        device="cpu",
+    )
+
+
+def all_rows(manifest, name):
+    return [row for path in manifest.paths() for row in pq.read_table(path / name).to_pylist()]
+
+
+def test_any_number_of_shards_gives_the_same(config, tmp_path):
+    runs = [
+        run_stage(BENCHMARK, config.model_copy(update={"min_shards": n}), {}, tmp_path / str(n))
+        for n in (1, 2, 6)
+    ]
+    assert [len(run.plan) for run in runs] == [1, 2, 6]
+    for other in runs[1:]:
+        assert other.stats == runs[0].stats
+        for name in ("confusion.parquet", "gt_masks.parquet"):
+            assert all_rows(other, name) == all_rows(runs[0], name)
+
+
+def test_the_scores_are_those_of_the_segmentor(config, tmp_path):
+    manifest = run_stage(BENCHMARK, config, {}, tmp_path)
+    benchmark = load_benchmark("mini", config.root)
+    segmentor = load_segmentor(config, benchmark.classes, clip=config.clip)
+    total = Confusion(4, 255)
+    right = masks = 0
+    for sample in benchmark.samples:
+        image, labels = np.array(Image.open(sample.image)), benchmark.labels(sample)
+        total.update(labels, segmentor.segment(image).labels)
+        for index in set(np.unique(labels)) - {255}:
+            probabilities = segmentor.classify_masks(image, (labels == index)[None])[0]
+            masks += 1
+            right += int(probabilities.argmax() == index)
+    assert np.array_equal(read_confusion(manifest).counts, total.counts)
+    assert manifest.stats["masks"] == masks
+    scores = manifest.stats["scores"]
+    assert scores["mask_acc"] == pytest.approx(right / masks)
+    hit = np.diag(total.counts)[:3].sum()
+    assert scores["pacc"] == pytest.approx(hit / total.counts[:4].sum())
+    assert manifest.stats["seen"] == ["house", "tree"]
+    expected = {
+        *("miou_union", "miou_gt", "fwiou", "macc", "pacc"),
+        *("mask_acc", "mask_acc_top5", "mask_acc_class"),
+        *("mask_acc_seen", "mask_acc_unseen", "mask_acc_harmonic"),
+        *(f"miou_{kind}_{part}" for kind in ("union", "gt") for part in ("seen", "unseen")),
+        *("miou_union_harmonic", "miou_gt_harmonic"),
+    }
+    assert set(scores) == expected
+    assert all(0 <= value <= 1 for value in scores.values())
+
+
+def test_schemas(config, tmp_path):
+    manifest = run_stage(BENCHMARK, config, {}, tmp_path)
+    for path in manifest.paths():
+        assert pq.read_schema(path / "confusion.parquet").equals(CONFUSION, check_metadata=True)
+        assert pq.read_schema(path / "gt_masks.parquet").equals(GT_MASKS, check_metadata=True)
+    ignored = [row for row in all_rows(manifest, "confusion.parquet") if row["gt_class"] == 4]
+    assert ignored  # K stands for ignored pixels
+    pixels = sum(row["pixels"] for row in all_rows(manifest, "confusion.parquet"))
+    assert pixels == sum((40 + index) * 56 for index in range(6))
+
+
+def test_resume_computes_only_what_is_missing(config, tmp_path, monkeypatch):
+    first = run_stage(BENCHMARK, config, {}, tmp_path)
+    content = (first.folder / "manifest.json").read_bytes()
+    (first.folder / "manifest.json").unlink()
+    damaged = first.paths()[1] / "confusion.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    seen = []
+    read = evaluator.read_sample
+    monkeypatch.setattr(
+        evaluator, "read_sample", lambda b, s: seen.append(s.image_id) or read(b, s)
+    )
+    second = run_stage(BENCHMARK, config, {}, tmp_path)
+    assert seen == [3, 4, 5]
+    assert (second.folder / "manifest.json").read_bytes() == content
+
+
+def test_bad_images_and_labels_are_counted(config, root, tmp_path):
+    (root / "images" / "1.png").write_bytes(b"no picture")
+    Image.fromarray(np.zeros((3, 3), np.uint8)).save(root / "labels" / "2.png")
+    Image.fromarray(np.full((43, 56), 9, np.uint8)).save(root / "labels" / "3.png")
+    (root / "labels" / "5.png").unlink()
+    lenient = config.model_copy(update={"max_bad_fraction": 1.0})
+    stats = run_stage(BENCHMARK, lenient, {}, tmp_path).stats
+    assert (stats["n"], stats["bad"]) == (6, 4)
+    assert stats["reasons"] == {
+        "label 9 is none of the classes": 1,
+        "label map of another size than the image": 1,
+        "no label map": 1,
+        "not_an_image": 1,
+    }
+    assert stats["first_bad"] == "1.png: not_an_image"
+    with pytest.raises(OvsegError, match=r"4 of 6 items are bad.*1\.png: not_an_image"):
+        run_stage(BENCHMARK, config, {}, tmp_path / "strict")
+
+
+def test_nothing_but_bad_images_gives_no_score(config, root, tmp_path):
+    for path in (root / "labels").iterdir():
+        path.unlink()
+    lenient = config.model_copy(update={"max_bad_fraction": 1.0})
+    manifest = run_stage(BENCHMARK, lenient, {}, tmp_path)
+    assert manifest.stats["scores"] == {} and manifest.rows == 0
+    json.loads((manifest.folder / "manifest.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_the_digest_depends_on_contents(config, root, tmp_path, tiny_clip):
+    def digest(changed=config):
+        return stage_folder(BENCHMARK, changed, {}, tmp_path)[0].name
+
+    first = digest()
+    moved = root.rename(root.with_name("elsewhere"))
+    assert digest(config.model_copy(update={"root": moved})) == first
+    moved.rename(root)
+    label = root / "labels" / "0.png"
+    before = label.read_bytes()
+    Image.fromarray(np.zeros((40, 56), np.uint8)).save(label)
+    assert digest() != first
+    label.write_bytes(before)
+    assert digest() == first
+    (root / "classes.txt").write_text("house\ntree\nsea\nsun")
+    assert digest() != first
+
+
+def test_a_checkpoint_goes_before_the_configured_clip(config, root, tmp_path, tiny_clip):
+    from ovseg.models.clip import load_clip, save_clip
+
+    class Checkpoint:
+        content_digest = "0" * 64
+        folder = tmp_path / "checkpoint"
+
+        def payload(self):
+            return self.folder
+
+    model = load_clip(str(tiny_clip))
+    model.mask_prompts.data.add_(1.0)
+    save_clip(model, Checkpoint.folder)
+    weights = BENCHMARK.weights(config, {})
+    adapted = BENCHMARK.weights(config, {"checkpoint": Checkpoint()})
+    assert weights["maskformer"] == adapted["maskformer"]
+    assert weights["clip"] != adapted["clip"]
+    nameless = config.model_copy(update={"clip": "nowhere"})
+    manifest = run_stage(BENCHMARK, nameless, {"checkpoint": Checkpoint()}, tmp_path)
+    assert manifest.weights == adapted
+    assert manifest.stats["n"] == 6
+
+
+def test_score_tables(config, tmp_path):
+    benchmark = run_stage(BENCHMARK, config, {}, tmp_path)
+    scores = run_stage(SCORES, ScoresConfig(arm="original"), {"benchmark": benchmark}, tmp_path)
+    assert scores.stats["scores"] == pytest.approx(benchmark.stats["scores"])
+    assert scores.stats["arm"] == "original" and scores.stats["images"] == 6
+    rows = pq.read_table(scores.payload() / "scores.parquet")
+    assert rows.schema.equals(SCORE_ROWS)
+    assert (
+        dict(zip(rows["metric"].to_pylist(), rows["value"].to_pylist())) == (scores.stats["scores"])
+    )
+    assert set(rows["benchmark_digest"].to_pylist()) == {benchmark.digest}
+    classes = pq.read_table(scores.payload() / "class_scores.parquet")
+    assert classes.schema.equals(CLASS_SCORES)
+    assert classes["class_name"].to_pylist() == list(CLASSES)
+    assert classes["seen"].to_pylist() == [True, True, False, False]
+    iou = [value for value in classes["iou"].to_pylist() if value is not None]
+    assert np.mean(iou) == pytest.approx(scores.stats["scores"]["miou_union"])
+    assert classes["gt_mask_accuracy"].to_pylist()[3] is None  # no mask is a moon
+    other = run_stage(SCORES, ScoresConfig(arm="both"), {"benchmark": benchmark}, tmp_path)
+    assert other.digest != scores.digest
+
+
+def test_rank():
+    scores = np.array([0.1, 0.4, 0.4, 0.1], np.float32)
+    assert [rank(scores, index) for index in range(4)] == [3, 1, 2, 4]
+
+
+def test_storybook_world_as_input(tmp_path, tiny_clip, tiny_maskformer):
+    from ovseg.config import WorldConfig
+    from ovseg.storybook.catalogue import split
+    from ovseg.storybook.stage import WORLD
+
+    world = run_stage(WORLD, WorldConfig(part="val", scenes=2, size=64), {}, tmp_path)
+    config = BenchmarkConfig(
+        clip=str(tiny_clip),
+        maskformer=str(tiny_maskformer),
+        short_side=64,
+        templates="single",
+        seen=tuple(sorted(split(0)[0])),
+        device="cpu",
+    )
+    manifest = run_stage(BENCHMARK, config, {"world": world}, tmp_path)
+    pixels = sum(row["pixels"] for row in all_rows(manifest, "confusion.parquet"))
+    assert pixels == 2 * 64 * 64 and manifest.stats["masks"] > 4
+    folder: Path = manifest.folder
+    assert folder.parent.name == "benchmarks"

@@ -1,0 +1,306 @@
+"""The segmentor: formulas by hand and against recorded vectors, edge cases, the whole of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from ovseg.errors import OvsegError
+from ovseg.models.clip import load_clip
+from ovseg.models.maskformer import ProposalBatch, load_maskformer
+from ovseg.models.segmentor import Segmentor, aggregate, ensemble, label_map
+
+NAMES = ["house", "tree", "sea"]
+
+
+def image_of(height: int = 48, width: int = 40, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+class FixedProposals:
+    """A network of given masks and, if there are any, class embeddings."""
+
+    def __init__(self, masks_qhw: torch.Tensor) -> None:
+        self.masks = masks_qhw
+        self.digest = "fixed"
+
+    def propose(self, images, **_):
+        return ProposalBatch(
+            mask_probabilities=[self.masks for _ in images],
+            scores=[torch.ones(len(self.masks)) for _ in images],
+            class_embeddings=None,
+            images=list(images),
+        )
+
+
+@pytest.fixture(scope="module")
+def clip(tiny_clip):
+    return load_clip(str(tiny_clip))
+
+
+@pytest.fixture(scope="module")
+def network(tiny_maskformer):
+    return load_maskformer(str(tiny_maskformer))
+
+
+# ---------------------------------------------------------------------------------- formulas
+
+P_MASKFORMER = torch.tensor([[0.64, 0.16], [0.25, 0.49]])
+P_CLIP = torch.tensor([[0.25, 0.81]])
+VALID = torch.tensor([True, False])
+
+
+def test_ensemble_by_hand():
+    scores, taken = ensemble(P_MASKFORMER, P_CLIP, VALID, 0.5)
+    assert taken.tolist() == [True, True]
+    # valid: sqrt(p * q); invalid: sqrt(p * 1)
+    expected = [[0.8 * 0.5, 0.4 * 0.9], [0.5, 0.7]]
+    torch.testing.assert_close(scores, torch.tensor(expected))
+
+
+def test_weight_zero_is_clip_alone_upstream_and_maskformer_alone_in_the_formula():
+    scores, taken = ensemble(P_MASKFORMER, P_CLIP, VALID, 0.0)
+    assert torch.equal(scores, P_CLIP) and taken.tolist() == [True, False]
+    scores, taken = ensemble(P_MASKFORMER, P_CLIP, VALID, 0.0, mode="geometric")
+    assert torch.equal(scores, P_MASKFORMER) and taken.all()
+    near, _ = ensemble(P_MASKFORMER, P_CLIP, VALID, 1e-6)
+    torch.testing.assert_close(near, scores, atol=1e-5, rtol=0)
+
+
+def test_the_other_modes_ignore_the_weight():
+    for weight in (0.0, 0.7):
+        scores, taken = ensemble(P_MASKFORMER, P_CLIP, VALID, weight, mode="clip_only")
+        assert torch.equal(scores, P_CLIP) and taken.tolist() == [True, False]
+        scores, taken = ensemble(
+            P_MASKFORMER,
+            P_CLIP[:0],
+            torch.zeros(2, dtype=torch.bool),
+            weight,
+            mode="maskformer_only",
+        )
+        assert torch.equal(scores, P_MASKFORMER) and taken.all()
+
+
+def test_a_network_with_its_own_vocabulary_leaves_it_to_clip():
+    scores, taken = ensemble(None, P_CLIP, VALID, 0.7)
+    assert torch.equal(scores, P_CLIP) and taken.tolist() == [True, False]
+    with pytest.raises(OvsegError, match="vocabulary of its own"):
+        ensemble(None, P_CLIP, VALID, 0.7, mode="maskformer_only")
+
+
+def test_ensemble_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="2 rows of CLIP for 1 valid"):
+        ensemble(P_MASKFORMER, P_MASKFORMER, VALID, 0.7)
+    with pytest.raises(ValueError, match="within"):
+        ensemble(P_MASKFORMER, P_CLIP, VALID, 1.5)
+    with pytest.raises(ValueError, match="mode is one of"):
+        ensemble(P_MASKFORMER, P_CLIP, VALID, 0.5, mode="arithmetic")
+
+
+def test_aggregate_by_hand():
+    masks = torch.tensor([[[1.0, 0.5]], [[0.0, 1.0]]])
+    maps = aggregate(P_MASKFORMER, masks)
+    torch.testing.assert_close(maps, torch.tensor([[[0.64, 0.57]], [[0.16, 0.57]]]))
+    assert label_map(P_MASKFORMER, masks, (1, 2)).tolist() == [[0, 0]]  # the first of equals
+
+
+@pytest.mark.parametrize("budget", [1, 1000, 2000, 10**9])
+def test_label_map_in_chunks_of_classes_equals_the_plain_argmax(budget):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(7, 23, generator=generator)
+    scores[:, 9] = scores[:, 4]  # two classes that are equal everywhere
+    masks = torch.rand(7, 12, 10, generator=generator)
+    maps = F.interpolate(
+        torch.einsum("qk,qhw->khw", scores, masks)[None], size=(25, 18), mode="bilinear"
+    )[0]
+    assert torch.equal(label_map(scores, masks, (25, 18), budget=budget), maps.argmax(0))
+
+
+def test_label_map_never_holds_all_classes(monkeypatch):
+    from ovseg.models import segmentor
+
+    widths = []
+    plain = segmentor.aggregate
+    monkeypatch.setattr(
+        segmentor, "aggregate", lambda p, m: widths.append(p.shape[1]) or plain(p, m)
+    )
+    segmentor.label_map(torch.rand(3, 100), torch.rand(3, 10, 10), (20, 20), budget=4000)
+    assert widths == [10] * 10
+
+
+# ---------------------------------------------------------------------------- recorded vectors
+
+
+def test_recorded_ensembles(reference_data: Path):
+    golden = load_file(reference_data / "golden" / "ensemble_and_inference" / "io.safetensors")
+    p_maskformer = golden["mask_cls_logits"].softmax(-1)[:, :-1]
+    masks = golden["mask_pred_logits"].sigmoid()
+    compared = 0
+    for name, expected in golden.items():
+        if not name.startswith("semseg.valid_") or name.count(".T"):
+            continue
+        chosen, weight = name.removeprefix("semseg.").rsplit(".w", 1)
+        valid = golden[f"valid.{chosen.removeprefix('valid_')}"]
+        p_clip = golden["clip_logits_all_queries"][valid][:, :-1].softmax(-1)
+        scores, taken = ensemble(p_maskformer, p_clip, valid, float(weight))
+        maps = aggregate(scores, masks[taken])
+        torch.testing.assert_close(maps, expected, atol=2e-6, rtol=0)
+        if valid.any() or float(weight):
+            labels = label_map(scores, masks[taken], (24, 30), budget=1500)
+            assert torch.equal(labels, golden[name.replace("semseg", "argmax")].long())
+        matrix = golden.get(f"class_matrix.{chosen}.w{weight}")
+        if matrix is not None:
+            torch.testing.assert_close(scores, matrix, atol=2e-6, rtol=0)
+        compared += 1
+    assert compared == 24
+    alone, taken = ensemble(
+        p_maskformer, p_maskformer[:0], golden["valid.none"], 0.7, mode="maskformer_only"
+    )
+    plain = aggregate(alone, masks[taken])
+    torch.testing.assert_close(plain, golden["semseg.no_clip_ensemble"], atol=2e-6, rtol=0)
+
+
+def test_recorded_underflow(reference_data: Path):
+    golden = load_file(
+        reference_data / "golden" / "ensemble_and_inference" / "underflow.safetensors"
+    )
+    p_maskformer = golden["mask_cls_logits"].softmax(-1)[:, :-1]
+    p_clip = golden["clip_logits"][:, :-1].softmax(-1)
+    for weight in (0.7, 1.0):
+        scores, _ = ensemble(p_maskformer, p_clip, torch.ones(2, dtype=torch.bool), weight)
+        maps = aggregate(scores, golden["mask_pred_logits"].sigmoid())
+        torch.testing.assert_close(maps, golden[f"semseg.w{weight:g}"], atol=2e-6, rtol=0)
+
+
+def test_recorded_clip_temperature(reference_data: Path):
+    folder = reference_data / "golden" / "ensemble_and_inference"
+    golden = load_file(folder / "io.safetensors")
+    assert "fixed 100" in json.loads((folder / "meta.json").read_text())["formula"][6]
+    image = F.normalize(golden["image_features_raw"], dim=-1)
+    text = F.normalize(golden["text_features_raw"], dim=-1)
+    torch.testing.assert_close(100 * image @ text.T, golden["sim_logits.T100"], atol=5e-5, rtol=0)
+
+
+# ----------------------------------------------------------------------------------- the whole
+
+
+def test_segment_equals_the_steps_written_out(clip, network):
+    image = image_of()
+    # texts along what three of the queries say they are, so that the proposals disagree
+    said = network.propose([image]).class_embeddings[0][[0, 2, 5]].clone()
+    texts = F.normalize(F.normalize(said, dim=-1) + clip.encode_texts(["house"]).detach(), dim=-1)
+    segmentor = Segmentor(clip, network, class_names=NAMES, texts=texts, ensemble_weight=0.1)
+    with torch.inference_mode():
+        check_steps(segmentor, network, image)
+
+
+def check_steps(segmentor, network, image):
+    found = segmentor.segment(image)
+    assert found.labels.shape == (48, 40) and found.labels.dtype == np.int64
+    batch = network.propose([image], output="resized")
+    logits = network.class_logits(batch.class_embeddings[0], segmentor.texts)
+    p_maskformer = logits.softmax(-1)[:, :-1]
+    masks = batch.mask_probabilities[0]
+    p_clip = torch.ones(len(masks), 3)
+    for index, mask in enumerate(masks):
+        if (mask > 0.4).any():
+            p_clip[index] = torch.from_numpy(
+                segmentor.classify_masks(batch.images[0], (mask > 0.4)[None])
+            )
+    assert sum(bool((mask > 0.4).any()) for mask in masks) > 0
+    expected = p_maskformer**0.9 * p_clip**0.1
+    torch.testing.assert_close(found.probabilities, expected, atol=1e-5, rtol=1e-4)
+    maps = F.interpolate(
+        torch.einsum("qk,qhw->khw", expected, masks)[None], size=(48, 40), mode="bilinear"
+    )[0]
+    torch.testing.assert_close(segmentor.class_maps(image), maps, atol=1e-4, rtol=1e-4)
+    assert (found.labels == maps.argmax(0).numpy()).mean() > 0.999
+    assert len(np.unique(found.labels)) > 1
+
+
+def test_region_batches_change_nothing(clip, network):
+    whole = Segmentor(clip, network, class_names=NAMES, mask_threshold=0.2)
+    single = Segmentor(clip, network, class_names=NAMES, mask_threshold=0.2, batch_size=1)
+    torch.testing.assert_close(
+        whole.segment(image_of()).probabilities,
+        single.segment(image_of()).probabilities,
+        atol=1e-5,
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7])
+def test_no_valid_mask(clip, network, weight):
+    segmentor = Segmentor(
+        clip, network, class_names=NAMES, mask_threshold=1 - 1e-9, ensemble_weight=weight
+    )
+    found = segmentor.segment(image_of())
+    if weight:  # MaskFormer still speaks
+        assert len(found.probabilities) == 6 and found.labels.max() < 3
+    else:  # nobody does
+        assert len(found.probabilities) == 0 and (found.labels == 3).all()
+
+
+@pytest.mark.parametrize("prompts", [True, False])
+def test_one_valid_mask(clip, prompts):
+    masks = torch.full((3, 48, 40), 0.1)
+    masks[1, 5:20, 5:20] = 0.9
+    segmentor = Segmentor(
+        clip, FixedProposals(masks), class_names=NAMES, mask_prompts=prompts, mask_threshold=0.5
+    )
+    found = segmentor.segment(image_of())
+    assert found.probabilities.shape == (1, 3)
+    assert (found.labels == int(found.probabilities.argmax())).all()
+
+
+def test_no_proposal_at_all(clip):
+    segmentor = Segmentor(clip, FixedProposals(torch.zeros(0, 48, 40)), class_names=NAMES)
+    assert (segmentor.segment(image_of()).labels == 3).all()
+
+
+def test_mask_prompts_can_be_switched_off(clip, network):
+    masks = np.eye(40, dtype=bool)[None]  # most patches are background
+    with_prompts, without = (
+        Segmentor(clip, network, class_names=NAMES, mask_prompts=on).classify_masks(
+            image_of(40, 40), masks
+        )
+        for on in (True, False)
+    )
+    assert np.abs(with_prompts - without).max() > 1e-3
+
+
+def test_modes_of_the_whole(clip, network):
+    def probabilities(**settings):
+        segmentor = Segmentor(clip, network, class_names=NAMES, **settings)
+        return segmentor.segment(image_of()).probabilities
+
+    assert torch.equal(probabilities(mode="clip_only"), probabilities(ensemble_weight=0.0))
+    assert torch.equal(
+        probabilities(mode="maskformer_only"), probabilities(mode="geometric", ensemble_weight=0.0)
+    )
+
+
+def test_classify_masks(clip, network):
+    segmentor = Segmentor(clip, network, class_names=NAMES)
+    masks = np.zeros((3, 48, 40), bool)
+    masks[0, 3:9, 4:30] = True
+    masks[2, 30, 30] = True
+    probabilities = segmentor.classify_masks(image_of(), masks)
+    assert probabilities.shape == (3, 3) and probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(1), [1, 0, 1], atol=1e-5)
+    alone = segmentor.classify_masks(image_of(), masks[2:])
+    np.testing.assert_allclose(alone[0], probabilities[2], atol=1e-5)
+    assert segmentor.classify_masks(image_of(), masks[:0]).shape == (0, 3)
+
+
+def test_what_is_refused(clip, network, tiny_maskformer):
+    with pytest.raises(OvsegError, match="at least one class"):
+        Segmentor(clip, network, class_names=[])
+    with pytest.raises(OvsegError, match="16 numbers, CLIP's texts 8"):
+        Segmentor(clip, network, class_names=NAMES, texts=torch.eye(8)[:3])
+    with pytest.raises(ValueError, match="2 embeddings for 3"):
+        Segmentor(clip, network, class_names=NAMES, texts=torch.eye(16)[:2])
