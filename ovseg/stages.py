@@ -211,7 +211,7 @@ def finish(
     if missing := [shard for shard, record in found.items() if record is None]:
         raise OvsegError(f"{folder} lacks shards {missing[:5]}: run the stage again")
     stats = stage.summarise(config, inputs, records)
-    _check_bad(stage.name, config, stats)
+    _check_bad(stage.name, config, stats, folder, records)
     manifest = Manifest(
         stage=stage.name,
         schema_version=stage.schema_version,
@@ -231,10 +231,23 @@ def finish(
     return manifest
 
 
-def _check_bad(name: str, config: Config, stats: Mapping[str, Any]) -> None:
-    """Stop a stage in which more than `max_bad_fraction` of the items could not be used."""
+def _check_bad(
+    name: str,
+    config: Config,
+    stats: Mapping[str, Any],
+    folder: Path,
+    records: Sequence[ShardRecord],
+) -> None:
+    """Stop a stage in which more than `max_bad_fraction` of the items could not be used.
+
+    The records of the shards with bad items are removed, so that they are computed again once the
+    input is mended (a mount that was gone, say).
+    """
     limit, bad, total = getattr(config, "max_bad_fraction", None), stats.get("bad"), stats.get("n")
     if limit is not None and bad and total and bad > limit * total:
+        for record in records:
+            if record.stats.get("bad"):
+                discard(_record_path(folder, record.index))
         raise OvsegError(
             f"{name}: {bad} of {total} items are bad, more than max_bad_fraction={limit};"
             f" the first: {stats.get('first_bad')}; mend the input or raise max_bad_fraction"

@@ -1,8 +1,8 @@
 """The contact sheet of a run: what was mined from a few images, and segmentations before and after.
 
 The upper half shows mined images: the picture, its captions, its proposals, its kept pairs with
-their nouns. The lower half shows benchmark images: the picture, the ground truth, the label maps of the original
-CLIP and of the adapted one.
+their nouns. The lower half shows benchmark images: the picture, the ground truth, the label maps of
+the original CLIP and of the adapted one.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def write_world(
         n: How many scenes.
         size: Height and width in pixels.
         seed: Which stretch of the part's scenes, see `scene_seeds`.
-        progress: Called with the number of scenes written so far.
+        progress: Called with 1 after each scene.
 
     Raises:
         OvsegError: If the part is unknown or does not hold that many scenes.
@@ -84,7 +84,7 @@ def write_world(
     images: list[dict[str, Any]] = []
     captions: list[dict[str, Any]] = []
     panoptic: list[dict[str, Any]] = []
-    for done, scene_seed in enumerate(seeds, start=1):
+    for scene_seed in seeds:
         scene = draw_scene(scene_seed, size=size)
         stem = f"{scene_seed:012d}"
         Image.fromarray(scene.image).save(out_dir / "images" / f"{stem}.png", compress_level=3)
@@ -99,7 +99,7 @@ def write_world(
             )
         panoptic.append(_write_masks(scene, out_dir, stem))
         if progress is not None:
-            progress(done)
+            progress(1)
     head: dict[str, Any] = {
         "info": {"description": f"ovseg storybook, {part}", "version": "1.0"},
         "licenses": [],

@@ -20,7 +20,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     calls: list[int] = []
     write_world(folder, part="val", n=6, size=96, seed=2, progress=calls.append)
-    assert calls == [1, 2, 3, 4, 5, 6]
+    assert calls == [1] * 6
     return folder
 
 

@@ -1,0 +1,61 @@
+"""What is to be paired: the images of a shard, each with its nouns and its proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from ovseg.stages import Inputs
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One image with its nouns (rows without a partner yet, sorted) and its kept proposals."""
+
+    listed: Mapping[str, Any]
+    nouns: list[Row]
+    proposals: list[Row]
+
+
+def shard_jobs(inputs: Inputs, shard: int) -> list[Job]:
+    """The images of a shard with their distinct kept nouns and kept proposals."""
+    mentions = _by_image(inputs["nouns"].shard_table(shard))
+    proposals = _by_image(inputs["proposals"].shard_table(shard))
+    return [
+        Job(
+            listed=listed,
+            nouns=_distinct(mentions.get(listed["image_id"], [])),
+            proposals=proposals.get(listed["image_id"], []) if listed["kept"] else [],
+        )
+        for listed in inputs["images"].shard_table(shard).to_pylist()
+    ]
+
+
+def _by_image(table: pa.Table) -> dict[int, list[Row]]:
+    """The kept rows of each image, in order."""
+    grouped: dict[int, list[Row]] = {}
+    for row in table.filter(table["kept"]).to_pylist():
+        grouped.setdefault(row["image_id"], []).append(row)
+    return grouped
+
+
+def _distinct(mentions: list[Row]) -> list[Row]:
+    """One row a noun, sorted, with all its mentions."""
+    grouped: dict[str, list[Row]] = {}
+    for mention in sorted(mentions, key=lambda m: (m["caption_id"], m["char_start"])):
+        grouped.setdefault(mention["noun"], []).append(mention)
+    fields = ("caption_id", "surface", "char_start", "char_end")
+    return [
+        {
+            "noun": noun,
+            "mentions": [{field: mention[field] for field in fields} for mention in of_noun],
+            "head": of_noun[0]["head"],
+            "parser": of_noun[0]["parser"],
+        }
+        for noun, of_noun in sorted(grouped.items())
+    ]

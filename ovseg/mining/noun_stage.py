@@ -1,0 +1,116 @@
+"""The nouns stage: one row for each mention of a noun in the captions of a shard of images.
+
+    nouns = run_stage(NOUNS, NounsConfig(), {"images": images}, Path("runs/mine"))
+
+The captions of every listed image are read, also of one that could not be decoded: its nouns are
+still nouns, and pairing says why they got no region.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ovseg.config import NounsConfig
+from ovseg.mining.lemmas import IRREGULAR_PLURALS
+from ovseg.mining.nouns import Mention, extract, load_parser, parser_digest
+from ovseg.mining.stop_nouns import StopNouns
+from ovseg.models.names import model_label
+from ovseg.schema import NOUNS as SCHEMA
+from ovseg.schema import rows_to_table
+from ovseg.stages import Inputs, Output, Progress, Stage
+from ovseg.storage import digest_json, file_sha256, write_parquet
+
+# a pipeline keeps state while it runs, and the interpreter lets one thread run it anyway
+_PARSING = threading.Lock()
+
+
+class NounsStage(Stage[NounsConfig]):
+    """Parses each distinct caption of a shard once."""
+
+    name = "nouns"
+    code = (
+        "ovseg.mining.caption_text",
+        "ovseg.mining.compounds",
+        "ovseg.mining.lemmas",
+        "ovseg.mining.nouns",
+        "ovseg.mining.stop_nouns",
+        __name__,
+    )
+
+    def weights(self, config: NounsConfig, inputs: Inputs) -> dict[str, str]:
+        """The parser, the table of plurals, and the stop list where it is used."""
+        digests = {
+            "parser": parser_digest(config.parser),
+            "irregular_plurals": file_sha256(IRREGULAR_PLURALS),
+        }
+        if config.stop_nouns:
+            stop = StopNouns.load()
+            digests["stop_nouns"] = digest_json([dict(stop.groups), sorted(stop.exceptions)])
+        return digests
+
+    def write(
+        self, config: NounsConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
+    ) -> Output:
+        """Parse the captions of one shard."""
+        images = inputs["images"].shard_table(shard, ["dataset", "image_id", "captions"])
+        label = model_label(config.parser, parser_digest(config.parser))
+        listed = images.to_pylist()
+        texts = list({caption["text"]: None for image in listed for caption in image["captions"]})
+        with _PARSING:
+            found = extract(
+                texts,
+                load_parser(config.parser),
+                compounds=config.compounds,
+                proper_nouns=config.proper_nouns,
+                stop_nouns=StopNouns.load() if config.stop_nouns else StopNouns.none(),
+                batch_size=config.batch_size,
+            )
+        mentions = dict(zip(texts, found, strict=True))
+        rows: list[dict[str, Any]] = []
+        for image in listed:
+            for caption in image["captions"]:
+                of_caption = {
+                    "dataset": image["dataset"],
+                    "image_id": image["image_id"],
+                    "caption_id": caption["caption_id"],
+                    "parser": label,
+                }
+                rows += ({**of_caption, **row} for row in _rows(mentions[caption["text"]]))
+            progress(1)
+        write_parquet(rows_to_table(rows, SCHEMA), target)
+        captions = sum(len(image["captions"]) for image in listed)
+        return Output(rows=len(rows), stats=_stats(rows, captions=captions, parsed=len(texts)))
+
+
+NOUNS = NounsStage()
+
+
+def _rows(mentions: list[Mention]) -> Iterator[dict[str, Any]]:
+    """The columns of a caption's mentions; of a caption without any one row says so."""
+    if not mentions:
+        yield {"kept": False, "drop_reason": "no_noun"}
+    for mention in mentions:
+        yield {
+            "noun": mention.lemma,
+            "surface": mention.surface,
+            "char_start": mention.char_start,
+            "char_end": mention.char_end,
+            "head": mention.head,
+            "kept": mention.kept,
+            "drop_reason": mention.drop_reason,
+        }
+
+
+def _stats(rows: list[dict[str, Any]], *, captions: int, parsed: int) -> dict[str, Any]:
+    dropped = Counter(row["drop_reason"] for row in rows if not row["kept"])
+    return {
+        "captions": captions,
+        "captions_parsed": parsed,
+        "mentions": len(rows) - dropped["no_noun"],
+        "kept": sum(row["kept"] for row in rows),
+        "dropped": {reason: n for reason, n in sorted(dropped.items()) if n},
+    }

@@ -1,0 +1,38 @@
+"""Names of devices and models: as a person writes them, and as they stand in tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ovseg.errors import OvsegError
+
+
+def resolve_device(name: str) -> str:
+    """The device a configuration means.
+
+    Args:
+        name: `auto` (the first GPU, else the CPU) or a torch device.
+
+    Raises:
+        OvsegError: if there is no such device on this machine.
+    """
+    import torch  # here, as names alone need none of it
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # unknown, or not on this machine
+        reason = str(error).splitlines()[0][:120]
+        raise OvsegError(f"device {name!r} cannot be used ({reason}); set it to auto") from error
+    return name
+
+
+def model_label(name: str, digest: str) -> str:
+    """What tables call a model: its name without local folders, and 8 digits of its digest."""
+    prefix, _, tail = name.partition("/")
+    if Path(name).exists():
+        name = Path(name).name
+    elif tail and Path(tail).is_file():
+        name = f"{prefix}/{Path(tail).name}"
+    return f"{name}@{digest[:8]}"

@@ -1,0 +1,76 @@
+"""The nouns stage: rows, offsets, reasons, and what its digest covers."""
+
+from pathlib import Path
+
+from ovseg.data.source import IMAGES
+from ovseg.mining.gates import REASONS
+from ovseg.mining.noun_stage import NOUNS
+from ovseg.schema import NOUNS as SCHEMA
+from ovseg.stages import run_stage, stage_folder
+
+
+def test_a_row_a_mention(source, tmp_path: Path):
+    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    nouns = run_stage(NOUNS, source.nouns, {"images": images}, tmp_path)
+    assert nouns.plan == images.plan
+    table = nouns.table()
+    assert table.schema.equals(SCHEMA)
+    rows = table.to_pylist()
+    texts = {c["caption_id"]: c["text"] for i in images.table().to_pylist() for c in i["captions"]}
+    assert {(row["drop_reason"] or "no_noun").partition(":")[0] for row in rows} <= set(REASONS)
+    for row in rows:
+        if row["noun"] is not None:
+            text = texts[row["caption_id"]]
+            assert text[row["char_start"] : row["char_end"]] == row["surface"]
+            assert row["kept"] == (row["drop_reason"] is None)
+    first = [(r["caption_id"], r["noun"], r["surface"]) for r in rows if r["image_id"] == 100]
+    assert first == [
+        (0, "boat", "boat"),
+        (0, "sea", "sea"),
+        (1, "boat", "boats"),
+        (1, "moon", "moon"),
+    ]
+    fence = {r["noun"]: r for r in rows if r["caption_id"] == 4}
+    assert fence["picket fence"]["head"] == "fence" and fence["picket fence"]["kept"]
+    assert fence["fence"]["kept"] and fence["fence"]["head"] is None
+    assert not fence["front"]["kept"]
+    (silent,) = [r for r in rows if r["caption_id"] == 6]
+    assert (silent["noun"], silent["kept"], silent["drop_reason"]) == (None, False, "no_noun")
+    assert {row["dataset"] for row in rows} == {"blocks"}
+    assert nouns.stats["captions"] == 18
+    assert nouns.stats["mentions"] + nouns.stats["dropped"]["no_noun"] == len(rows)
+    assert nouns.stats["kept"] + sum(nouns.stats["dropped"].values()) == len(rows)
+
+
+def test_repeated_captions_are_parsed_once(source, tmp_path: Path):
+    images = run_stage(IMAGES, source.images.model_copy(update={"shard_size": 99}), {}, tmp_path)
+    nouns = run_stage(NOUNS, source.nouns, {"images": images}, tmp_path)
+    assert (nouns.stats["captions"], nouns.stats["captions_parsed"]) == (18, 5)
+
+
+def test_captions_of_unreadable_images_are_parsed(source, tmp_path: Path):
+    (source.image_root / "000.png").unlink()
+    config = source.images.model_copy(update={"max_bad_fraction": 1.0})
+    images = run_stage(IMAGES, config, {}, tmp_path)
+    nouns = run_stage(NOUNS, source.nouns, {"images": images}, tmp_path)
+    assert 100 in nouns.table(["image_id"])["image_id"].to_pylist()
+
+
+def test_the_digest_covers_parser_and_stop_list(source, tmp_path: Path, tiny):
+    images = run_stage(IMAGES, source.images, {}, tmp_path)
+
+    def folder(**changes: object) -> Path:
+        changed = source.nouns.model_copy(update=changes)
+        return stage_folder(NOUNS, changed, {"images": images}, tmp_path)[0]
+
+    folders = [folder(), folder(stop_nouns=False), folder(compounds=False)]
+    assert len(set(folders)) == 3
+    assert folder(batch_size=1) == folder()
+    lookups = Path(tiny.parser) / "attribute_ruler" / "patterns"
+    content = lookups.read_bytes()
+    try:
+        lookups.write_bytes(content + b"\0")
+        assert folder() != folders[0]
+    finally:
+        lookups.write_bytes(content)
+    assert folder() == folders[0]

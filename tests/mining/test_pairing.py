@@ -1,0 +1,339 @@
+"""Pairing: ranks by hand, rows of one image, the whole stage with a real (random) CLIP."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from ovseg.config import PairingConfig
+from ovseg.errors import OvsegError
+from ovseg.mining import masks
+from ovseg.mining.jobs import Job
+from ovseg.mining.pairing import PAIRS, embed_proposals, pair_id, pair_image
+from ovseg.mining.ranking import rank
+from ovseg.mining.texts import TEXTS, read_texts
+from ovseg.models.clip import load_clip
+from ovseg.models.regions import region_crops
+from ovseg.schema import PAIRS as SCHEMA
+from ovseg.stages import Stage, run_stage, stage_folder
+from ovseg.storage import Manifest, ShardPlan, ShardRecord, file_sha256
+
+# --------------------------------------------------------------------------------------
+# Ranks
+
+
+def ranked(rows: list[list[float]]):
+    return rank(np.array(rows, dtype=np.float32))
+
+
+def test_ranks_by_hand():
+    """Boat and sea both like proposal 1; the sea likes it more. The moon has proposal 2."""
+    found = ranked([[0.1, 0.5, 0.3], [0.0, 0.75, 0.7], [0.2, 0.1, 0.4]])
+    assert found.best.tolist() == [1, 1, 2]
+    assert found.similarity.tolist() == pytest.approx([0.5, 0.75, 0.4])
+    assert found.margin.tolist() == pytest.approx([0.2, 0.05, 0.2])
+    assert found.noun_rank.tolist() == [2, 1, 2], "for proposal 2 the sea is ahead of the moon"
+
+
+def test_ties_go_to_the_first():
+    found = ranked([[0.5, 0.5], [0.5, 0.5]])
+    assert found.best.tolist() == [0, 0]
+    assert found.margin.tolist() == [0, 0]
+    assert found.noun_rank.tolist() == [1, 2]
+
+
+def test_one_proposal_has_no_margin_and_none_has_no_rank():
+    found = ranked([[0.3], [0.4]])
+    assert np.isnan(found.margin).all()
+    assert found.noun_rank.tolist() == [2, 1]
+    with pytest.raises(ValueError, match="proposal"):
+        rank(np.zeros((2, 0), dtype=np.float32))
+    assert len(rank(np.zeros((0, 3), dtype=np.float32)).best) == 0
+
+
+@given(
+    arrays.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 6), st.integers(1, 6)),
+        elements=st.sampled_from([-0.5, 0.0, 0.25, 0.5]),
+    )
+)
+def test_each_chosen_proposal_has_one_best_noun_at_most(similarity: np.ndarray):
+    found = rank(similarity)
+    assert (found.similarity == similarity.max(axis=1)).all()
+    firsts = found.best[found.noun_rank == 1].tolist()
+    assert len(firsts) == len(set(firsts))
+    for noun, proposal in enumerate(found.best):
+        order = sorted(range(len(similarity)), key=lambda m: (-similarity[m, proposal], m))
+        assert found.noun_rank[noun] == 1 + order.index(noun)
+
+
+# --------------------------------------------------------------------------------------
+# One image
+
+
+def job(nouns: list[str], proposals: int) -> Job:
+    listed = {
+        "image_id": 7,
+        "image_path": "a.png",
+        "image_sha256": "00",
+        "image_phash": 1,
+        "width": 8,
+        "height": 6,
+        "kept": True,
+    }
+    return Job(
+        listed=listed,
+        nouns=[{"noun": noun, "mentions": [], "head": None, "parser": "p"} for noun in nouns],
+        proposals=[
+            {
+                "proposal_id": 10 * number,
+                "mask_size": [6, 8],
+                "mask_counts": b"%d" % number,
+                "bbox_xyxy": [0, 0, 1, 1],
+                "area_fraction": 0.1 * (number + 1),
+                "proposal_score": 0.9 - 0.2 * number,
+                "proposal_model": "m",
+            }
+            for number in range(proposals)
+        ],
+    )
+
+
+TEXTS_NE = np.array([[1, 0], [0, 1]], dtype=np.float32)
+REGIONS_QE = np.array([[0.6, 0.8], [0.8, 0.6], [0.96, 0.28]], dtype=np.float32)
+
+
+def test_rows_of_an_image():
+    rows = pair_image(job(["boat", "sea"], 3), TEXTS_NE, REGIONS_QE, PairingConfig())
+    assert [row["proposal_id"] for row in rows] == [20, 0]
+    assert [row["clip_similarity"] for row in rows] == pytest.approx([0.96, 0.8])
+    assert [row["clip_margin"] for row in rows] == pytest.approx([0.16, 0.2])
+    assert [row["noun_rank"] for row in rows] == [1, 1]
+    assert all(row["mutual_best"] and row["kept"] and row["proposal_rank"] == 1 for row in rows)
+    assert rows[0]["area_fraction"] == pytest.approx(0.3)
+    assert rows[0]["image_path"] == "a.png"
+
+
+def test_a_head_and_its_compound_share_a_proposal():
+    texts = np.array([[1, 0], [0.8, 0.6]], dtype=np.float32)
+    rows = pair_image(job(["fence", "picket fence"], 1), texts, REGIONS_QE[:1], PairingConfig())
+    assert [row["proposal_id"] for row in rows] == [0, 0]
+    assert [row["mutual_best"] for row in rows] == [False, True]
+    assert [row["clip_margin"] for row in rows] == [None, None]
+    gated = PairingConfig(mutual_best=True, min_margin=0.5)
+    rows = pair_image(job(["fence", "picket fence"], 1), texts, REGIONS_QE[:1], gated)
+    assert [row["drop_reason"] for row in rows] == ["not_mutual_best", None], "no rival, no margin"
+
+
+@pytest.mark.parametrize(
+    ("gate", "reasons"),
+    [
+        ({"min_similarity": 0.9}, [None, "low_similarity"]),
+        ({"min_margin": 0.18}, ["low_margin", None]),
+        ({"min_proposal_score": 0.6}, ["low_proposal_score", None]),
+        ({"min_area_fraction": 0.2}, [None, "small_area"]),
+        ({"min_similarity": 0.9, "min_area_fraction": 0.5}, ["small_area", "low_similarity"]),
+    ],
+)
+def test_gates(gate: dict, reasons: list):
+    rows = pair_image(job(["boat", "sea"], 3), TEXTS_NE, REGIONS_QE, PairingConfig(**gate))
+    assert [row["drop_reason"] for row in rows] == reasons
+    assert [row["kept"] for row in rows] == [reason is None for reason in reasons]
+
+
+def test_pair_ids_depend_on_grain_and_mask():
+    row = {
+        "source": "mined",
+        "dataset": "d",
+        "round": 0,
+        "image_id": 1,
+        "noun": "boat",
+        "mask_size": [2, 2],
+        "mask_counts": b"04",
+        "clip_similarity": 0.1,
+    }
+    assert pair_id(row) == pair_id({**row, "clip_similarity": 0.2})
+    assert len(pair_id(row)) == 16
+    changes = [{"noun": "sea"}, {"round": 1}, {"mask_counts": b"13"}, {"mask_size": [1, 4]}]
+    changes += [{"source": "gt_noun"}, {"mask_counts": None, "mask_size": None}]
+    assert len({pair_id({**row, **change}) for change in [{}, *changes]}) == 7
+
+
+# --------------------------------------------------------------------------------------
+# The stage
+
+
+def test_rows_of_the_stage(source, parts: dict[str, Manifest], tiny, tmp_path: Path):
+    pairs = run_stage(PAIRS, source.pairing, parts, tmp_path / "runs")
+    assert pairs.plan == parts["images"].plan
+    table = pairs.table()
+    assert table.schema.equals(SCHEMA)
+    rows = table.to_pylist()
+    grain = [(row["image_id"], row["noun"]) for row in rows]
+    assert grain == sorted(set(grain))
+    wanted = {
+        (row["image_id"], row["noun"]) for row in parts["nouns"].table().to_pylist() if row["kept"]
+    }
+    assert set(grain) == wanted
+    assert len({row["pair_id"] for row in rows}) == len(rows)
+    boat = rows[0]
+    assert [mention["surface"] for mention in boat["mentions"]] == ["boat", "boats"]
+    assert boat["config_digest"] == source.pairing.digest()
+    assert {row["shard"] for row in rows} == {0, 1, 2, 3}
+    assert pairs.stats["pairs"] == len(rows) and pairs.stats["images_without_nouns"] == 1
+
+    # the first image once more, without the stage
+    clip = load_clip(tiny.clip)
+    proposals = [
+        row
+        for row in parts["proposals"].table().to_pylist()
+        if row["image_id"] == 100 and row["kept"]
+    ]
+    decoded = masks.decode([row["mask_counts"] for row in proposals], (48, 64))
+    image = np.array(Image.open(source.image_root / "000.png"))
+    crops = region_crops(image, decoded, size=32, mean=clip.pixel_mean, std=clip.pixel_std)
+    with torch.inference_mode():
+        regions = clip.encode_regions(crops.pixels, crops.masks)
+        texts = clip.encode_texts(["a photo of a boat"])
+    similarity = (texts @ regions.T)[0].numpy()
+    assert boat["clip_similarity"] == pytest.approx(similarity.max(), abs=1e-5)
+    at = [row["proposal_id"] for row in proposals].index(boat["proposal_id"])
+    assert similarity[at] == pytest.approx(similarity.max(), abs=1e-5)
+    assert boat["mask_counts"] == proposals[at]["mask_counts"]
+
+
+def test_mask_prompts_are_used_where_the_clip_has_them(source, parts, tiny, tmp_path: Path):
+    texts_config = source.texts.model_copy(update={"clip": tiny.prompted_clip})
+    texts = run_stage(TEXTS, texts_config, {"nouns": parts["nouns"]}, tmp_path / "runs")
+    config = source.pairing.model_copy(update={"clip": tiny.prompted_clip})
+    prompted = run_stage(PAIRS, config, {**parts, "texts": texts}, tmp_path / "runs")
+    plain = run_stage(PAIRS, source.pairing, parts, tmp_path / "runs")
+    ours, theirs = (m.table(["clip_similarity"])["clip_similarity"] for m in (prompted, plain))
+    assert not np.allclose(ours.to_numpy(), theirs.to_numpy(), atol=1e-3)
+
+
+def test_batches_do_not_change_the_rows(source, parts, tiny):
+    """Regions of several images share a batch, one image's are spread over several."""
+    clip = load_clip(tiny.clip)
+    images = parts["images"].table().to_pylist()
+    decoded = []
+    for listed in images[:4]:
+        rows = [
+            row
+            for row in parts["proposals"].table().to_pylist()
+            if row["image_id"] == listed["image_id"] and row["kept"]
+        ]
+        image = np.array(Image.open(source.image_root / listed["image_path"]))
+        decoded.append((Job(listed=listed, nouns=[], proposals=rows), image))
+    found = []
+    for size in (1, 4, 7, 1000):
+        config = source.pairing.model_copy(update={"batch_size": size})
+        embedded = list(embed_proposals(iter(decoded), clip, config, device="cpu"))
+        assert [job.listed["image_id"] for job, _ in embedded] == [100, 101, 102, 103]
+        found.append([embeddings for _, embeddings in embedded])
+    for other in found[1:]:
+        for one, another in zip(found[0], other, strict=True):
+            assert np.allclose(one, another, atol=1e-5)
+
+
+def test_nouns_without_a_region_are_rows(source, mine, tmp_path: Path):
+    (source.image_root / "000.png").write_bytes(b"no image")
+    strict = source.proposals.model_copy(update={"min_area_fraction": 1.1})
+    images = source.images.model_copy(update={"max_bad_fraction": 1.0})
+    changed = type(source)(**{**vars(source), "proposals": strict, "images": images})
+    parts = mine(changed, tmp_path / "runs")
+    pairs = run_stage(PAIRS, source.pairing, parts, tmp_path / "runs")
+    rows = pairs.table().to_pylist()
+    assert rows and not any(row["kept"] for row in rows)
+    reasons = {row["image_id"]: row["drop_reason"] for row in rows}
+    assert reasons.pop(100) == "image_dropped"
+    assert set(reasons.values()) == {"no_proposal"}
+    assert all(row["mask_counts"] is None and row["clip_similarity"] is None for row in rows)
+    assert len({row["pair_id"] for row in rows}) == len(rows)
+
+
+def test_texts_are_sorted_and_of_length_one(source, parts, tiny):
+    rows, embeddings = read_texts(parts["texts"])
+    assert list(rows) == sorted(rows) and "picket fence" in rows and "front" not in rows
+    assert np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    with torch.inference_mode():
+        expected = load_clip(tiny.clip).encode_texts(["a photo of a picket fence"])[0].numpy()
+    assert np.allclose(embeddings[rows["picket fence"]], expected, atol=1e-5)
+    assert parts["texts"].table()["text"].to_pylist()[rows["sea"]] == "a photo of a sea"
+
+
+def as_checkpoint(folder: str) -> Manifest:
+    """A finished training stage whose payload is this CLIP."""
+    path = Path(folder)
+    record = ShardRecord(index=0, path=path.name, rows=1, bytes=1, sha256=file_sha256(path))
+    return Manifest(
+        stage="checkpoints",
+        schema_version=1,
+        config={},
+        config_digest="",
+        code_digest="",
+        parents={},
+        weights={},
+        plan=ShardPlan.single("0"),
+        shards=(record,),
+        stats={},
+        folder=path.parent,
+    )
+
+
+def test_a_further_round_takes_the_checkpoint(source, parts, tiny, tmp_path: Path):
+    adapted = {"checkpoint": as_checkpoint(tiny.prompted_clip)}
+    config = source.pairing.model_copy(update={"round": 1})
+    with pytest.raises(OvsegError, match="another CLIP"):
+        run_stage(PAIRS, config, {**parts, **adapted}, tmp_path / "runs")
+    texts = run_stage(TEXTS, source.texts, {"nouns": parts["nouns"], **adapted}, tmp_path / "runs")
+    again = run_stage(PAIRS, config, {**parts, "texts": texts, **adapted}, tmp_path / "runs")
+    (label,) = set(again.table()["clip_model"].to_pylist())
+    assert label.startswith("checkpoint@")
+    assert set(again.table()["round"].to_pylist()) == {1}
+    assert "checkpoint" in again.parents
+
+
+def test_parts_that_do_not_belong_together(source, parts, tmp_path: Path):
+    config = source.pairing.model_copy(update={"template": "{}"})
+    with pytest.raises(OvsegError, match="template"):
+        stage_folder(PAIRS, config, parts, tmp_path)
+    shorter = source.images.model_copy(update={"limit": 5})
+    from ovseg.data.source import IMAGES
+
+    images = run_stage(IMAGES, shorter, {}, tmp_path / "runs")
+    with pytest.raises(OvsegError, match="nouns belong to other images"):
+        stage_folder(PAIRS, source.pairing, {**parts, "images": images}, tmp_path)
+
+
+def test_an_image_that_went_missing_is_a_reason(source, parts, tmp_path: Path):
+    (source.image_root / "001.png").unlink()
+    config = source.pairing.model_copy(update={"max_bad_fraction": 0.5})
+    rows = run_stage(PAIRS, config, parts, tmp_path / "runs").table().to_pylist()
+    assert {row["drop_reason"] for row in rows if row["image_id"] == 101} == {"missing_file"}
+    assert all(row["kept"] for row in rows if row["image_id"] != 101)
+
+
+def test_two_runs_are_equal_to_the_byte(source, parts, tmp_path: Path):
+    one = run_stage(PAIRS, source.pairing, parts, tmp_path / "one")
+    other = run_stage(PAIRS, source.pairing, parts, tmp_path / "two")
+    assert one.folder.name == other.folder.name
+    assert one.content_digest == other.content_digest
+    texts = [(m.folder / "manifest.json").read_bytes() for m in (one, other)]
+    assert texts[0] == texts[1]
+
+
+def test_every_stage_names_modules_that_exist():
+    from ovseg.code import code_digest
+    from ovseg.data.source import IMAGES
+    from ovseg.mining.noun_stage import NOUNS
+    from ovseg.mining.proposals import PROPOSALS
+
+    stages: list[Stage] = [IMAGES, NOUNS, PROPOSALS, TEXTS, PAIRS]
+    assert len({code_digest(stage.code) for stage in stages}) == len(stages)

@@ -1,0 +1,160 @@
+"""The proposals stage: masks at the image's own size, gates, unreadable images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ovseg.config import ProposalsConfig
+from ovseg.data.source import IMAGES
+from ovseg.errors import OvsegError
+from ovseg.mining import masks
+from ovseg.mining.proposals import PROPOSALS, proposal_rows, propose_masks
+from ovseg.models.maskformer import load_maskformer
+from ovseg.models.pixels import resize_shortest_edge
+from ovseg.schema import PROPOSALS as SCHEMA
+from ovseg.stages import run_stage
+
+SIZE = (10, 20)
+
+
+def rows(masks_qhw: np.ndarray, scores: list[float], **gates: object) -> list[dict]:
+    return proposal_rows(masks.encode(masks_qhw), scores, SIZE, ProposalsConfig(**gates))
+
+
+def three_masks() -> np.ndarray:
+    """The left half, nearly the same, and nothing."""
+    found = np.zeros((3, *SIZE), dtype=bool)
+    found[0, :, :10] = True
+    found[1, 1:, :10] = True
+    return found
+
+
+def test_by_default_only_empty_masks_are_dropped():
+    found = rows(three_masks(), [0.2, 0.9, 1.0])
+    assert [row["drop_reason"] for row in found] == [None, None, "empty_mask"]
+    assert [row["proposal_id"] for row in found] == [0, 1, 2]
+    assert found[0]["bbox_xyxy"] == [0, 0, 10, 10]
+    assert found[0]["area_fraction"] == 0.5
+    assert found[2]["bbox_xyxy"] == [0, 0, 0, 0]
+    decoded = masks.decode([row["mask_counts"] for row in found], SIZE)
+    assert np.array_equal(decoded, three_masks())
+
+
+def test_gates_name_their_reason():
+    scores = [0.2, 0.9, 1.0]
+    assert rows(three_masks(), scores, min_score=0.5)[0]["drop_reason"] == "low_score"
+    small = rows(three_masks(), scores, min_area_fraction=0.46)
+    assert [row["drop_reason"] for row in small] == [None, "small_area", "empty_mask"]
+    overlapping = rows(three_masks(), scores, nms_iou=0.8)
+    assert [row["drop_reason"] for row in overlapping] == ["overlap", None, "empty_mask"]
+    spared = rows(three_masks(), scores, nms_iou=0.8, min_area_fraction=0.46)
+    assert spared[0]["kept"], "a dropped proposal suppresses nobody"
+
+
+class Painter:
+    """A proposal network whose soft masks are given: at any size, columns right of the middle."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def propose(self, images, *, output, short_side, max_side):
+        self.asked.append(output)
+        resized = [resize_shortest_edge(image, short_side, max_side) for image in images]
+        soft = []
+        for image, small in zip(images, resized, strict=True):
+            height, width = (image if output == "original" else small).shape[:2]
+            ramp = ((torch.arange(width) + 0.5) / width).expand(3, height, width).clone()
+            ramp[2] = 0.5
+            soft.append(ramp)
+
+        class Batch:
+            mask_probabilities = soft
+            scores = [torch.tensor([0.1, 0.2, 0.3])] * len(images)
+
+        return Batch()
+
+
+def test_masks_have_the_image_s_own_size():
+    config = ProposalsConfig(short_side=16, max_side=64)
+    small = np.zeros((12, 16, 3), dtype=np.uint8)
+    large = np.zeros((48, 90, 3), dtype=np.uint8)
+    network = Painter()
+    found = propose_masks(network, [small, large, small], config)
+    assert sorted(network.asked) == ["original", "resized"]
+    assert [size for _, _, size in found] == [(12, 16), (48, 90), (12, 16)]
+    for counts, scores, (height, width) in found:
+        decoded = masks.decode(counts, (height, width))
+        expected = np.zeros((height, width), dtype=bool)
+        expected[:, width // 2 :] = True
+        assert np.array_equal(decoded[0], expected)
+        assert not decoded[2].any(), "a pixel at the threshold itself is outside"
+        assert scores == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_rows_of_the_stage(source, tiny, tmp_path: Path):
+    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    proposals = run_stage(PROPOSALS, source.proposals, {"images": images}, tmp_path)
+    assert proposals.plan == images.plan
+    table = proposals.table()
+    assert table.schema.equals(SCHEMA)
+    found = table.to_pylist()
+    keys = [(row["image_id"], row["proposal_id"]) for row in found]
+    assert keys == sorted(set(keys))
+    (dropped,) = [row for row in found if row["image_id"] == 107]
+    assert (dropped["proposal_id"], dropped["drop_reason"]) == (-1, "image_dropped")
+    assert sum(row["image_id"] == 100 for row in found) == 6
+    network = load_maskformer(tiny.maskformer, "cpu")
+    pixels = np.array(Image.open(source.image_root / "000.png"))
+    batch = network.propose([pixels], short_side=48, max_side=96)
+    mine = [row for row in found if row["image_id"] == 100]
+    decoded = masks.decode([row["mask_counts"] for row in mine], (48, 64))
+    assert np.array_equal(decoded, (batch.mask_probabilities[0] > 0.5).numpy())
+    assert [row["proposal_score"] for row in mine] == pytest.approx(batch.scores[0].tolist())
+    assert {row["proposal_model"] for row in found} == {f"maskformer@{network.digest[:8]}"}
+    assert proposals.stats["n"] == 9 and proposals.stats["bad"] == 0
+    assert proposals.stats["proposals"] == 54
+
+
+def test_batches_and_workers_do_not_change_the_rows(source, tmp_path: Path):
+    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    tables = [
+        run_stage(
+            PROPOSALS,
+            source.proposals.model_copy(update=changes),
+            {"images": images},
+            tmp_path / name,
+        ).table()
+        for name, changes in (
+            ("one", {}),
+            ("two", {"batch_size": 1}),
+            ("three", {"decode_workers": 1}),
+        )
+    ]
+    columns = ["image_id", "proposal_id", "mask_counts", "kept"]
+    assert tables[0].select(columns) == tables[1].select(columns)
+    assert tables[0] == tables[2]
+
+
+def test_images_gone_since_they_were_listed(source, tmp_path: Path):
+    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    (source.image_root / "001.png").unlink()
+    Image.new("RGB", (9, 9)).save(source.image_root / "004.png")
+    with pytest.raises(OvsegError, match=r"2 of 9 .*001\.png: missing_file"):
+        run_stage(PROPOSALS, source.proposals, {"images": images}, tmp_path)
+    config = source.proposals.model_copy(update={"max_bad_fraction": 0.5})
+    found = run_stage(PROPOSALS, config, {"images": images}, tmp_path).table().to_pylist()
+    reasons = {row["image_id"]: row["drop_reason"] for row in found if row["proposal_id"] < 0}
+    assert reasons == {101: "missing_file", 104: "changed", 107: "image_dropped"}
+
+
+def test_a_wrong_folder_is_said_at_once_and_leaves_nothing(source, tmp_path: Path):
+    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    for root in (None, tmp_path / "nowhere", tmp_path):
+        config = source.proposals.model_copy(update={"image_root": root})
+        with pytest.raises(OvsegError, match=r"set proposals\.image_root"):
+            run_stage(PROPOSALS, config, {"images": images}, tmp_path)
+    assert not list((tmp_path / "proposals").rglob("shard-*"))
+    run_stage(PROPOSALS, source.proposals, {"images": images}, tmp_path)
