@@ -5,6 +5,7 @@ python -m benchmarks nouns
 
 from benchmarks.timing import seconds
 from ovseg.mining.nouns import extract, load_parser
+from ovseg.mining.stop_nouns import StopNouns
 from ovseg.storybook.captions import describe
 from ovseg.storybook.scenes import draw_scene
 from ovseg.storybook.world import scene_seeds
@@ -12,11 +13,13 @@ from ovseg.storybook.world import scene_seeds
 
 def main() -> None:
     """Print captions a second and the ratios."""
-    nlp = load_parser("storybook")
+    nlp, stop = load_parser("storybook"), StopNouns.load()
     captions = [c for seed in scene_seeds("mining", 60) for c in describe(draw_scene(seed))]
-    batched = seconds(lambda: extract(captions, nlp), runs=3)
-    single = seconds(lambda: [extract([caption], nlp) for caption in captions], runs=3)
-    repeated = seconds(lambda: extract(captions * 4, nlp), runs=3)
+    batched = seconds(lambda: extract(captions, nlp, stop_nouns=stop), runs=3)
+    single = seconds(
+        lambda: [extract([caption], nlp, stop_nouns=stop) for caption in captions], runs=3
+    )
+    repeated = seconds(lambda: extract(captions * 4, nlp, stop_nouns=stop), runs=3)
     print(f"  batched            {len(captions) / batched:8.0f} captions/s")
     print(f"  one by one         {len(captions) / single:8.0f} captions/s"
           f"   batched is {single / batched:.1f} x")  # fmt: skip
