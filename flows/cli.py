@@ -107,6 +107,7 @@ def run(request: dict[str, Any]) -> None:
     from ovseg.presets import configure
 
     configure(**request)  # what is wrong with the request is said before anything heavy loads
+    typer.echo("starting Prefect and loading the models (half a minute the first time)", err=True)
     from flows.pipeline import pipeline
     from ovseg.analysis.summary import show
 

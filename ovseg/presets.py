@@ -31,8 +31,8 @@ from ovseg.errors import OvsegError
 ARMS = {
     "original": "original CLIP",
     "finetuned": "fine-tuned",
-    "prompts": "mask prompts only",
-    "both": "both, one after the other",
+    "prompts": "mask prompts",
+    "both": "both in turn",
 }
 """The models a run compares, by slug: what is shown of them."""
 

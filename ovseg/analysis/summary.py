@@ -15,12 +15,12 @@ from ovseg.presets import ARMS, PipelineConfig
 from ovseg.storage import Manifest
 
 COLUMNS = {
-    "mask_acc_seen": "GT masks seen",
-    "mask_acc_unseen": "GT masks unseen",
-    "miou_union_seen": "mIoU seen",
-    "miou_union_unseen": "mIoU unseen",
-    "miou_union": "mIoU all",
-    "miou_gt": "mIoU (GT)",
+    "mask_acc_seen": "GT masks\nseen",
+    "mask_acc_unseen": "GT masks\nunseen",
+    "miou_union_seen": "mIoU\nseen",
+    "miou_union_unseen": "mIoU\nunseen",
+    "miou_union": "mIoU\nall",
+    "miou_gt": "mIoU\n(GT)",
 }
 """The columns of the table: a benchmark's metric and its heading."""
 
@@ -35,7 +35,7 @@ class Summary(BaseModel):
     """metric values by benchmark and arm"""
     sheet: Path | None
     miniature: bool
-    """True where the numbers come from the embedded world."""
+    """True where the scores come from the embedded world."""
 
 
 def summarise(
@@ -73,7 +73,7 @@ def summarise(
         counts=counts,
         scores=_by_benchmark(scored),
         sheet=sheet.payload() / "contact-sheet.png" if sheet else None,
-        miniature=config.mining_world is not None,
+        miniature=config.benchmark_world is not None,
     )
 
 
@@ -106,12 +106,10 @@ def _score_table(
     note = "\nembedded miniature world: not comparable with photographs" if miniature else ""
     table = Table(
         title=f"{benchmark}, in %{note}",
-        caption="GT masks: accuracy of naming ground-truth masks. mIoU over classes in ground truth"
-        " or\nprediction; (GT): over classes in ground truth.",
     )
     table.add_column("model", no_wrap=True)
     for heading in COLUMNS.values():
-        table.add_column(heading, justify="right", min_width=6)
+        table.add_column(heading, justify="right")
     for row in _rows(arms):
         table.add_row(*row)
     return table
@@ -128,8 +126,11 @@ def render(summary: Summary) -> RenderableType:
     counts.add_column(justify="right")
     for name, value in summary.counts.items():
         counts.add_row(name, _count(value))
-    parts += [counts, Text(_where_to_look(summary))]
-    return Group(*parts)
+    legend = (
+        "GT masks: share of ground-truth masks named rightly. mIoU: mean over the classes in ground"
+        " truth\nor prediction; mIoU (GT): over the classes in ground truth."
+    )
+    return Group(*parts, Text(legend, style="dim"), counts)
 
 
 def _where_to_look(summary: Summary) -> str:
@@ -152,7 +153,7 @@ def markdown(summary: Summary) -> str:
     if summary.miniature:
         lines += ["The embedded miniature world; not comparable with photographs.", ""]
     for benchmark, arms in summary.scores.items():
-        headings = ["model", *COLUMNS.values()]
+        headings = ["model", *(text.replace("\n", " ") for text in COLUMNS.values())]
         lines += [f"## {benchmark}, in %", "", "| " + " | ".join(headings) + " |"]
         lines += ["|" + " --- |" + " ---: |" * len(COLUMNS)]
         lines += ["| " + " | ".join(row) + " |" for row in _rows(arms)]
@@ -163,12 +164,16 @@ def markdown(summary: Summary) -> str:
 
 
 def show(summary: Summary, console: Console | None = None) -> None:
-    """Print the summary."""
-    (console or Console()).print(render(summary))
+    """Print the summary, then where to look; its commands are not wrapped, to be copied."""
+    console = console or Console()
+    console.print(render(summary))
+    console.print(_where_to_look(summary), soft_wrap=True, highlight=False, markup=False)
 
 
 def show_scores(scored: Mapping[str, Manifest], *, miniature: bool) -> None:
     """Print the tables of scored arms, by manifests under `<benchmark>/<arm>`."""
+    if not scored:
+        Console().print("No benchmark is configured: see `ovseg settings`, benchmarks.*")
     for benchmark, arms in _by_benchmark(scored).items():
         Console().print(_score_table(benchmark, arms, miniature=miniature))
 

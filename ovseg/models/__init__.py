@@ -1,0 +1,1 @@
+"""The networks: mask-adapted CLIP, MaskFormer, and the segmentor that joins them."""

@@ -1,0 +1,215 @@
+"""The open-vocabulary MaskFormer: queries carry a CLIP-space embedding instead of class scores.
+
+Pixel decoder and transformer decoder are those of `transformers`; the head is the paper's (OVSeg,
+CVPR 2023, section 3.1, after Xu et al. 2021): each query yields a mask and an embedding, which is
+compared by cosine with the text embeddings of any vocabulary plus one learned *non-object* row.
+`ovseg.models.maskformer` turns it into a proposal network; `ovseg.training.segmentation` trains it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import MaskFormerConfig, MaskFormerModel, ResNetConfig
+from transformers.models.maskformer import MaskFormerSwinConfig
+from transformers.models.maskformer.configuration_maskformer import MaskFormerDetrConfig
+
+COSINE_SCALE = 100.0  # fixed upstream; not CLIP's learned logit scale
+
+
+class Architecture(BaseModel):
+    """Dimensions of the network; the defaults are the paper's Swin-B setting.
+
+    `feature_dim` must be a multiple of 32 (the pixel decoder's group norm has 32 groups);
+    `depths` and `heads` have one entry a backbone stage, at strides 4, 8, 16, 32. A ResNet may do
+    with three, so that small pictures keep a finer map for the queries to look at; it has no heads.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: Literal["swin", "resnet"] = "swin"
+    backbone_dim: int = 128
+    depths: tuple[int, ...] = (2, 2, 18, 2)
+    heads: tuple[int, ...] = (4, 8, 16, 32)
+    window: int = 12
+    drop_path: float = 0.3
+    feature_dim: int = 256
+    mask_dim: int = 256
+    query_dim: int = 256
+    queries: int = 100
+    decoder_layers: int = 6
+    decoder_heads: int = 8
+    decoder_ffn: int = 2048
+    dropout: float = 0.1
+    class_hidden_dim: int = 1024
+    embedding_dim: int = 768
+
+    def transformers_config(self) -> MaskFormerConfig:
+        """The same dimensions as a `transformers` configuration, without any pretrained weights."""
+        stages = [f"stage{stage}" for stage in range(1, len(self.depths) + 1)]
+        backbone = (
+            MaskFormerSwinConfig(
+                embed_dim=self.backbone_dim,
+                depths=list(self.depths),
+                num_heads=list(self.heads),
+                window_size=self.window,
+                drop_path_rate=self.drop_path,
+                out_features=stages,
+            )
+            if self.backbone == "swin"
+            else ResNetConfig(
+                embedding_size=self.backbone_dim,
+                hidden_sizes=[self.backbone_dim * 2**stage for stage in range(len(self.depths))],
+                depths=list(self.depths),
+                layer_type="basic",
+                out_features=stages,
+            )
+        )
+        decoder = MaskFormerDetrConfig(
+            d_model=self.query_dim,
+            num_queries=self.queries,
+            encoder_layers=0,
+            encoder_attention_heads=self.decoder_heads,
+            decoder_layers=self.decoder_layers,
+            decoder_attention_heads=self.decoder_heads,
+            decoder_ffn_dim=self.decoder_ffn,
+            dropout=self.dropout,
+        )
+        return MaskFormerConfig(
+            fpn_feature_size=self.feature_dim,
+            mask_feature_size=self.mask_dim,
+            backbone_config=backbone,
+            decoder_config=decoder,
+        )
+
+
+@dataclass(frozen=True)
+class LayerOutput:
+    """What the head says after one decoder layer.
+
+    Attributes:
+        class_embeddings: (B, Q, E) float, not normalised.
+        mask_logits: (B, Q, H/4, W/4) float.
+    """
+
+    class_embeddings: Tensor
+    mask_logits: Tensor
+
+
+@dataclass(frozen=True)
+class MaskFormerOutput(LayerOutput):
+    """The last decoder layer's output and, where asked for, those of the layers before it.
+
+    Attributes:
+        aux: one `LayerOutput` for each decoder layer but the last, in order.
+    """
+
+    aux: list[LayerOutput] = field(default_factory=list)
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them (none after the last)."""
+
+    def __init__(self, dims: list[int]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(dims))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., dims[0]) to (..., dims[-1])."""
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index + 1 < len(self.layers):
+                x = F.relu(x)
+        return x
+
+
+class OpenVocabularyMaskFormer(nn.Module):
+    """MaskFormer whose queries are classified by cosine with text embeddings.
+
+    Args:
+        architecture: dimensions; `embedding_dim` is the width of the text embeddings.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.model = MaskFormerModel(architecture.transformers_config())
+        width = architecture.query_dim
+        self.class_embed = MLP([width, architecture.class_hidden_dim, architecture.embedding_dim])
+        self.mask_embed = MLP([width, width, width, architecture.mask_dim])
+        self.non_object_embedding = nn.Parameter(torch.empty(1, architecture.embedding_dim))
+        nn.init.normal_(self.non_object_embedding, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                # `transformers` draws these near 0, which stops a backbone trained from scratch
+                nn.init.ones_(module.weight)
+
+    def forward(self, pixels_nchw: Tensor, *, with_aux: bool = False) -> MaskFormerOutput:
+        """Run the network.
+
+        Args:
+            pixels_nchw: (B, 3, H, W) float, normalised; H and W multiples of 32. As upstream,
+                no padding mask is used, so padding takes part in attention.
+            with_aux: also apply the head to the earlier decoder layers (deep supervision).
+
+        Returns:
+            Embeddings and stride-4 mask logits for every query.
+        """
+        pixel_level = self.model.pixel_level_module(pixels_nchw)
+        mask_features = pixel_level.decoder_last_hidden_state
+        states = self._decode(pixel_level.encoder_last_hidden_state)
+        outputs = [
+            LayerOutput(
+                self.class_embed(state),
+                torch.einsum("bqc,bchw->bqhw", self.mask_embed(state), mask_features),
+            )
+            for state in (states if with_aux else states[-1:])
+        ]
+        last = outputs[-1]
+        return MaskFormerOutput(last.class_embeddings, last.mask_logits, outputs[:-1])
+
+    def _decode(self, features_bchw: Tensor) -> list[Tensor]:
+        """Each decoder layer's output (B, Q, D) after the shared final layer norm.
+
+        The loop is written out because `transformers` returns the input state and the
+        un-normalised intermediate ones; the paper supervises every layer through the final norm.
+        """
+        transformer = self.model.transformer_module
+        if transformer.input_projection is not None:
+            features_bchw = transformer.input_projection(features_bchw)
+        batch, channels, height, width = features_bchw.shape
+        position = transformer.position_embedder(
+            features_bchw.shape, features_bchw.device, features_bchw.dtype
+        )
+        position = position.view(-1, channels, height * width).transpose(1, 2)
+        features = features_bchw.flatten(2).transpose(1, 2)
+        queries = transformer.queries_embedder.weight.unsqueeze(0).expand(batch, -1, -1)
+        state = torch.zeros_like(queries)
+        states = []
+        for layer in transformer.decoder.layers:
+            state = layer(state, None, position, queries, features)
+            states.append(transformer.decoder.layernorm(state))
+        return states
+
+    def class_logits(self, class_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
+        """Compare queries with a vocabulary: 100 x cosine, the last column is *non-object*.
+
+        Args:
+            class_embeddings: (..., Q, E) float.
+            text_embeddings: (K, E) float, need not be normalised.
+
+        Returns:
+            (..., Q, K + 1) float logits for a softmax.
+        """
+        rows = torch.cat([text_embeddings.to(self.non_object_embedding), self.non_object_embedding])
+        # no epsilon, as upstream; an embedding of exact zeros would be a broken model
+        text = rows / rows.norm(dim=-1, keepdim=True)
+        query = class_embeddings / class_embeddings.norm(dim=-1, keepdim=True)
+        logits: Tensor = COSINE_SCALE * query @ text.T
+        return logits

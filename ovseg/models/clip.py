@@ -1,0 +1,319 @@
+"""Mask-adapted CLIP by name: loading, saving, digests.
+
+`load_clip` knows three kinds of names: `storybook` (the compact model this package ships), a local
+folder, and open_clip's `ARCHITECTURE/pretrained`, where `pretrained` is a tag or a weights file.
+A folder holds safetensors and JSON, never pickles, and stock open_clip reads it as well
+(`open_clip.create_model("local-dir:FOLDER")`): the mask prompts lie in a file of their own beside
+the weights.
+"""
+
+import copy
+import hashlib
+import json
+import pickle
+import shutil
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ovseg.errors import OvsegError
+from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, Tokenizer, patch_masks
+
+__all__ = [
+    "MaskAdaptedCLIP",
+    "clip_digest",
+    "clip_folder",
+    "create_clip",
+    "load_clip",
+    "patch_masks",
+    "save_clip",
+    "shared_clip",
+]
+
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILE = "model.safetensors"
+PROMPTS_FILE = "mask_prompts.safetensors"
+VOCABULARY_FILE = "bpe_vocab.txt.gz"
+STORYBOOK_FOLDER = Path(__file__).resolve().parents[1] / "storybook" / "weights" / "clip"
+
+
+# ---------------------------------------------------------------------------------------- names
+
+
+def clip_folder(name: str) -> Path | None:
+    """The folder a name stands for (`storybook` or a local folder), or None for other names."""
+    folder = STORYBOOK_FOLDER if name == "storybook" else Path(name).expanduser()
+    if (folder / CONFIG_FILE).is_file():
+        return folder
+    if name == "storybook":
+        raise OvsegError(f"no CLIP in {folder}: rebuild it with python -m flows.train_clip")
+    if folder.is_dir():
+        raise OvsegError(f"{folder} has no {CONFIG_FILE}: is it a folder save_clip wrote?")
+    return None
+
+
+def _tagged_weights(name: str) -> tuple[str, Path]:
+    """Architecture and weights file of `ARCHITECTURE/pretrained`; downloads a known tag."""
+    architecture, _, pretrained = name.partition("/")
+    if architecture not in open_clip.list_models() or not pretrained:
+        raise OvsegError(
+            f"no CLIP named {name!r}: give 'storybook', a folder with {CONFIG_FILE}, or "
+            "'ARCHITECTURE/pretrained' of open_clip such as ViT-L-14-quickgelu/openai"
+        )
+    if Path(pretrained).is_file():
+        return architecture, Path(pretrained)
+    tag = open_clip.get_pretrained_cfg(architecture, pretrained)
+    if not tag:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(architecture))
+        raise OvsegError(
+            f"{pretrained!r} is neither a file nor a tag of {architecture} (tags: {known})"
+        )
+    try:
+        return architecture, Path(open_clip.download_pretrained(tag))
+    except Exception as error:  # urllib, huggingface_hub and requests all raise their own
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise OvsegError(
+            f"cannot download {name} ({reason}): fetch the weights elsewhere and name the file, "
+            f"{architecture}/PATH, or use 'storybook'"
+        ) from error
+
+
+def clip_digest(name: str) -> str:
+    """Content digest of a model: sha256, hex, of configuration, weights, prompts and vocabulary.
+
+    Raises:
+        OvsegError: the name is unknown or its weights cannot be had.
+    """
+    folder = clip_folder(name)
+    digest = hashlib.sha256()
+    if folder is not None:
+        for file in (CONFIG_FILE, WEIGHTS_FILE, PROMPTS_FILE, VOCABULARY_FILE):
+            if (folder / file).is_file():
+                digest.update(f"{file}={_file_digest(folder / file)}\n".encode())
+    else:
+        architecture, weights = _tagged_weights(name)
+        digest.update(f"{architecture}={_file_digest(weights)}\n".encode())
+    return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    stat = path.stat()
+    return _hash_file(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _hash_file(path: str, size: int, mtime_ns: int) -> str:
+    # size and time are part of the key only: an edited file is read again
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# -------------------------------------------------------------------------------------- loading
+
+
+def create_clip(
+    model_cfg: dict[str, Any],
+    *,
+    prompt_depth: int = 0,
+    vocabulary: Path | None = None,
+    preprocess_cfg: dict[str, Any] | None = None,
+) -> MaskAdaptedCLIP:
+    """A CLIP with random weights from open_clip's configuration of it.
+
+    Args:
+        model_cfg: `embed_dim`, `vision_cfg`, `text_cfg`, ... as open_clip writes them.
+        prompt_depth: layers with mask prompts.
+        vocabulary: BPE merges file of the tokenizer; None for open_clip's own.
+        preprocess_cfg: `mean` and `std` of the pixels on a 0..1 scale; None for OpenAI's.
+
+    Raises:
+        OvsegError: the configuration does not describe a model, or not one of this vocabulary.
+    """
+    arguments = {key: copy.deepcopy(value) for key, value in model_cfg.items()}
+    text_cfg = arguments.get("text_cfg", {})
+    custom_text = arguments.pop("custom_text", False) or "hf_model_name" in text_cfg
+    family = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+    try:
+        model = family(**arguments)
+    except TypeError as error:
+        raise OvsegError(
+            f"{CONFIG_FILE}: model_cfg is no CLIP open_clip knows ({error})"
+        ) from error
+    preprocess = preprocess_cfg or {}
+    model.visual.image_mean = tuple(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN))
+    model.visual.image_std = tuple(preprocess.get("std", open_clip.OPENAI_DATASET_STD))
+    return MaskAdaptedCLIP(
+        model,
+        tokenizer=_tokenizer(text_cfg, vocabulary),
+        prompt_depth=prompt_depth,
+        model_cfg=model_cfg,
+        vocabulary=vocabulary,
+    )
+
+
+def _tokenizer(text_cfg: dict[str, Any], vocabulary: Path | None) -> Tokenizer:
+    # open_clip would resolve a relative bpe_path against the working directory; ours is absolute
+    context_length = text_cfg.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
+    extra = {k: v for k, v in (text_cfg.get("tokenizer_kwargs") or {}).items() if k != "bpe_path"}
+    if text_cfg.get("hf_tokenizer_name"):
+        tokenizer: Any = open_clip.HFTokenizer(
+            text_cfg["hf_tokenizer_name"], context_length=context_length, **extra
+        )
+        return tokenizer  # type: ignore[no-any-return]
+    if vocabulary is not None:
+        extra["bpe_path"] = str(vocabulary)
+    tokenizer = open_clip.SimpleTokenizer(context_length=context_length, **extra)
+    expected = text_cfg.get("vocab_size", 49408)
+    if tokenizer.vocab_size != expected:
+        raise OvsegError(
+            f"the vocabulary {vocabulary or 'of open_clip'} has {tokenizer.vocab_size} entries, "
+            f"the model {expected}: put the model's own {VOCABULARY_FILE} beside its weights"
+        )
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_clip(
+    name: str, *, device: str = "cpu", prompt_depth: int | None = None
+) -> MaskAdaptedCLIP:
+    """Load a model by name, in eval mode and float32; the caller owns it and may train it.
+
+    Args:
+        name: `storybook`, a folder of `save_clip`, or `ARCHITECTURE/pretrained` of open_clip.
+        device: where to put it.
+        prompt_depth: None takes the prompts the weights come with (or none); 0 drops them; a
+            depth the weights lack gives freshly drawn N(0, 0.02) prompts.
+
+    Raises:
+        OvsegError: unknown name, impossible download, damaged or unfitting files, or prompts of
+            another depth than asked for.
+    """
+    folder = clip_folder(name)
+    if folder is not None:
+        model = _model_of_folder(folder)
+        state = _read_tensors(folder / WEIGHTS_FILE)
+        if (folder / PROMPTS_FILE).is_file():
+            state.update(_read_tensors(folder / PROMPTS_FILE))
+        model.load_checkpoint_state(state, prompts=prompt_depth != 0)
+    else:
+        model = _model_of_tag(name, prompts=prompt_depth != 0)
+    if prompt_depth and model.mask_prompts is None:
+        model.draw_prompts(prompt_depth)
+    if prompt_depth and model.prompt_depth != prompt_depth:
+        raise OvsegError(
+            f"{name} has mask prompts of depth {model.prompt_depth}, {prompt_depth} was asked for: "
+            "leave prompt_depth out, or give 0 to drop them"
+        )
+    return model.float().to(device).eval()
+
+
+def _model_of_folder(folder: Path) -> MaskAdaptedCLIP:
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        model_cfg, preprocess_cfg = config["model_cfg"], config.get("preprocess_cfg")
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise OvsegError(f"{folder / CONFIG_FILE} holds no model_cfg: {error}") from error
+    vocabulary = folder / VOCABULARY_FILE
+    return create_clip(
+        model_cfg,
+        vocabulary=vocabulary if vocabulary.is_file() else None,
+        preprocess_cfg=preprocess_cfg,
+    )
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors raises its own SafetensorError, and OSError
+        raise OvsegError(f"cannot read the weights {path}: {error}") from error
+
+
+def _model_of_tag(name: str, *, prompts: bool) -> MaskAdaptedCLIP:
+    architecture, file = _tagged_weights(name)
+    model_cfg = open_clip.get_model_config(architecture)
+    tag = open_clip.get_pretrained_cfg(architecture, name.partition("/")[2]) or {}
+    if "quick_gelu" in tag:
+        # the activation belongs to the weights: ViT-L-14/openai would silently run with GELU
+        model_cfg["quick_gelu"] = tag["quick_gelu"]
+    model = create_clip(model_cfg, preprocess_cfg=tag)
+    try:
+        state = dict(open_clip.factory.load_state_dict(str(file)))
+        if PROMPT_KEY in state:
+            model.load_checkpoint_state(state, prompts=prompts)
+        else:
+            open_clip.load_checkpoint(model.clip, str(file))  # also converts foreign layouts
+    except (RuntimeError, KeyError, ValueError, OSError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise OvsegError(f"{file} holds no weights for {architecture}: {reason}") from error
+    return model
+
+
+_SHARED: dict[tuple[str, str], MaskAdaptedCLIP] = {}
+_SHARED_LOCK = threading.Lock()
+
+
+def shared_clip(name: str, *, device: str = "cpu") -> MaskAdaptedCLIP:
+    """The one frozen instance of this process for a model's content; threads may share it."""
+    key = (clip_digest(name), device)
+    with _SHARED_LOCK:
+        if key not in _SHARED:
+            _SHARED[key] = load_clip(name, device=device).requires_grad_(False)
+        return _SHARED[key]
+
+
+# --------------------------------------------------------------------------------------- saving
+
+
+def save_clip(model: MaskAdaptedCLIP, folder: Path, *, half: bool = False) -> Path:
+    """Write a folder that `load_clip` and stock open_clip read.
+
+    Args:
+        model: its `model_cfg` must be known, as it is for every model of `load_clip`.
+        folder: created if absent; files of an earlier model in it are replaced.
+        half: store float16, which halves the files; loading gives float32 again.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: the model was built without `model_cfg`.
+    """
+    if model.model_cfg is None:
+        raise ValueError("give MaskAdaptedCLIP the model_cfg of open_clip to make it savable")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = copy.deepcopy(model.model_cfg)
+    for name in (PROMPTS_FILE, VOCABULARY_FILE):
+        if model.vocabulary != folder / name:
+            (folder / name).unlink(missing_ok=True)
+    if model.vocabulary is not None:
+        if model.vocabulary != folder / VOCABULARY_FILE:
+            shutil.copyfile(model.vocabulary, folder / VOCABULARY_FILE)
+        # stock open_clip looks for it in the working directory and so fails aloud elsewhere,
+        # where its own vocabulary would give ids the model does not have
+        config["text_cfg"]["tokenizer_kwargs"] = {"bpe_path": VOCABULARY_FILE}
+    state = {
+        key: tensor.detach().cpu().to(torch.float16 if half else torch.float32).contiguous()
+        for key, tensor in model.checkpoint_state().items()
+    }
+    prompts = state.pop(PROMPT_KEY, None)
+    files = {WEIGHTS_FILE: state}
+    if prompts is not None:
+        files[PROMPTS_FILE] = {PROMPT_KEY: prompts}
+    for name, tensors in files.items():
+        save_file(tensors, folder / name, metadata={"format": "pt"})
+        (folder / name).chmod(0o644)  # safetensors lets nobody but the owner read
+    preprocess = {
+        "mean": list(model.pixel_mean),
+        "std": list(model.pixel_std),
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+    }
+    text = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2)
+    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+    return folder

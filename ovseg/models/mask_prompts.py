@@ -1,0 +1,257 @@
+"""Mask-adapted CLIP: open_clip's own model with mask prompts added around it, not a fork of it.
+
+A region that is cropped along its mask has blank patches, and CLIP never saw blank patches. Mask
+prompts (OVSeg, CVPR 2023, section 3.3) replace the tokens of patches that are entirely background
+by learned ones, at the input and before the next blocks. `ovseg.models.clip` loads and saves it.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ovseg.errors import OvsegError
+
+PROMPT_KEY = "visual.mask_embedding"  # the name published checkpoints use
+
+Tokenizer = Callable[[Sequence[str]], Tensor]
+
+
+def patch_masks(masks_nhw: Tensor, patch_size: int) -> Tensor:
+    """Tell for every patch whether it holds any foreground.
+
+    Args:
+        masks_nhw: `(N, S, S)` bool or float >= 0, foreground where above zero.
+        patch_size: side of a patch in pixels; `S` is a multiple of it.
+
+    Returns:
+        `(N, G*G)` float32, row-major, 1 where the patch has any foreground pixel, else 0: the
+        ceiling of an average pool, as the official implementation computes it.
+    """
+    pooled = F.avg_pool2d(masks_nhw.unsqueeze(1).float(), patch_size, stride=patch_size)
+    return pooled.ceil().flatten(1)
+
+
+class MaskAdaptedCLIP(nn.Module):
+    """A CLIP of open_clip plus mask prompts; without prompts it is open_clip's model to the bit.
+
+    The forward pass holds no state and installs no hooks, so threads may share one instance.
+
+    Args:
+        clip: open_clip model whose visual tower is open_clip's `VisionTransformer`.
+        tokenizer: texts -> `(T, context)` int64 token ids; texts over the context are cut, the
+            last kept id is the end-of-text one (open_clip's behaviour; the official
+            implementation raises instead).
+        prompt_depth: how many layers get prompts: the input and after blocks 1..depth-1. 0: none.
+        prompt_init: `"normal"` for N(0, 0.02), `"zeros"`.
+        shared_prompts: one prompt a layer for all patches instead of one a patch.
+        model_cfg: open_clip's configuration of the model, needed by `save_clip`.
+        vocabulary: BPE file of the tokenizer if it is not open_clip's own, copied by `save_clip`.
+
+    Raises:
+        OvsegError: the tower is no plain square ViT, or the depth exceeds its blocks.
+    """
+
+    mask_prompts: nn.Parameter | None
+
+    def __init__(
+        self,
+        clip: nn.Module,
+        *,
+        tokenizer: Tokenizer,
+        prompt_depth: int = 0,
+        prompt_init: str = "normal",
+        shared_prompts: bool = False,
+        model_cfg: Mapping[str, Any] | None = None,
+        vocabulary: Path | None = None,
+    ) -> None:
+        super().__init__()
+        visual: Any = clip.visual
+        if not isinstance(visual, VisionTransformer):
+            raise OvsegError(
+                f"mask prompts need open_clip's VisionTransformer, this model has "
+                f"{type(visual).__name__}: choose a ViT architecture"
+            )
+        if not isinstance(visual.patch_dropout, nn.Identity):
+            raise OvsegError("the CLIP drops patches at random: set patch_dropout to 0")
+        if visual.image_size[0] != visual.image_size[1]:
+            raise OvsegError(f"regions are square, the CLIP takes {visual.image_size} pixels")
+        self.clip: Any = clip
+        self.tokenizer = tokenizer
+        self.model_cfg = copy.deepcopy(dict(model_cfg)) if model_cfg is not None else None
+        self.vocabulary = vocabulary
+        self.mask_prompts = None
+        self.draw_prompts(prompt_depth, init=prompt_init, shared=shared_prompts)
+
+    def draw_prompts(self, depth: int, *, init: str = "normal", shared: bool = False) -> None:
+        """Replace the mask prompts by fresh ones; depth 0 removes them.
+
+        Args:
+            depth: how many layers get prompts, at most the number of blocks.
+            init: `"normal"` for N(0, 0.02), `"zeros"`.
+            shared: one prompt a layer for all patches.
+
+        Raises:
+            OvsegError: the depth exceeds the blocks of the tower.
+        """
+        blocks = len(self.clip.visual.transformer.resblocks)
+        if not 0 <= depth <= blocks:
+            raise OvsegError(f"prompt_depth {depth} is not within 0..{blocks}, its blocks")
+        if init not in ("normal", "zeros"):
+            raise ValueError(f"prompt_init is 'normal' or 'zeros', not {init!r}")
+        self.mask_prompts = None
+        if depth:
+            width = self.clip.visual.conv1.out_channels
+            prompts = torch.zeros(depth, 1 if shared else self.grid**2, width)
+            if init == "normal":
+                nn.init.normal_(prompts, std=0.02)
+            self.mask_prompts = nn.Parameter(prompts.to(self.logit_scale.device))
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input, pixels."""
+        return int(self.clip.visual.image_size[0])
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch, pixels."""
+        return int(self.clip.visual.patch_size[0])
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return int(self.clip.visual.grid_size[0])
+
+    @property
+    def embed_dim(self) -> int:
+        """Length of an embedding, image or text."""
+        return int(self.clip.visual.output_dim)
+
+    @property
+    def prompt_depth(self) -> int:
+        """Layers that have mask prompts, 0 without any."""
+        return 0 if self.mask_prompts is None else int(self.mask_prompts.shape[0])
+
+    @property
+    def logit_scale(self) -> nn.Parameter:
+        """Logarithm of the learned inverse temperature, scalar."""
+        scale: nn.Parameter = self.clip.logit_scale
+        return scale
+
+    @property
+    def pixel_mean(self) -> tuple[float, float, float]:
+        """Mean the pixels are normalised with, on a 0..1 scale, RGB."""
+        mean = getattr(self.clip.visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
+        return (float(mean[0]), float(mean[1]), float(mean[2]))
+
+    @property
+    def pixel_std(self) -> tuple[float, float, float]:
+        """Standard deviation the pixels are normalised with, on a 0..1 scale, RGB."""
+        std = getattr(self.clip.visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
+        return (float(std[0]), float(std[1]), float(std[2]))
+
+    def encode_regions(
+        self, pixels_nchw: Tensor, masks_nhw: Tensor | None = None, *, prompts: bool = True
+    ) -> Tensor:
+        """Embed region crops.
+
+        Args:
+            pixels_nchw: `(N, 3, S, S)` float, normalised; N may be 0.
+            masks_nhw: `(N, S, S)` bool or float >= 0, foreground above zero; None for whole crops.
+            prompts: False leaves the masks aside (fine-tuned CLIP without mask prompts).
+
+        Returns:
+            `(N, E)` embeddings of L2 norm 1.
+        """
+        if pixels_nchw.shape[0] == 0:
+            return pixels_nchw.new_zeros((0, self.embed_dim))
+        if masks_nhw is None or not prompts or self.mask_prompts is None:
+            encoded = self.clip.visual(pixels_nchw)
+            features = encoded[0] if isinstance(encoded, tuple) else encoded
+        else:
+            features = self._prompted(pixels_nchw, masks_nhw, self.mask_prompts)
+        return F.normalize(features, dim=-1)
+
+    def _prompted(self, pixels_nchw: Tensor, masks_nhw: Tensor, prompts: Tensor) -> Tensor:
+        if masks_nhw.shape != (pixels_nchw.shape[0], *pixels_nchw.shape[2:]):
+            raise ValueError(
+                f"masks {tuple(masks_nhw.shape)} do not fit pixels {tuple(pixels_nchw.shape)}"
+            )
+        visual = self.clip.visual
+        transformer = visual.transformer
+        x = visual.conv1(pixels_nchw).flatten(2).permute(0, 2, 1)  # (N, G*G, width)
+        keep = patch_masks(masks_nhw, self.patch_size).unsqueeze(-1).to(x.dtype)
+        prompts = prompts.to(x.dtype)
+        x = x * keep + prompts[0] * (1 - keep)
+        cls = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
+        x = torch.cat([cls, x], dim=1) + visual.positional_embedding.to(x.dtype)
+        x = visual.ln_pre(x)
+        for depth, block in enumerate(transformer.resblocks, start=1):
+            if not transformer.batch_first:
+                x = x.transpose(0, 1)
+            if transformer.grad_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+            if not transformer.batch_first:
+                x = x.transpose(0, 1)
+            if depth < len(prompts):
+                patches = x[:, 1:] * keep + prompts[depth] * (1 - keep)
+                x = torch.cat([x[:, :1], patches], dim=1)
+        features: Tensor = visual._pool(x)[0]
+        return features if visual.proj is None else features @ visual.proj
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Embed token ids `(T, context)` int64 as `(T, E)` rows of L2 norm 1."""
+        if tokens.shape[0] == 0:
+            return self.logit_scale.new_zeros((0, self.embed_dim))
+        return F.normalize(self.clip.encode_text(tokens), dim=-1)
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Embed texts as `(T, E)` rows of L2 norm 1; texts over the context length are cut."""
+        if not texts:
+            return self.logit_scale.new_zeros((0, self.embed_dim))
+        return self.encode_tokens(self.tokenizer(list(texts)).to(self.logit_scale.device))
+
+    def checkpoint_state(self) -> dict[str, Tensor]:
+        """Tensors under open_clip's names, prompts as `visual.mask_embedding` if there are any."""
+        state: dict[str, Tensor] = dict(self.clip.state_dict())
+        if self.mask_prompts is not None:
+            state[PROMPT_KEY] = self.mask_prompts.detach()
+        return state
+
+    def load_checkpoint_state(self, state: Mapping[str, Tensor], *, prompts: bool = True) -> None:
+        """Take over tensors named as in `checkpoint_state`.
+
+        Args:
+            state: all tensors of the CLIP, with or without `visual.mask_embedding`.
+            prompts: False leaves prompts in `state` aside.
+
+        Raises:
+            OvsegError: names or shapes differ from this model's.
+        """
+        towers = {name: tensor for name, tensor in state.items() if name != PROMPT_KEY}
+        try:
+            self.clip.load_state_dict(towers, strict=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise OvsegError(f"these weights are of another CLIP architecture: {reason}") from error
+        if prompts and PROMPT_KEY in state:
+            self._adopt_prompts(state[PROMPT_KEY])
+
+    def _adopt_prompts(self, prompts: Tensor) -> None:
+        width = self.clip.visual.conv1.out_channels
+        fits = prompts.ndim == 3 and prompts.shape[2] == width
+        if not fits or prompts.shape[1] not in (1, self.grid**2):
+            raise OvsegError(
+                f"mask prompts {tuple(prompts.shape)} do not fit this CLIP: "
+                f"(depth, {self.grid**2} or 1, {width}) expected"
+            )
+        self.mask_prompts = nn.Parameter(prompts.detach().clone().to(self.logit_scale))

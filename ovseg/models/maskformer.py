@@ -1,0 +1,199 @@
+"""Proposal networks: class-agnostic masks, with a score each, from any MaskFormer by its name.
+
+A name is `storybook` (the compact weights shipped here), a folder written by `save_maskformer`, or
+a `transformers` MaskFormer (a hub id such as `facebook/maskformer-swin-base-coco`, or a folder).
+`load_maskformer(name).propose(images)` is all that mining and the segmentor need to know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import MaskFormerConfig, MaskFormerForInstanceSegmentation
+
+from ovseg.errors import OvsegError
+from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
+from ovseg.models.names import resolve_device
+from ovseg.models.pixels import InputSettings, pad_batch, resize_shortest_edge
+from ovseg.models.proposal_networks import (
+    ClosedMaskFormer,
+    OpenMaskFormer,
+    ProposalBatch,
+    ProposalNetwork,
+)
+
+__all__ = [
+    "ClosedMaskFormer",
+    "InputSettings",
+    "OpenMaskFormer",
+    "OpenVocabularyMaskFormer",
+    "ProposalBatch",
+    "ProposalNetwork",
+    "load_maskformer",
+    "maskformer_digest",
+    "pad_batch",
+    "resize_shortest_edge",
+    "save_maskformer",
+]
+
+STORYBOOK_WEIGHTS = Path(__file__).parent.parent / "storybook" / "weights" / "maskformer"
+MODEL_TYPE = "ovseg-maskformer"
+
+
+def save_maskformer(
+    network: OpenVocabularyMaskFormer,
+    folder: Path,
+    *,
+    inputs: InputSettings,
+    class_names: Sequence[str],
+    text_embeddings: Tensor,
+    half: bool = False,
+) -> None:
+    """Write config.json, model.safetensors and text_embeddings.safetensors into a folder.
+
+    Args:
+        network: what to save.
+        folder: made if it is not there.
+        inputs: how pixels were prepared in training.
+        class_names: names of the K training classes.
+        text_embeddings: (K, E) float, their embeddings.
+        half: store the floating-point weights as float16.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "model_type": MODEL_TYPE,
+        "architecture": network.architecture.model_dump(mode="json"),
+        "inputs": inputs.model_dump(mode="json"),
+        "class_names": list(class_names),
+    }
+    state = {
+        key: (value.half() if half and value.is_floating_point() else value).contiguous().cpu()
+        for key, value in network.state_dict().items()
+    }
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    text = text_embeddings.detach().float().cpu().contiguous()
+    save_file({"text_embeddings": text}, folder / "text_embeddings.safetensors")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def load_maskformer(name: str, device: str = "cpu") -> ClosedMaskFormer | OpenMaskFormer:
+    """A proposal network by its name; loaded once a process and device.
+
+    Args:
+        name: `storybook`, a folder, or a hub id.
+        device: a torch device, or `auto` for the fastest there is.
+
+    Raises:
+        OvsegError: if there is no such network, or it is not a MaskFormer.
+    """
+    return _load(name, resolve_device(device))
+
+
+def maskformer_digest(name: str) -> str:
+    """Content hash (16 hex digits) of a network's weights and settings; raises `OvsegError`."""
+    return load_maskformer(name).digest
+
+
+@lru_cache(maxsize=2)
+def _load(name: str, device: str) -> ClosedMaskFormer | OpenMaskFormer:
+    folder = STORYBOOK_WEIGHTS if name == "storybook" else Path(name).expanduser()
+    config_file = folder / "config.json"
+    if name == "storybook" and not config_file.is_file():
+        raise OvsegError(
+            f"{folder}: the storybook MaskFormer is missing; run python -m flows.train_maskformer"
+        )
+    if config_file.is_file():
+        try:
+            config = json.loads(config_file.read_text())
+        except json.JSONDecodeError as error:
+            raise OvsegError(f"{config_file} is not JSON ({error}); restore the folder") from None
+        if config.get("model_type") == MODEL_TYPE:
+            return _load_ours(folder, config, torch.device(device))
+    elif folder.is_dir():
+        raise OvsegError(f"{folder} has no config.json; name a folder that holds a MaskFormer")
+    return _load_transformers(name, torch.device(device))
+
+
+def _load_ours(folder: Path, config: dict[str, Any], device: torch.device) -> OpenMaskFormer:
+    try:
+        inputs = InputSettings(**config["inputs"])
+        network = OpenVocabularyMaskFormer(Architecture(**config["architecture"]))
+        state = load_file(folder / "model.safetensors")
+        text = load_file(folder / "text_embeddings.safetensors")["text_embeddings"]
+        network.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        )
+        class_names = list(config["class_names"])
+    except (KeyError, OSError, RuntimeError, ValidationError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise OvsegError(
+            f"{folder} is not a whole MaskFormer ({reason}); write it again with its training"
+        ) from error
+    return OpenMaskFormer(
+        network,
+        class_names=class_names,
+        text_embeddings=text,
+        inputs=inputs,
+        digest=_content_digest(config, {**network.state_dict(), "text_embeddings": text}),
+        device=device,
+    )
+
+
+def _load_transformers(name: str, device: torch.device) -> ClosedMaskFormer:
+    advice = "name storybook, a folder, or a MaskFormer hub id that is cached or can be reached"
+    try:
+        config = MaskFormerConfig.get_config_dict(name)[0]
+        if config.get("model_type") != "maskformer":
+            raise OvsegError(f"{name} is a {config.get('model_type')} model, not a MaskFormer")
+        network = MaskFormerForInstanceSegmentation.from_pretrained(name, dtype=torch.float32)
+    except (OSError, ValueError) as error:  # what transformers raises for all that is missing
+        reason = str(error).strip().splitlines()[0][:200]
+        raise OvsegError(f"MaskFormer {name!r} cannot be loaded ({reason}); {advice}") from error
+    inputs = _image_statistics(name)
+    settings = {key: config[key] for key in sorted(config) if key[0] != "_"}
+    settings.pop("transformers_version", None)
+    settings["inputs"] = inputs.model_dump(mode="json")
+    return ClosedMaskFormer(
+        network,
+        inputs=inputs,
+        digest=_content_digest(settings, network.state_dict()),
+        device=device,
+    )
+
+
+def _image_statistics(name: str) -> InputSettings:
+    """A checkpoint's own mean and deviation, stored on the 0-1 scale; ImageNet's without."""
+    from transformers.utils import cached_file
+
+    found = cached_file(
+        name,
+        "preprocessor_config.json",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    stored = json.loads(Path(found).read_text()) if found else {}
+    if "image_mean" not in stored or "image_std" not in stored:
+        return InputSettings()
+    return InputSettings(
+        mean=tuple(255 * value for value in stored["image_mean"]),
+        std=tuple(255 * value for value in stored["image_std"]),
+    )
+
+
+def _content_digest(settings: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    sha = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu().contiguous()
+        sha.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()[:16]

@@ -1,0 +1,104 @@
+"""From images to the pixels of a network, and from its mask logits back to the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+from torch.nn import functional as F
+
+SIZE_DIVISIBILITY = 32
+ImageArray = NDArray[np.uint8]
+
+
+class InputSettings(BaseModel):
+    """How pixels are prepared; the defaults are the paper's (ImageNet statistics, 0-255)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    short_side: int = 640
+    max_side: int = 2560
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+
+def resized_shape(height: int, width: int, short_side: int, max_side: int) -> tuple[int, int]:
+    """Size after bringing the short side to `short_side` and the long one under `max_side`.
+
+    The arithmetic, rounding included, is detectron2's `ResizeShortestEdge`.
+    """
+    scale = short_side / min(height, width)
+    new_height: float = short_side if height < width else scale * height
+    new_width: float = scale * width if height < width else short_side
+    longest = max(new_height, new_width)
+    if longest > max_side:
+        shrink = max_side / longest
+        new_height, new_width = new_height * shrink, new_width * shrink
+    return int(new_height + 0.5), int(new_width + 0.5)
+
+
+def resize_shortest_edge(image: ImageArray, short_side: int, max_side: int) -> ImageArray:
+    """Resize an (H, W, 3) uint8 image by the rule above: Pillow bilinear, antialiased, on uint8."""
+    height, width = resized_shape(image.shape[0], image.shape[1], short_side, max_side)
+    if (height, width) == image.shape[:2]:
+        return image
+    pil = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(pil)
+
+
+def padded_shape(images: Sequence[ImageArray]) -> tuple[int, int]:
+    """The smallest (H, W), multiples of 32, that holds every image."""
+    height = max(image.shape[0] for image in images)
+    width = max(image.shape[1] for image in images)
+    step = SIZE_DIVISIBILITY
+    return -(-height // step) * step, -(-width // step) * step
+
+
+def pad_batch(
+    images: Sequence[ImageArray],
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Normalise images and pad them right and below with 0 to one common multiple of 32.
+
+    Args:
+        images: (h_i, w_i, 3) uint8, at least one.
+        mean: channel means on the 0-255 scale.
+        std: channel deviations on the 0-255 scale.
+        device: where the result lives.
+
+    Returns:
+        (B, 3, H, W) float32.
+    """
+    batch = torch.zeros(len(images), 3, *padded_shape(images), device=device)
+    mean_c11 = torch.tensor(mean, device=device)[:, None, None]
+    std_c11 = torch.tensor(std, device=device)[:, None, None]
+    for slot, image in zip(batch, images):
+        pixels = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1).float()
+        slot[:, : image.shape[0], : image.shape[1]] = (pixels - mean_c11) / std_c11
+    return batch
+
+
+def mask_probabilities(
+    mask_logits: Tensor,
+    padded: Sequence[int],
+    resized: Sequence[int],
+    target: Sequence[int],
+) -> Tensor:
+    """Bring one image's mask logits (Q, h, w) to its pixels: (Q, *target) float32 in [0, 1].
+
+    As upstream: bilinear (align_corners False) to the padded input size, then the padding is cut
+    off; a further bilinear step leads to the original size where that is asked for.
+    """
+    logits = F.interpolate(
+        mask_logits[None].float(), size=tuple(padded), mode="bilinear", align_corners=False
+    )[..., : resized[0], : resized[1]]
+    if tuple(target) != tuple(resized):
+        logits = F.interpolate(logits, size=tuple(target), mode="bilinear", align_corners=False)
+    return logits[0].sigmoid()

@@ -1,0 +1,99 @@
+"""The text side: a class name becomes an embedding through prompt templates.
+
+Every template is filled with the name and encoded, each embedding is scaled to length 1, their
+mean is scaled to length 1 again. Names enter verbatim, commas and hyphens included.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from open_clip import OPENAI_IMAGENET_TEMPLATES
+from torch import Tensor
+
+from ovseg.errors import OvsegError
+from ovseg.models.mask_prompts import MaskAdaptedCLIP
+
+# Punctuation matters: the second to fifth sentences of `vild` end without a period
+# (OVSeg, CVPR 2023, appendix A.2, and the official implementation).
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "single": ("a photo of a {}.",),
+    "mining": ("a photo of a {}",),
+    "vild": (
+        "a photo of a {}.",
+        "This is a photo of a {}",
+        "There is a {} in the scene",
+        "There is the {} in the scene",
+        "a photo of a {} in the scene",
+        "a photo of a small {}.",
+        "a photo of a medium {}.",
+        "a photo of a large {}.",
+        "This is a photo of a small {}.",
+        "This is a photo of a medium {}.",
+        "This is a photo of a large {}.",
+        "There is a small {} in the scene.",
+        "There is a medium {} in the scene.",
+        "There is a large {} in the scene.",
+    ),
+    "imagenet": tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES),
+}
+
+
+def fill_templates(names: Sequence[str], templates: str | Sequence[str]) -> list[list[str]]:
+    """Put every name into every template.
+
+    Args:
+        names: K class names, stripped of outer blanks and otherwise verbatim.
+        templates: a key of `TEMPLATES`, or T templates with one `{}` each.
+
+    Returns:
+        K lists of T prompts.
+
+    Raises:
+        OvsegError: unknown key, no template, a template without `{}`, or an empty name.
+    """
+    if isinstance(templates, str):
+        if templates not in TEMPLATES:
+            known = ", ".join(TEMPLATES)
+            raise OvsegError(f"no templates named {templates!r}: choose one of {known}")
+        templates = TEMPLATES[templates]
+    if not templates or any(template.count("{}") != 1 for template in templates):
+        raise OvsegError(f"every prompt template needs one {{}} for the name, got {templates!r}")
+    stripped = [name.strip() for name in names]
+    if not all(stripped):
+        raise OvsegError(f"class name {stripped.index('') + 1} of {len(stripped)} is empty")
+    return [[template.replace("{}", name) for template in templates] for name in stripped]
+
+
+def text_embeddings(
+    clip: MaskAdaptedCLIP,
+    names: Sequence[str],
+    *,
+    templates: str | Sequence[str],
+    batch_size: int = 512,
+) -> Tensor:
+    """Embed class names by prompt ensembling, without gradients.
+
+    Args:
+        clip: the model; the result lies on its device.
+        names: K class names.
+        templates: a key of `TEMPLATES`, or templates with one `{}` each.
+        batch_size: prompts encoded at once.
+
+    Returns:
+        `(K, E)` float rows of L2 norm 1; `(0, E)` for no names.
+
+    Raises:
+        OvsegError: see `fill_templates`.
+    """
+    prompts = fill_templates(names, templates)
+    if not prompts:
+        return clip.encode_texts([])
+    flat = [prompt for of_name in prompts for prompt in of_name]
+    with torch.no_grad():
+        rows = [
+            clip.encode_texts(flat[start : start + batch_size])
+            for start in range(0, len(flat), batch_size)
+        ]
+        per_template = torch.cat(rows).reshape(len(prompts), len(prompts[0]), -1)
+        return F.normalize(per_template.mean(dim=1), dim=-1)

@@ -1,0 +1,193 @@
+"""Proposal networks: class-agnostic masks with a score each, from a MaskFormer of either kind.
+
+`ClosedMaskFormer` wraps a `transformers` checkpoint, `OpenMaskFormer` the class-embedding network;
+`ovseg.models.maskformer` loads them by name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from ovseg.models.class_embedding import OpenVocabularyMaskFormer
+from ovseg.models.pixels import (
+    ImageArray,
+    InputSettings,
+    mask_probabilities,
+    pad_batch,
+    padded_shape,
+    resize_shortest_edge,
+)
+
+
+@dataclass(frozen=True)
+class ProposalBatch:
+    """Proposals of some images, one list entry an image.
+
+    Attributes:
+        mask_probabilities: (Q, h, w) float32 in [0, 1] at the size asked for.
+        scores: (Q,) float32 in [0, 1]: how sure the network is that the query shows something.
+        class_embeddings: (Q, E) float32, not normalised; None for a closed vocabulary.
+        images: the resized images (h', w', 3) uint8 the network looked at, without padding.
+    """
+
+    mask_probabilities: list[Tensor]
+    scores: list[Tensor]
+    class_embeddings: list[Tensor] | None
+    images: list[ImageArray]
+
+
+@runtime_checkable
+class ProposalNetwork(Protocol):
+    """What mining and the segmentor ask of a network."""
+
+    digest: str
+    inputs: InputSettings
+
+    def propose(
+        self,
+        images: Sequence[ImageArray],
+        *,
+        output: Literal["original", "resized"] = "original",
+        short_side: int | None = None,
+        max_side: int | None = None,
+        text_embeddings: Tensor | None = None,
+    ) -> ProposalBatch:
+        """Masks of every query of every image; see `MaskFormerProposals.propose`."""
+
+
+class MaskFormerProposals(ABC):
+    """Pre- and post-processing common to both kinds of network.
+
+    Args:
+        network: the module; put into evaluation mode.
+        inputs: how pixels are prepared.
+        digest: content hash of weights and settings.
+        device: where it runs.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, inputs: InputSettings, digest: str, device: torch.device
+    ) -> None:
+        self.network = network.eval().to(device)
+        self.inputs = inputs
+        self.digest = digest
+        self.device = device
+
+    @abstractmethod
+    def predict(
+        self, pixels_nchw: Tensor, text_embeddings: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Mask logits (B, Q, h, w), scores (B, Q), class embeddings (B, Q, E) or None."""
+
+    @torch.inference_mode()
+    def propose(
+        self,
+        images: Sequence[ImageArray],
+        *,
+        output: Literal["original", "resized"] = "original",
+        short_side: int | None = None,
+        max_side: int | None = None,
+        text_embeddings: Tensor | None = None,
+    ) -> ProposalBatch:
+        """Masks of every query of every image.
+
+        Images whose padded sizes agree share a forward pass; others do not, because padding takes
+        part in attention and an image's proposals must not depend on its neighbours in a batch.
+
+        Args:
+            images: (H_i, W_i, 3) uint8 RGB; none is fine.
+            output: give masks at the size of the given or of the resized images.
+            short_side: overrides the network's own input size.
+            max_side: likewise.
+            text_embeddings: (K, E) vocabulary against which an open-vocabulary network scores;
+                by default the classes it was trained on. Ignored by a closed vocabulary.
+
+        Returns:
+            One entry an image, in order.
+        """
+        short_side = short_side or self.inputs.short_side
+        max_side = max_side or self.inputs.max_side
+        resized = [resize_shortest_edge(image, short_side, max_side) for image in images]
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(resized):
+            groups.setdefault(padded_shape([image]), []).append(index)
+        found: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
+        for indices in groups.values():
+            pixels = pad_batch(
+                [resized[i] for i in indices], self.inputs.mean, self.inputs.std, self.device
+            )
+            logits, scores, embeddings = self.predict(pixels, text_embeddings)
+            for row, i in enumerate(indices):
+                target = images[i] if output == "original" else resized[i]
+                masks = mask_probabilities(
+                    logits[row], pixels.shape[-2:], resized[i].shape[:2], target.shape[:2]
+                )
+                found[i] = masks, scores[row], None if embeddings is None else embeddings[row]
+        rows = [found[i] for i in range(len(images))]
+        embedded = [row[2] for row in rows if row[2] is not None]
+        return ProposalBatch(
+            mask_probabilities=[row[0] for row in rows],
+            scores=[row[1] for row in rows],
+            class_embeddings=embedded if isinstance(self, OpenMaskFormer) else None,
+            images=resized,
+        )
+
+
+class ClosedMaskFormer(MaskFormerProposals):
+    """A `transformers` MaskFormer; a proposal's score is its best class probability."""
+
+    def predict(
+        self, pixels_nchw: Tensor, text_embeddings: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """See the base class; the last column of the logits is *no object*."""
+        out = self.network(pixels_nchw)
+        scores = out.class_queries_logits.softmax(-1)[..., :-1].amax(-1)
+        return out.masks_queries_logits, scores, None
+
+
+class OpenMaskFormer(MaskFormerProposals):
+    """The class-embedding MaskFormer; a proposal's score is 1 - P(non-object).
+
+    Args:
+        network: the module.
+        class_names: names of the K classes it was trained on.
+        text_embeddings: (K, E) their embeddings, so that scoring needs no text encoder.
+        inputs: how pixels are prepared.
+        digest: content hash of weights and settings.
+        device: where it runs.
+    """
+
+    network: OpenVocabularyMaskFormer
+
+    def __init__(
+        self,
+        network: OpenVocabularyMaskFormer,
+        *,
+        class_names: Sequence[str],
+        text_embeddings: Tensor,
+        inputs: InputSettings,
+        digest: str,
+        device: torch.device,
+    ) -> None:
+        super().__init__(network, inputs=inputs, digest=digest, device=device)
+        self.class_names = tuple(class_names)
+        self.text_embeddings = text_embeddings.to(device)
+
+    def predict(
+        self, pixels_nchw: Tensor, text_embeddings: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """See the base class."""
+        out = self.network(pixels_nchw)
+        text = self.text_embeddings if text_embeddings is None else text_embeddings
+        scores = 1 - self.class_logits(out.class_embeddings, text).softmax(-1)[..., -1]
+        return out.mask_logits, scores, out.class_embeddings
+
+    def class_logits(self, class_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
+        """(..., Q, K + 1) logits of proposals for a vocabulary; the last is *non-object*."""
+        return self.network.class_logits(class_embeddings, text_embeddings.to(self.device))

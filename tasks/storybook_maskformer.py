@@ -1,0 +1,20 @@
+"""Training the storybook's MaskFormer as a Prefect task, without logic."""
+
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+
+@task(name="train-maskformer", tags=["train"], cache_policy=NO_CACHE, persist_result=False)
+def train_maskformer(out: Path, seed: int, clip: str) -> dict[str, float]:
+    """Train the compact MaskFormer and write its card beside it."""
+    from ovseg.storybook.pretrain_maskformer import build_maskformer
+
+    logger = get_run_logger()
+
+    def report(what: str, done: int, total: int) -> None:
+        if done % 250 == 0 or done == total:
+            logger.info("%s: %d of %d", what, done, total)
+
+    return build_maskformer(out, seed=seed, clip=clip, progress=report)

@@ -1,0 +1,114 @@
+"""The text side: templates verbatim, names verbatim, the ensemble's two normalisations."""
+
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from ovseg.errors import OvsegError
+from ovseg.models.clip import MaskAdaptedCLIP, create_clip
+from ovseg.models.prompts import TEMPLATES, fill_templates, text_embeddings
+
+VISION = {"image_size": 16, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
+
+
+@pytest.fixture(scope="module")
+def clip() -> MaskAdaptedCLIP:
+    torch.manual_seed(0)
+    text = {"context_length": 77, "width": 32, "heads": 2, "layers": 1}
+    return create_clip({"embed_dim": 16, "vision_cfg": VISION, "text_cfg": text}).eval()
+
+
+def test_templates_are_verbatim():
+    assert TEMPLATES["mining"] == ("a photo of a {}",)
+    assert TEMPLATES["single"] == ("a photo of a {}.",)
+    vild = TEMPLATES["vild"]
+    assert len(vild) == 14 and len(set(vild)) == 14
+    without_period = [index for index, template in enumerate(vild) if not template.endswith(".")]
+    assert without_period == [1, 2, 3, 4]
+    assert vild[3] == "There is the {} in the scene"
+    assert len(TEMPLATES["imagenet"]) == 80
+    assert TEMPLATES["imagenet"][:2] == ("a bad photo of a {}.", "a photo of many {}.")
+    assert all(template.count("{}") == 1 for of_set in TEMPLATES.values() for template in of_set)
+
+
+def test_names_enter_verbatim_but_stripped():
+    filled = fill_templates([" road, route ", "wall-brick", "a {b}"], ["the {}."])
+    assert filled == [["the road, route."], ["the wall-brick."], ["the a {b}."]]
+
+
+@pytest.mark.parametrize(
+    ("names", "templates", "message"),
+    [
+        (["boat"], "vilt", "choose one of single, mining, vild, imagenet"),
+        (["boat"], [], "needs one {}"),
+        (["boat"], ["a photo"], "needs one {}"),
+        (["boat", "  "], "vild", "class name 2 of 2 is empty"),
+    ],
+)
+def test_bad_templates_and_names_are_refused(names: list[str], templates: object, message: str):
+    with pytest.raises(OvsegError, match=message):
+        fill_templates(names, templates)  # type: ignore[arg-type]
+
+
+def test_each_template_is_normalised_before_the_mean_and_the_mean_again(clip: MaskAdaptedCLIP):
+    names = ["boat", "sea", "tree house"]
+    found = text_embeddings(clip, names, templates="vild", batch_size=5)
+    with torch.no_grad():
+        tokens = [clip.tokenizer([t.replace("{}", n) for t in TEMPLATES["vild"]]) for n in names]
+        raw = torch.stack([clip.clip.encode_text(of_name) for of_name in tokens])
+    expected = F.normalize(F.normalize(raw, dim=-1).mean(dim=1), dim=-1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert not found.requires_grad
+    torch.testing.assert_close(found.norm(dim=-1), torch.ones(3))
+    assert text_embeddings(clip, [], templates="vild").shape == (0, 16)
+
+
+def test_golden_text_embeddings(reference_data: Path):
+    folder = reference_data / "golden" / "clip_text"
+    weights = load_file(folder / "weights.safetensors")
+    io = load_file(folder / "io.safetensors")
+    prompts = json.loads((folder / "prompts.json").read_text())["prompts"]
+    text = {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 2}
+    model = create_clip(
+        {"embed_dim": 32, "quick_gelu": True, "vision_cfg": VISION, "text_cfg": text}
+    ).eval()
+    table = torch.zeros(49408, 128)
+    table[weights.pop("token_embedding.weight.rows_index")] = weights.pop(
+        "token_embedding.weight.rows_value"
+    )
+    state = model.clip.state_dict()
+    state.update(weights, **{"token_embedding.weight": table})
+    model.load_checkpoint_state(state)
+    with torch.no_grad():
+        assert torch.equal(model.tokenizer(prompts), io["tokens"])
+        found = model.encode_texts(prompts)
+    expected = F.normalize(io["text_features"], dim=-1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+    classes = [prompts[14 * index][len("a photo of a ") : -1] for index in range(6)]
+    assert [p for of_name in fill_templates(classes, "vild") for p in of_name] == prompts[:84]
+    for key, count, templates in (
+        ("ensemble.vild", 6, "vild"),
+        ("ensemble.predefined_single", 6, "single"),
+        ("ensemble.imagenet.first2", 2, "imagenet"),
+    ):
+        ensemble = text_embeddings(model, classes[:count], templates=templates)
+        torch.testing.assert_close(ensemble, io[key], rtol=0, atol=2e-6)
+    imagenet = [p for of_name in fill_templates(classes[:2], "imagenet") for p in of_name]
+    assert imagenet == prompts[90:]
+
+
+def test_golden_token_ids(reference_data: Path, clip: MaskAdaptedCLIP):
+    folder = reference_data / "golden" / "clip_text"
+    rows = json.loads((folder / "tokenizer.json").read_text())["rows"]
+    for row in rows:
+        if "<|" in row["text"] or "_of_text>" in row["text"]:
+            continue  # open_clip spells the special tokens another way; no caption holds them
+        tokens = clip.tokenizer([row["text"]])[0].tolist()
+        assert tokens[: len(row["truncate_true_ids"])] == row["truncate_true_ids"], row["text"]
+        assert not any(tokens[len(row["truncate_true_ids"]) :])
+    assert isinstance(clip.tokenizer, open_clip.SimpleTokenizer)

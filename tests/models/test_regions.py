@@ -1,0 +1,153 @@
+"""Masked crops: golden cases of the official implementation, borders, single pixels, no masks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ovseg.models.regions import Regions, expand_boxes, region_crops, tight_boxes
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+GOLDEN = Path(__file__).parents[1] / "golden" / "regions.safetensors"
+
+
+def crops(image: np.ndarray, masks: np.ndarray, size: int = 8, **style: object) -> Regions:
+    return region_crops(image, masks, size=size, mean=MEAN, std=STD, **style)  # type: ignore[arg-type]
+
+
+def noise(height: int = 20, width: int = 30) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_golden_crops_kept_with_the_tests():
+    golden = load_file(GOLDEN)
+    found = crops(
+        golden["image_chw"].permute(1, 2, 0).numpy(),
+        golden["masks_qhw"].numpy(),
+        size=24,
+        threshold=0.4,
+        expand_ratio=1.3,
+        fill="zero",
+        matting=True,
+    )
+    assert torch.equal(found.valid, golden["valid"])
+    assert torch.equal(found.boxes, golden["boxes"])
+    torch.testing.assert_close(found.pixels, golden["regions"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.masks, golden["region_masks"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "default_thr0.5_S32",
+        "thr0.4_S32_tall",
+        "thr0.35_S24",
+        "expand1.5_S32",
+        "fill_zero_S24",
+        "matting_zero_tall_S24",
+        "not_normalized_S24",
+    ],
+)
+def test_golden_cases_of_the_official_implementation(reference_data: Path, case: str):
+    folder = reference_data / "golden" / "adapter"
+    about = json.loads((folder / "meta.json").read_text())["files"][f"case.{case}.safetensors"]
+    inputs = load_file(folder / "inputs.safetensors")
+    expected = load_file(folder / f"case.{case}.safetensors")
+    options = about["adapter_kwargs"]
+    found = crops(
+        inputs[f"{about['image']}.image_u8"].permute(1, 2, 0).numpy(),
+        inputs[f"{about['image']}.masks"].numpy(),
+        size=about["out_size"],
+        threshold=options["mask_thr"],
+        expand_ratio=options.get("mask_expand_ratio", 1.0),
+        fill=options.get("mask_fill", "mean"),
+        matting=options.get("mask_matting", False),
+        normalise=about["normalize"],
+    )
+    assert torch.equal(found.valid, expected["valid"])
+    assert torch.equal(found.boxes, expected["boxes_clipped_ltrb"])
+    assert torch.equal(found.masks.float(), expected["region_masks"].squeeze(1))
+    tolerance = 1e-5 if about["normalize"] else 1e-3
+    torch.testing.assert_close(found.pixels, expected["regions"], rtol=0, atol=tolerance)
+
+
+def test_golden_crop_at_the_true_size(reference_data: Path):
+    folder = reference_data / "golden" / "adapter"
+    inputs = load_file(folder / "inputs.safetensors")
+    expected = load_file(folder / "case.true224.safetensors")
+    image = inputs["wide.image_u8"].permute(1, 2, 0).numpy()
+    found = crops(image, inputs["wide.masks"][:1].numpy(), size=224, threshold=0.5)
+    assert torch.equal(found.masks[:, None].to(torch.uint8), expected["region_masks_u8"])
+    torch.testing.assert_close(found.pixels, expected["regions"], rtol=0, atol=1e-5)
+
+
+def test_no_mask_and_only_empty_masks_give_no_region():
+    for masks in (np.zeros((0, 20, 30), bool), np.zeros((3, 20, 30), bool)):
+        found = crops(noise(), masks)
+        assert found.pixels.shape == (0, 3, 8, 8)
+        assert found.masks.shape == (0, 8, 8) and found.masks.dtype == torch.bool
+        assert found.boxes.shape == (0, 4)
+        assert found.valid.tolist() == [False] * len(masks)
+
+
+def test_one_pixel_and_border_masks():
+    masks = np.zeros((4, 20, 30), bool)
+    masks[0, 7, 11] = True
+    masks[1, :, 29] = True
+    masks[2, 19, 29] = True
+    masks[3] = True
+    found = crops(noise(), masks)
+    assert found.boxes.tolist() == [
+        [11, 7, 12, 8],
+        [29, 0, 30, 20],
+        [29, 19, 30, 20],
+        [0, 0, 30, 20],
+    ]
+    assert found.masks.all()
+    pixel = (noise()[7, 11] / 255 - np.array(MEAN)) / np.array(STD)
+    np.testing.assert_allclose(found.pixels[0].mean(dim=(1, 2)), pixel, atol=1e-5)
+
+
+def test_the_threshold_is_strict_and_decides_validity():
+    masks = np.full((1, 20, 30), 0.5, np.float32)
+    assert not crops(noise(), masks, threshold=0.5).valid.any()
+    masks[0, 3, 4] = np.nextafter(np.float32(0.5), np.float32(1))
+    assert crops(noise(), masks, threshold=0.5).boxes.tolist() == [[4, 3, 5, 4]]
+
+
+def test_the_mean_fill_is_zero_once_normalised_and_unmasked_crops_keep_the_background():
+    masks = np.zeros((1, 20, 30), bool)
+    masks[0, 2:10, 2:10] = True
+    masks[0, 2:6, 2:6] = False
+    blank = crops(noise(), masks).pixels[0, :, :3, :3]
+    assert blank.abs().max() < 1e-6
+    black = crops(noise(), masks, fill="zero", normalise=False).pixels[0, :, :3, :3]
+    assert black.abs().max() == 0
+    whole = crops(noise(), masks, masked=False, normalise=False)
+    np.testing.assert_allclose(
+        whole.pixels[0].permute(1, 2, 0), noise()[2:10, 2:10].astype(np.float32), atol=1e-3
+    )
+    assert whole.masks.sum() == 48
+
+
+def test_boxes_grow_about_their_centre_and_stay_in_the_image():
+    boxes = torch.tensor([[4, 4, 7, 8], [0, 0, 4, 4], [8, 2, 10, 10]])
+    grown = expand_boxes(boxes, 1.5, height=10, width=10)
+    assert grown.tolist() == [[3, 3, 7, 9], [0, 0, 5, 5], [7, 0, 10, 10]]
+    assert expand_boxes(boxes, 1.0, height=10, width=10) is boxes
+    with pytest.raises(ValueError, match="at least 1"):
+        expand_boxes(boxes, 0.5, height=10, width=10)
+    assert tight_boxes(torch.ones(1, 3, 5, dtype=torch.bool)).tolist() == [[0, 0, 5, 3]]
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="do not fit an image"):
+        crops(noise(), np.zeros((1, 30, 20), bool))
+    with pytest.raises(ValueError, match="fill is one of"):
+        crops(noise(), np.zeros((1, 20, 30), bool), fill="grey")
+    with pytest.raises(ValueError, match="image_hwc"):
+        crops(noise().transpose(2, 0, 1), np.zeros((1, 20, 30), bool))
