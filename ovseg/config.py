@@ -25,14 +25,16 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    @classmethod
-    def _execution_fields(cls) -> set[str]:
-        return {
-            name
-            for name, field in cls.model_fields.items()
-            if isinstance(field.json_schema_extra, dict)
-            and field.json_schema_extra.get("execution")
-        }
+    def _execution_fields(self) -> dict[str, Any]:
+        """The execution fields as pydantic's include and exclude take them, nested ones too."""
+        fields: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            extra = field.json_schema_extra
+            if isinstance(extra, dict) and extra.get("execution"):
+                fields[name] = True
+            elif inner := _nested_execution_fields(getattr(self, name)):
+                fields[name] = inner
+        return fields
 
     def published(self) -> dict[str, Any]:
         """The fields that determine the result, as JSON values."""
@@ -46,6 +48,19 @@ class Config(BaseModel):
         """16 hex digits over the fields that determine the result."""
         text = json.dumps(self.published(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _nested_execution_fields(value: Any) -> dict[Any, Any]:
+    """Of a configuration in a field, or of those in its tuple or dict."""
+    if isinstance(value, Config):
+        return value._execution_fields()
+    members: Any = ()
+    if isinstance(value, tuple | list):
+        members = enumerate(value)
+    elif isinstance(value, dict):
+        members = value.items()
+    found = {key: _nested_execution_fields(member) for key, member in members}
+    return {key: inner for key, inner in found.items() if inner}
 
 
 # --------------------------------------------------------------------------------------

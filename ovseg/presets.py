@@ -107,9 +107,16 @@ class PipelineConfig(Config):
         try:
             return PipelineConfig(**values)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise OvsegError(f"setting {where}: {first['msg']} (got {first['input']!r})") from error
+            raise OvsegError(_in_words(error)) from error
+
+
+def _in_words(error: ValidationError) -> str:
+    """The first thing wrong with a configuration, on one line."""
+    first = error.errors()[0]
+    if not first["loc"]:  # a rule over several settings, whose message names them
+        return first["msg"].removeprefix("Value error, ")
+    where = ".".join(str(part) for part in first["loc"])
+    return f"setting {where}: {first['msg']} (got {first['input']!r:.80})"
 
 
 def _storybook() -> PipelineConfig:
@@ -118,10 +125,10 @@ def _storybook() -> PipelineConfig:
     seen, _ = split(0)
     finetune = FinetuneConfig(
         trains="image_encoder",
-        epochs=6,
+        epochs=4,
         batch_size=128,
         learning_rate=3e-4,
-        warmup_steps=20,
+        warmup_steps=10,
         loss="distinct",
         initial_logit_scale=15.0,
     )
@@ -227,6 +234,8 @@ def _assign(values: Any, path: list[str], value: Any, whole: str) -> None:
     if isinstance(values, tuple | list):
         for item in values:
             _assign(item, path, value, whole)
+    elif not isinstance(values, dict):  # a plain value, or a stage this preset leaves out
+        raise OvsegError(f"no setting named {whole!r}: `ovseg settings` lists them all")
     elif path[0] not in values:
         if not values or not all(isinstance(item, tuple | list) for item in values.values()):
             raise OvsegError(f"no setting named {whole!r}: `ovseg settings` lists them all")

@@ -10,7 +10,6 @@ of the library that may import mlflow.
 from __future__ import annotations
 
 import base64
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import numpy as np
 from mlflow.pyfunc import PythonModel, PythonModelContext
-from PIL import Image
 from pycocotools import mask as coco_mask
 
 from ovseg.config import BenchmarkConfig
-from ovseg.data.images import read_image
+from ovseg.data.images import ImageError, decode, read_image
+from ovseg.errors import OvsegError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,12 +55,17 @@ class SegmentorModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed
         Returns:
             One dict an image: `size` [H, W] and `segments`, a list of {class, area_fraction,
             counts} with compressed COCO RLE counts, for the classes that occur.
+
+        Raises:
+            OvsegError: for an image that cannot be read, or no classes.
         """
         from ovseg.evaluation.evaluator import load_segmentor
 
         answers = []
         for row in model_input.to_dict("records"):
             classes = [name.strip() for name in str(row["classes"]).split(",") if name.strip()]
+            if not classes:
+                raise OvsegError("no classes: give names separated by commas")
             segmentor = load_segmentor(self.config, classes, clip=self.clip)
             labels = segmentor.segment(_read(str(row["image"]))).labels
             segments = [
@@ -81,10 +85,21 @@ class SegmentorModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed
 
 def _read(image: str) -> ImageArray:
     """An image (H, W, 3) uint8 from a path, or from a file's bytes in base64."""
-    if len(image) < 4096 and Path(image).is_file():
-        return read_image(Path(image))
-    with Image.open(io.BytesIO(base64.b64decode(image))) as picture:
-        return np.asarray(picture.convert("RGB"))
+    try:
+        if _is_file(image):
+            return read_image(Path(image))
+        return decode(base64.b64decode("".join(image.split()), validate=True))
+    except (ImageError, ValueError) as error:
+        raise OvsegError(
+            f"image {image[:60]!r} is neither an image file's path nor its bytes in base64: {error}"
+        ) from error
+
+
+def _is_file(image: str) -> bool:
+    try:
+        return len(image) < 4096 and Path(image).is_file()
+    except (OSError, ValueError):
+        return False  # base64 makes long names, which some systems refuse to look up
 
 
 mlflow.models.set_model(SegmentorModel())

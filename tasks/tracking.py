@@ -149,6 +149,9 @@ class TrackedRun:
     @_reported
     def file(self, path: Path, folder: str | None = None) -> None:
         """Upload a file or a folder."""
+        self._upload(path, folder)
+
+    def _upload(self, path: Path, folder: str | None) -> None:
         upload = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         upload(self.run_id, str(path), folder)
 
@@ -167,7 +170,7 @@ class TrackedRun:
         payload = {path for path in manifest.paths() if upload}
         for path in payload:
             target = f"stages/{role}/{path.name}" if path.is_dir() else f"stages/{role}"
-            self.file(path, target)
+            self._upload(path, target)
         references = [
             {
                 "path": path.relative_to(self.root).as_posix(),
@@ -197,15 +200,21 @@ class TrackedRun:
         """Register the segmentor with this checkpoint, once a content.
 
         The model is code plus safetensors, never a pickle; a version whose `content` tag equals
-        the checkpoint's digest is registered already and left alone. The alias `<arm>` points at
-        the newest version of an arm; who reviews it sets `champion`.
+        the checkpoint's digest is registered already and not made again. The alias `<arm>` points
+        at what the arm's latest run made; who reviews it sets `champion`.
         """
-        import mlflow
-
         content = file_sha256(clip)[:16]
         known = self.client.search_model_versions(f"name='{name}'")
-        if any(version.tags.get("content") == content for version in known):
-            return
+        same = [str(found.version) for found in known if found.tags.get("content") == content]
+        version = same[0] if same else self._register(name, clip, settings)
+        if not same:
+            self.client.set_model_version_tag(name, version, "content", content)
+            self.client.set_model_version_tag(name, version, "arm", arm)
+        self.client.set_registered_model_alias(name, arm, version)
+
+    def _register(self, name: str, clip: Path, settings: Config) -> str:
+        import mlflow
+
         code = Path(__file__).resolve().parent.parent / "ovseg" / "serving.py"
         mlflow.set_tracking_uri(self.uri)
         _quiet_mlflow()
@@ -222,10 +231,7 @@ class TrackedRun:
                 registered_model_name=name,
                 pip_requirements=["ovseg"],
             )
-        version = str(logged.registered_model_version)
-        self.client.set_model_version_tag(name, version, "content", content)
-        self.client.set_model_version_tag(name, version, "arm", arm)
-        self.client.set_registered_model_alias(name, arm, version)
+        return str(logged.registered_model_version)
 
     @_reported
     def close(self, status: str) -> None:

@@ -254,6 +254,30 @@ def test_too_many_bad_items_stop_the_stage(tmp_path: Path):
     assert not (folder / "manifest.json").exists()
 
 
+def test_mended_input_costs_the_bad_shards_alone(tmp_path: Path):
+    """Bad items that were bad for a while (a mount that was gone) are read again."""
+
+    class Flaky(Squares):
+        gone: ClassVar[bool] = True
+
+        def write(self, config, inputs, target, *, shard, progress) -> Output:
+            output = super().write(config, inputs, target, shard=shard, progress=progress)
+            if not self.gone or shard == 1:
+                return output
+            return Output(rows=output.rows, stats={**output.stats, "bad": output.rows})
+
+    config = SquaresConfig(max_bad_fraction=0.2)
+    with pytest.raises(OvsegError, match="4 of 7 items are bad"):
+        run_stage(Flaky(), config, {}, tmp_path)
+    folder, _ = stage_folder(Flaky(), config, {}, tmp_path)
+    assert [path.name for path in folder.glob("*.json")] == ["shard-00001.json"]
+    mended = Flaky()
+    mended.gone = False
+    manifest = run_stage(mended, config, {}, tmp_path)
+    assert mended.computed == [0, 2]
+    assert manifest.stats["bad"] == 0 and manifest.rows == 7
+
+
 def test_stats_add_up():
     parts = [
         {"n": 1, "nested": {"a": 1}, "first": None, "flag": True},

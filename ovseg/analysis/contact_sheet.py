@@ -97,16 +97,29 @@ def draw_pairs(
         tint(canvas, decode(row), color, 0.35)
     picture = fit(Image.fromarray(canvas), tile)
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
-    scale = picture.width / image.shape[1]
+    height, width = image.shape[:2]
+    scale = tile / max(height, width)
+    left, top = (tile - width * scale) / 2, (tile - height * scale) / 2
     taken: list[tuple[float, float, float, float]] = []
     for row, color in zip(order, colors):
         ys, xs = np.nonzero(decode(row))
-        text = ", ".join(sorted(set(nouns[row["mask_counts"]])))
-        box = _free_box(pen, font, text, (xs.mean() * scale, ys.mean() * scale), taken, picture)
+        if not xs.size:
+            continue
+        text = _cut(pen, font, ", ".join(sorted(set(nouns[row["mask_counts"]]))), tile - 6)
+        centre = (left + xs.mean() * scale, top + ys.mean() * scale)
+        box = _free_box(pen, font, text, centre, taken, picture)
         taken.append(box)
         pen.rounded_rectangle(box, 3, fill=color)
         pen.text((box[0] + 3, box[1] + 1), text, font=font, fill="white")
     return picture
+
+
+def _cut(pen: ImageDraw.ImageDraw, font: Any, text: str, width: int) -> str:
+    """A text cut to a width in pixels; what was cut off shows as dots."""
+    whole = text
+    while text and pen.textlength(text if text == whole else f"{text}...", font=font) > width:
+        text = text[:-1]
+    return text if text == whole else f"{text}..."
 
 
 def _free_box(
@@ -149,8 +162,10 @@ def write_captions(captions: Sequence[str], tile: int) -> Image.Image:
             if word is not None and pen.textlength(longer, font=font) <= tile - 8:
                 line = longer
                 continue
-            pen.text((4, y), line, font=font, fill=INK)
-            y, line = y + 16, word or ""
+            if line:
+                pen.text((4, y), line, font=font, fill=INK)
+                y += 16
+            line = word or ""
         y += 6
     return square
 
@@ -226,7 +241,12 @@ class SheetStage(Stage[SheetConfig]):
     """Draws the contact sheet."""
 
     name = "reports"
-    code = ("ovseg.analysis.contact_sheet", "ovseg.analysis.overlay", "ovseg.models.segmentor")
+    code = (
+        "ovseg.analysis.before_after",
+        "ovseg.analysis.contact_sheet",
+        "ovseg.analysis.overlay",
+        "ovseg.models.segmentor",
+    )
     suffix = ""
 
     def plan(self, config: SheetConfig, inputs: Inputs) -> ShardPlan:
@@ -234,15 +254,17 @@ class SheetStage(Stage[SheetConfig]):
         return ShardPlan.single(inputs["table"].content_digest, 2 * config.images)
 
     def weights(self, config: SheetConfig, inputs: Inputs) -> dict[str, str]:
-        """The models whose label maps are shown."""
-        if config.benchmark is None:
+        """The models whose label maps are shown, and the images they are shown of."""
+        if config.benchmark is None or config.benchmark.root is None:
             return {}
+        from ovseg.evaluation.evaluator import BENCHMARK
         from ovseg.models.clip import clip_digest
         from ovseg.models.maskformer import maskformer_digest
 
         return {
             "clip": clip_digest(config.benchmark.clip),
             "maskformer": maskformer_digest(config.benchmark.maskformer),
+            "benchmark": BENCHMARK.plan(config.benchmark, {}).ids_digest,
         }
 
     def write(

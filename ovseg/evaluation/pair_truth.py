@@ -62,9 +62,16 @@ def read_panoptic(panoptic: Path) -> dict[int, tuple[Path, dict[int, str]]]:
 
 
 def segment_ids(path: Path) -> NDArray[np.int64]:
-    """Segment ids (H, W) of a COCO panoptic PNG: r + 256 g + 65536 b."""
-    with Image.open(path) as picture:
-        rgb = np.asarray(picture.convert("RGB"), dtype=np.int64)
+    """Segment ids (H, W) of a COCO panoptic PNG: r + 256 g + 65536 b.
+
+    Raises:
+        OvsegError: if the file cannot be read.
+    """
+    try:
+        with Image.open(path) as picture:
+            rgb = np.asarray(picture.convert("RGB"), dtype=np.int64)
+    except OSError as error:
+        raise OvsegError(f"panoptic ground truth {path} cannot be read: {error}") from error
     return rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
 
 
@@ -105,7 +112,9 @@ class TruthStage(Stage[TruthConfig]):
     def weights(self, config: TruthConfig, inputs: Inputs) -> dict[str, str]:
         """The ground truth's content."""
         if config.panoptic is None:
-            raise OvsegError("pair truth needs panoptic ground truth: set truth.panoptic")
+            raise OvsegError("pair truth needs panoptic ground truth: set panoptic")
+        if not config.panoptic.is_file():
+            raise OvsegError(f"{config.panoptic} does not exist: mend the setting panoptic")
         return {"panoptic": file_sha256(config.panoptic)}
 
     def write(
@@ -160,6 +169,12 @@ def _judge_image(
     for pair in pairs:
         rle = {"size": pair["mask_size"], "counts": pair["mask_counts"]}
         mask = coco_mask.decode(rle).astype(bool)
+        if mask.shape != ids.shape:
+            raise OvsegError(
+                f"{path} is {ids.shape[1]} x {ids.shape[0]} pixels and the mask of pair"
+                f" {pair['pair_id']} {mask.shape[1]} x {mask.shape[0]}: this is the ground truth"
+                " of other images"
+            )
         category, share, iou = judge(mask, categories, names)
         named = meaning.get(pair["noun"])
         rows.append(

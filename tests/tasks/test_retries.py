@@ -1,0 +1,37 @@
+"""Which failures of a shard are tried again: those that time may mend."""
+
+import json
+
+import pytest
+from prefect.states import Completed, Failed
+
+from ovseg.errors import OvsegError
+from tasks.stages import _worth_a_retry, compute_shard
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (OSError(28, "No space left on device"), True),
+        (FileNotFoundError("a mount that is gone"), True),
+        (ConnectionError("the store went away"), True),
+        (RuntimeError("CUDA out of memory"), True),
+        (OvsegError("mend the input"), False),
+        (ValueError("a bug"), False),
+        (KeyError("a bug"), False),
+        (TypeError("a bug"), False),
+        (NotImplementedError(), False),
+        (json.JSONDecodeError("torn", "{", 0), False),
+    ],
+)
+def test_what_the_user_has_to_mend_is_not_tried_again(error, again):
+    assert _worth_a_retry(None, None, Failed(data=error)) is again
+
+
+def test_a_success_is_not_tried_again():
+    assert _worth_a_retry(None, None, Completed(data=1)) is False
+
+
+def test_shards_use_the_rule():
+    assert compute_shard.retry_condition_fn is _worth_a_retry
+    assert compute_shard.retries == 2 and compute_shard.retry_delay_seconds == [2, 20]

@@ -1,0 +1,242 @@
+"""Tracking in a real MLflow on SQLite: what is recorded, and that its failures fail no run."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.tracking import MlflowClient
+
+from ovseg.config import BenchmarkConfig, Config
+from ovseg.presets import load_preset
+from ovseg.stages import Output, Stage, run_stage
+from ovseg.storage import ShardPlan, file_sha256
+from tasks.tracking import EXPERIMENT, track, tracking_uri
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder of results; MLflow's own default server stays what it was."""
+    before = mlflow.get_tracking_uri()
+    yield tmp_path / "results"
+    mlflow.set_tracking_uri(before)
+
+
+def client_of(root):
+    return MlflowClient(tracking_uri(root, None))
+
+
+def runs_by_name(root):
+    client = client_of(root)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def artifacts(root, run_id, folder=None):
+    """Names of all files of a run."""
+    client, names = client_of(root), set()
+    for item in client.list_artifacts(run_id, folder):
+        names |= artifacts(root, run_id, item.path) if item.is_dir else {item.path}
+    return names
+
+
+def problems(root):
+    return (root / "tracking-problems.txt").read_text().splitlines()
+
+
+class Payload(Stage[Config]):
+    """A folder with one file."""
+
+    name = "payloads"
+    code = ("ovseg.schema",)
+    suffix = ""
+
+    def plan(self, config, inputs):
+        return ShardPlan.single("one")
+
+    def write(self, config, inputs, target, *, shard, progress):
+        target.mkdir()
+        (target / "weights.bin").write_bytes(b"weights")
+        return Output(rows=1, stats={"n": 1})
+
+
+def test_runs_nest_and_join(root):
+    with track("parent", root=root) as parent:
+        parent.tags({"preset": "storybook"})
+        with track("child", root=root) as child:
+            with track("grandchild", root=root):
+                pass
+            with track("joined", root=root, join=True) as joined:
+                assert joined is child
+        with track("sibling", root=root):
+            pass
+    with track("alone", root=root, join=True):  # nothing to join
+        pass
+    runs = runs_by_name(root)
+    assert set(runs) == {"parent", "child", "grandchild", "sibling", "alone"}
+    above = {name: run.data.tags.get("mlflow.parentRunId") for name, run in runs.items()}
+    ids = {name: run.info.run_id for name, run in runs.items()}
+    assert above == {
+        "parent": None,
+        "child": ids["parent"],
+        "grandchild": ids["child"],
+        "sibling": ids["parent"],
+        "alone": None,
+    }
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert runs["parent"].data.tags["preset"] == "storybook"
+    assert runs["parent"].data.tags["git_commit"]
+    assert problems(root) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError("x"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_a_run_that_fails_is_recorded_as_such(root, error, status):
+    with pytest.raises(type(error)), track("outer", root=root), track("inner", root=root):
+        raise error
+    assert {run.info.status for run in runs_by_name(root).values()} == {status}
+    with track("next", root=root):
+        pass
+    assert "mlflow.parentRunId" not in runs_by_name(root)["next"].data.tags
+
+
+def test_params_are_flat_and_all_there(root):
+    config = load_preset("storybook", {"pairing.template": "x" * 9000})
+    with track("run", root=root) as run:
+        run.params(config)
+    logged = runs_by_name(root)["run"]
+    params = logged.data.params
+    assert len(params) > 100
+    assert params["pairing.clip"] == "storybook"
+    assert params["arms.both.1.trains"] == "mask_prompts"
+    assert params["benchmarks.0.ensemble_weight"] == "0.7"
+    assert params["images.limit"] == "None"
+    assert len(params["pairing.template"]) == 5000
+    whole = client_of(root).download_artifacts(logged.info.run_id, "config.json")
+    assert type(config).model_validate_json(Path(whole).read_text()) == config
+    assert problems(root) == []
+
+
+def test_metrics_that_are_no_numbers_are_left_out(root):
+    values = {"a": 1, "b": float("nan"), "c": float("inf"), "d": None, "e/f": 0.5}
+    rows = [{"step": step, "loss": 1.0 / step} for step in range(1, 1502)]
+    rows[3]["loss"] = float("nan")
+    with track("run", root=root) as run:
+        run.metrics(values)
+        run.series(rows, prefix="both", keys=("loss",))
+    logged = runs_by_name(root)["run"]
+    assert logged.data.metrics == {"a": 1.0, "e/f": 0.5, "both/loss": pytest.approx(1 / 1501)}
+    history = client_of(root).get_metric_history(logged.info.run_id, "both/loss")
+    assert [point.step for point in history] == [step for step in range(1, 1502) if step != 4]
+    assert problems(root) == []
+
+
+def test_a_stage_is_uploaded_or_referenced_and_named_as_data(root):
+    manifest = run_stage(Payload(), Config(), {}, root)
+    with track("run", root=root) as run:
+        run.manifest("kept", manifest)
+        run.manifest("sent", manifest, upload=True)
+        run.text("hello", "notes/hello.txt")
+        run.dataset("payload", manifest, context="training")
+    logged = runs_by_name(root)["run"]
+    names = artifacts(root, logged.info.run_id)
+    assert "notes/hello.txt" in names
+    assert {name for name in names if name.startswith("stages/kept")} == {
+        f"stages/kept/{name}" for name in ("manifest.json", "run.json", "references.json")
+    }
+    assert "stages/sent/shard-00000/weights.bin" in names
+    listed = client_of(root).download_artifacts(
+        logged.info.run_id, "stages/kept/references.json", str(root)
+    )
+    files = json.loads(Path(listed).read_text())["files"]
+    record, weights = sorted(files, key=lambda item: -item["bytes"])
+    payload = manifest.payload() / "weights.bin"
+    assert weights == {
+        "path": payload.relative_to(root).as_posix(),
+        "sha256": file_sha256(payload),
+        "bytes": 7,
+    }
+    assert record["path"].endswith("shard-00000.json")
+    (data,) = logged.inputs.dataset_inputs
+    assert data.dataset.digest == manifest.content_digest[:36]
+    assert [tag.value for tag in data.tags] == ["training"]
+    assert problems(root) == []
+
+
+def test_a_failure_in_the_middle_is_reported_once_and_the_run_goes_on(root, monkeypatch, caplog):
+    done = []
+    with track("parent", root=root) as parent:
+        with track("child", root=root) as child:
+            child.metrics({"before": 1})
+
+            def refuse(*args, **kwargs):
+                raise ConnectionError("the server went away\nat length")
+
+            monkeypatch.setattr(child.client, "log_batch", refuse)
+            child.metrics({"after": 1})
+            child.params(Config())
+            child.text("lost", "lost.txt")
+            done.append("child")
+        with track("later", root=root) as later:
+            assert later.run_id is None
+            later.metrics({"lost": 1})
+            done.append("later")
+        parent.tags({"lost": "yes"})
+        done.append("parent")
+    assert done == ["child", "later", "parent"]
+    (problem,) = problems(root)
+    assert "'child'" in problem and "ConnectionError: the server went away" in problem
+    assert "at length" not in problem
+    assert "the run goes on without" in caplog.text
+    runs = runs_by_name(root)
+    assert set(runs) == {"parent", "child"}
+    assert runs["child"].data.metrics == {"before": 1.0}
+    with track("again", root=root) as again:  # the next run begins anew
+        again.metrics({"there": 1})
+    assert runs_by_name(root)["again"].data.metrics == {"there": 1.0}
+    assert problems(root) == []
+
+
+def test_an_upload_that_fails_is_reported_once(root, monkeypatch):
+    manifest = run_stage(Payload(), Config(), {}, root)
+    with track("run", root=root) as run:
+
+        def refuse(*args, **kwargs):
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(run.client, "log_artifacts", refuse)
+        run.manifest("sent", manifest, upload=True)
+    assert len(problems(root)) == 1
+
+
+def test_a_server_that_cannot_be_opened_fails_nothing(root):
+    with track("run", root=root, uri="nonsense://server") as run:
+        run.metrics({"a": 1})
+    (problem,) = problems(root)
+    assert "nonsense://server" in problem
+
+
+def test_a_model_is_registered_once_a_content(root):
+    root.mkdir()
+    clips = {}
+    for name in ("one", "two"):
+        clips[name] = root / name
+        clips[name].mkdir()
+        (clips[name] / "model.safetensors").write_bytes(name.encode())
+    made = [("one", "prompts"), ("one", "prompts"), ("two", "prompts"), ("one", "both")]
+    with track("run", root=root), track("finetune", root=root) as run:
+        for clip, arm in made:
+            run.model("ovseg-toy", clip=clips[clip], settings=BenchmarkConfig(), arm=arm)
+        run.metrics({"after": 1})
+    assert problems(root) == []
+    client = client_of(root)
+    versions = client.search_model_versions("name='ovseg-toy'")
+    contents = {int(version.version): version.tags["content"] for version in versions}
+    assert contents == {
+        number: file_sha256(clips[name])[:16] for number, name in ((1, "one"), (2, "two"))
+    }
+    assert int(client.get_model_version_by_alias("ovseg-toy", "prompts").version) == 2
+    assert int(client.get_model_version_by_alias("ovseg-toy", "both").version) == 1
+    logged = runs_by_name(root)["finetune"]
+    assert logged.info.status == "FINISHED" and logged.data.metrics == {"after": 1.0}

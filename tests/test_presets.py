@@ -1,0 +1,176 @@
+"""Presets: that they load, how their settings are named and replaced, what is refused and how."""
+
+import json
+
+import pytest
+
+from ovseg.config import Config
+from ovseg.errors import OvsegError
+from ovseg.presets import ARMS, PRESETS, configure, load_preset, parse_setting, settings
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_loads(name):
+    preset = load_preset(name)
+    assert preset.preset == name and preset.expect
+    assert set(preset.arms) == set(ARMS) and preset.arms["original"] == ()
+    assert preset.texts.clip == preset.pairing.clip
+    assert preset.texts.template == preset.pairing.template
+    assert preset.table.dataset == preset.images.dataset
+    # arms that begin alike share their first phase, so it is trained once
+    assert preset.arms["both"][0] == preset.arms["finetuned"][0]
+    assert preset.arms["both"][1] == preset.arms["prompts"][0]
+
+
+def test_the_paper_gates_nothing_and_gated_does():
+    paper, gated = load_preset("paper"), load_preset("gated")
+    gates = ("min_similarity", "min_margin", "min_proposal_score", "min_area_fraction")
+    assert all(getattr(paper.pairing, gate) is None for gate in gates)
+    assert paper.proposals.min_score is paper.proposals.nms_iou is None
+    assert not paper.pairing.mutual_best and gated.pairing.mutual_best
+    assert gated.proposals.min_score and gated.pairing.min_margin
+    assert paper.arms == gated.arms
+
+
+def test_overrides_by_dotted_names():
+    changed = load_preset(
+        "storybook",
+        {
+            "pairing.clip": "ViT-B-16/openai",
+            "pairing.min_margin": 0.01,
+            "arms.epochs": 2,
+            "arms.prompts.learning_rate": 0.5,
+            "benchmarks.ensemble_weight": 0.0,
+            "mining_world.scenes": 7,
+            "root": "elsewhere",
+        },
+    )
+    assert changed.pairing.clip == changed.texts.clip == "ViT-B-16/openai"
+    assert changed.pairing.min_margin == 0.01
+    phases = [phase for arm in changed.arms.values() for phase in arm]
+    assert len(phases) == 4 and {phase.epochs for phase in phases} == {2}
+    assert changed.arms["prompts"][0].learning_rate == 0.5
+    assert changed.arms["both"][1].learning_rate != 0.5
+    assert [item.ensemble_weight for item in changed.benchmarks] == [0.0]
+    assert changed.mining_world.scenes == 7
+    assert changed.root.name == "elsewhere"
+    assert load_preset("storybook").pairing.clip == "storybook"  # a preset is made anew
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"nonsense": 1}, ["'nonsense'", "ovseg settings"]),
+        ({"pairing.nonsense": 1}, ["'pairing.nonsense'"]),
+        ({"arms.nonsense": 1}, ["'arms.nonsense'"]),
+        ({"benchmarks.nonsense": 1}, ["'benchmarks.nonsense'"]),
+        ({"pairing.clip.name": "x"}, ["'pairing.clip.name'"]),
+        ({"panoptic.folder": "x"}, ["'panoptic.folder'"]),
+        ({"images.limit.n": 1}, ["'images.limit.n'"]),
+        ({"": 1}, ["''"]),
+        ({"arms.epochs": "many"}, ["arms.finetuned.0.epochs", "integer", "'many'"]),
+        ({"arms.batch_size": 1}, ["batch_size", "greater than or equal to 2"]),
+        ({"pairing": 3}, ["pairing", "3"]),
+        ({"pairing": {"nonsense": 1}}, ["pairing.nonsense"]),
+        ({"pairing.fill": "blue"}, ["pairing.fill", "'mean' or 'zero'"]),
+        ({"benchmarks.ensemble_weight": 1.5}, ["benchmarks.0.ensemble_weight"]),
+        ({"expect": ["x" * 5000]}, ["expect"]),
+    ],
+)
+def test_what_is_refused_is_said_on_one_line(overrides, words):
+    with pytest.raises(OvsegError) as error:
+        load_preset("storybook", overrides)
+    message = str(error.value)
+    assert "\n" not in message and len(message) < 250
+    for word in words:
+        assert word in message
+
+
+def test_a_stage_a_preset_leaves_out_has_no_settings():
+    with pytest.raises(OvsegError, match=r"mining_world\.scenes"):
+        load_preset("paper", {"mining_world.scenes": 3})
+
+
+def test_unknown_presets_are_refused_with_the_known_ones():
+    with pytest.raises(OvsegError, match="unknown preset 'papr': choose one of storybook, paper"):
+        load_preset("papr")
+
+
+def test_one_data_set_has_one_name():
+    with pytest.raises(OvsegError) as error:
+        load_preset("storybook", {"pairing.dataset": "other"})
+    assert (
+        str(error.value) == "images.dataset and pairing.dataset name one data set: make them equal"
+    )
+    names = {"pairing.dataset": "other", "images.dataset": "other"}
+    assert load_preset("storybook", names).table.dataset == "other"
+
+
+def field_names(config: Config, prefix: str = "") -> set[str]:
+    """Dotted names of every field, through first members of tuples and dicts."""
+    names: set[str] = set()
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        while isinstance(value, tuple | dict) and value:
+            members = list(value.values() if isinstance(value, dict) else value)
+            full = [m for m in members if m != ()]
+            value = full[0]
+        if isinstance(value, Config):
+            names |= field_names(value, f"{prefix}{name}.")
+        else:
+            names.add(f"{prefix}{name}")
+    return names
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_field_is_a_setting_and_every_setting_can_be_set(name):
+    preset = load_preset(name)
+    listed = {setting: json.loads(value) for setting, value, _ in settings(preset)}
+    assert set(listed) == field_names(preset)
+    for setting, value in listed.items():
+        again = load_preset(name, {setting: value})
+        if not setting.startswith("arms."):  # shown by the first phase
+            assert again == preset, setting
+
+
+def test_settings_are_read_as_json_else_as_text():
+    assert parse_setting("pairing.min_margin=0.01") == ("pairing.min_margin", 0.01)
+    assert parse_setting("images.limit=null") == ("images.limit", None)
+    assert parse_setting("pairing.mutual_best=true") == ("pairing.mutual_best", True)
+    assert parse_setting("pairing.clip=ViT-B-16/openai") == ("pairing.clip", "ViT-B-16/openai")
+    assert parse_setting("pairing.template=a = {}") == ("pairing.template", "a = {}")
+    assert parse_setting("pairing.clip=") == ("pairing.clip", "")
+    with pytest.raises(OvsegError, match="write name=value"):
+        parse_setting("pairing.clip")
+
+
+def test_configure_over_one_s_own_images(tmp_path):
+    captions, images = tmp_path / "captions.json", tmp_path / "images"
+    captions.write_text("{}")
+    images.mkdir()
+    made = configure("storybook", root=tmp_path / "r", captions=captions, images=images)
+    assert made.root == tmp_path / "r"
+    assert made.mining_world is None and made.benchmark_world is not None
+    assert made.images.captions == captions.resolve()
+    roots = [made.images.image_root, made.proposals.image_root, made.pairing.image_root]
+    roots += [phase.image_root for arm in made.arms.values() for phase in arm]
+    assert set(roots) == {images.resolve()}
+    assert configure("paper", captions=captions, images=images).images.captions_per_image == 1
+
+
+def test_configure_says_what_is_missing(tmp_path):
+    for given in ({"captions": tmp_path}, {"images": tmp_path}):
+        with pytest.raises(OvsegError, match="go together"):
+            configure("storybook", **given)
+    with pytest.raises(OvsegError, match=r"gone\.json does not exist"):
+        configure("storybook", captions=tmp_path / "gone.json", images=tmp_path)
+    with pytest.raises(OvsegError, match="gone does not exist"):
+        configure("storybook", captions=tmp_path, images=tmp_path / "gone")
+    with pytest.raises(OvsegError, match="give --captions"):
+        configure("paper")
+
+
+def test_the_benchmark_s_root_goes_to_its_own_benchmark(tmp_path):
+    preset = load_preset("storybook")
+    assert preset.with_benchmark_root("storybook", tmp_path).benchmarks[0].root == tmp_path
+    assert preset.with_benchmark_root("other", tmp_path) == preset

@@ -1,0 +1,119 @@
+"""What the documents say to type exists: commands, options, queries, targets, modules, files."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from flows.cli import app
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+TEXT = {path.name: path.read_text(encoding="utf-8") for path in DOCUMENTS}
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`((?:ovseg|make|python -m) [^`]+)`")
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of every command in bash blocks, and of those in backticks."""
+    lines: list[str] = []
+    for language, block in BLOCK.findall(text):
+        if language in ("bash", "sh", "console"):
+            lines += block.replace("\\\n", " ").splitlines()
+    lines += [" ".join(found.split()) for found in INLINE.findall(BLOCK.sub("", text))]
+    split = (shlex.split(line, comments=True) for line in lines)
+    found = []
+    for words in split:
+        while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+            words = words[1:]  # a variable set for one command
+        if words:
+            found.append([word for word in words if word != "&"])
+    return found
+
+
+COMMANDS = {" ".join(words): words for name in TEXT for words in commands(TEXT[name])}
+OVSEG = {text: words for text, words in COMMANDS.items() if words[0] == "ovseg"}
+MAKE = {text: words for text, words in COMMANDS.items() if words[0] == "make"}
+MODULES = {
+    words[2] for words in COMMANDS.values() if words[:2] == ["python", "-m"] and len(words) > 2
+}
+
+
+def targets() -> set[str]:
+    text = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    return set(re.findall(r"^([a-z][\w-]*):", text, re.MULTILINE))
+
+
+def test_the_readme_has_commands_to_check():
+    assert len(OVSEG) >= 8 and {"make demo", "make test"} <= set(MAKE)
+    assert "flows.train_parser" in MODULES
+
+
+@pytest.mark.parametrize("text", OVSEG)
+def test_ovseg_commands_are_understood(text):
+    """Parsed by the program itself, without running anything."""
+    program = typer.main.get_command(app)
+    name, *words = OVSEG[text][1:]
+    command = program.get_command(None, name)
+    assert command is not None, f"there is no command {name!r}"
+    context = command.make_context(name, words)
+    if name == "sql" and context.params["name"]:
+        assert (REPOSITORY / "sql" / "queries" / f"{context.params['name']}.sql").is_file()
+    if "preset" in context.params:
+        from ovseg.presets import load_preset, parse_setting
+
+        settings = [parse_setting(item) for item in context.params.get("settings") or ()]
+        load_preset(context.params["preset"], dict(settings))
+
+
+@pytest.mark.parametrize("words", ["ovseg run --nonsense", "ovseg segment a.png", "ovseg sql a b"])
+def test_a_wrong_command_would_be_found(words):
+    name, *rest = words.split()[1:]
+    with pytest.raises(Exception, match=r"(?i)option|argument|classes"):
+        typer.main.get_command(app).get_command(None, name).make_context(name, rest)
+
+
+@pytest.mark.parametrize("text", MAKE)
+def test_make_targets_exist(text):
+    for word in MAKE[text][1:]:
+        assert "=" in word or word in targets()
+
+
+def test_every_target_is_phony_or_a_file():
+    text = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+    assert set(phony.split()) == targets()
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_modules_to_run_exist(module):
+    assert importlib.util.find_spec(module) is not None
+
+
+def test_settings_named_in_the_text_exist():
+    from ovseg.presets import load_preset, parse_setting
+
+    named = re.findall(r"--set ([\w.]+=[^\s`]+)", "\n".join(TEXT.values()))
+    assert named
+    for setting in named:
+        load_preset("paper", dict([parse_setting(setting)]))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_pictures_lead_somewhere(path):
+    for target in LINK.findall(BLOCK.sub("", TEXT[path.name])):
+        if target.startswith(("http://", "https://", "mailto:", "#")):
+            continue
+        assert (path.parent / target.split("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_folders_named_in_the_text_exist(path):
+    for name in re.findall(
+        r"`((?:ovseg|flows|tasks|sql|tests|docs|benchmarks)/[\w./]*)`", TEXT[path.name]
+    ):
+        assert (REPOSITORY / name).exists(), name
