@@ -58,5 +58,5 @@ lock:
 		--universal --python-version 3.11 --no-emit-index-url --no-header --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info runs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info runs/storybook
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

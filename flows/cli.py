@@ -62,21 +62,18 @@ def _request(
     settings: Settings = None,
 ) -> dict[str, Any]:
     """The arguments of `ovseg.presets.configure` that the command line stands for."""
-    from ovseg.presets import parse_setting
+    from ovseg.settings import parse_setting, spread
 
-    chosen: dict[str, Any] = {
-        "tracking_uri": tracking,
-        "images.limit": limit,
-        "nouns.parser": parser,
+    options = {
+        "clip": clip,
+        "maskformer": maskformer,
+        "parser": parser,
+        "device": device,
+        "dataset": dataset,
+        "limit": limit,
+        "tracking": tracking,
     }
-    for field, value, places in (
-        ("clip", clip, ("pairing", "arms", "benchmarks")),
-        ("maskformer", maskformer, ("proposals", "benchmarks")),
-        ("device", device, ("proposals", "pairing", "arms", "benchmarks")),
-        ("dataset", dataset, ("images", "pairing")),
-    ):
-        chosen.update({f"{place}.{field}": value for place in places})
-    overrides = {key: value for key, value in chosen.items() if value is not None}
+    overrides = spread({name: value for name, value in options.items() if value is not None})
     overrides.update(parse_setting(text) for text in settings or [])
     return {
         "preset": preset,
@@ -92,7 +89,15 @@ def _requested(command: Callable[[dict[str, Any]], None]) -> Callable[..., None]
 
     @functools.wraps(command)
     def wrapper(**options: Any) -> None:
-        command(_request(**options))
+        from ovseg.presets import configure
+
+        request = _request(**options)
+        configure(**request)  # what is wrong with the request is said before anything heavy loads
+        typer.echo("starting Prefect and loading the models", err=True)
+        from tasks.console import quiet_expected_errors
+
+        quiet_expected_errors()
+        command(request)
 
     wrapper.__signature__ = inspect.signature(_request)  # type: ignore[attr-defined]
     wrapper.__annotations__ = _request.__annotations__
@@ -104,10 +109,6 @@ def _requested(command: Callable[[dict[str, Any]], None]) -> Callable[..., None]
 @_requested
 def run(request: dict[str, Any]) -> None:
     """Run the whole chain: mine, adapt, benchmark, report."""
-    from ovseg.presets import configure
-
-    configure(**request)  # what is wrong with the request is said before anything heavy loads
-    typer.echo("starting Prefect and loading the models (half a minute the first time)", err=True)
     from flows.pipeline import pipeline
     from ovseg.analysis.summary import show
 

@@ -7,47 +7,40 @@ Arms that begin alike share their first phase: a checkpoint is named by what it 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.mine import mine
-from ovseg.analysis.curation import CURATE, load_curation
-from ovseg.presets import PipelineConfig
+from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
-from ovseg.training.finetune import FINETUNE
 from tasks.catalog import publish_catalog
 from tasks.progress import bars
 from tasks.records import record_training
-from tasks.stages import run
 from tasks.tracking import track
+from tasks.training import curate, train_arm
 from tasks.worlds import draw
 
 
 @flow(name="finetune", task_runner=ThreadPoolTaskRunner(max_workers=1), validate_parameters=False)
-def finetune(config: PipelineConfig, table: Manifest | None = None) -> dict[str, Manifest]:
+def finetune(config: PipelineConfig, table: Path | None = None) -> dict[str, Manifest]:
     """Train every arm of a configuration on what its curation query selects.
 
     Args:
         config: the whole run; its curation and arms are used.
-        table: a published pair table; mined first where empty.
+        table: folder of a published pair table; mined first where empty.
 
     Returns:
         The checkpoint's manifest by arm; the arm that trains nothing is left out.
     """
-    root = config.root
-    with track("finetune", root=root, uri=config.tracking_uri) as tracked, bars():
-        pairs = table or mine(config)["table"]
-        config = draw(config)
-        curation = load_curation(config.curation)
-        curated = run(CURATE, curation, {"table": pairs}, root, label="curate")
-        checkpoints: dict[str, Manifest] = {}
-        for arm, phases in config.arms.items():
-            inputs = {"curated": curated, "table": pairs}
-            for phase in phases:
-                label = f"{arm}: {phase.trains.replace('_', ' ')}"
-                checkpoints[arm] = run(FINETUNE, phase, inputs, root, label=label)
-                inputs = {**inputs, "checkpoint": checkpoints[arm]}
+    with track("finetune", root=config.root, uri=config.tracking_uri) as tracked, bars():
+        pairs = mine(config)["table"] if table is None else Manifest.read(table)
+        config, _ = draw(config)
+        curated = curate(config, pairs)
+        trained = {arm: train_arm(config, arm, curated, pairs) for arm in config.arms}
+        checkpoints = {arm: phases[-1] for arm, phases in trained.items() if phases}
         arms = {f"checkpoint/{arm}": manifest for arm, manifest in checkpoints.items()}
-        publish_catalog(root, {"curated": curated, **arms})
-        record_training(tracked, config, curation, curated, checkpoints)
+        publish_catalog(config.root, {"curated": curated, **arms})
+        record_training(tracked, config, curated, trained)
     return checkpoints

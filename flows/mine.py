@@ -10,18 +10,19 @@ from __future__ import annotations
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from ovseg.analysis.tables import PAIR_TABLE
-from ovseg.data.source import IMAGES
-from ovseg.mining.noun_stage import NOUNS
-from ovseg.mining.pairing import PAIRS
-from ovseg.mining.proposals import PROPOSALS
-from ovseg.mining.texts import TEXTS
-from ovseg.presets import PipelineConfig
+from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.catalog import check_catalog, publish_catalog
+from tasks.mining import (
+    embed_nouns,
+    find_nouns,
+    pair,
+    propose_masks,
+    publish_table,
+    read_images,
+)
 from tasks.progress import bars
 from tasks.records import record_mining
-from tasks.stages import run
 from tasks.tracking import track
 from tasks.worlds import draw
 
@@ -36,17 +37,15 @@ def mine(config: PipelineConfig) -> dict[str, Manifest]:
     Returns:
         The manifests by role: images, nouns, proposals, texts, pairs, table.
     """
-    root = config.root
-    with track("mine", root=root, uri=config.tracking_uri) as tracked, bars():
-        config = draw(config)
-        images = run(IMAGES, config.images, {}, root, label="read images and captions")
-        nouns = run(NOUNS, config.nouns, {"images": images}, root, label="nouns")
-        proposals = run(PROPOSALS, config.proposals, {"images": images}, root, label="proposals")
-        texts = run(TEXTS, config.texts, {"nouns": nouns}, root, label="embed nouns")
+    with track("mine", root=config.root, uri=config.tracking_uri) as tracked, bars():
+        config, worlds = draw(config)
+        images = read_images(config)
+        nouns = find_nouns(config, images)
+        proposals = propose_masks(config, images)
+        texts = embed_nouns(config, nouns)
         parts = {"images": images, "nouns": nouns, "proposals": proposals, "texts": texts}
-        pairs = run(PAIRS, config.pairing, parts, root, label="pair nouns with proposals")
-        table = run(PAIR_TABLE, config.table, {"pairs": pairs}, root, label="pair table")
-        mined = {**parts, "pairs": pairs, "table": table}
-        publish_catalog(root, mined)
-        record_mining(tracked, config, mined, failed=check_catalog(root))
+        pairs = pair(config, parts)
+        mined = {**parts, "pairs": pairs, "table": publish_table(config, pairs)}
+        publish_catalog(config.root, mined)
+        record_mining(tracked, config, mined, worlds, failed=check_catalog(config.root))
     return mined

@@ -16,9 +16,10 @@ from flows.benchmark import benchmark
 from flows.finetune import finetune
 from flows.mine import mine
 from flows.report import report
-from ovseg.analysis.summary import Summary
 from ovseg.presets import configure
 from tasks.progress import bars
+from tasks.scoring import Summary
+from tasks.stages import folders
 from tasks.tracking import track
 
 
@@ -47,7 +48,7 @@ def pipeline(
         tracked.tags({"preset": preset, "mlflow.note.content": config.expect})
         tracked.params(config)
         mined = mine(config)
-        checkpoints = finetune(config, mined["table"])
-        scored = benchmark(config, checkpoints)
-        summary = report(config, mined, checkpoints, scored)
+        checkpoints = finetune(config, mined["table"].folder)
+        scored = benchmark(config, folders(checkpoints))
+        summary = report(config, folders(mined), folders(checkpoints), folders(scored))
     return summary

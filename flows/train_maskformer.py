@@ -19,7 +19,7 @@ from prefect import flow
 from ovseg.errors import OvsegError
 from tasks.storybook_maskformer import train_maskformer
 
-WEIGHTS = Path("ovseg/storybook/weights/maskformer")
+WEIGHTS = Path(__file__).resolve().parents[1] / "ovseg" / "storybook" / "weights" / "maskformer"
 
 
 @flow(name="train-maskformer", log_prints=True)

@@ -82,7 +82,8 @@ def settings(
     from rich.console import Console
     from rich.table import Table
 
-    from ovseg.presets import load_preset, settings
+    from ovseg.presets import load_preset
+    from ovseg.settings import settings
 
     table = Table(box=None, pad_edge=False)
     for heading in ("setting", "value", "what it is"):

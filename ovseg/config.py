@@ -1,8 +1,8 @@
 """Configuration: one frozen model a stage, each with a digest, and named presets of the whole run.
 
-A field marked `execution` (paths, devices, batch sizes of pure inference, worker counts) says how a
-stage is run, not what it computes: it stays out of the digest and out of the manifest. Presets live
-in `ovseg.presets`.
+A field marked `execution` (paths, devices, batch sizes of pure inference, worker counts, how many
+bad items are put up with) says how a stage is run, not what it computes: it stays out of the digest
+and out of the manifest. Presets live in `ovseg.presets`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-def execution(default: Any, description: str) -> Any:
-    """A field that says how a stage is run and does not change its result."""
-    return Field(default, description=description, json_schema_extra={"execution": True})
+def execution(default: Any, description: str, **limits: Any) -> Any:
+    """A field that says how a stage is run and does not change its result.
+
+    Args:
+        default: its value where none is given.
+        description: what it is.
+        limits: `ge`, `le` and the like, as pydantic's `Field` takes them.
+    """
+    extra: dict[str, Any] = {"execution": True}
+    return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
 class Config(BaseModel):
@@ -89,7 +96,7 @@ class ImagesConfig(Config):
     shard_size: int = Field(2000, ge=1, description="images a shard")
     min_shards: int = Field(8, ge=1, description="cut small sets finer, so that they run sharded")
     max_pixels: int = Field(100_000_000, description="larger images are refused unread")
-    max_bad_fraction: float = Field(0.05, ge=0, le=1, description="more bad images stop the stage")
+    max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
 
 
 # --------------------------------------------------------------------------------------
@@ -116,7 +123,7 @@ class ProposalsConfig(Config):
     min_score: float | None = Field(None, description="drop proposals scored below")
     min_area_fraction: float | None = Field(None, description="drop masks smaller than this")
     nms_iou: float | None = Field(None, description="drop masks overlapping a better one by more")
-    max_bad_fraction: float = Field(0.05, ge=0, le=1, description="more bad images stop the stage")
+    max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
     image_root: Path | None = execution(None, "folder of the images")
     batch_size: int = execution(8, "images a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
@@ -137,7 +144,7 @@ class PairingConfig(Config):
     min_proposal_score: float | None = Field(None, description="gate: the proposal's own score")
     min_area_fraction: float | None = Field(None, description="gate: share of the image")
     mutual_best: bool = Field(False, description="gate: the noun is also its proposal's best")
-    max_bad_fraction: float = Field(0.05, ge=0, le=1, description="more bad images stop the stage")
+    max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
     image_root: Path | None = execution(None, "folder of the images")
     batch_size: int = execution(256, "regions a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
@@ -205,7 +212,7 @@ class FinetuneConfig(Config):
     initial_logit_scale: float | None = Field(None, description="exp of it; the model's if empty")
     fill: Literal["mean", "zero"] = "mean"
     seed: int = 0
-    max_bad_fraction: float = Field(0.05, ge=0, le=1, description="more bad pairs stop the stage")
+    max_bad_fraction: float = execution(0.05, "more bad pairs stop the stage", ge=0, le=1)
     checkpoint_every: int = execution(500, "steps between resumable states; 0 keeps none")
     image_root: Path | None = execution(None, "folder of the images")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
@@ -243,7 +250,7 @@ class BenchmarkConfig(Config):
     limit: int | None = Field(None, ge=1, description="the first n images, for trials")
     shard_size: int = Field(500, ge=1, description="images a shard")
     min_shards: int = Field(2, ge=1)
-    max_bad_fraction: float = Field(0.05, ge=0, le=1, description="more bad images stop the stage")
+    max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
     root: Path | None = execution(None, "folder of the prepared benchmark")
     batch_size: int = execution(256, "regions a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")

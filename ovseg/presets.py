@@ -6,27 +6,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
-
 from ovseg.config import (
     BenchmarkConfig,
-    Config,
     FinetuneConfig,
     ImagesConfig,
     NounsConfig,
     PairingConfig,
     ProposalsConfig,
-    TableConfig,
-    TextsConfig,
     WorldConfig,
-    execution,
 )
 from ovseg.errors import OvsegError
+from ovseg.settings import PipelineConfig
 
 ARMS = {
     "original": "original CLIP",
@@ -37,95 +32,13 @@ ARMS = {
 """The models a run compares, by slug: what is shown of them."""
 
 
-class PipelineConfig(Config):
-    """Everything one run does, from captions and images to benchmark numbers."""
-
-    preset: str = Field(description="name of the preset this began as")
-    expect: str = Field(description="what the run should reach, on which hardware, in what time")
-    root: Path = execution(Path("runs"), "folder of all results")
-    tracking_uri: str | None = execution(None, "MLflow server; <root>/mlflow.db where empty")
-    mining_world: WorldConfig | None = Field(None, description="storybook scenes to mine")
-    benchmark_world: WorldConfig | None = Field(None, description="storybook scenes to score on")
-    images: ImagesConfig = ImagesConfig()
-    nouns: NounsConfig = NounsConfig()
-    proposals: ProposalsConfig = ProposalsConfig()
-    pairing: PairingConfig = PairingConfig()
-    panoptic: Path | None = execution(None, "panoptic ground truth to judge the pairs by")
-    curation: str = Field("paper", description="query in sql/curation, or a path to one")
-    arms: dict[str, tuple[FinetuneConfig, ...]] = Field(
-        description="training phases of each compared model, in order"
-    )
-    benchmarks: tuple[BenchmarkConfig, ...] = ()
-
-    @model_validator(mode="after")
-    def _one_dataset(self) -> PipelineConfig:
-        if self.images.dataset != self.pairing.dataset:
-            raise ValueError(
-                "images.dataset and pairing.dataset name one data set: make them equal"
-            )
-        return self
-
-    @property
-    def texts(self) -> TextsConfig:
-        """Text embeddings as the pairing compares them."""
-        return TextsConfig(
-            clip=self.pairing.clip, template=self.pairing.template, device=self.pairing.device
-        )
-
-    @property
-    def table(self) -> TableConfig:
-        """The published table of what the pairing writes."""
-        return TableConfig(dataset=self.pairing.dataset, round=self.pairing.round)
-
-    def with_source(
-        self, captions: Path, image_root: Path, panoptic: Path | None = None
-    ) -> PipelineConfig:
-        """The same run over a captions file and the folder its file names are relative to."""
-        return self._with(
-            {
-                "panoptic": panoptic,
-                "images.captions": captions,
-                "images.image_root": image_root,
-                "proposals.image_root": image_root,
-                "pairing.image_root": image_root,
-                "arms.image_root": image_root,
-            }
-        )
-
-    def with_benchmark_root(self, name: str, root: Path) -> PipelineConfig:
-        """The same run with the folder of one prepared benchmark."""
-        benchmarks = tuple(
-            item.model_copy(update={"root": root}) if item.benchmark == name else item
-            for item in self.benchmarks
-        )
-        return self.model_copy(update={"benchmarks": benchmarks})
-
-    def _with(self, overrides: Mapping[str, Any]) -> PipelineConfig:
-        values = self.model_dump(mode="python")
-        for path, value in overrides.items():
-            _assign(values, path.split("."), value, path)
-        try:
-            return PipelineConfig(**values)
-        except ValidationError as error:
-            raise OvsegError(_in_words(error)) from error
-
-
-def _in_words(error: ValidationError) -> str:
-    """The first thing wrong with a configuration, on one line."""
-    first = error.errors()[0]
-    if not first["loc"]:  # a rule over several settings, whose message names them
-        return first["msg"].removeprefix("Value error, ")
-    where = ".".join(str(part) for part in first["loc"])
-    return f"setting {where}: {first['msg']} (got {first['input']!r:.80})"
-
-
 def _storybook() -> PipelineConfig:
     from ovseg.storybook.catalogue import split
 
     seen, _ = split(0)
     finetune = FinetuneConfig(
         trains="image_encoder",
-        epochs=4,
+        epochs=3,
         batch_size=128,
         learning_rate=3e-4,
         warmup_steps=10,
@@ -143,7 +56,7 @@ def _storybook() -> PipelineConfig:
         preset="storybook",
         expect="a miniature: minutes on 2 CPU cores; its figures say nothing about photographs",
         root=Path("runs/storybook"),
-        mining_world=WorldConfig(part="mining", scenes=640),
+        mining_world=WorldConfig(part="mining", scenes=400),
         benchmark_world=WorldConfig(part="val", scenes=120),
         proposals=ProposalsConfig(short_side=160, max_side=640),
         arms={
@@ -226,59 +139,7 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Pipeli
     """
     if name not in PRESETS:
         raise OvsegError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]()._with(overrides or {})
-
-
-def _assign(values: Any, path: list[str], value: Any, whole: str) -> None:
-    """Set one dotted field in nested dicts, tuples of dicts and dicts of tuples."""
-    if isinstance(values, tuple | list):
-        for item in values:
-            _assign(item, path, value, whole)
-    elif not isinstance(values, dict):  # a plain value, or a stage this preset leaves out
-        raise OvsegError(f"no setting named {whole!r}: `ovseg settings` lists them all")
-    elif path[0] not in values:
-        if not values or not all(isinstance(item, tuple | list) for item in values.values()):
-            raise OvsegError(f"no setting named {whole!r}: `ovseg settings` lists them all")
-        for item in values.values():  # the arms: lists of phases by name
-            _assign(item, path, value, whole)
-    elif len(path) == 1:
-        values[path[0]] = value
-    else:
-        _assign(values[path[0]], path[1:], value, whole)
-
-
-def settings(config: Config, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Every setting of a configuration as (dotted name, value as JSON, description).
-
-    Lists of stages and the phases of the arms are shown by their first member, under the dotted
-    name that sets all of them.
-    """
-    for name, field in type(config).model_fields.items():
-        value = getattr(config, name)
-        if isinstance(value, dict):
-            value = tuple(phase for phases in value.values() for phase in phases)
-        if isinstance(value, tuple) and value and isinstance(value[0], Config):
-            value = value[0]
-        if isinstance(value, Config):
-            yield from settings(value, f"{prefix}{name}.")
-        else:
-            text = json.dumps(value, default=str)
-            yield f"{prefix}{name}", text, field.description or ""
-
-
-def parse_setting(text: str) -> tuple[str, Any]:
-    """`"pairing.min_margin=0.01"` as name and value; the value is read as JSON, else as text.
-
-    Raises:
-        OvsegError: where there is no `=`.
-    """
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise OvsegError(f"setting {text!r} has no value: write name=value")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+    return PRESETS[name]().replaced(overrides or {})
 
 
 def configure(
@@ -311,10 +172,26 @@ def configure(
         for path in (captions, images):
             if not path.exists():
                 raise OvsegError(f"{path} does not exist: give the captions file and its images")
-        config = config.model_copy(update={"mining_world": None})
-        return config.with_source(captions.resolve(), images.resolve())
+        return _own_images(config, images, root).with_source(captions.resolve(), images.resolve())
     if config.mining_world is None:
         raise OvsegError(
             f"preset {preset} mines your images: give --captions FILE.json and --images FOLDER"
         )
     return config
+
+
+def _own_images(config: PipelineConfig, images: Path, root: Path | None) -> PipelineConfig:
+    """A preset over a user's images: nothing of it is the storybook's any more.
+
+    Where the data set was not named, the folder of the images names it, and its results get a
+    folder of their own beside the storybook's.
+    """
+    changed: dict[str, Any] = {"mining_world": None, "benchmark_world": None}
+    changed["benchmarks"] = tuple(b for b in config.benchmarks if b.benchmark != "storybook")
+    if config.images.dataset == "storybook":
+        name = re.sub(r"[^a-z0-9]+", "-", images.resolve().name.lower()).strip("-") or "images"
+        changed["images"] = config.images.model_copy(update={"dataset": name})
+        changed["pairing"] = config.pairing.model_copy(update={"dataset": name})
+        if root is None and config.root == Path("runs/storybook"):
+            changed["root"] = Path("runs") / name
+    return config.model_copy(update=changed)

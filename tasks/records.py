@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import pyarrow.parquet as pq
 
 from ovseg.analysis.summary import Summary, markdown, metrics
-from ovseg.config import BenchmarkConfig, CurationConfig
-from ovseg.presets import PipelineConfig
+from ovseg.config import BenchmarkConfig
+from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.tracking import TrackedRun
 
@@ -29,6 +29,7 @@ def record_mining(
     run: TrackedRun,
     config: PipelineConfig,
     mined: Mapping[str, Manifest],
+    worlds: Mapping[str, Manifest],
     *,
     failed: Sequence[str],
 ) -> None:
@@ -36,7 +37,7 @@ def record_mining(
     run.params(config)
     run.metrics({"failed_checks": len(failed)})
     run.text("".join(f"{name}\n" for name in failed), "failed-checks.txt")
-    for role, manifest in mined.items():
+    for role, manifest in {**worlds, **mined}.items():
         run.metrics(_numbers(role, manifest.stats))
         run.manifest(role, manifest)
     run.dataset(f"{config.pairing.dataset}-pairs", mined["table"], context="mining")
@@ -45,21 +46,24 @@ def record_mining(
 def record_training(
     run: TrackedRun,
     config: PipelineConfig,
-    curation: CurationConfig,
     curated: Manifest,
-    checkpoints: Mapping[str, Manifest],
+    trained: Mapping[str, Sequence[Manifest]],
 ) -> None:
-    """Log the training set's SQL, and of each arm the loss curve and the checkpoint."""
+    """Log the training set's SQL, and of each arm the loss curves and the checkpoints."""
     run.params(config)
-    run.text(curation.sql, f"curation/{curation.digest()}.sql")
+    run.text(curated.config["sql"], f"curation/{curated.config['query']}.sql")
     run.manifest("curated", curated)
     run.dataset(f"{config.pairing.dataset}-curated", curated, context="training")
-    for arm, manifest in checkpoints.items():
-        run.manifest(f"checkpoint/{arm}", manifest, upload=True)
-        settings = config.benchmarks[0] if config.benchmarks else BenchmarkConfig()
-        run.model(f"ovseg-{config.preset}", clip=manifest.payload(), settings=settings, arm=arm)
-        log = pq.read_table(manifest.payload() / "training_log.parquet").to_pylist()
-        run.series(log, prefix=arm, keys=("loss", "learning_rate", "logit_scale"))
+    for arm, phases in trained.items():
+        for number, (phase, manifest) in enumerate(zip(config.arms[arm], phases), start=1):
+            last = number == len(phases)
+            run.manifest(f"checkpoint/{arm}/{number}-{phase.trains}", manifest, upload=last)
+            log = pq.read_table(manifest.payload() / "training_log.parquet").to_pylist()
+            keys = ("loss", "learning_rate", "logit_scale")
+            run.series(log, prefix=f"{arm}/{phase.trains}", keys=keys)
+        if phases:
+            clip = phases[-1].payload()
+            run.model(f"ovseg-{config.preset}", clip=clip, settings=config.serving, arm=arm)
 
 
 def record_benchmark(
@@ -83,7 +87,9 @@ def record_report(
     truth: Manifest | None,
     sheet: Manifest | None,
 ) -> None:
-    """Log the run's summary and pictures."""
+    """Log the run's summary and pictures, and the catalogue as it now stands."""
+    run.file(run.root / "catalog.json")
+    run.references("catalog", [run.root / "catalog.duckdb"])
     run.metrics(metrics(summary))
     run.text(markdown(summary), "summary.md")
     run.text(summary.model_dump_json(indent=1), "summary.json")

@@ -10,7 +10,9 @@ untracked, and running again logs what is on disk. To look at it:
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import json
 import logging
 import os
@@ -43,7 +45,7 @@ def _reported(method: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         run: Any = args[0]
-        if run.run_id is None:
+        if run.problems:
             return
         try:
             method(*args, **kwargs)
@@ -66,27 +68,20 @@ class TrackedRun:
         self.run_id: str | None = None
         self.problems: list[str] = parent.problems if parent else []
         self.uri = tracking_uri(root, uri)
-        if parent is None or parent.run_id is not None:
-            self._open()
+        self._open()
 
     def give_up(self, error: Exception) -> None:
-        """Note why tracking failed; this run and its later children go untracked."""
+        """Note why tracking failed; nothing more is logged, neither here nor in other runs."""
         lines = str(error).strip().splitlines() or [""]
         problem = f"MLflow run {self.name!r} at {self.uri}: {type(error).__name__}: {lines[0]}"
         logger.warning("tracking failed, the run goes on without: %s", problem)
         self.problems.append(problem)
-        run: TrackedRun | None = self
-        while run is not None:
-            run.run_id, run = None, run.parent
-
-    def _open(self) -> None:
-        self.run_id = "opening"
-        self._open_checked()
 
     @_reported
-    def _open_checked(self) -> None:
+    def _open(self) -> None:
         from mlflow.tracking import MlflowClient
 
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
         self.root.mkdir(parents=True, exist_ok=True)
         self.client = self.parent.client if self.parent else MlflowClient(tracking_uri=self.uri)
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
@@ -171,16 +166,28 @@ class TrackedRun:
         for path in payload:
             target = f"stages/{role}/{path.name}" if path.is_dir() else f"stages/{role}"
             self._upload(path, target)
-        references = [
-            {
-                "path": path.relative_to(self.root).as_posix(),
-                "sha256": file_sha256(path),
-                "bytes": path.stat().st_size,
-            }
+        others = [
+            path
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.name not in ("manifest.json", "run.json")
         ]
-        self.client.log_dict(self.run_id, {"files": references}, f"stages/{role}/references.json")
+        self._log_references(f"stages/{role}", others)
+
+    @_reported
+    def references(self, role: str, paths: Sequence[Path]) -> None:
+        """Log files by path, size and sha256 without uploading them."""
+        self._log_references(role, paths)
+
+    def _log_references(self, folder: str, paths: Sequence[Path]) -> None:
+        files = [
+            {
+                "path": path.resolve().relative_to(self.root).as_posix(),
+                "sha256": file_sha256(path),
+                "bytes": path.stat().st_size,
+            }
+            for path in paths
+        ]
+        self.client.log_dict(self.run_id, {"files": files}, f"{folder}/references.json")
 
     @_reported
     def dataset(self, name: str, manifest: Manifest, *, context: str) -> None:
@@ -217,9 +224,9 @@ class TrackedRun:
 
         code = Path(__file__).resolve().parent.parent / "ovseg" / "serving.py"
         mlflow.set_tracking_uri(self.uri)
-        _quiet_mlflow()
         with (
             tempfile.TemporaryDirectory() as folder,
+            contextlib.redirect_stderr(io.StringIO()),  # MLflow tells of its own workings there
             mlflow.start_run(run_id=self.run_id, nested=self.parent is not None),
         ):
             path = Path(folder) / "settings.json"
@@ -233,10 +240,15 @@ class TrackedRun:
             )
         return str(logged.registered_model_version)
 
-    @_reported
     def close(self, status: str) -> None:
-        """End the run as FINISHED, FAILED or KILLED."""
-        self.client.set_terminated(self.run_id, status)
+        """End the run as FINISHED, FAILED or KILLED, also where something was not logged."""
+        if self.run_id is None:
+            return
+        try:
+            self.client.set_terminated(self.run_id, status)
+        except Exception as error:
+            if not self.problems:
+                self.give_up(error)
 
 
 @contextmanager
@@ -274,16 +286,6 @@ def track(
         if parent is None:
             text = "".join(f"{problem}\n" for problem in run.problems)
             publish_text(text, root / "tracking-problems.txt")
-
-
-def _quiet_mlflow() -> None:
-    """Silence what MLflow says of its own workings while a model is logged."""
-    import warnings
-
-    for name in ("mlflow.models.signature", "mlflow.tracking._model_registry.fluent"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("mlflow.store.model_registry.abstract_store").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=UserWarning, module="mlflow.pyfunc.utils")
 
 
 def git_commit() -> str:

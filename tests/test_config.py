@@ -47,7 +47,12 @@ def test_execution_fields_of_nested_configurations_stay_out_too():
     assert here.digest() == there.digest() and here.published() == there.published()
     assert "root" not in here.published()["benchmark"]
     assert here.published()["benchmark"]["benchmark"] == "storybook"
-    assert here.execution()["benchmark"] == {"root": "/a", "batch_size": 1, "device": "auto"}
+    assert here.execution()["benchmark"] == {
+        "root": "/a",
+        "batch_size": 1,
+        "device": "auto",
+        "max_bad_fraction": 0.05,
+    }
     other = SheetConfig(benchmark=BenchmarkConfig(short_side=320))
     assert other.digest() != here.digest()
     assert SheetConfig().published()["benchmark"] is None
@@ -97,5 +102,7 @@ def test_configurations_are_frozen_and_know_their_fields():
         PairingConfig().clip = "other"  # type: ignore[misc]
     with pytest.raises(ValidationError, match="nonsense"):
         PairingConfig(nonsense=1)
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        PairingConfig(max_bad_fraction=1.5)
     with pytest.raises(ValidationError, match="greater than or equal to 2"):
         FinetuneConfig(batch_size=1)

@@ -6,7 +6,8 @@ import pytest
 
 from ovseg.config import Config
 from ovseg.errors import OvsegError
-from ovseg.presets import ARMS, PRESETS, configure, load_preset, parse_setting, settings
+from ovseg.presets import ARMS, PRESETS, configure, load_preset
+from ovseg.settings import parse_setting, settings
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -150,8 +151,9 @@ def test_configure_over_one_s_own_images(tmp_path):
     images.mkdir()
     made = configure("storybook", root=tmp_path / "r", captions=captions, images=images)
     assert made.root == tmp_path / "r"
-    assert made.mining_world is None and made.benchmark_world is not None
+    assert made.mining_world is None and made.benchmark_world is None and not made.benchmarks
     assert made.images.captions == captions.resolve()
+    assert made.images.dataset == made.pairing.dataset == "images"
     roots = [made.images.image_root, made.proposals.image_root, made.pairing.image_root]
     roots += [phase.image_root for arm in made.arms.values() for phase in arm]
     assert set(roots) == {images.resolve()}

@@ -64,7 +64,8 @@ def test_ovseg_commands_are_understood(text):
     if name == "sql" and context.params["name"]:
         assert (REPOSITORY / "sql" / "queries" / f"{context.params['name']}.sql").is_file()
     if "preset" in context.params:
-        from ovseg.presets import load_preset, parse_setting
+        from ovseg.presets import load_preset
+        from ovseg.settings import parse_setting
 
         settings = [parse_setting(item) for item in context.params.get("settings") or ()]
         load_preset(context.params["preset"], dict(settings))
@@ -95,7 +96,8 @@ def test_modules_to_run_exist(module):
 
 
 def test_settings_named_in_the_text_exist():
-    from ovseg.presets import load_preset, parse_setting
+    from ovseg.presets import load_preset
+    from ovseg.settings import parse_setting
 
     named = re.findall(r"--set ([\w.]+=[^\s`]+)", "\n".join(TEXT.values()))
     assert named

@@ -20,12 +20,12 @@ def segmentation_rows(
     """Pictures of evenly spaced benchmark images: image, ground truth, before, after.
 
     Args:
-        config: the benchmark; its `root` and `clip` are used.
+        config: the benchmark, and the settings it is segmented with.
         checkpoint: the adapted CLIP; without one the last picture is left out.
         images: how many rows.
         tile: width of a picture in pixels; legends stand below.
     """
-    benchmark = load_benchmark(config.benchmark, config.root)
+    benchmark = load_benchmark(config.benchmark, config.root, limit=config.limit)
     names = [config.clip, *([str(checkpoint.payload())] if checkpoint else [])]
     segmentors = [load_segmentor(config, benchmark.classes, clip=name) for name in names]
     step = max(1, len(benchmark.samples) // images)

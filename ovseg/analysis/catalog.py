@@ -52,9 +52,10 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
 
     A manifest replaces the current one of the same stage and data set (round and source of a pair
     table, query of a curated set, arm of a checkpoint, benchmark and arm of scores); others stay.
-    Of benchmark runs those are shown that current scores were counted from. Stages that analysts
-    do not read (staging pairs, texts, reports) are passed over. With no manifests the file is
-    rebuilt as it stood, as after moving the root.
+    Of benchmark runs those are shown that current scores were counted from, of curated sets and
+    judgements those of current pair tables: they leave with their table. Stages that analysts do
+    not read (staging pairs, texts, reports) are passed over. With no manifests the file is rebuilt
+    as it stood, as after moving the root.
 
     Args:
         root: folder of all results.
@@ -73,10 +74,11 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
         for name, manifest in sorted(manifests.items(), key=_tables_first):
             if (pointer := _point(root, name, manifest, pointers.values())) is not None:
                 pointers[pointer.key] = pointer
-        published = {key: _resolve(root, pointer) for key, pointer in sorted(pointers.items())}
-        listed = [pointers[key].model_dump() for key, item in published.items() if item]
+        found = {key: _resolve(root, pointer) for key, pointer in sorted(pointers.items())}
+        published = _of_current_tables({key: item for key, item in found.items() if item})
+        listed = [pointers[key].model_dump() for key in published]
         publish_text(json.dumps({"current": listed}, indent=1) + "\n", root / POINTERS)
-        return _build(root / DATABASE, [item for item in published.values() if item is not None])
+        return _build(root / DATABASE, list(published.values()))
 
 
 def open_catalog(root: Path) -> duckdb.DuckDBPyConnection:
@@ -136,6 +138,23 @@ def _resolve(root: Path, pointer: Pointer) -> Published | None:
         log.warning("left out of the catalogue: %s", error)  # someone cleaned up: no such result
         return None
     return Published(manifest=manifest, labels=pointer.labels)
+
+
+def _of_current_tables(found: Mapping[str, Published]) -> dict[str, Published]:
+    """Without the curated sets and judgements of pairs that a newer table no longer holds."""
+    tables = {
+        item.manifest.content_digest
+        for item in found.values()
+        if item.manifest.stage == "tables/pairs"
+    }
+    current = {}
+    for key, item in found.items():
+        manifest = item.manifest
+        if manifest.stage in ("curated", "pair-truth") and set(manifest.parents.values()) - tables:
+            log.info("%s is of an older pair table and leaves the catalogue", manifest.folder)
+        else:
+            current[key] = item
+    return current
 
 
 def _tables_first(item: tuple[str, Manifest]) -> bool:

@@ -8,18 +8,20 @@ the original CLIP and of the adapted one.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow.dataset as arrow_dataset
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from pycocotools import mask as coco_mask
 
+from ovseg.analysis.overlay import palette
+from ovseg.analysis.tables import table_files
 from ovseg.config import SheetConfig
 from ovseg.data.images import ImageError, read_image
+from ovseg.mining import masks
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import Manifest, ShardPlan
 
@@ -55,28 +57,18 @@ def tint(
     image[mask & ~inside] = color
 
 
-def decode(row: Mapping[str, Any]) -> NDArray[np.bool_]:
+def _mask(row: Mapping[str, Any]) -> NDArray[np.bool_]:
     """The mask (H, W) of a row with `mask_size` and `mask_counts`."""
-    rle = {"size": row["mask_size"], "counts": row["mask_counts"]}
-    return np.asarray(coco_mask.decode(rle), dtype=bool)
-
-
-def distinct_colors(n: int) -> list[tuple[int, int, int]]:
-    """As many colours far apart in hue, alternating in lightness."""
-    from colorsys import hls_to_rgb
-
-    colors = []
-    for i in range(n):
-        r, g, b = hls_to_rgb((i * 0.61803399) % 1.0, (0.42, 0.55, 0.48)[i % 3], 0.75)
-        colors.append((int(255 * r), int(255 * g), int(255 * b)))
-    return colors
+    height, width = row["mask_size"]
+    mask: NDArray[np.bool_] = masks.decode([row["mask_counts"]], (height, width))[0]
+    return mask
 
 
 def draw_masks(image: NDArray[np.uint8], rows: Sequence[Mapping[str, Any]]) -> Image.Image:
     """Masks over an image, largest first, so that the small ones stay visible."""
     canvas = image.copy()
-    masks = sorted((decode(row) for row in rows), key=lambda m: -int(m.sum()))
-    for mask, color in zip(masks, distinct_colors(len(masks))):
+    order = sorted((_mask(row) for row in rows), key=lambda m: -int(m.sum()))
+    for mask, color in zip(order, palette(order)):
         if mask.any():
             tint(canvas, mask, color, 0.35)
     return Image.fromarray(canvas)
@@ -92,9 +84,9 @@ def draw_pairs(
         nouns[row["mask_counts"]].append(row["noun"])
         by_mask[row["mask_counts"]] = row
     order = sorted(by_mask.values(), key=lambda row: -float(row["area_fraction"]))
-    canvas, colors = image.copy(), distinct_colors(len(order))
+    canvas, colors = image.copy(), palette(order)
     for row, color in zip(order, colors):
-        tint(canvas, decode(row), color, 0.35)
+        tint(canvas, _mask(row), color, 0.35)
     picture = fit(Image.fromarray(canvas), tile)
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
     height, width = image.shape[:2]
@@ -102,7 +94,7 @@ def draw_pairs(
     left, top = (tile - width * scale) / 2, (tile - height * scale) / 2
     taken: list[tuple[float, float, float, float]] = []
     for row, color in zip(order, colors):
-        ys, xs = np.nonzero(decode(row))
+        ys, xs = np.nonzero(_mask(row))
         if not xs.size:
             continue
         text = _cut(pen, font, ", ".join(sorted(set(nouns[row["mask_counts"]]))), tile - 6)
@@ -110,8 +102,14 @@ def draw_pairs(
         box = _free_box(pen, font, text, centre, taken, picture)
         taken.append(box)
         pen.rounded_rectangle(box, 3, fill=color)
-        pen.text((box[0] + 3, box[1] + 1), text, font=font, fill="white")
+        pen.text((box[0] + 3, box[1] + 1), text, font=font, fill=_ink_on(color))
     return picture
+
+
+def _ink_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
+    """What can be read on a colour: by its luma (ITU-R BT.601), white or ink."""
+    red, green, blue = color
+    return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
 
 
 def _cut(pen: ImageDraw.ImageDraw, font: Any, text: str, width: int) -> str:
@@ -203,38 +201,54 @@ def lay_out(
 
 def mining_rows(config: SheetConfig, inputs: Inputs) -> list[list[Image.Image]]:
     """Tiles of the first images with kept pairs: picture, captions, proposals, pairs."""
-    pairs = _kept(pq.read_table(inputs["table"].payload(), partitioning=None).to_pylist())
-    proposals = _kept(inputs["proposals"].table().to_pylist())
-    columns = ["image_id", "image_path", "captions"]
     rows: list[list[Image.Image]] = []
-    for item in inputs["images"].table(columns).to_pylist():
-        if len(rows) == config.images:
-            break
-        mine = pairs.get(item["image_id"], [])
-        if not mine:
-            continue
+    for item, proposals, pairs in _images_with_pairs(inputs):
         try:
             image = read_image((config.image_root or Path()) / item["image_path"])
         except ImageError:
             continue  # it has a row with its reason in the image table
-        drawn = draw_masks(image, proposals.get(item["image_id"], []))
         rows.append(
             [
                 fit(Image.fromarray(image), config.tile),
                 write_captions([caption["text"] for caption in item["captions"]], config.tile),
-                fit(drawn, config.tile),
-                draw_pairs(image, mine, config.tile),
+                fit(draw_masks(image, proposals), config.tile),
+                draw_pairs(image, pairs, config.tile),
             ]
         )
+        if len(rows) == config.images:
+            break
     return rows
 
 
-def _kept(rows: Sequence[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        if row["kept"]:
-            by_image[row["image_id"]].append(row)
-    return by_image
+Rows = list[dict[str, Any]]
+
+
+def _images_with_pairs(inputs: Inputs) -> Iterator[tuple[dict[str, Any], Rows, Rows]]:
+    """Images that have kept pairs, in order, each with its kept proposals and pairs.
+
+    Read a shard of images at a time (proposals are cut as the images are): a sheet shows a few
+    images, and the tables of a large data set do not fit in memory.
+    """
+    images, proposals = inputs["images"], inputs["proposals"]
+    pairs = arrow_dataset.dataset(
+        [str(path) for path in table_files(inputs["table"])], format="parquet"
+    )
+    for shard in range(len(images.plan)):
+        listed = images.shard_table(shard, ["image_id", "image_path", "captions"]).to_pylist()
+        kept = arrow_dataset.field("kept") & arrow_dataset.field("image_id").isin(
+            [item["image_id"] for item in listed]
+        )
+        columns = ["image_id", "noun", "mask_size", "mask_counts", "area_fraction"]
+        found = pairs.to_table(columns=columns, filter=kept)
+        if not found.num_rows:
+            continue
+        proposed = proposals.shard_table(
+            shard, ["image_id", "mask_size", "mask_counts", "kept"]
+        ).filter(arrow_dataset.field("kept"))
+        for item in listed:
+            own = arrow_dataset.field("image_id") == item["image_id"]
+            if mine := found.filter(own).to_pylist():
+                yield item, proposed.filter(own).to_pylist(), mine
 
 
 class SheetStage(Stage[SheetConfig]):
@@ -245,6 +259,22 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.analysis.before_after",
         "ovseg.analysis.contact_sheet",
         "ovseg.analysis.overlay",
+        "ovseg.analysis.statements",
+        "ovseg.analysis.tables",
+        "ovseg.data.benchmarks",
+        "ovseg.data.images",
+        "ovseg.evaluation.evaluator",
+        "ovseg.evaluation.metrics",
+        "ovseg.mining.masks",
+        "ovseg.models.class_embedding",
+        "ovseg.models.clip",
+        "ovseg.models.mask_prompts",
+        "ovseg.models.maskformer",
+        "ovseg.models.names",
+        "ovseg.models.pixels",
+        "ovseg.models.prompts",
+        "ovseg.models.proposal_networks",
+        "ovseg.models.regions",
         "ovseg.models.segmentor",
     )
     suffix = ""

@@ -3,9 +3,10 @@
     config = load_curation("capped")  # sql/curation/capped.sql, or a path to a file of one's own
     curated = run_stage(CURATE, config, {"table": table}, root)
 
-The query sees the relation `pairs` (every row of the input tables), and `kept_pairs` (the rows no
-gate dropped), and nothing else: no file, no network, so that its text and the tables' content
-determine the result. It returns the columns `pair_id` and `noun`.
+The query sees the relation `pairs` (every row of the input tables), and the catalogue's view
+`kept_pairs` of it (the rows no gate dropped), and nothing else: no file, no network, so that the
+text of both and the tables' content determine the result. It returns the columns `pair_id` and
+`noun`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ovseg.analysis.sql_files import SqlFile, sql_file
-from ovseg.analysis.statements import columns, literal, one_line, scan
+from ovseg.analysis.statements import columns, literal, nested, one_line, scan
 from ovseg.analysis.tables import table_files
 from ovseg.config import CurationConfig
 from ovseg.errors import OvsegError
@@ -32,12 +33,21 @@ class Curate(Stage[CurationConfig]):
     """Runs the query over the pair tables handed in (`table`, and any more) as one relation."""
 
     name = "curated"
-    code = ("ovseg.analysis.curation", "ovseg.analysis.statements")
+    code = (
+        "ovseg.analysis.curation",
+        "ovseg.analysis.sql_files",
+        "ovseg.analysis.statements",
+        "ovseg.analysis.tables",
+    )
 
     def plan(self, config: CurationConfig, inputs: Inputs) -> ShardPlan:
         """One shard."""
         digests = [table.plan.ids_digest for table in inputs.values()]
         return ShardPlan.single(digest_json(digests), sum(table.rows for table in inputs.values()))
+
+    def weights(self, config: CurationConfig, inputs: Inputs) -> dict[str, str]:
+        """The text of the view that queries start from."""
+        return {"kept_pairs": digest_json(sql_file("views", "kept_pairs").text)}
 
     def write(
         self,
@@ -93,9 +103,8 @@ def _connect(files: Sequence[Path]) -> duckdb.DuckDBPyConnection:
     """A database in memory that can read the tables and nothing else."""
     # One thread: sums of floats, and with them gates at a quantile, must not depend on the machine.
     con = duckdb.connect(config={"threads": 1})
-    listed = columns(PAIRS)
-    con.execute(f"create view pairs as select {listed} from {scan(files)}")
-    con.execute(f"create view kept_pairs as select {listed} from pairs where kept")
+    con.execute(f"create view pairs as select {columns(PAIRS)} from {scan(files)}")
+    con.execute(f"create view kept_pairs as {sql_file('views', 'kept_pairs').text}")
     allowed = ", ".join(literal(str(path)) for path in files)
     con.execute(f"set allowed_paths = [{allowed}]")
     con.execute("set enable_external_access = false")
@@ -107,6 +116,7 @@ def _select(con: duckdb.DuckDBPyConnection, config: CurationConfig) -> pa.Table:
     statements = con.extract_statements(config.sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise OvsegError(f"curation {config.query}: the file must hold one select and nothing else")
+    con.sql(nested(config.sql))
     found = con.sql(config.sql).to_arrow_table()
     if sorted(found.column_names) != sorted(CURATED.names):
         raise OvsegError(

@@ -39,11 +39,11 @@ _PAPER: Colour = (250, 249, 246)
 _MIN_FONT, _MAX_FONT = 12, 22
 
 
-def palette(names: Sequence[str]) -> list[Colour]:
+def palette(names: Sequence[object]) -> list[Colour]:
     """A colour for each name by its place, all different; the first dozen are told apart at once.
 
     Args:
-        names: class names.
+        names: class names, or whatever else is coloured: their number counts, not their text.
 
     Returns:
         RGB 0..255, one a name.

@@ -9,6 +9,7 @@ ovseg sql gate_funnel --out funnel.csv  # or .parquet
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 
 import duckdb
@@ -17,7 +18,7 @@ import pyarrow as pa
 from ovseg.analysis.catalog import open_catalog
 from ovseg.analysis.relations import RELATIONS
 from ovseg.analysis.sql_files import SqlFile, sql_files
-from ovseg.analysis.statements import identifier, one_line
+from ovseg.analysis.statements import identifier, nested, one_line
 from ovseg.errors import OvsegError
 from ovseg.storage import discard, publish, temporary_name, write_parquet
 
@@ -28,22 +29,43 @@ SCREEN_ROWS = 40
 def run_query(con: duckdb.DuckDBPyConnection, sql: str, *, limit: int | None = None) -> pa.Table:
     """The result of a query as an Arrow table, its first `limit` rows if given.
 
+    The query is one that only reads: a select (from, with, values, describe, show and summarize are
+    selects too), or the explanation of one. It may read files, as analysts join their own tables
+    (`from 'labels.csv'`); it writes none, results are written by `write_result`.
+
     Raises:
-        OvsegError: if the SQL is wrong, returns nothing, or would change the catalogue.
+        OvsegError: if the SQL is wrong, holds no or several statements, or does more than read.
     """
     try:
         with con.cursor() as cursor:  # a result cut short keeps its connection busy: close that
+            _refuse_writing(cursor, sql)
             found = cursor.sql(sql)
-            if found is None:
-                raise OvsegError("the SQL returns no rows: end it with a select")
             return found.to_arrow_table() if limit is None else _first(found, limit)
     except duckdb.Error as error:
-        if "read-only" in str(error):
-            raise OvsegError(
-                "the catalogue is read-only: it shows what stages published; write to a file"
-                " with --out"
-            ) from error
         raise OvsegError(one_line(error)) from error
+
+
+_EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?", re.IGNORECASE)
+
+
+def _refuse_writing(con: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Refuse what is not one select, nor `explain [analyze]` of one, which runs what it explains.
+
+    A read-only connection alone would still `copy` to files and `attach` databases.
+    """
+    statements = con.extract_statements(sql)
+    if len(statements) == 1 and statements[0].type == duckdb.StatementType.EXPLAIN:
+        statements = con.extract_statements(_EXPLAIN.sub("", statements[0].query, count=1))
+    if not statements:
+        raise OvsegError("the SQL returns no rows: end it with a select")
+    if len(statements) > 1:
+        raise OvsegError("the SQL holds several statements: give one select")
+    if statements[0].type != duckdb.StatementType.SELECT:
+        raise OvsegError(
+            "the catalogue is read-only: give one select (or describe, show, explain); write its"
+            " result to a file with --out"
+        )
+    con.sql(nested(statements[0].query))
 
 
 def _first(found: duckdb.DuckDBPyRelation, limit: int) -> pa.Table:

@@ -11,7 +11,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ovseg.presets import ARMS, PipelineConfig
+from ovseg.presets import ARMS
+from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 
 COLUMNS = {
@@ -58,8 +59,8 @@ def summarise(
     table = mined["table"].stats
     counts: dict[str, int | float] = {
         "images": mined["images"].rows,
-        "noun mentions": mined["nouns"].rows,
-        "proposals": mined["proposals"].rows,
+        "noun mentions": mined["nouns"].stats["mentions"],
+        "proposals": mined["proposals"].stats["proposals"],
         "pairs": table["rows"],
         "kept pairs": table["kept"],
         "distinct nouns of kept pairs": table["kept_nouns"],

@@ -14,7 +14,6 @@ from typing import Any
 from urllib.parse import quote
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ovseg.analysis.statements import columns, literal, one_line, scan
@@ -80,12 +79,6 @@ PAIR_TABLE = PairTable()
 def table_files(table: Manifest) -> list[Path]:
     """The Parquet files of a published pair table, absolute, in the table's order."""
     return sorted(table.payload().rglob("part-*.parquet"))
-
-
-def read_pairs(table: Manifest, names: list[str] | None = None) -> pa.Table:
-    """Rows of a published pair table in its order, all columns or those named."""
-    # ParquetFile, because read_table would take dataset= and round= of the path for columns.
-    return pa.concat_tables([pq.ParquetFile(path).read(names) for path in table_files(table)])
 
 
 # --------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class ImagesStage(Stage[ImagesConfig]):
         for image in images[self.plan(config, inputs).span(shard)]:
             row = _row(config, image, root, originals.get(image.image_id))
             rows.append(row)
-            stats.add(row)
+            stats.add(row, not_used=len(image.captions) - len(row["captions"]))
             progress(1)
         write_parquet(rows_to_table(rows, SCHEMA), target)
         return Output(rows=len(rows), stats=stats.as_dict())
@@ -86,14 +86,24 @@ def _root(config: ImagesConfig) -> Path:
 
 
 def _images(config: ImagesConfig) -> tuple[CaptionedImage, ...]:
-    images = _captions(config).images[: config.limit]
+    file = _captions(config)
+    images = file.images[: config.limit]
+    left_out = ", ".join(f"{reason} {count}" for reason, count in file.left_out.items())
+    left_out = f" (left out: {left_out})" if left_out else ""
     if not images:
-        raise OvsegError(f"{config.captions} lists no images: give images.captions another file")
+        raise OvsegError(
+            f"{config.captions} lists no images{left_out}: give images.captions another file"
+        )
+    if not any(image.captions for image in images):
+        raise OvsegError(
+            f"{config.captions} has no caption of any of the {len(images)} images{left_out}:"
+            " the image_id of annotations must be the whole number that is an image's id"
+        )
     return images
 
 
 _SIZES: dict[tuple[str, str, int | None], str] = {}
-_ORIGINALS: dict[tuple[str, str], dict[int, int]] = {}
+_ORIGINALS: dict[tuple[str, str, str], dict[int, int]] = {}
 _LOCK = threading.Lock()  # shards run in threads, what they share is found out once
 
 
@@ -111,7 +121,9 @@ def _originals(config: ImagesConfig) -> dict[int, int]:
     """Of each image that repeats another the lowest id that it repeats."""
     root = _root(config)
     with _LOCK:
-        key = (str(root.resolve()), _sizes_digest(config, fresh=False))
+        # the captions file is in the key for the ids, which sizes do not tell
+        sizes = _sizes_digest(config, fresh=False)
+        key = (_captions(config).sha256, str(root.resolve()), sizes)
         if key not in _ORIGINALS:
             _ORIGINALS.clear()
             _ORIGINALS[key] = first_of_equal_files(
@@ -165,12 +177,13 @@ class _ShardStats:
     """What a shard's rows add up to. `n` are the images somebody captioned, `bad` the unusable."""
 
     def __init__(self) -> None:
-        self.n = self.captions = self.kept = 0
+        self.n = self.captions = self.captions_not_used = self.kept = 0
         self.dropped: Counter[str] = Counter()
         self.first_bad: str | None = None
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: dict[str, Any], *, not_used: int) -> None:
         self.captions += len(row["captions"])
+        self.captions_not_used += not_used
         self.kept += row["kept"]
         self.n += row["drop_reason"] != "no_caption"
         if row["kept"]:
@@ -189,6 +202,7 @@ class _ShardStats:
             "images_without_captions": self.dropped["no_caption"],
             "kept": self.kept,
             "captions": self.captions,
+            "captions_not_used": self.captions_not_used,
             "dropped": {k: n for k, n in sorted(self.dropped.items()) if n},
         }
 

@@ -34,13 +34,14 @@ from ovseg.evaluation.metrics import (
     ClassCounts,
     Confusion,
     MaskCounts,
+    all_scores,
     count_masks,
-    mask_scores,
-    segmentation_scores,
+    seen_classes,
+    seen_names,
 )
 from ovseg.models.clip import clip_digest, shared_clip
 from ovseg.models.maskformer import load_maskformer, maskformer_digest
-from ovseg.models.names import resolve_device
+from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.prompts import text_embeddings
 from ovseg.models.segmentor import Segmentor
 from ovseg.schema import CONFUSION, GT_MASKS, rows_to_table
@@ -53,8 +54,7 @@ Row = dict[str, Any]
 class BenchmarkStage(Stage[BenchmarkConfig]):
     """Segments every image and names every ground-truth mask.
 
-    Inputs, both optional: `checkpoint`, a CLIP; `world`, the storybook part to score on, else
-    `config.root` is the benchmark's folder.
+    Its one input is optional: `checkpoint`, a CLIP. `config.root` is the benchmark's folder.
     """
 
     name = "benchmarks"
@@ -64,7 +64,9 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.data.benchmarks",
         "ovseg.data.images",
         "ovseg.models.segmentor",
+        "ovseg.models.clip",
         "ovseg.models.mask_prompts",
+        "ovseg.models.names",
         "ovseg.models.class_embedding",
         "ovseg.models.maskformer",
         "ovseg.models.pixels",
@@ -76,7 +78,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
 
     def plan(self, config: BenchmarkConfig, inputs: Inputs) -> ShardPlan:
         """Blocks of the images by id; the contents of images and label maps are in the digest."""
-        benchmark = open_benchmark(config, inputs)
+        benchmark = open_benchmark(config)
         ids = [
             [sample.image_id, _content(sample.image), _content(sample.label)]
             for sample in benchmark.samples
@@ -89,7 +91,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
     def weights(self, config: BenchmarkConfig, inputs: Inputs) -> dict[str, str]:
         """Content digests of both networks."""
         return {
-            "clip": clip_digest(clip_name(config, inputs)),
+            "clip": clip_digest(clip_name(config.clip, inputs)),
             "maskformer": maskformer_digest(config.maskformer),
         }
 
@@ -103,9 +105,9 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         progress: Progress,
     ) -> Output:
         """Score one block of images."""
-        benchmark = open_benchmark(config, inputs)
+        benchmark = open_benchmark(config)
         span = self.plan(config, inputs).span(shard)
-        segmentor = load_segmentor(config, benchmark.classes, clip=clip_name(config, inputs))
+        segmentor = load_segmentor(config, benchmark.classes, clip=clip_name(config.clip, inputs))
         k = len(benchmark.classes)
         confusion_rows: list[Row] = []
         mask_rows: list[Row] = []
@@ -177,15 +179,9 @@ BENCHMARK = BenchmarkStage()
 # What is scored
 
 
-def open_benchmark(config: BenchmarkConfig, inputs: Inputs) -> Benchmark:
-    """The benchmark a configuration means; a `world` among the inputs goes before its root."""
-    root = inputs["world"].payload() if "world" in inputs else config.root
-    return load_benchmark(config.benchmark, root, limit=config.limit)
-
-
-def clip_name(config: BenchmarkConfig, inputs: Inputs) -> str:
-    """The CLIP to score: the folder of the checkpoint handed in, else the configured one."""
-    return str(inputs["checkpoint"].payload()) if "checkpoint" in inputs else config.clip
+def open_benchmark(config: BenchmarkConfig) -> Benchmark:
+    """The benchmark a configuration means."""
+    return load_benchmark(config.benchmark, config.root, limit=config.limit)
 
 
 def read_sample(benchmark: Benchmark, sample: Sample) -> tuple[ImageArray, Labels]:
@@ -294,23 +290,3 @@ def read_counts(parts: Sequence[Mapping[str, Any]]) -> tuple[ClassCounts, MaskCo
         return {name: np.sum([part[key][name] for part in parts], axis=0) for name in names}
 
     return ClassCounts(**add("counts")), MaskCounts(**add("mask_counts"))
-
-
-def seen_classes(classes: Sequence[str], seen: Sequence[str]) -> list[int] | None:
-    """Indices of the classes named in `seen`, by stripped lower-case name; None without names."""
-    known = {name.strip().lower() for name in seen}
-    found = [index for index, name in enumerate(classes) if name.strip().lower() in known]
-    return found if known else None
-
-
-def seen_names(classes: Sequence[str], seen: Sequence[str]) -> list[str]:
-    """The classes of a benchmark that are named in `seen`."""
-    return [classes[index] for index in seen_classes(classes, seen) or []]
-
-
-def all_scores(
-    counts: ClassCounts, masks: MaskCounts, seen: Sequence[int] | None
-) -> dict[str, float]:
-    """Every defined score by its name, fractions in 0..1."""
-    scores = {**segmentation_scores(counts, seen), **mask_scores(masks, seen)}
-    return {name: value for name, value in scores.items() if not np.isnan(value)}

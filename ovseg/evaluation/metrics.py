@@ -10,7 +10,7 @@ scores are fractions in 0..1; a score with nothing to average is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -238,3 +238,23 @@ def _share(part: float | np.number, total: float | np.number) -> float:
 
 def _mean(values: Floats, where: npt.NDArray[np.bool_]) -> float:
     return float(values[where].mean()) if where.any() else float("nan")
+
+
+def seen_classes(classes: Sequence[str], seen: Sequence[str]) -> list[int] | None:
+    """Indices of the classes named in `seen`, by stripped lower-case name; None without names."""
+    known = {name.strip().lower() for name in seen}
+    found = [index for index, name in enumerate(classes) if name.strip().lower() in known]
+    return found if known else None
+
+
+def seen_names(classes: Sequence[str], seen: Sequence[str]) -> list[str]:
+    """The classes of a benchmark that are named in `seen`."""
+    return [classes[index] for index in seen_classes(classes, seen) or []]
+
+
+def all_scores(
+    counts: ClassCounts, masks: MaskCounts, seen: Sequence[int] | None
+) -> dict[str, float]:
+    """Every defined score by its name, fractions in 0..1."""
+    scores = {**segmentation_scores(counts, seen), **mask_scores(masks, seen)}
+    return {name: value for name, value in scores.items() if not np.isnan(value)}

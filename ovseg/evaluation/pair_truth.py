@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +17,46 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from ovseg.config import TruthConfig
+from ovseg.data.vocabulary import read_vocabulary
 from ovseg.errors import OvsegError
+from ovseg.mining import masks
 from ovseg.schema import PAIR_TRUTH, rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import ShardPlan, ShardRecord, file_sha256, write_parquet
 
 
-def category_names() -> dict[str, str]:
-    """What names a storybook category: its name, synonyms and compounds, to the name itself."""
+def category_names(categories: Iterable[str]) -> dict[str, str]:
+    """What names each category of the ground truth: a word or compound, to the category's name.
+
+    A category is named by its own name, without the `-merged` of COCO's panoptic stuff; one the
+    storybook or COCO-Stuff knows is named by its synonyms (and the storybook's compounds) as well.
+    A category's own name goes before another's synonym.
+    """
     from ovseg.storybook.catalogue import CATEGORIES
 
-    return {
-        word: category.name
-        for category in CATEGORIES
-        for word in (category.name, *category.synonyms, *category.compounds)
-    }
+    words = {each.name: (*each.synonyms, *each.compounds) for each in CATEGORIES}
+    for known in read_vocabulary("coco-stuff-171"):
+        words[known.name] = (*words.get(known.name, ()), *known.synonyms)
+    plain = {name: name.removesuffix("-merged") for name in categories}
+    meaning = {word: name for name, word in plain.items()}
+    for name, word in plain.items():
+        for other in words.get(word, ()):
+            meaning.setdefault(other, name)
+    return meaning
 
 
-def read_panoptic(panoptic: Path) -> dict[int, tuple[Path, dict[int, str]]]:
-    """The panoptic PNG of each image and the category name of each of its segment ids.
+def panoptic_folder(panoptic: Path) -> Path:
+    """Where the PNGs of a panoptic JSON stand: in the folder `panoptic` beside the JSON's own."""
+    return panoptic.parent.parent / "panoptic"
+
+
+def read_panoptic(panoptic: Path) -> tuple[list[str], dict[int, tuple[Path, dict[int, str]]]]:
+    """The names of all categories, and each image's PNG and the category of its segment ids.
 
     Args:
-        panoptic: COCO panoptic JSON; its PNGs stand in the folder `panoptic` beside its own.
+        panoptic: COCO panoptic JSON; its PNGs stand in `panoptic_folder`.
 
     Raises:
         OvsegError: if the file is missing or no COCO panoptic JSON.
@@ -49,8 +64,8 @@ def read_panoptic(panoptic: Path) -> dict[int, tuple[Path, dict[int, str]]]:
     try:
         data = json.loads(panoptic.read_text(encoding="utf-8"))
         names = {category["id"]: category["name"] for category in data["categories"]}
-        folder = panoptic.parent.parent / "panoptic"
-        return {
+        folder = panoptic_folder(panoptic)
+        return list(names.values()), {
             item["image_id"]: (
                 folder / item["file_name"],
                 {s["id"]: names[s["category_id"]] for s in item["segments_info"]},
@@ -103,26 +118,35 @@ class TruthStage(Stage[TruthConfig]):
     """Judges the kept pairs of a published table."""
 
     name = "pair-truth"
-    code = ("ovseg.evaluation.pair_truth",)
+    code = (
+        "ovseg.data.vocabulary",
+        "ovseg.evaluation.pair_truth",
+        "ovseg.mining.masks",
+        "ovseg.storybook.catalogue",
+    )
 
     def plan(self, config: TruthConfig, inputs: Inputs) -> ShardPlan:
         """One shard."""
         return ShardPlan.single(inputs["table"].content_digest, inputs["table"].rows)
 
     def weights(self, config: TruthConfig, inputs: Inputs) -> dict[str, str]:
-        """The ground truth's content."""
+        """The ground truth's content: what the JSON says of segments and the PNGs of pixels."""
         if config.panoptic is None:
             raise OvsegError("pair truth needs panoptic ground truth: set panoptic")
         if not config.panoptic.is_file():
             raise OvsegError(f"{config.panoptic} does not exist: mend the setting panoptic")
-        return {"panoptic": file_sha256(config.panoptic)}
+        folder = panoptic_folder(config.panoptic)
+        if not folder.is_dir():
+            raise OvsegError(f"{folder} does not exist: the PNGs of {config.panoptic} belong there")
+        return {"panoptic": file_sha256(config.panoptic), "segments": file_sha256(folder)}
 
     def write(
         self, config: TruthConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
     ) -> Output:
         """Judge every kept pair, an image at a time."""
         assert config.panoptic is not None  # `weights` has refused it
-        truth, meaning = read_panoptic(config.panoptic), category_names()
+        categories, truth = read_panoptic(config.panoptic)
+        meaning = category_names(categories)
         columns = ["pair_id", "noun", "image_id", "mask_size", "mask_counts", "kept"]
         by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for path in sorted(inputs["table"].payload().rglob("*.parquet")):
@@ -167,8 +191,8 @@ def _judge_image(
         categories[ids == segment] = names.index(name)
     rows = []
     for pair in pairs:
-        rle = {"size": pair["mask_size"], "counts": pair["mask_counts"]}
-        mask = coco_mask.decode(rle).astype(bool)
+        height, width = pair["mask_size"]
+        mask = masks.decode([pair["mask_counts"]], (height, width))[0]
         if mask.shape != ids.shape:
             raise OvsegError(
                 f"{path} is {ids.shape[1]} x {ids.shape[0]} pixels and the mask of pair"

@@ -15,8 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ovseg.config import ScoresConfig
-from ovseg.evaluation.evaluator import all_scores, seen_classes
-from ovseg.evaluation.metrics import ClassCounts, Confusion, MaskCounts, count_masks
+from ovseg.evaluation.metrics import (
+    ClassCounts,
+    Confusion,
+    MaskCounts,
+    all_scores,
+    count_masks,
+    seen_classes,
+)
 from ovseg.schema import CLASS_SCORES, rows_to_table
 from ovseg.schema import SCORES as SCORE_ROWS
 from ovseg.stages import Inputs, Output, Progress, Stage
@@ -27,7 +33,7 @@ class ScoresStage(Stage[ScoresConfig]):
     """One folder with `class_scores.parquet` and `scores.parquet`; input: `benchmark`."""
 
     name = "scores"
-    code = ("ovseg.evaluation.scores", "ovseg.evaluation.evaluator", "ovseg.evaluation.metrics")
+    code = ("ovseg.evaluation.scores", "ovseg.evaluation.metrics")
     suffix = ""
 
     def plan(self, config: ScoresConfig, inputs: Inputs) -> ShardPlan:

@@ -38,6 +38,7 @@ class NounsStage(Stage[NounsConfig]):
         "ovseg.mining.lemmas",
         "ovseg.mining.nouns",
         "ovseg.mining.stop_nouns",
+        "ovseg.models.names",
         __name__,
     )
 

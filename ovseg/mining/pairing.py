@@ -26,10 +26,10 @@ from ovseg.errors import OvsegError
 from ovseg.mining import gates, masks
 from ovseg.mining.jobs import Job, Row, shard_jobs
 from ovseg.mining.ranking import rank
-from ovseg.mining.texts import clip_label, clip_name, read_texts
+from ovseg.mining.texts import clip_label, read_texts
 from ovseg.models.clip import clip_digest, shared_clip
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
-from ovseg.models.names import resolve_device
+from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.regions import Regions, region_crops
 from ovseg.schema import PAIRS as SCHEMA
 from ovseg.schema import rows_to_table
@@ -62,6 +62,8 @@ class PairsStage(Stage[PairingConfig]):
         "ovseg.mining.texts",
         "ovseg.models.clip",
         "ovseg.models.mask_prompts",
+        "ovseg.models.names",
+        "ovseg.models.prompts",
         "ovseg.models.regions",
         __name__,
     )
@@ -70,13 +72,16 @@ class PairsStage(Stage[PairingConfig]):
         """As the images are cut.
 
         Raises:
-            OvsegError: if nouns or proposals are of other images, or texts of another CLIP.
+            OvsegError: if nouns or proposals are of other images, or texts of other nouns, of
+                another CLIP or template.
         """
         plan = inputs["images"].plan
         for role in ("nouns", "proposals"):
             if inputs[role].plan != plan:
                 raise OvsegError(f"{role} belong to other images: mine them from these again")
         texts = inputs["texts"]
+        if texts.parents["nouns"] != inputs["nouns"].content_digest:
+            raise OvsegError("texts are of other nouns: run the texts stage on these again")
         if texts.weights["clip"] != self.weights(config, inputs)["clip"]:
             raise OvsegError("texts were embedded by another CLIP: give both stages the same one")
         if texts.config["template"] != config.template:
@@ -134,6 +139,9 @@ PAIRS = PairsStage()
 # --------------------------------------------------------------------------------------
 # Regions through CLIP
 
+MASK_PIXELS = 2**25
+"""Masks are cut out in parts of so many pixels: all those of a large photo fill the memory."""
+
 Decoded = tuple[Job, ImageArray | ImageError]
 Embedded = tuple[Job, NDArray[np.float32] | ImageError]
 
@@ -176,16 +184,26 @@ def _regions(
     job: Job, image: ImageArray, clip: MaskAdaptedCLIP, config: PairingConfig, device: str
 ) -> Regions:
     height, width = image.shape[:2]
-    decoded = masks.decode([row["mask_counts"] for row in job.proposals], (height, width))
-    crops = region_crops(
-        image,
-        torch.from_numpy(decoded).to(device),
-        size=clip.image_size,
-        mean=clip.pixel_mean,
-        std=clip.pixel_std,
-        threshold=None,
-        expand_ratio=config.expand_ratio,
-        fill=config.fill,
+    counts = [row["mask_counts"] for row in job.proposals]
+    at_once = max(1, MASK_PIXELS // (height * width))
+    parts = [
+        region_crops(
+            image,
+            torch.from_numpy(masks.decode(some, (height, width))).to(device),
+            size=clip.image_size,
+            mean=clip.pixel_mean,
+            std=clip.pixel_std,
+            threshold=None,
+            expand_ratio=config.expand_ratio,
+            fill=config.fill,
+        )
+        for some in (counts[start : start + at_once] for start in range(0, len(counts), at_once))
+    ]
+    crops = Regions(
+        pixels=torch.cat([part.pixels for part in parts]),
+        masks=torch.cat([part.masks for part in parts]),
+        valid=torch.cat([part.valid for part in parts]),
+        boxes=torch.cat([part.boxes for part in parts]),
     )
     if not bool(crops.valid.all()):
         raise OvsegError(

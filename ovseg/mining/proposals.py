@@ -46,6 +46,7 @@ class ProposalsStage(Stage[ProposalsConfig]):
         "ovseg.mining.masks",
         "ovseg.models.class_embedding",
         "ovseg.models.maskformer",
+        "ovseg.models.names",
         "ovseg.models.pixels",
         "ovseg.models.proposal_networks",
         __name__,

@@ -19,16 +19,11 @@ from ovseg.config import TextsConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest, shared_clip
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
-from ovseg.models.names import model_label, resolve_device
+from ovseg.models.names import clip_name, model_label, resolve_device
 from ovseg.models.prompts import fill_templates
 from ovseg.schema import TEXTS as SCHEMA
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import Manifest, ShardPlan, digest_json, write_parquet
-
-
-def clip_name(configured: str, inputs: Inputs) -> str:
-    """The CLIP of a stage: the folder of an input in the role `checkpoint`, else the configured."""
-    return str(inputs["checkpoint"].payload()) if "checkpoint" in inputs else configured
 
 
 def clip_label(configured: str, inputs: Inputs) -> str:
@@ -41,7 +36,13 @@ class TextsStage(Stage[TextsConfig]):
     """Embeds the distinct kept nouns of all shards as one shard sorted by noun."""
 
     name = "texts"
-    code = ("ovseg.models.clip", "ovseg.models.mask_prompts", "ovseg.models.prompts", __name__)
+    code = (
+        "ovseg.models.clip",
+        "ovseg.models.mask_prompts",
+        "ovseg.models.names",
+        "ovseg.models.prompts",
+        __name__,
+    )
 
     def plan(self, config: TextsConfig, inputs: Inputs) -> ShardPlan:
         """One shard."""

@@ -13,6 +13,7 @@ import json
 import pickle
 import shutil
 import threading
+import zipfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,30 @@ def _tagged_weights(name: str) -> tuple[str, Path]:
         ) from error
 
 
+def _resolve(name: str) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    """Model configuration, `mean` and `std`, and weights file of `ARCHITECTURE/pretrained`."""
+    architecture, file = _tagged_weights(name)
+    model_cfg = open_clip.get_model_config(architecture)
+    tag = open_clip.get_pretrained_cfg(architecture, name.partition("/")[2]) or {}
+    # the activation belongs to the weights: ViT-L-14/openai would silently run with GELU
+    if "quick_gelu" in tag:
+        model_cfg["quick_gelu"] = tag["quick_gelu"]
+    elif _is_torchscript(file):  # OpenAI's own files, all of them of QuickGELU
+        model_cfg["quick_gelu"] = True
+    preprocess_cfg = {
+        "mean": list(tag.get("mean", open_clip.OPENAI_DATASET_MEAN)),
+        "std": list(tag.get("std", open_clip.OPENAI_DATASET_STD)),
+    }
+    return model_cfg, preprocess_cfg, file
+
+
+def _is_torchscript(file: Path) -> bool:
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(member.partition("/")[2] == "constants.pkl" for member in archive.namelist())
+
+
 def clip_digest(name: str) -> str:
     """Content digest of a model: sha256, hex, of configuration, weights, prompts and vocabulary.
 
@@ -97,8 +122,10 @@ def clip_digest(name: str) -> str:
             if (folder / file).is_file():
                 digest.update(f"{file}={_file_digest(folder / file)}\n".encode())
     else:
-        architecture, weights = _tagged_weights(name)
-        digest.update(f"{architecture}={_file_digest(weights)}\n".encode())
+        # not the file alone: the tag decides on the activation and the pixels' statistics
+        model_cfg, preprocess_cfg, weights = _resolve(name)
+        settings = json.dumps([model_cfg, preprocess_cfg], sort_keys=True)
+        digest.update(f"{settings}={_file_digest(weights)}\n".encode())
     return digest.hexdigest()
 
 
@@ -234,14 +261,12 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _model_of_tag(name: str, *, prompts: bool) -> MaskAdaptedCLIP:
-    architecture, file = _tagged_weights(name)
-    model_cfg = open_clip.get_model_config(architecture)
-    tag = open_clip.get_pretrained_cfg(architecture, name.partition("/")[2]) or {}
-    if "quick_gelu" in tag:
-        # the activation belongs to the weights: ViT-L-14/openai would silently run with GELU
-        model_cfg["quick_gelu"] = tag["quick_gelu"]
-    model = create_clip(model_cfg, preprocess_cfg=tag)
+    model_cfg, preprocess_cfg, file = _resolve(name)
+    model = create_clip(model_cfg, preprocess_cfg=preprocess_cfg)
     try:
+        if _is_torchscript(file):
+            model.load_checkpoint_state(_torchscript_state(file), prompts=False)
+            return model
         state = dict(open_clip.factory.load_state_dict(str(file)))
         if PROMPT_KEY in state:
             model.load_checkpoint_state(state, prompts=prompts)
@@ -249,8 +274,16 @@ def _model_of_tag(name: str, *, prompts: bool) -> MaskAdaptedCLIP:
             open_clip.load_checkpoint(model.clip, str(file))  # also converts foreign layouts
     except (RuntimeError, KeyError, ValueError, OSError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise OvsegError(f"{file} holds no weights for {architecture}: {reason}") from error
+        raise OvsegError(f"{file} holds no weights for {name.split('/')[0]}: {reason}") from error
     return model
+
+
+def _torchscript_state(file: Path) -> dict[str, Tensor]:
+    """The tensors of an archive as OpenAI published them; its program is read and never called."""
+    state = dict(torch.jit.load(str(file), map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
+    for number in ("input_resolution", "context_length", "vocab_size"):
+        state.pop(number, None)
+    return state
 
 
 _SHARED: dict[tuple[str, str], MaskAdaptedCLIP] = {}
@@ -264,9 +297,6 @@ def shared_clip(name: str, *, device: str = "cpu") -> MaskAdaptedCLIP:
         if key not in _SHARED:
             _SHARED[key] = load_clip(name, device=device).requires_grad_(False)
         return _SHARED[key]
-
-
-# --------------------------------------------------------------------------------------- saving
 
 
 def save_clip(model: MaskAdaptedCLIP, folder: Path, *, half: bool = False) -> Path:

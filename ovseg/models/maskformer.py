@@ -49,6 +49,8 @@ __all__ = [
 STORYBOOK_WEIGHTS = Path(__file__).parent.parent / "storybook" / "weights" / "maskformer"
 MODEL_TYPE = "ovseg-maskformer"
 
+Stamp = tuple[tuple[str, int, int], ...]
+
 
 def save_maskformer(
     network: OpenVocabularyMaskFormer,
@@ -87,7 +89,7 @@ def save_maskformer(
 
 
 def load_maskformer(name: str, device: str = "cpu") -> ClosedMaskFormer | OpenMaskFormer:
-    """A proposal network by its name; loaded once a process and device.
+    """A proposal network by its name; loaded once a process, device and content.
 
     Args:
         name: `storybook`, a folder, or a hub id.
@@ -96,7 +98,7 @@ def load_maskformer(name: str, device: str = "cpu") -> ClosedMaskFormer | OpenMa
     Raises:
         OvsegError: if there is no such network, or it is not a MaskFormer.
     """
-    return _load(name, resolve_device(device))
+    return _load(name, resolve_device(device), _stamp(_folder(name)))
 
 
 def maskformer_digest(name: str) -> str:
@@ -104,9 +106,22 @@ def maskformer_digest(name: str) -> str:
     return load_maskformer(name).digest
 
 
+def _folder(name: str) -> Path:
+    return STORYBOOK_WEIGHTS if name == "storybook" else Path(name).expanduser()
+
+
+def _stamp(folder: Path) -> Stamp:
+    """Names, sizes and times of a folder's files; nothing for a hub id."""
+    if not folder.is_dir():
+        return ()
+    stats = {file.name: file.stat() for file in sorted(folder.iterdir()) if file.is_file()}
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items())
+
+
 @lru_cache(maxsize=2)
-def _load(name: str, device: str) -> ClosedMaskFormer | OpenMaskFormer:
-    folder = STORYBOOK_WEIGHTS if name == "storybook" else Path(name).expanduser()
+def _load(name: str, device: str, stamp: Stamp) -> ClosedMaskFormer | OpenMaskFormer:
+    # the stamp is part of the key only: a folder that was written again is read again
+    folder = _folder(name)
     config_file = folder / "config.json"
     if name == "storybook" and not config_file.is_file():
         raise OvsegError(

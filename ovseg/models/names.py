@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ovseg.errors import OvsegError
+from ovseg.stages import Inputs
 
 
 def resolve_device(name: str) -> str:
@@ -26,6 +27,11 @@ def resolve_device(name: str) -> str:
         reason = str(error).splitlines()[0][:120]
         raise OvsegError(f"device {name!r} cannot be used ({reason}); set it to auto") from error
     return name
+
+
+def clip_name(configured: str, inputs: Inputs) -> str:
+    """The CLIP of a stage: the folder of an input in the role `checkpoint`, else the configured."""
+    return str(inputs["checkpoint"].payload()) if "checkpoint" in inputs else configured
 
 
 def model_label(name: str, digest: str) -> str:

@@ -25,6 +25,7 @@ from ovseg.config import FinetuneConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest, load_clip, save_clip
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.prompts import text_embeddings
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import ShardPlan, digest_json, discard, write_parquet
@@ -47,6 +48,7 @@ class Finetune(Stage[FinetuneConfig]):
         "ovseg.mining.masks",
         "ovseg.models.clip",
         "ovseg.models.mask_prompts",
+        "ovseg.models.names",
         "ovseg.models.prompts",
         "ovseg.models.regions",
         "ovseg.training.crops",
@@ -55,6 +57,7 @@ class Finetune(Stage[FinetuneConfig]):
         "ovseg.training.losses",
         "ovseg.training.pairs",
         "ovseg.training.schedule",
+        "ovseg.training.state",
         "ovseg.training.trainer",
     )
 
@@ -78,9 +81,8 @@ class Finetune(Stage[FinetuneConfig]):
         progress: Progress,
     ) -> Output:
         """Train and write the checkpoint; resumable states lie in `state` beside it meanwhile."""
-        start = str(inputs["checkpoint"].payload()) if "checkpoint" in inputs else config.clip
         pairs = read_pairs(inputs["curated"], inputs["table"])
-        model = starting_clip(start, config)
+        model = starting_clip(clip_name(config.clip, inputs), config)
         regions = PairRegions(
             pairs,
             image_root=config.image_root or Path(),
@@ -143,10 +145,7 @@ def starting_clip(name: str, config: FinetuneConfig) -> MaskAdaptedCLIP:
     Raises:
         OvsegError: there is no such CLIP, or it has too few blocks for the prompts.
     """
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_clip(name, device=device)
+    model = load_clip(name, device=resolve_device(config.device))
     if config.trains != "image_encoder" and model.prompt_depth != config.prompt_depth:
         model.draw_prompts(config.prompt_depth, init="zeros")
         assert model.mask_prompts is not None

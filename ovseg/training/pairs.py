@@ -147,7 +147,7 @@ class PairRegions:
         """The regions of usable rows, in the order asked for.
 
         Raises:
-            OvsegError: an image that could be read at the start no longer can.
+            OvsegError: an image that could be read at the start no longer can, or has changed.
         """
         if self.cached:
             index = torch.tensor(rows, dtype=torch.int64)
@@ -201,10 +201,10 @@ class PairRegions:
 
     def _cut_one(self, row: int) -> RegionBatch:
         try:
-            image = read_image(self.path(row))
+            image = read_image(self.path(row), sha256=self._sha256s[row])
         except ImageError as error:
             raise OvsegError(
-                f"{self.path(row)} got lost during training ({error.reason}):"
+                f"{self.path(row)} got lost or changed during training ({error.reason}):"
                 " restore it and run again, training resumes"
             ) from error
         return self._cut(image, self._masks([row], image))

@@ -1,5 +1,5 @@
 -- Training sets are made of pairs of the table, each once. Rows: those that are not, or come twice.
--- A curated set of an older table shows here: curate again.
+-- (Sets of an older table leave the catalogue with it.)
 select
     curated.query,
     curated.curated_digest,

@@ -12,10 +12,13 @@ import pytest
 
 from ovseg import schema
 from ovseg.analysis.catalog import build_catalog, open_catalog
+from ovseg.analysis.curation import CURATE, load_curation
+from ovseg.analysis.query import failed_checks
 from ovseg.analysis.relations import RELATIONS
 from ovseg.analysis.statements import sql_type
-from ovseg.config import NounsConfig
+from ovseg.config import Config, NounsConfig
 from ovseg.errors import OvsegError
+from ovseg.stages import run_stage
 
 
 def rows(con, sql):
@@ -131,6 +134,38 @@ def test_curated_sets_are_told_apart_by_query_and_table(finished):
         assert rows(con, "select distinct query from curated") == [("paper",)]
         found = rows(con, "select query, dataset, round from published where stage = 'curated'")
     assert found == [("paper", "toy", "0")]
+
+
+def test_judgements_and_training_sets_leave_with_their_table(toy, tmp_path):
+    def mine(rows):
+        """A table, the query `paper` and judgements of it, as one flow publishes them."""
+        table = toy.publish_table(tmp_path, rows)
+        curated = run_stage(CURATE, load_curation("paper"), {"table": table}, tmp_path)
+        kept = {row["pair_id"] for row in rows if row["kept"]}
+        judged = [row for row in toy.truth_rows() if row["pair_id"] in kept]
+        truth = toy.Rows("pair-truth", [judged], schema.PAIR_TRUTH)
+        return {
+            "table": table,
+            "curated": curated,
+            "truth": run_stage(truth, Config(), {"table": table}, tmp_path),
+        }
+
+    def shown():
+        with open_catalog(tmp_path) as con:
+            assert failed_checks(con) == {}
+            return {row[0] for row in rows(con, "select stage from published")}
+
+    whole = {"tables/pairs", "curated", "pair-truth"}
+    first, again = mine(toy.pair_rows()), mine(toy.pair_rows()[:6])
+    for name, manifest in first.items():
+        build_catalog(tmp_path, {name: manifest})
+    assert shown() == whole
+    build_catalog(tmp_path, {"table": again["table"]})  # mined again, nothing selected of it yet
+    assert shown() == {"tables/pairs"}
+    build_catalog(tmp_path, again)
+    assert shown() == whole
+    build_catalog(tmp_path, {"other": toy.publish_table(tmp_path, dataset="two")})
+    assert shown() == whole
 
 
 def test_what_was_deleted_leaves_the_catalogue(toy, tmp_path, caplog):

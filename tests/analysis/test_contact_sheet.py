@@ -9,6 +9,7 @@ from pycocotools import mask as coco_mask
 
 from ovseg import schema
 from ovseg.analysis import contact_sheet
+from ovseg.analysis.before_after import segmentation_rows
 from ovseg.analysis.contact_sheet import (
     GAP,
     HEADING,
@@ -16,7 +17,6 @@ from ovseg.analysis.contact_sheet import (
     MARGIN,
     PAPER,
     SHEET,
-    distinct_colors,
     draw_masks,
     draw_pairs,
     fit,
@@ -25,7 +25,10 @@ from ovseg.analysis.contact_sheet import (
     tint,
     write_captions,
 )
+from ovseg.analysis.overlay import palette
 from ovseg.config import BenchmarkConfig, SheetConfig
+from ovseg.data.benchmarks import load_benchmark
+from ovseg.evaluation.evaluator import read_sample
 from ovseg.stages import run_stage, stage_folder
 from ovseg.storybook.world import write_world
 
@@ -55,11 +58,6 @@ def test_tint_mixes_inside_and_outlines():
     for y, x in ((3, 3), (3, 5), (7, 7), (5, 3)):
         assert image[y, x].tolist() == [200, 0, 0]
     assert (image[~mask] == 100).all()
-
-
-def test_colours_differ():
-    assert len(set(distinct_colors(40))) == 40
-    assert distinct_colors(0) == []
 
 
 def test_small_masks_stay_visible_and_empty_ones_do_no_harm():
@@ -211,6 +209,60 @@ def test_the_upper_half_of_a_mined_run(mined, tmp_path):
     with Image.open(sheets[0].payload() / "contact-sheet.png") as sheet:
         assert sheet.width == 2 * MARGIN + 4 * 64 + 3 * GAP
     assert sheets[0].content_digest == sheets[1].content_digest
+
+
+def test_only_the_shards_that_are_shown_are_read(toy, tmp_path):
+    mask = square((8, 10), 1, 1, 5)
+    own = {"dataset": "toy", "kept": True}
+    numbers, root = range(1, 7), tmp_path / "run"
+    for number in numbers:
+        Image.new("RGB", (10, 8), "navy").save(tmp_path / f"{number}.png")
+    images = [[{**own, "image_id": n, "image_path": f"{n}.png", "captions": []}] for n in numbers]
+    proposals = [[{**own, "image_id": n, "proposal_id": 0, **row(mask)}] for n in numbers]
+    for (proposal,) in proposals:
+        del proposal["noun"]
+    pairs = [
+        {
+            **own,
+            "pair_id": f"{n:016x}",
+            "source": "mined",
+            "round": 0,
+            "image_id": n,
+            **row(mask),
+        }
+        for n in numbers
+        if n != 2
+    ]
+    inputs = {
+        "images": toy.publish_rows(root, "images", images, schema.IMAGES),
+        "proposals": toy.publish_rows(root, "proposals", proposals, schema.PROPOSALS),
+        "table": toy.publish_table(root, pairs, shards=1),
+    }
+    for unread in inputs["proposals"].paths()[1:2] + inputs["proposals"].paths()[3:]:
+        unread.unlink()  # of the image without pairs, and of those behind the last one shown
+    config = SheetConfig(images=2, tile=64, image_root=tmp_path)
+    tiles = contact_sheet.mining_rows(config, inputs)
+    assert len(tiles) == 2
+    plain = np.asarray(tiles[0][0])
+    assert all((np.asarray(picture) != plain).any() for picture in tiles[1][2:])
+
+
+def test_labels_can_be_read_on_every_colour():
+    for color in palette(range(40)):
+        ink = contact_sheet._ink_on(color)
+        assert abs(np.mean(ink) - np.mean(color)) > 60
+
+
+def test_the_lower_half_shows_images_that_are_scored(tiny_clip, tiny_maskformer, tmp_path):
+    write_world(tmp_path, part="val", n=4, size=64, seed=0)
+    config = BenchmarkConfig(
+        root=tmp_path, clip=str(tiny_clip), maskformer=str(tiny_maskformer), short_side=64, limit=2
+    )
+    shown = segmentation_rows(config, None, images=2, tile=64)
+    scored = load_benchmark("storybook", tmp_path, limit=2)
+    for tiles, sample in zip(shown, scored.samples, strict=True):
+        picture, _ = read_sample(scored, sample)
+        assert (np.asarray(tiles[0]) == picture).all()
 
 
 def test_where_the_benchmark_lies_is_not_in_the_manifest(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 
 from ovseg.analysis.curation import CURATE, load_curation
 from ovseg.analysis.sql_files import sql_files
+from ovseg.analysis.tables import table_files
 from ovseg.config import CurationConfig
 from ovseg.errors import OvsegError
 from ovseg.schema import CURATED
@@ -180,6 +181,16 @@ def test_two_rounds_are_one_relation(toy, tmp_path):
     sql = "select pair_id, noun from kept_pairs"
     both = curate(sql, first, tmp_path, second=second)
     assert both.rows == 2 * curate(sql, first, tmp_path).rows
+
+
+def test_a_query_cannot_overwrite_its_table(toy, tmp_path):
+    table = toy.publish_table(tmp_path)
+    (path,) = table_files(table)
+    before = path.read_bytes()
+    copied = f"with c as (copy (select 1) to '{path}') select pair_id, noun from kept_pairs, c"
+    with pytest.raises(OvsegError, match="COPY"):
+        curate(copied, table, tmp_path)
+    assert path.read_bytes() == before
 
 
 def test_the_digest_covers_the_text_and_the_table(toy, tmp_path):

@@ -64,6 +64,10 @@ def test_limit_takes_the_first_rows_in_order(con):
         ("drop view pairs", "read-only"),
         ("create table t as select 1", "read-only"),
         ("", "returns no rows"),
+        ("-- nothing", "returns no rows"),
+        ("select 1; select 2", "several statements"),
+        ("attach 'other.duckdb'", "read-only"),
+        ("explain create table t as select 1", "read-only"),
     ],
 )
 def test_wrong_or_writing_sql_is_one_line(con, sql, message):
@@ -71,6 +75,51 @@ def test_wrong_or_writing_sql_is_one_line(con, sql, message):
         run_query(con, sql)
     assert "\n" not in str(caught.value)
     assert run_query(con, "select 1 as one").num_rows == 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "copy (select 1) to '{}'",
+        "with one as (select 1) copy (from one) to '{}'",
+        "with one as (copy (select 1) to '{}') from one",
+        "explain analyze with one as (copy (select 1) to '{}') from one",
+        "explain analyze copy (select 1) to '{}'",
+        "EXPLAIN\nANALYZE\ncopy (select 1) to '{}'",
+        "explain (analyze) copy (select 1) to '{}'",
+        "select 1; copy (select 1) to '{}'",
+        "copy (pivot pairs on noun using count(*)) to '{}'",
+        "attach '{}'",
+        "export database '{}'",
+    ],
+)
+def test_no_sql_writes_a_file(con, tmp_path, sql):
+    with pytest.raises(OvsegError):
+        run_query(con, sql.format(tmp_path / "written.csv"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "from pairs",
+        "with p as (select noun from pairs) select * from p",
+        "describe pairs",
+        "show tables",
+        "summarize pairs",
+        "values (1)",
+        "explain select 1",
+        "-- why\nEXPLAIN ANALYZE select 1",
+    ],
+)
+def test_what_only_reads_runs(con, sql):
+    assert run_query(con, sql).num_rows > 0
+
+
+def test_a_query_may_join_a_file_of_one_s_own(con, tmp_path):
+    (tmp_path / "labels.csv").write_text("noun,label\ndog,animal\n")
+    sql = f"select distinct label from pairs join '{tmp_path}/labels.csv' using (noun)"
+    assert run_query(con, sql).to_pylist() == [{"label": "animal"}]
 
 
 def test_command_prints_and_says_that_there_is_more(finished, capsys):

@@ -106,6 +106,8 @@ def test_a_summary_survives_json(summary):
 
 def test_summarise_reads_manifests(finished):
     mined = {role: finished.manifests[role] for role in ("images", "nouns", "proposals", "table")}
+    for role, name in (("nouns", "mentions"), ("proposals", "proposals")):
+        mined[role] = mined[role].model_copy(update={"stats": {name: 12}})
     scored = {"storybook/original": finished.manifests["scores/original"]}
     config = load_preset("storybook")
     made = summarise(config, mined, scored, truth=None, sheet=None)

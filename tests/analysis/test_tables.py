@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovseg.analysis.tables import PAIR_TABLE, read_pairs, table_files
+from ovseg.analysis.tables import PAIR_TABLE, table_files
 from ovseg.config import TableConfig
 from ovseg.errors import OvsegError
 from ovseg.schema import PAIRS
 from ovseg.stages import run_stage
 from ovseg.storage import digest_json, file_sha256
+
+
+def read_pairs(table):
+    return pa.concat_tables([pq.ParquetFile(path).read() for path in table_files(table)])
 
 
 def key(row):

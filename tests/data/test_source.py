@@ -103,7 +103,7 @@ def test_every_reason_is_a_row(tmp_path: Path):
 def test_too_many_bad_images_stop_the_stage(tmp_path: Path):
     make_source(tmp_path, [f"{n}.png" for n in range(10)])
     (tmp_path / "4.png").write_bytes(b"")
-    run_stage(IMAGES, config(tmp_path, max_bad_fraction=0.1), {}, tmp_path / "runs")
+    run_stage(IMAGES, config(tmp_path, max_bad_fraction=0.1), {}, tmp_path / "lenient")
     with pytest.raises(OvsegError, match=r"1 of 10 .*0\.05.*4\.png: zero_bytes") as error:
         run_stage(IMAGES, config(tmp_path), {}, tmp_path / "runs")
     assert "\n" not in str(error.value)
@@ -112,10 +112,49 @@ def test_too_many_bad_images_stop_the_stage(tmp_path: Path):
     assert mended.stats["bad"] == 0
 
 
+def test_a_raised_limit_finishes_the_folder_that_was_stopped(tmp_path: Path):
+    make_source(tmp_path, [f"{n}.png" for n in range(4)])
+    (tmp_path / "3.png").write_bytes(b"")
+    with pytest.raises(OvsegError, match="raise max_bad_fraction"):
+        run_stage(IMAGES, config(tmp_path), {}, tmp_path / "runs")
+    raised = run_stage(IMAGES, config(tmp_path, max_bad_fraction=0.3), {}, tmp_path / "runs")
+    assert raised.stats["bad"] == 1
+    assert [raised.folder] == list((tmp_path / "runs" / "images").iterdir())
+
+
+def test_a_file_that_captions_none_of_its_images_is_refused(tmp_path: Path):
+    path = make_source(tmp_path, ["a.png", "b.png"])
+    document = json.loads(path.read_text())
+    for annotation in document["annotations"]:
+        annotation["image_id"] = str(annotation["image_id"])
+    path.write_text(json.dumps(document))
+    with pytest.raises(OvsegError, match=r"captions\.json .* no_id 4") as error:
+        run_stage(IMAGES, config(tmp_path), {}, tmp_path / "runs")
+    assert "\n" not in str(error.value)
+
+
+def test_equal_files_are_found_again_under_new_ids(tmp_path: Path):
+    path = make_source(tmp_path, ["a.png", "b.png"])
+    shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
+    reasons = []
+    for shift in (0, 500):
+        document = json.loads(path.read_text())
+        for image in document["images"]:
+            image["id"] += shift
+        for annotation in document["annotations"]:
+            annotation["image_id"] += shift
+        path.write_text(json.dumps(document))
+        rows = run_stage(IMAGES, config(tmp_path), {}, tmp_path / "runs").table().to_pylist()
+        reasons.append(rows[1]["drop_reason"])
+    assert reasons == ["duplicate_of:10", "duplicate_of:510"]
+
+
 def test_limit_and_captions_an_image(tmp_path: Path):
     make_source(tmp_path, ["a.png", "b.png", "c.png"])
     chosen = config(tmp_path, limit=2, captions_per_image=1)
-    rows = run_stage(IMAGES, chosen, {}, tmp_path / "runs").table().to_pylist()
+    manifest = run_stage(IMAGES, chosen, {}, tmp_path / "runs")
+    assert (manifest.stats["captions"], manifest.stats["captions_not_used"]) == (2, 2)
+    rows = manifest.table().to_pylist()
     assert [[c["caption_id"] for c in row["captions"]] for row in rows] == [[0], [2]]
 
 

@@ -226,13 +226,14 @@ def test_rank():
     assert [rank(scores, index) for index in range(4)] == [3, 1, 2, 4]
 
 
-def test_storybook_world_as_input(tmp_path, tiny_clip, tiny_maskformer):
+def test_storybook_world_as_benchmark(tmp_path, tiny_clip, tiny_maskformer):
     from ovseg.config import WorldConfig
     from ovseg.storybook.catalogue import split
     from ovseg.storybook.stage import WORLD
 
     world = run_stage(WORLD, WorldConfig(part="val", scenes=2, size=64), {}, tmp_path)
     config = BenchmarkConfig(
+        root=world.payload(),
         clip=str(tiny_clip),
         maskformer=str(tiny_maskformer),
         short_side=64,
@@ -240,7 +241,7 @@ def test_storybook_world_as_input(tmp_path, tiny_clip, tiny_maskformer):
         seen=tuple(sorted(split(0)[0])),
         device="cpu",
     )
-    manifest = run_stage(BENCHMARK, config, {"world": world}, tmp_path)
+    manifest = run_stage(BENCHMARK, config, {}, tmp_path)
     pixels = sum(row["pixels"] for row in all_rows(manifest, "confusion.parquet"))
     assert pixels == 2 * 64 * 64 and manifest.stats["masks"] > 4
     folder: Path = manifest.folder

@@ -42,10 +42,20 @@ def test_nothing_labelled_under_a_mask():
 
 
 def test_synonyms_and_compounds_name_their_category():
-    names = category_names()
+    names = category_names(["fence", "house"])
     assert names["fence"] == names["picket fence"] == "fence"
     assert names["cottage"] == names["country house"] == "house"
-    assert "picture" not in names
+    assert "picture" not in names and "moon" not in names
+
+
+def test_the_categories_of_coco_panoptic_have_names_too():
+    names = category_names(["fence-merged", "sky-other-merged", "couch", "giraffe", "cottage"])
+    assert names["giraffe"] == "giraffe"
+    assert names["fence"] == names["picket fence"] == "fence-merged"
+    assert names["sky"] == "sky-other-merged"
+    assert names["sofa"] == "couch"
+    own = category_names(["house", "cottage"])
+    assert own["cottage"] == "cottage"  # its own name, and a synonym of the other
 
 
 class Table(Stage):
@@ -167,6 +177,9 @@ def test_other_ground_truth_is_another_result(panoptic, tmp_path):
     second = judged(rows, panoptic, tmp_path / "run")
     assert first.stats["correct"] == 1 and second.stats["correct"] == 0
     assert first.folder != second.folder
+    picture = panoptic.parent.parent / "panoptic" / "0001.png"
+    Image.new("RGB", (6, 4), "black").save(picture)
+    assert judged(rows, panoptic, tmp_path / "run").folder != second.folder
 
 
 def test_ground_truth_that_cannot_be_used(panoptic, tmp_path):
@@ -180,6 +193,9 @@ def test_ground_truth_that_cannot_be_used(panoptic, tmp_path):
     picture = panoptic.parent.parent / "panoptic" / "0001.png"
     picture.unlink()
     with pytest.raises(OvsegError, match=r"0001\.png cannot be read"):
+        judged(rows, panoptic, tmp_path)
+    picture.parent.rmdir()
+    with pytest.raises(OvsegError, match="panoptic does not exist: the PNGs of"):
         judged(rows, panoptic, tmp_path)
     for text in ("{", "[]", '{"categories": []}'):
         panoptic.write_text(text)

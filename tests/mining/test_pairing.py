@@ -12,7 +12,7 @@ from PIL import Image
 
 from ovseg.config import PairingConfig
 from ovseg.errors import OvsegError
-from ovseg.mining import masks
+from ovseg.mining import masks, pairing
 from ovseg.mining.jobs import Job
 from ovseg.mining.pairing import PAIRS, embed_proposals, pair_id, pair_image
 from ovseg.mining.ranking import rank
@@ -240,6 +240,27 @@ def test_batches_do_not_change_the_rows(source, parts, tiny):
     for other in found[1:]:
         for one, another in zip(found[0], other, strict=True):
             assert np.allclose(one, another, atol=1e-5)
+
+
+def test_masks_of_large_images_are_cut_out_in_parts(source, parts, tiny, monkeypatch, tmp_path):
+    whole = run_stage(PAIRS, source.pairing, parts, tmp_path / "whole").table()
+    monkeypatch.setattr(pairing, "MASK_PIXELS", 1)
+    calls: list[int] = []
+
+    def count(image, masks_qhw, **options):
+        calls.append(len(masks_qhw))
+        return region_crops(image, masks_qhw, **options)
+
+    monkeypatch.setattr(pairing, "region_crops", count)
+    assert run_stage(PAIRS, source.pairing, parts, tmp_path / "parts").table().equals(whole)
+    assert set(calls) == {1}
+
+
+def test_texts_of_other_nouns_are_refused(source, parts, tmp_path: Path):
+    parents = {**parts["texts"].parents, "nouns": "0" * 16}
+    stale = parts["texts"].model_copy(update={"parents": parents})
+    with pytest.raises(OvsegError, match="texts are of other nouns"):
+        stage_folder(PAIRS, source.pairing, {**parts, "texts": stale}, tmp_path)
 
 
 def test_nouns_without_a_region_are_rows(source, mine, tmp_path: Path):

@@ -283,6 +283,42 @@ def test_a_weights_file_with_the_name_of_its_architecture(tmp_path: Path):
         load_clip(name)
 
 
+def tiny_architecture(folder: Path, name: str, **changes: object) -> None:
+    config = {**CONFIG, "text_cfg": {"context_length": 12, "width": 32, "heads": 2, "layers": 1}}
+    (folder / f"{name}.json").write_text(json.dumps({**config, **changes}))
+    open_clip.add_model_config(folder / f"{name}.json")
+
+
+def test_the_digest_of_one_file_follows_the_activation(tmp_path: Path):
+    for name, quick in (("tiny-gelu", False), ("tiny-quick", True)):
+        tiny_architecture(tmp_path, name, quick_gelu=quick)
+    model = create_clip(open_clip.get_model_config("tiny-gelu"))
+    path = tmp_path / "weights.safetensors"
+    save_file({key: value.contiguous() for key, value in model.checkpoint_state().items()}, path)
+    assert clip_digest(f"tiny-gelu/{path}") == clip_digest(f"tiny-gelu/{path}")
+    assert clip_digest(f"tiny-gelu/{path}") != clip_digest(f"tiny-quick/{path}")
+
+
+def test_an_archive_as_openai_publishes_its_weights(tmp_path: Path):
+    tiny_architecture(tmp_path, "tiny-openai", quick_gelu=False)
+    model = create_clip(open_clip.get_model_config("tiny-openai"))
+    holder = nn.Module()
+    for key, tensor in model.checkpoint_state().items():
+        *path, last = key.split(".")
+        owner = holder
+        for part in path:
+            if not hasattr(owner, part):
+                owner.add_module(part, nn.Module())
+            owner = getattr(owner, part)
+        owner.register_parameter(last, nn.Parameter(tensor.detach().half()))
+    for number in ("input_resolution", "context_length", "vocab_size"):
+        holder.register_buffer(number, torch.tensor(32))
+    torch.jit.save(torch.jit.script(holder), tmp_path / "tiny.pt")
+    loaded = load_clip(f"tiny-openai/{tmp_path / 'tiny.pt'}")
+    assert torch.equal(loaded.clip.visual.proj, model.clip.visual.proj.half().float())
+    assert isinstance(loaded.clip.visual.transformer.resblocks[0].mlp.gelu, QuickGELU)
+
+
 @pytest.mark.parametrize(
     ("name", "advice"),
     [

@@ -134,5 +134,8 @@ def test_an_image_lost_on_the_way_stops_with_its_name(training_set):
     data = training_set(2)
     regions = make_regions(data)
     Path(regions.path(0)).unlink()
-    with pytest.raises(OvsegError, match=r"\.png got lost during training \(missing_file\)"):
+    with pytest.raises(OvsegError, match=r"\.png got lost or changed .*\(missing_file\)"):
+        regions.regions([0])
+    Image.new("RGB", (64, 64)).save(regions.path(0))
+    with pytest.raises(OvsegError, match=r"\(changed\)"):
         regions.regions([0])

@@ -1,0 +1,217 @@
+"""The settings of a whole run, and how they are named, listed and replaced.
+
+A setting is named by its dotted path, as in `pairing.min_margin`; a name that goes through a list
+of stages or through the arms sets each member, as in `arms.epochs`. `ovseg settings` lists them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import Field, ValidationError, model_validator
+
+from ovseg.config import (
+    BenchmarkConfig,
+    Config,
+    FinetuneConfig,
+    ImagesConfig,
+    NounsConfig,
+    PairingConfig,
+    ProposalsConfig,
+    TableConfig,
+    TextsConfig,
+    WorldConfig,
+    execution,
+)
+from ovseg.errors import OvsegError
+
+
+class PipelineConfig(Config):
+    """Everything one run does, from captions and images to benchmark numbers."""
+
+    preset: str = Field(description="name of the preset this began as")
+    expect: str = Field(description="what the run should reach, on which hardware, in what time")
+    root: Path = execution(Path("runs"), "folder of all results")
+    tracking_uri: str | None = execution(None, "MLflow server; <root>/mlflow.db where empty")
+    mining_world: WorldConfig | None = Field(None, description="storybook scenes to mine")
+    benchmark_world: WorldConfig | None = Field(None, description="storybook scenes to score on")
+    images: ImagesConfig = ImagesConfig()
+    nouns: NounsConfig = NounsConfig()
+    proposals: ProposalsConfig = ProposalsConfig()
+    pairing: PairingConfig = PairingConfig()
+    panoptic: Path | None = execution(None, "panoptic ground truth to judge the pairs by")
+    curation: str = Field("paper", description="query in sql/curation, or a path to one")
+    arms: dict[str, tuple[FinetuneConfig, ...]] = Field(
+        description="training phases of each compared model, in order"
+    )
+    benchmarks: tuple[BenchmarkConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_dataset(self) -> PipelineConfig:
+        if self.images.dataset != self.pairing.dataset:
+            raise ValueError(
+                "images.dataset and pairing.dataset name one data set: make them equal"
+            )
+        return self
+
+    @property
+    def serving(self) -> BenchmarkConfig:
+        """How a registered model segments: as on the first benchmark, else with mining's models."""
+        if self.benchmarks:
+            return self.benchmarks[0]
+        return BenchmarkConfig(
+            clip=self.pairing.clip,
+            maskformer=self.proposals.maskformer,
+            short_side=self.proposals.short_side,
+            max_side=self.proposals.max_side,
+        )
+
+    @property
+    def texts(self) -> TextsConfig:
+        """Text embeddings as the pairing compares them."""
+        return TextsConfig(
+            clip=self.pairing.clip, template=self.pairing.template, device=self.pairing.device
+        )
+
+    @property
+    def table(self) -> TableConfig:
+        """The published table of what the pairing writes."""
+        return TableConfig(dataset=self.pairing.dataset, round=self.pairing.round)
+
+    def with_source(
+        self, captions: Path, image_root: Path, panoptic: Path | None = None
+    ) -> PipelineConfig:
+        """The same run over a captions file and the folder its file names are relative to."""
+        return self.replaced(
+            {
+                **({"panoptic": panoptic} if panoptic else {}),
+                "images.captions": captions,
+                "images.image_root": image_root,
+                "proposals.image_root": image_root,
+                "pairing.image_root": image_root,
+                "arms.image_root": image_root,
+            }
+        )
+
+    def with_benchmark_root(self, name: str, root: Path) -> PipelineConfig:
+        """The same run with the folder of one prepared benchmark."""
+        benchmarks = tuple(
+            item.model_copy(update={"root": root}) if item.benchmark == name else item
+            for item in self.benchmarks
+        )
+        return self.model_copy(update={"benchmarks": benchmarks})
+
+    def replaced(self, overrides: Mapping[str, Any]) -> PipelineConfig:
+        """The same run with some settings, by dotted name, replaced.
+
+        Raises:
+            OvsegError: for an unknown name, or a value of the wrong kind.
+        """
+        values = self.model_dump(mode="python")
+        for path, value in overrides.items():
+            if not _known(PipelineConfig, path.split(".")):
+                raise OvsegError(f"no setting named {path!r}: `ovseg settings` lists them all")
+            _assign(values, path.split("."), value, path)
+        try:
+            return PipelineConfig(**values)
+        except ValidationError as error:
+            raise OvsegError(_in_words(error)) from error
+
+
+def _in_words(error: ValidationError) -> str:
+    """The first thing wrong with a configuration, on one line."""
+    first = error.errors()[0]
+    if not first["loc"]:  # a rule over several settings, whose message names them
+        return first["msg"].removeprefix("Value error, ")
+    where = ".".join(str(part) for part in first["loc"])
+    return f"setting {where}: {first['msg']} (got {first['input']!r:.80})"
+
+
+def _members(annotation: Any) -> Iterator[type[Config]]:
+    """The configurations that an annotation such as `dict[str, tuple[X, ...]]` holds."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _members(part)
+
+
+def _known(model: type[Config], path: list[str]) -> bool:
+    """Whether a dotted name leads to a field, also through lists that a preset leaves empty."""
+    field = model.model_fields.get(path[0])
+    if field is None:
+        return False
+    rests = [path[1:], path[2:]] if path[0] == "arms" else [path[1:]]  # arms may be named or not
+    return len(path) == 1 or any(
+        _known(member, rest) for member in _members(field.annotation) for rest in rests if rest
+    )
+
+
+def _assign(values: Any, path: list[str], value: Any, whole: str) -> None:
+    """Set one dotted field in nested dicts, tuples of dicts and dicts of tuples."""
+    if isinstance(values, tuple | list):
+        for item in values:
+            _assign(item, path, value, whole)
+    elif not isinstance(values, dict):  # a plain value, or a stage this preset leaves out
+        raise OvsegError(f"no setting named {whole!r}: `ovseg settings` lists them all")
+    elif path[0] not in values:
+        if not values or not all(isinstance(item, tuple | list) for item in values.values()):
+            raise OvsegError(f"no setting named {whole!r}: `ovseg settings` lists them all")
+        for item in values.values():  # the arms: lists of phases by name
+            _assign(item, path, value, whole)
+    elif len(path) == 1:
+        values[path[0]] = value
+    else:
+        _assign(values[path[0]], path[1:], value, whole)
+
+
+def settings(config: Config, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every setting of a configuration as (dotted name, value as JSON, description).
+
+    Lists of stages and the phases of the arms are shown by their first member, under the dotted
+    name that sets all of them.
+    """
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, dict):
+            value = tuple(phase for phases in value.values() for phase in phases)
+        if isinstance(value, tuple) and value and isinstance(value[0], Config):
+            value = value[0]
+        if isinstance(value, Config):
+            yield from settings(value, f"{prefix}{name}.")
+        else:
+            text = json.dumps(value, default=str)
+            yield f"{prefix}{name}", text, field.description or ""
+
+
+_PLACES = {
+    "clip": ("pairing.clip", "arms.clip", "benchmarks.clip"),
+    "maskformer": ("proposals.maskformer", "benchmarks.maskformer"),
+    "parser": ("nouns.parser",),
+    "device": ("proposals.device", "pairing.device", "arms.device", "benchmarks.device"),
+    "dataset": ("images.dataset", "pairing.dataset"),
+    "limit": ("images.limit",),
+    "tracking": ("tracking_uri",),
+}
+
+
+def spread(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that stand for several settings (`clip`, `device`, ...), as settings."""
+    return {place: value for name, value in options.items() for place in _PLACES[name]}
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`"pairing.min_margin=0.01"` as name and value; the value is read as JSON, else as text.
+
+    Raises:
+        OvsegError: where there is no `=`.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise OvsegError(f"setting {text!r} has no value: write name=value")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -1,0 +1,45 @@
+"""The steps of mining, each a stage run shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ovseg.analysis.tables import PAIR_TABLE
+from ovseg.data.source import IMAGES
+from ovseg.mining.noun_stage import NOUNS
+from ovseg.mining.pairing import PAIRS
+from ovseg.mining.proposals import PROPOSALS
+from ovseg.mining.texts import TEXTS
+from ovseg.settings import PipelineConfig
+from ovseg.storage import Manifest
+from tasks.stages import run
+
+
+def read_images(config: PipelineConfig) -> Manifest:
+    """List and check the images and their captions."""
+    return run(IMAGES, config.images, {}, config.root, label="read images and captions")
+
+
+def find_nouns(config: PipelineConfig, images: Manifest) -> Manifest:
+    """Find the nouns of the captions."""
+    return run(NOUNS, config.nouns, {"images": images}, config.root, label="find nouns")
+
+
+def propose_masks(config: PipelineConfig, images: Manifest) -> Manifest:
+    """Propose masks in the images."""
+    return run(PROPOSALS, config.proposals, {"images": images}, config.root, label="propose masks")
+
+
+def embed_nouns(config: PipelineConfig, nouns: Manifest) -> Manifest:
+    """Embed each distinct noun once."""
+    return run(TEXTS, config.texts, {"nouns": nouns}, config.root, label="embed nouns")
+
+
+def pair(config: PipelineConfig, parts: Mapping[str, Manifest]) -> Manifest:
+    """Pair every noun with the proposal that CLIP likes best; `parts` are the stages before."""
+    return run(PAIRS, config.pairing, parts, config.root, label="pair nouns with masks")
+
+
+def publish_table(config: PipelineConfig, pairs: Manifest) -> Manifest:
+    """Compact and order the pairs into the published table."""
+    return run(PAIR_TABLE, config.table, {"pairs": pairs}, config.root, label="pair table")
