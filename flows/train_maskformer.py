@@ -2,7 +2,7 @@
 
     python -m flows.train_maskformer [--out DIR] [--seed 0] [--clip storybook]
 
-About a quarter of an hour on two CPU cores. Writes the weights and their MODEL_CARD.md.
+About twenty minutes on two CPU cores. Writes the weights and their MODEL_CARD.md.
 """
 
 import argparse
