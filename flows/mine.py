@@ -14,6 +14,7 @@ from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.catalog import check_catalog, publish_catalog
 from tasks.mining import (
+    check_models,
     embed_nouns,
     find_nouns,
     pair,
@@ -38,6 +39,7 @@ def mine(config: PipelineConfig) -> dict[str, Manifest]:
         The manifests by role: images, nouns, proposals, texts, pairs, table.
     """
     with track("mine", root=config.root, uri=config.tracking_uri) as tracked, bars():
+        check_models(config)
         config, worlds = draw(config)
         images = read_images(config)
         nouns = find_nouns(config, images)

@@ -47,6 +47,11 @@ def bars() -> Iterator[None]:
             _bars = None
 
 
+def found(name: str) -> None:
+    """Say that a step was found done, so that a run of nothing but such steps is not silent."""
+    console.print(f"{name}: found, nothing to compute", highlight=False)
+
+
 @contextmanager
 def bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
     """One bar; gives the function that advances it, which any thread may call."""

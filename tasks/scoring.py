@@ -24,7 +24,8 @@ def score(
     inputs = {"checkpoint": checkpoint} if checkpoint else {}
     label = f"score {setting.benchmark}: {arm}"
     result = run(BENCHMARK, setting, inputs, config.root, label=label)
-    scores = run(SCORES, ScoresConfig(arm=arm), {"benchmark": result}, config.root)
+    inputs = {"benchmark": result}
+    scores = run(SCORES, ScoresConfig(arm=arm), inputs, config.root, label=f"tabulate {arm}")
     return result, scores
 
 

@@ -23,7 +23,7 @@ from ovseg.config import Config
 from ovseg.errors import OvsegError
 from ovseg.stages import Inputs, Stage, finish, finished, run_shard, stage_folder
 from ovseg.storage import Manifest, ShardPlan, ShardRecord
-from tasks.progress import bar
+from tasks.progress import bar, found
 
 _device_locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -129,6 +129,7 @@ def run(
     """
     folder, plan = stage_folder(stage, config, inputs, root)
     if (manifest := finished(folder, plan)) is not None:
+        found(label or stage.name)
         return manifest
     parents = dict(inputs)
     with bar(label or stage.name, sum(plan.counts)) as progress:

@@ -11,7 +11,9 @@ from tasks.stages import run
 
 def curate(config: PipelineConfig, table: Manifest) -> Manifest:
     """Select the training pairs with the configured query."""
-    return run(CURATE, load_curation(config.curation), {"table": table}, config.root)
+    return run(
+        CURATE, load_curation(config.curation), {"table": table}, config.root, label="curate pairs"
+    )
 
 
 def train_arm(

@@ -128,8 +128,8 @@ def render(summary: Summary) -> RenderableType:
     for name, value in summary.counts.items():
         counts.add_row(name, _count(value))
     legend = (
-        "GT masks: share of ground-truth masks named rightly. mIoU: mean over the classes in ground"
-        " truth\nor prediction; mIoU (GT): over the classes in ground truth."
+        "GT masks: share of ground-truth masks named rightly. mIoU: mean over the classes in"
+        " ground truth or prediction; mIoU (GT): over the classes in ground truth."
     )
     return Group(*parts, Text(legend, style="dim"), counts)
 

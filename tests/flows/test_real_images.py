@@ -75,5 +75,5 @@ def test_one_bad_image_is_a_row_and_many_stop_the_run(prefect_server, reference_
 @pytest.mark.slow
 def test_mining_every_captioned_image(prefect_server, reference_data, tmp_path):
     listed, mined = mine_real(reference_data, tmp_path)
-    assert listed == mined["images"].rows == 363
+    assert listed == mined["images"].rows == 364
     assert mined["table"].stats["kept_nouns"] > 500
