@@ -75,7 +75,7 @@ def _storybook() -> PipelineConfig:
 
 def _paper() -> PipelineConfig:
     clip, maskformer = "ViT-L-14-quickgelu/openai", "facebook/maskformer-swin-base-coco"
-    finetune = FinetuneConfig(clip=clip, precision="bf16", cache_regions=False)
+    finetune = FinetuneConfig(clip=clip, precision="bf16", cache_regions=False, decode_workers=4)
     prompts = finetune.model_copy(
         update={"trains": "mask_prompts", "learning_rate": 2e-2, "weight_decay": 0.0}
     )
@@ -88,7 +88,7 @@ def _paper() -> PipelineConfig:
         images=ImagesConfig(dataset="coco-2017", captions_per_image=1),
         nouns=NounsConfig(parser="en_core_web_sm", stop_nouns=False, compounds=False),
         proposals=ProposalsConfig(maskformer=maskformer, decode_workers=4),
-        pairing=PairingConfig(dataset="coco-2017", clip=clip),
+        pairing=PairingConfig(dataset="coco-2017", clip=clip, decode_workers=4),
         arms={
             "original": (),
             "finetuned": (finetune,),

@@ -73,6 +73,7 @@ def test_one_bad_image_is_a_row_and_many_stop_the_run(prefect_server, reference_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_mining_every_captioned_image(prefect_server, reference_data, tmp_path):
     listed, mined = mine_real(reference_data, tmp_path)
     assert listed == mined["images"].rows == 364
