@@ -110,7 +110,7 @@ def _requested(command: Callable[[dict[str, Any]], None]) -> Callable[..., None]
 def run(request: dict[str, Any]) -> None:
     """Run the whole chain: mine, adapt, benchmark, report."""
     from flows.pipeline import pipeline
-    from ovseg.analysis.summary import show
+    from tasks.scoring import show
 
     show(pipeline(**request))
 
@@ -152,7 +152,7 @@ def benchmark(request: dict[str, Any]) -> None:
 
     config = configure(**request)
     from flows.benchmark import benchmark as flow
-    from ovseg.analysis.summary import show_scores
+    from tasks.scoring import show_scores
 
     show_scores(flow(config), miniature=config.benchmark_world is not None)
 

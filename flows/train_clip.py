@@ -17,7 +17,7 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 
 from prefect import flow
 
-from ovseg.errors import OvsegError
+from tasks.console import print_metrics
 from tasks.storybook_clip import train_clip
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "ovseg" / "storybook" / "weights" / "clip"
@@ -47,14 +47,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/train-clip"), help="pictures")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    try:
-        metrics = train_clip_flow(chosen.out, chosen.seed, chosen.work)
-    except OvsegError as error:
-        print(error, file=sys.stderr)
-        return 2
-    for name, value in metrics.items():
-        print(f"{name}: {value:.4f}")
-    return 0
+    return print_metrics(lambda: train_clip_flow(chosen.out, chosen.seed, chosen.work))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 
 from prefect import flow
 
-from ovseg.errors import OvsegError
+from tasks.console import print_metrics
 from tasks.storybook_maskformer import train_maskformer
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "ovseg" / "storybook" / "weights" / "maskformer"
@@ -48,14 +48,7 @@ def main() -> int:
         "--clip", default="storybook", help="storybook, a folder or ARCH/pretrained"
     )
     chosen = parser.parse_args()
-    try:
-        metrics = train_maskformer_flow(chosen.out, chosen.seed, chosen.clip)
-    except OvsegError as error:
-        print(error, file=sys.stderr)
-        return 2
-    for name, value in metrics.items():
-        print(f"{name}: {value:.4f}")
-    return 0
+    return print_metrics(lambda: train_maskformer_flow(chosen.out, chosen.seed, chosen.clip))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""What Prefect prints of errors a user can mend: nothing, as the command says them in a line."""
+"""What commands print: metrics as lines, errors a user can mend as one line without a traceback."""
 
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Callable
 
 from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import PrefectConsoleHandler
@@ -26,3 +28,20 @@ def quiet_expected_errors() -> None:
         for handler in logger.handlers:
             if isinstance(handler, PrefectConsoleHandler):
                 handler.addFilter(_Expected())
+
+
+def print_metrics(flow: Callable[[], dict[str, float]]) -> int:
+    """Run a flow and print its metrics.
+
+    Returns:
+        The exit code: 0, or 2 where the user has something to mend.
+    """
+    quiet_expected_errors()
+    try:
+        metrics = flow()
+    except OvsegError as error:
+        print(f"ovseg: {error}", file=sys.stderr)
+        return 2
+    for name, value in metrics.items():
+        print(f"{name}: {value:.4f}")
+    return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ovseg.analysis.contact_sheet import SHEET, sheet_inputs
-from ovseg.analysis.summary import Summary, summarise
+from ovseg.analysis.summary import Summary, show, show_scores, summarise
 from ovseg.config import BenchmarkConfig, ScoresConfig, SheetConfig, TruthConfig
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.evaluation.pair_truth import TRUTH
@@ -14,7 +14,15 @@ from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.stages import run
 
-__all__ = ["Summary", "draw_sheet", "judge_pairs", "score", "summarise"]
+__all__ = [
+    "Summary",
+    "draw_sheet",
+    "judge_pairs",
+    "score",
+    "show",
+    "show_scores",
+    "summarise",
+]
 
 
 def score(
