@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,17 @@ from ovseg.storage import digest_json, file_sha256, write_parquet
 
 # a pipeline keeps state while it runs, and the interpreter lets one thread run it anyway
 _PARSING = threading.Lock()
+_REMEMBERED = 200_000  # captions whose nouns a process keeps, so that no shard parses them again
+
+
+@lru_cache(maxsize=1)
+def _memory(parsing: str) -> dict[str, list[Mention]]:
+    """Nouns by caption of one way of parsing, named by its digest; another way begins anew."""
+    return {}
 
 
 class NounsStage(Stage[NounsConfig]):
-    """Parses each distinct caption of a shard once."""
+    """Parses each distinct caption once, also where it comes back in another shard."""
 
     name = "nouns"
     code = (
@@ -62,15 +70,20 @@ class NounsStage(Stage[NounsConfig]):
         listed = images.to_pylist()
         texts = list({caption["text"]: None for image in listed for caption in image["captions"]})
         with _PARSING:
+            memory = _memory(digest_json([self.weights(config, inputs), config.published()]))
+            new = [text for text in texts if text not in memory]
             found = extract(
-                texts,
+                new,
                 load_parser(config.parser),
                 compounds=config.compounds,
                 proper_nouns=config.proper_nouns,
                 stop_nouns=StopNouns.load() if config.stop_nouns else StopNouns.none(),
                 batch_size=config.batch_size,
             )
-        mentions = dict(zip(texts, found, strict=True))
+            memory.update(zip(new, found, strict=True))
+            mentions = {text: memory[text] for text in texts}
+            while len(memory) > _REMEMBERED:
+                del memory[next(iter(memory))]  # the oldest
         rows: list[dict[str, Any]] = []
         for image in listed:
             for caption in image["captions"]:
@@ -110,7 +123,7 @@ def _stats(rows: list[dict[str, Any]], *, captions: int, parsed: int) -> dict[st
     dropped = Counter(row["drop_reason"] for row in rows if not row["kept"])
     return {
         "captions": captions,
-        "captions_parsed": parsed,
+        "distinct_captions": parsed,
         "mentions": len(rows) - dropped["no_noun"],
         "kept": sum(row["kept"] for row in rows),
         "dropped": {reason: n for reason, n in sorted(dropped.items()) if n},

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from ovseg.data.source import IMAGES
+from ovseg.mining import noun_stage
 from ovseg.mining.gates import REASONS
 from ovseg.mining.noun_stage import NOUNS
+from ovseg.mining.nouns import extract
 from ovseg.schema import NOUNS as SCHEMA
 from ovseg.stages import run_stage, stage_folder
 
@@ -45,7 +47,28 @@ def test_a_row_a_mention(source, tmp_path: Path):
 def test_repeated_captions_are_parsed_once(source, tmp_path: Path):
     images = run_stage(IMAGES, source.images.model_copy(update={"shard_size": 99}), {}, tmp_path)
     nouns = run_stage(NOUNS, source.nouns, {"images": images}, tmp_path)
-    assert (nouns.stats["captions"], nouns.stats["captions_parsed"]) == (18, 5)
+    assert (nouns.stats["captions"], nouns.stats["distinct_captions"]) == (18, 5)
+
+
+def test_a_caption_that_comes_back_in_another_shard_is_not_parsed_again(
+    source, tmp_path: Path, monkeypatch
+):
+    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    assert len(images.shards) > 1
+    parsed: list[str] = []
+
+    def watched(texts, *args, **kwargs):
+        parsed.extend(texts)
+        return extract(texts, *args, **kwargs)
+
+    monkeypatch.setattr(noun_stage, "extract", watched)
+    noun_stage._memory.cache_clear()
+    first = run_stage(NOUNS, source.nouns, {"images": images}, tmp_path / "first")
+    assert len(parsed) == len(set(parsed)) == 5
+    again = run_stage(NOUNS, source.nouns, {"images": images}, tmp_path / "again")
+    assert len(parsed) == 5
+    assert again.content_digest == first.content_digest
+    assert again.stats == first.stats
 
 
 def test_captions_of_unreadable_images_are_parsed(source, tmp_path: Path):
