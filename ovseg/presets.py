@@ -32,10 +32,11 @@ ARMS = {
 """The models a run compares, by slug: what is shown of them."""
 
 
-def _storybook() -> PipelineConfig:
+def _storybook(seed: int) -> PipelineConfig:
     from ovseg.storybook.catalogue import split
 
-    seen, _ = split(0)
+    seen, _ = split(seed)
+    maskformer = f"storybook-{seed}" if seed else "storybook"
     finetune = FinetuneConfig(
         trains="image_encoder",
         epochs=3,
@@ -44,6 +45,7 @@ def _storybook() -> PipelineConfig:
         warmup_steps=10,
         loss="distinct",
         initial_logit_scale=15.0,
+        seed=seed,
     )
     prompts = finetune.model_copy(
         update={
@@ -54,11 +56,12 @@ def _storybook() -> PipelineConfig:
     )
     return PipelineConfig(
         preset="storybook",
+        seed=seed,
         expect="a miniature: minutes on 2 CPU cores; its figures say nothing about photographs",
         root=Path("runs/storybook"),
         mining_world=WorldConfig(part="mining", scenes=400),
         benchmark_world=WorldConfig(part="val", scenes=120),
-        proposals=ProposalsConfig(short_side=160, max_side=640),
+        proposals=ProposalsConfig(maskformer=maskformer, short_side=160, max_side=640),
         arms={
             "original": (),
             "finetuned": (finetune,),
@@ -67,20 +70,27 @@ def _storybook() -> PipelineConfig:
         },
         benchmarks=(
             BenchmarkConfig(
-                benchmark="storybook", short_side=160, max_side=640, seen=tuple(sorted(seen))
+                benchmark="storybook",
+                maskformer=maskformer,
+                short_side=160,
+                max_side=640,
+                seen=tuple(sorted(seen)),
             ),
         ),
     )
 
 
-def _paper() -> PipelineConfig:
+def _paper(seed: int) -> PipelineConfig:
     clip, maskformer = "ViT-L-14-quickgelu/openai", "facebook/maskformer-swin-base-coco"
-    finetune = FinetuneConfig(clip=clip, precision="bf16", cache_regions=False, decode_workers=4)
+    finetune = FinetuneConfig(
+        clip=clip, precision="bf16", cache_regions=False, decode_workers=4, seed=seed
+    )
     prompts = finetune.model_copy(
         update={"trains": "mask_prompts", "learning_rate": 2e-2, "weight_decay": 0.0}
     )
     return PipelineConfig(
         preset="paper",
+        seed=seed,
         expect="published: A-150 28.8 fine-tuned, 29.6 with mask prompts (mIoU over classes in"
         " ground truth or prediction); about 440K pairs and 12K nouns from one caption an image;"
         " days on one 80 GB GPU",
@@ -98,8 +108,8 @@ def _paper() -> PipelineConfig:
     )
 
 
-def _gated() -> PipelineConfig:
-    paper = _paper()
+def _gated(seed: int) -> PipelineConfig:
+    paper = _paper(seed)
     return paper.model_copy(
         update={
             "preset": "gated",
@@ -118,11 +128,12 @@ def _gated() -> PipelineConfig:
     )
 
 
-PRESETS: dict[str, Callable[[], PipelineConfig]] = {
+PRESETS: dict[str, Callable[[int], PipelineConfig]] = {
     "storybook": _storybook,
     "paper": _paper,
     "gated": _gated,
 }
+"""By name, a function of the seed."""
 
 
 def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> PipelineConfig:
@@ -132,14 +143,20 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Pipeli
         name: one of `PRESETS`.
         overrides: dotted field names to values, `{"pairing.clip": "ViT-B-16/openai"}`; a name
             that goes through a list or the arms applies to each of its members, as in
-            `benchmarks.ensemble_weight` and `arms.epochs`.
+            `benchmarks.ensemble_weight` and `arms.epochs`. `seed` goes to all that hangs on it:
+            the order of training and, in the storybook, which classes are seen and so which
+            MaskFormer proposes.
 
     Raises:
         OvsegError: for an unknown preset or field, or a value of the wrong kind.
     """
     if name not in PRESETS:
         raise OvsegError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]().replaced(overrides or {})
+    rest = dict(overrides or {})
+    seed = rest.pop("seed", 0)
+    if not isinstance(seed, int) or seed < 0:
+        raise OvsegError(f"setting seed: give a whole number from 0 (got {seed!r})")
+    return PRESETS[name](seed).replaced(rest)
 
 
 def configure(

@@ -33,6 +33,9 @@ class PipelineConfig(Config):
     """Everything one run does, from captions and images to benchmark numbers."""
 
     preset: str = Field(description="name of the preset this began as")
+    seed: int = Field(
+        0, ge=0, description="of the training order and the storybook's seen and unseen classes"
+    )
     expect: str = Field(description="what the run should reach, on which hardware, in what time")
     root: Path = execution(Path("runs"), "folder of all results")
     tracking_uri: str | None = execution(None, "MLflow server; <root>/mlflow.db where empty")
@@ -48,6 +51,9 @@ class PipelineConfig(Config):
         description="training phases of each compared model, in order"
     )
     benchmarks: tuple[BenchmarkConfig, ...] = ()
+    curve_images: int | None = Field(
+        None, ge=1, description="learning curves look at the first n images of the first benchmark"
+    )
 
     @model_validator(mode="after")
     def _one_dataset(self) -> PipelineConfig:

@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 
 @task(name="train-maskformer", tags=["train"], cache_policy=NO_CACHE, persist_result=False)
-def train_maskformer(out: Path, seed: int, clip: str) -> dict[str, float]:
+def train_maskformer(out: Path | None, part: int, seed: int, clip: str) -> dict[str, float]:
     """Train the compact MaskFormer and write its card beside it."""
     from ovseg.storybook.pretrain_maskformer import build_maskformer
 
@@ -17,4 +17,4 @@ def train_maskformer(out: Path, seed: int, clip: str) -> dict[str, float]:
         if done % 250 == 0 or done == total:
             logger.info("%s: %d of %d", what, done, total)
 
-    return build_maskformer(out, seed=seed, clip=clip, progress=report)
+    return build_maskformer(out, part=part, seed=seed, clip=clip, progress=report)

@@ -1,6 +1,7 @@
 """Proposal networks: class-agnostic masks, with a score each, from any MaskFormer by its name.
 
-A name is `storybook` (the compact weights shipped here), a folder written by `save_maskformer`, or
+A name is `storybook` (the compact weights shipped here; `storybook-1` for those of the storybook's
+split 1, and so on), a folder written by `save_maskformer`, or
 a `transformers` MaskFormer (a hub id such as `facebook/maskformer-swin-base-coco`, or a folder).
 `load_maskformer(name).propose(images)` is all that mining and the segmentor need to know.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -92,7 +94,7 @@ def load_maskformer(name: str, device: str = "cpu") -> ClosedMaskFormer | OpenMa
     """A proposal network by its name; loaded once a process, device and content.
 
     Args:
-        name: `storybook`, a folder, or a hub id.
+        name: `storybook`, `storybook-1`, a folder, or a hub id.
         device: a torch device, or `auto` for the fastest there is.
 
     Raises:
@@ -107,7 +109,23 @@ def maskformer_digest(name: str) -> str:
 
 
 def _folder(name: str) -> Path:
-    return STORYBOOK_WEIGHTS if name == "storybook" else Path(name).expanduser()
+    """The folder a name stands for; a hub id is given back as it is."""
+    split = _storybook_split(name)
+    return Path(name).expanduser() if split is None else storybook_weights(split)
+
+
+def _storybook_split(name: str) -> int | None:
+    shipped = re.fullmatch(r"storybook(?:-(\d+))?", name)
+    return int(shipped[1] or 0) if shipped else None
+
+
+def storybook_weights(split: int) -> Path:
+    """Where the compact MaskFormer lies that saw masks of one split's seen categories only.
+
+    Args:
+        split: as in `ovseg.storybook.catalogue.split`; 0 is the network named `storybook`.
+    """
+    return STORYBOOK_WEIGHTS / f"split-{split}"
 
 
 def _stamp(folder: Path) -> Stamp:
@@ -123,9 +141,11 @@ def _load(name: str, device: str, stamp: Stamp) -> ClosedMaskFormer | OpenMaskFo
     # the stamp is part of the key only: a folder that was written again is read again
     folder = _folder(name)
     config_file = folder / "config.json"
-    if name == "storybook" and not config_file.is_file():
+    split = _storybook_split(name)
+    if split is not None and not config_file.is_file():
         raise OvsegError(
-            f"{folder}: the storybook MaskFormer is missing; run python -m flows.train_maskformer"
+            f"{folder}: there is no storybook MaskFormer for split {split};"
+            f" run python -m flows.train_maskformer --split {split}"
         )
     if config_file.is_file():
         try:

@@ -1,6 +1,6 @@
 """The compact MaskFormer of the storybook: trained on seen categories only, from scratch, on a CPU.
 
-    python -m flows.train_maskformer [--seed 0] [--out DIR]
+    python -m flows.train_maskformer [--split 0] [--seed 0] [--out DIR]
 
 Pixels of unseen categories are unlabelled: they take part in no mask loss, and queries that cover
 them are not taught to be *non-object*. So they may be proposed, though no mask of theirs was shown.
@@ -21,10 +21,10 @@ from ovseg.evaluation.metrics import Confusion, segmentation_scores
 from ovseg.models.class_embedding import Architecture
 from ovseg.models.clip import clip_digest, load_clip
 from ovseg.models.maskformer import (
-    STORYBOOK_WEIGHTS,
     InputSettings,
     OpenMaskFormer,
     load_maskformer,
+    storybook_weights,
 )
 from ovseg.models.prompts import text_embeddings as embed_texts
 from ovseg.storage import discard, publish, temporary_name
@@ -78,9 +78,9 @@ CONFIG = SegmentationConfig(
 )
 
 
-def seen_names() -> list[str]:
-    """Names of the categories whose masks may be trained on, in catalogue order."""
-    seen, _ = split(0)
+def seen_names(part: int) -> list[str]:
+    """Names of the categories whose masks split `part` lets be trained on, in catalogue order."""
+    seen, _ = split(part)
     return [category.name for category in CATEGORIES if category.name in seen]
 
 
@@ -132,7 +132,11 @@ class SceneSamples(Sequence[SegmentationSample]):
 
 
 def measure(
-    network: OpenMaskFormer, scenes: Iterable[Scene], text_embeddings: Tensor
+    network: OpenMaskFormer,
+    scenes: Iterable[Scene],
+    text_embeddings: Tensor,
+    *,
+    seen: Sequence[str],
 ) -> dict[str, float]:
     """What the card reports, on scenes the network was not trained on.
 
@@ -140,13 +144,13 @@ def measure(
         network: the trained network.
         scenes: scenes with their segments.
         text_embeddings: (K, E) of all categories, in catalogue order.
+        seen: names of the categories the network was trained on.
 
     Returns:
         For single segments and for the union of each category, seen and unseen, the recall (share
         of ground-truth masks that some proposal meets with IoU >= 0.5) and the mean of each mask's
         best IoU; mIoU of the network alone (`miou_union`, `miou_union_seen`, `miou_union_unseen`).
     """
-    seen = set(seen_names())
     best: dict[str, list[float]] = {}
     confusion = Confusion(len(CATEGORIES), UNLABELLED)
     for scene in scenes:
@@ -211,6 +215,7 @@ def pretrain_maskformer(
     out_dir: Path,
     text_embeddings: Tensor,
     *,
+    part: int = 0,
     config: SegmentationConfig = CONFIG,
     scenes: int = TRAINING_SCENES,
     validation: int = VALIDATION_SCENES,
@@ -222,6 +227,7 @@ def pretrain_maskformer(
         out_dir: where the weights go.
         text_embeddings: (K, E) of all categories, in catalogue order; only the rows of seen ones
             are trained on and stored.
+        part: which split of the categories into seen and unseen.
         config: the recipe.
         scenes: how many training scenes.
         validation: how many scenes are measured.
@@ -230,7 +236,7 @@ def pretrain_maskformer(
     Returns:
         The training's report and the metrics of `measure`.
     """
-    names = seen_names()
+    names = seen_names(part)
     tell = progress or (lambda what, done, total: None)
     samples = SceneSamples(
         scene_seeds("pretrain", scenes, seed=config.seed),
@@ -247,12 +253,13 @@ def pretrain_maskformer(
     )
     network = load_maskformer(str(out_dir))
     assert isinstance(network, OpenMaskFormer)
-    return report, measure(network, validation_scenes(validation), text_embeddings)
+    return report, measure(network, validation_scenes(validation), text_embeddings, seen=names)
 
 
 def build_maskformer(
-    out: Path = STORYBOOK_WEIGHTS,
+    out: Path | None = None,
     *,
+    part: int = 0,
     seed: int = 0,
     clip: str = "storybook",
     progress: Callable[[str, int, int], None] | None = None,
@@ -260,7 +267,8 @@ def build_maskformer(
     """Rebuild the shipped folder: weights, text embeddings of the seen categories, card.
 
     Args:
-        out: the folder, replaced as a whole once everything is done.
+        out: the folder, replaced as a whole once everything is done; the split's own if empty.
+        part: which split of the categories into seen and unseen.
         seed: equal seeds on one machine give equal weights.
         clip: the CLIP whose text embeddings classify the queries.
         progress: called with (what, done, of).
@@ -272,21 +280,24 @@ def build_maskformer(
         OvsegError: if the CLIP cannot be loaded or training diverges.
     """
     start = time.monotonic()
+    out = out or storybook_weights(part)
     text = embed_texts(load_clip(clip), [c.name for c in CATEGORIES], templates=TEMPLATES).cpu()
     config = CONFIG.model_copy(update={"seed": seed})
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = temporary_name(out)
     try:
-        report, metrics = pretrain_maskformer(folder, text, config=config, progress=progress)
+        report, metrics = pretrain_maskformer(
+            folder, text, part=part, config=config, progress=progress
+        )
         metrics["parameters"] = report.parameters
         metrics["megabytes"] = (folder / "model.safetensors").stat().st_size / 1e6
         write_card(
             folder / CARD,
-            title="MaskFormer of the storybook",
+            title=f"MaskFormer of the storybook, split {part}",
             purpose="A small MaskFormer with a class-embedding head: it proposes masks in storybook"
             " scenes and compares them with text embeddings of the storybook's CLIP. Part of a"
             " miniature that shows the machinery working.",
-            command=f"python -m flows.train_maskformer --seed {seed}",
+            command=f"python -m flows.train_maskformer --split {part} --seed {seed}",
             seed=seed,
             seconds=time.monotonic() - start,
             metrics=metrics,
@@ -295,9 +306,9 @@ def build_maskformer(
             " category's segments; mIoU is that of the MaskFormer branch alone over all categories"
             " in ground truth or prediction. Unseen categories had no masks in training.",
             data=f"{TRAINING_SCENES} procedural scenes (part *pretrain*, {SIZE} pixels),"
-            f" {config.steps} steps of {config.batch_size} crops; masks of the {len(seen_names())}"
-            f" seen categories only (split 0). Text embeddings: CLIP {clip_digest(clip)}, templates"
-            f" *{TEMPLATES}*.",
+            f" {config.steps} steps of {config.batch_size} crops; masks of the"
+            f" {len(seen_names(part))} seen categories only (split {part}). Text"
+            f" embeddings: CLIP {clip_digest(clip)}, templates *{TEMPLATES}*.",
             licence="Apache-2.0, as the repository; no external data or weights went in.",
             limits="Knows only storybook scenes. Useless on photographs; its numbers are never set"
             " beside published ones.",

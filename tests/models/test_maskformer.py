@@ -329,5 +329,7 @@ def test_missing_storybook_weights_name_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maskformer, "STORYBOOK_WEIGHTS", tmp_path / "none")
-    with pytest.raises(OvsegError, match=r"python -m flows\.train_maskformer"):
+    with pytest.raises(OvsegError, match=r"python -m flows\.train_maskformer --split 0"):
         load_maskformer("storybook")
+    with pytest.raises(OvsegError, match=r"python -m flows\.train_maskformer --split 7"):
+        load_maskformer("storybook-7")

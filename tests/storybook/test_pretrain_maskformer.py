@@ -9,10 +9,10 @@ import torch
 
 from ovseg.models.class_embedding import Architecture
 from ovseg.models.maskformer import (
-    STORYBOOK_WEIGHTS,
     OpenMaskFormer,
     ProposalBatch,
     load_maskformer,
+    storybook_weights,
 )
 from ovseg.storybook.catalogue import BY_NAME, CATEGORIES, split
 from ovseg.storybook.pretrain_maskformer import (
@@ -47,16 +47,17 @@ TINY = CONFIG.model_copy(
 )
 
 
-def test_names_are_the_seen_ones_in_catalogue_order() -> None:
-    seen, unseen = split(0)
-    names = seen_names()
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_names_are_the_seen_ones_in_catalogue_order(part: int) -> None:
+    seen, unseen = split(part)
+    names = seen_names(part)
     assert set(names) == seen and not set(names) & unseen
     assert names == sorted(names, key=lambda name: BY_NAME[name].id)
 
 
 def test_samples_know_nothing_of_unseen_categories() -> None:
     seen, _ = split(0)
-    names = seen_names()
+    names = seen_names(0)
     samples = SceneSamples(range(6), names, size=96)
     assert len(samples) == 6
     met_unseen = False
@@ -104,12 +105,12 @@ class Oracle:
 def test_an_oracle_measures_as_perfect_and_a_blind_one_does_not() -> None:
     text = torch.eye(len(CATEGORIES))
     scenes = validation_scenes(3)
-    perfect = measure(Oracle(text, set()), scenes, text)
+    perfect = measure(Oracle(text, set()), scenes, text, seen=seen_names(0))
     assert perfect["seen category/recall at IoU 0.5"] == 1
     assert perfect["unseen category/mean best IoU"] == pytest.approx(1)
     assert perfect["miou_union"] == pytest.approx(1)
     _, unseen = split(0)
-    blind = measure(Oracle(text, set(unseen)), scenes, text)
+    blind = measure(Oracle(text, set(unseen)), scenes, text, seen=seen_names(0))
     assert blind["seen category/recall at IoU 0.5"] == 1
     assert blind["unseen category/recall at IoU 0.5"] < 0.2
     assert blind["miou_union_unseen"] == 0
@@ -137,8 +138,8 @@ def test_the_whole_pretraining_runs_and_repeats(tmp_path: Path) -> None:
     assert first == second
     network = load_maskformer(str(tmp_path / "a"))
     assert isinstance(network, OpenMaskFormer)
-    assert list(network.class_names) == seen_names()
-    rows = [BY_NAME[name].id - 1 for name in seen_names()]
+    assert list(network.class_names) == seen_names(0)
+    rows = [BY_NAME[name].id - 1 for name in seen_names(0)]
     assert torch.equal(network.text_embeddings, text[rows])
 
 
@@ -146,27 +147,31 @@ def test_the_whole_pretraining_runs_and_repeats(tmp_path: Path) -> None:
 # What ships
 
 
-def test_shipped_weights_are_small_documented_and_trained_on_seen_names_only() -> None:
-    files = {path.name for path in STORYBOOK_WEIGHTS.iterdir()}
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_shipped_weights_are_small_documented_and_trained_on_seen_names_only(part: int) -> None:
+    folder = storybook_weights(part)
+    files = {path.name for path in folder.iterdir()}
     assert files == {
         "MODEL_CARD.md",
         "config.json",
         "model.safetensors",
         "text_embeddings.safetensors",
     }
-    size = sum(path.stat().st_size for path in STORYBOOK_WEIGHTS.iterdir())
+    size = sum(path.stat().st_size for path in folder.iterdir())
     assert size < 6e6
-    config = json.loads((STORYBOOK_WEIGHTS / "config.json").read_text())
-    assert config["class_names"] == seen_names()
-    assert "python -m flows.train_maskformer" in (STORYBOOK_WEIGHTS / "MODEL_CARD.md").read_text()
+    config = json.loads((folder / "config.json").read_text())
+    assert config["class_names"] == seen_names(part)
+    command = f"python -m flows.train_maskformer --split {part} --seed 0"
+    assert command in (folder / "MODEL_CARD.md").read_text()
 
 
-def test_shipped_weights_find_most_masks_of_unmet_scenes() -> None:
-    network = load_maskformer("storybook")
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_shipped_weights_find_most_masks_of_unmet_scenes(part: int) -> None:
+    network = load_maskformer(f"storybook-{part}")
     assert isinstance(network, OpenMaskFormer)
     text = torch.nn.functional.normalize(
         torch.randn(len(CATEGORIES), 128, generator=torch.Generator().manual_seed(0))
     )
-    metrics = measure(network, validation_scenes(60), text)
+    metrics = measure(network, validation_scenes(60), text, seen=seen_names(part))
     assert metrics["seen category/recall at IoU 0.5"] > 0.6
     assert metrics["unseen category/recall at IoU 0.5"] > 0.2
