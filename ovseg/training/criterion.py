@@ -31,7 +31,8 @@ class LossWeights:
     """Weights of the terms, and of the non-object class inside the cross entropy.
 
     `spare_unknown` is the share of a query's mask in unknown pixels above which an unmatched query
-    is spared the class loss; None, the paper's setting, spares none.
+    is spared the class loss; None, the paper's setting, spares none. `label_smoothing` is the share
+    of a label that is spread evenly over all classes; 0 in the paper.
     """
 
     label: float = 1.0
@@ -39,6 +40,7 @@ class LossWeights:
     dice: float = 1.0
     non_object: float = 0.1
     spare_unknown: float | None = None
+    label_smoothing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -92,19 +94,30 @@ def criterion(
             for b, target in enumerate(targets)
         ]
         matches.append(matched)
-        label = _label_loss(layer, targets, matched, weights)
+        label = label_loss(layer, targets, matched, weights)
         mask, dice = _mask_losses(layer.mask_logits, masks, valid, matched)
         terms |= {f"loss_ce{suffix}": label, f"loss_mask{suffix}": mask, f"loss_dice{suffix}": dice}
         total = total + weights.label * label + weights.mask * mask + weights.dice * dice
     return CriterionResult(total, terms, matches)
 
 
-def _label_loss(
+def label_loss(
     layer: Prediction,
     targets: Sequence[Target],
     matched: list[tuple[Tensor, Tensor]],
     weights: LossWeights,
 ) -> Tensor:
+    """Cross entropy of every query of one decoder layer, unmatched ones being *non-object*.
+
+    Args:
+        layer: its logits.
+        targets: one for each image.
+        matched: (query, target) indices of each image.
+        weights: of the non-object class, of smoothing; the label's own weight is not applied.
+
+    Returns:
+        A scalar, the mean weighted by class.
+    """
     logits = layer.class_logits
     non_object = logits.shape[-1] - 1
     labels = torch.full(logits.shape[:2], non_object, dtype=torch.int64, device=logits.device)
@@ -119,7 +132,11 @@ def _label_loss(
     if bool((labels == -100).all()):
         return logits.sum() * 0  # the weighted mean of nothing would be nan
     return F.cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), weight=class_weights, ignore_index=-100
+        logits.flatten(0, 1),
+        labels.flatten(),
+        weight=class_weights,
+        ignore_index=-100,
+        label_smoothing=weights.label_smoothing,
     )
 
 

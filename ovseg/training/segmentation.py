@@ -196,7 +196,7 @@ def _fit(
 
     losses: list[float] = []
     tail: dict[str, list[float]] = {}
-    for step, batch in enumerate(_batches(config, samples)):
+    for step, batch in enumerate(augmented_batches(config, samples)):
         factor = warmup_poly(
             step,
             steps=config.steps,
@@ -258,7 +258,7 @@ def target_of(
     )
 
 
-def _batches(
+def augmented_batches(
     config: SegmentationConfig, samples: Sequence[SegmentationSample]
 ) -> Iterator[list[SegmentationSample]]:
     """Exactly `steps` batches of augmented samples, in an order fixed by the seed."""

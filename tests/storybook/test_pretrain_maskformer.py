@@ -15,13 +15,12 @@ from ovseg.models.maskformer import (
     storybook_weights,
 )
 from ovseg.storybook.catalogue import BY_NAME, CATEGORIES, split
+from ovseg.storybook.measure_maskformer import measure, validation_scenes
 from ovseg.storybook.pretrain_maskformer import (
     CONFIG,
     SceneSamples,
-    measure,
     pretrain_maskformer,
     seen_names,
-    validation_scenes,
 )
 from ovseg.storybook.scenes import draw_scene
 
