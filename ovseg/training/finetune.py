@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import nn
 
 from ovseg import schema
 from ovseg.config import FinetuneConfig
@@ -29,13 +28,13 @@ from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.prompts import text_embeddings
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import ShardPlan, digest_json, discard, write_parquet
-from ovseg.training.crops import seeded_generator
+from ovseg.training.groups import method
 from ovseg.training.pairs import PairRegions, read_pairs, reason_counts
+from ovseg.training.snapshots import copy_snapshots, snapshot_steps
 from ovseg.training.state import LogRow
 from ovseg.training.trainer import Trainer, steps_per_epoch, train
 
 LOG_FILE = "training_log.parquet"
-PROMPT_STD = 0.02
 
 
 class Finetune(Stage[FinetuneConfig]):
@@ -45,7 +44,7 @@ class Finetune(Stage[FinetuneConfig]):
     suffix = ""
     code: ClassVar[tuple[str, ...]] = (
         "ovseg.data.images",
-        "ovseg.mining.masks",
+        "ovseg.data.masks",
         "ovseg.models.clip",
         "ovseg.models.mask_prompts",
         "ovseg.models.names",
@@ -57,6 +56,7 @@ class Finetune(Stage[FinetuneConfig]):
         "ovseg.training.losses",
         "ovseg.training.pairs",
         "ovseg.training.schedule",
+        "ovseg.training.snapshots",
         "ovseg.training.state",
         "ovseg.training.trainer",
     )
@@ -80,7 +80,7 @@ class Finetune(Stage[FinetuneConfig]):
         shard: int,
         progress: Progress,
     ) -> Output:
-        """Train and write the checkpoint; resumable states lie in `state` beside it meanwhile."""
+        """Train and write the checkpoint; what a killed run needs lies in `state` meanwhile."""
         pairs = read_pairs(inputs["curated"], inputs["table"])
         model = starting_clip(clip_name(config.clip, inputs), config)
         regions = PairRegions(
@@ -101,18 +101,22 @@ class Finetune(Stage[FinetuneConfig]):
             config=config,
             total_steps=config.epochs * steps_per_epoch(len(regions.usable), config.batch_size),
         )
+        # the stage's folder stands for the rest; images lie outside of what it digests
+        identity = digest_json([target.parent.name, regions.usable.tolist()])
         state_folder = target.parent / "state"
+        snapshots = state_folder / f"snapshots-{identity[:16]}"  # those of others do not count
         log = train(
             trainer,
             regions,
             numbers_n,
-            # the stage's folder stands for the rest; images lie outside of what it digests
-            identity=digest_json([target.parent.name, regions.usable.tolist()]),
+            identity=identity,
             state_folder=state_folder,
+            snapshot_folder=snapshots,
             progress=progress,
         )
         save_clip(model, target)
         write_log(log, target / LOG_FILE)
+        copy_snapshots(snapshots, target, snapshot_steps(trainer.total_steps, config.snapshots))
         discard(state_folder)  # last: until here a crash costs no step
         used = numbers_n[regions.usable]
         return Output(
@@ -133,10 +137,7 @@ FINETUNE = Finetune()
 
 
 def starting_clip(name: str, config: FinetuneConfig) -> MaskAdaptedCLIP:
-    """Load the CLIP a phase starts from, with what the phase needs.
-
-    Mask prompts of the depth asked for are kept and trained on; where there are none, or of
-    another depth, they are drawn from N(0, 0.02) by the configured seed.
+    """Load the CLIP a phase starts from, with what its method trains.
 
     Args:
         name: as in `load_clip`.
@@ -146,15 +147,7 @@ def starting_clip(name: str, config: FinetuneConfig) -> MaskAdaptedCLIP:
         OvsegError: there is no such CLIP, or it has too few blocks for the prompts.
     """
     model = load_clip(name, device=resolve_device(config.device))
-    if config.trains != "image_encoder" and model.prompt_depth != config.prompt_depth:
-        model.draw_prompts(config.prompt_depth, init="zeros")
-        assert model.mask_prompts is not None
-        drawn = torch.empty(model.mask_prompts.shape)
-        nn.init.normal_(
-            drawn, std=PROMPT_STD, generator=seeded_generator(config.seed, "mask prompts")
-        )
-        with torch.no_grad():
-            model.mask_prompts.copy_(drawn)
+    method(config.trains).prepare(model, config)
     if config.initial_logit_scale is not None:
         with torch.no_grad():
             model.logit_scale.fill_(math.log(config.initial_logit_scale))

@@ -73,8 +73,17 @@ def load_state(
     identity: str,
     parameters: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
+    behind: Mapping[int, Path],
 ) -> Resumed | None:
     """Put a state back into the parameters and the optimiser.
+
+    Args:
+        folder: of the state.
+        identity: digest of all the training depends on.
+        parameters: the trained ones by name, overwritten.
+        optimizer: of exactly these parameters.
+        behind: files that exist once so many steps are done. A state beyond one that is missing
+            is of no use: only the steps before it could write it again.
 
     Returns:
         Where to go on, or None (and nothing is touched) where there is no state, or a damaged
@@ -84,6 +93,8 @@ def load_state(
         with safe_open(folder / STATE_FILE, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("state", "{}"))
             if header.get("identity") != identity:
+                return None
+            if not all(path.is_file() for done, path in behind.items() if done <= header["step"]):
                 return None
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError):

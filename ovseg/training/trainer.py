@@ -29,6 +29,7 @@ from ovseg.training.groups import freeze_except, parameter_groups
 from ovseg.training.losses import clip_loss, distinct_noun_loss
 from ovseg.training.pairs import PairRegions
 from ovseg.training.schedule import cosine_learning_rate
+from ovseg.training.snapshots import save_snapshot, snapshot_path, snapshot_steps
 from ovseg.training.state import LogRow, load_state, save_state
 
 MAX_LOGIT_SCALE = math.log(100)
@@ -232,6 +233,7 @@ def train(
     *,
     identity: str,
     state_folder: Path,
+    snapshot_folder: Path,
     progress: Callable[[int], None],
 ) -> list[LogRow]:
     """Train to the end, from where an earlier attempt stopped.
@@ -242,6 +244,8 @@ def train(
         nouns_n: `(len(regions),)` int64 row of each pair's noun in the noun embeddings.
         identity: digest of all the training depends on.
         state_folder: where resumable states go.
+        snapshot_folder: where the configured number of snapshots goes; what an earlier attempt
+            of this training left there is kept.
         progress: called after each step, once for all that were done before.
 
     Returns:
@@ -251,11 +255,13 @@ def train(
         OvsegError: the training diverged, an image got lost; the last good state stays.
     """
     config, device = trainer.config, trainer.model.logit_scale.device
+    due = snapshot_steps(trainer.total_steps, config.snapshots)
     resumed = load_state(
         state_folder,
         identity=identity,
         parameters=trainer.parameters,
         optimizer=trainer.optimizer,
+        behind={step: snapshot_path(snapshot_folder, step) for step in due},
     )
     if resumed is not None:
         trainer.log = resumed.log
@@ -269,6 +275,9 @@ def train(
     for batch in _batches(make, steps, ahead=config.decode_workers > 0):
         trainer.step(batch.pixels, batch.masks, nouns_n[batch.rows].to(device), epoch=batch.epoch)
         done = len(trainer.log)
+        if done in due:  # before the state: what resumes after this step must not lack it
+            trainer.check_finite()
+            save_snapshot(snapshot_folder, done, trainer.parameters)
         if config.checkpoint_every and done % config.checkpoint_every == 0:
             trainer.check_finite()
             save_state(

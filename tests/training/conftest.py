@@ -19,7 +19,7 @@ from PIL import Image
 
 from ovseg import schema
 from ovseg.config import Config
-from ovseg.mining import masks
+from ovseg.data import masks
 from ovseg.models.clip import create_clip, save_clip
 from ovseg.stages import Output, Stage, run_stage
 from ovseg.storage import Manifest, ShardPlan, write_parquet

@@ -16,6 +16,7 @@ from ovseg.models.mask_prompts import PROMPT_KEY
 from ovseg.stages import run_stage, stage_folder
 from ovseg.training.finetune import FINETUNE, LOG_FILE, starting_clip
 from ovseg.training.groups import freeze_except
+from ovseg.training.snapshots import find_snapshots, restore_snapshot, snapshot_steps
 from ovseg.training.trainer import epoch_order, steps_per_epoch
 
 # Of 20 steps of mask prompt tuning on 64 synthetic pairs, the same on one thread and on two: other
@@ -160,8 +161,13 @@ def test_prompts_are_drawn_by_the_seed_and_kept_if_they_fit(
 
 def test_prompts_cannot_be_trained_where_there_are_none(tiny_clip):
     model = load_clip(str(tiny_clip))
-    with pytest.raises(OvsegError, match="no mask prompts to train for 'mask_prompts'"):
+    with pytest.raises(OvsegError, match="no 'mask_prompts' to train for 'mask_prompts'"):
         freeze_except(model, "mask_prompts", train_logit_scale=True)
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones(tiny_clip):
+    with pytest.raises(OvsegError, match=r"arms\.trains: .*'nothing'.*image_encoder, mask_prompts"):
+        freeze_except(load_clip(str(tiny_clip)), "nothing", train_logit_scale=True)
 
 
 # --------------------------------------------------------------------------------------
@@ -214,6 +220,76 @@ def test_a_killed_training_resumes_to_the_same_end(
     assert log_of(resumed) == log_of(whole)
     assert resumed.content_digest == whole.content_digest  # the files, to the byte
     assert not (resumed.folder / "state").exists()
+
+
+@pytest.mark.parametrize("trains", ["image_encoder", "mask_prompts"])
+def test_snapshots_are_kept_through_a_kill_to_the_byte(
+    training_set, finetune, tiny_clip, tmp_path, trains
+):
+    data = training_set(32)
+    settings = {"trains": trains, "epochs": 3, "checkpoint_every": 3, "snapshots": 5}
+    whole = finetune(data, root="whole", **settings)
+    steps = [3, 5, 8, 10, 12]
+    assert list(find_snapshots(whole.payload())) == steps
+
+    seen = []
+
+    def kill(advance: int) -> None:
+        seen.append(advance)
+        if sum(seen) == 8:
+            raise Killed
+
+    for name, lost in (("kept", None), ("lost", "step-000005.safetensors")):
+        seen = []
+        with pytest.raises(Killed):
+            finetune(data, root=name, progress=kill, **settings)
+        kept = {path.name: path for path in (tmp_path / name).rglob("step-*.safetensors")}
+        assert sorted(kept) == [f"step-{step:06d}.safetensors" for step in steps[:3]]
+        if lost is not None:
+            kept[lost].unlink()
+        times = {path: path.stat().st_mtime_ns for path in kept.values() if path.exists()}
+        untouched = []
+
+        def watch(advance: int, times=times, untouched=untouched) -> None:
+            if not untouched:  # while the first advance is told, nothing is trained yet
+                untouched.append(advance)
+                untouched.extend(path.stat().st_mtime_ns == at for path, at in times.items())
+
+        resumed = finetune(data, root=name, progress=watch, **settings)
+        # what the lost snapshot was made of is gone: from the beginning, not without it
+        assert untouched == [6, True, True, True] if lost is None else untouched[0] == 1
+        assert resumed.content_digest == whole.content_digest
+        assert not (resumed.folder / "state").exists()
+
+
+def test_snapshots_hold_what_is_trained_and_end_at_the_checkpoint(training_set, finetune):
+    data = training_set(16)
+    tuned = finetune(data, trains="mask_prompts", snapshots=2, learning_rate=2e-2)
+    first, last = find_snapshots(tuned.payload()).values()
+    with safe_open(last, framework="pt") as file:
+        assert set(file.keys()) == {"mask_prompts", "clip.logit_scale"}
+    model = load_clip(str(tuned.payload()))
+    end = {name: tensor.clone() for name, tensor in model.checkpoint_state().items()}
+    restore_snapshot(model, first)
+    assert not torch.equal(model.checkpoint_state()[PROMPT_KEY], end[PROMPT_KEY])
+    restore_snapshot(model, last)
+    assert all(torch.equal(tensor, end[name]) for name, tensor in model.checkpoint_state().items())
+    # they are read beside the training, not part of what it computes
+    plain = finetune(data, trains="mask_prompts", learning_rate=2e-2)
+    assert find_snapshots(plain.payload()) == {}
+    assert log_of(plain) == log_of(tuned)
+    with pytest.raises(OvsegError, match="no snapshot of this model"):
+        restore_snapshot(starting_clip(plain.config["clip"], FinetuneConfig(device="cpu")), last)
+    first.write_bytes(b"torn")
+    with pytest.raises(OvsegError, match="cannot read the snapshot"):
+        restore_snapshot(model, first)
+
+
+def test_snapshots_are_spread_evenly_and_end_with_the_training():
+    assert snapshot_steps(12, 0) == []
+    assert snapshot_steps(12, 1) == [12]
+    assert snapshot_steps(12, 5) == [3, 5, 8, 10, 12]
+    assert snapshot_steps(3, 5) == [1, 2, 3]
 
 
 def test_a_damaged_or_foreign_state_is_not_resumed(training_set, finetune, tmp_path, tiny_clip):

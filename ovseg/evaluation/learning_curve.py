@@ -1,0 +1,289 @@
+"""Learning curves: how well CLIP names ground-truth masks after so many steps of its training.
+
+Each training phase that kept snapshots is scored once (`PHASE_CURVES`), whichever arms share it;
+the curve of an arm (`CURVES`) is its phases' points one after the other. The masks are a
+benchmark's, and the last point of an arm is what the benchmark itself says of it.
+
+    points = [run_stage(PHASE_CURVES, config.scored, {"checkpoint": tuned}, root), ...]
+    run_stage(CURVES, config, {"1": points[0], "2": points[1]}, root)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from ovseg.config import BenchmarkConfig, CurveConfig
+from ovseg.data.benchmarks import Benchmark, LabelError, region_masks
+from ovseg.data.images import ImageError
+from ovseg.evaluation.evaluator import BENCHMARK, open_benchmark, rank, read_sample
+from ovseg.evaluation.metrics import count_masks, mask_scores, seen_classes
+from ovseg.models.clip import clip_digest, load_clip
+from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.names import resolve_device
+from ovseg.models.prompts import text_embeddings
+from ovseg.models.regions import Regions, region_crops
+from ovseg.models.segmentor import name_regions
+from ovseg.schema import LEARNING_CURVE, PHASE_CURVE, rows_to_table
+from ovseg.stages import Inputs, Output, Progress, Stage
+from ovseg.storage import Manifest, ShardPlan, write_parquet
+from ovseg.training.snapshots import find_snapshots, restore_snapshot
+
+BLOCK_BYTES = 2**29
+"""Crops held at once: every snapshot sees a block of images before the next block is cut."""
+
+Row = dict[str, Any]
+
+
+class PhaseCurveStage(Stage[BenchmarkConfig]):
+    """The points of one training phase: one Parquet file of `ovseg.schema.PHASE_CURVE`.
+
+    Inputs: `checkpoint`, the phase's, with its snapshots; and `start`, the checkpoint of the phase
+    before it, where there is one.
+    """
+
+    name = "phase-curves"
+    code = (
+        *BENCHMARK.code,
+        "ovseg.evaluation.learning_curve",
+        "ovseg.training.snapshots",
+    )
+
+    def plan(self, config: BenchmarkConfig, inputs: Inputs) -> ShardPlan:
+        """One shard; it counts each image once a point."""
+        images = BENCHMARK.plan(config, {})
+        points = len(_points(inputs["checkpoint"]))
+        return ShardPlan.single(images.ids_digest, sum(images.counts) * points)
+
+    def weights(self, config: BenchmarkConfig, inputs: Inputs) -> dict[str, str]:
+        """The CLIP the phase started from, unless that is a parent."""
+        return {} if "start" in inputs else {"clip": clip_digest(_start(inputs))}
+
+    def write(
+        self,
+        config: BenchmarkConfig,
+        inputs: Inputs,
+        target: Path,
+        *,
+        shard: int,
+        progress: Progress,
+    ) -> Output:
+        """Score what the phase started from, each snapshot, and what it came to."""
+        benchmark, checkpoint = open_benchmark(config), inputs["checkpoint"]
+        device = resolve_device(config.device)
+        start = load_clip(_start(inputs), device=device).requires_grad_(False)
+        clip = load_clip(str(checkpoint.payload()), device=device).requires_grad_(False)
+        # of the start as well: no phase trains the text encoder
+        texts = text_embeddings(clip, benchmark.classes, templates=config.templates)
+        points = _points(checkpoint)
+        images = _Images(benchmark, config, clip, texts.device)
+        classes: list[int] = []
+        ranks: dict[int, list[int]] = {step: [] for step in points}
+        for block in images.blocks():
+            classes += [index for image in block for index in image.classes]
+            for step, snapshot in points.items():
+                if snapshot is not None:
+                    restore_snapshot(clip, snapshot)
+                model = clip if step else start
+                for image in block:
+                    ranks[step] += image.ranks(model, texts, prompts=config.mask_prompts)
+                    progress(1)
+        rows = [
+            {"step": step, **row}
+            for step in points
+            for row in _parts(classes, ranks[step], benchmark, config)
+        ]
+        write_parquet(rows_to_table(rows, PHASE_CURVE), target)
+        stats = {
+            "benchmark": config.benchmark,
+            "checkpoint": checkpoint.content_digest,
+            "n": len(benchmark.samples),
+            "bad": sum(images.reasons.values()),
+            "reasons": dict(sorted(images.reasons.items())),
+            "first_bad": images.first_bad,
+            "trains": checkpoint.config["trains"],
+            "steps": max(points),
+            "points": len(points),
+        }
+        return Output(rows=len(rows), stats=stats)
+
+
+class CurveStage(Stage[CurveConfig]):
+    """An arm's learning curve: one Parquet file of `ovseg.schema.LEARNING_CURVE`.
+
+    Inputs: the finished `PHASE_CURVES` of each of its phases, in the order of training.
+    """
+
+    name = "curves"
+    code = PhaseCurveStage.code
+
+    def plan(self, config: CurveConfig, inputs: Inputs) -> ShardPlan:
+        """One shard."""
+        return ShardPlan.single(" ".join(phase.content_digest for phase in inputs.values()))
+
+    def write(
+        self, config: CurveConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
+    ) -> Output:
+        """Put the phases one after the other."""
+        rows: list[Row] = []
+        before = 0
+        for number, phase in enumerate(inputs.values(), start=1):
+            for point in pq.read_table(phase.payload()).to_pylist():
+                rows.append(
+                    {
+                        **point,
+                        "arm": config.arm,
+                        "phase": number,
+                        "trains": phase.stats["trains"],
+                        "total_step": before + point["step"],
+                        "benchmark": config.benchmark.benchmark,
+                    }
+                )
+            before += phase.stats["steps"]
+        write_parquet(rows_to_table(rows, LEARNING_CURVE), target)
+        progress(1)
+        last = {row["part"]: row["gt_mask_accuracy"] for row in rows}
+        stats = {
+            "benchmark": config.benchmark.benchmark,
+            "arm": config.arm,
+            "checkpoint": list(inputs.values())[-1].stats["checkpoint"],
+            "phases": len(inputs),
+            "steps": before,
+            "last": last,
+        }
+        return Output(rows=len(rows), stats=stats)
+
+
+PHASE_CURVES = PhaseCurveStage()
+CURVES = CurveStage()
+
+
+# --------------------------------------------------------------------------------------
+# The points of a phase
+
+
+def _start(inputs: Inputs) -> str:
+    """Name of the CLIP a phase started from."""
+    if "start" in inputs:
+        return str(inputs["start"].payload())
+    return str(inputs["checkpoint"].config["clip"])
+
+
+def _points(checkpoint: Manifest) -> Mapping[int, Path | None]:
+    """The steps that are scored, ascending, and the snapshot that a step is put back from.
+
+    The start is 0; the last is the checkpoint itself where the phase kept no snapshot.
+    """
+    snapshots = find_snapshots(checkpoint.payload())
+    last: dict[int, Path | None] = {int(checkpoint.stats["steps"]): None}
+    return {0: None, **(snapshots or last)}
+
+
+# --------------------------------------------------------------------------------------
+# The masks
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Image:
+    """The ground-truth masks of an image, cut out once for all points.
+
+    Attributes:
+        classes: the true class of each of N masks.
+        regions: the crops, in the batches that the benchmark makes of them.
+    """
+
+    classes: list[int]
+    regions: list[Regions]
+
+    @property
+    def bytes(self) -> int:
+        """What the crops take up."""
+        return sum(part.pixels.nbytes + part.masks.nbytes for part in self.regions)
+
+    @torch.no_grad()
+    def ranks(self, clip: MaskAdaptedCLIP, texts_ke: Tensor, *, prompts: bool) -> list[int]:
+        """The rank, from 1, that a CLIP gives to the true class of each mask."""
+        rows = [name_regions(clip, part, texts_ke, prompts=prompts) for part in self.regions]
+        probabilities = torch.cat(rows).cpu().numpy() if rows else np.zeros((0, 1), np.float32)
+        return [rank(row, index) for row, index in zip(probabilities, self.classes, strict=True)]
+
+
+class _Images:
+    """The images of a benchmark as crops, a block at a time.
+
+    Attributes:
+        reasons: how many images could not be used, by reason.
+        first_bad: the first of them and its reason.
+    """
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        config: BenchmarkConfig,
+        clip: MaskAdaptedCLIP,
+        device: torch.device,
+    ) -> None:
+        self.benchmark, self.config, self.clip, self.device = benchmark, config, clip, device
+        self.reasons: Counter[str] = Counter()
+        self.first_bad: str | None = None
+
+    def blocks(self) -> Iterator[list[_Image]]:
+        """Images in order, as many at once as `BLOCK_BYTES` holds and at least one."""
+        block: list[_Image] = []
+        for sample in self.benchmark.samples:
+            try:
+                image, labels = read_sample(self.benchmark, sample)
+            except (ImageError, LabelError) as error:
+                self.reasons[str(error)] += 1
+                self.first_bad = self.first_bad or f"{sample.image.name}: {error}"
+                continue
+            classes, masks = region_masks(labels, len(self.benchmark.classes))
+            on_device = torch.as_tensor(masks).to(self.device)
+            regions = [
+                region_crops(
+                    torch.tensor(image),
+                    part,
+                    size=self.clip.image_size,
+                    mean=self.clip.pixel_mean,
+                    std=self.clip.pixel_std,
+                    fill=self.config.fill,
+                    expand_ratio=self.config.expand_ratio,
+                )
+                for part in torch.split(on_device, self.config.batch_size)
+            ]
+            block.append(_Image(classes=classes.tolist(), regions=regions))
+            if sum(one.bytes for one in block) >= BLOCK_BYTES:
+                yield block
+                block = []
+        if block:
+            yield block
+
+
+def _parts(
+    classes: list[int], ranks: list[int], benchmark: Benchmark, config: BenchmarkConfig
+) -> Iterator[Row]:
+    """The accuracy over the masks of seen, of unseen and of all classes."""
+    k = len(benchmark.classes)
+    counts = count_masks(np.array(classes, np.int64), np.array(ranks, np.int64), k)
+    seen = seen_classes(benchmark.classes, config.seen)
+    scores = mask_scores(counts, seen)
+    chosen = {"all": ("mask_acc", np.ones(k, dtype=bool))}
+    if seen is not None:
+        is_seen = np.isin(np.arange(k), seen)
+        chosen["seen"] = ("mask_acc_seen", is_seen)
+        chosen["unseen"] = ("mask_acc_unseen", ~is_seen)
+    for part, (metric, of_part) in chosen.items():
+        masks = int(counts.masks[of_part].sum())
+        yield {
+            "part": part,
+            "gt_mask_accuracy": scores[metric] if masks else None,
+            "gt_masks": masks,
+        }
