@@ -3,7 +3,7 @@
 A subclass of `Stage` names itself and writes one shard; planning, skipping what is done, atomic
 publishing and the manifest are here. `run_stage` does all of it in one process:
 
-    from ovseg.mining.stages import NOUNS
+    from ovseg.mining.noun_stage import NOUNS
     nouns = run_stage(NOUNS, NounsConfig(), {"images": images}, Path("runs/demo"))
 """
 

@@ -7,6 +7,7 @@ no record or manifest names does not exist. `ovseg.stages` runs stages on top of
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -39,6 +40,18 @@ def file_sha256(path: Path) -> str:
         return digest_json([[p.relative_to(path).as_posix(), file_sha256(p)] for p in files])
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def known_sha256(path: Path) -> str:
+    """`file_sha256` of a file, hashed once a process for as long as its size and time stay."""
+    stat = path.stat()
+    return _hashed(path.resolve(), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _hashed(path: Path, size: int, mtime_ns: int) -> str:
+    # size and time are part of the key only: an edited file is read again
+    return file_sha256(path)
 
 
 # --------------------------------------------------------------------------------------

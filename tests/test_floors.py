@@ -23,11 +23,19 @@ FORBIDDEN = {
     "ovseg": {"prefect", "mlflow", "tasks", "flows"},
     "tasks": {"flows"},
 }
+# The packages of the library as one reads them: each may import those to its left.
+READING_ORDER = ("data", "models", "mining", "training", "evaluation", "storybook", "analysis")
+AGAINST_IT = {
+    ("data/vocabulary.py", "ovseg.storybook.catalogue"),  # the storybook's words; nothing heavier
+    ("evaluation/pair_truth.py", "ovseg.storybook.catalogue"),
+    ("evaluation/study.py", "ovseg.analysis"),  # writes the study's pages beside its numbers
+}
 # What a stage imports and need not name in its code: it carries results, it does not make them.
 INFRASTRUCTURE = {
     "ovseg.code",
     "ovseg.config",  # its values are in the digest
     "ovseg.errors",
+    "ovseg.registry",
     "ovseg.schema",  # a changed table raises the stage's schema_version
     "ovseg.stages",
     "ovseg.storage",
@@ -56,6 +64,23 @@ def test_imports_go_down_only(path):
     if floor == "flows":
         library = {name for name in imported(path) if name.split(".")[0] == "ovseg"}
         assert library <= SEEN_FROM_FLOWS, "a flow runs tasks, it does not call the library"
+
+
+def test_packages_import_those_to_their_left():
+    against = set()
+    for place, package in enumerate(READING_ORDER):
+        later = tuple(f"ovseg.{name}" for name in READING_ORDER[place + 1 :])
+        for path in (ROOT / "ovseg" / package).rglob("*.py"):
+            home = path.relative_to(ROOT / "ovseg").as_posix()
+            against |= {(home, name) for name in imported(path) if name.startswith(later)}
+    left = {
+        (home, name)
+        for home, name in against
+        if not any(home == excused and name.startswith(what) for excused, what in AGAINST_IT)
+    }
+    assert not left
+    folders = {path.parent.name for path in (ROOT / "ovseg").glob("*/__init__.py")}
+    assert set(READING_ORDER) == folders, "a new package has its place in the order"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
@@ -122,7 +147,7 @@ def own_imports(module: str) -> set[str]:
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
-                below = f"{node.module}.{alias.name}"  # `from ovseg.mining import masks`
+                below = f"{node.module}.{alias.name}"  # `from ovseg.data import masks`
                 found.add(below if source_of(below).is_file() else node.module)
     return {name for name in found if name.startswith("ovseg.")}
 

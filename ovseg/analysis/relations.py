@@ -7,14 +7,14 @@ query runs from the first day.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from ovseg.analysis.statements import columns, empty, identifier, literal, scan, sql_type
+from ovseg.analysis.statements import select_files, select_labelled, select_rows
 from ovseg.analysis.tables import table_files
 from ovseg.data.vocabulary import read_vocabulary, vocabulary_names
 from ovseg.schema import (
@@ -23,6 +23,7 @@ from ovseg.schema import (
     CURATED,
     GT_MASKS,
     IMAGES,
+    LEARNING_CURVE,
     NOUNS,
     PAIR_TRUTH,
     PAIRS,
@@ -109,108 +110,6 @@ ARM_LOG = _prefixed(
     TRAINING_LOG,
 )
 
-RELATIONS: dict[str, pa.Schema] = {
-    "images": IMAGES,
-    "nouns": NOUNS,
-    "proposals": PROPOSALS,
-    "pairs": PAIRS,
-    "pair_truth": PAIR_TRUTH,
-    "curated": CURATED_SETS,
-    "training_log": ARM_LOG,
-    "confusion": RUN_CONFUSION,
-    "gt_masks": RUN_GT_MASKS,
-    "class_scores": CLASS_SCORES,
-    "scores": SCORES,
-    "benchmark_runs": BENCHMARK_RUNS,
-    "vocabularies": VOCABULARIES,
-    "published": PUBLISHED,
-}
-"""Every base relation with its columns; the metadata holds the grain."""
-
-
-def base_relations(published: Sequence[Published]) -> dict[str, str]:
-    """A select for each of `RELATIONS`, over exactly the files the manifests name."""
-
-    def of(stage: str) -> list[Published]:
-        return [item for item in published if item.manifest.stage == stage]
-
-    def shards(stage: str) -> list[Path]:
-        return [path for item in of(stage) for path in item.manifest.paths()]
-
-    # A run of a benchmark is shown if the scores of some arm are of it: others are superseded.
-    scores = of("scores")
-    scored = {item.manifest.stats["benchmark_digest"] for item in scores}
-    runs = [run for run in of("benchmarks") if run.manifest.digest in scored]
-    return {
-        "images": _parquet(IMAGES, shards("images")),
-        "nouns": _parquet(NOUNS, shards("nouns")),
-        "proposals": _parquet(PROPOSALS, shards("proposals")),
-        "pairs": _parquet(
-            PAIRS, [path for item in of("tables/pairs") for path in table_files(item.manifest)]
-        ),
-        "pair_truth": _parquet(PAIR_TRUTH, shards("pair-truth")),
-        "curated": _labelled(
-            CURATED_SETS,
-            CURATED,
-            [
-                ((item.labels["query"], item.manifest.digest), item.manifest.paths())
-                for item in of("curated")
-            ],
-        ),
-        "training_log": _labelled(
-            ARM_LOG, TRAINING_LOG, _in_payload(of("checkpoints"), "arm", "training_log.parquet")
-        ),
-        "confusion": _labelled(
-            RUN_CONFUSION, CONFUSION, _in_payload(runs, "benchmark", "confusion.parquet")
-        ),
-        "gt_masks": _labelled(
-            RUN_GT_MASKS, GT_MASKS, _in_payload(runs, "benchmark", "gt_masks.parquet")
-        ),
-        "class_scores": _class_scores(scores),
-        "scores": _parquet(SCORES, [item.manifest.payload() / "scores.parquet" for item in scores]),
-        "benchmark_runs": _rows(BENCHMARK_RUNS, _run_rows(scores, runs)),
-        "vocabularies": _rows(VOCABULARIES, _vocabulary_rows()),
-        "published": _rows(PUBLISHED, map(_published, published)),
-    }
-
-
-# --------------------------------------------------------------------------------------
-# Selects
-
-
-def _parquet(schema: pa.Schema, paths: Sequence[Path]) -> str:
-    return f"select {columns(schema)} from {scan(paths)}" if paths else empty(schema)
-
-
-def _labelled(
-    whole: pa.Schema, schema: pa.Schema, parts: Iterable[tuple[Sequence[str], Sequence[Path]]]
-) -> str:
-    """Files of one schema, each part of them under constant leading columns."""
-    selects = []
-    for values, paths in parts:
-        if paths:
-            leading = ", ".join(
-                f"{literal(value)} as {identifier(name)}"
-                for value, name in zip(values, whole.names, strict=False)
-            )
-            selects.append(f"select {leading}, {columns(schema)} from {scan(paths)}")
-    return "\nunion all\n".join(selects) or empty(whole)
-
-
-def _rows(schema: pa.Schema, rows: Iterable[dict[str, Any]]) -> str:
-    """A handful of rows written into the view itself."""
-    values = ",\n".join(
-        "(" + ", ".join(literal(row.get(name)) for name in schema.names) + ")" for row in rows
-    )
-    if not values:
-        return empty(schema)
-    typed = ", ".join(
-        f"cast({identifier(field.name)} as {sql_type(field.type)}) as {identifier(field.name)}"
-        for field in schema
-    )
-    return f"select {typed} from (values\n{values}\n) as listed({columns(schema)})"
-
-
 # --------------------------------------------------------------------------------------
 # Rows
 
@@ -231,7 +130,7 @@ def _in_payload(
 def _class_scores(scores: Sequence[Published]) -> str:
     """Class rows of each benchmark run once, though two arms may share it."""
     by_run = {item.manifest.stats["benchmark_digest"]: item.manifest for item in scores}
-    return _parquet(
+    return select_files(
         CLASS_SCORES, [manifest.payload() / "class_scores.parquet" for manifest in by_run.values()]
     )
 
@@ -280,3 +179,130 @@ def _vocabulary_rows() -> list[dict[str, Any]]:
 
 def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+# --------------------------------------------------------------------------------------
+# What there is to ask
+
+
+class Catalogued:
+    """Everything the catalogue points at, as the relations' selects ask for it."""
+
+    def __init__(self, published: Sequence[Published]) -> None:
+        self.published = published
+
+    def of(self, stage: str) -> list[Published]:
+        """The results of a stage."""
+        return [item for item in self.published if item.manifest.stage == stage]
+
+    def shards(self, stage: str) -> list[Path]:
+        """The files of a stage whose shards are Parquet files."""
+        return [path for item in self.of(stage) for path in item.manifest.paths()]
+
+    @property
+    def runs(self) -> list[Published]:
+        """The benchmark runs that the scores of some arm are of: others are superseded."""
+        scored = {item.manifest.stats["benchmark_digest"] for item in self.of("scores")}
+        return [run for run in self.of("benchmarks") if run.manifest.digest in scored]
+
+    @property
+    def curves(self) -> list[Published]:
+        """The learning curves of current checkpoints."""
+        trained = {
+            (item.labels["arm"], item.manifest.content_digest) for item in self.of("checkpoints")
+        }
+        return [
+            item
+            for item in self.of("curves")
+            if (item.labels["arm"], item.manifest.stats["checkpoint"]) in trained
+        ]
+
+
+class Relation(NamedTuple):
+    """A base relation.
+
+    Attributes:
+        schema: its columns; the metadata holds the grain.
+        select: over exactly the files that manifests name.
+    """
+
+    schema: pa.Schema
+    select: Callable[[Catalogued], str]
+
+
+def _shards(schema: pa.Schema, stage: str) -> Relation:
+    """The rows of a stage whose shards are Parquet files."""
+    return Relation(schema, lambda all_: select_files(schema, all_.shards(stage)))
+
+
+RELATIONS: dict[str, Relation] = {
+    "images": _shards(IMAGES, "images"),
+    "nouns": _shards(NOUNS, "nouns"),
+    "proposals": _shards(PROPOSALS, "proposals"),
+    "pairs": Relation(
+        PAIRS,
+        lambda all_: select_files(
+            PAIRS, [file for item in all_.of("tables/pairs") for file in table_files(item.manifest)]
+        ),
+    ),
+    "pair_truth": _shards(PAIR_TRUTH, "pair-truth"),
+    "curated": Relation(
+        CURATED_SETS,
+        lambda all_: select_labelled(
+            CURATED_SETS,
+            CURATED,
+            [
+                ((item.labels["query"], item.manifest.digest), item.manifest.paths())
+                for item in all_.of("curated")
+            ],
+        ),
+    ),
+    "training_log": Relation(
+        ARM_LOG,
+        lambda all_: select_labelled(
+            ARM_LOG,
+            TRAINING_LOG,
+            _in_payload(all_.of("checkpoints"), "arm", "training_log.parquet"),
+        ),
+    ),
+    "curve_points": Relation(
+        LEARNING_CURVE,
+        lambda all_: select_files(
+            LEARNING_CURVE, [item.manifest.payload() for item in all_.curves]
+        ),
+    ),
+    "confusion": Relation(
+        RUN_CONFUSION,
+        lambda all_: select_labelled(
+            RUN_CONFUSION, CONFUSION, _in_payload(all_.runs, "benchmark", "confusion.parquet")
+        ),
+    ),
+    "gt_masks": Relation(
+        RUN_GT_MASKS,
+        lambda all_: select_labelled(
+            RUN_GT_MASKS, GT_MASKS, _in_payload(all_.runs, "benchmark", "gt_masks.parquet")
+        ),
+    ),
+    "class_scores": Relation(CLASS_SCORES, lambda all_: _class_scores(all_.of("scores"))),
+    "scores": Relation(
+        SCORES,
+        lambda all_: select_files(
+            SCORES, [item.manifest.payload() / "scores.parquet" for item in all_.of("scores")]
+        ),
+    ),
+    "benchmark_runs": Relation(
+        BENCHMARK_RUNS,
+        lambda all_: select_rows(BENCHMARK_RUNS, _run_rows(all_.of("scores"), all_.runs)),
+    ),
+    "vocabularies": Relation(VOCABULARIES, lambda _: select_rows(VOCABULARIES, _vocabulary_rows())),
+    "published": Relation(
+        PUBLISHED, lambda all_: select_rows(PUBLISHED, map(_published, all_.published))
+    ),
+}
+"""Every base relation by name; the views of `sql/views` are made over these."""
+
+
+def base_relations(published: Sequence[Published]) -> dict[str, str]:
+    """A select for each of `RELATIONS`."""
+    catalogued = Catalogued(published)
+    return {name: relation.select(catalogued) for name, relation in RELATIONS.items()}

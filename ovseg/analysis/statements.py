@@ -1,9 +1,10 @@
-"""Pieces of SQL that Python writes for DuckDB: literals, column lists, Parquet scans, types."""
+"""SQL that Python writes for DuckDB: literals, column lists, Parquet scans, whole selects."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -81,3 +82,41 @@ def empty(schema: pa.Schema) -> str:
 def one_line(error: duckdb.Error) -> str:
     """DuckDB's message up to the empty line before its picture of the query."""
     return " ".join(str(error).split("\n\n")[0].split())
+
+
+# --------------------------------------------------------------------------------------
+# Selects of whole relations
+
+
+def select_files(schema: pa.Schema, paths: Sequence[Path]) -> str:
+    """All columns of the Parquet files of a schema; without files the empty select of it."""
+    return f"select {columns(schema)} from {scan(paths)}" if paths else empty(schema)
+
+
+def select_labelled(
+    whole: pa.Schema, schema: pa.Schema, parts: Iterable[tuple[Sequence[str], Sequence[Path]]]
+) -> str:
+    """Files of one schema, each part of them under constant leading columns."""
+    selects = []
+    for values, paths in parts:
+        if paths:
+            leading = ", ".join(
+                f"{literal(value)} as {identifier(name)}"
+                for value, name in zip(values, whole.names, strict=False)
+            )
+            selects.append(f"select {leading}, {columns(schema)} from {scan(paths)}")
+    return "\nunion all\n".join(selects) or empty(whole)
+
+
+def select_rows(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> str:
+    """A handful of rows written into the select itself; a column left out is null."""
+    values = ",\n".join(
+        "(" + ", ".join(literal(row.get(name)) for name in schema.names) + ")" for row in rows
+    )
+    if not values:
+        return empty(schema)
+    typed = ", ".join(
+        f"cast({identifier(field.name)} as {sql_type(field.type)}) as {identifier(field.name)}"
+        for field in schema
+    )
+    return f"select {typed} from (values\n{values}\n) as listed({columns(schema)})"

@@ -1,16 +1,16 @@
 """Validation sets on disk: images, label maps and class names, whatever their layout.
 
-`load_benchmark("storybook", folder)` reads a part of the embedded world (the COCO layout of
-`ovseg.storybook.world`); any other name reads a prepared folder: `images/`, `labels/` with one
-index PNG or TIFF an image (same stem, 8 or 16 bits) and `classes.txt`, a class a line in the order
-of the indices. Names reach the text encoder verbatim, commas and hyphens included.
+`READERS` says which benchmarks are read as they were published; any other name is that of a
+prepared folder: `images/`, `labels/` with one index PNG or TIFF an image (same stem, 8 or 16 bits)
+and `classes.txt`, a class a line in the order of the indices. Names reach the text encoder
+verbatim, commas and hyphens included.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,17 +44,18 @@ class Benchmark:
     Attributes:
         name: of the benchmark, as in every table.
         classes: K names; a class's index is its place.
-        samples: in order of their ids.
-        ignore_index: label of pixels that do not count.
-        offset: what stored labels are above class indices; the storybook stores category ids, 1..K
-            with 0 for unlabelled.
+        samples: one an image, with different ids.
+        stored: the K values that stand for the classes in stored label maps.
+        ignored: stored values of pixels that do not count.
+        ignore_index: what `labels` gives for those; none of 0..K-1.
     """
 
     name: str
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
+    stored: Sequence[int]
+    ignored: tuple[int, ...]
     ignore_index: int
-    offset: int = 0
 
     def labels(self, sample: Sample) -> Labels:
         """Read a label map.
@@ -74,13 +75,15 @@ class Benchmark:
             raise LabelError("no label map") from None
         except (OSError, SyntaxError, ValueError) as error:
             raise LabelError(f"unreadable label map ({type(error).__name__})") from error
-        labels = stored - self.offset
-        # with an offset, 0 is unlabelled too
-        labels[(stored == self.ignore_index) | (stored < self.offset)] = self.ignore_index
-        foreign = labels[(labels != self.ignore_index) & (labels >= len(self.classes))]
+        known = np.asarray(self.stored, dtype=np.int32)
+        order = np.argsort(known)
+        place = np.searchsorted(known, stored, sorter=order).clip(max=len(known) - 1)
+        index = order[place].astype(np.int32)
+        is_class = known[index] == stored
+        foreign = stored[~is_class & ~np.isin(stored, self.ignored)]
         if foreign.size:
-            raise LabelError(f"label {foreign.flat[0] + self.offset} is none of the classes")
-        return labels
+            raise LabelError(f"label {foreign.flat[0]} is none of the classes")
+        return np.where(is_class, index, np.int32(self.ignore_index))
 
 
 def region_masks(labels: Labels, num_classes: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
@@ -106,7 +109,7 @@ def load_benchmark(name: str, root: Path | None, *, limit: int | None = None) ->
     """A validation set by its name and folder.
 
     Args:
-        name: `storybook`, or the name to give the folder's contents.
+        name: of the benchmark; one that `READERS` knows or the name of a prepared folder.
         root: its folder.
         limit: keep the first n images by id.
 
@@ -117,20 +120,15 @@ def load_benchmark(name: str, root: Path | None, *, limit: int | None = None) ->
         raise OvsegError(f"benchmark {name} has no folder: set benchmarks.root, or run its preset")
     if not root.is_dir():
         raise OvsegError(f"{root} is no folder: prepare benchmark {name} there, or mend its root")
-    found = _storybook(root) if name == "storybook" else _folder(name, root)
+    found = READERS.get(name, read_prepared)(root)
     if not found.samples:
         raise OvsegError(f"{root} holds no images: is it the folder of benchmark {name}?")
     samples = sorted(found.samples, key=lambda sample: sample.image_id)[:limit]
-    return Benchmark(
-        name=name,
-        classes=found.classes,
-        samples=tuple(samples),
-        ignore_index=found.ignore_index,
-        offset=found.offset,
-    )
+    return replace(found, name=name, samples=tuple(samples))
 
 
-def _storybook(root: Path) -> Benchmark:
+def read_storybook(root: Path) -> Benchmark:
+    """A part of the embedded world, in the COCO layout of `ovseg.storybook.world`."""
     path = root / "annotations" / "panoptic.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -154,12 +152,14 @@ def _storybook(root: Path) -> Benchmark:
         name="storybook",
         classes=tuple(category["name"] for category in categories),
         samples=tuple(samples),
+        stored=ids,
+        ignored=(0, 255),
         ignore_index=255,
-        offset=1,
     )
 
 
-def _folder(name: str, root: Path) -> Benchmark:
+def read_prepared(root: Path) -> Benchmark:
+    """A prepared folder; the largest 8 or 16 bits hold, whichever are enough, is ignored."""
     classes_file = root / "classes.txt"
     try:
         lines = classes_file.read_text(encoding="utf-8").splitlines()
@@ -177,12 +177,21 @@ def _folder(name: str, root: Path) -> Benchmark:
         Sample(image_id, images[stem], labels.get(stem, missing / f"{stem}.png"))
         for image_id, stem in _numbered(images)
     ]
+    unlabelled = 255 if len(classes) <= 255 else 65535
     return Benchmark(
-        name=name,
+        name=root.name,
         classes=classes,
         samples=tuple(samples),
-        ignore_index=255 if len(classes) <= 255 else 65535,
+        stored=range(len(classes)),
+        ignored=(unlabelled,),
+        ignore_index=unlabelled,
     )
+
+
+READERS: dict[str, Callable[[Path], Benchmark]] = {
+    "storybook": read_storybook,
+}
+"""The function that reads a benchmark's folder, by name; `read_prepared` for any other name."""
 
 
 def _by_stem(folder: Path, suffixes: Iterable[str]) -> dict[str, Path]:

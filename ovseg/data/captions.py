@@ -1,38 +1,27 @@
-"""Captions as COCO publishes them: one JSON with `images` and `annotations`.
+"""Captions by the format they are published in: `FORMATS` says which there are.
 
-The file comes from outside, so nothing in it is trusted: what cannot be used is left out and
-counted under a reason, what the images' own table can show (a file name that leads out of the
-image folder, an image nobody captioned) stays and is judged there.
+read_captions(Path("captions_val2017.json"), "coco").images
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
+from ovseg.data.captioned import CaptionedImage, Reader
+from ovseg.data.coco_captions import read_coco
 from ovseg.errors import OvsegError
+from ovseg.registry import chosen
+from ovseg.storage import file_sha256
 
-INT64 = 2**63
+FORMATS: dict[str, Reader] = {
+    "coco": read_coco,
+}
+"""How a captions file or folder is read, by the value of `images.captions_format`."""
 
-
-@dataclass(frozen=True)
-class CaptionedImage:
-    """One image and its captions in order of their ids.
-
-    Attributes:
-        image_id: the source's id.
-        file_name: relative to the image folder, as published; empty where there is none.
-        captions: (caption_id, text as published) of each usable caption.
-    """
-
-    image_id: int
-    file_name: str
-    captions: tuple[tuple[int, str], ...]
+Stamp = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -41,10 +30,8 @@ class CaptionsFile:
 
     Attributes:
         images: sorted by image id, ids unique.
-        left_out: how many entries of the file could not be used, by reason: `no_id`,
-            `duplicate_image_id`, `duplicate_caption_id`, `caption_without_image`, `no_text`,
-            `undecodable_text`.
-        sha256: of the file's bytes, 64 hex digits.
+        left_out: how many entries of the file could not be used, by reason.
+        sha256: of the file's bytes (or a folder's files), 64 hex digits.
     """
 
     images: tuple[CaptionedImage, ...]
@@ -52,115 +39,39 @@ class CaptionsFile:
     sha256: str
 
 
-def read_captions(path: Path) -> CaptionsFile:
-    """Read a COCO captions JSON; parsed once a process for as long as the file stays as it is.
+def read_captions(path: Path, format: str = "coco") -> CaptionsFile:
+    """Read captions; once a process for as long as the file or folder stays as it is.
+
+    Args:
+        path: a file, or a folder where the format has several.
+        format: a key of `FORMATS`.
 
     Raises:
-        OvsegError: if the file is missing, is no JSON, or is no COCO captions file.
+        OvsegError: if it is missing, cannot be read, or is not of that format.
     """
+    chosen(FORMATS, format, setting="images.captions_format")
     try:
-        stat = path.stat()
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        stats = [(str(file), file.stat()) for file in files]
     except OSError as error:
         raise OvsegError(
             f"{path}: no captions file ({error.strerror}); give images.captions another path"
         ) from error
-    return _read(path.resolve(), stat.st_size, stat.st_mtime_ns)
+    stamp = tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    return _read(path.resolve(), format, stamp)
 
 
 @lru_cache(maxsize=2)
-def _read(path: Path, size: int, mtime_ns: int) -> CaptionsFile:
-    # size and time are part of the key only: an edited file is read again
+def _read(path: Path, format: str, stamp: Stamp) -> CaptionsFile:
+    # the stamp is part of the key only: an edited file is read again
+    left_out: Counter[str] = Counter()
     try:
-        content = path.read_bytes()
+        found = sorted(FORMATS[format](path, left_out), key=lambda image: image.image_id)
+        sha256 = file_sha256(path)
     except OSError as error:
         raise OvsegError(
             f"{path}: cannot be read ({error.strerror}); give images.captions another path"
         ) from error
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:  # JSON or its UTF-8 is broken
-        raise OvsegError(
-            f"{path}: not a whole JSON file ({error}); is the download complete? fetch it again"
-        ) from error
-    parts = [document.get(key) if isinstance(document, dict) else None for key in _PARTS]
-    if not all(isinstance(part, list) for part in parts):
-        raise OvsegError(
-            f"{path}: no COCO captions file, it lacks the lists 'images' and 'annotations';"
-            " give images.captions a file such as captions_val2017.json"
-        )
-    left_out: Counter[str] = Counter()
-    names = _file_names(parts[0] or [], left_out)
-    captions = _captions(parts[1] or [], names, left_out)
-    images = tuple(
-        CaptionedImage(image_id, names[image_id], tuple(sorted(captions.get(image_id, ()))))
-        for image_id in sorted(names)
-    )
-    return CaptionsFile(images, dict(sorted(left_out.items())), hashlib.sha256(content).hexdigest())
-
-
-_PARTS = ("images", "annotations")
-
-
-def _id(entry: Any, key: str) -> int | None:
-    value = entry.get(key) if isinstance(entry, dict) else None
-    if not isinstance(value, int) or isinstance(value, bool):
-        return None
-    return value if -INT64 <= value < INT64 else None
-
-
-def _is_unicode(text: str) -> bool:
-    """False for lone surrogates, which JSON can spell and no table can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _file_names(entries: list[Any], left_out: Counter[str]) -> dict[int, str]:
-    names: dict[int, str] = {}
-    for entry in entries:
-        image_id = _id(entry, "id")
-        if image_id is None:
-            left_out["no_id"] += 1
-        elif image_id in names:
-            left_out["duplicate_image_id"] += 1
-        else:
-            name = entry.get("file_name")
-            names[image_id] = name if isinstance(name, str) and _is_unicode(name) else ""
-    return names
-
-
-def _captions(
-    entries: list[Any], names: dict[int, str], left_out: Counter[str]
-) -> dict[int, list[tuple[int, str]]]:
-    captions: dict[int, list[tuple[int, str]]] = {}
-    seen: set[int] = set()
-    for entry in entries:
-        caption_id, image_id = _id(entry, "id"), _id(entry, "image_id")
-        if caption_id is None or image_id is None:
-            left_out["no_id"] += 1
-            continue
-        text = entry.get("caption")
-        if caption_id in seen:
-            left_out["duplicate_caption_id"] += 1
-        elif image_id not in names:
-            left_out["caption_without_image"] += 1
-        elif not isinstance(text, str) or not text.strip():
-            left_out["no_text"] += 1
-        elif not _is_unicode(text):
-            left_out["undecodable_text"] += 1
-        else:
-            seen.add(caption_id)
-            captions.setdefault(image_id, []).append((caption_id, text))
-    return captions
-
-
-def inside(file_name: str) -> bool:
-    """Whether a published file name stays inside the folder it is relative to.
-
-    Judged by its text alone, so that links a person has put into the folder may lead elsewhere.
-    """
-    name = PurePosixPath(file_name.replace("\\", "/"))
-    drive = len(file_name) > 1 and file_name[1] == ":"
-    return not (name.is_absolute() or ".." in name.parts or drive or "\0" in file_name)
+    if len({image.image_id for image in found}) != len(found):
+        raise ValueError(f"the reader of {format!r} gives two images one id")
+    return CaptionsFile(tuple(found), dict(sorted(left_out.items())), sha256)

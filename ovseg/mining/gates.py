@@ -13,8 +13,8 @@ from itertools import compress
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ovseg.data import masks
 from ovseg.data.images import REASONS as IMAGE_REASONS
-from ovseg.mining import masks
 
 Reasons = list[str | None]
 """One entry a row: the reason it is dropped for, or None."""

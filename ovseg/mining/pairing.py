@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 
 from ovseg.config import PairingConfig
+from ovseg.data import masks
 from ovseg.data.images import ImageArray, ImageError
 from ovseg.data.listed import ListedImages
 from ovseg.errors import OvsegError
-from ovseg.mining import gates, masks
+from ovseg.mining import gates
 from ovseg.mining.jobs import Job, Row, shard_jobs
 from ovseg.mining.ranking import rank
 from ovseg.mining.texts import clip_label, read_texts
@@ -57,7 +58,7 @@ class PairsStage(Stage[PairingConfig]):
         "ovseg.data.listed",
         "ovseg.mining.gates",
         "ovseg.mining.jobs",
-        "ovseg.mining.masks",
+        "ovseg.data.masks",
         "ovseg.mining.ranking",
         "ovseg.mining.texts",
         "ovseg.models.clip",

@@ -14,7 +14,6 @@ import pickle
 import shutil
 import threading
 import zipfile
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from ovseg.errors import OvsegError
 from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, Tokenizer, patch_masks
+from ovseg.storage import known_sha256
 
 __all__ = [
     "MaskAdaptedCLIP",
@@ -120,25 +120,13 @@ def clip_digest(name: str) -> str:
     if folder is not None:
         for file in (CONFIG_FILE, WEIGHTS_FILE, PROMPTS_FILE, VOCABULARY_FILE):
             if (folder / file).is_file():
-                digest.update(f"{file}={_file_digest(folder / file)}\n".encode())
+                digest.update(f"{file}={known_sha256(folder / file)}\n".encode())
     else:
         # not the file alone: the tag decides on the activation and the pixels' statistics
         model_cfg, preprocess_cfg, weights = _resolve(name)
         settings = json.dumps([model_cfg, preprocess_cfg], sort_keys=True)
-        digest.update(f"{settings}={_file_digest(weights)}\n".encode())
+        digest.update(f"{settings}={known_sha256(weights)}\n".encode())
     return digest.hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    stat = path.stat()
-    return _hash_file(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _hash_file(path: str, size: int, mtime_ns: int) -> str:
-    # size and time are part of the key only: an edited file is read again
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 # -------------------------------------------------------------------------------------- loading

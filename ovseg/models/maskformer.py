@@ -50,6 +50,9 @@ __all__ = [
 
 STORYBOOK_WEIGHTS = Path(__file__).parent.parent / "storybook" / "weights" / "maskformer"
 MODEL_TYPE = "ovseg-maskformer"
+CLOSED: dict[str, Any] = {"maskformer": MaskFormerForInstanceSegmentation}
+"""Closed-vocabulary networks of `transformers` that give class and mask logits a query, by the
+`model_type` of their configuration."""
 
 Stamp = tuple[tuple[str, int, int], ...]
 
@@ -188,9 +191,12 @@ def _load_transformers(name: str, device: torch.device) -> ClosedMaskFormer:
     advice = "name storybook, a folder, or a MaskFormer hub id that is cached or can be reached"
     try:
         config = MaskFormerConfig.get_config_dict(name)[0]
-        if config.get("model_type") != "maskformer":
-            raise OvsegError(f"{name} is a {config.get('model_type')} model, not a MaskFormer")
-        network = MaskFormerForInstanceSegmentation.from_pretrained(name, dtype=torch.float32)
+        family = CLOSED.get(config.get("model_type", ""))
+        if family is None:
+            raise OvsegError(
+                f"{name} is a {config.get('model_type')} model, not a MaskFormer; {advice}"
+            )
+        network = family.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError) as error:  # what transformers raises for all that is missing
         reason = str(error).strip().splitlines()[0][:200]
         raise OvsegError(f"MaskFormer {name!r} cannot be loaded ({reason}); {advice}") from error

@@ -25,7 +25,7 @@ from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.maskformer import OpenMaskFormer, ProposalNetwork
 from ovseg.models.pixels import ImageArray
 from ovseg.models.prompts import text_embeddings
-from ovseg.models.regions import region_crops
+from ovseg.models.regions import Regions, region_crops
 
 COSINE_SCALE = 100.0  # of CLIP too: its learned logit scale is not used for inference
 SCORE_BUDGET = 2**26  # numbers a class map may hold at once: 256 MiB of float32
@@ -87,6 +87,24 @@ def ensemble(
     p_clip_qk = torch.ones_like(p_maskformer_qk)
     p_clip_qk[valid_q] = p_clip_vk.to(p_clip_qk)
     return p_maskformer_qk ** (1 - weight) * p_clip_qk**weight, torch.ones_like(valid_q)
+
+
+def name_regions(
+    clip: MaskAdaptedCLIP, regions: Regions, texts_ke: Tensor, *, prompts: bool = True
+) -> Tensor:
+    """The class probabilities CLIP gives to regions: a softmax over the K classes.
+
+    Args:
+        clip: the CLIP.
+        regions: V of them, cut for it.
+        texts_ke: `(K, E)` embeddings of the class names, L2 norm 1.
+        prompts: use the mask prompts of a CLIP that has them.
+
+    Returns:
+        `(V, K)` float32.
+    """
+    features = clip.encode_regions(regions.pixels, regions.masks, prompts=prompts)
+    return (COSINE_SCALE * features @ texts_ke.T).softmax(-1)
 
 
 def aggregate(p_qk: Tensor, masks_qhw: Tensor) -> Tensor:
@@ -298,9 +316,6 @@ class Segmentor:
                 fill=self.fill,
                 expand_ratio=self.expand_ratio,
             )
-            features = self.clip.encode_regions(
-                regions.pixels, regions.masks, prompts=self.mask_prompts
-            )
-            rows.append((COSINE_SCALE * features @ self.texts.T).softmax(-1))
+            rows.append(name_regions(self.clip, regions, self.texts, prompts=self.mask_prompts))
             valid.append(regions.valid)
         return torch.cat(rows), torch.cat(valid)

@@ -1,30 +1,93 @@
-"""Which parameters of a CLIP a phase trains, and with how much weight decay."""
+"""What a phase of training trains: `METHODS` says which ways there are, `arms.trains` chooses.
+
+A way of adapting CLIP is the names of the parameters it trains, and what it does to a loaded CLIP
+that lacks them. The text tower is frozen always (OVSeg, CVPR 2023, section 3.2).
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import nn
 
+from ovseg.config import FinetuneConfig
 from ovseg.errors import OvsegError
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.registry import chosen
+from ovseg.training.crops import seeded_generator
 
-Trains = Literal["image_encoder", "mask_prompts", "joint"]
+PROMPT_STD = 0.02
 
 _UNDECAYED = ("bn", "ln", "bias", "logit_scale")
 _PROMPTS = "mask_prompts"
+_TOWER = "clip.visual."
 _SCALE = "clip.logit_scale"
 
 
+def draw_mask_prompts(model: MaskAdaptedCLIP, config: FinetuneConfig) -> None:
+    """Give a CLIP mask prompts of the depth asked for; those it has of that depth are kept.
+
+    They are drawn from N(0, 0.02) by the configured seed.
+
+    Raises:
+        OvsegError: the CLIP has too few blocks for the prompts.
+    """
+    if model.prompt_depth == config.prompt_depth:
+        return
+    model.draw_prompts(config.prompt_depth, init="zeros")
+    assert model.mask_prompts is not None
+    drawn = torch.empty(model.mask_prompts.shape)
+    nn.init.normal_(drawn, std=PROMPT_STD, generator=seeded_generator(config.seed, "mask prompts"))
+    with torch.no_grad():
+        model.mask_prompts.copy_(drawn)
+
+
+def _as_it_is(model: MaskAdaptedCLIP, config: FinetuneConfig) -> None:
+    """For a method that trains what every CLIP has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A way of adapting CLIP to masked regions.
+
+    Attributes:
+        parameters: the beginnings of the names, as in `MaskAdaptedCLIP.named_parameters`, of what
+            it trains; beside them the temperature, where the configuration says so.
+        prepare: gives a loaded CLIP what it trains, where it is not there yet.
+    """
+
+    parameters: tuple[str, ...]
+    prepare: Callable[[MaskAdaptedCLIP, FinetuneConfig], None] = _as_it_is
+
+
+METHODS: dict[str, Method] = {
+    "image_encoder": Method(parameters=(_TOWER,)),
+    "mask_prompts": Method(parameters=(_PROMPTS,), prepare=draw_mask_prompts),
+    "joint": Method(parameters=(_TOWER, _PROMPTS), prepare=draw_mask_prompts),
+}
+"""By the value of `trains`."""
+
+
+def method(trains: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        OvsegError: if there is none.
+    """
+    return chosen(METHODS, trains, setting="arms.trains")
+
+
 def freeze_except(
-    model: MaskAdaptedCLIP, trains: Trains, *, train_logit_scale: bool
+    model: MaskAdaptedCLIP, trains: str, *, train_logit_scale: bool
 ) -> dict[str, nn.Parameter]:
     """Let gradients reach what a phase trains and nothing else.
 
     Args:
-        model: the CLIP; `requires_grad` of all its parameters is set.
-        trains: `image_encoder` (the visual tower), `mask_prompts` (these alone), or `joint`. The
-            text tower is frozen always (OVSeg, CVPR 2023, section 3.2).
+        model: the CLIP, prepared by the method; `requires_grad` of all its parameters is set.
+        trains: a name in `METHODS`.
         train_logit_scale: whether the temperature is trained as well, as it is in the official
             implementation in every phase.
 
@@ -32,21 +95,20 @@ def freeze_except(
         The trained parameters by name, in the model's order.
 
     Raises:
-        OvsegError: prompts are to be trained and the model has none.
+        OvsegError: the model lacks what is to be trained.
     """
-    if trains != "image_encoder" and model.mask_prompts is None:
-        raise OvsegError(f"the CLIP has no mask prompts to train for {trains!r}: set prompt_depth")
-    chosen = {}
-    for name, parameter in model.named_parameters():
-        trained = (
-            (name.startswith("clip.visual.") and trains != "mask_prompts")
-            or (name == _PROMPTS and trains != "image_encoder")
-            or (name == _SCALE and train_logit_scale)
-        )
+    beginnings = method(trains).parameters
+    named = dict(model.named_parameters())
+    for beginning in beginnings:
+        if not any(name.startswith(beginning) for name in named):
+            raise OvsegError(f"the CLIP has no {beginning!r} to train for {trains!r}: prepare it")
+    parameters = {}
+    for name, parameter in named.items():
+        trained = name.startswith(beginnings) or (name == _SCALE and train_logit_scale)
         parameter.requires_grad_(trained)
         if trained:
-            chosen[name] = parameter
-    return chosen
+            parameters[name] = parameter
+    return parameters
 
 
 def parameter_groups(

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovseg import schema
+from ovseg.data import masks
 from ovseg.data.images import ImageArray, ImageError, read_image
 from ovseg.errors import OvsegError
-from ovseg.mining import masks
 from ovseg.models.regions import region_crops
 from ovseg.storage import Manifest
 

@@ -1,11 +1,13 @@
 """Captions files: what is read, what is left out and counted, what stops the run."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from ovseg.data.captions import CaptionedImage, inside, read_captions
+from ovseg.data.captioned import CaptionedImage, inside, numbered
+from ovseg.data.captions import read_captions
 from ovseg.errors import OvsegError
 
 
@@ -103,6 +105,25 @@ def test_an_edited_file_is_read_again(tmp_path: Path):
     write(path, [{"id": 1, "file_name": "a"}, {"id": 2, "file_name": "b"}], [])
     assert len(read_captions(path).images) == 2
     assert read_captions(path).sha256 != first.sha256
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path: Path):
+    with pytest.raises(OvsegError, match=r"images\.captions_format: .*'nonsense'.* coco"):
+        read_captions(write(tmp_path / "c.json", [], []), "nonsense")
+
+
+def test_rows_without_ids_are_numbered_in_their_order():
+    rows = [("b.jpg", "one"), ("a.jpg", "two"), ("b.jpg", "three")]
+    spoilt = [(None, "x"), ("", "x"), ("c\udcff.jpg", "x"), ("d.jpg", " "), ("a.jpg", "a \ud83d")]
+    left_out: Counter[str] = Counter()
+    found = list(numbered([*rows, *spoilt], left_out))
+    assert found == [
+        CaptionedImage(1, "b.jpg", ((1, "one"), (3, "three"))),
+        CaptionedImage(2, "a.jpg", ((2, "two"),)),
+        CaptionedImage(3, "d.jpg", ()),
+    ]
+    assert left_out == {"no_file_name": 3, "no_text": 1, "undecodable_text": 1}
+    assert list(numbered(rows, Counter())) == found[:2], "rows added at the end change no id"
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "train/a.jpg", "./a..b.jpg", "...", "ä b.jpg"])

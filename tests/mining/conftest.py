@@ -23,7 +23,7 @@ from ovseg.config import (
     ProposalsConfig,
     TextsConfig,
 )
-from ovseg.data.source import IMAGES
+from ovseg.data.image_stage import IMAGES
 from ovseg.mining.noun_stage import NOUNS
 from ovseg.mining.proposals import PROPOSALS
 from ovseg.mining.texts import TEXTS

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import ovseg
-from ovseg.mining import gates, masks
+from ovseg.data import masks
+from ovseg.mining import gates
 
 
 def test_below_a_minimum():
@@ -55,7 +56,8 @@ def test_every_reason_in_the_code_is_explained():
     """Whatever looks like a reason in the modules that give some is a key of REASONS."""
     package = Path(ovseg.__file__).parent
     given = set()
-    for name in ("data/source.py", "mining/proposals.py", "mining/pairing.py", "mining/gates.py"):
+    modules = ("data/image_stage", "mining/proposals", "mining/pairing", "mining/gates")
+    for name in (f"{module}.py" for module in modules):
         for node in ast.walk(ast.parse((package / name).read_text())):
             calls = ("_fail", "below", "_no_proposal", "_unpaired", "ImageError")
             if isinstance(node, ast.Call):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ovseg.data.source import IMAGES
+from ovseg.data.image_stage import IMAGES
 from ovseg.mining import noun_stage
 from ovseg.mining.gates import REASONS
 from ovseg.mining.noun_stage import NOUNS

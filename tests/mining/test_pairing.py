@@ -11,8 +11,9 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from ovseg.config import PairingConfig
+from ovseg.data import masks
 from ovseg.errors import OvsegError
-from ovseg.mining import masks, pairing
+from ovseg.mining import pairing
 from ovseg.mining.jobs import Job
 from ovseg.mining.pairing import PAIRS, embed_proposals, pair_id, pair_image
 from ovseg.mining.ranking import rank
@@ -326,7 +327,7 @@ def test_parts_that_do_not_belong_together(source, parts, tmp_path: Path):
     with pytest.raises(OvsegError, match="template"):
         stage_folder(PAIRS, config, parts, tmp_path)
     shorter = source.images.model_copy(update={"limit": 5})
-    from ovseg.data.source import IMAGES
+    from ovseg.data.image_stage import IMAGES
 
     images = run_stage(IMAGES, shorter, {}, tmp_path / "runs")
     with pytest.raises(OvsegError, match="nouns belong to other images"):
@@ -352,7 +353,7 @@ def test_two_runs_are_equal_to_the_byte(source, parts, tmp_path: Path):
 
 def test_every_stage_names_modules_that_exist():
     from ovseg.code import code_digest
-    from ovseg.data.source import IMAGES
+    from ovseg.data.image_stage import IMAGES
     from ovseg.mining.noun_stage import NOUNS
     from ovseg.mining.proposals import PROPOSALS
 

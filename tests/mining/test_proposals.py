@@ -8,10 +8,11 @@ import torch
 from PIL import Image
 
 from ovseg.config import ProposalsConfig
-from ovseg.data.source import IMAGES
+from ovseg.data import masks
+from ovseg.data.image_stage import IMAGES
 from ovseg.errors import OvsegError
-from ovseg.mining import masks
-from ovseg.mining.proposals import PROPOSALS, proposal_rows, propose_masks
+from ovseg.mining.proposal_sources import network_masks
+from ovseg.mining.proposals import PROPOSALS, proposal_rows
 from ovseg.models.maskformer import load_maskformer
 from ovseg.models.pixels import resize_shortest_edge
 from ovseg.schema import PROPOSALS as SCHEMA
@@ -82,10 +83,10 @@ def test_masks_have_the_image_s_own_size():
     small = np.zeros((12, 16, 3), dtype=np.uint8)
     large = np.zeros((48, 90, 3), dtype=np.uint8)
     network = Painter()
-    found = propose_masks(network, [small, large, small], config)
+    found = network_masks(network, [small, large, small], config)
     assert sorted(network.asked) == ["original", "resized"]
-    assert [size for _, _, size in found] == [(12, 16), (48, 90), (12, 16)]
-    for counts, scores, (height, width) in found:
+    sizes = [(12, 16), (48, 90), (12, 16)]
+    for (counts, scores), (height, width) in zip(found, sizes, strict=True):
         decoded = masks.decode(counts, (height, width))
         expected = np.zeros((height, width), dtype=bool)
         expected[:, width // 2 :] = True

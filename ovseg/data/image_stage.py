@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ovseg.config import ImagesConfig
-from ovseg.data.captions import CaptionedImage, CaptionsFile, inside, read_captions
+from ovseg.data.captioned import CaptionedImage, inside
+from ovseg.data.captions import CaptionsFile, read_captions
 from ovseg.data.duplicates import file_size, first_of_equal_files
 from ovseg.data.images import ImageError, decode, phash, read_bytes
 from ovseg.errors import OvsegError
@@ -30,7 +31,14 @@ class ImagesStage(Stage[ImagesConfig]):
     """Lists the images of a captions file; its shard plan is every later mining stage's too."""
 
     name = "images"
-    code = ("ovseg.data.captions", "ovseg.data.duplicates", "ovseg.data.images", __name__)
+    code = (
+        "ovseg.data.captioned",
+        "ovseg.data.captions",
+        "ovseg.data.coco_captions",
+        "ovseg.data.duplicates",
+        "ovseg.data.images",
+        __name__,
+    )
 
     def plan(self, config: ImagesConfig, inputs: Inputs) -> ShardPlan:
         """Blocks of the sorted image ids."""
@@ -74,7 +82,7 @@ IMAGES = ImagesStage()
 def _captions(config: ImagesConfig) -> CaptionsFile:
     if config.captions is None:
         raise OvsegError("no captions file: set images.captions to a COCO captions JSON")
-    return read_captions(config.captions)
+    return read_captions(config.captions, config.captions_format)
 
 
 def _root(config: ImagesConfig) -> Path:
@@ -97,20 +105,20 @@ def _images(config: ImagesConfig) -> tuple[CaptionedImage, ...]:
     if not any(image.captions for image in images):
         raise OvsegError(
             f"{config.captions} has no caption of any of the {len(images)} images{left_out}:"
-            " the image_id of annotations must be the whole number that is an image's id"
+            " in a COCO file the image_id of annotations is the whole number that is an image's id"
         )
     return images
 
 
-_SIZES: dict[tuple[str, str, int | None], str] = {}
-_ORIGINALS: dict[tuple[str, str, str], dict[int, int]] = {}
+_SIZES: dict[tuple[str, str, str, int | None], str] = {}
+_ORIGINALS: dict[tuple[str, str, str, str], dict[int, int]] = {}
 _LOCK = threading.Lock()  # shards run in threads, what they share is found out once
 
 
 def _sizes_digest(config: ImagesConfig, *, fresh: bool) -> str:
     """A digest over every image's name and size; `fresh` asks the disk again."""
     root = _root(config)
-    key = (_captions(config).sha256, str(root.resolve()), config.limit)
+    key = (_captions(config).sha256, config.captions_format, str(root.resolve()), config.limit)
     if fresh or key not in _SIZES:
         sizes = [[i.file_name, file_size(root / i.file_name)] for i in _images(config)]
         _SIZES[key] = digest_json(sizes)
@@ -123,7 +131,7 @@ def _originals(config: ImagesConfig) -> dict[int, int]:
     with _LOCK:
         # the captions file is in the key for the ids, which sizes do not tell
         sizes = _sizes_digest(config, fresh=False)
-        key = (_captions(config).sha256, str(root.resolve()), sizes)
+        key = (_captions(config).sha256, config.captions_format, str(root.resolve()), sizes)
         if key not in _ORIGINALS:
             _ORIGINALS.clear()
             _ORIGINALS[key] = first_of_equal_files(

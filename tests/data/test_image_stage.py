@@ -11,8 +11,8 @@ from PIL import Image
 
 from ovseg.config import ImagesConfig
 from ovseg.data.duplicates import first_of_equal_files
+from ovseg.data.image_stage import IMAGES
 from ovseg.data.images import phash
-from ovseg.data.source import IMAGES
 from ovseg.errors import OvsegError
 from ovseg.schema import IMAGES as SCHEMA
 from ovseg.stages import run_stage, stage_folder

@@ -1,0 +1,148 @@
+"""Where proposals come from: `SOURCES` says which there are, `proposals.source` chooses.
+
+A source sees an image and its row of the images table, so that one may propose what a network
+finds in the pixels, another the ground truth of that image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ovseg.config import ProposalsConfig
+from ovseg.data import masks
+from ovseg.data.images import ImageArray
+from ovseg.models.maskformer import ProposalNetwork, load_maskformer, maskformer_digest
+from ovseg.models.names import model_label, resolve_device
+from ovseg.models.pixels import resized_shape
+from ovseg.registry import chosen
+
+QUERIES_AT_ONCE = 16  # enlarged to an image's own size; a photograph of 12 MP takes 50 MB a query
+
+
+class Proposed(NamedTuple):
+    """The proposals of one image.
+
+    Attributes:
+        counts: Q masks of the image's own size, as `ovseg.data.masks.encode` gives them.
+        scores: Q numbers, the higher the better.
+    """
+
+    counts: Sequence[bytes]
+    scores: Sequence[float]
+
+
+class ProposalSource(Protocol):
+    """What the proposals stage asks of a source."""
+
+    @property
+    def label(self) -> str:
+        """What tables call it: a name and 8 digits of a digest, `maskformer@01234567`."""
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """Content digests of all it reads beside the images; another digest, another result."""
+
+    def propose(self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]) -> Iterable[Proposed]:
+        """The proposals of images in order.
+
+        Args:
+            batch: each image's row of the images table, and its `(H, W, 3)` uint8 RGB pixels.
+        """
+
+
+class MaskFormerSource:
+    """Every query of the MaskFormer that `config.maskformer` names, of either kind."""
+
+    def __init__(self, config: ProposalsConfig) -> None:
+        self.config = config
+
+    @cached_property
+    def network(self) -> ProposalNetwork:
+        """On its device; loaded once a process."""
+        return load_maskformer(self.config.maskformer, resolve_device(self.config.device))
+
+    @property
+    def label(self) -> str:
+        """The network's name and digest."""
+        return model_label(self.config.maskformer, self.network.digest)
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """The network's."""
+        return {"maskformer": maskformer_digest(self.config.maskformer)}
+
+    def propose(self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]) -> list[Proposed]:
+        """See `ProposalSource`."""
+        return network_masks(self.network, [image for _, image in batch], self.config)
+
+
+SOURCES: dict[str, Callable[[ProposalsConfig], ProposalSource]] = {
+    "maskformer": MaskFormerSource,
+}
+"""What makes a source of a configuration, by the value of `proposals.source`."""
+
+
+def proposal_source(config: ProposalsConfig) -> ProposalSource:
+    """The source a configuration means.
+
+    Raises:
+        OvsegError: if there is none of that name.
+    """
+    return chosen(SOURCES, config.source, setting="proposals.source")(config)
+
+
+# --------------------------------------------------------------------------------------
+# Masks of a network
+
+
+def network_masks(
+    network: ProposalNetwork, images: Sequence[ImageArray], config: ProposalsConfig
+) -> list[Proposed]:
+    """Masks of images, binary at the images' own size.
+
+    The network's soft masks are taken at the smaller of its input's and the image's own size, so
+    that memory does not grow with a photograph's; the smaller is enlarged bilinearly.
+
+    Args:
+        network: the proposal network.
+        images: (H_i, W_i, 3) uint8 RGB.
+        config: input sizes and mask threshold.
+    """
+    short_side, max_side = config.short_side, config.max_side
+    found = [Proposed((), ())] * len(images)
+    shrunk = []
+    for image in images:
+        height, width = image.shape[:2]
+        input_height, input_width = resized_shape(height, width, short_side, max_side)
+        shrunk.append(input_height * input_width < height * width)
+    for small in (False, True):
+        places = [place for place, is_small in enumerate(shrunk) if is_small == small]
+        proposed = network.propose(
+            [images[place] for place in places],
+            output="resized" if small else "original",
+            short_side=short_side,
+            max_side=max_side,
+        )
+        for place, soft, scores in zip(
+            places, proposed.mask_probabilities, proposed.scores, strict=True
+        ):
+            height, width = images[place].shape[:2]
+            counts = _binary_counts(soft, (height, width), config.mask_threshold)
+            found[place] = Proposed(counts, scores.float().cpu().tolist())
+    return found
+
+
+@torch.inference_mode()
+def _binary_counts(soft_qhw: Tensor, size: masks.Size, threshold: float) -> list[bytes]:
+    counts: list[bytes] = []
+    for some in torch.split(soft_qhw, QUERIES_AT_ONCE):
+        if some.shape[1:] != size:
+            some = F.interpolate(some[None], size=size, mode="bilinear", align_corners=False)[0]
+        counts += masks.encode((some > threshold).cpu().numpy())
+    return counts

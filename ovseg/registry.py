@@ -1,0 +1,35 @@
+"""How a name in a configuration becomes code: one dict a subject, and one way to look it up.
+
+| subject | registry | setting |
+| --- | --- | --- |
+| caption sources | `ovseg.data.captions.FORMATS` | `images.captions_format` |
+| proposal sources | `ovseg.mining.proposal_sources.SOURCES` | `proposals.source` |
+| benchmarks | `ovseg.data.benchmarks.READERS` | `benchmarks.benchmark` |
+| training methods | `ovseg.training.groups.METHODS` | `arms.trains` |
+| tables of the catalogue | `ovseg.analysis.relations.RELATIONS` | |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from ovseg.errors import OvsegError
+
+T = TypeVar("T")
+
+
+def chosen(registry: Mapping[str, T], name: str, *, setting: str) -> T:
+    """What a registry holds under the name that a setting gives.
+
+    Args:
+        registry: by name.
+        name: the setting's value.
+        setting: its dotted name, for the message.
+
+    Raises:
+        OvsegError: if there is no such name; the message lists those there are.
+    """
+    if name not in registry:
+        raise OvsegError(f"{setting}: there is no {name!r}; choose one of {', '.join(registry)}")
+    return registry[name]

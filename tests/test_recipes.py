@@ -1,0 +1,207 @@
+"""The recipes of CONTRIBUTING.md, run as they stand there, each through its real stage."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovseg.analysis import sql_files
+from ovseg.analysis.catalog import build_catalog, open_catalog
+from ovseg.analysis.query import failed_checks, relations
+from ovseg.config import (
+    BenchmarkConfig,
+    CurationConfig,
+    FinetuneConfig,
+    ImagesConfig,
+    NounsConfig,
+    PairingConfig,
+    ProposalsConfig,
+    TableConfig,
+    TextsConfig,
+)
+from ovseg.data import masks
+from ovseg.data.benchmarks import READERS
+from ovseg.data.captions import FORMATS
+from ovseg.data.image_stage import IMAGES
+from ovseg.errors import OvsegError
+from ovseg.mining.proposal_sources import SOURCES
+from ovseg.mining.proposals import PROPOSALS
+from ovseg.stages import run_stage
+from ovseg.training.groups import METHODS
+
+TEXT = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+CAPTIONS = ("a boat on the sea", "the moon over a house", "a dog and a boat", "a tree")
+
+
+def blocks(title: str, language: str) -> list[str]:
+    """The code of one recipe."""
+    (section,) = re.findall(rf"^### {title}\n(.*?)(?=^### |\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    found = re.findall(rf"^```{language}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    assert found, f"the recipe {title!r} shows no {language}"
+    return found
+
+
+@pytest.fixture
+def follow():
+    """Runs a recipe's Python; what it registered is gone after the test."""
+    registries = (FORMATS, SOURCES, READERS, METHODS)
+    before = [dict(registry) for registry in registries]
+
+    def run(title: str) -> None:
+        for code in blocks(title, "python"):
+            exec(compile(code, f"CONTRIBUTING.md: {title}", "exec"), {})
+
+    yield run
+    for registry, entries in zip(registries, before):
+        registry.clear()
+        registry.update(entries)
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> ImagesConfig:
+    """Four images of blocks and a line of caption each, as the first recipe wants them."""
+    root = tmp_path / "flowers"
+    root.mkdir()
+    for number in range(len(CAPTIONS)):
+        colours = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(colours.repeat(12, axis=0).repeat(16, axis=1)).save(root / f"{number}.png")
+    lines = [f"{number}.png\t{text}" for number, text in enumerate(CAPTIONS)]
+    path = tmp_path / "flowers.tsv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return ImagesConfig(
+        dataset="flowers",
+        captions=path,
+        captions_format="lines",
+        image_root=root,
+        min_shards=2,
+    )
+
+
+def test_a_caption_source(follow, listed, tmp_path):
+    with pytest.raises(OvsegError, match=r"captions_format: there is no 'lines'"):
+        run_stage(IMAGES, listed, {}, tmp_path / "runs")
+    follow("A caption source")
+    images = run_stage(IMAGES, listed, {}, tmp_path / "runs")
+    rows = images.table().to_pylist()
+    assert [row["captions"][0]["text"] for row in rows] == list(CAPTIONS)
+    assert all(row["kept"] for row in rows) and len(images.shards) == 2
+
+
+def test_a_proposal_source_a_training_method_and_what_lies_between(
+    follow, listed, tiny_clip, tmp_path
+):
+    from ovseg.analysis.curation import CURATE
+    from ovseg.analysis.tables import PAIR_TABLE
+    from ovseg.mining.noun_stage import NOUNS
+    from ovseg.mining.pairing import PAIRS
+    from ovseg.mining.texts import TEXTS
+    from ovseg.models.clip import load_clip
+    from ovseg.training.finetune import FINETUNE
+
+    for title in ("A caption source", "A proposal source", "A training method"):
+        follow(title)
+    root, clip = tmp_path / "runs", str(tiny_clip)
+    images = run_stage(IMAGES, listed, {}, root)
+    setting = ProposalsConfig(source="squares", image_root=listed.image_root)
+    proposals = run_stage(PROPOSALS, setting, {"images": images}, root)
+    rows = proposals.table().to_pylist()
+    assert len(rows) == 16 * len(CAPTIONS) and {row["proposal_model"] for row in rows} == {
+        "squares"
+    }
+    squares = masks.decode([row["mask_counts"] for row in rows[:16]], (48, 64))
+    assert (squares.sum(axis=0) == 1).all(), "they tile the image"
+
+    nouns = run_stage(NOUNS, NounsConfig(), {"images": images}, root)
+    parts = {"images": images, "nouns": nouns, "proposals": proposals}
+    parts["texts"] = run_stage(TEXTS, TextsConfig(clip=clip, device="cpu"), {"nouns": nouns}, root)
+    pairing = PairingConfig(
+        dataset="flowers", clip=clip, image_root=listed.image_root, device="cpu"
+    )
+    pairs = run_stage(PAIRS, pairing, parts, root)
+    table = run_stage(PAIR_TABLE, TableConfig(dataset="flowers"), {"pairs": pairs}, root)
+    query = CurationConfig(query="all", sql="select pair_id, noun from kept_pairs")
+    curated = run_stage(CURATE, query, {"table": table}, root)
+    phase = FinetuneConfig(
+        trains="projection",
+        clip=clip,
+        epochs=2,
+        batch_size=2,
+        warmup_steps=1,
+        learning_rate=1e-2,
+        train_logit_scale=False,
+        image_root=listed.image_root,
+        device="cpu",
+    )
+    tuned = run_stage(FINETUNE, phase, {"curated": curated, "table": table}, root)
+    before, after = (
+        dict(load_clip(name).named_parameters()) for name in (clip, str(tuned.payload()))
+    )
+    changed = {name for name in after if not after[name].equal(before[name])}
+    assert changed == {
+        "clip.visual.proj",
+        "clip.visual.ln_post.weight",
+        "clip.visual.ln_post.bias",
+    }
+
+
+def test_a_benchmark(follow, tiny_clip, tiny_maskformer, tmp_path):
+    from ovseg.evaluation.evaluator import BENCHMARK
+
+    root = tmp_path / "two-tone"
+    root.mkdir()
+    stored = np.array([[20, 20, 0], [10, 10, 10]], dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+    for number in range(2):
+        pixels = np.stack([stored * 10, stored * 5, 255 - stored], axis=-1).astype(np.uint8)
+        Image.fromarray(pixels).save(root / f"{number}.png")
+        Image.fromarray(stored).save(root / f"{number}_labels.png")
+    setting = BenchmarkConfig(
+        benchmark="two-tone",
+        root=root,
+        clip=str(tiny_clip),
+        maskformer=str(tiny_maskformer),
+        short_side=32,
+        max_side=64,
+        device="cpu",
+    )
+    with pytest.raises(OvsegError, match=r"classes\.txt"):  # taken for a prepared folder
+        BENCHMARK.plan(setting, {})
+    follow("A benchmark")
+    scored = run_stage(BENCHMARK, setting, {}, tmp_path / "runs")
+    assert (scored.stats["n"], scored.stats["bad"]) == (2, 0)
+    assert scored.stats["class_names"] == ["road", "sky"]
+    pixels = [shard.stats["counts"]["gt_pixels"] for shard in scored.shards]
+    assert np.sum(pixels, axis=0).tolist() == [2 * 3 * 256, 2 * 2 * 256]
+    assert 0 <= scored.stats["scores"]["miou_union"] <= 1
+
+
+def test_a_view_a_query_and_a_check(follow, listed, tmp_path, monkeypatch):
+    view, check = blocks("A view, a query, a check", "sql")
+    folder = tmp_path / "sql"
+    shutil.copytree(sql_files.sql_folder(), folder)
+    (folder / "views" / "80_caption_words.sql").write_text(view, encoding="utf-8")
+    (folder / "queries" / "caption_words.sql").write_text(view, encoding="utf-8")
+    (folder / "tests" / "captions_have_words.sql").write_text(check, encoding="utf-8")
+    monkeypatch.setattr(sql_files, "sql_folder", lambda: folder)
+    follow("A caption source")
+    images = run_stage(IMAGES, listed, {}, tmp_path / "runs")
+    build_catalog(tmp_path / "runs", {"images": images})
+    with open_catalog(tmp_path / "runs") as con:
+        words = sum(len(text.split()) for text in CAPTIONS) / len(CAPTIONS)
+        assert con.sql("from caption_words").fetchall() == [("flowers", len(CAPTIONS), words)]
+        assert failed_checks(con) == {}
+        assert "words the captions" in relations()["caption_words"]
+        assert con.sql(check.replace("< 1", "> 1")).fetchall(), "the check can find something"
+
+
+def test_settings_of_the_recipes_are_settings():
+    from ovseg.presets import load_preset
+    from ovseg.settings import parse_setting
+
+    named = dict(parse_setting(text) for text in re.findall(r"--set ([\w.]+=[^\s`]+)", TEXT))
+    assert set(named) == {"images.captions_format", "proposals.source"}
+    config = load_preset("paper", named)
+    assert json.loads(config.model_dump_json())["proposals"]["source"] == "squares"
