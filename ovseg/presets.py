@@ -32,26 +32,34 @@ ARMS = {
 """The models a run compares, by slug: what is shown of them."""
 
 
+def _compact_maskformer(seed: int) -> str:
+    """The name of the MaskFormer that saw masks of a split's seen classes only."""
+    return f"storybook-{seed}" if seed else "storybook"
+
+
 def _storybook(seed: int) -> PipelineConfig:
     from ovseg.storybook.catalogue import split
 
     seen, _ = split(seed)
-    maskformer = f"storybook-{seed}" if seed else "storybook"
+    maskformer = _compact_maskformer(seed)
     finetune = FinetuneConfig(
         trains="image_encoder",
-        epochs=3,
+        epochs=5,
         batch_size=128,
         learning_rate=3e-4,
         warmup_steps=10,
         loss="distinct",
         initial_logit_scale=15.0,
+        snapshots=5,
         seed=seed,
     )
     prompts = finetune.model_copy(
         update={
             "trains": "mask_prompts",
+            "epochs": 10,
             "learning_rate": 2e-2,
             "weight_decay": 0.0,
+            "prompt_depth": 4,
         }
     )
     return PipelineConfig(
@@ -62,6 +70,7 @@ def _storybook(seed: int) -> PipelineConfig:
         mining_world=WorldConfig(part="mining", scenes=400),
         benchmark_world=WorldConfig(part="val", scenes=120),
         proposals=ProposalsConfig(maskformer=maskformer, short_side=160, max_side=640),
+        curation="mutual_best",
         arms={
             "original": (),
             "finetuned": (finetune,),
@@ -165,6 +174,7 @@ def configure(
     root: Path | None = None,
     captions: Path | None = None,
     images: Path | None = None,
+    seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> PipelineConfig:
     """The configuration of a run: a preset, over the embedded world or over a user's own images.
@@ -174,13 +184,14 @@ def configure(
         root: folder of all results; the preset's own where empty.
         captions: COCO captions JSON; goes with `images`.
         images: folder of the images it names.
+        seed: the setting `seed`, whatever `overrides` has; theirs or 0 where empty.
         overrides: dotted settings to replace, as for `load_preset`.
 
     Raises:
         OvsegError: for what `load_preset` refuses, captions without images or the reverse, and
             paths that do not exist.
     """
-    config = load_preset(preset, overrides)
+    config = load_preset(preset, {**(overrides or {}), **({} if seed is None else {"seed": seed})})
     if root is not None:
         config = config.model_copy(update={"root": root})
     if (captions is None) != (images is None):
@@ -195,6 +206,59 @@ def configure(
             f"preset {preset} mines your images: give --captions FILE.json and --images FOLDER"
         )
     return config
+
+
+def configure_seeds(
+    preset: str,
+    *,
+    seeds: int,
+    root: Path | None = None,
+    captions: Path | None = None,
+    images: Path | None = None,
+    seed: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> list[PipelineConfig]:
+    """The configurations of one run over several seeds, each under a root of its own.
+
+    Args:
+        preset: one of `PRESETS`.
+        seeds: how many; 0 to seeds - 1 are run.
+        root: folder of all results, `<root>/seed-<n>` of one seed's; the preset's own where empty.
+        captions: as for `configure`.
+        images: as for `configure`.
+        seed: refused, as the seeds are numbered from 0.
+        overrides: as for `configure`, without `seed`.
+
+    Raises:
+        OvsegError: for what `configure` refuses, fewer than one seed, a seed given beside them, or
+            a seed whose storybook MaskFormer is not there.
+    """
+    if seeds < 1:
+        raise OvsegError(f"--seeds {seeds}: give how many seeds to run, at least 1")
+    if seed is not None or "seed" in (overrides or {}):
+        raise OvsegError(f"--seeds {seeds} runs seeds 0 to {seeds - 1}: give no seed beside it")
+    given: dict[str, Any] = {"captions": captions, "images": images, "overrides": overrides}
+    home = configure(preset, root=root, **given).root
+    configs = [
+        configure(preset, root=home / f"seed-{number}", seed=number, **given)
+        for number in range(seeds)
+    ]
+    for config in configs:
+        _check_shipped(config)
+    return configs
+
+
+def _check_shipped(config: PipelineConfig) -> None:
+    """Find the compact MaskFormer of a seed before anything is computed, without loading it."""
+    names = {config.proposals.maskformer, *(item.maskformer for item in config.benchmarks)}
+    if _compact_maskformer(config.seed) in names:
+        from ovseg.models.maskformer import storybook_weights  # loads torch
+
+        if not (storybook_weights(config.seed) / "config.json").is_file():
+            raise OvsegError(
+                f"no MaskFormer is there for the storybook's seed {config.seed}: train it with"
+                f" `python -m flows.train_maskformer --split {config.seed}`, or run fewer seeds"
+            )
 
 
 def _own_images(config: PipelineConfig, images: Path, root: Path | None) -> PipelineConfig:

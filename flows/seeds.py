@@ -1,0 +1,61 @@
+"""One preset over several seeds: each a whole run of its own, then the models compared over them.
+
+    ovseg run --preset storybook --seeds 3
+
+Each seed's results lie in `<root>/seed-<n>`, the comparison in `<root>/study`, all of it in one
+MLflow store. Stopped anywhere, the same command goes on where it was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows.pipeline import Preset, pipeline
+from ovseg.presets import configure_seeds
+from ovseg.storage import Manifest
+from tasks.progress import bars
+from tasks.studies import announce, compare, describe, record_study
+from tasks.tracking import track
+
+
+@flow(name="seeds", flow_run_name="{preset}, {seeds} seeds")
+def run_seeds(
+    preset: Preset = "storybook",
+    seeds: int = 3,
+    root: Path | None = None,
+    captions: Path | None = None,
+    images: Path | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Manifest]:
+    """Run a preset with seeds 0 to seeds - 1 and compare its models over them.
+
+    Args:
+        preset: What to run, as in the flow pipeline.
+        seeds: How many seeds. In the storybook a seed also chooses which classes are unseen and
+            the MaskFormer that goes with them.
+        root: Folder of all results, with one of each seed; the preset's own where empty.
+        captions: Captions file in COCO's JSON format; needs images. The preset's data where empty.
+        images: Folder of the images that the captions file names; needs captions.
+        overrides: Settings to replace, by the dotted names that `ovseg settings` lists.
+
+    Returns:
+        The study of each benchmark.
+    """
+    configs = configure_seeds(
+        preset, seeds=seeds, root=root, captions=captions, images=images, overrides=overrides
+    )
+    home, uri = configs[0].root.parent, configs[0].tracking_uri
+    with track(f"{preset}, seeds 0 to {seeds - 1}", root=home, uri=uri) as tracked:
+        describe(tracked, configs)
+        for config in configs:
+            announce(config)
+            shared = {**(overrides or {}), "tracking_uri": tracked.uri}
+            pipeline(preset, config.root, captions, images, config.seed, shared)
+        with bars():
+            studies = compare(configs, home)
+        for study in studies.values():
+            record_study(tracked, study)
+    return studies

@@ -1,0 +1,250 @@
+"""How sure a score is: bootstrap intervals over the images of a validation set and over seeds.
+
+    images = read_images(benchmark)                       # counts of each image and class
+    weights = draw_images(len(images), resamples=1000, seed=0)
+    scores = resampled_scores(images, weights)            # {"miou_union": (1000,), ...}
+    low, high = percentiles(scores["miou_union"], level=0.95)
+
+What an interval covers:
+
+- `images`: which images happened to be in the validation set. They are drawn with replacement, and
+  every score is counted again from the images drawn, by the benchmark's own functions. The model,
+  its training and the split of the classes stand still.
+- `seeds`: which split into seen and unseen classes and which order of training happened to be
+  drawn, with the images as they are: Student's t over the seeds' values.
+- `images+seeds`: both at once. Seeds are drawn with replacement on top of the images. Where the
+  seeds share their images, as the storybook's do, one draw of images serves all seeds: a mean over
+  seeds does not make the validation set any larger (Owen 2007, "The pigeonhole bootstrap").
+
+All arms of a seed see the same images and the same draws, so differences between arms are paired.
+
+Two warnings. Drawing S seeds out of S gives a variance that is too small by (S - 1) / S; the spread
+over seeds is widened to make up for it (Rao and Wu 1988), yet three seeds remain three: such an
+interval is wide, rough, and covers less than its level (see the simulation in the tests). So the
+interval over images of each seed is given beside it. And mIoU is a mean of ratios: a class that no
+drawn image shows leaves the mean, as it would in the benchmark, so rare classes widen and may shift
+the interval. A draw in which a score has nothing to average does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy import stats
+
+from ovseg.evaluation.metrics import ClassCounts, MaskCounts, all_scores, seen_classes
+from ovseg.storage import Manifest
+
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Column = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """What the scores of one arm need of each of N images, by class: `(N, K)` int64 each."""
+
+    ids: Counts
+    """`(N,)` image ids, ascending."""
+    hit: Counts
+    """Pixels named rightly, of each class."""
+    gt_pixels: Counts
+    predicted_pixels: Counts
+    """Of pixels that ground truth does not ignore."""
+    masks: Counts
+    """Ground-truth masks."""
+    right: Counts
+    """Masks whose true class came first."""
+    top5: Counts
+    seen: tuple[int, ...] | None
+    """Indices of the seen classes; None where the benchmark has no such split."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_images(benchmark: Manifest) -> ImageCounts:
+    """The counts of each image of a benchmark's run, whatever its shards.
+
+    Args:
+        benchmark: a finished run of `ovseg.evaluation.evaluator.BENCHMARK`.
+
+    Returns:
+        The images in the order of their ids; one that could not be read is left out, as it is in
+        the scores.
+    """
+    names = benchmark.stats["class_names"]
+    confusion = _rows(benchmark, "confusion.parquet")
+    masks = _rows(benchmark, "gt_masks.parquet")
+    ids = np.unique(np.concatenate([confusion["image_id"], masks["image_id"]]))
+    seen = seen_classes(names, benchmark.config["seen"])
+    return ImageCounts(
+        ids.astype(np.int64),
+        *_pixel_counts(confusion, ids, len(names)),
+        *_mask_counts(masks, ids, len(names)),
+        seen=None if seen is None else tuple(seen),
+    )
+
+
+def _rows(benchmark: Manifest, name: str) -> dict[str, Column]:
+    table = pa.concat_tables([pq.read_table(path / name) for path in benchmark.paths()])
+    return {column: table[column].to_numpy() for column in table.column_names}
+
+
+def _pixel_counts(rows: dict[str, Column], ids: Column, k: int) -> tuple[Counts, Counts, Counts]:
+    image, pixels = np.searchsorted(ids, rows["image_id"]), rows["pixels"]
+    gt, predicted = rows["gt_class"], rows["predicted_class"]
+    valid, named = gt != k, predicted != k  # K: ignored in ground truth, without a class
+    shape = len(ids), k
+    return (
+        _tally(image, gt, pixels, valid & (gt == predicted), shape),
+        _tally(image, gt, pixels, valid, shape),
+        _tally(image, predicted, pixels, valid & named, shape),
+    )
+
+
+def _mask_counts(rows: dict[str, Column], ids: Column, k: int) -> tuple[Counts, Counts, Counts]:
+    image, rank = np.searchsorted(ids, rows["image_id"]), np.asarray(rows["gt_rank"], np.int64)
+    ones = np.ones(len(rank), dtype=np.int64)
+
+    def up_to(place: int) -> Counts:
+        chosen = rank <= place
+        return _tally(image, rows["gt_class"], ones, chosen, (len(ids), k))
+
+    return up_to(k), up_to(1), up_to(5)
+
+
+def _tally(
+    image: Column,
+    klass: Column,
+    number: Column,
+    chosen: npt.NDArray[np.bool_],
+    shape: tuple[int, int],
+) -> Counts:
+    counts = np.zeros(shape, dtype=np.int64)
+    np.add.at(counts, (image[chosen], klass[chosen]), number[chosen])
+    return counts
+
+
+# --------------------------------------------------------------------------------------
+# Resampling
+
+
+def draw_images(images: int, *, resamples: int, seed: int) -> Counts:
+    """How often each image is drawn: `(resamples, images)` int64, each row summing to `images`."""
+    return _draws(images, resamples, np.random.default_rng([seed, 0]))
+
+
+def draw_seeds(seeds: int, *, resamples: int, seed: int) -> Counts:
+    """How often each seed is drawn: `(resamples, seeds)` int64, each row summing to `seeds`."""
+    return _draws(seeds, resamples, np.random.default_rng([seed, 1]))
+
+
+def _draws(items: int, resamples: int, rng: np.random.Generator) -> Counts:
+    return rng.multinomial(items, np.full(items, 1 / items), size=resamples).astype(np.int64)
+
+
+def resampled_scores(images: ImageCounts, weights: Counts) -> dict[str, Floats]:
+    """Every score under every draw of images.
+
+    The sums over images are one product of matrices; the scores of each sum come from the functions
+    that score the benchmark itself, so a row of ones gives its scores to the last bit.
+
+    Args:
+        images: counts of N images.
+        weights: `(B, N)` int, how often each image counts.
+
+    Returns:
+        `(B,)` float64 by the names of `ovseg.evaluation.metrics.all_scores`; NaN where a score is
+        not defined under a draw. A score that no draw defines is left out.
+    """
+    hit, gt, predicted, masks, right, top5 = (
+        _sums(weights, part)
+        for part in (
+            images.hit,
+            images.gt_pixels,
+            images.predicted_pixels,
+            images.masks,
+            images.right,
+            images.top5,
+        )
+    )
+    rows = [
+        all_scores(
+            ClassCounts(hit[draw], gt[draw], predicted[draw]),
+            MaskCounts(masks[draw], right[draw], top5[draw]),
+            images.seen,
+        )
+        for draw in range(len(weights))
+    ]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
+
+
+def _sums(weights: Counts, counts: Counts) -> Counts:
+    # float64 products run in BLAS and are exact below 2^53, a million images of a gigapixel
+    sums = weights.astype(np.float64) @ counts.astype(np.float64)
+    return sums.astype(np.int64)
+
+
+def mean_over_seeds(scores: Floats, draws: Counts) -> Floats:
+    """The mean over drawn seeds, under draws of images made before.
+
+    Args:
+        scores: `(S, B)`, of each seed under each draw of images; column b of all seeds goes with
+            row b of `draws`.
+        draws: `(B, S)`, as `draw_seeds` makes them.
+
+    Returns:
+        `(B,)`; the deviation from the mean over all seeds is stretched by sqrt(S / (S - 1)). One
+        seed is its own mean.
+    """
+    seeds = len(scores)
+    mean: Floats = scores.mean(axis=0)
+    if seeds == 1:
+        return mean
+    drawn = np.einsum("bs,sb->b", draws / seeds, scores)
+    stretched: Floats = mean + np.sqrt(seeds / (seeds - 1)) * (drawn - mean)
+    return stretched
+
+
+# --------------------------------------------------------------------------------------
+# Intervals
+
+
+def percentiles(resampled: Floats, *, level: float) -> tuple[float, float]:
+    """The bounds that hold the middle `level` of the defined draws; NaN where there are none."""
+    defined = resampled[~np.isnan(resampled)]
+    if not len(defined):
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def student(values: Sequence[float], *, level: float) -> tuple[float, float]:
+    """Student's t interval of the mean of a few values; NaN for fewer than two.
+
+    Args:
+        values: one of each seed.
+        level: such as 0.95; of three values the half-width is then 2.48 standard deviations.
+    """
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    mean, error = float(np.mean(values)), float(stats.sem(values))
+    if error == 0:
+        return mean, mean
+    low, high = stats.t.interval(level, len(values) - 1, loc=mean, scale=error)
+    return float(low), float(high)
+
+
+def improvement(differences: Floats) -> float:
+    """The share of defined draws in which a difference is above 0; a tie counts half."""
+    defined = differences[~np.isnan(differences)]
+    if not len(defined):
+        return float("nan")
+    return float((defined > 0).mean() + (defined == 0).mean() / 2)
