@@ -1,9 +1,20 @@
 """Fixtures every test may use."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+
+CHROMIUM = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +27,24 @@ def reference_data() -> Path:
     if not path.is_dir():
         pytest.fail(f"OVSEG_REFERENCE_DATA={folder} is not a folder")
     return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's headless chromium, driven by playwright; without either a test skips.
+
+    Each test opens its own context: `browser.new_context(viewport=..., color_scheme="dark")`. Of a
+    module, not a session: while it is open this thread has a running event loop, in which a flow of
+    another module would not run.
+    """
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.skip("no chromium on the path: `apt-get install chromium` to run this test")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=executable, args=list(CHROMIUM))
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

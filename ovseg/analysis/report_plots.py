@@ -1,0 +1,221 @@
+"""Static SVG plots for a web page: drawn by matplotlib, coloured by the page's CSS variables.
+
+    canvas = Canvas("loss", width=5.2, height=3.2)
+    canvas.axes.plot(steps, losses, color=COLOURS["arm-1"])
+    svg = canvas.svg("The loss of each arm")
+
+Every colour is drawn as a stand-in and replaced by `var(--name)`, so that a plot follows the page
+from light to dark and to paper. Text stays text. Equal plots are equal bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
+
+ARM_MARKS = ("o", "s", "^", "D", "P", "X", "v", "h")
+"""The marker of each arm by its place, beside its colour `arm-<place>`."""
+
+_NAMES = (
+    *("ink", "soft", "grid", "paper", "right", "wrong", "kept", "dropped", "accent"),
+    *(f"arm-{place}" for place in range(len(ARM_MARKS))),
+)
+COLOURS = {name: f"#fe{index:02x}d7" for index, name in enumerate(_NAMES)}
+"""A stand-in for each CSS variable of the page."""
+
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ovseg",
+    "text.parse_math": False,  # a noun may hold a dollar sign
+    "font.size": 9.5,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": COLOURS["soft"],
+    "axes.labelcolor": COLOURS["ink"],
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "text.color": COLOURS["ink"],
+    "xtick.color": COLOURS["soft"],
+    "ytick.color": COLOURS["soft"],
+    "xtick.labelcolor": COLOURS["ink"],
+    "ytick.labelcolor": COLOURS["ink"],
+    "axes.grid": True,
+    "grid.color": COLOURS["grid"],
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "hatch.linewidth": 0.8,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5.5,
+}
+
+
+LineStyle = Literal["", "-", "--"]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Draw under the page's style; every function that opens a `Canvas` is decorated so."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        with matplotlib.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+@dataclass(frozen=True)
+class Table:
+    """The numbers behind a plot; cells are text, ready to be read."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot as the page shows it.
+
+    Attributes:
+        name: unique on the page.
+        title: what is plotted.
+        svg: the drawing.
+        reading: one line that says what to read from it.
+        table: the numbers behind it.
+    """
+
+    name: str
+    title: str
+    svg: Markup
+    reading: str
+    table: Table
+
+
+@dataclass
+class Canvas:
+    """A figure of one axes. Its width is a telephone's: a wider page shows several in a row."""
+
+    name: str
+    width: float = 4.6
+    height: float = 3.3
+    figure: Figure = field(init=False)
+    axes: Axes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Open the figure."""
+        self.figure = Figure(figsize=(self.width, self.height), layout="constrained")
+        self.axes = self.figure.subplots()
+
+    def svg(self, label: str) -> Markup:
+        """The drawing as inline SVG with an accessible name; scales with the page."""
+        buffer = io.StringIO()
+        with warnings.catch_warnings():
+            # a noun in a script without a glyph is measured as boxes; the page's font has it
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            empty = {"Date": None, "Creator": None, "Format": None, "Type": None}
+            self.figure.savefig(buffer, format="svg", metadata=empty)
+        return themed(buffer.getvalue(), name=self.name, label=label)
+
+
+def themed(svg: str, *, name: str, label: str) -> Markup:
+    """A drawing of matplotlib as part of a page.
+
+    Args:
+        svg: the file as written, in the colours of `COLOURS`.
+        name: put before every id, which are unique within a drawing only.
+        label: what a screen reader says instead of it.
+    """
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
+    view = re.search(r'viewBox="([^"]*)"', body)
+    box = view.group(1) if view else "0 0 100 100"
+    body = body[body.index(">") + 1 :]
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
+    body = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', body)
+    for variable, stand_in in COLOURS.items():
+        body = body.replace(stand_in, f"var(--{variable})")
+    body = re.sub(r"\n\s*", "\n", body)
+    opening = f'<svg viewBox="{box}" role="img" aria-label="{escape(label)}">'
+    return Markup(opening + body.strip())
+
+
+def percent_axis(axis: Any, *, signed: bool = False) -> None:
+    """Tick labels of fractions as whole percents (`12`), or as signed points (`+12`)."""
+    form = "{:+.0f}" if signed else "{:.0f}"
+    axis.set_major_formatter(
+        FuncFormatter(
+            lambda value, _: form.format(100 * value).replace("-", "−").replace("+0", "0")
+        )
+    )
+
+
+def thousands(value: float) -> str:
+    """A count as people read it: 12,345."""
+    return f"{value:,.0f}"
+
+
+def count_axis(axis: Any) -> None:
+    """Tick labels of counts, also on a log scale, where only powers of ten are labelled."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value) if value >= 1 else ""))
+
+
+def legend(axes: Axes, handles: Sequence[Line2D | Patch], *, columns: int = 2) -> None:
+    """A legend above the axes, where it hides nothing."""
+    axes.legend(
+        handles=list(handles),
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
+        ncols=columns,
+        borderaxespad=0.2,
+        handlelength=2.2,
+        columnspacing=1.4,
+        labelcolor=COLOURS["ink"],
+    )
+
+
+def entry(
+    label: str, colour: str, marker: str, *, hollow: bool = False, line: LineStyle = ""
+) -> Line2D:
+    """A marker in a legend, with a line through it where `line` is a line style."""
+    face = COLOURS["paper"] if hollow else colour
+    handle = Line2D([], [], color=colour, marker=marker, markerfacecolor=face, label=label)
+    handle.set_linestyle(line or "none")
+    return handle
+
+
+def shortened(text: str, length: int = 24) -> str:
+    """A label cut to so many characters."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def percent(value: float | None, *, places: int = 1) -> str:
+    """A fraction in percent without the sign; a dash where it is undefined."""
+    return "–" if value is None or value != value else f"{100 * value:.{places}f}"
+
+
+def points(value: float | None) -> str:
+    """A difference of fractions in percentage points, signed."""
+    if value is None or value != value:
+        return "–"
+    return f"{100 * value:+.1f}".replace("-", "−")
