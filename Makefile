@@ -12,13 +12,14 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo test test-all lint style bench lock clean
+.PHONY: help install demo test test-all lint style bench pools lock clean
 
 help:
 	@echo "make demo      the full pipeline on the embedded storybook world (CPU)"
 	@echo "make test      the fast tests; make test-all adds the slow ones"
 	@echo "make lint      ruff and mypy; make style lets ruff rewrite"
 	@echo "make bench     timings, printed as ratios within one run"
+	@echo "make pools     the work pools of prefect.yaml on the Prefect server at PREFECT_API_URL"
 	@echo "make clean     remove the environment, caches and demo output"
 
 install: $(STAMP)
@@ -52,6 +53,17 @@ style: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# A pool that is there stays as it is, with its settings and its queue.
+pools: | $(BIN)/prefect
+	$(BIN)/prefect work-pool inspect ovseg-cpu > /dev/null 2>&1 \
+		|| $(BIN)/prefect work-pool create ovseg-cpu --type process
+	$(BIN)/prefect work-pool inspect ovseg-gpu > /dev/null 2>&1 \
+		|| { $(BIN)/prefect work-pool create ovseg-gpu --type process \
+		&& $(BIN)/prefect work-pool set-concurrency-limit ovseg-gpu 1; }
+
+$(BIN)/prefect:
+	@echo "$@ is missing: run make install first" && exit 2
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra dask --extra app --extra gpu \

@@ -1,4 +1,7 @@
-"""Progress of the stages of a run: bars on a terminal, a line now and then elsewhere."""
+"""Progress of the stages of a run: bars on a terminal, a line now and then elsewhere.
+
+Prefect's UI shows the same as an artifact of the flow run.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from tasks.artifacts import progress_artifact
 
 console = Console(stderr=True)
 _lock = threading.Lock()
@@ -54,7 +59,26 @@ def found(name: str) -> None:
 
 @contextmanager
 def bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """One bar; gives the function that advances it, which any thread may call."""
+    """Show a stage's progress inside a flow, on the console and in Prefect's UI.
+
+    Args:
+        name: what the stage is called.
+        total: items (images, steps) in all.
+
+    Yields:
+        The function that advances it by some items, which any thread may call.
+    """
+    with _console_bar(name, total) as console_advance, progress_artifact(name, total) as advance:
+
+        def both(step: int) -> None:
+            console_advance(step)
+            advance(step)
+
+        yield both
+
+
+@contextmanager
+def _console_bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
     if _bars is not None:
         shown = _bars
         task = shown.add_task(name, total=total)

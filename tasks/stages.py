@@ -9,6 +9,7 @@ Inside a flow:
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ def read_manifests(folders: Mapping[str, Path]) -> dict[str, Manifest]:
 
 
 def _worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
-    """Retry what time may mend (a full disk, a flaky mount), never what the user has to mend."""
+    """Retry what time may mend (a flaky mount, a full GPU), never what the user has to mend."""
     try:
         state.result()
     except (OvsegError, TypeError, ValueError, KeyError, NotImplementedError):
@@ -63,12 +64,17 @@ def _worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
     return False
 
 
+_RETRIED: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": [2, 20],
+    "retry_condition_fn": _worth_a_retry,
+}
+
+
 @task(
     task_run_name="{stage.name} {shard}",
     cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=[2, 20],
-    retry_condition_fn=_worth_a_retry,
+    **_RETRIED,
     persist_result=False,
 )
 def compute_shard(
@@ -76,22 +82,23 @@ def compute_shard(
     config: Config,
     inputs: dict[str, Manifest],
     folder: Path,
+    plan: ShardPlan,
     shard: int,
     progress: Callable[[int], None],
 ) -> ShardRecord:
     """Compute and publish one shard of a stage, or find it done."""
     with _device(config):
         record = run_shard(stage, config, inputs, folder, shard=shard, progress=progress)
+    path = folder / record.path
     if record.seconds is None:
-        get_run_logger().info("%s shard %d was already whole", stage.name, shard)
+        progress(plan.counts[shard])
+        get_run_logger().info("already whole: %s", path)
     else:
-        get_run_logger().info(
-            "%s shard %d: %d rows in %.1f s", stage.name, shard, record.rows, record.seconds
-        )
+        get_run_logger().info("%d rows in %.1f s: %s", record.rows, record.seconds, path)
     return record
 
 
-@task(task_run_name="finish {stage.name}", cache_policy=NO_CACHE, persist_result=False)
+@task(task_run_name="finish {stage.name}", cache_policy=NO_CACHE, **_RETRIED, persist_result=False)
 def finish_stage(
     stage: Stage[Any],
     config: Config,
@@ -119,7 +126,7 @@ def run(
         config: its configuration.
         inputs: manifests of its parents by role.
         root: the folder of all results.
-        label: what progress calls it; the stage's name where empty.
+        label: what people see it called; the stage's name where empty.
 
     Returns:
         The manifest.
@@ -128,16 +135,35 @@ def run(
         OvsegError: what a shard or the finish raised, with its one-line message.
     """
     folder, plan = stage_folder(stage, config, inputs, root)
+    label, log, began = label or stage.name, get_run_logger(), time.monotonic()
     if (manifest := finished(folder, plan)) is not None:
-        found(label or stage.name)
+        found(label)
+        log.info("%s: found, nothing to compute: %s", label, folder)
         return manifest
     parents = dict(inputs)
-    with bar(label or stage.name, sum(plan.counts)) as progress:
-        compute = compute_shard.with_options(tags=[stage.name, f"folder:{folder.name}"])
+    with bar(label, sum(plan.counts)) as progress:
+        compute = compute_shard.with_options(
+            task_run_name=_shard_name(label, len(plan)),
+            tags=[stage.name, f"folder:{folder.name}"],
+        )
         futures: list[PrefectFuture[ShardRecord]] = [
-            compute.submit(stage, config, parents, folder, shard, progress)
+            compute.submit(stage, config, parents, folder, plan, shard, progress)
             for shard in range(len(plan))
         ]
         records = [future.result() for future in futures]
     seconds = {r.index: r.seconds for r in records if r.seconds is not None}
-    return finish_stage(stage, config, parents, folder, plan, seconds)
+    finish_it = finish_stage.with_options(task_run_name=lambda: f"{label}: finish")
+    manifest = finish_it(stage, config, parents, folder, plan, seconds)
+    spent, whole = time.monotonic() - began, len(records) - len(seconds)
+    kept = f", {whole} of {len(records)} shards found" if whole else ""
+    log.info("%s: %d rows in %.1f s%s: %s", label, manifest.rows, spent, kept, folder)
+    return manifest
+
+
+def _shard_name(label: str, shards: int) -> Callable[[dict[str, Any]], str]:
+    """Names for a stage's task runs: `find nouns 3 of 8`, without numbers where there is one."""
+
+    def name(parameters: dict[str, Any]) -> str:
+        return f"{label} {parameters['shard'] + 1} of {shards}" if shards > 1 else label
+
+    return name

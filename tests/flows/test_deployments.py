@@ -1,11 +1,14 @@
 """prefect.yaml as written: every deployment names a flow, a preset and parameters that exist."""
 
 import importlib
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from prefect import Flow
+from prefect.client.schemas.objects import ConcurrencyLimitStrategy
 from prefect.client.schemas.schedules import CronSchedule
 
 from ovseg.presets import load_preset
@@ -37,9 +40,10 @@ def flow_of(deployment) -> Flow:
 
 
 def test_there_is_a_deployment_a_preset():
+    from flows.pipeline import Preset
     from ovseg.presets import PRESETS
 
-    assert set(DEPLOYMENTS) == set(PRESETS)
+    assert set(DEPLOYMENTS) == set(PRESETS) == set(get_args(Preset))
     assert len(DEPLOYMENTS) == len(PROJECT["deployments"])
 
 
@@ -63,7 +67,13 @@ def test_the_preset_exists_and_gets_the_data_it_needs(deployment):
 def test_it_says_what_it_is(deployment):
     assert deployment["description"].strip().endswith(".")
     assert deployment["name"] in deployment["tags"]
-    assert deployment["concurrency_limit"] == 1
+    assert deployment["version"] == "{{ commit.stdout }}"
+
+
+def test_one_run_at_a_time(deployment):
+    limit = deployment["concurrency_limit"]
+    assert limit["limit"] == 1
+    assert ConcurrencyLimitStrategy(limit["collision_strategy"])
 
 
 def test_schedules_are_there_and_off(deployment):
@@ -71,7 +81,7 @@ def test_schedules_are_there_and_off(deployment):
     for schedule in deployment["schedules"]:
         assert schedule["active"] is False
         made = CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
-        assert made.timezone
+        assert made.timezone and schedule["slug"]
 
 
 def test_nothing_reports_home(deployment):
@@ -80,15 +90,30 @@ def test_nothing_reports_home(deployment):
     assert pool["job_variables"]["env"] == OFFLINE
 
 
-def test_the_pools_are_made_in_the_header():
-    header = (REPOSITORY / "prefect.yaml").read_text(encoding="utf-8").split("name: ovseg")[0]
+def test_the_pools_are_made_by_make():
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     for deployment in DEPLOYMENTS.values():
-        assert f"work-pool create --type process {deployment['work_pool']['name']}" in header
+        assert f"work-pool create {deployment['work_pool']['name']} --type process" in makefile
 
 
-def test_the_steps_of_a_pull_exist():
-    for step in PROJECT["pull"]:
-        for name, inputs in step.items():
+def test_the_steps_of_build_and_pull_exist():
+    for step in PROJECT["build"] + PROJECT["pull"]:
+        for name in step:
             module, function = name.rsplit(".", 1)
             assert callable(getattr(importlib.import_module(module), function))
-            assert inputs["directory"] == "{{ $PWD }}"
+
+
+def test_every_command_of_the_page_exists():
+    """`prefect` has each command that docs/operations.md writes, `make` each target."""
+    from prefect.cli._app import _app as prefect
+
+    page = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
+    commands = re.findall(r"(?:^|`)prefect ([a-z][^`#\n]+)", page, re.MULTILINE)
+    assert len(commands) > 12
+    for command in commands:
+        known, _, rest = prefect.parse_commands(command.split())
+        assert known, command
+        assert known == ("deploy",) or len(known) > 1 or rest[0].startswith("-"), command
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", page, re.MULTILINE):
+        assert f"\n{target}:" in makefile
