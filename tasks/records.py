@@ -1,28 +1,64 @@
-"""What each flow records in MLflow: plain functions over manifests, called in the flow process."""
+"""What each flow records in MLflow: plain functions over manifests, called in the flow process.
+
+A run's own page has its description, the few numbers that matter and its files; everything a stage
+counted is in the manifests below `stages`.
+"""
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Mapping, Sequence
 
+import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from ovseg.analysis.summary import Summary, markdown, metrics
-from ovseg.config import BenchmarkConfig
+from ovseg.analysis.report import report_file
+from ovseg.analysis.summary import COLUMNS, Summary, markdown, metrics
+from ovseg.config import BenchmarkConfig, FinetuneConfig
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
-from tasks.tracking import TrackedRun
+from tasks import notes
+from tasks.tracking import TrackedRun, track
+
+MINING_FIELDS = ("mining_world", "images", "nouns", "proposals", "pairing")
+TRAINING_FIELDS = ("curation", "benchmark_world", "curve_images")
+COUNTED = {
+    "images/read": ("images", "n"),
+    "images/kept": ("images", "kept"),
+    "nouns/mentions": ("nouns", "mentions"),
+    "nouns/kept": ("nouns", "kept"),
+    "nouns/distinct": ("texts", "nouns"),
+    "proposals/found": ("proposals", "proposals"),
+    "proposals/kept": ("proposals", "kept"),
+    "pairs/found": ("pairs", "pairs"),
+    "pairs/kept": ("pairs", "kept"),
+    "pairs/mutual_best": ("pairs", "mutual_best"),
+}
+"""The metrics of mining: a stage's role and what it counted."""
 
 
-def _numbers(prefix: str, stats: Mapping[str, object]) -> dict[str, float]:
-    """The numeric stats of a stage, nested ones joined by slashes."""
-    flat: dict[str, float] = {}
-    for key, value in stats.items():
-        name = f"{prefix}/{key}".replace(":", ".").replace(",", " ")
-        if isinstance(value, Mapping):
-            flat.update(_numbers(name, value))
-        elif isinstance(value, int | float):
-            flat[name] = float(value)
-    return flat
+def model_name(config: PipelineConfig) -> str:
+    """The registered model of a preset."""
+    return f"ovseg-{config.preset}"
+
+
+def _about(config: PipelineConfig, stage: str) -> dict[str, str]:
+    return {"preset": config.preset, "seed": str(config.seed), "stage": stage}
+
+
+def _seconds(manifest: Manifest) -> float:
+    """How long a stage's shards took when they were computed."""
+    run = json.loads((manifest.folder / "run.json").read_text(encoding="utf-8"))
+    return float(sum(run["seconds"].values()))
+
+
+def record_start(run: TrackedRun, config: PipelineConfig) -> None:
+    """Say what a whole run is, before it does anything."""
+    run.inherit({"preset": config.preset, "seed": str(config.seed)})
+    run.tags({"stage": "pipeline"})
+    run.note(notes.pipeline_note(run, config))
+    run.params(config)
 
 
 def record_mining(
@@ -34,13 +70,20 @@ def record_mining(
     failed: Sequence[str],
 ) -> None:
     """Log a mined pair table, the stages it came from, and the table checks that failed."""
-    run.params(config)
+    run.tags({**_about(config, "mine"), "table": mined["table"].digest})
+    run.note(notes.mining_note(run, mined, failed))
+    run.params(config, MINING_FIELDS)
     run.metrics({"failed_checks": len(failed)})
-    run.text("".join(f"{name}\n" for name in failed), "failed-checks.txt")
-    for role, manifest in {**worlds, **mined}.items():
-        run.metrics(_numbers(role, manifest.stats))
-        run.manifest(role, manifest)
+    run.text("".join(f"{name}\n" for name in failed) or "all passed\n", "failed-checks.txt")
+    run.metrics({key: mined[role].stats[name] for key, (role, name) in COUNTED.items()})
+    run.metrics({f"seconds/{role}": _seconds(manifest) for role, manifest in mined.items()})
+    for number, (role, manifest) in enumerate({**worlds, **mined}.items(), start=1):
+        run.manifest(f"{number}-{role.replace('/', '-')}", manifest)
     run.dataset(f"{config.pairing.dataset}-pairs", mined["table"], context="mining")
+
+
+# --------------------------------------------------------------------------------------
+# Training
 
 
 def record_training(
@@ -48,52 +91,195 @@ def record_training(
     config: PipelineConfig,
     curated: Manifest,
     trained: Mapping[str, Sequence[Manifest]],
+    curves: Mapping[str, Sequence[Manifest]],
 ) -> None:
-    """Log the training set's SQL, and of each arm the loss curves and the checkpoints."""
-    run.params(config)
+    """Log the training set's SQL and the learning curves, and each trained arm in a child run.
+
+    Args:
+        run: the run of the flow.
+        config: of the whole run.
+        curated: the training set.
+        trained: the checkpoints of each arm's phases.
+        curves: of each arm the scored phases and, last, the learning curve; empty without.
+    """
+    run.tags({**_about(config, "finetune"), "curated": curated.digest})
+    run.params(config, TRAINING_FIELDS)
     run.text(curated.config["sql"], f"curation/{curated.config['query']}.sql")
-    run.manifest("curated", curated)
+    run.metrics({key: curated.stats[key] for key in ("pairs", "nouns", "images")})
+    run.manifest("1-curated", curated)
     run.dataset(f"{config.pairing.dataset}-curated", curated, context="training")
     for arm, phases in trained.items():
-        for number, (phase, manifest) in enumerate(zip(config.arms[arm], phases), start=1):
-            last = number == len(phases)
-            run.manifest(f"checkpoint/{arm}/{number}-{phase.trains}", manifest, upload=last)
-            log = pq.read_table(manifest.payload() / "training_log.parquet").to_pylist()
-            keys = ("loss", "learning_rate", "logit_scale")
-            run.series(log, prefix=f"{arm}/{phase.trains}", keys=keys)
         if phases:
-            clip = phases[-1].payload()
-            run.model(f"ovseg-{config.preset}", clip=clip, settings=config.serving, arm=arm)
+            tags = {**_about(config, "train"), "arm": arm, "checkpoint": phases[-1].digest}
+            with track(f"finetune/{arm}", root=run.root, uri=run.uri, tags=tags) as child:
+                _record_arm(child, config, arm, curated, phases)
+                if curves[arm]:
+                    _record_curve(run, child, arm, curves[arm])
+    run.note(notes.training_note(run, config, curated, curves))
+
+
+def _record_arm(
+    run: TrackedRun,
+    config: PipelineConfig,
+    arm: str,
+    curated: Manifest,
+    phases: Sequence[Manifest],
+) -> None:
+    """One arm: its phases' settings, its losses over the steps of all phases, its model."""
+    settings: Sequence[FinetuneConfig] = config.arms[arm]
+    run.values({"arm": arm, "phases": " + ".join(phase.trains for phase in settings)})
+    run.values({str(n): phase.published() for n, phase in enumerate(settings, start=1)})
+    run.dataset(f"{config.pairing.dataset}-curated", curated, context="training")
+    before, seconds = 0, 0.0
+    for manifest in phases:
+        log = pq.read_table(manifest.payload() / "training_log.parquet").to_pylist()
+        keys = ("loss", "learning_rate", "logit_scale")
+        run.series(log, prefix="train", keys=keys, before=before)
+        before, seconds = before + len(log), seconds + _seconds(manifest)
+    run.metrics({"train/seconds": seconds, "train/steps": before})
+    run.model(
+        model_name(config),
+        clip=phases[-1].payload(),
+        settings=config.serving,
+        arm=arm,
+        description=notes.model_note(run, config, arm, curated),
+        about=notes.about_model(config),
+        tags={
+            "preset": config.preset,
+            "seed": str(config.seed),
+            "curated": curated.digest,
+            "checkpoint": phases[-1].digest,
+        },
+    )
+    model = run.registered[arm].uri if arm in run.registered else None
+    for number, (phase, manifest) in enumerate(zip(settings, phases), start=1):
+        # the last phase is the model: uploaded once, with it
+        uploaded = model if number == len(phases) else None
+        run.manifest(f"{number}-{phase.trains}", manifest, model=uploaded)
+    run.note(notes.arm_note(run, config, arm, curated, model))
+
+
+def _record_curve(run: TrackedRun, child: TrackedRun, arm: str, made: Sequence[Manifest]) -> None:
+    """The learning curve as series over the steps of all phases, on the page of each run."""
+    *scored, curve = made
+    points = pq.read_table(curve.payload()).to_pylist()
+    for part in notes.PARTS:
+        key = f"gt_mask_accuracy_{part}"
+        rows = [
+            {key: point["gt_mask_accuracy"], "step": point["total_step"]}
+            for point in points
+            # where a phase begins the one before it has ended: one point a step
+            if point["part"] == part and (point["step"] > 0 or point["phase"] == 1)
+        ]
+        run.series(rows, prefix=arm, keys=(key,))
+        child.series(rows, prefix="learning_curve", keys=(key,))
+    child.manifest("learning-curve", curve)
+    for number, phase in enumerate(scored, start=1):
+        child.manifest(f"{number}-snapshots-scored", phase)
+
+
+# --------------------------------------------------------------------------------------
+# Scores
 
 
 def record_benchmark(
     run: TrackedRun,
+    config: PipelineConfig,
     setting: BenchmarkConfig,
     arm: str,
+    checkpoint: Manifest | None,
     result: Manifest,
     scores: Manifest,
 ) -> None:
-    """Log one arm's scores on one benchmark, with the per-class table."""
+    """Log one arm's scores on one benchmark in a child run, the headline beside the other arms'.
+
+    Args:
+        run: of the benchmark.
+        config: of the whole run.
+        setting: of the benchmark.
+        arm: the arm.
+        checkpoint: its last phase's; None for the arm that trains nothing.
+        result: the finished benchmark.
+        scores: its scores as tables.
+    """
+    name, values = setting.benchmark, scores.stats["scores"]
+    tags = {**_about(config, "score"), "benchmark": name, "arm": arm}
+    if checkpoint is not None:
+        tags["checkpoint"] = checkpoint.digest
+    run.metrics({f"{arm}/{metric}": values[metric] for metric in COLUMNS if metric in values})
+    with track(f"benchmark/{name}/{arm}", root=run.root, uri=run.uri, tags=tags) as child:
+        child.note(
+            f"Scores of **{arm}** on `{name}`: metrics `{name}/...` as fractions in 0..1, by class"
+            " in `class-scores.csv` (Artifacts)."
+        )
+        child.values({"arm": arm, "benchmark": name})
+        child.scores(
+            values,
+            benchmark=name,
+            headline=list(COLUMNS),
+            name=model_name(config),
+            clip=checkpoint.payload() if checkpoint else None,
+        )
+        by_class = io.BytesIO()
+        pc.write_csv(pq.read_table(scores.payload() / "class_scores.parquet"), by_class)
+        child.text(by_class.getvalue().decode(), "class-scores.csv")
+        child.metrics({"seconds": _seconds(result)})
+        child.manifest("1-benchmark", result)
+        child.manifest("2-scores", scores, upload=True)
+        child.dataset(name, result, context="evaluation")
+
+
+def record_scores(
+    run: TrackedRun,
+    config: PipelineConfig,
+    setting: BenchmarkConfig,
+    scored: Mapping[str, Manifest],
+) -> None:
+    """Describe a benchmark whose arms are all scored.
+
+    Args:
+        run: of the benchmark.
+        config: of the whole run.
+        setting: of the benchmark.
+        scored: scores by `<benchmark>/<arm>`; those of other benchmarks are passed over.
+    """
+    of_arm = {
+        key.rpartition("/")[2]: manifest.stats["scores"]
+        for key, manifest in scored.items()
+        if key.rpartition("/")[0] == setting.benchmark
+    }
+    run.tags({**_about(config, "benchmark"), "benchmark": setting.benchmark})
+    run.values(setting.model_dump(mode="json"))
     run.text(setting.model_dump_json(indent=1), "benchmark.json")
-    run.metrics({f"{arm}/{metric}": value for metric, value in scores.stats["scores"].items()})
-    run.manifest(f"benchmark/{arm}", result)
-    run.manifest(f"scores/{arm}", scores, upload=True)
-    run.dataset(setting.benchmark, result, context="evaluation")
+    run.note(notes.benchmark_note(run, setting, of_arm))
 
 
 def record_report(
     run: TrackedRun,
+    config: PipelineConfig,
     summary: Summary,
     truth: Manifest | None,
     sheet: Manifest | None,
+    report: Manifest,
 ) -> None:
-    """Log the run's summary and pictures, and the catalogue as it now stands."""
-    run.file(run.root / "catalog.json")
-    run.references("catalog", [run.root / "catalog.duckdb"])
-    run.metrics(metrics(summary))
+    """Log the run's report, summary and pictures, and the catalogue as it now stands."""
+    run.note(notes.pipeline_note(run, config, summary))
+    run.file(report_file(report))
     run.text(markdown(summary), "summary.md")
     run.text(summary.model_dump_json(indent=1), "summary.json")
+    headline = {"mining", *COLUMNS}
+    run.metrics(
+        {
+            name: value
+            for name, value in metrics(summary).items()
+            if headline & {name.partition("/")[0], name.rpartition("/")[2]}
+        }
+    )
+    run.file(run.root / "catalog.json", "stages/catalog")
+    run.references("stages/catalog", [run.root / "catalog.duckdb"])
     if truth is not None:
         run.manifest("pair-truth", truth)
     if sheet is not None:
-        run.manifest("contact-sheet", sheet, upload=True)
+        run.file(sheet.payload() / "contact-sheet.png")
+        run.manifest("contact-sheet", sheet)
+    run.manifest("report", report)

@@ -1,147 +1,138 @@
 """What a run leaves in MLflow: params, metrics, datasets, files. Called in the flow's process only.
 
-A flow opens a run with `track(...)`; a flow called inside it opens a child. Small files (configs,
-manifests, stats, pictures, checkpoints) are uploaded; shards and tables are referenced by path and
-sha256. Tracking never fails a run: the first failure is reported, the rest of the run goes
-untracked, and running again logs what is on disk. To look at it:
+A flow opens a run with `track(...)`; a flow called inside it opens a child, to any depth. Small
+files (configs, manifests, tables of scores, pictures, reports) are uploaded, an adapted CLIP once,
+as a registered model; shards and tables are referenced by path and sha256. Tracking never fails a
+run: the first failure is reported, the rest of the run goes untracked, and running again logs what
+is on disk. To look at it:
 
     mlflow ui --backend-store-uri sqlite:///runs/storybook/mlflow.db
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import io
-import json
-import logging
-import os
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, ParamSpec
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+from typing import Any
 
 from ovseg.config import Config
 from ovseg.storage import Manifest, file_sha256, publish_text
+from tasks.mlflow_run import EXPERIMENT, MlflowRun, reported, tracking_uri
+from tasks.model_registry import Registered, find_version, register, write_scores
+from tasks.provenance import without_password
 
-logger = logging.getLogger("ovseg.tracking")
-EXPERIMENT = "ovseg"
+__all__ = ["EXPERIMENT", "TrackedRun", "track", "tracking_uri"]
+
 _current: ContextVar[TrackedRun | None] = ContextVar("tracked_run", default=None)
-P = ParamSpec("P")
 
 
-def _reported(method: Callable[P, None]) -> Callable[P, None]:
-    """Report a failure of tracking once and go on without; the run must not fail of it."""
+class TrackedRun(MlflowRun):
+    """One MLflow run and what is logged in it; safe to call when tracking is down.
 
-    @functools.wraps(method)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-        run: Any = args[0]
-        if run.problems:
-            return
-        try:
-            method(*args, **kwargs)
-        except Exception as error:
-            run.give_up(error)
+    Attributes:
+        registered: the model versions this run made or found, by arm.
+    """
 
-    return wrapper
+    def __init__(
+        self,
+        name: str,
+        *,
+        root: Path,
+        uri: str | None,
+        parent: TrackedRun | None,
+        tags: Mapping[str, str],
+    ):
+        self.registered: dict[str, Registered] = {}
+        super().__init__(name, root=root, uri=uri, parent=parent, tags=tags)
 
+    @reported
+    def params(self, config: Config, fields: Sequence[str] | None = None) -> None:
+        """Log the resolved configuration.
 
-def tracking_uri(root: Path, uri: str | None) -> str:
-    """The MLflow server of a run: the given one, or SQLite in the folder of results."""
-    return uri or f"sqlite:///{(root / 'mlflow.db').resolve()}"
+        The whole of it is uploaded as `config.json`, by the outermost run that logs it.
 
+        Args:
+            config: the configuration.
+            fields: names of the fields that become params, with what they hold; all where None.
+        """
+        include = None if fields is None else set(fields)
+        self._log_params(config.model_dump(mode="json", include=include))
+        if self.parent is None or fields is None:
+            text = without_password(config.model_dump_json(indent=1))
+            self.client.log_text(self.run_id, text, "config.json")
 
-class TrackedRun:
-    """One MLflow run; every method is safe to call when tracking is down."""
+    @reported
+    def values(self, values: Mapping[str, Any]) -> None:
+        """Log params by name; nested mappings under dotted names."""
+        self._log_params(values)
 
-    def __init__(self, name: str, *, root: Path, uri: str | None, parent: TrackedRun | None):
-        self.name, self.root, self.parent = name, root, parent
-        self.run_id: str | None = None
-        self.problems: list[str] = parent.problems if parent else []
-        self.uri = tracking_uri(root, uri)
-        self._open()
-
-    def give_up(self, error: Exception) -> None:
-        """Note why tracking failed; nothing more is logged, neither here nor in other runs."""
-        lines = str(error).strip().splitlines() or [""]
-        problem = f"MLflow run {self.name!r} at {self.uri}: {type(error).__name__}: {lines[0]}"
-        logger.warning("tracking failed, the run goes on without: %s", problem)
-        self.problems.append(problem)
-
-    @_reported
-    def _open(self) -> None:
-        from mlflow.tracking import MlflowClient
-
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-        self.root.mkdir(parents=True, exist_ok=True)
-        self.client = self.parent.client if self.parent else MlflowClient(tracking_uri=self.uri)
-        experiment = self.client.get_experiment_by_name(EXPERIMENT)
-        if experiment is not None:
-            experiment_id = experiment.experiment_id
-        else:
-            local = self.uri.startswith("sqlite:")
-            location = (self.root / "mlartifacts").resolve().as_uri() if local else None
-            experiment_id = self.client.create_experiment(EXPERIMENT, artifact_location=location)
-        tags = {"mlflow.parentRunId": self.parent.run_id} if self.parent else {}
-        run = self.client.create_run(experiment_id, run_name=self.name, tags=tags)
-        self.run_id = run.info.run_id
-
-    @_reported
-    def tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags."""
-        for key, value in tags.items():
-            self.client.set_tag(self.run_id, key, value)
-
-    @_reported
-    def params(self, config: Config) -> None:
-        """Log the resolved configuration: each field as a param, the whole as `config.json`."""
+    def _log_params(self, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        flat = _flatten(config.model_dump(mode="json"))
-        params = [Param(key, str(value)[:5000]) for key, value in flat.items()]
+        params = [
+            Param(key, without_password(str(value))[:5000])
+            for key, value in _flatten(values).items()
+        ]
         for start in range(0, len(params), 100):
             self.client.log_batch(self.run_id, params=params[start : start + 100])
-        self.client.log_text(self.run_id, config.model_dump_json(indent=1), "config.json")
 
-    @_reported
-    def metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
-        """Log metrics in one batch; a metric that is not a finite number is left out."""
-        self._log_series([(key, value, step) for key, value in metrics.items()])
-
-    @_reported
-    def series(
-        self, rows: Sequence[Mapping[str, Any]], *, prefix: str, keys: Sequence[str]
+    @reported
+    def metrics(
+        self, metrics: Mapping[str, float | None], *, step: int = 0, model: Registered | None = None
     ) -> None:
-        """Log one metric for each of `keys` over the rows' `step`."""
-        self._log_series([(f"{prefix}/{k}", row[k], row["step"]) for row in rows for k in keys])
+        """Log metrics in one batch; a metric that is not a finite number is left out.
 
-    def _log_series(self, points: Sequence[tuple[str, float | None, int]]) -> None:
+        Args:
+            metrics: by name.
+            step: of all of them.
+            model: they are also shown on the page of this model version.
+        """
+        points = [(key, value, step) for key, value in metrics.items()]
+        self._log_series(points, model_id=model.model_id if model else None)
+
+    @reported
+    def series(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        prefix: str,
+        keys: Sequence[str],
+        before: int = 0,
+    ) -> None:
+        """Log one metric for each of `keys` over the rows' `step`.
+
+        Args:
+            rows: with `step` and the keys.
+            prefix: of the metrics' names.
+            keys: columns.
+            before: added to the steps, for what continues an earlier phase.
+        """
+        points = [(f"{prefix}/{k}", row[k], before + row["step"]) for row in rows for k in keys]
+        self._log_series(points)
+
+    def _log_series(
+        self, points: Sequence[tuple[str, float | None, int]], *, model_id: str | None = None
+    ) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         metrics = [
-            Metric(key, float(value), now, int(step))
+            Metric(key, float(value), now, int(step), model_id=model_id)
             for key, value, step in points
             if value is not None and abs(value) < float("inf")
         ]
         for start in range(0, len(metrics), 1000):
             self.client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
 
-    @_reported
+    @reported
     def text(self, text: str, name: str) -> None:
         """Upload a text as a file."""
         self.client.log_text(self.run_id, text, name)
 
-    @_reported
+    @reported
     def file(self, path: Path, folder: str | None = None) -> None:
         """Upload a file or a folder."""
         self._upload(path, folder)
@@ -150,14 +141,17 @@ class TrackedRun:
         upload = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         upload(self.run_id, str(path), folder)
 
-    @_reported
-    def manifest(self, role: str, manifest: Manifest, *, upload: bool = False) -> None:
+    @reported
+    def manifest(
+        self, role: str, manifest: Manifest, *, upload: bool = False, model: str | None = None
+    ) -> None:
         """Log a finished stage: its manifest uploaded, its other files referenced or uploaded.
 
         Args:
-            role: what it is in the run ("proposals", "checkpoint/both"), the artifact folder.
+            role: what it is in the run ("4-proposals"), the artifact folder below `stages`.
             manifest: the stage.
-            upload: also upload the payload (pictures, checkpoints, class tables).
+            upload: also upload the payload (pictures, tables of scores).
+            model: address of the registered model that the payload was uploaded as.
         """
         folder = manifest.folder
         for name in ("manifest.json", "run.json"):
@@ -171,14 +165,14 @@ class TrackedRun:
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.name not in ("manifest.json", "run.json")
         ]
-        self._log_references(f"stages/{role}", others)
+        self._log_references(f"stages/{role}", others, model)
 
-    @_reported
+    @reported
     def references(self, role: str, paths: Sequence[Path]) -> None:
         """Log files by path, size and sha256 without uploading them."""
         self._log_references(role, paths)
 
-    def _log_references(self, folder: str, paths: Sequence[Path]) -> None:
+    def _log_references(self, folder: str, paths: Sequence[Path], model: str | None = None) -> None:
         files = [
             {
                 "path": path.resolve().relative_to(self.root).as_posix(),
@@ -187,9 +181,12 @@ class TrackedRun:
             }
             for path in paths
         ]
-        self.client.log_dict(self.run_id, {"files": files}, f"{folder}/references.json")
+        content: dict[str, Any] = {"root": str(self.root), "files": files}
+        if model is not None:
+            content["uploaded_as"] = model
+        self.client.log_dict(self.run_id, content, f"{folder}/references.json")
 
-    @_reported
+    @reported
     def dataset(self, name: str, manifest: Manifest, *, context: str) -> None:
         """Log a stage as a dataset of this run, under our own content digest."""
         from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -202,75 +199,89 @@ class TrackedRun:
         tag = InputTag("mlflow.data.context", context)
         self.client.log_inputs(self.run_id, [DatasetInput(entity, [tag])])
 
-    @_reported
-    def model(self, name: str, *, clip: Path, settings: Config, arm: str) -> None:
+    @reported
+    def model(
+        self,
+        name: str,
+        *,
+        clip: Path,
+        settings: Config,
+        arm: str,
+        description: str = "",
+        about: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         """Register the segmentor with this checkpoint, once a content.
 
         The model is code plus safetensors, never a pickle; a version whose `content` tag equals
         the checkpoint's digest is registered already and not made again. The alias `<arm>` points
-        at what the arm's latest run made; who reviews it sets `champion`.
+        at what the arm's latest run made; who reviews it sets `champion`. What was made or found
+        is in `registered` afterwards. The other arguments are those of `register`.
         """
-        content = file_sha256(clip)[:16]
-        known = self.client.search_model_versions(f"name='{name}'")
-        same = [str(found.version) for found in known if found.tags.get("content") == content]
-        version = same[0] if same else self._register(name, clip, settings)
-        if not same:
-            self.client.set_model_version_tag(name, version, "content", content)
-            self.client.set_model_version_tag(name, version, "arm", arm)
-        self.client.set_registered_model_alias(name, arm, version)
+        self.registered[arm] = register(
+            self.client,
+            self.uri,
+            str(self.run_id),
+            name=name,
+            clip=clip,
+            settings=settings,
+            arm=arm,
+            nested=self.parent is not None,
+            description=description,
+            about=about,
+            tags=tags or {},
+        )
 
-    def _register(self, name: str, clip: Path, settings: Config) -> str:
-        import mlflow
+    @reported
+    def scores(
+        self,
+        scores: Mapping[str, float],
+        *,
+        benchmark: str,
+        headline: Sequence[str],
+        name: str,
+        clip: Path | None,
+    ) -> None:
+        """Log a model's scores, and put the headline into the registered version it is.
 
-        code = Path(__file__).resolve().parent.parent / "ovseg" / "serving.py"
-        mlflow.set_tracking_uri(self.uri)
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            contextlib.redirect_stderr(io.StringIO()),  # MLflow tells of its own workings there
-            mlflow.start_run(run_id=self.run_id, nested=self.parent is not None),
-        ):
-            path = Path(folder) / "settings.json"
-            path.write_text(json.dumps(settings.published(), indent=1), encoding="utf-8")
-            logged = mlflow.pyfunc.log_model(
-                name="segmentor",
-                python_model=str(code),
-                artifacts={"clip": str(clip), "settings": str(path)},
-                registered_model_name=name,
-                pip_requirements=["ovseg"],
-            )
-        return str(logged.registered_model_version)
-
-    def close(self, status: str) -> None:
-        """End the run as FINISHED, FAILED or KILLED, also where something was not logged."""
-        if self.run_id is None:
-            return
-        try:
-            self.client.set_terminated(self.run_id, status)
-        except Exception as error:
-            if not self.problems:
-                self.give_up(error)
+        Args:
+            scores: by metric, fractions in 0..1; logged as `<benchmark>/<metric>`.
+            benchmark: its name.
+            headline: the metrics that the version's page shows.
+            name: of the registered model.
+            clip: the adapted CLIP's folder; None for a model that was not trained.
+        """
+        model = find_version(self.client, name, clip) if clip is not None else None
+        self.metrics({f"{benchmark}/{key}": value for key, value in scores.items()}, model=model)
+        if model is not None:
+            shown = {key: scores[key] for key in headline if key in scores}
+            write_scores(self.client, model, benchmark, shown)
 
 
 @contextmanager
 def track(
-    name: str, *, root: Path, uri: str | None = None, join: bool = False
+    name: str,
+    *,
+    root: Path,
+    uri: str | None = None,
+    join: bool = False,
+    tags: Mapping[str, str] | None = None,
 ) -> Iterator[TrackedRun]:
     """Open a run, as a child of the one that is open in this context if there is one.
 
     Args:
-        name: the run's name: the flow's, or `benchmark/<name>`.
+        name: the run's name: `mine`, `finetune`, `benchmark/<name>`, or what a person calls it.
         root: the folder of all results.
         uri: MLflow server; `<root>/mlflow.db` where empty.
         join: use the run that is open, if there is one, instead of a child of it.
+        tags: of the run, beside those of where it comes from.
     """
     parent = _current.get()
     if join and parent is not None:
         yield parent
         return
-    run = TrackedRun(name, root=root.resolve(), uri=uri, parent=parent)
+    run = TrackedRun(name, root=root.resolve(), uri=uri, parent=parent, tags=tags or {})
     token = _current.set(run)
-    if parent is None:
-        run.tags({"git_commit": git_commit(), **_flow_tags()})
     try:
         yield run
     except KeyboardInterrupt:
@@ -286,34 +297,6 @@ def track(
         if parent is None:
             text = "".join(f"{problem}\n" for problem in run.problems)
             publish_text(text, root / "tracking-problems.txt")
-
-
-def git_commit() -> str:
-    """The commit of the code, with `+changes` where the tree is not clean; `unknown` elsewhere."""
-    here = Path(__file__).resolve().parent
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=20
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-
-def _flow_tags() -> dict[str, str]:
-    """Tags that lead from the MLflow run to the Prefect flow run."""
-    from prefect.runtime import flow_run
-
-    if not flow_run.id:
-        return {}
-    return {
-        "prefect.flow_run_id": str(flow_run.id),
-        "prefect.flow_run_name": str(flow_run.name),
-        "prefect.flow_name": str(flow_run.flow_name),
-    }
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -89,6 +89,65 @@ def test_runs_nest_and_join(root):
     assert problems(root) == []
 
 
+def test_a_run_says_where_it_comes_from_and_its_children_too(root, monkeypatch):
+    command = ["/usr/bin/ovseg", "run", "--tracking", "http://me:secret@host/", "--root", "a b"]
+    monkeypatch.setattr("sys.argv", command)
+    with track("parent", root=root, tags={"stage": "pipeline"}) as parent:
+        parent.inherit({"preset": "toy"})
+        with track("child", root=root), track("grandchild", root=root, tags={"arm": "both"}):
+            pass
+        parent.note("# what it is")
+    runs = {name: run.data.tags for name, run in runs_by_name(root).items()}
+    for tags in runs.values():
+        assert tags["command"] == "ovseg run --tracking http://host/ --root 'a b'"
+        assert tags["mlflow.source.name"] == "ovseg run" and tags["mlflow.user"]
+        assert tags["git_commit"].startswith(tags["mlflow.source.git.commit"])
+        assert tags["preset"] == "toy"
+    assert runs["grandchild"]["arm"] == "both" and "stage" not in runs["grandchild"]
+    assert runs["parent"]["mlflow.note.content"] == "# what it is"
+    experiment = client_of(root).get_experiment_by_name(EXPERIMENT)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "Open a row" in experiment.tags["mlflow.note.content"]
+    assert problems(root) == []
+
+
+def test_a_run_is_found_from_outside(root):
+    with track("run", root=root) as run:
+        assert run.url is None
+        assert run.how_to_open == (
+            f"run `mlflow ui --backend-store-uri sqlite:///{root.resolve() / 'mlflow.db'}`,"
+            f" then open http://127.0.0.1:5000/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+        )
+        run.uri = "https://me:secret@mlflow.example:5000/prefix/"
+        page = f"https://mlflow.example:5000/prefix/#/experiments/1/runs/{run.run_id}"
+        assert run.url == page and run.how_to_open == f"open {page}"
+    with track("lost", root=root, uri="http://me:secret@127.0.0.1:9/") as lost:
+        assert lost.url is None and "tracking-problems.txt" in lost.how_to_open
+    (problem,) = problems(root)
+    assert "secret" not in problem
+
+
+def test_params_of_some_fields_and_passwords_of_none(root):
+    config = load_preset("storybook", {"tracking_uri": "http://me:secret@host:5000"})
+    with track("parent", root=root) as parent:
+        parent.params(config, ["tracking_uri", "images"])
+        with track("child", root=root) as child:
+            child.params(config, ["pairing"])
+            child.values({"arm": "both", "1": {"trains": "joint"}})
+    runs = runs_by_name(root)
+    params = runs["parent"].data.params
+    assert params["tracking_uri"] == "http://host:5000"
+    assert {name.partition(".")[0] for name in params} == {"tracking_uri", "images"}
+    assert runs["child"].data.params["1.trains"] == "joint"
+    assert runs["child"].data.params["pairing.clip"] == "storybook"
+    # the whole configuration once, where it all begins
+    assert artifacts(root, runs["child"].info.run_id) == set()
+    (name,) = artifacts(root, runs["parent"].info.run_id)
+    whole = client_of(root).download_artifacts(runs["parent"].info.run_id, name)
+    assert name == "config.json" and "secret" not in Path(whole).read_text()
+    assert problems(root) == []
+
+
 @pytest.mark.parametrize(
     ("error", "status"), [(ValueError("x"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
 )
@@ -238,5 +297,57 @@ def test_a_model_is_registered_once_a_content(root):
     }
     assert int(client.get_model_version_by_alias("ovseg-toy", "prompts").version) == 2
     assert int(client.get_model_version_by_alias("ovseg-toy", "both").version) == 1
+    assert {arm: model.version for arm, model in run.registered.items()} == {
+        "prompts": "2",
+        "both": "1",
+    }
     logged = runs_by_name(root)["finetune"]
     assert logged.info.status == "FINISHED" and logged.data.metrics == {"after": 1.0}
+
+
+def test_a_model_version_shows_its_scores_and_no_snapshots(root):
+    clip = root / "clip"
+    (clip / "snapshots").mkdir(parents=True)
+    (clip / "model.safetensors").write_bytes(b"weights")
+    (clip / "snapshots" / "step-000001.safetensors").write_bytes(b"snapshot")
+    scores = {"miou_union": 0.25, "miou_gt": 0.5, "pacc": 0.125}
+    asked = {"headline": ["miou_union", "miou_gt"], "name": "ovseg-toy"}
+    with track("run", root=root) as run:
+        run.model(
+            "ovseg-toy",
+            clip=clip,
+            settings=BenchmarkConfig(),
+            arm="both",
+            description="what it is",
+            about="all of them",
+            tags={"seed": "0"},
+        )
+        with track("score", root=root) as child:
+            child.scores(scores, benchmark="toy", clip=clip, **asked)
+            child.scores({"miou_union": 0.75}, benchmark="more-7", clip=clip, **asked)
+        with track("original", root=root) as original:
+            original.scores(scores, benchmark="toy", clip=None, **asked)
+    assert problems(root) == []
+    client = client_of(root)
+    (version,) = client.search_model_versions("name='ovseg-toy'")
+    assert version.tags["seed"] == "0" and version.tags["toy/miou_union"] == "0.2500"
+    head, _, table = version.description.partition("### Scores")
+    assert head.strip() == "what it is"
+    rows = [line for line in table.splitlines() if line.startswith("| ")]
+    assert rows[2:] == [
+        "| more-7 | miou_union | 75.0 |",
+        "| toy | miou_gt | 50.0 |",
+        "| toy | miou_union | 25.0 |",
+    ]
+    assert client.get_registered_model("ovseg-toy").description == "all of them"
+    model = client.get_logged_model(run.registered["both"].model_id)
+    assert {metric.key: metric.value for metric in model.metrics} == {
+        "toy/miou_union": 0.25,
+        "toy/miou_gt": 0.5,
+        "toy/pacc": 0.125,
+        "more-7/miou_union": 0.75,
+    }
+    logged = runs_by_name(root)["original"].data.metrics
+    assert logged == {f"toy/{name}": value for name, value in scores.items()}
+    names = {path.name for path in (root / "mlartifacts").rglob("*.safetensors")}
+    assert names == {"model.safetensors"}

@@ -1,0 +1,186 @@
+"""Registered models: the segmentor with an adapted CLIP, as a version with what a reviewer asks.
+
+A version is named by the content of its weights and made once. Its alias is its arm; whoever
+reviews it sets `champion`:
+
+    client.set_registered_model_alias("ovseg-storybook", "champion", 3)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ovseg.config import Config
+from ovseg.storage import digest_json, file_sha256
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
+
+SERVING = Path(__file__).resolve().parent.parent / "ovseg" / "serving.py"
+_SCORES = "\n\n### Scores\n"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a registered model."""
+
+    name: str
+    version: str
+    model_id: str | None
+
+    @property
+    def uri(self) -> str:
+        """What `mlflow.pyfunc.load_model` takes."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def weight_files(clip: Path) -> list[Path]:
+    """The files of a checkpoint that make the model: those in its folder, no snapshots below."""
+    return sorted(path for path in clip.iterdir() if path.is_file())
+
+
+def content_of(clip: Path) -> str:
+    """16 hex digits over the files of a model."""
+    return digest_json([[path.name, file_sha256(path)] for path in weight_files(clip)])[:16]
+
+
+def find_version(client: MlflowClient, name: str, clip: Path) -> Registered | None:
+    """The version that holds exactly this checkpoint."""
+    content = content_of(clip)
+    for found in client.search_model_versions(f"name='{name}'"):
+        if found.tags.get("content") == content:
+            return _registered(found)
+    return None
+
+
+def register(
+    client: MlflowClient,
+    uri: str,
+    run_id: str,
+    *,
+    name: str,
+    clip: Path,
+    settings: Config,
+    arm: str,
+    nested: bool,
+    description: str,
+    about: str,
+    tags: Mapping[str, str],
+) -> Registered:
+    """Make a version of a registered model from a checkpoint, unless there is one.
+
+    Args:
+        client: of the server.
+        uri: its address.
+        run_id: the run that made the checkpoint.
+        name: of the registered model, made on the first version.
+        clip: folder of the checkpoint.
+        settings: how the model segments.
+        arm: the alias, which points at the version afterwards.
+        nested: whether the run is a child.
+        description: Markdown of a new version.
+        about: Markdown of the registered model, where it has none yet.
+        tags: of a new version, beside `content` and `arm`.
+    """
+    found = find_version(client, name, clip)
+    if found is None:
+        version = _log(uri, run_id, name, clip, settings, arm, nested=nested)
+        found = _registered(client.get_model_version(name, version))
+        for key, value in {**tags, "content": content_of(clip), "arm": arm}.items():
+            client.set_model_version_tag(name, found.version, key, value)
+        client.update_model_version(name, found.version, description)
+        if not client.get_registered_model(name).description:
+            client.update_registered_model(name, about)
+    client.set_registered_model_alias(name, arm, found.version)
+    return found
+
+
+def _registered(version: ModelVersion) -> Registered:
+    # SQLite's store leaves the version's own `model_id` empty: where it was made from says it
+    source = str(version.source)
+    model_id = source.removeprefix("models:/") if source.startswith("models:/m-") else None
+    return Registered(version.name, str(version.version), model_id)
+
+
+def _log(
+    uri: str, run_id: str, name: str, clip: Path, settings: Config, arm: str, *, nested: bool
+) -> str:
+    """Upload the model and register it; gives the version."""
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.redirect_stderr(io.StringIO()),  # MLflow tells of its own workings there
+        mlflow.start_run(run_id=run_id, nested=nested),
+    ):
+        path = Path(folder) / "settings.json"
+        path.write_text(json.dumps(settings.published(), indent=1), encoding="utf-8")
+        weights = Path(folder) / "clip"
+        weights.mkdir()
+        for file in weight_files(clip):
+            shutil.copyfile(file, weights / file.name)  # MLflow follows no links
+        logged = mlflow.pyfunc.log_model(
+            name=f"{name}-{arm}",
+            python_model=str(SERVING),
+            artifacts={"clip": str(weights), "settings": str(path)},
+            registered_model_name=name,
+            signature=_signature(),
+            pip_requirements=["ovseg"],
+        )
+    return str(logged.registered_model_version)
+
+
+def _signature() -> Any:
+    """What `ovseg.serving` takes and gives."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array, Object, Property
+
+    segment = Object(
+        [
+            Property("class", DataType.string),
+            Property("area_fraction", DataType.double),
+            Property("counts", DataType.string),
+        ]
+    )
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, "image"), ColSpec(DataType.string, "classes")]),
+        outputs=Schema(
+            [ColSpec(Array(DataType.long), "size"), ColSpec(Array(segment), "segments")]
+        ),
+    )
+
+
+def write_scores(
+    client: MlflowClient, model: Registered, benchmark: str, scores: Mapping[str, float]
+) -> None:
+    """Put a version's scores on a benchmark into its tags and its description.
+
+    Args:
+        client: of the server.
+        model: the version.
+        benchmark: its name.
+        scores: headline metrics, fractions in 0..1.
+    """
+    for metric, value in scores.items():
+        key = f"{benchmark}/{metric}"
+        client.set_model_version_tag(model.name, model.version, key, f"{value:.4f}")
+    version = client.get_model_version(model.name, model.version)
+    head = (version.description or "").split(_SCORES)[0]
+    rows = [
+        f"| {key.split('/', 1)[0]} | {key.split('/', 1)[1]} | {100 * float(value):.1f} |"
+        for key, value in sorted(version.tags.items())
+        if "/" in key
+    ]
+    table = ["", "| benchmark | metric | % |", "| --- | --- | ---: |", *rows]
+    client.update_model_version(model.name, model.version, head + _SCORES + "\n".join(table))
