@@ -17,14 +17,19 @@ from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.catalog import publish_catalog
 from tasks.progress import bars
-from tasks.records import record_benchmark
+from tasks.records import record_benchmark, record_scores
 from tasks.scoring import score
 from tasks.stages import read_manifests
 from tasks.tracking import track
 from tasks.worlds import draw
 
 
-@flow(name="benchmark", task_runner=ThreadPoolTaskRunner(max_workers=2), validate_parameters=False)
+@flow(
+    name="benchmark",
+    flow_run_name="benchmark {config.preset} seed {config.seed}",
+    task_runner=ThreadPoolTaskRunner(max_workers=2),
+    validate_parameters=False,
+)
 def benchmark(
     config: PipelineConfig, checkpoints: dict[str, Path] | None = None
 ) -> dict[str, Manifest]:
@@ -47,6 +52,8 @@ def benchmark(
                 for arm in config.arms:
                     result, scores = score(config, setting, arm, trained.get(arm))
                     publish_catalog(config.root, {"benchmark": result, "scores": scores})
-                    record_benchmark(tracked, setting, arm, result, scores)
+                    checkpoint = trained.get(arm)
+                    record_benchmark(tracked, config, setting, arm, checkpoint, result, scores)
                     scored[f"{name}/{arm}"] = scores
+                record_scores(tracked, config, setting, scored)
     return scored

@@ -1,6 +1,7 @@
 """The console script `ovseg`: the library's commands and those that run flows.
 
     ovseg run --preset storybook
+    ovseg run --preset storybook --seeds 3
     ovseg mine --preset paper --captions captions_train2017.json --images train2017 \
         --clip ViT-L-14-quickgelu/openai --maskformer facebook/maskformer-swin-base-coco
 
@@ -39,6 +40,10 @@ Clip = Annotated[str | None, typer.Option(help="storybook, a folder, or ARCH/pre
 MaskFormer = Annotated[str | None, typer.Option(help="storybook, a folder, or a hub id.")]
 Parser = Annotated[str | None, typer.Option(help="storybook, a spaCy package, or a path.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Seed = Annotated[int | None, typer.Option(help="Of training, and of the storybook's classes.")]
+Seeds = Annotated[
+    int | None, typer.Option(help="Run seeds 0 to N-1, each in ROOT/seed-n, and compare them.")
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first n images.")]
 Tracking = Annotated[str | None, typer.Option(help="MLflow server; SQLite in --root by default.")]
 Settings = Annotated[
@@ -57,6 +62,7 @@ def _request(
     maskformer: MaskFormer = None,
     parser: Parser = None,
     device: Device = None,
+    seed: Seed = None,
     limit: Limit = None,
     tracking: Tracking = None,
     settings: Settings = None,
@@ -80,39 +86,54 @@ def _request(
         "root": root,
         "captions": captions,
         "images": images,
+        "seed": seed,
         "overrides": overrides,
     }
 
 
-def _requested(command: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
-    """Give a command the options of `_request` and hand it what they stand for."""
+def _requested(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `_request`, beside its own, and hand it what they stand for."""
+    shared, (_, *own) = inspect.signature(_request), inspect.signature(command).parameters.values()
 
     @functools.wraps(command)
     def wrapper(**options: Any) -> None:
-        from ovseg.presets import configure
+        from ovseg.presets import configure, configure_seeds
 
+        mine = {each.name: options.pop(each.name) for each in own}
         request = _request(**options)
-        configure(**request)  # what is wrong with the request is said before anything heavy loads
+        # what is wrong with the request is said before anything is started
+        if (seeds := mine.get("seeds")) is not None:
+            configure_seeds(**request, seeds=seeds)
+        else:
+            configure(**request)
         typer.echo("starting Prefect and loading the models", err=True)
         from tasks.console import quiet_expected_errors
 
         quiet_expected_errors()
-        command(request)
+        command(request, **mine)
 
-    wrapper.__signature__ = inspect.signature(_request)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = _request.__annotations__
+    options = shared.replace(parameters=[*own, *shared.parameters.values()])
+    wrapper.__signature__ = options  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {each.name: each.annotation for each in options.parameters.values()}
     del wrapper.__wrapped__  # typer would look through it at the command's own signature
     return wrapper
 
 
 @app.command()
 @_requested
-def run(request: dict[str, Any]) -> None:
-    """Run the whole chain: mine, adapt, benchmark, report."""
-    from flows.pipeline import pipeline
-    from tasks.scoring import show
+def run(request: dict[str, Any], seeds: Seeds = None) -> None:
+    """Run the whole chain: mine, adapt, benchmark, report; over several seeds if you like."""
+    if seeds is None:
+        from flows.pipeline import pipeline
+        from tasks.scoring import show
 
-    show(pipeline(**request))
+        show(pipeline(**request))
+    else:
+        from flows.seeds import run_seeds
+        from tasks.studies import show_studies
+
+        request.pop("seed")
+        show_studies(run_seeds(**request, seeds=seeds))
 
 
 @app.command()

@@ -18,12 +18,18 @@ from ovseg.storage import Manifest
 from tasks.catalog import publish_catalog
 from tasks.progress import bars
 from tasks.records import record_training
+from tasks.scoring import trace
 from tasks.tracking import track
 from tasks.training import curate, train_arm
 from tasks.worlds import draw
 
 
-@flow(name="finetune", task_runner=ThreadPoolTaskRunner(max_workers=1), validate_parameters=False)
+@flow(
+    name="finetune",
+    flow_run_name="finetune {config.preset} seed {config.seed}",
+    task_runner=ThreadPoolTaskRunner(max_workers=1),
+    validate_parameters=False,
+)
 def finetune(config: PipelineConfig, table: Path | None = None) -> dict[str, Manifest]:
     """Train every arm of a configuration on what its curation query selects.
 
@@ -41,6 +47,8 @@ def finetune(config: PipelineConfig, table: Path | None = None) -> dict[str, Man
         trained = {arm: train_arm(config, arm, curated, pairs) for arm in config.arms}
         checkpoints = {arm: phases[-1] for arm, phases in trained.items() if phases}
         arms = {f"checkpoint/{arm}": manifest for arm, manifest in checkpoints.items()}
-        publish_catalog(config.root, {"curated": curated, **arms})
-        record_training(tracked, config, curated, trained)
+        curves = {arm: trace(config, arm, phases) for arm, phases in trained.items()}
+        traced = {f"curve/{arm}": made[-1] for arm, made in curves.items() if made}
+        publish_catalog(config.root, {"curated": curated, **arms, **traced})
+        record_training(tracked, config, curated, trained, curves)
     return checkpoints

@@ -12,6 +12,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
+from tasks.artifacts import show_funnel
 from tasks.catalog import check_catalog, publish_catalog
 from tasks.mining import (
     check_models,
@@ -28,7 +29,12 @@ from tasks.tracking import track
 from tasks.worlds import draw
 
 
-@flow(name="mine", task_runner=ThreadPoolTaskRunner(max_workers=4), validate_parameters=False)
+@flow(
+    name="mine",
+    flow_run_name="mine {config.preset} seed {config.seed}",
+    task_runner=ThreadPoolTaskRunner(max_workers=4),
+    validate_parameters=False,
+)
 def mine(config: PipelineConfig) -> dict[str, Manifest]:
     """Mine the pair table of a configuration; whatever is already whole is not computed again.
 
@@ -49,5 +55,6 @@ def mine(config: PipelineConfig) -> dict[str, Manifest]:
         pairs = pair(config, parts)
         mined = {**parts, "pairs": pairs, "table": publish_table(config, pairs)}
         publish_catalog(config.root, mined)
+        show_funnel(config)
         record_mining(tracked, config, mined, worlds, failed=check_catalog(config.root))
     return mined

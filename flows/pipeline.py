@@ -8,7 +8,7 @@ Run it again and nothing is computed twice: every stage is found by its digest.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow
 
@@ -17,38 +17,55 @@ from flows.finetune import finetune
 from flows.mine import mine
 from flows.report import report
 from ovseg.presets import configure
+from tasks.artifacts import run_name, show_mlflow_run, show_scores, show_summary
 from tasks.progress import bars
+from tasks.records import record_start
 from tasks.scoring import Summary
 from tasks.stages import folders
 from tasks.tracking import track
 
+Preset = Literal["storybook", "paper", "gated"]
 
-@flow(name="pipeline", flow_run_name="{preset}")
+
+@flow(name="pipeline", flow_run_name=run_name)
 def pipeline(
-    preset: str = "storybook",
+    preset: Preset = "storybook",
     root: Path | None = None,
     captions: Path | None = None,
     images: Path | None = None,
+    seed: int | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> Summary:
     """Run a preset from end to end.
 
     Args:
-        preset: storybook, paper or gated.
-        root: folder of all results; the preset's own where empty.
-        captions: COCO captions JSON; the embedded world where empty.
-        images: folder of the images it names.
-        overrides: dotted settings to replace, such as {"pairing.clip": "ViT-B-16/openai"}.
+        preset: What to run: storybook is the embedded world, minutes on a CPU; paper is OVSeg's
+            recipe and gated the same with our gates, both for a GPU.
+        root: Folder of all results, the same in every run that shall find what is done; the
+            preset's own, such as runs/storybook, where empty.
+        captions: Captions file in COCO's JSON format; needs images. The preset's data where empty.
+        images: Folder of the images that the captions file names; needs captions.
+        seed: Seed of the training order and, in the storybook, of the choice of unseen classes; 0
+            where empty.
+        overrides: Settings to replace, by the dotted names that `ovseg settings` lists, such as
+            `{"pairing.clip": "ViT-B-16/openai", "arms.epochs": 1}`.
 
     Returns:
         The numbers a person reads first.
     """
-    config = configure(preset, root=root, captions=captions, images=images, overrides=overrides)
-    with track(preset, root=config.root, uri=config.tracking_uri) as tracked, bars():
-        tracked.tags({"preset": preset, "mlflow.note.content": config.expect})
-        tracked.params(config)
+    config = configure(
+        preset, root=root, captions=captions, images=images, seed=seed, overrides=overrides
+    )
+    with (
+        track(f"{preset} seed {config.seed}", root=config.root, uri=config.tracking_uri) as tracked,
+        bars(),
+    ):
+        record_start(tracked, config)
         mined = mine(config)
         checkpoints = finetune(config, mined["table"].folder)
         scored = benchmark(config, folders(checkpoints))
         summary = report(config, folders(mined), folders(checkpoints), folders(scored))
+        show_scores(config, summary)
+        show_summary(config, summary, tracked)
+        show_mlflow_run(config, tracked)
     return summary

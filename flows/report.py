@@ -1,4 +1,4 @@
-"""The end of a run: pairs held against ground truth, the contact sheet, the summary.
+"""The end of a run: pairs held against ground truth, the contact sheet, the HTML report.
 
 Part of `ovseg run`; a finished run is reported again at once, since nothing is recomputed.
 """
@@ -14,13 +14,18 @@ from ovseg.settings import PipelineConfig
 from tasks.catalog import publish_catalog
 from tasks.progress import bars
 from tasks.records import record_report
-from tasks.scoring import Summary, draw_sheet, judge_pairs, summarise
+from tasks.scoring import Summary, draw_sheet, judge_pairs, summarise, write_report
 from tasks.stages import read_manifests
 from tasks.tracking import track
 from tasks.worlds import draw
 
 
-@flow(name="report", task_runner=ThreadPoolTaskRunner(max_workers=1), validate_parameters=False)
+@flow(
+    name="report",
+    flow_run_name="report {config.preset} seed {config.seed}",
+    task_runner=ThreadPoolTaskRunner(max_workers=1),
+    validate_parameters=False,
+)
 def report(
     config: PipelineConfig,
     mined: dict[str, Path],
@@ -38,10 +43,11 @@ def report(
     root = config.root
     with track("report", root=root, uri=config.tracking_uri, join=True) as tracked, bars():
         config, _ = draw(config)
-        stages = read_manifests(mined)
+        stages, arms, scores = (read_manifests(each) for each in (mined, checkpoints, scored))
         truth = judge_pairs(config, stages["table"])
-        sheet = draw_sheet(config, stages, read_manifests(checkpoints))
+        sheet = draw_sheet(config, stages, arms)
         publish_catalog(root, {"truth": truth} if truth else {})
-        summary = summarise(config, stages, read_manifests(scored), truth=truth, sheet=sheet)
-        record_report(tracked, summary, truth, sheet)
+        page = write_report(config, stages, arms, scores, truth)
+        summary = summarise(config, stages, scores, truth=truth, sheet=sheet, report=page)
+        record_report(tracked, config, summary, truth, sheet, page)
     return summary

@@ -17,7 +17,7 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 from prefect import flow
 
 from tasks.console import print_metrics
-from tasks.storybook import train_parser
+from tasks.storybook_parser import train_parser
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "ovseg" / "storybook" / "weights" / "parser"
 

@@ -91,3 +91,17 @@ def settings(
     for name, value, description in settings(load_preset(preset)):
         table.add_row(name, value if len(value) < 60 else f"{value[:57]}...", description)
     Console().print(table, highlight=False)
+
+
+@app.command()
+def study(
+    root: Annotated[Path, typer.Option(help="Where `ovseg run --seeds` left its results.")] = ROOT,
+    seeds: Annotated[int | None, typer.Option(help="Only the first so many seeds.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that table and plots are copied to.")
+    ] = None,
+) -> None:
+    """Compare the models over the seeds of a run, with intervals."""
+    from ovseg.analysis.seed_runs import study_command
+
+    study_command(root, seeds=seeds, out=out)

@@ -87,7 +87,8 @@ class ImagesConfig(Config):
     """Images and their captions, checked and listed: the source of a mining run."""
 
     dataset: str = Field("storybook", description="name of the data set in every table")
-    captions: Path | None = execution(None, "COCO captions JSON")
+    captions: Path | None = execution(None, "captions file, or a folder of several")
+    captions_format: str = Field("coco", description="a name in ovseg.data.captions.FORMATS")
     image_root: Path | None = execution(None, "folder the captions' file names are relative to")
     captions_per_image: int | None = Field(
         None, ge=1, description="the first n captions by id; all where empty (the paper: 1 or 5)"
@@ -114,8 +115,9 @@ class NounsConfig(Config):
 
 
 class ProposalsConfig(Config):
-    """Mask proposals of a MaskFormer. Every gate is off by default, as in the paper."""
+    """Mask proposals. Every gate is off by default, as in the paper."""
 
+    source: str = Field("maskformer", description="a name in ovseg.mining.proposal_sources.SOURCES")
     maskformer: str = Field("storybook", description="storybook, a folder or a hub id")
     short_side: int = Field(640, description="images are resized to this short side ...")
     max_side: int = Field(2560, description="... but no longer than this")
@@ -182,9 +184,7 @@ class CurationConfig(Config):
 class FinetuneConfig(Config):
     """One phase of adapting CLIP to masked regions. Defaults: ViT-L/14 of the paper."""
 
-    trains: Literal["image_encoder", "mask_prompts", "joint"] = Field(
-        "image_encoder", description="what is updated; the text encoder is frozen always"
-    )
+    trains: str = Field("image_encoder", description="a name in ovseg.training.groups.METHODS")
     clip: str = Field("storybook", description="start, where no checkpoint is handed in")
     epochs: int = Field(5, ge=1)
     batch_size: int = Field(256, ge=2)
@@ -212,6 +212,11 @@ class FinetuneConfig(Config):
     initial_logit_scale: float | None = Field(None, description="exp of it; the model's if empty")
     fill: Literal["mean", "zero"] = "mean"
     seed: int = 0
+    snapshots: int = Field(
+        0,
+        ge=0,
+        description="how often the trained parameters are kept on the way, for learning curves",
+    )
     max_bad_fraction: float = execution(0.05, "more bad pairs stop the stage", ge=0, le=1)
     checkpoint_every: int = execution(500, "steps between resumable states; 0 keeps none")
     image_root: Path | None = execution(None, "folder of the images")
@@ -262,6 +267,34 @@ class ScoresConfig(Config):
     arm: str = Field("original", description="name of the model in the comparison")
 
 
+class CurveConfig(Config):
+    """The learning curve of an arm: ground-truth masks named rightly after so many steps."""
+
+    arm: str = Field(description="name of the model in the comparison")
+    benchmark: BenchmarkConfig = Field(description="whose masks are named")
+    limit: int | None = Field(None, ge=1, description="the first n images; all where empty")
+
+    @property
+    def scored(self) -> BenchmarkConfig:
+        """The benchmark cut to the first images."""
+        limits = [limit for limit in (self.benchmark.limit, self.limit) if limit is not None]
+        return self.benchmark.model_copy(update={"limit": min(limits, default=None)})
+
+
+class StudyConfig(Config):
+    """The arms of a benchmark compared over seeds, with intervals."""
+
+    benchmark: str = Field("storybook", description="name of the benchmark")
+    arms: tuple[tuple[str, str], ...] = Field(
+        description="names of the compared models in order, and what is shown of them"
+    )
+    baseline: str = Field("original", description="the arm that gains are measured against")
+    favourite: str = Field("both", description="the arm that is held against every other")
+    resamples: int = Field(1000, ge=10, description="bootstrap draws")
+    level: float = Field(0.95, gt=0, lt=1, description="of the intervals")
+    seed: int = Field(0, ge=0, description="of the draws")
+
+
 class TruthConfig(Config):
     """Pairs held against ground-truth masks."""
 
@@ -274,4 +307,27 @@ class SheetConfig(Config):
     images: int = Field(6, ge=1, description="rows of each half of the sheet")
     tile: int = Field(224, ge=64, description="side of a picture in pixels")
     benchmark: BenchmarkConfig | None = Field(None, description="whose images are segmented")
+    image_root: Path | None = execution(None, "folder of the mined images")
+
+
+class ReportConfig(Config):
+    """The report of a run: one HTML file."""
+
+    preset: str = Field("", description="name of the preset the run began as")
+    expect: str = Field("", description="what the preset should reach")
+    dataset: str = Field("storybook", description="name of the mined data set")
+    clip: str = Field("storybook", description="the CLIP that chose the masks")
+    maskformer: str = Field("storybook", description="what proposed the masks")
+    miniature: bool = Field(False, description="scored in the embedded world: say so")
+    arms: tuple[tuple[str, str], ...] = Field(
+        (), description="names of the compared models in order, and what is shown of them"
+    )
+    benchmark: BenchmarkConfig | None = Field(None, description="the one that is looked into")
+    nouns: int = Field(80, ge=1, description="nouns of the gallery")
+    pairs_per_noun: int = Field(12, ge=1, description="pairs shown of each")
+    segmented: int = Field(6, ge=1, description="benchmark images that are segmented")
+    worst: int = Field(4, ge=0, description="worst images that are segmented")
+    mistakes: int = Field(12, ge=0, description="masks named wrongly that are drawn")
+    side: int = Field(176, ge=32, description="longer side of an image of the gallery, pixels")
+    picture: int = Field(256, ge=32, description="longer side of a segmentation, pixels")
     image_root: Path | None = execution(None, "folder of the mined images")

@@ -172,6 +172,41 @@ SCORES = _schema(
     ("value", pa.float64()),
 )
 
+PHASE_CURVE = _schema(
+    "one row for each snapshot of a training phase and part of the benchmark's classes",
+    ("step", pa.int32()),  # optimiser steps done within the phase; 0 is the CLIP it started from
+    ("part", pa.string()),  # seen, unseen, all
+    ("gt_mask_accuracy", pa.float64()),  # of CLIP naming ground-truth masks; null without masks
+    ("gt_masks", pa.int64()),
+)
+
+LEARNING_CURVE = _schema(
+    "one row for each (benchmark, arm, phase, step, part)",
+    ("arm", pa.string()),
+    ("phase", pa.int32()),  # from 1, in the order of training
+    ("trains", pa.string()),  # image_encoder, mask_prompts, joint
+    ("step", pa.int32()),  # optimiser steps done within the phase; 0 is what it started from
+    ("total_step", pa.int32()),  # over all phases of the arm
+    ("part", pa.string()),  # seen, unseen, all
+    ("gt_mask_accuracy", pa.float64()),
+    ("gt_masks", pa.int64()),
+    ("benchmark", pa.string()),
+)
+
+STUDY = _schema(
+    "one row for each (benchmark, seed or all, arm, baseline or none, metric, kind of interval)",
+    ("benchmark", pa.string()),
+    ("seed", pa.string()),  # a number, or all for the mean over seeds
+    ("arm", pa.string()),
+    ("baseline", pa.string()),  # the value is arm minus baseline; null for a score itself
+    ("metric", pa.string()),
+    ("kind", pa.string()),  # what was drawn: images, seeds, images+seeds
+    ("value", pa.float64()),
+    ("low", pa.float64()),
+    ("high", pa.float64()),
+    ("improved", pa.float64()),  # of a difference: probability that it is above 0; else null
+)
+
 TRAINING_LOG = _schema(
     "one row for each optimiser step",
     ("step", pa.int64()),

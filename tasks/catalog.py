@@ -12,7 +12,7 @@ from ovseg.analysis.query import failed_checks
 from ovseg.storage import Manifest
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@task(task_run_name="publish catalogue", cache_policy=NO_CACHE, persist_result=False)
 def publish_catalog(root: Path, manifests: dict[str, Manifest]) -> Path:
     """Point the catalogue at these manifests and rebuild its views.
 
@@ -26,7 +26,7 @@ def publish_catalog(root: Path, manifests: dict[str, Manifest]) -> Path:
     return build_catalog(root, manifests)
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@task(task_run_name="check tables", cache_policy=NO_CACHE, persist_result=False)
 def check_catalog(root: Path) -> list[str]:
     """Run every check of `sql/tests` over the catalogue.
 

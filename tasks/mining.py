@@ -5,28 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ovseg.analysis.tables import PAIR_TABLE
-from ovseg.data.source import IMAGES
+from ovseg.data.image_stage import IMAGES
 from ovseg.mining.noun_stage import NOUNS
 from ovseg.mining.nouns import parser_digest
 from ovseg.mining.pairing import PAIRS
 from ovseg.mining.proposals import PROPOSALS
 from ovseg.mining.texts import TEXTS
 from ovseg.models.clip import clip_digest
-from ovseg.models.maskformer import maskformer_digest
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
+from ovseg.training.groups import method
 from tasks.stages import run
 
 
 def check_models(config: PipelineConfig) -> None:
-    """Find every model the run names before anything is computed.
+    """Find every model and method the run names before anything is computed.
 
     Raises:
         OvsegError: for the first that cannot be found.
     """
     parser_digest(config.nouns.parser)
-    maskformer_digest(config.proposals.maskformer)
+    PROPOSALS.weights(config.proposals, {})
     clip_digest(config.pairing.clip)
+    for phases in config.arms.values():
+        for phase in phases:
+            method(phase.trains)
 
 
 def read_images(config: PipelineConfig) -> Manifest:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ovseg.analysis.contact_sheet import SHEET, sheet_inputs
+from ovseg.analysis.report import REPORT, report_inputs
 from ovseg.analysis.summary import Summary, show, show_scores, summarise
-from ovseg.config import BenchmarkConfig, ScoresConfig, SheetConfig, TruthConfig
+from ovseg.config import (
+    BenchmarkConfig,
+    CurveConfig,
+    ReportConfig,
+    ScoresConfig,
+    SheetConfig,
+    TruthConfig,
+)
 from ovseg.evaluation.evaluator import BENCHMARK
+from ovseg.evaluation.learning_curve import CURVES, PHASE_CURVES
 from ovseg.evaluation.pair_truth import TRUTH
 from ovseg.evaluation.scores import SCORES
+from ovseg.presets import ARMS
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.stages import run
@@ -22,6 +32,8 @@ __all__ = [
     "show",
     "show_scores",
     "summarise",
+    "trace",
+    "write_report",
 ]
 
 
@@ -35,6 +47,34 @@ def score(
     inputs = {"benchmark": result}
     scores = run(SCORES, ScoresConfig(arm=arm), inputs, config.root, label=f"tabulate {arm}")
     return result, scores
+
+
+def trace(config: PipelineConfig, arm: str, phases: Sequence[Manifest]) -> list[Manifest]:
+    """Score an arm's snapshots on the first benchmark's ground-truth masks.
+
+    Args:
+        config: the whole run.
+        arm: the arm.
+        phases: checkpoints of its phases in the order of training; one that arms share is scored
+            once.
+
+    Returns:
+        The scored phases in order and, last, the learning curve; nothing where no phase kept
+        snapshots or there is no benchmark.
+    """
+    if not config.benchmarks or not any(phase.snapshots for phase in config.arms[arm]):
+        return []
+    setting = CurveConfig(arm=arm, benchmark=config.benchmarks[0], limit=config.curve_images)
+    points: list[Manifest] = []
+    before: dict[str, Manifest] = {}
+    for number, phase in enumerate(phases, start=1):
+        inputs = {"checkpoint": phase, **before}
+        label = f"snapshots of {arm} {number}"
+        points.append(run(PHASE_CURVES, setting.scored, inputs, config.root, label=label))
+        before = {"start": phase}
+    scored = {str(number): manifest for number, manifest in enumerate(points, start=1)}
+    curve = run(CURVES, setting, scored, config.root, label=f"learning curve: {arm}")
+    return [*points, curve]
 
 
 def judge_pairs(config: PipelineConfig, table: Manifest) -> Manifest | None:
@@ -55,3 +95,26 @@ def draw_sheet(
     )
     inputs = sheet_inputs(mined, checkpoints)
     return run(SHEET, setting, inputs, config.root, label="contact sheet")
+
+
+def write_report(
+    config: PipelineConfig,
+    mined: Mapping[str, Manifest],
+    checkpoints: Mapping[str, Manifest],
+    scored: Mapping[str, Manifest],
+    truth: Manifest | None,
+) -> Manifest:
+    """Write the HTML report; the catalogue has to be published before it."""
+    setting = ReportConfig(
+        preset=config.preset,
+        expect=config.expect,
+        dataset=config.images.dataset,
+        clip=config.pairing.clip,
+        maskformer=config.proposals.maskformer,
+        miniature=config.benchmark_world is not None,
+        arms=tuple((arm, ARMS.get(arm, arm)) for arm in config.arms),
+        benchmark=config.benchmarks[0] if config.benchmarks else None,
+        image_root=config.images.image_root,
+    )
+    inputs = report_inputs(config.root, mined, checkpoints, scored, truth)
+    return run(REPORT, setting, inputs, config.root, label="report")

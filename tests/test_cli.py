@@ -26,7 +26,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "mine", "finetune", "benchmark", "segment", "sql", "settings"):
+    for command in ("run", "mine", "finetune", "benchmark", "study", "segment", "sql", "settings"):
         assert command in done.stdout
 
 
@@ -39,6 +39,13 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
         (["mine", "--captions", "a.json"], "go together"),
         (["mine", "--captions", "a.json", "--images", "b"], "does not exist"),
         (["mine", "--preset", "paper"], "give --captions"),
+        (["run", "--seeds", "0"], "at least 1"),
+        (["run", "--seeds", "2", "--seed", "1"], "give no seed beside it"),
+        (["run", "--seeds", "2", "--set", "seed=1"], "give no seed beside it"),
+        (["run", "--seed", "-1"], "whole number from 0"),
+        (["run", "--seeds", "99"], "python -m flows.train_maskformer --split "),
+        (["run", "--preset", "paper", "--seeds", "2"], "give --captions"),
+        (["study", "--root", "nowhere"], "ovseg run --seeds 3"),
         (["segment", "missing.png", "--classes", "moon, sea"], "missing.png"),
         (["sql", "--root", "nowhere", "-c", "select 1"], "nowhere"),
     ],

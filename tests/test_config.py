@@ -14,7 +14,12 @@ from ovseg import config
 from ovseg.config import BenchmarkConfig, Config, FinetuneConfig, PairingConfig, SheetConfig
 from ovseg.presets import PRESETS, load_preset
 
-NEEDED = {"WorldConfig": {"part": "val"}, "CurationConfig": {"sql": "select 1"}}
+NEEDED = {
+    "WorldConfig": {"part": "val"},
+    "CurationConfig": {"sql": "select 1"},
+    "CurveConfig": {"arm": "both", "benchmark": BenchmarkConfig()},
+    "StudyConfig": {"arms": (("original", "original CLIP"),)},
+}
 CONFIGS = [
     kind(**NEEDED.get(name, {}))
     for name, kind in inspect.getmembers(config, inspect.isclass)

@@ -6,7 +6,7 @@ import pytest
 
 from ovseg.config import Config
 from ovseg.errors import OvsegError
-from ovseg.presets import ARMS, PRESETS, configure, load_preset
+from ovseg.presets import ARMS, PRESETS, configure, configure_seeds, load_preset
 from ovseg.settings import parse_setting, settings
 
 
@@ -176,3 +176,34 @@ def test_the_benchmark_s_root_goes_to_its_own_benchmark(tmp_path):
     preset = load_preset("storybook")
     assert preset.with_benchmark_root("storybook", tmp_path).benchmarks[0].root == tmp_path
     assert preset.with_benchmark_root("other", tmp_path) == preset
+
+
+def test_seeds_are_runs_with_roots_of_their_own(tmp_path):
+    captions, images = tmp_path / "captions.json", tmp_path / "images"
+    captions.write_text("{}")
+    images.mkdir()
+    configs = configure_seeds("paper", seeds=2, captions=captions, images=images)
+    assert [config.root.as_posix() for config in configs] == [
+        "runs/paper/seed-0",
+        "runs/paper/seed-1",
+    ]
+    seeds = [{phase.seed for arm in config.arms.values() for phase in arm} for config in configs]
+    assert seeds == [{0}, {1}]
+    # the order of training is all that differs
+    one, other = (
+        config.replaced({"arms.seed": 0, "seed": 0, "root": "x"}).model_dump() for config in configs
+    )
+    assert one == other
+    (only,) = configure_seeds("storybook", seeds=1, root=tmp_path / "here")
+    assert only.root == tmp_path / "here" / "seed-0" and only == configure(
+        "storybook", root=tmp_path / "here" / "seed-0", seed=0
+    )
+
+
+def test_a_seed_is_given_once(tmp_path):
+    assert configure("storybook", seed=2).seed == 2
+    assert configure("storybook", seed=2, overrides={"seed": 1}).seed == 2
+    assert configure("storybook", overrides={"seed": 1}).seed == 1
+    for wrong in ({"seeds": 0}, {"seeds": 2, "seed": 1}, {"seeds": 2, "overrides": {"seed": 1}}):
+        with pytest.raises(OvsegError, match="--seeds"):
+            configure_seeds("storybook", **wrong)

@@ -51,10 +51,11 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
     """Publish manifests and rebuild `<root>/catalog.duckdb`.
 
     A manifest replaces the current one of the same stage and data set (round and source of a pair
-    table, query of a curated set, arm of a checkpoint, benchmark and arm of scores); others stay.
-    Of benchmark runs those are shown that current scores were counted from, of curated sets and
-    judgements those of current pair tables: they leave with their table. Stages that analysts do
-    not read (staging pairs, texts, reports) are passed over. With no manifests the file is rebuilt
+    table, query of a curated set, arm of a checkpoint, benchmark and arm of scores and of learning
+    curves); others stay. Of benchmark runs those are shown that current scores were counted from,
+    of learning curves those of current checkpoints, of curated sets and judgements those of
+    current pair tables: they leave with their table. Stages that analysts do not read (staging
+    pairs, texts, reports) are passed over. With no manifests the file is rebuilt
     as it stood, as after moving the root.
 
     Args:
@@ -100,6 +101,17 @@ def open_catalog(root: Path) -> duckdb.DuckDBPyConnection:
             f"{path} cannot be opened: {one_line(error)}; delete it and run `ovseg run` again,"
             " which rebuilds it"
         ) from error
+
+
+def current(root: Path, stage: str) -> list[Published]:
+    """The current results of a stage under a root, by their labels; those cleaned up left out.
+
+    Raises:
+        OvsegError: if `catalog.json` is torn.
+    """
+    pointers = sorted(_read_pointers(root), key=lambda pointer: pointer.key)
+    found = (_resolve(root, pointer) for pointer in pointers if pointer.stage == stage)
+    return [item for item in found if item is not None]
 
 
 # --------------------------------------------------------------------------------------
@@ -194,6 +206,8 @@ def _labels(
             return {"arm": arm}
         case "benchmarks":
             return {"benchmark": config["benchmark"], "digest": manifest.digest}
+        case "curves":
+            return {"benchmark": manifest.stats["benchmark"], "arm": config["arm"]}
         case "scores":
             return {"benchmark": manifest.stats["benchmark"], "arm": config["arm"]}
         case _:

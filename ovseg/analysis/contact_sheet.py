@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw, ImageFont
 from ovseg.analysis.overlay import palette
 from ovseg.analysis.tables import table_files
 from ovseg.config import SheetConfig
+from ovseg.data import masks
 from ovseg.data.images import ImageError, read_image
-from ovseg.mining import masks
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import Manifest, ShardPlan
 
@@ -265,7 +265,7 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.data.images",
         "ovseg.evaluation.evaluator",
         "ovseg.evaluation.metrics",
-        "ovseg.mining.masks",
+        "ovseg.data.masks",
         "ovseg.models.class_embedding",
         "ovseg.models.clip",
         "ovseg.models.mask_prompts",

@@ -104,7 +104,7 @@ def queries() -> list[SqlFile]:
 
 def relations() -> dict[str, str]:
     """Every relation of the catalogue and what one row of it is."""
-    base = {name: schema.metadata[b"grain"].decode() for name, schema in RELATIONS.items()}
+    base = {name: each.schema.metadata[b"grain"].decode() for name, each in RELATIONS.items()}
     return {**base, **{view.name: view.title for view in sql_files("views")}}
 
 

@@ -35,6 +35,8 @@ class Summary(BaseModel):
     scores: dict[str, dict[str, dict[str, float]]]
     """metric values by benchmark and arm"""
     sheet: Path | None
+    report: Path | None = None
+    """the HTML report"""
     miniature: bool
     """True where the scores come from the embedded world."""
 
@@ -46,6 +48,7 @@ def summarise(
     *,
     truth: Manifest | None,
     sheet: Manifest | None,
+    report: Manifest | None = None,
 ) -> Summary:
     """Collect a run's numbers from its manifests.
 
@@ -55,6 +58,7 @@ def summarise(
         scored: manifests of scores by `<benchmark>/<arm>`.
         truth: pairs held against ground truth, where there is one.
         sheet: the contact sheet.
+        report: the HTML report.
     """
     table = mined["table"].stats
     counts: dict[str, int | float] = {
@@ -74,6 +78,7 @@ def summarise(
         counts=counts,
         scores=_by_benchmark(scored),
         sheet=sheet.payload() / "contact-sheet.png" if sheet else None,
+        report=report.payload() / "report.html" if report else None,
         miniature=config.benchmark_world is not None,
     )
 
@@ -144,6 +149,7 @@ def _where_to_look(summary: Summary) -> str:
         ' group by noun order by pairs desc limit 10"',
         f"  MLflow    mlflow ui --backend-store-uri sqlite:///{root}/mlflow.db",
         "  Prefect   prefect server start               (then open the address it prints)",
+        f"  report    {summary.report}" if summary.report else "",
     ]
     return "\n".join(line for line in lines if line)
 

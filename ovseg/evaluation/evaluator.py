@@ -46,7 +46,7 @@ from ovseg.models.prompts import text_embeddings
 from ovseg.models.segmentor import Segmentor
 from ovseg.schema import CONFUSION, GT_MASKS, rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
-from ovseg.storage import ShardPlan, ShardRecord, digest_json, file_sha256, write_parquet
+from ovseg.storage import ShardPlan, ShardRecord, digest_json, known_sha256, write_parquet
 
 Row = dict[str, Any]
 
@@ -158,7 +158,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         reasons: Counter[str] = Counter()
         for part in stats:
             reasons.update(part["reasons"])
-        counts, masks = read_counts(stats)
+        counts, masks = added_counts(stats)
         return {
             "benchmark": config.benchmark,
             "n": sum(part["n"] for part in stats),
@@ -199,16 +199,9 @@ def read_sample(benchmark: Benchmark, sample: Sample) -> tuple[ImageArray, Label
 
 def _content(path: Path) -> str:
     try:
-        stat = path.stat()
+        return known_sha256(path)
     except OSError:
         return "missing"
-    return _hash(path.resolve(), stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=100_000)
-def _hash(path: Path, size: int, mtime_ns: int) -> str:
-    # size and time are part of the key only: an edited file is read again
-    return file_sha256(path)
 
 
 # --------------------------------------------------------------------------------------
@@ -282,7 +275,7 @@ def rank(scores: NDArray[np.float32], index: int) -> int:
     return 1 + int((scores > own).sum()) + int((scores[:index] == own).sum())
 
 
-def read_counts(parts: Sequence[Mapping[str, Any]]) -> tuple[ClassCounts, MaskCounts]:
+def added_counts(parts: Sequence[Mapping[str, Any]]) -> tuple[ClassCounts, MaskCounts]:
     """The sums of shards' stats."""
 
     def add(key: str) -> dict[str, NDArray[np.int64]]:

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovseg.config import TruthConfig
+from ovseg.data import masks
 from ovseg.data.vocabulary import read_vocabulary
 from ovseg.errors import OvsegError
-from ovseg.mining import masks
 from ovseg.schema import PAIR_TRUTH, rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import ShardPlan, ShardRecord, file_sha256, write_parquet
@@ -121,7 +121,7 @@ class TruthStage(Stage[TruthConfig]):
     code = (
         "ovseg.data.vocabulary",
         "ovseg.evaluation.pair_truth",
-        "ovseg.mining.masks",
+        "ovseg.data.masks",
         "ovseg.storybook.catalogue",
     )
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from toy_rows import (
     class_rows,
+    curve_rows,
     image_rows,
     metric_rows,
     noun_rows,
@@ -24,6 +25,7 @@ from ovseg.analysis.tables import PAIR_TABLE
 from ovseg.config import (
     BenchmarkConfig,
     Config,
+    CurveConfig,
     FinetuneConfig,
     NounsConfig,
     ProposalsConfig,
@@ -132,6 +134,14 @@ def publish_benchmark(root, arm, gain):
     return benchmark, scores
 
 
+def publish_curve(root, checkpoint, arm="finetuned"):
+    """The learning curve of an arm whose last phase left this checkpoint."""
+    setting = CurveConfig(arm=arm, benchmark=BenchmarkConfig())
+    stats = {"benchmark": "storybook", "checkpoint": checkpoint.content_digest}
+    stage = Rows("curves", [curve_rows(arm)], schema.LEARNING_CURVE, stats)
+    return run_stage(stage, setting, {"checkpoint": checkpoint}, root)
+
+
 @pytest.fixture(scope="session")
 def toy():
     """The builders above, for tests that vary what they build."""
@@ -146,8 +156,26 @@ def toy():
         publish_rows=publish_rows,
         publish_table=publish_table,
         publish_benchmark=publish_benchmark,
+        publish_curve=publish_curve,
         Rows=Rows,
     )
+
+
+@pytest.fixture(scope="session")
+def report_run(toy, tiny_clip, tiny_maskformer, tmp_path_factory):
+    """A run of two arms with hostile captions and broken images, to be reported."""
+    import torch
+    from report_run import make_run
+
+    from ovseg.models.clip import load_clip, save_clip
+
+    torch.manual_seed(1)
+    adapted = load_clip(str(tiny_clip))
+    with torch.no_grad():
+        for weight in adapted.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    folder = save_clip(adapted, tmp_path_factory.mktemp("adapted"))
+    return make_run(toy, tmp_path_factory.mktemp("report"), tiny_clip, folder, tiny_maskformer)
 
 
 @pytest.fixture(scope="session")
@@ -175,6 +203,7 @@ def finished(tmp_path_factory):
             root,
         ),
     }
+    run.manifests["curve/finetuned"] = publish_curve(root, run.manifests["checkpoint/finetuned"])
     build_catalog(root, run.manifests)
     for arm, gain in (("original", 0.0), ("finetuned", 0.1)):
         benchmark, scores = publish_benchmark(root, arm, gain)

@@ -47,14 +47,14 @@ def test_an_empty_relation_has_the_types_of_a_full_one(finished, tmp_path):
     with open_catalog(tmp_path) as empty, open_catalog(finished.root) as full:
         for name, kind in RELATIONS.items():
             assert described(empty, name) == described(full, name), name
-            assert list(described(full, name)) == kind.names
+            assert list(described(full, name)) == kind.schema.names
             assert value(full, f"select count(*) from {name}") > 0, name
 
 
 def test_every_arrow_type_in_use_has_a_name_in_sql():
     con = duckdb.connect()
     for kind in RELATIONS.values():
-        for column in kind:
+        for column in kind.schema:
             con.execute(f"select cast(null as {sql_type(column.type)})")
 
 
@@ -116,6 +116,27 @@ def test_scores_of_an_arm_replace_its_older_ones_and_hide_their_run(toy, tmp_pat
         assert rows(con, "select distinct benchmark_digest from confusion") == [(benchmark.digest,)]
         config = value(con, "select config from benchmark_runs")
         assert json.loads(config)["ensemble_weight"] == 0.2
+
+
+def test_a_learning_curve_leaves_with_its_checkpoint(toy, tmp_path):
+    def trained(loss):
+        log = [{"step": 0, "loss": loss}]
+        stage = toy.Rows("checkpoints", [{"training_log.parquet": (log, "training_log")}])
+        return run_stage(stage, Config(), {}, tmp_path)
+
+    def arms():
+        with open_catalog(tmp_path) as con:
+            return {row[0] for row in rows(con, "select distinct arm from learning_curves")}
+
+    old, new = trained(2.0), trained(1.0)
+    for arm in ("finetuned", "both"):
+        published = {f"checkpoint/{arm}": old, "curve": toy.publish_curve(tmp_path, old, arm)}
+        build_catalog(tmp_path, published)
+    assert arms() == {"finetuned", "both"}
+    build_catalog(tmp_path, {"checkpoint/both": new})
+    assert arms() == {"finetuned"}
+    build_catalog(tmp_path, {"curve": toy.publish_curve(tmp_path, new, "both")})
+    assert arms() == {"finetuned", "both"}
 
 
 def test_two_arms_that_share_a_run_do_not_double_its_rows(toy, tmp_path):

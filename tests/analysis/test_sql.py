@@ -146,6 +146,22 @@ def test_leaderboard_puts_metrics_side_by_side(con):
     ]
 
 
+def test_learning_curves_count_the_gain_from_before_the_first_step(con):
+    found = {
+        (row["phase"], row["step"]): row
+        for row in records(con, "from learning_curves where part = 'all'")
+    }
+    assert {key: row["gain"] for key, row in found.items()} == {
+        (1, 0): 0.0,
+        (1, 2): 0.25,
+        (2, 0): 0.25,
+        (2, 2): 0.375,
+    }
+    last = records(con, QUERIES["learning_curves"].text)[-1]
+    assert (last["total_step"], last["seen"], last["unseen"]) == (4, 0.625, None)
+    assert (last["all_classes"], last["gain"]) == (0.625, 0.375)
+
+
 def test_class_exposure_finds_classes_by_synonym(con):
     found = {
         row["class_name"]: row
@@ -297,7 +313,7 @@ def test_a_check_passes_on_good_rows_and_finds_each_broken_one(con, toy, tmp_pat
     assert set(cases) == set(CHECKS)
     for number, case in enumerate(cases[name]):
         with duckdb.connect() as broken:
-            for relation, kind in RELATIONS.items():
+            for relation, kind in ((name, each.schema) for name, each in RELATIONS.items()):
                 select = empty(kind)
                 if relation in case:
                     path = tmp_path / f"{number}-{relation}.parquet"

@@ -12,6 +12,7 @@ SMALL = {
     "arms.epochs": 1,
     "arms.batch_size": 32,
     "arms.warmup_steps": 2,
+    "arms.snapshots": 2,
 }
 
 

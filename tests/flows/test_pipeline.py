@@ -110,11 +110,72 @@ def test_mlflow_shows_the_run_and_its_children(small_run):
         if run.data.tags.get("mlflow.parentRunId") == first.info.run_id
     }
     assert {"mine", "finetune", "benchmark/storybook"} <= set(children)
+    arms = {run.info.run_name: run for run in runs}
     for arm, scores in summary.scores["storybook"].items():
         logged = children["benchmark/storybook"].data.metrics
         assert logged[f"{arm}/miou_union"] == pytest.approx(scores["miou_union"])
+        of_arm = arms[f"benchmark/storybook/{arm}"]
+        assert of_arm.data.tags["mlflow.parentRunId"] == children["benchmark/storybook"].info.run_id
+        assert of_arm.data.metrics["storybook/pacc"] == pytest.approx(scores["pacc"])
     assert children["mine"].inputs.dataset_inputs
+    for name, child in children.items():
+        assert child.data.tags["seed"] == "0" and child.data.tags["stage"], name
+        assert len(child.data.metrics) < 40 and len(child.data.params) < 80, name
+        note = child.data.tags["mlflow.note.content"]
+        assert str(root) in note and note.count("|") > 10, name
+    note = first.data.tags["mlflow.note.content"]
+    assert all(run.info.run_id in note for run in children.values())
     assert first.data.params["pairing.clip"] == "storybook"
+
+
+def test_mlflow_shows_the_learning_curves_and_each_models_scores(small_run):
+    from mlflow.tracking import MlflowClient
+
+    from ovseg.analysis.catalog import open_catalog
+
+    root, summary = small_run
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "ovseg"]
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"])
+    by_name = {run.info.run_name: run for run in reversed(runs)}  # of equal names the first
+    with open_catalog(root) as con:
+        points = con.sql(
+            "select arm, part, total_step, gt_mask_accuracy from learning_curves"
+            " where step > 0 or phase = 1 order by total_step"
+        ).fetchall()
+    assert {point[0] for point in points} == {"finetuned", "prompts", "both"}
+    for arm, scores in summary.scores["storybook"].items():
+        if arm == "original":
+            continue
+        for part, metric in (("all", "mask_acc"), ("unseen", "mask_acc_unseen")):
+            expected = [point[2:] for point in points if point[:2] == (arm, part)]
+            key = f"gt_mask_accuracy_{part}"
+            for name, series in (
+                ("finetune", f"{arm}/{key}"),
+                (f"finetune/{arm}", f"learning_curve/{key}"),
+            ):
+                history = client.get_metric_history(by_name[name].info.run_id, series)
+                logged = sorted((point.step, point.value) for point in history)
+                assert logged == expected and len(logged) > 1
+            assert logged[-1][1] == scores[metric]  # the curve ends at the benchmark's number
+        version = client.get_model_version_by_alias("ovseg-storybook", arm)
+        assert version.run_id == by_name[f"finetune/{arm}"].info.run_id
+        assert version.tags["storybook/miou_union"] == f"{scores['miou_union']:.4f}"
+        assert f"{100 * scores['miou_union']:.1f} |" in version.description
+
+
+def test_an_adapted_clip_is_uploaded_once_and_referenced_elsewhere(small_run):
+    root, summary = small_run
+    weights = list((root / "mlartifacts").rglob("model.safetensors"))
+    assert len(weights) == len(summary.scores["storybook"]) - 1
+    assert all("models" in path.parts for path in weights)
+    listed = [
+        json.loads(path.read_text())
+        for path in (root / "mlartifacts").rglob("references.json")
+        if '"uploaded_as"' in path.read_text()
+    ]
+    assert {item["uploaded_as"].split("/")[1] for item in listed} == {"ovseg-storybook"}
+    assert len({item["uploaded_as"] for item in listed}) == len(weights)
 
 
 def test_every_file_is_uploaded_or_referenced(small_run):
