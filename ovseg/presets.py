@@ -56,7 +56,7 @@ def _storybook(seed: int) -> PipelineConfig:
     prompts = finetune.model_copy(
         update={
             "trains": "mask_prompts",
-            "epochs": 10,
+            "epochs": 8,
             "learning_rate": 2e-2,
             "weight_decay": 0.0,
             "prompt_depth": 4,
@@ -67,7 +67,7 @@ def _storybook(seed: int) -> PipelineConfig:
         seed=seed,
         expect="a miniature: minutes on 2 CPU cores; its figures say nothing about photographs",
         root=Path("runs/storybook"),
-        mining_world=WorldConfig(part="mining", scenes=400),
+        mining_world=WorldConfig(part="mining", scenes=800),
         benchmark_world=WorldConfig(part="val", scenes=120),
         proposals=ProposalsConfig(maskformer=maskformer, short_side=160, max_side=640),
         curation="mutual_best",

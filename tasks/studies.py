@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ovseg.analysis.seed_runs import study_config, study_inputs
+from ovseg.analysis.study import STUDY
 from ovseg.analysis.study_findings import metrics, read_findings
 from ovseg.analysis.study_report import headline, show_study
-from ovseg.evaluation.study import STUDY
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.progress import console

@@ -296,7 +296,11 @@ def track(
         _current.reset(token)
         if parent is None:
             text = "".join(f"{problem}\n" for problem in run.problems)
-            publish_text(text, root / "tracking-problems.txt")
+            problems = root / "tracking-problems.txt"
+            if text:
+                publish_text(text, problems)
+            else:
+                problems.unlink(missing_ok=True)  # of a run before
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

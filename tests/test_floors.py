@@ -28,7 +28,6 @@ READING_ORDER = ("data", "models", "mining", "training", "evaluation", "storyboo
 AGAINST_IT = {
     ("data/vocabulary.py", "ovseg.storybook.catalogue"),  # the storybook's words; nothing heavier
     ("evaluation/pair_truth.py", "ovseg.storybook.catalogue"),
-    ("evaluation/study.py", "ovseg.analysis"),  # writes the study's pages beside its numbers
 }
 # What a stage imports and need not name in its code: it carries results, it does not make them.
 INFRASTRUCTURE = {

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ovseg.analysis.catalog import current
+from ovseg.analysis.study import CURVE, STUDY
 from ovseg.analysis.study_report import show_study
 from ovseg.config import StudyConfig
 from ovseg.errors import OvsegError
-from ovseg.evaluation.study import CURVE, STUDY
 from ovseg.presets import ARMS
 from ovseg.stages import run_stage
 from ovseg.storage import Manifest

@@ -11,8 +11,8 @@ from flows import seeds as module
 from flows.seeds import run_seeds
 from ovseg.analysis.catalog import current
 from ovseg.analysis.seed_runs import study_command
+from ovseg.analysis.study import STUDY
 from ovseg.errors import OvsegError
-from ovseg.evaluation.study import STUDY
 from ovseg.storybook.catalogue import split
 
 ARMS = {"original", "finetuned", "prompts", "both"}
@@ -142,7 +142,7 @@ def test_the_study_is_uploaded(run):
     assert {"study.md", "study.parquet", "scores.png", "gains.png"} <= uploaded
     manifest = artifacts / "stages" / "study" / "storybook" / "manifest.json"
     assert json.loads(manifest.read_text())["stage"] == "study"
-    assert not (root / "tracking-problems.txt").read_text()
+    assert not (root / "tracking-problems.txt").exists()
 
 
 def test_prefect_shows_a_subflow_a_seed(run):

@@ -41,7 +41,8 @@ def artifacts(root, run_id, folder=None):
 
 
 def problems(root):
-    return (root / "tracking-problems.txt").read_text().splitlines()
+    path = root / "tracking-problems.txt"
+    return path.read_text().splitlines() if path.exists() else []
 
 
 class Payload(Stage[Config]):

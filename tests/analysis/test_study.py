@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from toy_benchmarks import random_images, toy_benchmark
 
+from ovseg.analysis.study import STUDY, score_draws, study_rows
 from ovseg.analysis.study_findings import METRICS, Findings, metrics, read_findings
 from ovseg.analysis.study_report import markdown, show_study, verdicts
 from ovseg.config import StudyConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.intervals import draw_images, read_images
-from ovseg.evaluation.study import STUDY, score_draws, study_rows
 from ovseg.schema import LEARNING_CURVE, rows_to_table
 from ovseg.schema import STUDY as ROWS
 from ovseg.stages import Output, Stage, run_stage

@@ -1,6 +1,6 @@
 """The arms of a benchmark compared over seeds: means, intervals, paired gains, a table, plots.
 
-    from ovseg.evaluation.study import STUDY
+    from ovseg.analysis.study import STUDY
     run_stage(STUDY, config, {"0/original": manifest, "0/both": manifest, ...}, Path("runs/x"))
 
 `ovseg run --seeds 3` runs it at its end, `ovseg study` again over what lies there. What the
@@ -55,7 +55,7 @@ class StudyStage(Stage[StudyConfig]):
 
     name = "study"
     code = (
-        "ovseg.evaluation.study",
+        "ovseg.analysis.study",
         "ovseg.evaluation.intervals",
         "ovseg.evaluation.metrics",
         "ovseg.analysis.study_findings",
