@@ -48,6 +48,14 @@ def report(
         sheet = draw_sheet(config, stages, arms)
         publish_catalog(root, {"truth": truth} if truth else {})
         page = write_report(config, stages, arms, scores, truth)
-        summary = summarise(config, stages, scores, truth=truth, sheet=sheet, report=page)
+        summary = summarise(
+            config,
+            stages,
+            scores,
+            truth=truth,
+            sheet=sheet,
+            report=page,
+            mlflow=tracked.how_to_open,
+        )
         record_report(tracked, config, summary, truth, sheet, page)
     return summary

@@ -204,7 +204,7 @@ STUDY = _schema(
     ("value", pa.float64()),
     ("low", pa.float64()),
     ("high", pa.float64()),
-    ("improved", pa.float64()),  # of a difference: probability that it is above 0; else null
+    ("improved", pa.float64()),  # of a difference: share of draws above 0; else null
 )
 
 TRAINING_LOG = _schema(

@@ -108,9 +108,14 @@ class _Progress:
 
     @_harmless
     def update_progress(self) -> None:
-        if self.artifact is not None:
-            percent, text = self._state()
+        if self.artifact is None:
+            return
+        percent, text = self._state()
+        try:
             update_progress_artifact(self.artifact, percent, description=text, _sync=True)
+        except Exception:
+            self.artifact = None  # each further try would hold the stage up again
+            raise
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """What each flow records in MLflow: plain functions over manifests, called in the flow process.
 
+They never fail a run: what cannot be read of a stage is reported as a failure of tracking.
+
 A run's own page has its description, the few numbers that matter and its files; everything a stage
 counted is in the manifests below `stages`.
 """
@@ -19,6 +21,7 @@ from ovseg.config import BenchmarkConfig, FinetuneConfig
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks import notes
+from tasks.mlflow_run import reported
 from tasks.tracking import TrackedRun, track
 
 MINING_FIELDS = ("mining_world", "images", "nouns", "proposals", "pairing")
@@ -53,6 +56,7 @@ def _seconds(manifest: Manifest) -> float:
     return float(sum(run["seconds"].values()))
 
 
+@reported
 def record_start(run: TrackedRun, config: PipelineConfig) -> None:
     """Say what a whole run is, before it does anything."""
     run.inherit({"preset": config.preset, "seed": str(config.seed)})
@@ -61,6 +65,7 @@ def record_start(run: TrackedRun, config: PipelineConfig) -> None:
     run.params(config)
 
 
+@reported
 def record_mining(
     run: TrackedRun,
     config: PipelineConfig,
@@ -86,6 +91,7 @@ def record_mining(
 # Training
 
 
+@reported
 def record_training(
     run: TrackedRun,
     config: PipelineConfig,
@@ -182,6 +188,7 @@ def _record_curve(run: TrackedRun, child: TrackedRun, arm: str, made: Sequence[M
 # Scores
 
 
+@reported
 def record_benchmark(
     run: TrackedRun,
     config: PipelineConfig,
@@ -229,6 +236,7 @@ def record_benchmark(
         child.dataset(name, result, context="evaluation")
 
 
+@reported
 def record_scores(
     run: TrackedRun,
     config: PipelineConfig,
@@ -254,6 +262,7 @@ def record_scores(
     run.note(notes.benchmark_note(run, setting, of_arm))
 
 
+@reported
 def record_report(
     run: TrackedRun,
     config: PipelineConfig,

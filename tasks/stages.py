@@ -8,6 +8,7 @@ Inside a flow:
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections import defaultdict
@@ -26,6 +27,18 @@ from ovseg.stages import Inputs, Stage, finish, finished, run_shard, stage_folde
 from ovseg.storage import Manifest, ShardPlan, ShardRecord
 from tasks.progress import bar, found
 
+_FOR_A_PERSON = (
+    OvsegError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ImportError,
+    NotImplementedError,
+)
+"""Errors that the same call raises again: bad input, and bugs."""
+_FULL_OR_FORBIDDEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 _device_locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
@@ -54,11 +67,13 @@ def read_manifests(folders: Mapping[str, Path]) -> dict[str, Manifest]:
 
 
 def _worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
-    """Retry what time may mend (a flaky mount, a full GPU), never what the user has to mend."""
+    """Retry what time may mend (a flaky mount, a full GPU), never what a person has to mend."""
     try:
         state.result()
-    except (OvsegError, TypeError, ValueError, KeyError, NotImplementedError):
+    except _FOR_A_PERSON:
         return False
+    except OSError as error:
+        return error.errno not in _FULL_OR_FORBIDDEN
     except Exception:
         return True
     return False

@@ -11,6 +11,7 @@ from ovseg.analysis.study_findings import metrics, read_findings
 from ovseg.analysis.study_report import headline, show_study
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
+from tasks.mlflow_run import reported
 from tasks.progress import console
 from tasks.stages import run
 from tasks.tracking import TrackedRun
@@ -54,6 +55,7 @@ def compare(configs: Sequence[PipelineConfig], root: Path) -> dict[str, Manifest
     return studies
 
 
+@reported
 def record_study(run: TrackedRun, study: Manifest) -> None:
     """Log a study's means and bounds, its table and its plots."""
     name, findings = study.config["benchmark"], read_findings(study)

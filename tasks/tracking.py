@@ -11,12 +11,15 @@ is on disk. To look at it:
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+
+from prefect.exceptions import TerminationSignal
 
 from ovseg.config import Config
 from ovseg.storage import Manifest, file_sha256, publish_text
@@ -26,6 +29,7 @@ from tasks.provenance import without_password
 
 __all__ = ["EXPERIMENT", "TrackedRun", "track", "tracking_uri"]
 
+logger = logging.getLogger("ovseg.tracking")
 _current: ContextVar[TrackedRun | None] = ContextVar("tracked_run", default=None)
 
 
@@ -284,7 +288,7 @@ def track(
     token = _current.set(run)
     try:
         yield run
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TerminationSignal):  # the latter is how Prefect cancels
         run.close("KILLED")
         raise
     except BaseException:
@@ -295,12 +299,18 @@ def track(
     finally:
         _current.reset(token)
         if parent is None:
-            text = "".join(f"{problem}\n" for problem in run.problems)
-            problems = root / "tracking-problems.txt"
-            if text:
-                publish_text(text, problems)
-            else:
-                problems.unlink(missing_ok=True)  # of a run before
+            _write_problems(run.problems, root / "tracking-problems.txt")
+
+
+def _write_problems(problems: Sequence[str], path: Path) -> None:
+    """Say why tracking failed, or take away what a run before said; never fails the run."""
+    try:
+        if problems:
+            publish_text("".join(f"{problem}\n" for problem in problems), path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("%s cannot be brought up to date: %s", path, error)
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 
 from ovseg.analysis import report_data as data
 from ovseg.analysis import report_page as page
@@ -32,6 +33,8 @@ from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import Manifest, ShardPlan, digest_json, file_sha256
 
 FILE = "report.html"
+ORIGINAL = "Original CLIP"
+"""What the maps of the CLIP that was not adapted are headed by."""
 
 
 def report_inputs(
@@ -43,7 +46,8 @@ def report_inputs(
 ) -> dict[str, Manifest]:
     """The parents of a report, by the roles `report_data.open_tables` knows.
 
-    Benchmark runs and learning curves of these arms are looked up in the root's catalogue.
+    Benchmark runs and learning curves are looked up in the root's catalogue; a curve is taken where
+    it ends at this run's checkpoint and its benchmark is among the scored.
 
     Args:
         root: folder of all results, with a catalogue.
@@ -67,10 +71,16 @@ def report_inputs(
         if (folder := runs.get(scores.stats["benchmark_digest"])) is not None:
             inputs[f"benchmark/{key}"] = Manifest.read(Path(folder))
             inputs[f"scores/{key}"] = scores
+    benchmarks = {key.partition("/")[0] for key in scored}
     for row in found:
-        if row["stage"] == "curves" and row["arm"] in checkpoints:
-            curve = Manifest.read(Path(row["folder"]))
-            inputs[f"curve/{curve.stats['benchmark']}/{row['arm']}"] = curve
+        arm = row["arm"]
+        if row["stage"] != "curves" or arm not in checkpoints:
+            continue
+        curve = Manifest.read(Path(row["folder"]))
+        benchmark = curve.stats["benchmark"]
+        current = curve.stats["checkpoint"] == checkpoints[arm].content_digest
+        if current and benchmark in benchmarks:
+            inputs[f"curve/{benchmark}/{arm}"] = curve
     return inputs
 
 
@@ -109,8 +119,9 @@ class ReportStage(Stage[ReportConfig]):
     suffix = ""
 
     def plan(self, config: ReportConfig, inputs: Inputs) -> ShardPlan:
-        """One shard; what is counted are the sections."""
-        return ShardPlan.single(inputs["table"].content_digest, 3)
+        """One shard; the page prints its parents' digests, so these are in its own."""
+        parents = [[role, manifest.digest] for role, manifest in inputs.items()]
+        return ShardPlan.single(digest_json(parents), 3)
 
     def weights(self, config: ReportConfig, inputs: Inputs) -> dict[str, str]:
         """The page's template, the views it reads, the models and images of the label maps."""
@@ -166,17 +177,18 @@ def build(
     counts = data.counts(con)
     nouns, pictures = sections.gallery(con, config)
     progress(1)
-    pictured = _pictures(con, config, inputs, arms, adapted, shown)
+    models = _models(inputs, arms, adapted)
+    pictured = _pictures(con, config, inputs, arms, models, shown)
     progress(1)
     parts = [
         sections.scores_section(board, arms, benchmark),
         sections.funnel_section(con, counts),
         sections.pairs_section(nouns, counts),
-        _segmentations(pictured, arms, adapted, benchmark, len(board)),
+        _segmentations(pictured, [heading for heading, _ in models], benchmark),
         sections.distributions_section(con, counts),
         sections.training_section(con, arms, benchmark),
         sections.classes_section(con, arms, benchmark, adapted),
-        sections.mistakes_section(con, arms, benchmark, shown),
+        sections.mistakes_section(con, arms, benchmark, shown, scored),
         page.Section(
             name="origin",
             short="Origin",
@@ -205,12 +217,23 @@ def build(
     )
 
 
+def _models(inputs: Inputs, arms: Arms, adapted: str | None) -> list[tuple[str, Manifest | None]]:
+    """What segments the images shown: heading and checkpoint, None of the original CLIP."""
+    models: list[tuple[str, Manifest | None]] = []
+    if "original" in arms.labels:
+        models.append((ORIGINAL, None))
+    if adapted is not None:
+        heading = f"Adapted: {arms.labels[adapted]}"
+        models.append((heading, inputs[f"checkpoint/{adapted}"]))
+    return models
+
+
 def _pictures(
     con: duckdb.DuckDBPyConnection,
     config: ReportConfig,
     inputs: Inputs,
     arms: Arms,
-    adapted: str | None,
+    models: Sequence[tuple[str, Manifest | None]],
     shown: str | None,
 ) -> dict[str, Any]:
     """Segmentations, mistakes and worst images; empty where no benchmark can be drawn."""
@@ -222,14 +245,10 @@ def _pictures(
     )
     if setting is None or shown is None or not scores:
         return {}
-    models: list[tuple[str, Manifest | None]] = []
-    if "original" in arms.labels:
-        models.append(("Original CLIP", None))
-    if adapted is not None:
-        heading = f"Adapted: {arms.labels[adapted]}"
-        models.append((heading, inputs[f"checkpoint/{adapted}"]))
     by_id = {row["image_id"]: row for row in scores}
-    spread = sorted(by_id)[:: max(1, len(by_id) // max(1, config.segmented))][: config.segmented]
+    ids = sorted(by_id)
+    places = np.linspace(0, len(ids) - 1, min(len(ids), config.segmented)).round()
+    spread = [ids[int(place)] for place in places]
     worst = [row["image_id"] for row in scores if row["image_id"] not in spread][: config.worst]
     titles = {
         image_id: f"Image {image_id}: mIoU {percent(by_id[image_id]['miou'])} % over"
@@ -246,27 +265,30 @@ def _pictures(
 
 
 def _segmentations(
-    pictured: Mapping[str, Sequence[object]],
-    arms: Arms,
-    adapted: str | None,
-    benchmark: str | None,
-    scored: int,
+    pictured: Mapping[str, Sequence[object]], headings: Sequence[str], benchmark: str | None
 ) -> page.Section:
-    label = arms.labels[adapted] if adapted else "no adapted model"
     why = (
         sections.NO_BENCHMARK
         if benchmark is None
-        else ("The benchmark's images are not there any more: nothing can be segmented.")
+        else "The benchmark's images are not there any more: nothing can be segmented."
     )
     return page.Section(
         name="segmentations",
         short="Segmentations",
         title="Segmentations side by side",
-        intro=f"Evenly spaced benchmark images under the original CLIP and the adapted one"
-        f" ({label}). Numbers on the maps are those of the legends; ✗ marks a class that is not in"
-        " the image's ground truth. Shares are of the image.",
+        intro=f"Evenly spaced benchmark images{_under(headings)}. Numbers on the maps are those of"
+        " the legends; ✗ marks a class that is not in the image's ground truth. Shares are of the"
+        " image.",
         empty="" if pictured.get("segmentations") else why,
     )
+
+
+def _under(headings: Sequence[str]) -> str:
+    """The models of these headings in a sentence."""
+    adapted = [heading.partition(": ")[2] for heading in headings if heading != ORIGINAL]
+    if ORIGINAL not in headings:
+        return f" under the adapted CLIP ({adapted[0]})" if adapted else ""
+    return " under the original CLIP" + (f" and the adapted one ({adapted[0]})" if adapted else "")
 
 
 def _facts(

@@ -32,7 +32,7 @@ def gains_plot(classes: Sequence[Row], arms: Arms, arm: str, *, metric: str) -> 
     """What adaptation did to each class: the adapted arm minus the original CLIP.
 
     Args:
-        classes: rows of `report_data.classes`.
+        classes: rows of `report_results.classes`.
         arms: the compared models.
         arm: the adapted one.
         metric: `iou` or `accuracy` (of ground-truth masks).
@@ -51,6 +51,7 @@ def gains_plot(classes: Sequence[Row], arms: Arms, arm: str, *, metric: str) -> 
     gained.sort(key=lambda item: (-item[0], item[1]["class_name"]))
     half = MOST_CLASSES // 2
     shown = gained if len(gained) <= MOST_CLASSES else [*gained[:half], *gained[-half:]]
+    known = any(row["seen"] is not None for _, row, _ in gained)
     name = "gains-iou" if metric == "iou" else "gains-masks"
     canvas = Canvas(name, height=0.152 * len(shown) + 1.0)
     axes, colour = canvas.axes, arms.colour(arm)
@@ -66,10 +67,8 @@ def gains_plot(classes: Sequence[Row], arms: Arms, arm: str, *, metric: str) -> 
             markerfacecolor=COLOURS["paper"] if unseen else colour,
         )
     axes.axvline(0, color=COLOURS["soft"], linewidth=1)
-    names = [
-        f"{shortened(row['class_name'], 18)} {'○' if row['seen'] is False else '●'}"
-        for _, row, _ in shown
-    ]
+    marks = {True: " ●", False: " ○", None: ""}
+    names = [f"{shortened(row['class_name'], 18)}{marks[row['seen']]}" for _, row, _ in shown]
     axes.set_yticks(range(len(shown)), names)
     axes.tick_params(axis="y", labelsize=7.8, length=0)
     axes.set_ylim(len(shown) - 0.4, -0.6)
@@ -77,7 +76,8 @@ def gains_plot(classes: Sequence[Row], arms: Arms, arm: str, *, metric: str) -> 
     percent_axis(axes.xaxis, signed=True)
     quantity = "IoU" if metric == "iou" else "GT masks named rightly"
     axes.set_xlabel(f"{quantity}: {arms.labels[arm]} − original (points)")
-    legend(axes, part_handles(colour, arms.mark(arm)))
+    if known:
+        legend(axes, part_handles(colour, arms.mark(arm)))
     reading = _gains_in_words(gained, quantity)
     return Plot(
         name=name,
@@ -121,14 +121,23 @@ def _gains_in_words(gained: Sequence[tuple[float, Row, float]], quantity: str) -
 
 @styled
 def confusion_plot(
-    confusions: Sequence[Row], arms: Arms, arm: str, *, by: str, most: int = 14
+    confusions: Sequence[Row],
+    arms: Arms,
+    arm: str,
+    *,
+    scored: Sequence[str],
+    by: str,
+    most: int = 14,
 ) -> Plot | None:
     """The mistakes of an arm that weigh most, beside what they weigh under the original CLIP.
+
+    The original is left out where it was not scored, or is the arm itself.
 
     Args:
         confusions: rows of `report_results.mask_confusions`, or of `pixel_confusions`.
         arms: the compared models.
         arm: whose mistakes are ranked.
+        scored: the arms that have scores; one without mistakes has no row in `confusions`.
         by: `masks` counts ground-truth masks, `share` the share of all pixels.
         most: how many are shown.
 
@@ -148,7 +157,8 @@ def confusion_plot(
     weights = [row[by] for row in own]
     axes.barh(range(len(own)), weights, height=0.55, color=arms.colour(arm), alpha=0.85)
     handles: list[Line2D | Patch] = [Patch(facecolor=arms.colour(arm), label=arms.labels[arm])]
-    if arm != "original" and "original" in arms.labels:
+    compared = "original" in scored and "original" in arms.labels and arm != "original"
+    if compared:
         axes.plot(
             old,
             range(len(own)),
@@ -183,10 +193,15 @@ def confusion_plot(
                 "true class",
                 "named",
                 f"{arms.labels[arm]} ({unit})",
-                f"original ({unit})",
+                *([f"original ({unit})"] if compared else []),
             ),
             tuple(
-                (row["class_name"], row["named"], _weight(row[by], by), _weight(was, by))
+                (
+                    row["class_name"],
+                    row["named"],
+                    _weight(row[by], by),
+                    *([_weight(was, by)] if compared else []),
+                )
                 for row, was in zip(own, old)
             ),
         ),
@@ -200,13 +215,14 @@ def _weight(value: float, by: str) -> str:
 def _mistake_in_words(first: Row, confusions: Sequence[Row], arm: str, by: str) -> str:
     total = sum(row[by] for row in confusions if row["arm"] == arm)
     mistake = f"{first['class_name']} taken for {first['named']}"
-    marks = "○ marks unseen classes."
+    known = any(row["seen"] is not None for row in confusions)
+    marks = "; ○ marks unseen classes." if known else "."
     if by == "masks":
         return (
             f"Most often {mistake}: {thousands(first[by])} of {thousands(total)} masks named"
-            f" wrongly; {marks}"
+            f" wrongly{marks}"
         )
     return (
         f"{percent(total)} % of the pixels get a wrong class; the largest part is {mistake},"
-        f" {percent(first[by])} % of all pixels; {marks}"
+        f" {percent(first[by])} % of all pixels{marks}"
     )

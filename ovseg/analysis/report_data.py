@@ -34,7 +34,7 @@ def open_tables(inputs: Mapping[str, Manifest]) -> Iterator[duckdb.DuckDBPyConne
 
     Args:
         inputs: by role: `images`, `nouns`, `proposals`, `table`, `truth`, `checkpoint/<arm>`,
-            `curve/<arm>`, and `benchmark/<name>/<arm>` with `scores/<name>/<arm>`.
+            `curve/<benchmark>/<arm>`, and `benchmark/<name>/<arm>` with `scores/<name>/<arm>`.
     """
     with tempfile.TemporaryDirectory(prefix="ovseg-report-") as folder:
         build_catalog(Path(folder), inputs)

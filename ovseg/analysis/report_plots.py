@@ -218,4 +218,5 @@ def points(value: float | None) -> str:
     """A difference of fractions in percentage points, signed."""
     if value is None or value != value:
         return "–"
-    return f"{100 * value:+.1f}".replace("-", "−")
+    rounded = round(100 * value, 1) + 0.0  # of a negative zero, plus zero is zero
+    return f"{rounded:+.1f}".replace("-", "−")

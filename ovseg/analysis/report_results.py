@@ -5,9 +5,12 @@ Selects over the relations that `report_data.open_tables` opens.
 
 from __future__ import annotations
 
+import json
+
 import duckdb
 
 from ovseg.analysis.report_data import Row, row, rows
+from ovseg.analysis.report_plots import thousands
 
 
 def leaderboard(con: duckdb.DuckDBPyConnection) -> list[Row]:
@@ -59,17 +62,29 @@ def losses(con: duckdb.DuckDBPyConnection) -> list[Row]:
 def curves(con: duckdb.DuckDBPyConnection) -> list[Row]:
     """Learning curves: benchmark, arm, phase, trains, step, total_step, part, accuracy, masks.
 
-    None where the run measured none.
+    No row where the run measured none.
     """
-    known = row(con, "select count(*) as n from duckdb_views() where view_name = 'learning_curves'")
-    if not known["n"]:
-        return []
     return rows(
         con,
         "select benchmark, arm, phase, trains, step, total_step, part,"
         " gt_mask_accuracy as accuracy, gt_masks as masks from learning_curves"
         " order by benchmark, arm, total_step, phase, part",
     )
+
+
+def curve_cut(con: duckdb.DuckDBPyConnection, benchmark: str | None) -> str:
+    """The images a benchmark's learning curves look at in words; empty where they are all."""
+    query = "select config from published where stage = 'curves' and benchmark = $1"
+    settings = [json.loads(each["config"]) for each in rows(con, query, [benchmark])]
+    limits = [int(setting["limit"]) for setting in settings if setting.get("limit") is not None]
+    if not limits:
+        return ""
+    query = "select max(images) as images from benchmark_runs where benchmark = $1"
+    images = row(con, query, [benchmark])["images"]
+    if images is None:
+        return f"the first {thousands(min(limits))} images"
+    cut = f"the first {thousands(min(limits))} of {thousands(images)} images"
+    return cut if min(limits) < images else ""
 
 
 # --------------------------------------------------------------------------------------

@@ -63,11 +63,24 @@ def part_handles(
     ]
 
 
-def half_interval(share: float | None, count: int | None) -> float | None:
-    """Half of the 95 % binomial interval of a share, 1.96 sqrt(p (1 - p) / n); None without n."""
+def interval(share: float | None, count: int | None) -> tuple[float, float] | None:
+    """Wilson's 95 % interval of a share of `count` independent things; None without any.
+
+    It stays within 0 and 1, and has a width at shares of 0 and 1 too (Wilson 1927).
+    """
     if share is None or not count:
         return None
-    return 1.96 * sqrt(max(0.0, share * (1 - share)) / count)
+    z = 1.96
+    shrink = 1 + z * z / count
+    centre = (share + z * z / (2 * count)) / shrink
+    half = z / shrink * sqrt(max(0.0, share * (1 - share)) / count + z * z / (4 * count * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def half_interval(share: float | None, count: int | None) -> float | None:
+    """Half the width of Wilson's 95 % interval of a share; None without anything to count."""
+    ends = interval(share, count)
+    return None if ends is None else (ends[1] - ends[0]) / 2
 
 
 @styled
@@ -75,17 +88,22 @@ def scores_plot(board: Sequence[Row], arms: Arms, *, metric: str) -> Plot | None
     """Seen against unseen of each arm under one metric.
 
     Args:
-        board: rows of `report_data.leaderboard` of one benchmark.
+        board: rows of `report_results.leaderboard` of one benchmark.
         arms: the compared models.
         metric: `mask_acc` or `miou_union`.
 
     Returns:
-        None where no arm has the metric on seen and unseen classes.
+        None where no arm has the metric on seen or on unseen classes.
     """
     order = arms.in_order(board)
     by_arm = {row["arm"]: row for row in board}
     parts = ("seen", "unseen")
-    if not any(by_arm[arm][f"{metric}_{part}"] is not None for arm in order for part in parts):
+    best = {
+        part: max(order, key=lambda arm: by_arm[arm][f"{metric}_{part}"] or 0.0)
+        for part in parts
+        if any(by_arm[arm][f"{metric}_{part}"] is not None for arm in order)
+    }
+    if not best:
         return None
     canvas = Canvas(f"scores-{metric.replace('_', '-')}", height=0.42 * len(order) + 1.1)
     axes = canvas.axes
@@ -94,13 +112,15 @@ def scores_plot(board: Sequence[Row], arms: Arms, *, metric: str) -> Plot | None
             value = by_arm[arm][f"{metric}_{part}"]
             if value is None:
                 continue
-            half = None
+            ends = None
             if metric == "mask_acc":
-                half = half_interval(value, by_arm[arm][f"{part}_masks"])
+                ends = interval(value, by_arm[arm][f"{part}_masks"])
+            # rounding may leave an end on the wrong side of a share of 0 or 1
+            around = ends and [[max(0.0, value - ends[0])], [max(0.0, ends[1] - value)]]
             axes.errorbar(
                 value,
                 place + shift,
-                xerr=half,
+                xerr=around,
                 color=arms.colour(arm),
                 marker=arms.mark(arm),
                 markerfacecolor=arms.colour(arm) if part == "seen" else COLOURS["paper"],
@@ -114,15 +134,13 @@ def scores_plot(board: Sequence[Row], arms: Arms, *, metric: str) -> Plot | None
     axes.grid(axis="y", visible=False)
     masks = metric == "mask_acc"
     axes.set_xlabel("ground-truth masks named rightly (%)" if masks else "mIoU (%)")
-    legend(axes, part_handles())
-    best = {
-        part: max(order, key=lambda arm: by_arm[arm][f"{metric}_{part}"] or -1.0) for part in parts
-    }
-    values = {part: by_arm[best[part]][f"{metric}_{part}"] for part in parts}
-    reading = (
-        f"Best on seen classes: {arms.labels[best['seen']]} ({percent(values['seen'])} %);"
-        f" on unseen ones: {arms.labels[best['unseen']]} ({percent(values['unseen'])} %)."
-        + (" Bars are 95 % intervals, masks taken as independent." if masks else "")
+    legend(axes, [handle for part, handle in zip(parts, part_handles()) if part in best])
+    firsts = [
+        f"on {part} classes: {arms.labels[arm]} ({percent(by_arm[arm][f'{metric}_{part}'])} %)"
+        for part, arm in best.items()
+    ]
+    reading = f"Best {'; '.join(firsts)}." + (
+        " Bars are Wilson's 95 % intervals, masks taken as independent." if masks else ""
     )
     title = "GT masks named rightly" if masks else "mIoU, classes in truth or prediction"
     return Plot(
@@ -158,7 +176,7 @@ def loss_plot(log: Sequence[Row], arms: Arms) -> Plot:
     """The training loss of each arm's last phase, a step thin and its running mean thick.
 
     Args:
-        log: rows of `report_data.losses`, not empty.
+        log: rows of `report_results.losses`, not empty.
         arms: the compared models.
     """
     canvas = Canvas("loss")
@@ -194,12 +212,13 @@ def loss_plot(log: Sequence[Row], arms: Arms) -> Plot:
 
 
 @styled
-def curve_plot(curves: Sequence[Row], arms: Arms) -> Plot:
+def curve_plot(curves: Sequence[Row], arms: Arms, *, cut: str = "") -> Plot:
     """Ground-truth masks named rightly over the steps of each arm, seen and unseen.
 
     Args:
-        curves: rows of `report_data.curves` of one benchmark, with a seen and an unseen part.
+        curves: rows of `report_results.curves` of one benchmark, with a seen and an unseen part.
         arms: the compared models.
+        cut: the images the curves look at, where they are not all of the benchmark's.
     """
     canvas = Canvas("curves")
     order, table, gains = arms.in_order(curves), [], []
@@ -239,7 +258,9 @@ def curve_plot(curves: Sequence[Row], arms: Arms) -> Plot:
     canvas.axes.set_xlabel("optimiser steps over all phases of the arm")
     canvas.axes.set_ylabel("GT masks named rightly (%)")
     legend(canvas.axes, [*(arms.handle(arm) for arm in order), *part_handles(line=True)])
-    reading = f"From the first to the last step, in points: {'; '.join(gains)}."
+    reading = f"From the first to the last step, in points: {'; '.join(gains)}." + (
+        f" Measured on {cut} alone." if cut else ""
+    )
     return Plot(
         name="curves",
         title="Seen and unseen classes over training",

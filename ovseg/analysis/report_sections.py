@@ -201,8 +201,9 @@ def scores_section(found: Sequence[data.Row], arms: Arms, benchmark: str | None)
         name="scores",
         short="Scores",
         title="The models compared",
-        intro="GT masks: the share of ground-truth masks that CLIP names rightly (± half of the"
-        " 95 % interval). mIoU: over the classes in ground truth or prediction. Seen classes had"
+        intro="GT masks: the share of ground-truth masks that CLIP names rightly (± half the"
+        " width of Wilson's 95 % interval; masks taken as independent, so the interval is somewhat"
+        " too narrow). mIoU: over the classes in ground truth or prediction. Seen classes had"
         " masks in training, unseen ones occur in captions alone. Below a figure: its change"
         " against the original CLIP in points.",
         plots=tuple(plot for plot in plots if plot is not None),
@@ -216,7 +217,7 @@ def training_section(con: duckdb.DuckDBPyConnection, arms: Arms, benchmark: str 
     curves = [row for row in data_of(arms, results.curves(con)) if row["benchmark"] == benchmark]
     plots, notes = [], []
     if any(row["part"] != "all" and row["accuracy"] is not None for row in curves):
-        plots.append(curve_plot(curves, arms))
+        plots.append(curve_plot(curves, arms, cut=results.curve_cut(con, benchmark)))
     else:
         notes.append(
             "No learning curve: this run kept no snapshots (setting arms.snapshots), or scored"
@@ -245,11 +246,13 @@ def classes_section(
 ) -> Section:
     """What adaptation did to each class."""
     plots: list[Plot] = []
-    why = NO_BENCHMARK
+    why, marks = NO_BENCHMARK, ""
     if benchmark is not None and adapted is not None:
         classes = data_of(arms, results.classes(con, benchmark))
         drawn = [gains_plot(classes, arms, adapted, metric=m) for m in ("iou", "accuracy")]
         plots = [plot for plot in drawn if plot is not None]
+        if any(row["seen"] is not None for row in classes):
+            marks = " Filled markers are seen classes, hollow ones unseen."
         why = "No class has a score under both the original CLIP and the adapted one."
     elif benchmark is not None:
         why = "No model was trained in this run: there is nothing to compare the original with."
@@ -258,15 +261,19 @@ def classes_section(
         name="classes",
         short="Classes",
         title="Gains and losses by class",
-        intro=f"Each class under “{label}” minus the same class under the original CLIP. Filled"
-        " markers are seen classes, hollow ones unseen. A class of few masks jumps by chance.",
+        intro=f"Each class under “{label}” minus the same class under the original"
+        f" CLIP.{marks} A class of few masks jumps by chance.",
         plots=tuple(plots),
         empty="" if plots else why,
     )
 
 
 def mistakes_section(
-    con: duckdb.DuckDBPyConnection, arms: Arms, benchmark: str | None, shown: str | None
+    con: duckdb.DuckDBPyConnection,
+    arms: Arms,
+    benchmark: str | None,
+    shown: str | None,
+    scored: Sequence[str],
 ) -> Section:
     """What is still named wrongly."""
     plots: list[Plot] = []
@@ -274,8 +281,8 @@ def mistakes_section(
         of_masks = data_of(arms, results.mask_confusions(con, benchmark))
         of_pixels = data_of(arms, results.pixel_confusions(con, benchmark))
         drawn = (
-            confusion_plot(of_masks, arms, shown, by="masks"),
-            confusion_plot(of_pixels, arms, shown, by="share"),
+            confusion_plot(of_masks, arms, shown, scored=scored, by="masks"),
+            confusion_plot(of_pixels, arms, shown, scored=scored, by="share"),
         )
         plots = [plot for plot in drawn if plot is not None]
     label = arms.labels[shown] if shown else "the adapted CLIP"

@@ -41,7 +41,7 @@ class Estimate:
         value: over all images, a mean over the seeds or of one.
         low: lower bound.
         high: upper bound.
-        improved: of a difference, the probability that it is above 0.
+        improved: of a difference, the share of the draws in which it is above 0.
         student: of a mean over seeds, Student's t interval over the seeds' values alone.
     """
 
@@ -55,6 +55,18 @@ class Estimate:
     def side(self) -> int:
         """1 or -1 where the interval lies above or below 0, else 0."""
         return int(self.low > 0) - int(self.high < 0)
+
+    @property
+    def sure(self) -> bool:
+        """Whether the interval by the spread of the seeds, where there is one, says the same.
+
+        With few seeds the bootstrap covers less than its level (`ovseg.evaluation.intervals`), so
+        it is not believed alone.
+        """
+        if self.student is None:
+            return True
+        low, high = self.student
+        return self.side == int(low > 0) - int(high < 0)
 
 
 class Findings:

@@ -23,7 +23,7 @@ PARTS = {
     "all": ("#444b54", "all classes"),
 }
 """Colour and name of each part of the classes."""
-ARM_COLORS = ("#1f6f8b", "#d9622b", "#5b8c3e", "#8255a3", "#444b54")
+ARM_COLORS = ("#515a65", "#0072b2", "#c97a00", "#a8407e", "#00866a")  # as in the report, light
 PANELS = {"mask_acc": "naming ground-truth masks", "miou_union": "mIoU"}
 INK, GRID, DPI = "#1e2026", "#dddddd", 160
 
@@ -150,7 +150,7 @@ def _part_legend(figure: Figure, findings: Findings) -> None:
         Line2D([], [], marker="o", linestyle="", color=PARTS[part][0], label=PARTS[part][1])
         for part in parts
     ]
-    figure.legend(handles=dots, loc="outside upper left", ncols=2, frameon=False, fontsize=9.5)
+    figure.legend(handles=dots, loc="outside right upper", frameon=False, fontsize=9.5)
 
 
 def _parts(findings: Findings, metric: str) -> Mapping[str, str]:

@@ -52,41 +52,53 @@ def verdicts(findings: Findings) -> list[Verdict]:
             found += [_gained(findings, arm, metric) for metric in asked]
     if favourite in findings.titles and len(findings.titles) > 1:
         found += [_best(findings, favourite, metric) for metric in asked]
-    return found
+    return [verdict for verdict in found if verdict is not None]
 
 
-def _gained(findings: Findings, arm: str, metric: str) -> Verdict:
+def _answer(gain: Estimate) -> str:
+    if math.isnan(gain.low) or math.isnan(gain.high):
+        return "not to be said: the interval is not defined"
+    if gain.side == 0:
+        return "not shown: the interval holds 0"
+    where = "above" if gain.side > 0 else "below"
+    if not gain.sure:
+        likely = "likely" if gain.side > 0 else "likely worse"
+        return f"{likely}: the bootstrap interval lies {where} 0, that of the seeds alone holds it"
+    intervals = "the interval lies" if gain.student is None else "both intervals lie"
+    return f"{'yes' if gain.side > 0 else 'no, worse'}: {intervals} {where} 0"
+
+
+def _gained(findings: Findings, arm: str, metric: str) -> Verdict | None:
     baseline = findings.config.baseline
     gain = findings.gain(arm, baseline, metric)
-    assert gain is not None  # the metric is one that every arm has in every seed
-    answer = {
-        1: "yes, the interval lies above 0",
-        -1: "no, worse: the interval lies below 0",
-        0: "not shown: the interval holds 0",
-    }[gain.side]
+    if gain is None:  # one of the two arms has no such score
+        return None
+    answer = _answer(gain)
     each = [findings.gain(arm, baseline, metric, seed) for seed in findings.seeds]
     higher = sum(one.value > 0 for one in each if one is not None)
     return Verdict(
         f"{METRICS[metric]}: {findings.title(arm)} better than {findings.title(baseline)}?",
         answer,
-        f"{signed(gain)}; {_over_seeds(gain)}probability of a gain {_probability(gain)}; higher in"
+        f"{signed(gain)}; {_over_seeds(gain)}above 0 in {_share(gain)} of the draws; higher in"
         f" {higher} of {_seeds(len(each))}",
     )
 
 
-def _best(findings: Findings, favourite: str, metric: str) -> Verdict:
+def _best(findings: Findings, favourite: str, metric: str) -> Verdict | None:
     others = [arm for arm in findings.titles if arm != favourite]
     lead: dict[str, Estimate] = {}
     for arm in others:
         one = findings.gain(favourite, arm, metric)
-        assert one is not None
-        lead[arm] = one
+        if one is not None:
+            lead[arm] = one
+    if not lead:
+        return None
     rival = min(lead, key=lambda arm: lead[arm].value)  # the best of the others
-    near = [findings.title(arm) for arm, one in lead.items() if one.side == 0]
+    near = [findings.title(arm) for arm, one in lead.items() if one.side == 0 or not one.sure]
     if lead[rival].value < 0:
         answer = (
             f"no, {findings.title(rival)} is: the interval of the difference lies below 0"
-            if lead[rival].side < 0
+            if lead[rival].side < 0 and lead[rival].sure
             else f"not the highest, but within the interval of the best, {findings.title(rival)}"
         )
     elif near:
@@ -119,11 +131,12 @@ def signed(estimate: Estimate | None) -> str:
 
 
 def _percent(value: float, sign: str = "") -> str:
-    return "?" if math.isnan(value) else f"{100 * value:{sign}.1f}"
+    # rounded first and 0 added, so that there is no -0.0
+    return "?" if math.isnan(value) else f"{round(100 * value, 1) + 0.0:{sign}.1f}"
 
 
-def _probability(estimate: Estimate) -> str:
-    return "?" if estimate.improved is None else f"{estimate.improved:.2f}"
+def _share(estimate: Estimate) -> str:
+    return "?" if estimate.improved is None else f"{100 * estimate.improved:.0f} %"
 
 
 def _over_seeds(estimate: Estimate) -> str:
@@ -145,7 +158,7 @@ def coverage(findings: Findings, *, shown_as: str = "Brackets") -> str:
         return f"One seed. {shown_as}: {level} bootstrap interval over the images."
     return (
         f"Means over {_seeds(seeds)}. {shown_as}: {level} bootstrap interval over images and seeds;"
-        f" {_seeds(seeds)} make it wide and rough."
+        f" with {_seeds(seeds)} it covers less than its level."
     )
 
 

@@ -39,6 +39,8 @@ class Summary(BaseModel):
     """the HTML report"""
     miniature: bool
     """True where the scores come from the embedded world."""
+    mlflow: str | None = None
+    """one line that says how to open the run in MLflow"""
 
 
 def summarise(
@@ -49,6 +51,7 @@ def summarise(
     truth: Manifest | None,
     sheet: Manifest | None,
     report: Manifest | None = None,
+    mlflow: str | None = None,
 ) -> Summary:
     """Collect a run's numbers from its manifests.
 
@@ -59,6 +62,7 @@ def summarise(
         truth: pairs held against ground truth, where there is one.
         sheet: the contact sheet.
         report: the HTML report.
+        mlflow: how to open the run in MLflow, where it is tracked.
     """
     table = mined["table"].stats
     counts: dict[str, int | float] = {
@@ -80,6 +84,7 @@ def summarise(
         sheet=sheet.payload() / "contact-sheet.png" if sheet else None,
         report=report.payload() / "report.html" if report else None,
         miniature=config.benchmark_world is not None,
+        mlflow=mlflow,
     )
 
 
@@ -147,7 +152,7 @@ def _where_to_look(summary: Summary) -> str:
         f"  pairs     ovseg sql --root {root} top_nouns      (ovseg sql lists all queries)",
         f'            ovseg sql --root {root} -c "select noun, count(*) as pairs from kept_pairs'
         ' group by noun order by pairs desc limit 10"',
-        f"  MLflow    mlflow ui --backend-store-uri sqlite:///{root}/mlflow.db",
+        f"  MLflow    {summary.mlflow}" if summary.mlflow else "",
         "  Prefect   prefect server start               (then open the address it prints)",
         f"  report    {summary.report}" if summary.report else "",
     ]

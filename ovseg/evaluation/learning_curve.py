@@ -34,7 +34,7 @@ from ovseg.models.regions import Regions, region_crops
 from ovseg.models.segmentor import name_regions
 from ovseg.schema import LEARNING_CURVE, PHASE_CURVE, rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
-from ovseg.storage import Manifest, ShardPlan, write_parquet
+from ovseg.storage import Manifest, ShardPlan, digest_json, write_parquet
 from ovseg.training.snapshots import find_snapshots, restore_snapshot
 
 BLOCK_BYTES = 2**29
@@ -127,7 +127,7 @@ class CurveStage(Stage[CurveConfig]):
 
     def plan(self, config: CurveConfig, inputs: Inputs) -> ShardPlan:
         """One shard."""
-        return ShardPlan.single(" ".join(phase.content_digest for phase in inputs.values()))
+        return ShardPlan.single(digest_json([phase.digest for phase in inputs.values()]))
 
     def write(
         self, config: CurveConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress

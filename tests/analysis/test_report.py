@@ -13,7 +13,7 @@ from ovseg.analysis.report import REPORT, report_file, report_inputs
 from ovseg.analysis.report_plots import percent
 from ovseg.analysis.report_sections import NO_BENCHMARK
 from ovseg.analysis.summary import Summary, show
-from ovseg.config import ReportConfig
+from ovseg.config import BenchmarkConfig, CurveConfig, ReportConfig
 from ovseg.data.benchmarks import load_benchmark
 from ovseg.data.images import REASONS
 from ovseg.evaluation.metrics import Confusion
@@ -214,6 +214,17 @@ def test_a_run_of_the_original_alone(report_run, tmp_path):
     assert "No model was trained" in page.text["classes"]
     assert "original CLIP" in page.text["mistakes"]
     assert len(page.all("article", "segmented")) == 3
+    assert "images under the original CLIP. Numbers" in page.text["segmentations"]
+    assert "adapted" not in page.text["segmentations"].lower()
+
+
+def test_a_run_without_the_original(report_run, tmp_path):
+    without = ("scores/storybook/original", "benchmark/storybook/original")
+    arms = (("finetuned", "fine-tuned"),)
+    page = Parsed(report_run.html(tmp_path, without=without, arms=arms))
+    assert "images under the adapted CLIP (fine-tuned). Numbers" in page.text["segmentations"]
+    assert "original" not in page.text["segmentations"].lower()
+    assert "original (" not in page.text["mistakes"]
 
 
 def test_a_run_whose_gates_keep_nothing(toy, report_run, tmp_path):
@@ -291,8 +302,31 @@ def test_inputs_are_found_in_the_catalogue(report_run):
     assert {role: m.content_digest for role, m in found.items()} == {
         role: m.content_digest for role, m in inputs.items()
     }
+    other = {"finetuned": inputs["table"]}  # another checkpoint than the curve ends at
+    elsewhere = {"voc/finetuned": inputs["scores/storybook/finetuned"]}
+    for given, of in ((other, scored), (checkpoints, elsewhere)):
+        found = report_inputs(report_run.root, inputs, given, of, None)
+        assert not [role for role in found if role.startswith("curve/")]
     bare = report_inputs(report_run.root, inputs, {}, {}, None)
     assert set(bare) == {"images", "nouns", "proposals", "table"}
+
+
+@pytest.mark.parametrize(("limit", "cut"), [(2, "the first 2 of 6 images"), (6, ""), (None, "")])
+def test_curves_of_fewer_images_than_the_benchmark_s(toy, report_run, tmp_path, limit, cut):
+    import pyarrow.parquet as pq
+
+    from ovseg.schema import LEARNING_CURVE
+    from ovseg.stages import run_stage
+
+    curve = report_run.inputs["curve/storybook/finetuned"]
+    config = CurveConfig(arm="finetuned", benchmark=BenchmarkConfig(), limit=limit)
+    stage = toy.Rows(
+        "curves", [pq.read_table(curve.payload()).to_pylist()], LEARNING_CURVE, curve.stats
+    )
+    parents = {"checkpoint": report_run.inputs["checkpoint/finetuned"]}
+    limited = run_stage(stage, config, parents, tmp_path)
+    with data.open_tables({**report_run.inputs, "curve/storybook/finetuned": limited}) as con:
+        assert results.curves(con) and results.curve_cut(con, "storybook") == cut
 
 
 def test_the_last_line_a_run_prints_is_where_the_report_lies(tmp_path, capsys):

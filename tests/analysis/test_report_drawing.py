@@ -5,12 +5,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import mannwhitneyu
+from scipy.stats import binomtest, mannwhitneyu
 
+from ovseg.analysis.report_classes import confusion_plot, gains_plot
 from ovseg.analysis.report_mined import distribution_plot, outscores
 from ovseg.analysis.report_pictures import Gallery, fitted, judged, masked_scene, outline, quoted
 from ovseg.analysis.report_plots import COLOURS, Canvas, percent, points, shortened, styled, themed
-from ovseg.analysis.report_scores import Arms, half_interval, loss_plot, smoothed
+from ovseg.analysis.report_scores import (
+    Arms,
+    curve_plot,
+    half_interval,
+    interval,
+    loss_plot,
+    scores_plot,
+    smoothed,
+)
+
+ARMS = Arms({"original": "original CLIP", "both": "adapted CLIP"})
 
 
 def filled(path, shape):
@@ -79,7 +90,11 @@ def test_no_histogram_of_an_empty_group():
 
 
 def test_intervals_and_means():
-    assert half_interval(0.5, 100) == pytest.approx(0.098)
+    for right, count in ((0, 7), (7, 7), (50, 100), (3, 1000)):
+        expected = binomtest(right, count).proportion_ci(method="wilson")
+        low, high = interval(right / count, count)
+        assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-4)
+        assert half_interval(right / count, count) == (high - low) / 2 > 0
     assert half_interval(0.5, 0) is None and half_interval(None, 3) is None
     values = np.array([4.0, 2.0, 0.0, 2.0])
     assert smoothed(values, 2).tolist() == [4.0, 3.0, 1.0, 1.0]
@@ -88,6 +103,7 @@ def test_intervals_and_means():
 def test_numbers_as_people_read_them():
     assert (percent(0.1234), percent(None), percent(float("nan"))) == ("12.3", "–", "–")
     assert (points(-0.05), points(0.021), points(None)) == ("−5.0", "+2.1", "–")
+    assert points(-0.0004) == points(0.0) == "+0.0"
     assert shortened("a very long compound noun", 10) == "a very lo…"
     assert fitted(1000, 500, 200) == (200, 100) and fitted(10, 4, 200) == (10, 4)
 
@@ -154,3 +170,61 @@ def test_an_image_is_embedded_once(tmp_path):
     assert all('<use href="#image-0"/>' in card.scene for card in cards)
     missing = gallery.card({**pair, "image_path": "<gone>.png"})
     assert "there is no such file" in missing.scene and "<gone>" not in missing.scene
+
+
+# --------------------------------------------------------------------------------------
+# Plots say what was measured, and no more
+
+
+def mistake(arm, seen):
+    return {
+        "arm": arm, "class_name": "sea", "named": "sky", "seen": seen, "masks": 3, "share": 0.2,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arm", "scored", "compared"),
+    [
+        ("both", ["original", "both"], True),
+        ("both", ["both"], False),
+        ("original", ["original"], False),
+    ],
+)
+def test_mistakes_stand_beside_the_original_s_only_where_it_was_scored(arm, scored, compared):
+    plot = confusion_plot([mistake(arm, True)], ARMS, arm, scored=scored, by="masks")
+    assert ("original (masks)" in plot.table.columns) == compared
+    assert {len(row) for row in plot.table.rows} == {len(plot.table.columns)} == {3 + compared}
+    assert (">original CLIP<" in plot.svg) == (compared or arm == "original")
+
+
+@pytest.mark.parametrize("seen", [None, True, False])
+def test_seen_and_unseen_are_marked_only_where_they_are_known(seen):
+    classes = [
+        {
+            "arm": arm, "class_id": 1, "class_name": "sea", "seen": seen, "iou": iou, "masks": 4,
+        }
+        for arm, iou in (("original", 0.25), ("both", 0.5))
+    ]  # fmt: skip
+    gains = gains_plot(classes, ARMS, "both", metric="iou")
+    mistakes = confusion_plot([mistake("both", seen)], ARMS, "both", scored=["both"], by="share")
+    known = seen is not None
+    assert (">unseen<" in gains.svg) == (">seen<" in gains.svg) == known
+    assert ("●" in gains.svg or "○" in gains.svg) == known
+    assert ("unseen" in gains.reading) == ("unseen" in mistakes.reading) == known
+
+
+def test_scores_are_read_where_there_are_some():
+    row = {"arm": "both", "mask_acc_seen": 0.5, "mask_acc_unseen": None}
+    row |= {"seen_masks": 8, "unseen_masks": 0}
+    plot = scores_plot([row], ARMS, metric="mask_acc")
+    assert plot.reading.startswith("Best on seen classes: adapted CLIP (50.0 %).")
+    assert "unseen" not in plot.reading and ">unseen<" not in plot.svg
+    none = row | {"mask_acc_seen": None}
+    assert scores_plot([none], ARMS, metric="mask_acc") is None
+
+
+def test_a_curve_over_fewer_images_says_so():
+    row = {"arm": "both", "part": "seen", "phase": 1, "trains": "joint"}
+    curve = [row | {"total_step": step, "accuracy": 0.1 * step} for step in (0, 5)]
+    assert "images" not in curve_plot(curve, ARMS).reading
+    assert "first 2 of 6 images" in curve_plot(curve, ARMS, cut="the first 2 of 6 images").reading

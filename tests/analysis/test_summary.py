@@ -34,6 +34,7 @@ def summary(tmp_path):
         scores=SCORES,
         sheet=tmp_path / "contact-sheet.png",
         miniature=True,
+        mlflow="open http://mlflow.example:5000/#/experiments/1/runs/abc",
     )
 
 
@@ -75,12 +76,12 @@ def test_the_terminal_shows_scores_counts_and_where_to_look(summary):
     console = Console(file=io.StringIO(), width=160)
     show(summary, console)
     text = console.file.getvalue()
-    for words in ("original CLIP", "12.3", "12,345", "87.5 %", "contact-sheet.png", "mlflow.db"):
+    for words in ("original CLIP", "12.3", "12,345", "87.5 %", "contact-sheet.png", summary.mlflow):
         assert words in text
     narrow = Console(file=io.StringIO(), width=40)
-    show(summary.model_copy(update={"sheet": None}), narrow)
+    show(summary.model_copy(update={"sheet": None, "mlflow": None}), narrow)
     text = narrow.file.getvalue()
-    assert "contact-sheet" not in text
+    assert "contact-sheet" not in text and "MLflow" not in text
     assert f"ovseg sql --root {summary.root} top_nouns" in text  # in one piece, to be copied
 
 

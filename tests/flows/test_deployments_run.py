@@ -2,10 +2,11 @@
 
 python -m pytest tests/flows/test_deployments_run.py
 
-Runs the commands of docs/operations.md. Everything that is started has its own PREFECT_HOME in a
+Runs commands of docs/operations.md. Everything that is started has its own PREFECT_HOME in a
 temporary folder, and by it every process is found and ended, whatever happens.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -258,6 +259,25 @@ def test_the_pools_are_made_once(house):
         assert (pool["id"], pool["updated"]) == (before[name]["id"], before[name]["updated"])
 
 
+def test_a_schedule_is_switched_on_and_off(house):
+    deployment = "pipeline/storybook"
+
+    def active() -> bool:
+        (schedule,) = house.get(f"/deployments/name/{deployment}")["schedules"]
+        return schedule["active"]
+
+    command = ("prefect", "deployment", "schedule")
+    (listed,) = json.loads(house.shell(*command, "ls", deployment, "--output", "json"))
+    assert listed["id"] in house.shell(*command, "ls", deployment)
+    assert not active()
+    try:
+        house.shell(*command, "resume", deployment, listed["id"])
+        assert active()
+    finally:
+        house.shell(*command, "pause", deployment, listed["id"])
+    assert not active()
+
+
 # --------------------------------------------------------------------------------------
 # Runs
 
@@ -309,7 +329,19 @@ def test_a_cancelled_run_is_finished_by_the_next(house, whole, tmp_path):
     root = tmp_path / "results"
     run = house.run(root)
     until(lambda: len(list(root.glob("*/*/shard-*.json"))) > 3, "the first shards")
-    house.shell("prefect", "flow-run", "cancel", run)
+    # held still, or a fast machine finishes the run before it hears of its cancellation
+    held = house.processes(PREFECT__FLOW_RUN_ID=run)
+    assert held
+    try:
+        for process in held:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        house.shell("prefect", "flow-run", "cancel", run)
+        until(lambda: house.state(run) in {"CANCELLING", "CANCELLED"}, "the cancellation", 120)
+    finally:
+        for process in held:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
     assert house.ended(run) == "CANCELLED"
     until(lambda: not house.processes(PREFECT__FLOW_RUN_ID=run), "the end of its processes", 60)
 

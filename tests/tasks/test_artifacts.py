@@ -51,7 +51,8 @@ def server(monkeypatch):
     return sent
 
 
-def test_a_short_stage_costs_two_requests(server):
+def test_a_short_stage_costs_two_requests(server, monkeypatch):
+    monkeypatch.setattr(artifacts.time, "monotonic", lambda: 0.0)
     with artifacts.progress_artifact("find nouns", 4000) as advance:
         for _ in range(4000):
             advance(1)
@@ -93,6 +94,23 @@ def test_a_server_that_fails_is_a_warning(server, monkeypatch, caplog):
         "create_progress: nothing to see in Prefect, the run goes on: ConnectionError: server gone"
     ]
     assert server == []  # what was never created is not updated
+
+
+def test_a_server_that_dies_is_asked_once_more(server, monkeypatch, caplog):
+    now, asked = [0.0], []
+
+    def refuse(*args, **kwargs):
+        asked.append(now[0])
+        raise ConnectionError("server gone")
+
+    monkeypatch.setattr(artifacts.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(artifacts, "get_run_logger", lambda: logging.getLogger("test_artifacts"))
+    monkeypatch.setattr(artifacts, "update_progress_artifact", refuse)
+    with caplog.at_level("WARNING"), artifacts.progress_artifact("pair", 100) as advance:
+        for _ in range(100):
+            now[0] += 10.0
+            advance(1)
+    assert asked == [10.0] and len(caplog.messages) == 1
 
 
 def test_a_thumbnail_is_as_wide_as_asked_and_never_wider_than_the_picture(tmp_path):

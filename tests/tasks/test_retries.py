@@ -1,5 +1,6 @@
 """Which failures of a shard are tried again: those that time may mend."""
 
+import errno
 import json
 
 import pytest
@@ -12,13 +13,21 @@ from tasks.stages import _worth_a_retry, compute_shard
 @pytest.mark.parametrize(
     ("error", "again"),
     [
-        (OSError(28, "No space left on device"), True),
         (FileNotFoundError("a mount that is gone"), True),
         (ConnectionError("the store went away"), True),
         (RuntimeError("CUDA out of memory"), True),
+        (OSError(errno.EIO, "a flaky disk"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), False),
+        (OSError(errno.EROFS, "Read-only file system"), False),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
         (OvsegError("mend the input"), False),
         (ValueError("a bug"), False),
         (KeyError("a bug"), False),
+        (IndexError("a bug"), False),
+        (AttributeError("a bug"), False),
+        (AssertionError("a bug"), False),
+        (ModuleNotFoundError("not installed"), False),
         (TypeError("a bug"), False),
         (NotImplementedError(), False),
         (json.JSONDecodeError("torn", "{", 0), False),

@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 
 import mlflow
+import pyarrow as pa
 import pytest
 from mlflow.tracking import MlflowClient
+from prefect.exceptions import TerminationSignal
 
 from ovseg.config import BenchmarkConfig, Config
 from ovseg.presets import load_preset
 from ovseg.stages import Output, Stage, run_stage
-from ovseg.storage import ShardPlan, file_sha256
+from ovseg.storage import ShardPlan, file_sha256, write_parquet
+from tasks.records import record_benchmark
 from tasks.tracking import EXPERIMENT, track, tracking_uri
 
 
@@ -150,7 +153,12 @@ def test_params_of_some_fields_and_passwords_of_none(root):
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(ValueError("x"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+    ("error", "status"),
+    [
+        (ValueError("x"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (TerminationSignal(signal=15), "KILLED"),
+    ],
 )
 def test_a_run_that_fails_is_recorded_as_such(root, error, status):
     with pytest.raises(type(error)), track("outer", root=root), track("inner", root=root):
@@ -275,6 +283,32 @@ def test_a_server_that_cannot_be_opened_fails_nothing(root):
         run.metrics({"a": 1})
     (problem,) = problems(root)
     assert "nonsense://server" in problem
+
+
+def test_a_torn_stage_is_reported_and_fails_nothing(root):
+    config = load_preset("storybook")
+    manifest = run_stage(Payload(), Config(), {}, root)
+    scores = manifest.model_copy(update={"stats": {"scores": {"miou_union": 0.5}}})
+    (manifest.folder / "run.json").write_text("{torn")
+    table = pa.table({"class": ["cat"], "iou": [0.5]})
+    write_parquet(table, scores.payload() / "class_scores.parquet")
+    done = []
+    with track("run", root=root) as run:
+        record_benchmark(run, config, config.benchmarks[0], "original", None, manifest, scores)
+        done.append("benchmark")
+    assert done == ["benchmark"]
+    (problem,) = problems(root)
+    assert "'run'" in problem and "JSONDecodeError" in problem
+    runs = runs_by_name(root)
+    assert runs["run"].info.status == "FINISHED" and len(runs) == 2
+
+
+def test_problems_that_cannot_be_written_fail_nothing(root, caplog):
+    (root / "tracking-problems.txt").mkdir(parents=True)
+    with track("run", root=root):
+        pass
+    assert "tracking-problems.txt cannot be brought up to date" in caplog.text
+    assert runs_by_name(root)["run"].info.status == "FINISHED"
 
 
 def test_a_model_is_registered_once_a_content(root):
