@@ -2,7 +2,7 @@
 
     python -m flows.train_maskformer [--split 0] [--out DIR] [--seed 0] [--clip storybook]
 
-About twenty minutes on one CPU core. Writes the weights and their MODEL_CARD.md.
+Half an hour and more on a CPU, as the cards say. Writes the weights and their MODEL_CARD.md.
 """
 
 import argparse
