@@ -2,7 +2,7 @@
 
     python -m flows.train_clip [--seed 0] [--out DIR] [--work DIR]
 
-About a quarter of an hour on two CPU cores. Writes the weights, the vocabulary cut for them and
+About half an hour on two quiet CPU cores. Writes the weights, the vocabulary cut for them and
 MODEL_CARD.md; rendered pictures stay in the work folder for the next run.
 """
 

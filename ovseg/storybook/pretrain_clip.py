@@ -49,7 +49,7 @@ class Recipe:
     """
 
     scenes: int = 8000
-    steps: int = 1000
+    steps: int = 3000
     batch: int = 128
     peak_rate: float = 4e-3
     warmup: int = 40
