@@ -45,6 +45,33 @@ def test_mutual_best(toy, tmp_path):
     assert select("mutual_best", toy, tmp_path) == named(chosen)
 
 
+def test_consistent_takes_what_is_more_alike_than_its_noun_usually_is(toy, tmp_path):
+    row = next(row for row in toy.pair_rows() if row["kept"])
+
+    def pair(number, noun, similarity, score, mutual=True):
+        return {
+            **row,
+            "pair_id": f"{number:016x}",
+            "image_id": number,
+            "noun": noun,
+            "clip_similarity": similarity,
+            "proposal_score": score,
+            "mutual_best": mutual,
+        }
+
+    rows = [
+        pair(1, "road", 0.70, 0.5),  # above the mean of its noun
+        pair(2, "road", 0.60, 0.5),  # below it, though above any kite
+        pair(3, "kite", 0.40, 0.5),
+        pair(4, "kite", 0.25, 0.5),
+        pair(5, "kite", 0.20, 0.5, mutual=False),  # counts for the mean only
+        pair(6, "sky", 0.50, 0.9),  # of the surest fifth
+        pair(7, "sky", 0.40, 0.5),
+        pair(8, "moon", 0.90, 0.5),  # alone: no better than itself
+    ]
+    assert select("consistent", toy, tmp_path, rows) == [(1, "road"), (3, "kite")]
+
+
 def test_heads_and_compounds_share_out_the_nouns(toy, tmp_path):
     heads = select("heads_only", toy, tmp_path)
     compounds = select("compounds_only", toy, tmp_path)
