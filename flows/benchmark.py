@@ -44,7 +44,10 @@ def benchmark(
     """
     uri, scored = config.tracking_uri, {}
     with track("benchmark", root=config.root, uri=uri, join=True), bars():
-        trained = finetune(config) if checkpoints is None else read_manifests(checkpoints)
+        if checkpoints is None:  # nothing is mined for arms that train nothing
+            trained = finetune(config) if any(config.arms.values()) else {}
+        else:
+            trained = read_manifests(checkpoints)
         config, _ = draw(config)
         for setting in config.benchmarks:
             name = setting.benchmark

@@ -31,13 +31,25 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-Preset = Annotated[str, typer.Option(help="storybook, paper or gated.")]
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="storybook, paper or gated; to score an imported checkpoint, ovseg-swinb-vitl14 or"
+        " ovseg-r101c-vitb16."
+    ),
+]
 Root = Annotated[Path | None, typer.Option(help="Folder of results; the preset's where empty.")]
 Captions = Annotated[Path | None, typer.Option(help="COCO captions JSON.")]
 Images = Annotated[Path | None, typer.Option(help="Folder of the images it names.")]
 Dataset = Annotated[str | None, typer.Option(help="Name of the data in every table.")]
 Clip = Annotated[str | None, typer.Option(help="storybook, a folder, or ARCH/pretrained.")]
 MaskFormer = Annotated[str | None, typer.Option(help="storybook, a folder, or a hub id.")]
+Checkpoint = Annotated[
+    str | None, typer.Option(help="Folder of `ovseg import-checkpoint`: both --clip, --maskformer.")
+]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder of prepared benchmarks, each in one of its name.")
+]
 Parser = Annotated[str | None, typer.Option(help="storybook, a spaCy package, or a path.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Seed = Annotated[int | None, typer.Option(help="Of training, and of the storybook's classes.")]
@@ -58,9 +70,11 @@ def _request(
     captions: Captions = None,
     images: Images = None,
     dataset: Dataset = None,
+    checkpoint: Checkpoint = None,
     clip: Clip = None,
     maskformer: MaskFormer = None,
     parser: Parser = None,
+    data: Data = None,
     device: Device = None,
     seed: Seed = None,
     limit: Limit = None,
@@ -71,6 +85,7 @@ def _request(
     from ovseg.settings import parse_setting, spread
 
     options = {
+        "checkpoint": checkpoint,  # before those that say more exactly what it is for
         "clip": clip,
         "maskformer": maskformer,
         "parser": parser,
@@ -78,6 +93,7 @@ def _request(
         "dataset": dataset,
         "limit": limit,
         "tracking": tracking,
+        "data": None if data is None else str(data),
     }
     overrides = spread({name: value for name, value in options.items() if value is not None})
     overrides.update(parse_setting(text) for text in settings or [])
@@ -97,10 +113,14 @@ def _requested(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapper(**options: Any) -> None:
-        from ovseg.presets import configure, configure_seeds
+        from ovseg.presets import CHECKPOINT_PRESETS, configure, configure_seeds
 
         mine = {each.name: options.pop(each.name) for each in own}
         request = _request(**options)
+        if request["preset"] in CHECKPOINT_PRESETS and command.__name__ != "benchmark":
+            raise OvsegError(
+                f"preset {request['preset']} scores a checkpoint: use it with `ovseg benchmark`"
+            )
         # what is wrong with the request is said before anything is started
         if (seeds := mine.get("seeds")) is not None:
             configure_seeds(**request, seeds=seeds)

@@ -9,12 +9,15 @@ Heavy imports stay inside the commands, so that `ovseg --help` answers at once.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 ROOT = Path("runs/storybook")
 """Where the demo leaves its results; commands that read results look here by default."""
+Inference = Literal["sum", "best_mask"]
+Activation = Literal["quick_gelu", "gelu"]
+Layout = Literal["open_clip", "open_clip_prompts", "ovseg"]
 
 app = typer.Typer(
     name="ovseg",
@@ -40,6 +43,16 @@ def segment(
     ensemble_weight: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of CLIP in the ensemble; 0: CLIP alone.")
     ] = 0.7,
+    mask_threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="CLIP is shown a mask's pixels above this.")
+    ] = 0.4,
+    inference: Annotated[
+        Inference,
+        typer.Option(
+            help="sum: all proposals, soft masks. best_mask: one binary mask a class, as the"
+            " official demo, which also has --ensemble-weight 0 --mask-threshold 0.35."
+        ),
+    ] = "sum",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
 ) -> None:
     """Label every pixel of an image with one of your class names."""
@@ -52,8 +65,72 @@ def segment(
         clip=clip,
         maskformer=maskformer,
         ensemble_weight=ensemble_weight,
+        mask_threshold=mask_threshold,
+        inference=inference,
         device=device,
     )
+
+
+@app.command("import-checkpoint")
+def import_checkpoint(
+    file: Annotated[
+        Path, typer.Argument(help="Weights file, or the folder of a transformers MaskFormer.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="MaskFormer's training classes, a line each; else COCO-Stuff's 171."),
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="For an open-vocabulary MaskFormer alone: its CLIP.")
+    ] = None,
+    decoder_heads: Annotated[
+        int, typer.Option(min=1, help="Attention heads of MaskFormer's decoder; no shape tells.")
+    ] = 8,
+    activation: Annotated[
+        Activation, typer.Option(help="CLIP's; no shape tells. Published ones have quick_gelu.")
+    ] = "quick_gelu",
+    fp16_rounding: Annotated[
+        bool,
+        typer.Option(
+            "--fp16-rounding",
+            help="Round a CLIP's weights as the official loader does with training checkpoints.",
+        ),
+    ] = False,
+) -> None:
+    """Convert published weights (OVSeg, CLIP, MaskFormer) into a folder; nothing in them is run."""
+    from ovseg.analysis.checkpoint_commands import import_command
+
+    import_command(
+        file,
+        out=out,
+        classes=classes,
+        clip=clip,
+        decoder_heads=decoder_heads,
+        quick_gelu=activation == "quick_gelu",
+        fp16_rounding=fp16_rounding,
+    )
+
+
+@app.command("export-checkpoint")
+def export_checkpoint(
+    folder: Annotated[str, typer.Argument(help="Folder of an imported checkpoint or of a CLIP.")],
+    out: Annotated[Path, typer.Option(help="File to make.")],
+    layout: Annotated[
+        Layout,
+        typer.Option(
+            help="open_clip: for stock open_clip, without mask prompts. open_clip_prompts: with"
+            " them, as the official training writes it. ovseg: MaskFormer and CLIP in one file."
+        ),
+    ] = "open_clip",
+    clip: Annotated[
+        str | None, typer.Option(help="For ovseg: another CLIP, as one fine-tuned since.")
+    ] = None,
+) -> None:
+    """Write a checkpoint in a published format, for open_clip or the official OVSeg code."""
+    from ovseg.analysis.checkpoint_commands import export_command
+
+    export_command(folder, out=out, layout=layout, clip=clip)
 
 
 @app.command()
@@ -76,7 +153,7 @@ def sql(
 
 @app.command()
 def settings(
-    preset: Annotated[str, typer.Option(help="storybook, paper or gated.")] = "storybook",
+    preset: Annotated[str, typer.Option(help="Name of a preset.")] = "storybook",
 ) -> None:
     """List every setting of a preset, for --set NAME=VALUE."""
     from rich.console import Console

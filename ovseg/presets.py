@@ -2,6 +2,7 @@
 
 `storybook` runs the embedded world through every stage on a laptop. `paper` is the recipe of OVSeg
 (CVPR 2023, Swin-B + ViT-L/14) on COCO with real weights; `gated` mines the same with our gates on.
+Those that only score an imported checkpoint stand in `ovseg.checkpoint_presets`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
 from ovseg.config import (
     BenchmarkConfig,
     FinetuneConfig,
@@ -44,7 +46,7 @@ def _storybook(seed: int) -> PipelineConfig:
     maskformer = _compact_maskformer(seed)
     finetune = FinetuneConfig(
         trains="image_encoder",
-        epochs=5,
+        epochs=9,
         batch_size=128,
         learning_rate=3e-4,
         warmup_steps=10,
@@ -56,7 +58,7 @@ def _storybook(seed: int) -> PipelineConfig:
     prompts = finetune.model_copy(
         update={
             "trains": "mask_prompts",
-            "epochs": 8,
+            "epochs": 14,
             "learning_rate": 2e-2,
             "weight_decay": 0.0,
             "prompt_depth": 4,
@@ -69,9 +71,9 @@ def _storybook(seed: int) -> PipelineConfig:
         " original CLIP, 13 % fine-tuned (seed 0); its figures say nothing about photographs",
         root=Path("runs/storybook"),
         mining_world=WorldConfig(part="mining", scenes=800),
-        benchmark_world=WorldConfig(part="val", scenes=120),
+        benchmark_world=WorldConfig(part="val", scenes=240),
         proposals=ProposalsConfig(maskformer=maskformer, short_side=160, max_side=640),
-        curation="mutual_best",
+        curation="consistent",
         arms={
             "original": (),
             "finetuned": (finetune,),
@@ -150,7 +152,7 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Pipeli
     """A preset with some fields replaced.
 
     Args:
-        name: one of `PRESETS`.
+        name: one of `PRESETS` or `CHECKPOINT_PRESETS`.
         overrides: dotted field names to values, `{"pairing.clip": "ViT-B-16/openai"}`; a name
             that goes through a list or the arms applies to each of its members, as in
             `benchmarks.ensemble_weight` and `arms.epochs`. `seed` goes to all that hangs on it:
@@ -160,13 +162,14 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Pipeli
     Raises:
         OvsegError: for an unknown preset or field, or a value of the wrong kind.
     """
-    if name not in PRESETS:
-        raise OvsegError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+    known = PRESETS | CHECKPOINT_PRESETS
+    if name not in known:
+        raise OvsegError(f"unknown preset {name!r}: choose one of {', '.join(known)}")
     rest = dict(overrides or {})
     seed = rest.pop("seed", 0)
     if not isinstance(seed, int) or seed < 0:
         raise OvsegError(f"setting seed: give a whole number from 0 (got {seed!r})")
-    return PRESETS[name](seed).replaced(rest)
+    return known[name](seed).replaced(rest)
 
 
 def configure(
@@ -197,6 +200,10 @@ def configure(
         config = config.model_copy(update={"root": root})
     if (captions is None) != (images is None):
         raise OvsegError("captions and images go together: give both or neither")
+    if preset in CHECKPOINT_PRESETS:
+        return _scoring(config, captions)
+    if config.data is not None:
+        config = config.with_prepared(config.data)
     if captions is not None and images is not None:
         for path in (captions, images):
             if not path.exists():
@@ -207,6 +214,23 @@ def configure(
             f"preset {preset} mines your images: give --captions FILE.json and --images FOLDER"
         )
     return config
+
+
+def _scoring(config: PipelineConfig, captions: Path | None) -> PipelineConfig:
+    """A preset that scores a checkpoint, once it is said which and on what."""
+    if captions is not None:
+        raise OvsegError(f"preset {config.preset} mines nothing: leave captions and images out")
+    if not all(item.clip and item.maskformer for item in config.benchmarks):
+        raise OvsegError(
+            f"preset {config.preset} scores an imported checkpoint: give --checkpoint FOLDER, which"
+            " `ovseg import-checkpoint` makes"
+        )
+    if config.data is None and any(item.root is None for item in config.benchmarks):
+        raise OvsegError(
+            f"preset {config.preset} scores prepared benchmarks: give --data FOLDER, which holds"
+            f" some of {', '.join(item.benchmark for item in config.benchmarks)}"
+        )
+    return config if config.data is None else config.with_prepared(config.data)
 
 
 def configure_seeds(

@@ -51,6 +51,7 @@ class PipelineConfig(Config):
         description="training phases of each compared model, in order"
     )
     benchmarks: tuple[BenchmarkConfig, ...] = ()
+    data: Path | None = execution(None, "folder of prepared benchmarks, each in one of its name")
     curve_images: int | None = Field(
         None, ge=1, description="learning curves look at the first n images of the first benchmark"
     )
@@ -108,6 +109,29 @@ class PipelineConfig(Config):
             item.model_copy(update={"root": root}) if item.benchmark == name else item
             for item in self.benchmarks
         )
+        return self.model_copy(update={"benchmarks": benchmarks})
+
+    def with_prepared(self, data: Path) -> PipelineConfig:
+        """The same run over those benchmarks that have a folder of their name in `data`.
+
+        The embedded world's own and those that have a root already stay as they are.
+
+        Raises:
+            OvsegError: none is there.
+        """
+        drawn = "storybook" if self.benchmark_world is not None else None
+        benchmarks = tuple(
+            item if item.root or item.benchmark == drawn else item.model_copy(update={"root": root})
+            for item in self.benchmarks
+            for root in [data.resolve() / item.benchmark]
+            if item.root or item.benchmark == drawn or root.is_dir()
+        )
+        if not benchmarks:
+            names = ", ".join(item.benchmark for item in self.benchmarks) or "none"
+            raise OvsegError(
+                f"--data {data} has no folder of a benchmark of preset {self.preset} ({names}):"
+                " prepare one there, images/, labels/ and classes.txt in a folder of its name"
+            )
         return self.model_copy(update={"benchmarks": benchmarks})
 
     def replaced(self, overrides: Mapping[str, Any]) -> PipelineConfig:
@@ -193,6 +217,13 @@ def settings(config: Config, prefix: str = "") -> Iterator[tuple[str, str, str]]
 
 
 _PLACES = {
+    "checkpoint": (
+        "pairing.clip",
+        "arms.clip",
+        "benchmarks.clip",
+        "proposals.maskformer",
+        "benchmarks.maskformer",
+    ),
     "clip": ("pairing.clip", "arms.clip", "benchmarks.clip"),
     "maskformer": ("proposals.maskformer", "benchmarks.maskformer"),
     "parser": ("nouns.parser",),
@@ -200,6 +231,7 @@ _PLACES = {
     "dataset": ("images.dataset", "pairing.dataset"),
     "limit": ("images.limit",),
     "tracking": ("tracking_uri",),
+    "data": ("data",),
 }
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ovseg.errors import OvsegError
+
 OVSEG = Path(sys.executable).with_name("ovseg")
 
 
@@ -26,7 +28,8 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "mine", "finetune", "benchmark", "study", "segment", "sql", "settings"):
+    library = ("study", "segment", "sql", "settings", "import-checkpoint", "export-checkpoint")
+    for command in ("run", "mine", "finetune", "benchmark", *library):
         assert command in done.stdout
 
 
@@ -48,6 +51,10 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
         (["study", "--root", "nowhere"], "ovseg run --seeds 3"),
         (["segment", "missing.png", "--classes", "moon, sea"], "missing.png"),
         (["sql", "--root", "nowhere", "-c", "select 1"], "nowhere"),
+        (["import-checkpoint", "gone.pth", "--out", "here"], "gone.pth"),
+        (["export-checkpoint", "gone", "--out", "here.pt"], "gone"),
+        (["benchmark", "--preset", "ovseg-swinb-vitl14"], "give --checkpoint"),
+        (["run", "--preset", "ovseg-r101c-vitb16"], "use it with `ovseg benchmark`"),
     ],
 )
 def test_errors_are_one_line(words, message, tmp_path):
@@ -62,3 +69,40 @@ def test_settings_lists_what_can_be_set():
     done = ovseg("settings", "--preset", "storybook")
     assert done.returncode == 0
     assert "pairing.clip" in done.stdout and "benchmarks.ensemble_weight" in done.stdout
+
+
+def test_a_checkpoint_comes_in_is_used_and_goes_out(tmp_path, monkeypatch):
+    """In this process: four commands that load torch would take a minute of their own."""
+    from PIL import Image
+    from published_weights import ovseg_state, save_ovseg
+    from typer.testing import CliRunner
+
+    from ovseg.cli import app
+
+    def shown(*words: str) -> str:
+        done = CliRunner().invoke(app, list(words), catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    monkeypatch.chdir(tmp_path)
+    save_ovseg(ovseg_state(), Path("small.pth"))
+    Path("names.txt").write_text("house\ntree\n")
+    words = ["small.pth", "--out", "imported", "--classes", "names.txt", "--decoder-heads", "4"]
+    output = shown("import-checkpoint", *words)
+    for line in (
+        "read      small.pth: OVSeg checkpoint, a MaskFormer and a CLIP (detectron2 layout",
+        "left out  clip_adapter.pixel_mean, clip_adapter.pixel_std: CLIP's pixel statistics",
+        "criterion.empty_weight: class weights of the training loss",
+        "note      CLIP's activation is QuickGELU",
+        'use       ovseg segment photo.jpg --classes "cat, grass" --clip imported --maskformer',
+        "ovseg benchmark --preset ovseg-swinb-vitl14 --checkpoint imported --data DATA",
+    ):
+        assert line in output, line
+    Image.new("RGB", (64, 48), "green").save("photo.png")
+    models = ["--clip", "imported", "--maskformer", "imported", "--device", "cpu"]
+    shown("segment", "photo.png", "--classes", "cat, grass", *models)
+    assert Path("overlay.png").is_file()
+    output = shown("export-checkpoint", "imported", "--out", "clip.pt")
+    assert "left out  visual.mask_embedding: open_clip refuses it" in output
+    with pytest.raises(OvsegError, match=r"clip\.pt is there already"):
+        shown("export-checkpoint", "imported", "--layout", "ovseg", "--out", "clip.pt")

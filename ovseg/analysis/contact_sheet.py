@@ -267,7 +267,10 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.evaluation.metrics",
         "ovseg.data.masks",
         "ovseg.models.class_embedding",
+        "ovseg.models.resnet",  # a backbone of it
         "ovseg.models.clip",
+        "ovseg.models.safe_pickle",
+        "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",
         "ovseg.models.maskformer",
         "ovseg.models.names",
@@ -276,6 +279,7 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.models.proposal_networks",
         "ovseg.models.regions",
         "ovseg.models.segmentor",
+        "ovseg.models.ensemble",
     )
     suffix = ""
 

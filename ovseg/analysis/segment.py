@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -43,6 +44,7 @@ def segment_command(
     maskformer: str = "storybook",
     ensemble_weight: float = 0.7,
     mask_threshold: float = 0.4,
+    inference: Literal["sum", "best_mask"] = "sum",
     templates: str = "vild",
     short_side: int | None = None,
     device: str = "auto",
@@ -60,6 +62,7 @@ def segment_command(
         maskformer: name of the proposal network.
         ensemble_weight: lambda; 0 is CLIP alone.
         mask_threshold: of the regions CLIP sees.
+        inference: `sum` or `best_mask`, see `ovseg.models.segmentor.Segmentor`.
         templates: template set of the names.
         short_side: images are resized to this short side; None for the network's own.
         device: auto, cpu, cuda, ...
@@ -95,6 +98,7 @@ def segment_command(
         short_side=short_side,
         mask_threshold=mask_threshold,
         ensemble_weight=ensemble_weight,
+        inference=inference,
     )
     labels = segmentor.segment(pixels).labels
     hidden = [len(names)] if len(names) == 1 else []

@@ -62,6 +62,8 @@ class PairsStage(Stage[PairingConfig]):
         "ovseg.mining.ranking",
         "ovseg.mining.texts",
         "ovseg.models.clip",
+        "ovseg.models.safe_pickle",
+        "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",
         "ovseg.models.names",
         "ovseg.models.prompts",

@@ -41,6 +41,7 @@ class ProposalsStage(Stage[ProposalsConfig]):
         "ovseg.mining.gates",
         "ovseg.mining.proposal_sources",
         "ovseg.models.class_embedding",
+        "ovseg.models.resnet",  # a backbone of it
         "ovseg.models.maskformer",
         "ovseg.models.names",
         "ovseg.models.pixels",

@@ -38,6 +38,8 @@ class TextsStage(Stage[TextsConfig]):
     name = "texts"
     code = (
         "ovseg.models.clip",
+        "ovseg.models.safe_pickle",
+        "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",
         "ovseg.models.names",
         "ovseg.models.prompts",

@@ -20,6 +20,8 @@ from transformers import MaskFormerConfig, MaskFormerModel, ResNetConfig
 from transformers.models.maskformer import MaskFormerSwinConfig
 from transformers.models.maskformer.configuration_maskformer import MaskFormerDetrConfig
 
+from ovseg.models.resnet import DeepStemResNet
+
 COSINE_SCALE = 100.0  # fixed upstream; not CLIP's learned logit scale
 
 
@@ -29,12 +31,17 @@ class Architecture(BaseModel):
     `feature_dim` must be a multiple of 32 (the pixel decoder's group norm has 32 groups);
     `depths` and `heads` have one entry a backbone stage, at strides 4, 8, 16, 32. A ResNet may do
     with three, so that small pictures keep a finer map for the queries to look at; it has no heads.
+
+    `backbone` is `swin`, `resnet` (basic blocks, trained from scratch) or `resnet_deep_stem` (the
+    paper's ResNet-101c at `R101C`'s dimensions, frozen norms). `backbone_dim` is the width of the
+    first stage's output, `stem_dim` that of the deep stem.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backbone: Literal["swin", "resnet"] = "swin"
+    backbone: Literal["swin", "resnet", "resnet_deep_stem"] = "swin"
     backbone_dim: int = 128
+    stem_dim: int = 128
     depths: tuple[int, ...] = (2, 2, 18, 2)
     heads: tuple[int, ...] = (4, 8, 16, 32)
     window: int = 12
@@ -51,8 +58,12 @@ class Architecture(BaseModel):
     embedding_dim: int = 768
 
     def transformers_config(self) -> MaskFormerConfig:
-        """The same dimensions as a `transformers` configuration, without any pretrained weights."""
+        """The same dimensions as a `transformers` configuration, without any pretrained weights.
+
+        `transformers` has no deep stem: its place is held by a thin ResNet of the same channels.
+        """
         stages = [f"stage{stage}" for stage in range(1, len(self.depths) + 1)]
+        deep = self.backbone == "resnet_deep_stem"
         backbone = (
             MaskFormerSwinConfig(
                 embed_dim=self.backbone_dim,
@@ -66,8 +77,8 @@ class Architecture(BaseModel):
             else ResNetConfig(
                 embedding_size=self.backbone_dim,
                 hidden_sizes=[self.backbone_dim * 2**stage for stage in range(len(self.depths))],
-                depths=list(self.depths),
-                layer_type="basic",
+                depths=[1] * len(self.depths) if deep else list(self.depths),
+                layer_type="bottleneck" if deep else "basic",
                 out_features=stages,
             )
         )
@@ -87,6 +98,17 @@ class Architecture(BaseModel):
             backbone_config=backbone,
             decoder_config=decoder,
         )
+
+
+R101C = Architecture(
+    backbone="resnet_deep_stem",
+    backbone_dim=256,
+    depths=(3, 4, 23, 3),
+    heads=(),
+    drop_path=0.0,
+    embedding_dim=512,
+)
+"""The paper's smaller model: ResNet-101c, class embeddings in the space of CLIP ViT-B/16."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +171,12 @@ class OpenVocabularyMaskFormer(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 # `transformers` draws these near 0, which stops a backbone trained from scratch
                 nn.init.ones_(module.weight)
+        if architecture.backbone == "resnet_deep_stem":
+            self.model.pixel_level_module.encoder = DeepStemResNet(
+                stem_dim=architecture.stem_dim,
+                dim=architecture.backbone_dim,
+                depths=architecture.depths,
+            )
 
     def forward(self, pixels_nchw: Tensor, *, with_aux: bool = False) -> MaskFormerOutput:
         """Run the network.

@@ -10,10 +10,8 @@ the weights.
 import copy
 import hashlib
 import json
-import pickle
 import shutil
 import threading
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from torch import Tensor
 
 from ovseg.errors import OvsegError
 from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, Tokenizer, patch_masks
+from ovseg.models.weight_files import is_torchscript, named_tensors, read_weights
 from ovseg.storage import known_sha256
 
 __all__ = [
@@ -41,6 +40,7 @@ CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "model.safetensors"
 PROMPTS_FILE = "mask_prompts.safetensors"
 VOCABULARY_FILE = "bpe_vocab.txt.gz"
+IMPORTED = "clip"  # where an imported checkpoint has its CLIP
 STORYBOOK_FOLDER = Path(__file__).resolve().parents[1] / "storybook" / "weights" / "clip"
 
 
@@ -48,10 +48,14 @@ STORYBOOK_FOLDER = Path(__file__).resolve().parents[1] / "storybook" / "weights"
 
 
 def clip_folder(name: str) -> Path | None:
-    """The folder a name stands for (`storybook` or a local folder), or None for other names."""
+    """The folder a name stands for (`storybook` or a local folder), or None for other names.
+
+    Of an imported checkpoint it is the folder inside that holds its CLIP.
+    """
     folder = STORYBOOK_FOLDER if name == "storybook" else Path(name).expanduser()
-    if (folder / CONFIG_FILE).is_file():
-        return folder
+    for place in (folder, folder / IMPORTED):
+        if (place / CONFIG_FILE).is_file():
+            return place
     if name == "storybook":
         raise OvsegError(f"no CLIP in {folder}: rebuild it with python -m flows.train_clip")
     if folder.is_dir():
@@ -93,20 +97,13 @@ def _resolve(name: str) -> tuple[dict[str, Any], dict[str, Any], Path]:
     # the activation belongs to the weights: ViT-L-14/openai would silently run with GELU
     if "quick_gelu" in tag:
         model_cfg["quick_gelu"] = tag["quick_gelu"]
-    elif _is_torchscript(file):  # OpenAI's own files, all of them of QuickGELU
+    elif is_torchscript(file):  # OpenAI's own files, all of them of QuickGELU
         model_cfg["quick_gelu"] = True
     preprocess_cfg = {
         "mean": list(tag.get("mean", open_clip.OPENAI_DATASET_MEAN)),
         "std": list(tag.get("std", open_clip.OPENAI_DATASET_STD)),
     }
     return model_cfg, preprocess_cfg, file
-
-
-def _is_torchscript(file: Path) -> bool:
-    if not zipfile.is_zipfile(file):
-        return False
-    with zipfile.ZipFile(file) as archive:
-        return any(member.partition("/")[2] == "constants.pkl" for member in archive.namelist())
 
 
 def clip_digest(name: str) -> str:
@@ -251,27 +248,17 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def _model_of_tag(name: str, *, prompts: bool) -> MaskAdaptedCLIP:
     model_cfg, preprocess_cfg, file = _resolve(name)
     model = create_clip(model_cfg, preprocess_cfg=preprocess_cfg)
+    stored = read_weights(file)
+    state = named_tensors(stored, file).state
     try:
-        if _is_torchscript(file):
-            model.load_checkpoint_state(_torchscript_state(file), prompts=False)
-            return model
-        state = dict(open_clip.factory.load_state_dict(str(file)))
-        if PROMPT_KEY in state:
+        if PROMPT_KEY in state or stored.format == "torchscript":
             model.load_checkpoint_state(state, prompts=prompts)
         else:
             open_clip.load_checkpoint(model.clip, str(file))  # also converts foreign layouts
-    except (RuntimeError, KeyError, ValueError, OSError, pickle.UnpicklingError) as error:
+    except (RuntimeError, KeyError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         raise OvsegError(f"{file} holds no weights for {name.split('/')[0]}: {reason}") from error
     return model
-
-
-def _torchscript_state(file: Path) -> dict[str, Tensor]:
-    """The tensors of an archive as OpenAI published them; its program is read and never called."""
-    state = dict(torch.jit.load(str(file), map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
-    for number in ("input_resolution", "context_length", "vocab_size"):
-        state.pop(number, None)
-    return state
 
 
 _SHARED: dict[tuple[str, str], MaskAdaptedCLIP] = {}

@@ -6,6 +6,7 @@ by learned ones, at the input and before the next blocks. `ovseg.models.clip` lo
 """
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from ovseg.errors import OvsegError
 
 PROMPT_KEY = "visual.mask_embedding"  # the name published checkpoints use
+POSITION_KEY = "visual.positional_embedding"
 
 Tokenizer = Callable[[Sequence[str]], Tensor]
 
@@ -37,6 +39,35 @@ def patch_masks(masks_nhw: Tensor, patch_size: int) -> Tensor:
     """
     pooled = F.avg_pool2d(masks_nhw.unsqueeze(1).float(), patch_size, stride=patch_size)
     return pooled.ceil().flatten(1)
+
+
+def resized_patches(tokens: Tensor, grid: int) -> Tensor:
+    """Bring what belongs to the patches of one square grid to another grid.
+
+    Bicubic and antialiased, as open_clip treats its positional embedding; a mask prompt stands
+    where a patch stands and is treated alike.
+
+    Args:
+        tokens: `(..., P, width)` float, row-major, P a square number.
+        grid: patches along one side of the other grid.
+
+    Returns:
+        `(..., grid * grid, width)`; the tokens themselves where the grid is theirs.
+
+    Raises:
+        ValueError: P is no square number.
+    """
+    *leading, patches, width = tokens.shape
+    side = math.isqrt(patches)
+    if side * side != patches:
+        raise ValueError(f"{patches} patches form no square grid")
+    if side == grid:
+        return tokens
+    grids_nchw = tokens.reshape(-1, side, side, width).permute(0, 3, 1, 2).float()
+    resized = F.interpolate(
+        grids_nchw, size=(grid, grid), mode="bicubic", antialias=True, align_corners=False
+    )
+    return resized.permute(0, 2, 3, 1).reshape(*leading, grid * grid, width).to(tokens.dtype)
 
 
 class MaskAdaptedCLIP(nn.Module):
@@ -230,6 +261,9 @@ class MaskAdaptedCLIP(nn.Module):
     def load_checkpoint_state(self, state: Mapping[str, Tensor], *, prompts: bool = True) -> None:
         """Take over tensors named as in `checkpoint_state`.
 
+        Weights of another input size fit too: the positional embedding and the mask prompts are
+        brought to this model's grid by `resized_patches`; prompts shared by all patches stay.
+
         Args:
             state: all tensors of the CLIP, with or without `visual.mask_embedding`.
             prompts: False leaves prompts in `state` aside.
@@ -238,20 +272,32 @@ class MaskAdaptedCLIP(nn.Module):
             OvsegError: names or shapes differ from this model's.
         """
         towers = {name: tensor for name, tensor in state.items() if name != PROMPT_KEY}
+        positions, patches = towers.get(POSITION_KEY), self.grid**2
+        if positions is not None and positions.ndim == 2 and _is_square(len(positions) - 1):
+            patches = len(positions) - 1
+            resized = resized_patches(positions[1:], self.grid)
+            towers[POSITION_KEY] = torch.cat([positions[:1], resized])
         try:
             self.clip.load_state_dict(towers, strict=True)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise OvsegError(f"these weights are of another CLIP architecture: {reason}") from error
         if prompts and PROMPT_KEY in state:
-            self._adopt_prompts(state[PROMPT_KEY])
+            self._adopt_prompts(state[PROMPT_KEY], patches)
 
-    def _adopt_prompts(self, prompts: Tensor) -> None:
+    def _adopt_prompts(self, prompts: Tensor, patches: int) -> None:
+        """Take over prompts that belong to weights of so many patches."""
         width = self.clip.visual.conv1.out_channels
         fits = prompts.ndim == 3 and prompts.shape[2] == width
-        if not fits or prompts.shape[1] not in (1, self.grid**2):
+        if not fits or prompts.shape[1] not in (1, patches):
             raise OvsegError(
                 f"mask prompts {tuple(prompts.shape)} do not fit this CLIP: "
-                f"(depth, {self.grid**2} or 1, {width}) expected"
+                f"(depth, {patches} or 1, {width}) expected"
             )
+        if prompts.shape[1] > 1:
+            prompts = resized_patches(prompts, self.grid)
         self.mask_prompts = nn.Parameter(prompts.detach().clone().to(self.logit_scale))
+
+
+def _is_square(patches: int) -> bool:
+    return patches > 0 and math.isqrt(patches) ** 2 == patches

@@ -1,7 +1,7 @@
 """Proposal networks: class-agnostic masks, with a score each, from any MaskFormer by its name.
 
 A name is `storybook` (the compact weights shipped here; `storybook-1` for those of the storybook's
-split 1, and so on), a folder written by `save_maskformer`, or
+split 1, and so on), a folder written by `save_maskformer` or `ovseg import-checkpoint`, or
 a `transformers` MaskFormer (a hub id such as `facebook/maskformer-swin-base-coco`, or a folder).
 `load_maskformer(name).propose(images)` is all that mining and the segmentor need to know.
 """
@@ -43,6 +43,7 @@ __all__ = [
     "ProposalNetwork",
     "load_maskformer",
     "maskformer_digest",
+    "maskformer_folder",
     "pad_batch",
     "resize_shortest_edge",
     "save_maskformer",
@@ -50,6 +51,8 @@ __all__ = [
 
 STORYBOOK_WEIGHTS = Path(__file__).parent.parent / "storybook" / "weights" / "maskformer"
 MODEL_TYPE = "ovseg-maskformer"
+IMPORTED = "maskformer"
+"""Where an imported checkpoint has its MaskFormer."""
 CLOSED: dict[str, Any] = {"maskformer": MaskFormerForInstanceSegmentation}
 """Closed-vocabulary networks of `transformers` that give class and mask logits a query, by the
 `model_type` of their configuration."""
@@ -103,7 +106,7 @@ def load_maskformer(name: str, device: str = "cpu") -> ClosedMaskFormer | OpenMa
     Raises:
         OvsegError: if there is no such network, or it is not a MaskFormer.
     """
-    return _load(name, resolve_device(device), _stamp(_folder(name)))
+    return _load(name, resolve_device(device), _stamp(maskformer_folder(name)))
 
 
 def maskformer_digest(name: str) -> str:
@@ -111,10 +114,14 @@ def maskformer_digest(name: str) -> str:
     return load_maskformer(name).digest
 
 
-def _folder(name: str) -> Path:
-    """The folder a name stands for; a hub id is given back as it is."""
+def maskformer_folder(name: str) -> Path:
+    """The folder a name stands for, inside an imported checkpoint too; a hub id is given back."""
     split = _storybook_split(name)
-    return Path(name).expanduser() if split is None else storybook_weights(split)
+    if split is not None:
+        return storybook_weights(split)
+    folder = Path(name).expanduser()
+    imported = folder / IMPORTED
+    return imported if imported.is_dir() and not (folder / "config.json").is_file() else folder
 
 
 def _storybook_split(name: str) -> int | None:
@@ -142,7 +149,7 @@ def _stamp(folder: Path) -> Stamp:
 @lru_cache(maxsize=2)
 def _load(name: str, device: str, stamp: Stamp) -> ClosedMaskFormer | OpenMaskFormer:
     # the stamp is part of the key only: a folder that was written again is read again
-    folder = _folder(name)
+    folder = maskformer_folder(name)
     config_file = folder / "config.json"
     split = _storybook_split(name)
     if split is not None and not config_file.is_file():
@@ -159,7 +166,7 @@ def _load(name: str, device: str, stamp: Stamp) -> ClosedMaskFormer | OpenMaskFo
             return _load_ours(folder, config, torch.device(device))
     elif folder.is_dir():
         raise OvsegError(f"{folder} has no config.json; name a folder that holds a MaskFormer")
-    return _load_transformers(name, torch.device(device))
+    return _load_transformers(str(folder), torch.device(device))
 
 
 def _load_ours(folder: Path, config: dict[str, Any], device: torch.device) -> OpenMaskFormer:

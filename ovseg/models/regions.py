@@ -5,6 +5,7 @@ tight box, expand, truncate to integers, clamp, blend with the fill, normalise, 
 the result to the last digit, so nothing is reordered for speed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +77,27 @@ def expand_boxes(boxes: Tensor, ratio: float, *, height: int, width: int) -> Ten
     return torch.minimum(grown.clamp(min=0), limits)
 
 
+def masked_crop(
+    image_chw: Tensor, mask_hw: Tensor, box: Sequence[int], background_c11: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Cut out a box and blend its background away.
+
+    Args:
+        image_chw: `(3, H, W)` float, 0..255.
+        mask_hw: `(H, W)` float in 0..1.
+        box: left, top, right, bottom; the last two exclusive.
+        background_c11: `(3, 1, 1)` colour where the mask is 0; None leaves the image as it is.
+
+    Returns:
+        `(3, h, w)` float and the mask's `(h, w)`.
+    """
+    left, top, right, bottom = box
+    crop, mask = image_chw[:, top:bottom, left:right], mask_hw[top:bottom, left:right]
+    if background_c11 is not None:
+        crop = crop * mask + (1 - mask) * background_c11
+    return crop, mask
+
+
 def region_crops(
     image_hwc: np.ndarray | Tensor,
     masks_qhw: np.ndarray | Tensor,
@@ -136,11 +158,8 @@ def region_crops(
     background = scaled_mean if fill == "mean" else torch.zeros_like(scaled_mean)
     pixels = image_chw.new_zeros((len(boxes), 3, size, size))
     region_masks = image_chw.new_zeros((len(boxes), size, size))
-    for index, (left, top, right, bottom) in enumerate(boxes.tolist()):
-        crop = image_chw[:, top:bottom, left:right]
-        mask = blend[index, top:bottom, left:right]
-        if masked:
-            crop = crop * mask + (1 - mask) * background
+    for index, box in enumerate(boxes.tolist()):
+        crop, mask = masked_crop(image_chw, blend[index], box, background if masked else None)
         if normalise:
             crop = (crop - scaled_mean) / scaled_std
         pixels[index] = F.interpolate(crop[None], size=(size, size), mode="bicubic")[0]

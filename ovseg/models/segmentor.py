@@ -4,8 +4,9 @@
     labels = segmentor.segment(image).labels
 
 The order of operations is that of the paper (OVSeg, CVPR 2023, section 3) and its official
-implementation, to the constants: both branches have temperature 100, soft masks weigh the class
-probabilities of the proposals, and the label map is decided at the original resolution.
+implementation: the image is resized, masks are cut back from the padding, CLIP sees the regions of
+the resized image, and the label map is decided at the original resolution. The formulas are in
+`ovseg.models.ensemble`.
 """
 
 from __future__ import annotations
@@ -18,75 +19,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from ovseg.errors import OvsegError
+from ovseg.models.ensemble import (
+    Ensemble,
+    aggregate,
+    best_masks,
+    class_probabilities,
+    ensemble,
+    label_map,
+    resized_maps,
+)
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.maskformer import OpenMaskFormer, ProposalNetwork
 from ovseg.models.pixels import ImageArray
 from ovseg.models.prompts import text_embeddings
 from ovseg.models.regions import Regions, region_crops
 
-COSINE_SCALE = 100.0  # of CLIP too: its learned logit scale is not used for inference
-SCORE_BUDGET = 2**26  # numbers a class map may hold at once: 256 MiB of float32
-
-Ensemble = Literal["upstream", "geometric", "clip_only", "maskformer_only"]
-
-
-# --------------------------------------------------------------------------------------
-# The formulas
-
-
-def ensemble(
-    p_maskformer_qk: Tensor | None,
-    p_clip_vk: Tensor,
-    valid_q: Tensor,
-    weight: float,
-    *,
-    mode: Ensemble = "upstream",
-) -> tuple[Tensor, Tensor]:
-    """Join what the two branches say of each proposal.
-
-    `p = p_maskformer^(1 - weight) * p_clip^weight`, not normalised, with `p_clip = 1` for a
-    proposal that has no pixel above the threshold, which CLIP therefore never saw.
-
-    Args:
-        p_maskformer_qk: `(Q, K)` float in 0..1; None for a network with a vocabulary of its own.
-        p_clip_vk: `(V, K)` float in 0..1, of the valid proposals in order.
-        valid_q: `(Q,)` bool with V true entries.
-        weight: lambda, 0..1.
-        mode: `upstream` as the official implementation: the formula, but weight 0 is CLIP alone
-            over the valid proposals; `geometric` the formula for every weight, so that 0 is
-            MaskFormer alone; `clip_only` and `maskformer_only` whatever the weight. A network with
-            a vocabulary of its own always leaves it to CLIP.
-
-    Returns:
-        `(R, K)` class scores of the R proposals that take part, and `(Q,)` bool saying which.
-
-    Raises:
-        OvsegError: `maskformer_only` of a network with a vocabulary of its own.
-        ValueError: shapes or mode that do not fit.
-    """
-    if mode not in get_args(Ensemble):
-        raise ValueError(f"mode is one of {', '.join(get_args(Ensemble))}, not {mode!r}")
-    if not 0 <= weight <= 1:
-        raise ValueError(f"the ensemble weight is within 0..1, not {weight}")
-    if len(p_clip_vk) != int(valid_q.sum()):
-        raise ValueError(f"{len(p_clip_vk)} rows of CLIP for {int(valid_q.sum())} valid proposals")
-    if p_maskformer_qk is None:
-        if mode == "maskformer_only":
-            raise OvsegError(
-                "this MaskFormer has a vocabulary of its own and cannot score other classes:"
-                " use one with class embeddings, or another ensemble"
-            )
-        return p_clip_vk, valid_q
-    if mode == "maskformer_only":
-        return p_maskformer_qk, torch.ones_like(valid_q)
-    if mode == "clip_only" or (mode == "upstream" and weight == 0):
-        return p_clip_vk, valid_q
-    p_clip_qk = torch.ones_like(p_maskformer_qk)
-    p_clip_qk[valid_q] = p_clip_vk.to(p_clip_qk)
-    return p_maskformer_qk ** (1 - weight) * p_clip_qk**weight, torch.ones_like(valid_q)
+Inference = Literal["sum", "best_mask"]
+OTHERS = "others"
 
 
 def name_regions(
@@ -104,45 +55,7 @@ def name_regions(
         `(V, K)` float32.
     """
     features = clip.encode_regions(regions.pixels, regions.masks, prompts=prompts)
-    return (COSINE_SCALE * features @ texts_ke.T).softmax(-1)
-
-
-def aggregate(p_qk: Tensor, masks_qhw: Tensor) -> Tensor:
-    """Class maps: the proposals' class scores summed under their soft masks, `(K, h, w)`."""
-    return torch.einsum("qk,qhw->khw", p_qk, masks_qhw)
-
-
-def label_map(
-    p_qk: Tensor, masks_qhw: Tensor, size: tuple[int, int], *, budget: int = SCORE_BUDGET
-) -> Tensor:
-    """The best class of every pixel at the original size, without holding all class maps.
-
-    Args:
-        p_qk: `(Q, K)` class scores; Q may be 0.
-        masks_qhw: `(Q, h, w)` soft masks in 0..1.
-        size: original (H, W); class maps are resized bilinearly before the decision.
-        budget: class maps are made for as many classes at once as fit this many numbers.
-
-    Returns:
-        `(H, W)` int64; the first of equal classes.
-    """
-    pixels = max(size[0] * size[1], masks_qhw.shape[1] * masks_qhw.shape[2])
-    step = max(1, budget // pixels)
-    best = labels = None
-    for start in range(0, p_qk.shape[1], step):
-        maps = aggregate(p_qk[:, start : start + step], masks_qhw)
-        if maps.shape[1:] != size:
-            maps = F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
-        top, index = maps.max(dim=0)
-        if best is None or labels is None:
-            best, labels = top, index
-        else:
-            better = top > best  # strictly: of equal classes the first stays
-            best = torch.where(better, top, best)
-            labels = torch.where(better, index + start, labels)
-    if labels is None:
-        raise ValueError("there is no class to choose")
-    return labels
+    return class_probabilities(features, texts_ke)
 
 
 # --------------------------------------------------------------------------------------
@@ -156,7 +69,8 @@ class Segmentation:
     Attributes:
         labels: `(H, W)` int64 class of each pixel; K where no proposal says anything.
         classes: the K class names.
-        masks: `(R, h, w)` float32 soft masks, at the resized size, of the proposals that took part.
+        masks: `(R, h, w)` float32 masks, at the resized size, of the proposals that took part:
+            soft ones, or binary ones of `best_mask`.
         probabilities: `(R, K)` float32 class scores of those.
     """
 
@@ -180,7 +94,11 @@ class Segmentor:
         max_side: but no longer than this; None for the network's own.
         mask_threshold: CLIP is shown the pixels of a proposal above this.
         ensemble_weight: lambda.
-        mode: of the ensemble, see `ensemble`.
+        mode: of the ensemble, see `ovseg.models.ensemble.ensemble`.
+        inference: `sum` adds up all proposals under their soft masks, as the paper does;
+            `best_mask` keeps one binary mask a class, as the official demo does (which has weight
+            0 and threshold 0.35): an object in several proposals shows in one of them only, and
+            pixels under no kept mask get label K.
         mask_prompts: use the mask prompts of a CLIP that has them.
         fill: colour of masked-out pixels, `mean` or `zero`.
         expand_ratio: crop box enlargement.
@@ -203,11 +121,16 @@ class Segmentor:
         mask_threshold: float = 0.4,
         ensemble_weight: float = 0.7,
         mode: Ensemble = "upstream",
+        inference: Inference = "sum",
         mask_prompts: bool = True,
         fill: str = "mean",
         expand_ratio: float = 1.0,
         batch_size: int = 256,
     ) -> None:
+        if inference not in get_args(Inference):
+            raise OvsegError(
+                f"inference is one of {', '.join(get_args(Inference))}, not {inference!r}"
+            )
         if not class_names:
             raise OvsegError("there is nothing to look for: name at least one class")
         self.clip = clip
@@ -230,6 +153,7 @@ class Segmentor:
         self.mask_threshold = mask_threshold
         self.ensemble_weight = ensemble_weight
         self.mode = mode
+        self.inference = inference
         self.mask_prompts = mask_prompts
         self.fill = fill
         self.expand_ratio = expand_ratio
@@ -245,7 +169,8 @@ class Segmentor:
         probabilities, masks = self._proposals(image)
         size = (image.shape[0], image.shape[1])
         if len(probabilities):
-            labels = label_map(probabilities, masks, size).cpu().numpy()
+            empty = len(self.class_names) if self.inference == "best_mask" else None
+            labels = label_map(probabilities, masks, size, empty=empty).cpu().numpy()
         else:
             labels = np.full(size, len(self.class_names), dtype=np.int64)
         return Segmentation(
@@ -256,8 +181,7 @@ class Segmentor:
     def class_maps(self, image: ImageArray) -> Tensor:
         """The `(K, H, W)` float32 maps whose argmax `segment` takes, all at once."""
         probabilities, masks = self._proposals(image)
-        maps = aggregate(probabilities, masks)[None]
-        return F.interpolate(maps, size=image.shape[:2], mode="bilinear", align_corners=False)[0]
+        return resized_maps(aggregate(probabilities, masks), (image.shape[0], image.shape[1]))
 
     @torch.no_grad()
     def classify_masks(
@@ -296,7 +220,17 @@ class Segmentor:
         else:
             p_clip, valid = self._clip_branch(batch.images[0], masks, self.mask_threshold)
         scores, taken = ensemble(p_maskformer, p_clip, valid, self.ensemble_weight, mode=self.mode)
-        return scores, masks[taken]
+        if self.inference == "sum":
+            return scores, masks[taken]
+        if self.mode == "maskformer_only":
+            valid = (masks > self.mask_threshold).flatten(1).any(dim=1)
+        return best_masks(
+            scores,
+            masks[taken],
+            valid[taken],
+            threshold=self.mask_threshold,
+            skip_last=self.class_names[1:] == (OTHERS,),  # what is added to a single name
+        )
 
     def _clip_branch(
         self, image: ImageArray, masks_qhw: Tensor, threshold: float | None

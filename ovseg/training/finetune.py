@@ -46,6 +46,8 @@ class Finetune(Stage[FinetuneConfig]):
         "ovseg.data.images",
         "ovseg.data.masks",
         "ovseg.models.clip",
+        "ovseg.models.safe_pickle",
+        "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",
         "ovseg.models.names",
         "ovseg.models.prompts",

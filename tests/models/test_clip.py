@@ -7,8 +7,7 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
-import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, VisionTransformer
+from open_clip.transformer import QuickGELU
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -22,8 +21,7 @@ from ovseg.models.clip import (
     save_clip,
     shared_clip,
 )
-from ovseg.models.prompts import text_embeddings
-from ovseg.models.regions import region_crops
+from ovseg.models.mask_prompts import PROMPT_KEY, resized_patches
 from ovseg.storybook.vocabulary import cut_bpe
 
 CONFIG = {
@@ -368,100 +366,62 @@ def test_texts_over_the_context_are_cut_as_open_clip_does(vocabulary: Path):
     assert int(tokens[0, -1]) == 613 == int(tokens.max())
 
 
-# ------------------------------------------------------------------- golden vectors, whole folder
+# -------------------------------------------------------------------- weights of another input size
 
 
-def golden_tower(folder: Path, case: str, layers: int) -> tuple[MaskAdaptedCLIP, torch.Tensor]:
-    weights = load_file(folder / f"{case}.weights.safetensors")
-    prompts = weights.pop("mask_embedding")
-    model = create_clip(open_clip.get_model_config("ViT-B-32"))
-    model.clip.visual = VisionTransformer(
-        image_size=32,
-        patch_size=8,
-        width=64,
-        layers=layers,
-        heads=2,
-        mlp_ratio=4.0,
-        output_dim=32,
-        act_layer=QuickGELU,
+def at_size(vocabulary: Path, image_size: int, **options: int) -> MaskAdaptedCLIP:
+    vision = {**CONFIG["vision_cfg"], "image_size": image_size}
+    torch.manual_seed(1)
+    return create_clip({**CONFIG, "vision_cfg": vision}, vocabulary=vocabulary, **options).eval()
+
+
+def test_prompts_go_to_another_grid_as_the_positional_embedding_does(
+    vocabulary: Path, tmp_path: Path
+):
+    state = make_clip(vocabulary, prompt_depth=3).checkpoint_state()
+    position = "visual.positional_embedding"
+    state[PROMPT_KEY][1] = state[position][1:]
+    larger = at_size(vocabulary, 48)
+    larger.load_checkpoint_state(state)
+    assert larger.mask_prompts is not None and larger.mask_prompts.shape == (3, 36, 32)
+    stock = at_size(vocabulary, 48).clip
+    towers = {key: tensor for key, tensor in state.items() if key != PROMPT_KEY}
+    save_file(
+        {key: value.contiguous() for key, value in towers.items()}, tmp_path / "w.safetensors"
     )
-    model.clip.visual.load_state_dict(weights)
-    model.mask_prompts = nn.Parameter(prompts)
-    return model.eval(), prompts
-
-
-@pytest.mark.parametrize(
-    ("case", "layers"),
-    [("p8_w64_l4_h2_d3", 4), ("p8_w64_l2_h2_d1", 2), ("p8_w64_l2_h2_d3_shared", 2)],
-)
-def test_golden_mask_prompts(reference_data: Path, case: str, layers: int):
-    folder = reference_data / "golden" / "clip_visual_mask_prompt"
-    model, _ = golden_tower(folder, case, layers)
-    io = load_file(folder / f"{case}.io.safetensors")
-    masks = io["input.region_masks"].squeeze(1)
-    assert torch.equal(patch_masks(masks, 8), io["patch_mask"])
+    open_clip.load_checkpoint(stock, str(tmp_path / "w.safetensors"))
+    theirs = stock.state_dict()[position]
+    assert torch.equal(larger.checkpoint_state()[position], theirs)
+    assert torch.equal(larger.mask_prompts[1], theirs[1:])
+    smaller = at_size(vocabulary, 24)
+    smaller.load_checkpoint_state(larger.checkpoint_state())
+    assert smaller.mask_prompts is not None and smaller.mask_prompts.shape == (3, 9, 32)
     with torch.no_grad():
-        masked = model.encode_regions(io["input.images"], masks)
-        plain = model.encode_regions(io["input.images"])
-    for ours, theirs in ((masked, io["output.with_mask"]), (plain, io["output.no_mask"])):
-        torch.testing.assert_close(ours, F.normalize(theirs, dim=-1), rtol=0, atol=2e-6)
-
-
-@pytest.mark.parametrize("picture", ["wide", "tall"])
-def test_golden_adapter_from_image_and_masks_to_logits(reference_data: Path, picture: str):
-    folder = reference_data / "golden"
-    prefix = "clip_adapter.clip_model."
-    state = {
-        key.removeprefix(prefix): tensor
-        for key, tensor in load_file(
-            folder / "open_vocab_maskformer" / "swin.weights.safetensors"
-        ).items()
-        if key.startswith(prefix)
-    }
-    table = torch.zeros(49408, 64)
-    table[state.pop("token_embedding.weight.rows_index")] = state.pop(
-        "token_embedding.weight.rows_value"
-    )
-    vision = {"image_size": 224, "patch_size": 32, "width": 64, "head_width": 64, "layers": 3}
-    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
-    model = create_clip(
-        {"embed_dim": 48, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
-    ).eval()
-    model.load_checkpoint_state({**state, "token_embedding.weight": table})
-    assert model.prompt_depth == 3
-    inputs = load_file(folder / "adapter" / "inputs.safetensors")
-    recorded = load_file(folder / "adapter" / "forward.io.safetensors")
-    regions = region_crops(
-        inputs[f"{picture}.image_u8"].permute(1, 2, 0),
-        inputs[f"{picture}.masks"],
-        size=224,
-        mean=model.pixel_mean,
-        std=model.pixel_std,
-        threshold=0.5,
-    )
-    texts = text_embeddings(
-        model, ["cat", "table", "traffic light", "wall"], templates=["a photo of a {}."]
-    )
-    texts = torch.cat([texts, F.normalize(recorded["non_object_embedding"], dim=-1)])
-    torch.testing.assert_close(texts, recorded["text_features"], rtol=0, atol=2e-6)
-    for prompts in (True, False):
-        case = f"{picture}.mask_prompt_fwd={prompts}."
-        assert torch.equal(regions.valid, recorded[case + "valid"])
-        with torch.no_grad():
-            features = model.encode_regions(regions.pixels, regions.masks, prompts=prompts)
-        expected = F.normalize(recorded[case + "image_features_raw"], dim=-1)
-        torch.testing.assert_close(features, expected, rtol=0, atol=5e-6)
-        logits = 100 * features @ texts.T
-        torch.testing.assert_close(logits, recorded[case + "sim_logits"], rtol=0, atol=5e-4)
-
-
-def test_golden_patch_masks(reference_data: Path):
-    recorded = load_file(
-        reference_data / "golden" / "clip_visual_mask_prompt" / "patch_masks.safetensors"
-    )
-    for patch in (8, 14, 16, 32):
-        assert torch.equal(
-            patch_masks(recorded["masks_u8"], patch), recorded[f"patch_mask.p{patch}"].float()
+        assert (
+            smaller.encode_regions(torch.zeros(1, 3, 24, 24), torch.ones(1, 24, 24))
+            .isfinite()
+            .all()
         )
-    soft = patch_masks(recorded["soft_masks"], 14)
-    assert torch.equal(soft, recorded["patch_mask.soft.p14"].float())
+
+
+def test_prompts_that_need_no_other_grid_stay_as_they_are(vocabulary: Path):
+    model = make_clip(vocabulary, prompt_depth=2)
+    same = make_clip(vocabulary, seed=1)
+    same.load_checkpoint_state(model.checkpoint_state())
+    assert torch.equal(same.mask_prompts, model.mask_prompts)
+    shared = {**model.checkpoint_state(), PROMPT_KEY: torch.randn(2, 1, 32)}
+    larger = at_size(vocabulary, 48)
+    larger.load_checkpoint_state(shared)
+    assert torch.equal(larger.mask_prompts, shared[PROMPT_KEY])
+    flat = resized_patches(torch.full((2, 16, 32), 0.7), 9)
+    torch.testing.assert_close(flat, torch.full((2, 81, 32), 0.7))
+
+
+@pytest.mark.parametrize("shape", [(2, 9, 32), (2, 16, 16), (16, 32)])
+def test_prompts_of_another_grid_than_their_weights_are_refused(vocabulary: Path, shape):
+    state = {**make_clip(vocabulary).checkpoint_state(), PROMPT_KEY: torch.zeros(shape)}
+    for image_size in (32, 48):
+        with pytest.raises(OvsegError, match=r"\(depth, 16 or 1, 32\) expected"):
+            at_size(vocabulary, image_size).load_checkpoint_state(state)
+    with pytest.raises(ValueError, match="no square grid"):
+        resized_patches(torch.zeros(15, 32), 4)

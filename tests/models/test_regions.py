@@ -8,7 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ovseg.models.regions import Regions, expand_boxes, region_crops, tight_boxes
+from ovseg.models.regions import (
+    Regions,
+    expand_boxes,
+    masked_crop,
+    region_crops,
+    tight_boxes,
+)
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -23,7 +29,7 @@ def noise(height: int = 20, width: int = 30) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_golden_crops_kept_with_the_tests():
+def test_golden_crops_kept_with_the_tests(agrees):
     golden = load_file(GOLDEN)
     found = crops(
         golden["image_chw"].permute(1, 2, 0).numpy(),
@@ -34,14 +40,15 @@ def test_golden_crops_kept_with_the_tests():
         fill="zero",
         matting=True,
     )
-    assert torch.equal(found.valid, golden["valid"])
-    assert torch.equal(found.boxes, golden["boxes"])
-    torch.testing.assert_close(found.pixels, golden["regions"], rtol=0, atol=1e-5)
-    torch.testing.assert_close(found.masks, golden["region_masks"], rtol=0, atol=0)
+    case = "adapter/kept with the tests"
+    agrees(case, "valid masks", found.valid, golden["valid"], tolerance=0)
+    agrees(case, "boxes", found.boxes, golden["boxes"], tolerance=0)
+    agrees(case, "masks of the regions", found.masks, golden["region_masks"], tolerance=0)
+    agrees(case, "pixels of the regions", found.pixels, golden["regions"], tolerance=1e-6)
 
 
 @pytest.mark.parametrize(
-    "case",
+    "name",
     [
         "default_thr0.5_S32",
         "thr0.4_S32_tall",
@@ -52,37 +59,64 @@ def test_golden_crops_kept_with_the_tests():
         "not_normalized_S24",
     ],
 )
-def test_golden_cases_of_the_official_implementation(reference_data: Path, case: str):
+def test_golden_cases_of_the_official_implementation(agrees, reference_data: Path, name: str):
     folder = reference_data / "golden" / "adapter"
-    about = json.loads((folder / "meta.json").read_text())["files"][f"case.{case}.safetensors"]
+    about = json.loads((folder / "meta.json").read_text())["files"][f"case.{name}.safetensors"]
     inputs = load_file(folder / "inputs.safetensors")
-    expected = load_file(folder / f"case.{case}.safetensors")
+    expected = load_file(folder / f"case.{name}.safetensors")
     options = about["adapter_kwargs"]
-    found = crops(
-        inputs[f"{about['image']}.image_u8"].permute(1, 2, 0).numpy(),
-        inputs[f"{about['image']}.masks"].numpy(),
-        size=about["out_size"],
-        threshold=options["mask_thr"],
-        expand_ratio=options.get("mask_expand_ratio", 1.0),
-        fill=options.get("mask_fill", "mean"),
-        matting=options.get("mask_matting", False),
-        normalise=about["normalize"],
-    )
-    assert torch.equal(found.valid, expected["valid"])
-    assert torch.equal(found.boxes, expected["boxes_clipped_ltrb"])
-    assert torch.equal(found.masks.float(), expected["region_masks"].squeeze(1))
-    tolerance = 1e-5 if about["normalize"] else 1e-3
-    torch.testing.assert_close(found.pixels, expected["regions"], rtol=0, atol=tolerance)
+    image = inputs[f"{about['image']}.image_u8"].permute(1, 2, 0).numpy()
+    masks = inputs[f"{about['image']}.masks"]
+    style = {
+        "size": about["out_size"],
+        "threshold": options["mask_thr"],
+        "expand_ratio": options.get("mask_expand_ratio", 1.0),
+        "fill": options.get("mask_fill", "mean"),
+        "matting": options.get("mask_matting", False),
+    }
+    found = crops(image, masks.numpy(), normalise=about["normalize"], **style)
+    case = f"adapter/{name}"
+    agrees(case, "valid masks", found.valid, expected["valid"], tolerance=0)
+    tight = tight_boxes(masks[found.valid] > options["mask_thr"]).float()
+    agrees(case, "tight boxes", tight, expected["boxes_tight_xyxy"], tolerance=0)
+    agrees(case, "boxes", found.boxes, expected["boxes_clipped_ltrb"], tolerance=0)
+    recorded = expected["region_masks"].squeeze(1)
+    agrees(case, "masks of the regions", found.masks.float(), recorded, tolerance=0)
+    agrees(case, "pixels of the regions", found.pixels, expected["regions"], tolerance=1e-6)
+    if "unnorm_regions" in expected:
+        plain = crops(image, masks.numpy(), normalise=False, **style).pixels
+        what = "pixels of the regions, 0-255"
+        agrees(case, what, plain, expected["unnorm_regions"], tolerance=1e-6)
 
 
-def test_golden_crop_at_the_true_size(reference_data: Path):
+def test_golden_crop_at_the_true_size(agrees, reference_data: Path):
     folder = reference_data / "golden" / "adapter"
     inputs = load_file(folder / "inputs.safetensors")
     expected = load_file(folder / "case.true224.safetensors")
     image = inputs["wide.image_u8"].permute(1, 2, 0).numpy()
     found = crops(image, inputs["wide.masks"][:1].numpy(), size=224, threshold=0.5)
-    assert torch.equal(found.masks[:, None].to(torch.uint8), expected["region_masks_u8"])
-    torch.testing.assert_close(found.pixels, expected["regions"], rtol=0, atol=1e-5)
+    case, recorded = "adapter/true224", expected["region_masks_u8"].squeeze(1)
+    agrees(case, "masks of the regions", found.masks.to(torch.uint8), recorded, tolerance=0)
+    agrees(case, "pixels of the regions", found.pixels, expected["regions"], tolerance=1e-6)
+
+
+def test_golden_crops_that_are_not_resized(agrees, reference_data: Path):
+    folder = reference_data / "golden" / "adapter"
+    inputs = load_file(folder / "inputs.safetensors")
+    expected = load_file(folder / "case.not_resized.safetensors")
+    binary = inputs["wide.masks"] > 0.5
+    valid = binary.flatten(1).any(1)
+    agrees("adapter/not_resized", "valid masks", valid, expected["valid"], tolerance=0)
+    mean, std = (255 * torch.tensor(each)[:, None, None] for each in (MEAN, STD))
+    for index, (mask, box) in enumerate(zip(binary[valid], tight_boxes(binary[valid]).tolist())):
+        image = inputs["wide.image_u8"].float()
+        crop, cut = masked_crop(image, mask.float(), box, mean)
+        for what, ours, recorded in (
+            ("crops", (crop - mean) / std, f"region.{index}"),
+            ("crops, 0-255", crop, f"unnorm.{index}"),
+            ("masks of the crops", cut[None], f"mask.{index}"),
+        ):
+            agrees("adapter/not_resized", what, ours, expected[recorded][0], tolerance=1e-6)
 
 
 def test_no_mask_and_only_empty_masks_give_no_region():

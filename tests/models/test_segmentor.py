@@ -1,18 +1,16 @@
-"""The segmentor: formulas by hand and against recorded vectors, edge cases, the whole of it."""
-
-import json
-from pathlib import Path
+"""The segmentor: formulas by hand, edge cases, the whole of it."""
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from ovseg.errors import OvsegError
+from ovseg.models import ensemble as formulas
 from ovseg.models.clip import load_clip
+from ovseg.models.ensemble import aggregate, best_masks, ensemble, label_map
 from ovseg.models.maskformer import ProposalBatch, load_maskformer
-from ovseg.models.segmentor import Segmentor, aggregate, ensemble, label_map
+from ovseg.models.segmentor import Segmentor
 
 NAMES = ["house", "tree", "sea"]
 
@@ -121,68 +119,49 @@ def test_label_map_in_chunks_of_classes_equals_the_plain_argmax(budget):
 
 
 def test_label_map_never_holds_all_classes(monkeypatch):
-    from ovseg.models import segmentor
-
     widths = []
-    plain = segmentor.aggregate
+    plain = formulas.aggregate
     monkeypatch.setattr(
-        segmentor, "aggregate", lambda p, m: widths.append(p.shape[1]) or plain(p, m)
+        formulas, "aggregate", lambda p, m: widths.append(p.shape[1]) or plain(p, m)
     )
-    segmentor.label_map(torch.rand(3, 100), torch.rand(3, 10, 10), (20, 20), budget=4000)
+    label_map(torch.rand(3, 100), torch.rand(3, 10, 10), (20, 20), budget=4000)
     assert widths == [10] * 10
 
 
-# ---------------------------------------------------------------------------- recorded vectors
+# ---------------------------------------------------------------------------- one mask a class
+
+SCORES = torch.tensor([[0.9, 0.1], [0.8, 0.7], [0.3, 0.6]])
 
 
-def test_recorded_ensembles(reference_data: Path):
-    golden = load_file(reference_data / "golden" / "ensemble_and_inference" / "io.safetensors")
-    p_maskformer = golden["mask_cls_logits"].softmax(-1)[:, :-1]
-    masks = golden["mask_pred_logits"].sigmoid()
-    compared = 0
-    for name, expected in golden.items():
-        if not name.startswith("semseg.valid_") or name.count(".T"):
-            continue
-        chosen, weight = name.removeprefix("semseg.").rsplit(".w", 1)
-        valid = golden[f"valid.{chosen.removeprefix('valid_')}"]
-        p_clip = golden["clip_logits_all_queries"][valid][:, :-1].softmax(-1)
-        scores, taken = ensemble(p_maskformer, p_clip, valid, float(weight))
-        maps = aggregate(scores, masks[taken])
-        torch.testing.assert_close(maps, expected, atol=2e-6, rtol=0)
-        if valid.any() or float(weight):
-            labels = label_map(scores, masks[taken], (24, 30), budget=1500)
-            assert torch.equal(labels, golden[name.replace("semseg", "argmax")].long())
-        matrix = golden.get(f"class_matrix.{chosen}.w{weight}")
-        if matrix is not None:
-            torch.testing.assert_close(scores, matrix, atol=2e-6, rtol=0)
-        compared += 1
-    assert compared == 24
-    alone, taken = ensemble(
-        p_maskformer, p_maskformer[:0], golden["valid.none"], 0.7, mode="maskformer_only"
-    )
-    plain = aggregate(alone, masks[taken])
-    torch.testing.assert_close(plain, golden["semseg.no_clip_ensemble"], atol=2e-6, rtol=0)
+def columns(*covered: tuple[int, ...], width: int = 4) -> torch.Tensor:
+    """Masks of one row: 0.9 in these columns, 0.1 elsewhere."""
+    masks = torch.full((len(covered), 1, width), 0.1)
+    for mask, places in zip(masks, covered):
+        mask[0, list(places)] = 0.9
+    return masks
 
 
-def test_recorded_underflow(reference_data: Path):
-    golden = load_file(
-        reference_data / "golden" / "ensemble_and_inference" / "underflow.safetensors"
-    )
-    p_maskformer = golden["mask_cls_logits"].softmax(-1)[:, :-1]
-    p_clip = golden["clip_logits"][:, :-1].softmax(-1)
-    for weight in (0.7, 1.0):
-        scores, _ = ensemble(p_maskformer, p_clip, torch.ones(2, dtype=torch.bool), weight)
-        maps = aggregate(scores, golden["mask_pred_logits"].sigmoid())
-        torch.testing.assert_close(maps, golden[f"semseg.w{weight:g}"], atol=2e-6, rtol=0)
+ALL = torch.ones(3, dtype=torch.bool)
 
 
-def test_recorded_clip_temperature(reference_data: Path):
-    folder = reference_data / "golden" / "ensemble_and_inference"
-    golden = load_file(folder / "io.safetensors")
-    assert "fixed 100" in json.loads((folder / "meta.json").read_text())["formula"][6]
-    image = F.normalize(golden["image_features_raw"], dim=-1)
-    text = F.normalize(golden["text_features_raw"], dim=-1)
-    torch.testing.assert_close(100 * image @ text.T, golden["sim_logits.T100"], atol=5e-5, rtol=0)
+def test_best_masks_by_hand():
+    masks = columns((0, 1), (1, 2), (3,))
+    scores, kept = best_masks(SCORES, masks, ALL, threshold=0.5)
+    assert torch.equal(scores, SCORES[:2])  # class 0 chose the first, class 1 the second
+    assert kept.tolist() == [[[1, 1, 0, 0]], [[0, 1, 1, 0]]]
+    # the second is class 1's, but its own scores say class 0; the last column is under no mask
+    assert label_map(scores, kept, (1, 4), empty=2).tolist() == [[0, 0, 0, 2]]
+    assert label_map(scores, kept, (1, 4)).tolist() == [[0, 0, 0, 0]]
+    alone, _ = best_masks(SCORES, masks, ALL, threshold=0.5, skip_last=True)
+    assert torch.equal(alone, SCORES[:1])
+
+
+def test_best_masks_are_valid_ones():
+    masks, valid = columns((), (1, 2), (3,)), torch.tensor([False, True, True])
+    scores, kept = best_masks(SCORES, masks, valid, threshold=0.5)
+    assert torch.equal(scores, SCORES[1:2]) and kept.tolist() == [[[0, 1, 1, 0]]]
+    scores, kept = best_masks(SCORES, masks, ~ALL, threshold=0.5)
+    assert scores.shape == (0, 2) and kept.shape == (0, 1, 4)
 
 
 # ----------------------------------------------------------------------------------- the whole
@@ -255,6 +234,44 @@ def test_one_valid_mask(clip, prompts):
     found = segmentor.segment(image_of())
     assert found.probabilities.shape == (1, 3)
     assert (found.labels == int(found.probabilities.argmax())).all()
+
+
+@pytest.mark.parametrize(
+    "options", [{"ensemble_weight": 0.0}, {"ensemble_weight": 0.7}, {"mode": "maskformer_only"}]
+)
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 1 - 1e-9])
+def test_one_mask_a_class_of_the_whole(clip, network, options, threshold):
+    found, every = (
+        Segmentor(
+            clip,
+            network,
+            class_names=NAMES,
+            mask_threshold=threshold,
+            inference=inference,
+            **options,
+        ).segment(image_of())
+        for inference in ("best_mask", "sum")
+    )
+    assert len(found.masks) <= 3 and set(found.masks.unique().tolist()) <= {0.0, 1.0}
+    covered = F.interpolate(found.masks.sum(0)[None, None], (48, 40), mode="bilinear")[0, 0] > 0
+    assert ((found.labels == 3) == ~covered.numpy()).all()
+    shown = (every.masks > threshold).flatten(1).any(1)
+    for score in every.probabilities[shown].max(0).values if shown.any() else ():
+        assert (found.probabilities == score).any()
+
+
+def test_others_choose_no_mask(clip):
+    masks = torch.full((2, 48, 40), 0.1)
+    masks[0, :20], masks[1, 20:] = 0.9, 0.9
+    kept = {
+        names: Segmentor(
+            clip, FixedProposals(masks), class_names=names, inference="best_mask"
+        ).segment(image_of())
+        for names in (("house", "others"), ("others", "house"))
+    }
+    assert len(kept["house", "others"].masks) == 1
+    with pytest.raises(OvsegError, match="sum, best_mask, not 'demo'"):
+        Segmentor(clip, FixedProposals(masks), class_names=NAMES, inference="demo")
 
 
 def test_no_proposal_at_all(clip):

@@ -1,0 +1,190 @@
+"""Our folders become published formats again, for open_clip and the official OVSeg code.
+
+    ovseg export-checkpoint checkpoints/ovseg-swinb --layout ovseg --out ovseg.pth
+
+An imported checkpoint comes back with every tensor as it was, bit for bit. `layout` says who shall
+read the file; open_clip refuses tensors it does not know, so its layout has no mask prompts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ovseg.errors import OvsegError
+from ovseg.models.class_embedding import Architecture
+from ovseg.models.clip import CONFIG_FILE, PROMPTS_FILE, WEIGHTS_FILE, clip_folder
+from ovseg.models.import_record import EMPTY_WEIGHT, ImportRecord
+from ovseg.models.mask_prompts import PROMPT_KEY
+from ovseg.models.maskformer import MODEL_TYPE, maskformer_folder
+from ovseg.models.official_clip import OVSEG_PREFIX, buffer_of, prefixed, stock_architecture
+from ovseg.models.official_maskformer import to_official
+from ovseg.models.weight_files import DISTRIBUTED_PREFIX
+from ovseg.storage import discard, publish, temporary_name
+
+Layout = Literal["open_clip", "open_clip_prompts", "ovseg"]
+HEAD_VERSION = 2
+"""What the official segmentation head takes for its present names; without it, it renames them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What was written.
+
+    Attributes:
+        out: the file.
+        tensors: how many.
+        left_out: what the folder has and the layout has no place for, and why.
+        usage: what a person does with the file, a line each.
+    """
+
+    out: Path
+    tensors: int
+    left_out: dict[str, str]
+    usage: tuple[str, ...]
+
+
+def export_checkpoint(
+    folder: str, out: Path, *, layout: Layout = "open_clip", clip: str | None = None
+) -> ExportReport:
+    """Write a published format.
+
+    Args:
+        folder: of an imported checkpoint, a CLIP (`save_clip`) or, for `ovseg`, a MaskFormer.
+        out: file to make.
+        layout: `open_clip`, a training checkpoint that open_clip loads with its own
+            `create_model_and_transforms(ARCHITECTURE, pretrained=out)`, without mask prompts;
+            `open_clip_prompts`, the same with them, as the official training writes it;
+            `ovseg`, MaskFormer and CLIP in one file, as the official OVSeg loads it.
+        clip: for `ovseg`: take this CLIP, as one fine-tuned since, instead of the folder's own.
+
+    Raises:
+        OvsegError: a folder without what the layout needs, or a file that is there already.
+    """
+    if layout not in get_args(Layout):
+        raise OvsegError(f"no layout {layout!r}: choose one of {', '.join(get_args(Layout))}")
+    if out.exists():
+        raise OvsegError(f"--out {out} is there already: name a new file")
+    if not out.resolve().parent.is_dir():
+        raise OvsegError(f"--out {out}: the folder {out.resolve().parent} does not exist")
+    if clip is not None and layout != "ovseg":
+        raise OvsegError("--clip goes with --layout ovseg: name the CLIP's folder alone")
+    record = ImportRecord.read(Path(folder).expanduser())
+    stored_as = record.stored_as if record is not None else {}
+    state, config = _clip(clip or folder)
+    left_out: dict[str, str] = {}
+    usage: tuple[str, ...]
+    if layout == "ovseg":
+        whole = _maskformer(folder, record)
+        preprocess = config.get("preprocess_cfg", {})
+        for name in ("mean", "std"):
+            whole[f"clip_adapter.pixel_{name}"] = buffer_of(preprocess[name])
+        whole |= prefixed(state, OVSEG_PREFIX)
+        # a CLIP that was tuned since keeps its own float32
+        types = {k: v for k, v in stored_as.items() if clip is None or OVSEG_PREFIX not in k}
+        content: dict[str, Any] = {"model": _official(_typed(whole, types))}
+        count = len(whole)
+        usage = _official_usage(state)
+    else:
+        if layout == "open_clip" and PROMPT_KEY in state:
+            del state[PROMPT_KEY]
+            left_out[PROMPT_KEY] = "open_clip refuses it; --layout open_clip_prompts keeps it"
+        types = {name.removeprefix(OVSEG_PREFIX): kind for name, kind in stored_as.items()}
+        named = prefixed(_typed(state, types), DISTRIBUTED_PREFIX)
+        content = {"name": "ovseg", "state_dict": named}
+        count = len(named)
+        usage = _open_clip_usage(layout, config["model_cfg"], out)
+    temporary = temporary_name(out)
+    try:
+        torch.save(content, temporary)
+        publish(temporary, out)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise OvsegError(f"--out {out} cannot be written: {reason}") from error
+    finally:
+        discard(temporary)
+    return ExportReport(out=out, tensors=count, left_out=left_out, usage=usage)
+
+
+def _clip(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors, prompts among them, and configuration of a CLIP's folder."""
+    folder = clip_folder(name)
+    if folder is None:
+        raise OvsegError(f"{name} is no folder of a CLIP: give one, such as an imported checkpoint")
+    try:
+        state = _read(folder / WEIGHTS_FILE)
+        if (folder / PROMPTS_FILE).is_file():
+            state |= _read(folder / PROMPTS_FILE)
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise OvsegError(f"{folder} is no whole CLIP ({error})") from error
+    return state, config
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, floats as float32."""
+    state = load_file(path)
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def _maskformer(name: str, record: ImportRecord | None) -> dict[str, Tensor]:
+    """Tensors of an open-vocabulary MaskFormer by official name."""
+    folder = maskformer_folder(name)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if config.get("model_type") != MODEL_TYPE:
+            raise OvsegError(
+                f"{folder} is a MaskFormer with a vocabulary of its own: OVSeg has none such"
+            )
+        architecture = Architecture(**config["architecture"])
+        state = _read(folder / "model.safetensors")
+        classes = len(config["class_names"])
+    except (KeyError, OSError, SafetensorError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise OvsegError(f"{name} has no whole MaskFormer for --layout ovseg ({reason})") from error
+    official = to_official(state, architecture, num_classes=classes)
+    if record is not None and record.no_object_weight is not None:
+        official[EMPTY_WEIGHT][-1] = record.no_object_weight
+    return official
+
+
+def _typed(state: Mapping[str, Tensor], types: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors in the types they had in the file they were imported from."""
+    return {
+        name: tensor.to(getattr(torch, types[name])) if name in types else tensor
+        for name, tensor in state.items()
+    }
+
+
+def _official(state: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """A state dict with the version its segmentation head asks for."""
+    ordered = OrderedDict(state)
+    metadata = OrderedDict({"sem_seg_head": {"version": HEAD_VERSION}})
+    ordered._metadata = metadata  # type: ignore[attr-defined]
+    return ordered
+
+
+def _open_clip_usage(layout: Layout, model_cfg: Mapping[str, Any], out: Path) -> tuple[str, ...]:
+    stock = stock_architecture(model_cfg)
+    if stock is None:
+        return ("open_clip has no architecture of these dimensions: give it open_clip_config.json",)
+    if layout == "open_clip_prompts":
+        return (f"official training: --model {stock} --pretrained {out}",)
+    return (f"open_clip.create_model_and_transforms({stock!r}, pretrained={str(out)!r})",)
+
+
+def _official_usage(state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    prompts = state.get(PROMPT_KEY)
+    if prompts is None:
+        return ("official configuration: MODEL.CLIP_ADAPTER.MASK_PROMPT_FWD False",)
+    depth = f"MODEL.CLIP_ADAPTER.MASK_PROMPT_DEPTH {len(prompts)}"
+    return (f"official configuration: {depth}, MODEL.CLIP_ADAPTER.MASK_PROMPT_FWD True",)

@@ -1,0 +1,171 @@
+"""The formulas of two-stage inference: two branches join, proposals become class maps, then labels.
+
+As in the paper (OVSeg, CVPR 2023, section 3) and its official implementation, to the constants:
+temperature 100 in both branches, and soft masks that weigh the proposals' class scores. What the
+official demo does instead is `best_masks`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ovseg.errors import OvsegError
+
+COSINE_SCALE = 100.0  # of CLIP too: its learned logit scale is not used for inference
+SCORE_BUDGET = 2**26  # numbers a class map may hold at once: 256 MiB of float32
+
+Ensemble = Literal["upstream", "geometric", "clip_only", "maskformer_only"]
+
+
+def class_probabilities(
+    features_ve: Tensor, texts_ke: Tensor, *, scale: float = COSINE_SCALE
+) -> Tensor:
+    """Softmax over the K classes of scaled cosines.
+
+    Args:
+        features_ve: `(V, E)` region embeddings, L2 norm 1.
+        texts_ke: `(K, E)` embeddings of the class names, L2 norm 1, without *non-object*.
+        scale: the inverse temperature.
+
+    Returns:
+        `(V, K)`, in 0..1.
+    """
+    return (scale * features_ve @ texts_ke.T).softmax(-1)
+
+
+def ensemble(
+    p_maskformer_qk: Tensor | None,
+    p_clip_vk: Tensor,
+    valid_q: Tensor,
+    weight: float,
+    *,
+    mode: Ensemble = "upstream",
+) -> tuple[Tensor, Tensor]:
+    """Join what the two branches say of each proposal.
+
+    `p = p_maskformer^(1 - weight) * p_clip^weight`, not normalised, with `p_clip = 1` for a
+    proposal that has no pixel above the threshold, which CLIP therefore never saw.
+
+    Args:
+        p_maskformer_qk: `(Q, K)` float in 0..1; None for a network with a vocabulary of its own.
+        p_clip_vk: `(V, K)` float in 0..1, of the valid proposals in order.
+        valid_q: `(Q,)` bool with V true entries.
+        weight: lambda, 0..1.
+        mode: `upstream` as the official implementation: the formula, but weight 0 is CLIP alone
+            over the valid proposals; `geometric` the formula for every weight, so that 0 is
+            MaskFormer alone; `clip_only` and `maskformer_only` whatever the weight. A network with
+            a vocabulary of its own always leaves it to CLIP.
+
+    Returns:
+        `(R, K)` class scores of the R proposals that take part, and `(Q,)` bool saying which.
+
+    Raises:
+        OvsegError: `maskformer_only` of a network with a vocabulary of its own.
+        ValueError: shapes or mode that do not fit.
+    """
+    if mode not in get_args(Ensemble):
+        raise ValueError(f"mode is one of {', '.join(get_args(Ensemble))}, not {mode!r}")
+    if not 0 <= weight <= 1:
+        raise ValueError(f"the ensemble weight is within 0..1, not {weight}")
+    if len(p_clip_vk) != int(valid_q.sum()):
+        raise ValueError(f"{len(p_clip_vk)} rows of CLIP for {int(valid_q.sum())} valid proposals")
+    if p_maskformer_qk is None:
+        if mode == "maskformer_only":
+            raise OvsegError(
+                "this MaskFormer has a vocabulary of its own and cannot score other classes:"
+                " use one with class embeddings, or another ensemble"
+            )
+        return p_clip_vk, valid_q
+    if mode == "maskformer_only":
+        return p_maskformer_qk, torch.ones_like(valid_q)
+    if mode == "clip_only" or (mode == "upstream" and weight == 0):
+        return p_clip_vk, valid_q
+    p_clip_qk = torch.ones_like(p_maskformer_qk)
+    p_clip_qk[valid_q] = p_clip_vk.to(p_clip_qk)
+    return p_maskformer_qk ** (1 - weight) * p_clip_qk**weight, torch.ones_like(valid_q)
+
+
+def best_masks(
+    p_rk: Tensor,
+    masks_rhw: Tensor,
+    valid_r: Tensor,
+    *,
+    threshold: float,
+    skip_last: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The official demo's choice: of every class its one best proposal, as a binary mask.
+
+    A proposal chosen by one class keeps its scores for all, so `label_map` may still give its
+    pixels to another class. The demo fails on invalid proposals where the ensemble weight is above
+    0; here they are never chosen.
+
+    Args:
+        p_rk: `(R, K)` class scores.
+        masks_rhw: `(R, h, w)` soft masks in 0..1.
+        valid_r: `(R,)` bool, which proposals have a pixel to show.
+        threshold: a pixel belongs to a mask above this.
+        skip_last: the last class chooses nothing (the demo: the "others" beside a single name).
+
+    Returns:
+        `(S, K)` scores and `(S, h, w)` float masks, 0 or 1, of the chosen proposals in order;
+        S may be 0.
+    """
+    p_vk, masks_vhw = p_rk[valid_r], masks_rhw[valid_r]
+    chosen = torch.zeros(len(p_vk), dtype=torch.bool, device=p_vk.device)
+    if len(p_vk):
+        best = p_vk.argmax(dim=0)
+        chosen[best[:-1] if skip_last else best] = True
+    return p_vk[chosen], (masks_vhw[chosen] > threshold).to(p_vk.dtype)
+
+
+def aggregate(p_qk: Tensor, masks_qhw: Tensor) -> Tensor:
+    """Class maps: the proposals' class scores summed under their masks, `(K, h, w)`."""
+    return torch.einsum("qk,qhw->khw", p_qk, masks_qhw)
+
+
+def resized_maps(maps_khw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Class maps at another size: bilinear, neither antialiased nor aligned at the corners."""
+    if maps_khw.shape[1:] == size:
+        return maps_khw
+    return F.interpolate(maps_khw[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def label_map(
+    p_qk: Tensor,
+    masks_qhw: Tensor,
+    size: tuple[int, int],
+    *,
+    budget: int = SCORE_BUDGET,
+    empty: int | None = None,
+) -> Tensor:
+    """The best class of every pixel at the original size, without holding all class maps.
+
+    Args:
+        p_qk: `(Q, K)` class scores; Q may be 0.
+        masks_qhw: `(Q, h, w)` masks in 0..1.
+        size: original (H, W); class maps are resized bilinearly before the decision.
+        budget: class maps are made for as many classes at once as fit this many numbers.
+        empty: label of a pixel where every class has exactly 0; None leaves it the first class.
+
+    Returns:
+        `(H, W)` int64; the first of equal classes.
+    """
+    pixels = max(size[0] * size[1], masks_qhw.shape[1] * masks_qhw.shape[2])
+    step = max(1, budget // pixels)
+    best = labels = None
+    for start in range(0, p_qk.shape[1], step):
+        maps = resized_maps(aggregate(p_qk[:, start : start + step], masks_qhw), size)
+        top, index = maps.max(dim=0)
+        if best is None or labels is None:
+            best, labels = top, index
+        else:
+            better = top > best  # strictly: of equal classes the first stays
+            best = torch.where(better, top, best)
+            labels = torch.where(better, index + start, labels)
+    if labels is None or best is None:
+        raise ValueError("there is no class to choose")
+    return labels if empty is None else labels.masked_fill(best == 0, empty)

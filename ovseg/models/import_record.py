@@ -1,0 +1,52 @@
+"""What an imported checkpoint says of itself: the file `import.json` of its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ovseg.errors import OvsegError
+
+RECORD_FILE = "import.json"
+EMPTY_WEIGHT = "criterion.empty_weight"
+"""Class weights of the official loss: 1, and less for the last, *non-object*."""
+
+
+class ImportRecord(BaseModel):
+    """What was imported: the content of `import.json`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    """Name of the file or folder."""
+    sha256: str
+    kind: str
+    layout: str
+    tensors: int
+    """Tensors carried over."""
+    dropped: dict[str, str]
+    """What was left behind and why, by key."""
+    notes: tuple[str, ...] = ()
+    """What the file does not say and was assumed, or was changed on request."""
+    stored_as: dict[str, str] = {}
+    """Type of tensors that are no float32 in the file, by published name; ours are float32."""
+    no_object_weight: float | None = None
+    """Last entry of the dropped class weights of the loss; the others are 1."""
+    versions: dict[str, str] = {}
+
+    @classmethod
+    def read(cls, folder: Path) -> ImportRecord | None:
+        """The record of an imported folder; None for any other folder.
+
+        Raises:
+            OvsegError: there is one, and it cannot be read.
+        """
+        path = folder / RECORD_FILE
+        if not path.is_file():
+            return None
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (TypeError, ValueError, ValidationError) as error:
+            raise OvsegError(f"{path} is damaged: import the checkpoint again") from error

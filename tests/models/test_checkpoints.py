@@ -1,0 +1,646 @@
+"""Published checkpoints in, our folders out, and back: every tensor accounted for."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import QuickGELU, VisionTransformer
+from published_weights import (
+    CLIP,
+    RESNET,
+    SWIN,
+    clip_state,
+    golden_classes,
+    golden_ovseg,
+    maskformer_state,
+    ovseg_state,
+    save_archive,
+    save_arrays,
+    save_ovseg,
+    save_training,
+)
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import MaskFormerForInstanceSegmentation
+
+from ovseg.data.vocabulary import read_vocabulary
+from ovseg.errors import OvsegError
+from ovseg.models.checkpoint_export import export_checkpoint
+from ovseg.models.checkpoints import import_checkpoint
+from ovseg.models.class_embedding import OpenVocabularyMaskFormer
+from ovseg.models.clip import clip_digest, clip_folder, create_clip, load_clip, save_clip
+from ovseg.models.import_record import ImportRecord
+from ovseg.models.maskformer import load_maskformer, maskformer_folder
+from ovseg.models.official_clip import (
+    OVSEG_PREFIX,
+    buffer_of,
+    clip_configuration,
+    fp16_rounded,
+    prefixed,
+    stock_architecture,
+)
+from ovseg.models.official_maskformer import from_official, official_architecture, to_official
+from ovseg.models.official_names import shared_names
+from ovseg.models.segmentor import Segmentor
+from ovseg.storage import file_sha256
+
+NAMES = ["house", "tree"]
+SMALL = {"class_names": NAMES, "decoder_heads": 4}
+
+
+def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Assert equal names, types and numbers, bit for bit."""
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype, name
+        assert torch.equal(found[name], tensor), name
+
+
+def read(path: Path, key: str) -> dict[str, Tensor]:
+    return torch.load(path, weights_only=True)[key]
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small OVSeg checkpoint."""
+    folder = tmp_path_factory.mktemp("ovseg")
+    save_ovseg(ovseg_state(), folder / "small.pth")
+    import_checkpoint(folder / "small.pth", folder / "imported", **SMALL)
+    return folder / "imported"
+
+
+# ---------------------------------------------------------------------------- OVSeg, there and back
+
+
+@pytest.mark.parametrize("architecture", [SWIN, RESNET], ids=["swin", "resnet"])
+def test_an_ovseg_checkpoint_there_and_back_to_the_bit(tmp_path: Path, architecture):
+    state = ovseg_state(architecture)
+    source = save_ovseg(state, tmp_path / "published.pth")
+    record = import_checkpoint(source, tmp_path / "ours", **SMALL)
+    assert set(record.dropped) == {
+        "clip_adapter.pixel_mean",
+        "clip_adapter.pixel_std",
+        "criterion.empty_weight",
+    }
+    assert record.tensors + len(record.dropped) == len(state)
+    assert record.source == "published.pth" and record.sha256 == file_sha256(source)
+    assert record == ImportRecord.read(tmp_path / "ours")
+    assert not [p for p in tmp_path.rglob("*") if p.suffix in (".pt", ".pkl", ".bin")]
+    export_checkpoint(str(tmp_path / "ours"), tmp_path / "back.pth", layout="ovseg")
+    back = read(tmp_path / "back.pth", "model")
+    same(back, state)
+    # without this the official code renames the pixel decoder's tensors and then misses them
+    assert back._metadata["sem_seg_head"]["version"] == 2
+    again = import_checkpoint(tmp_path / "back.pth", tmp_path / "again", **SMALL)
+    assert again.tensors == record.tensors
+
+
+def test_the_folder_is_named_wherever_a_clip_or_a_maskformer_is(imported: Path):
+    name = str(imported)
+    assert clip_folder(name) == imported / "clip"
+    assert maskformer_folder(name) == imported / "maskformer"
+    clip, network = load_clip(name), load_maskformer(name)
+    assert clip.prompt_depth == 3 and clip.pixel_mean == pytest.approx(
+        (0.4815, 0.4578, 0.4082), 1e-3
+    )
+    assert isinstance(clip.clip.visual.transformer.resblocks[0].mlp.gelu, QuickGELU)
+    assert clip_digest(name) == clip_digest(str(imported / "clip"))
+    assert network.class_names == tuple(NAMES)
+    assert (network.inputs.short_side, network.inputs.max_side) == (640, 2560)
+    texts = torch.linalg.vector_norm(network.text_embeddings, dim=1)
+    torch.testing.assert_close(texts, torch.ones(2))
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    segmentor = Segmentor(clip, network, class_names=["sea", "moon", "tree"], short_side=64)
+    assert segmentor.segment(image).labels.shape == (64, 96)
+
+
+def test_the_text_embeddings_are_those_of_the_training_classes(tmp_path: Path):
+    state = ovseg_state(classes=171)
+    record = import_checkpoint(save_ovseg(state, tmp_path / "a.pth"), tmp_path / "a")
+    network = load_maskformer(str(tmp_path / "a"))
+    assert network.class_names == tuple(c.name for c in read_vocabulary("coco-stuff-171"))
+    assert network.text_embeddings.shape == (171, 16)
+    assert any("COCO-Stuff" in note for note in record.notes)
+    with pytest.raises(OvsegError, match="trained on 171 classes, 2 names are given"):
+        import_checkpoint(tmp_path / "a.pth", tmp_path / "b", class_names=NAMES)
+
+
+def test_other_constants_of_training_survive_the_way_back(tmp_path: Path):
+    state = ovseg_state(RESNET)
+    state["criterion.empty_weight"] = torch.tensor([1.0, 1.0, 0.37])
+    record = import_checkpoint(save_ovseg(state, tmp_path / "a.pth"), tmp_path / "a", **SMALL)
+    export_checkpoint(str(tmp_path / "a"), tmp_path / "back.pth", layout="ovseg")
+    same(read(tmp_path / "back.pth", "model"), state)
+    counters = {"backbone.stem.conv1.norm.num_batches_tracked": torch.tensor(5)}
+    statistics = {"pixel_mean": torch.full((3, 1, 1), 100.0), "pixel_std": torch.ones(3, 1, 1)}
+    save_ovseg(state | counters | statistics, tmp_path / "b.pth")
+    more = import_checkpoint(tmp_path / "b.pth", tmp_path / "b", **SMALL)
+    assert set(more.dropped) - set(record.dropped) == {*counters, *statistics}
+    inputs = load_maskformer(str(tmp_path / "b")).inputs
+    assert inputs.mean == (100.0, 100.0, 100.0) and inputs.std == (1.0, 1.0, 1.0)
+
+
+def test_half_precision_comes_back_as_half_precision(tmp_path: Path):
+    state = {
+        name: tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor
+        for name, tensor in ovseg_state().items()
+        if not name.startswith("clip_adapter.pixel")
+    }
+    state["clip_adapter.clip_model.ln_final.weight"] = torch.ones(64).bfloat16()
+    import_checkpoint(save_ovseg(state, tmp_path / "a.pth"), tmp_path / "a", **SMALL)
+    assert load_file(tmp_path / "a" / "clip" / "model.safetensors")["visual.proj"].dtype == (
+        torch.float32
+    )
+    export_checkpoint(str(tmp_path / "a"), tmp_path / "back.pth", layout="ovseg")
+    back = read(tmp_path / "back.pth", "model")
+    same({name: back[name] for name in state}, state)
+
+
+def test_a_clip_tuned_since_takes_the_place_of_the_old_one(imported: Path, tmp_path: Path):
+    clip = load_clip(str(imported))
+    with torch.no_grad():
+        clip.clip.visual.proj.add_(1)
+    save_clip(clip, tmp_path / "tuned")
+    out = tmp_path / "whole.pth"
+    export_checkpoint(str(imported), out, layout="ovseg", clip=str(tmp_path / "tuned"))
+    state = ovseg_state()
+    state[f"{OVSEG_PREFIX}visual.proj"] += 1
+    same(read(out, "model"), state)
+
+
+def test_detectron2_arrays_in_the_official_layout(tmp_path: Path):
+    content = {"model": ovseg_state(), "__author__": "somebody", "matching_heuristics": True}
+    record = import_checkpoint(save_arrays(content, tmp_path / "a.pkl"), tmp_path / "a", **SMALL)
+    assert {"__author__", "matching_heuristics"} <= set(record.dropped)
+    export_checkpoint(str(tmp_path / "a"), tmp_path / "back.pth", layout="ovseg")
+    same(read(tmp_path / "back.pth", "model"), content["model"])
+
+
+def test_an_open_vocabulary_maskformer_without_its_clip(imported: Path, tmp_path: Path):
+    source = save_ovseg(maskformer_state(), tmp_path / "alone.pth")
+    with pytest.raises(OvsegError, match=r"no CLIP inside.*--clip"):
+        import_checkpoint(source, tmp_path / "alone", **SMALL)
+    import_checkpoint(source, tmp_path / "alone", clip=str(imported), **SMALL)
+    assert not (tmp_path / "alone" / "clip").exists()
+    ours, whole = load_maskformer(str(tmp_path / "alone")), load_maskformer(str(imported))
+    assert torch.equal(ours.text_embeddings, whole.text_embeddings)
+    with pytest.raises(OvsegError, match="no open_clip_config"):
+        load_clip(str(tmp_path / "alone"))
+    out = tmp_path / "whole.pth"
+    export_checkpoint(str(tmp_path / "alone"), out, layout="ovseg", clip=str(imported))
+    same(read(out, "model"), ovseg_state())
+
+
+# --------------------------------------------------------------------------------------- CLIP alone
+
+
+@pytest.mark.parametrize("prompts", [0, 3])
+def test_a_training_checkpoint_there_and_back(tmp_path: Path, prompts: int):
+    state = clip_state(prompts=prompts)
+    source = save_training(state, tmp_path / "epoch_5.pt")
+    record = import_checkpoint(source, tmp_path / "ours")
+    assert set(record.dropped) == {"epoch", "name", "optimizer", "scaler"}
+    assert record.tensors == len(state)
+    clip = load_clip(str(tmp_path / "ours"))
+    assert clip.prompt_depth == prompts
+    same(clip.checkpoint_state(), state)
+    with pytest.raises(OvsegError, match=r"no config\.json"):
+        load_maskformer(str(tmp_path / "ours"))
+    export_checkpoint(str(tmp_path / "ours"), tmp_path / "a.pt", layout="open_clip_prompts")
+    same(read(tmp_path / "a.pt", "state_dict"), prefixed(state, "module."))
+    report = export_checkpoint(str(tmp_path / "ours"), tmp_path / "b.pt", layout="open_clip")
+    assert list(report.left_out) == (["visual.mask_embedding"] if prompts else [])
+    state.pop("visual.mask_embedding", None)
+    same(read(tmp_path / "b.pt", "state_dict"), prefixed(state, "module."))
+
+
+def test_stock_open_clip_loads_an_export_and_refuses_prompts(tmp_path: Path, monkeypatch):
+    (tmp_path / "tiny-published.json").write_text(json.dumps(CLIP))
+    open_clip.add_model_config(tmp_path / "tiny-published.json")
+    import_checkpoint(save_training(clip_state(), tmp_path / "epoch.pt"), tmp_path / "ours")
+    report = export_checkpoint(str(tmp_path / "ours"), tmp_path / "plain.pt", layout="open_clip")
+    assert report.usage[0].startswith("open_clip.create_model_and_transforms('tiny-published'")
+    model, _, _ = open_clip.create_model_and_transforms(
+        "tiny-published", pretrained=str(tmp_path / "plain.pt")
+    )
+    ours = load_clip(str(tmp_path / "ours"))
+    pixels = torch.randn(2, 3, 32, 32)
+    model.eval()
+    with torch.no_grad():
+        assert torch.equal(model.encode_image(pixels, normalize=True), ours.encode_regions(pixels))
+        tokens = open_clip.get_tokenizer("tiny-published")(["a photo of a tree."])
+        assert torch.equal(
+            model.encode_text(tokens, normalize=True), ours.encode_texts(["a photo of a tree."])
+        )
+    export_checkpoint(str(tmp_path / "ours"), tmp_path / "full.pt", layout="open_clip_prompts")
+    with pytest.raises(RuntimeError, match="mask_embedding"):
+        open_clip.create_model_and_transforms(
+            "tiny-published", pretrained=str(tmp_path / "full.pt")
+        )
+    # our own loader takes both by name
+    assert load_clip(f"tiny-published/{tmp_path / 'full.pt'}").prompt_depth == 3
+    assert load_clip(f"tiny-published/{tmp_path / 'plain.pt'}").prompt_depth == 0
+
+
+def test_an_openai_archive(tmp_path: Path, monkeypatch):
+    state = clip_state(prompts=0)
+    source = save_archive(state, tmp_path / "ViT.pt")
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("the archive's program was loaded")
+
+    monkeypatch.setattr(torch.jit, "load", forbidden)
+    record = import_checkpoint(source, tmp_path / "ours")
+    assert set(record.dropped) == {"input_resolution", "context_length", "vocab_size"}
+    assert record.layout == "TorchScript archive" and record.tensors == len(state)
+    expected = {n: t.half().float() if t.ndim > 1 else t for n, t in state.items()}
+    same(load_clip(str(tmp_path / "ours")).checkpoint_state(), expected)
+    export_checkpoint(str(tmp_path / "ours"), tmp_path / "a.pt", layout="open_clip")
+    stored = {n: t.half() if t.ndim > 1 else t for n, t in state.items()}
+    same(read(tmp_path / "a.pt", "state_dict"), prefixed(stored, "module."))
+
+
+def test_bare_weights_and_another_activation(tmp_path: Path):
+    state = clip_state(prompts=2)
+    torch.save(state, tmp_path / "bare.pth")
+    save_file(state, tmp_path / "bare.safetensors")
+    for name in ("bare.pth", "bare.safetensors"):
+        import_checkpoint(tmp_path / name, tmp_path / f"from-{name}")
+        same(load_clip(str(tmp_path / f"from-{name}")).checkpoint_state(), state)
+    record = import_checkpoint(tmp_path / "bare.pth", tmp_path / "gelu", quick_gelu=False)
+    assert any("GELU" in note and "QuickGELU" not in note for note in record.notes)
+    blocks = load_clip(str(tmp_path / "gelu")).clip.visual.transformer.resblocks
+    assert isinstance(blocks[0].mlp.gelu, nn.GELU)
+
+
+def test_rounding_as_the_official_loader_does_is_asked_for_by_name(tmp_path: Path):
+    state = clip_state()
+    save_training(state, tmp_path / "a.pt")
+    record = import_checkpoint(tmp_path / "a.pt", tmp_path / "a", fp16_rounding=True)
+    assert any("rounded" in note for note in record.notes)
+    found = load_clip(str(tmp_path / "a")).checkpoint_state()
+    assert torch.equal(found["visual.proj"], state["visual.proj"].half().float())
+    assert torch.equal(found["visual.mask_embedding"], state["visual.mask_embedding"])
+    save_ovseg(ovseg_state(), tmp_path / "b.pth")
+    with pytest.raises(OvsegError, match="not rounded by the official loader"):
+        import_checkpoint(tmp_path / "b.pth", tmp_path / "b", fp16_rounding=True, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "prompts", "count"),
+    [("ViT-L-14", (3, 256, 1024), 447), ("ViT-B-16", (3, 196, 768), 303)],
+)
+def test_full_size_clips_are_told_from_their_shapes(architecture: str, prompts, count: int):
+    with torch.device("meta"):
+        model = create_clip(open_clip.get_model_config(architecture), prompt_depth=3)
+    state = model.checkpoint_state()
+    assert len(state) == count and tuple(state["visual.mask_embedding"].shape) == prompts
+    assert stock_architecture(clip_configuration(state, quick_gelu=False)) == architecture
+    quick = clip_configuration(state, quick_gelu=True)
+    assert stock_architecture(quick) == f"{architecture}-quickgelu"
+
+
+# -------------------------------------------------------------------- MaskFormers of other people
+
+
+def closed_state() -> tuple[dict[str, Tensor], MaskFormerForInstanceSegmentation]:
+    """A small closed-vocabulary MaskFormer under detectron2's names, and the model itself."""
+    torch.manual_seed(3)
+    config = SWIN.model_copy(update={"decoder_heads": 4}).transformers_config()
+    config.num_labels = 5
+    network = MaskFormerForInstanceSegmentation(config).eval()
+    ours = network.state_dict()
+    state = {}
+    for name, parts in shared_names(SWIN).items():
+        in_transformers = [
+            f"mask_embedder.{part.split('.')[2]}.0.{part.split('.')[3]}"
+            if part.startswith("mask_embed.")
+            else part
+            for part in parts
+        ]
+        state[name] = torch.cat([ours[part] for part in in_transformers])
+    for kind in ("weight", "bias"):
+        state[f"sem_seg_head.predictor.class_embed.{kind}"] = ours[f"class_predictor.{kind}"]
+    state["criterion.empty_weight"] = torch.tensor([1.0] * 5 + [0.1])
+    return state, network
+
+
+def test_a_closed_maskformer_of_the_model_zoo(tmp_path: Path):
+    state, network = closed_state()
+    content = {"model": state, "__author__": "somebody"}
+    source = save_arrays(content, tmp_path / "model_final.pkl")
+    record = import_checkpoint(source, tmp_path / "ours", decoder_heads=4)
+    assert set(record.dropped) == {"__author__", "criterion.empty_weight"}
+    assert record.tensors == len(state) - 1
+    loaded = load_maskformer(str(tmp_path / "ours"))
+    assert loaded.inputs.mean == pytest.approx((123.675, 116.28, 103.53))
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = network(pixels), loaded.network(pixels)
+    assert torch.equal(found.class_queries_logits, expected.class_queries_logits)
+    assert torch.equal(found.masks_queries_logits, expected.masks_queries_logits)
+    with pytest.raises(OvsegError, match="vocabulary of its own"):
+        export_checkpoint(
+            str(tmp_path / "ours"), tmp_path / "a.pth", layout="ovseg", clip="storybook"
+        )
+    del state["backbone.norm0.bias"]
+    with pytest.raises(OvsegError, match=r"lacks backbone\.norm0\.bias"):
+        import_checkpoint(save_arrays(content, tmp_path / "b.pkl"), tmp_path / "b")
+
+
+def test_a_closed_maskformer_with_another_backbone_is_refused(tmp_path: Path):
+    state, _ = closed_state()
+    rest = {n: t for n, t in state.items() if not n.startswith("backbone.")}
+    rest["backbone.stem.conv1.weight"] = torch.zeros(64, 3, 7, 7)
+    with pytest.raises(OvsegError, match=r"no Swin backbone.*conv1.weight|no Swin backbone"):
+        import_checkpoint(save_arrays({"model": rest}, tmp_path / "a.pkl"), tmp_path / "a")
+
+
+def test_a_transformers_folder(tmp_path: Path):
+    _, network = closed_state()
+    network.save_pretrained(tmp_path / "hub")
+    record = import_checkpoint(tmp_path / "hub", tmp_path / "ours")
+    assert record.layout == "transformers folder" and record.tensors == len(network.state_dict())
+    loaded = load_maskformer(str(tmp_path / "ours"))
+    same(dict(loaded.network.state_dict()), dict(network.state_dict()))
+    weights = load_file(tmp_path / "hub" / "model.safetensors")
+    weights.pop("class_predictor.bias")
+    save_file(weights, tmp_path / "hub" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(OvsegError, match=r"missing class_predictor\.bias"):
+        import_checkpoint(tmp_path / "hub", tmp_path / "again")
+    (tmp_path / "hub" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(OvsegError, match="holds a bert model"):
+        import_checkpoint(tmp_path / "hub", tmp_path / "again")
+    (tmp_path / "hub" / "config.json").unlink()
+    with pytest.raises(OvsegError, match=r"no readable config\.json"):
+        import_checkpoint(tmp_path / "hub", tmp_path / "again")
+
+
+# ------------------------------------------------------------------------------------- wrong files
+
+
+def without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if name not in names}
+
+
+PROJ = f"{OVSEG_PREFIX}visual.proj"
+NORM = "backbone.norm0.weight"
+WRONG = {
+    "a CLIP tensor is missing": (lambda s: without(s, PROJ), "lacks visual.proj"),
+    "a CLIP block is short": (
+        lambda s: without(s, f"{OVSEG_PREFIX}visual.transformer.resblocks.1.ln_1.bias"),
+        r"the CLIP lacks visual\.transformer\.resblocks\.1\.ln_1\.bias",
+    ),
+    "a CLIP tensor too much": (
+        lambda s: s | {f"{OVSEG_PREFIX}visual.head": torch.zeros(1)},
+        r"has unknown visual\.head",
+    ),
+    "a CLIP tensor of another shape": (
+        lambda s: s | {f"{OVSEG_PREFIX}visual.ln_post.bias": torch.zeros(65)},
+        r"another shape visual\.ln_post\.bias \(65,\), not \(64,\)",
+    ),
+    "prompts of another grid": (
+        lambda s: s | {f"{OVSEG_PREFIX}visual.mask_embedding": torch.zeros(3, 49, 64)},
+        r"mask prompts \(3, 49, 64\) do not fit",
+    ),
+    "more prompts than blocks": (
+        lambda s: s | {f"{OVSEG_PREFIX}visual.mask_embedding": torch.zeros(4, 16, 64)},
+        r"mask prompts \(4, 16, 64\) do not fit",
+    ),
+    "a MaskFormer tensor is missing": (lambda s: without(s, NORM), r"backbone\.norm0\.weight"),
+    "a MaskFormer tensor too much": (
+        lambda s: s | {"sem_seg_head.extra": torch.zeros(1)},
+        r"sem_seg_head\.extra",
+    ),
+    "a MaskFormer tensor of another shape": (
+        lambda s: s | {NORM: torch.zeros(9)},
+        r"other shapes|another shape",
+    ),
+    "other pixel statistics": (
+        lambda s: s | {"clip_adapter.pixel_mean": torch.zeros(1, 3, 1, 1)},
+        r"clip_adapter\.pixel_mean is not CLIP's own",
+    ),
+    "another CLIP": (
+        lambda s: s | {"sem_seg_head.predictor.class_embed.layers.1.weight": torch.zeros(12, 20),
+                       "sem_seg_head.predictor.class_embed.layers.1.bias": torch.zeros(12),
+                       "clip_adapter.non_object_embedding": torch.zeros(1, 12)},
+        "have 12 numbers, the texts of the CLIP 16",
+    ),
+    "weighted classes": (
+        lambda s: s | {"criterion.empty_weight": torch.tensor([1.0, 2.0, 0.1])},
+        r"criterion\.empty_weight weighs classes differently",
+    ),
+    "double precision": (lambda s: s | {PROJ: s[PROJ].double()}, r"float64.*visual\.proj"),
+    "another model": (
+        lambda s: {f"layer{n}.weight": torch.zeros(1) for n in range(9)},
+        r"its 9 keys are layer0\.weight, .*layer5\.weight and 3 more",
+    ),
+    "a CLIP with a ResNet": (
+        lambda s: {"visual.layer1.0.conv1.weight": torch.zeros(1), "logit_scale": torch.zeros(())},
+        r"its 2 keys are logit_scale, visual\.layer1",
+    ),
+    "nothing": (lambda s: {}, "no weights by name"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_checkpoints_are_refused_and_leave_nothing(tmp_path: Path, case: str):
+    change, words = WRONG[case]
+    source = save_ovseg(change(ovseg_state()), tmp_path / "wrong.pth")
+    with pytest.raises(OvsegError, match=words) as error:
+        import_checkpoint(source, tmp_path / "out", **SMALL)
+    message = str(error.value)
+    assert str(source) in message and "\n" not in message and len(message) < 600
+    assert [path.name for path in tmp_path.iterdir()] == ["wrong.pth"]
+
+
+def test_mixed_names_and_what_is_no_tensor_are_refused(tmp_path: Path):
+    state = clip_state()
+    torch.save({"state_dict": {**prefixed(state, "module."), "extra": torch.zeros(1)}},
+               tmp_path / "mixed.pt")  # fmt: skip
+    with pytest.raises(OvsegError, match=r"'module\.'.*1 without \(extra\)"):
+        import_checkpoint(tmp_path / "mixed.pt", tmp_path / "out")
+    torch.save([torch.zeros(1)], tmp_path / "list.pt")
+    with pytest.raises(OvsegError, match="a list"):
+        import_checkpoint(tmp_path / "list.pt", tmp_path / "out")
+    torch.save({"optimizer": {"lr": 1.0}, "epoch": 3}, tmp_path / "run.pt")
+    with pytest.raises(OvsegError, match=r"2 of its 2 keys \(optimizer, epoch\) hold no tensor"):
+        import_checkpoint(tmp_path / "run.pt", tmp_path / "out")
+    with pytest.raises(OvsegError, match="needs no --clip"):
+        import_checkpoint(
+            save_training(state, tmp_path / "a.pt"), tmp_path / "out", clip="storybook"
+        )
+
+
+def test_a_folder_in_use_is_left_alone_and_an_import_is_replaced(tmp_path: Path):
+    source = save_training(clip_state(), tmp_path / "a.pt")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for out in (tmp_path / "mine", source):
+        with pytest.raises(OvsegError, match="holds something else"):
+            import_checkpoint(source, out)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    import_checkpoint(source, tmp_path / "ours")
+    save_training(clip_state(prompts=0), source)
+    import_checkpoint(source, tmp_path / "ours")
+    assert load_clip(str(tmp_path / "ours")).prompt_depth == 0
+    (tmp_path / "ours" / "import.json").write_text("{}")
+    with pytest.raises(OvsegError, match=r"import\.json is damaged"):
+        export_checkpoint(str(tmp_path / "ours"), tmp_path / "out.pt")
+
+
+def test_exports_that_cannot_be(imported: Path, tmp_path: Path):
+    (tmp_path / "there.pt").write_text("x")
+    for words, arguments in (
+        ("is there already", {"out": tmp_path / "there.pt"}),
+        ("does not exist", {"out": tmp_path / "no" / "a.pt"}),
+        ("no layout 'x'", {"out": tmp_path / "a.pt", "layout": "x"}),
+        ("goes with --layout ovseg", {"out": tmp_path / "a.pt", "clip": "storybook"}),
+    ):
+        with pytest.raises(OvsegError, match=words):
+            export_checkpoint(str(imported), **arguments)
+    with pytest.raises(OvsegError, match="no whole MaskFormer"):
+        export_checkpoint(str(imported / "clip"), tmp_path / "a.pth", layout="ovseg")
+    with pytest.raises(OvsegError, match="no folder of a CLIP"):
+        export_checkpoint("ViT-B-32/openai", tmp_path / "a.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["there.pt"]
+
+
+# ---------------------------------------------------------------------------- the published models
+
+
+@pytest.mark.parametrize(
+    ("case", "count", "clip"),
+    [
+        ("swinB_vitL14", 954, "ViT-L-14-quickgelu"),
+        ("R101c_vitB16", 983, "ViT-B-16-quickgelu"),
+    ],
+)
+def test_every_tensor_of_the_published_models_has_its_place(
+    reference_data: Path, case: str, count: int, clip: str
+):
+    """Names, shapes and types of the whole published file, from the file to ours and back."""
+    listing = reference_data / "golden" / "open_vocab_maskformer" / f"state_dict_keys.{case}.json"
+    keys = json.loads(listing.read_text())["keys"]
+    assert len(keys) == count
+    published = {
+        name: torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
+        for name, (shape, dtype) in keys.items()
+    }
+    inside = {
+        name.removeprefix(OVSEG_PREFIX): tensor
+        for name, tensor in published.items()
+        if name.startswith(OVSEG_PREFIX)
+    }
+    config = clip_configuration(inside, quick_gelu=True)
+    assert stock_architecture(config) == clip
+    architecture = official_architecture(published)
+    ours, dropped = from_official(published, architecture)
+    with torch.device("meta"):
+        network = OpenVocabularyMaskFormer(architecture)
+        model = create_clip(config, prompt_depth=3)
+    shapes = {name: tensor.shape for name, tensor in ours.items()}
+    assert shapes == {name: tensor.shape for name, tensor in network.state_dict().items()}
+    back = to_official(network.state_dict(), architecture, num_classes=171)
+    back |= prefixed(model.checkpoint_state(), OVSEG_PREFIX)
+    back |= {f"clip_adapter.pixel_{name}": buffer_of((0, 0, 0)) for name in ("mean", "std")}
+    assert set(dropped) == {"criterion.empty_weight"}
+    found = {n: [list(t.shape), str(t.dtype).removeprefix("torch.")] for n, t in back.items()}
+    assert found == keys
+
+
+@pytest.fixture(scope="module", params=["swin", "resnet"])
+def recorded(request, reference_data: Path, tmp_path_factory: pytest.TempPathFactory):
+    """A recorded model: its name, its imported folder, its file's tensors, its recordings."""
+    folder = reference_data / "golden" / "open_vocab_maskformer"
+    place = tmp_path_factory.mktemp(request.param)
+    state = golden_ovseg(folder, request.param)
+    save_ovseg(state, place / "published.pth")
+    names = golden_classes(folder)
+    import_checkpoint(place / "published.pth", place / "ours", class_names=names, decoder_heads=4)
+    recordings = load_file(folder / f"{request.param}.io.safetensors")
+    image = load_file(folder / "swin.io.safetensors")["input0.image_u8"]
+    pixels = image.permute(1, 2, 0).contiguous().numpy()
+    return request.param, place / "ours", state, recordings, pixels, names
+
+
+def test_recorded_models_there_and_back_to_the_bit(recorded, tmp_path: Path):
+    _, folder, state, _, _, _ = recorded
+    export_checkpoint(str(folder), tmp_path / "back.pth", layout="ovseg")
+    same(read(tmp_path / "back.pth", "model"), state)
+
+
+VARIANTS = {
+    "w0": {"ensemble_weight": 0.0},
+    "w0.6": {"ensemble_weight": 0.6},
+    "noens": {"mode": "maskformer_only"},
+    "w0.7.no_mask_prompt": {"mask_prompts": False},
+    "w0.7.thr0.35": {"mask_threshold": 0.35},
+}
+
+
+def test_imported_checkpoints_reproduce_the_recorded_maps(recorded, agrees):
+    """From the file in published format to the class maps, through our folders and segmentor."""
+    case, folder, _, recordings, image, names = recorded
+    name, case = str(folder), f"open_vocab_maskformer/{case}"
+    clip, network = load_clip(name), load_maskformer(name)
+
+    def class_maps(**changes) -> Tensor:
+        settings = {"short_side": 70, "max_side": 93, "mask_threshold": 0.5, **changes}
+        return Segmentor(clip, network, class_names=names, **settings).class_maps(image)
+
+    def resized(maps: Tensor) -> Tensor:
+        return F.interpolate(maps[None], size=(50, 66), mode="bilinear", align_corners=False)[0]
+
+    maps = class_maps()
+    before = recordings["img0.sem_out0.before_final_resize"]
+    agrees(case, "imported checkpoint: class maps", maps, before, tolerance=1e-5)
+    maps, final = resized(maps), recordings["img0.out0.sem_seg"]
+    agrees(case, "imported checkpoint: final class maps", maps, final, tolerance=1e-5)
+    labels = recordings["img0.out0.argmax"]
+    agrees(case, "imported checkpoint: labels", maps.argmax(0).to(labels), labels, tolerance=0)
+    for variant, changes in VARIANTS.items():
+        if f"img0.sem_seg.{variant}" in recordings:
+            expected = recordings[f"img0.sem_seg.{variant}"]
+            what = f"imported checkpoint: final class maps, {variant}"
+            agrees(case, what, resized(class_maps(**changes)), expected, tolerance=1e-5)
+
+
+def test_the_official_loader_s_rounding(reference_data: Path, agrees):
+    """Both what the loader makes of a training checkpoint and what the file's numbers give."""
+    folder = reference_data / "golden" / "clip_visual_mask_prompt"
+    meta = json.loads((folder / "meta.json").read_text())["clip_load_fp16_rounding"]
+    numbers = {
+        name: torch.tensor(1 / 3) for name in meta["rounded_keys"] + meta["not_rounded_keys"]
+    }
+    changed = {name for name, tensor in fp16_rounded(numbers).items() if tensor != numbers[name]}
+    assert changed == set(meta["rounded_keys"])
+    state = load_file(folder / "clip_load.weights_before.safetensors")
+    io = load_file(folder / "clip_load.io.safetensors")
+    masks = io["input.region_masks"].squeeze(1)
+    model = create_clip(open_clip.get_model_config("ViT-B-32"))
+    for kind, weights in (("loaded", fp16_rounded(state)), ("fp32_original", state)):
+        model.clip.visual = VisionTransformer(
+            image_size=56,
+            patch_size=14,
+            width=64,
+            layers=2,
+            heads=1,
+            mlp_ratio=4.0,
+            output_dim=32,
+            act_layer=QuickGELU,
+        )
+        tower = {name.removeprefix("visual."): tensor for name, tensor in weights.items()}
+        model.mask_prompts = nn.Parameter(tower.pop("mask_embedding"))
+        model.clip.visual.load_state_dict(tower)
+        model.eval()
+        with torch.no_grad():
+            for prompts, given in (("with_mask", masks), ("no_mask", None)):
+                ours = model.encode_regions(io["input.images"], given)
+                expected = F.normalize(io[f"output.{kind}.{prompts}"], dim=-1)
+                what = f"{kind}, {prompts}"
+                agrees("clip_visual_mask_prompt/clip_load", what, ours, expected, tolerance=1e-5)
