@@ -18,10 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovseg.models.class_embedding import Architecture
 from ovseg.models.clip import clip_digest, load_clip
 from ovseg.models.maskformer import (
-    InputSettings,
     OpenMaskFormer,
     load_maskformer,
     save_maskformer,
@@ -36,55 +34,17 @@ from ovseg.storybook.measure_maskformer import SIZE, VALIDATION_SCENES, measure,
 from ovseg.storybook.scenes import draw_scene
 from ovseg.storybook.world import scene_seeds
 from ovseg.training.augmentation import SegmentationSample
+from ovseg.training.batches import augmented_batches
 from ovseg.training.class_head import train_class_head
 from ovseg.training.criterion import LossWeights
 from ovseg.training.matching import MatchingCosts
-from ovseg.training.segmentation import (
-    SegmentationConfig,
-    SegmentationReport,
-    augmented_batches,
-    target_of,
-    train_segmentation,
-)
+from ovseg.training.recipes import COMPACT_CONFIG, SegmentationConfig
+from ovseg.training.segmentation import SegmentationReport, target_of, train_segmentation
 
 TRAINING_SCENES = 5000
 TEMPLATES = "vild"
 
-CONFIG = SegmentationConfig(
-    architecture=Architecture(
-        backbone="resnet",
-        backbone_dim=32,
-        depths=(1, 1, 2),
-        heads=(),
-        feature_dim=64,
-        mask_dim=64,
-        query_dim=96,
-        queries=32,
-        decoder_layers=4,
-        decoder_heads=4,
-        decoder_ffn=256,
-        dropout=0.0,
-        class_hidden_dim=256,
-        embedding_dim=128,
-    ),
-    inputs=InputSettings(short_side=SIZE, max_side=4 * SIZE),
-    steps=6000,
-    batch_size=8,
-    learning_rate=1e-3,
-    weight_decay=0.05,
-    warmup_steps=100,
-    warmup_factor=1e-3,
-    clip_norm=1.0,
-    dice_weight=5.0,
-    crop=128,
-    short_sides=(112, 128, 144, 160),
-    max_side=4 * SIZE,
-    ignore_unknown=True,
-    spare_unknown=0.5,
-    target_stride=4,
-    half_weights=True,
-    device="cpu",
-)
+CONFIG = COMPACT_CONFIG
 HEAD_STEPS = 600
 HEAD_LEARNING_RATE = 5e-4
 LABEL_SMOOTHING = 0.1

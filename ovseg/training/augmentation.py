@@ -17,6 +17,8 @@ from ovseg.models.pixels import ImageArray, resized_shape
 
 PADDING_GREY = 128
 HUE_CIRCLE = 256  # Pillow's HSV stores the hue in 0-255
+HUE_DEGREES = 36  # detectron2's 18 are steps of OpenCV's circle of 180
+CROP_DRAWS = 10  # for a crop that no category fills, as detectron2
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,20 @@ class Augmentation:
         crop: side of the square the network is shown, pixels.
         short_sides: one of these is drawn as the short side before cropping.
         max_side: the long side never exceeds this.
+        single_category_max_area: crops are drawn anew, ten times at most, while one category takes
+            this share of the labelled pixels or more; 1 takes the first, as the paper's recipe.
         flip: mirror half of the samples.
         colour_jitter: vary brightness, contrast, saturation and hue.
+        hue_degrees: hues are turned by up to this.
     """
 
     crop: int
     short_sides: tuple[int, ...]
     max_side: int
+    single_category_max_area: float = 1.0
     flip: bool = True
     colour_jitter: bool = True
+    hue_degrees: float = HUE_DEGREES
 
 
 def augment(
@@ -63,7 +70,9 @@ def augment(
     Masks that leave the crop altogether are dropped.
     """
     sample = _resized_crop(sample, how, rng)
-    image = jitter_colours(sample.image, rng) if how.colour_jitter else sample.image
+    image = sample.image
+    if how.colour_jitter:
+        image = jitter_colours(image, rng, hue_degrees=how.hue_degrees)
     sample = replace(sample, image=image)
     if how.flip and rng.random() < 0.5:
         sample = replace(
@@ -101,9 +110,17 @@ def _resized_crop(
     short_side = int(rng.choice(how.short_sides))
     new_height, new_width = resized_shape(height, width, short_side, how.max_side)
     crop_height, crop_width = min(how.crop, new_height), min(how.crop, new_width)
-    top = int(rng.integers(new_height - crop_height + 1))
-    left = int(rng.integers(new_width - crop_width + 1))
     scale_y, scale_x = height / new_height, width / new_width
+    for _ in range(CROP_DRAWS):
+        top = int(rng.integers(new_height - crop_height + 1))
+        left = int(rng.integers(new_width - crop_width + 1))
+        rows = _nearest(top, crop_height, scale_y, height)
+        columns = _nearest(left, crop_width, scale_x, width)
+        masks = sample.masks[:, rows[:, None], columns]
+        if how.single_category_max_area >= 1 or _is_mixed(
+            masks, sample.labels, how.single_category_max_area
+        ):
+            break
     box = (
         left * scale_x,
         top * scale_y,
@@ -114,14 +131,18 @@ def _resized_crop(
     image = Image.fromarray(sample.image).resize(
         (crop_width, crop_height), Image.Resampling.BILINEAR, box=box
     )
-    rows = _nearest(top, crop_height, scale_y, height)
-    columns = _nearest(left, crop_width, scale_x, width)
     return replace(
         sample,
         image=np.asarray(image),
-        masks=sample.masks[:, rows[:, None], columns],
+        masks=masks,
         known=sample.known[rows[:, None], columns],
     )
+
+
+def _is_mixed(masks_nhw: NDArray[np.bool_], labels_n: NDArray[np.int64], max_area: float) -> bool:
+    """Whether there are two categories and none has `max_area` of the labelled pixels or more."""
+    areas = np.bincount(labels_n, weights=masks_nhw.sum(axis=(1, 2)))
+    return bool((areas > 0).sum() > 1 and areas.max() < max_area * areas.sum())
 
 
 def _nearest(start: int, length: int, scale: float, limit: int) -> NDArray[np.int64]:
@@ -130,14 +151,17 @@ def _nearest(start: int, length: int, scale: float, limit: int) -> NDArray[np.in
     return np.minimum(centres.astype(np.int64), limit - 1)
 
 
-def jitter_colours(image: ImageArray, rng: np.random.Generator) -> ImageArray:
-    """SSD's colour jitter: brightness +-32, contrast and saturation x0.5-1.5, hue +-18 degrees.
+def jitter_colours(
+    image: ImageArray, rng: np.random.Generator, *, hue_degrees: float = HUE_DEGREES
+) -> ImageArray:
+    """SSD's colour jitter: brightness +-32, contrast and saturation x0.5-1.5, and hue.
 
     Each with probability one half; contrast before or after saturation and hue, at random.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         rng: source of randomness.
+        hue_degrees: hues are turned by up to this.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -152,13 +176,14 @@ def jitter_colours(image: ImageArray, rng: np.random.Generator) -> ImageArray:
             factor = rng.uniform(0.5, 1.5) if rng.random() < 0.5 else 1.0
             image = _clipped(image * np.float32(factor))
         else:
-            image = _jitter_hsv(image, rng)
+            image = _jitter_hsv(image, rng, hue_degrees)
     return image
 
 
-def _jitter_hsv(image: ImageArray, rng: np.random.Generator) -> ImageArray:
+def _jitter_hsv(image: ImageArray, rng: np.random.Generator, hue_degrees: float) -> ImageArray:
     saturation = rng.uniform(0.5, 1.5) if rng.random() < 0.5 else 1.0
-    hue = rng.uniform(-18, 18) / 360 * HUE_CIRCLE if rng.random() < 0.5 else 0.0
+    turn = rng.uniform(-hue_degrees, hue_degrees) if rng.random() < 0.5 else 0.0
+    hue = turn / 360 * HUE_CIRCLE
     if saturation == 1.0 and hue == 0.0:
         return image
     hsv = np.asarray(Image.fromarray(image).convert("HSV")).copy()

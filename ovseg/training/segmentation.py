@@ -1,74 +1,39 @@
 """Trains the class-embedding MaskFormer from masks and labels.
 
-The defaults of `SegmentationConfig` are the paper's Swin-B recipe (COCO-Stuff, 120k iterations of
-32 crops on 8 large GPUs); `ovseg.storybook.pretrain_maskformer` is the same at a laptop's scale.
+`ovseg.training.recipes` has what it is set to; `ovseg.training.labelled_folder` trains on a folder
+of images and label maps, `ovseg.storybook.pretrain_maskformer` on the storybook's scenes.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import cast
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from ovseg.config import Config, execution
 from ovseg.errors import OvsegError
-from ovseg.models.class_embedding import Architecture, LayerOutput, OpenVocabularyMaskFormer
+from ovseg.models.class_embedding import COSINE_SCALE, LayerOutput, OpenVocabularyMaskFormer
 from ovseg.models.maskformer import save_maskformer
 from ovseg.models.names import resolve_device
-from ovseg.models.pixels import InputSettings, pad_batch
-from ovseg.training.augmentation import (
-    Augmentation,
-    SegmentationSample,
-    augment,
-    merge_categories,
-)
+from ovseg.models.pixels import pad_batch
+from ovseg.models.pretrained_backbone import load_backbone
+from ovseg.models.resnet import DeepStemResNet
+from ovseg.storage import digest_json
+from ovseg.training.augmentation import SegmentationSample, merge_categories
+from ovseg.training.batches import augmented_batches
 from ovseg.training.criterion import LossWeights, Prediction, criterion
 from ovseg.training.matching import MatchingCosts, Target
+from ovseg.training.recipes import SegmentationConfig
+from ovseg.training.state import LogRow, load_state, save_state
 
-
-class SegmentationConfig(Config):
-    """Training of the class-embedding MaskFormer. Defaults: the paper's Swin-B + ViT-L/14."""
-
-    architecture: Architecture = Architecture()
-    inputs: InputSettings = InputSettings()
-    steps: int = Field(120_000, ge=1)
-    batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(6e-5, gt=0)
-    weight_decay: float = Field(0.01, ge=0, description="not on norms, embeddings, position biases")
-    backbone_multiplier: float = Field(1.0, gt=0, description="learning rate of the backbone, x")
-    warmup_steps: int = Field(1500, ge=0)
-    warmup_factor: float = Field(1e-6, gt=0, description="first learning rate, x")
-    power: float = Field(0.9, gt=0, description="of the polynomial decay")
-    clip_norm: float = Field(0.01, gt=0, description="largest gradient norm of the whole model")
-    crop: int = Field(640, ge=32, multiple_of=32, description="side of the training crops, pixels")
-    short_sides: tuple[int, ...] = tuple(64 * step for step in range(5, 21))
-    max_side: int = 2560
-    flip: bool = True
-    colour_jitter: bool = True
-    targets: Literal["category", "segment"] = Field(
-        "category", description="one mask a class present (paper), or one a segment"
-    )
-    ignore_unknown: bool = Field(
-        False, description="unlabelled pixels take no part in mask losses; paper: background"
-    )
-    spare_unknown: float | None = Field(
-        None, description="share of unlabelled pixels that spares an unmatched query its class loss"
-    )
-    target_stride: int = Field(1, ge=1, description="masks are compared at 1/stride of the crop")
-    non_object_weight: float = Field(0.1, ge=0)
-    mask_weight: float = Field(20.0, ge=0)
-    dice_weight: float = Field(1.0, ge=0)
-    half_weights: bool = Field(False, description="store float16 weights")
-    seed: int = 0
-    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+TERMS = ("loss_ce", "loss_mask", "loss_dice")
+"""Unweighted terms of the last decoder layer."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +41,21 @@ class SegmentationReport:
     """What a training did.
 
     Attributes:
-        losses: weighted total of every step.
+        log: a row for each step, those of an earlier attempt included.
         terms: unweighted terms of the last layer, the mean of the last tenth of the steps.
         seconds: wall time.
         parameters: number of trained values.
     """
 
-    losses: list[float]
+    log: list[LogRow]
     terms: dict[str, float]
     seconds: float
     parameters: int
+
+    @property
+    def losses(self) -> list[float]:
+        """The weighted total of every step."""
+        return [loss for _, _, loss, _, _ in self.log]
 
 
 def warmup_poly(
@@ -99,8 +69,28 @@ def warmup_poly(
     return float(warm * (1 - step / steps) ** power)
 
 
+def freeze_backbone(network: OpenVocabularyMaskFormer, parts: int) -> None:
+    """Stop gradients to the first parts of a deep-stem ResNet; 0 freezes nothing.
+
+    Raises:
+        OvsegError: if the backbone is another one, or has fewer parts.
+    """
+    if not parts:
+        return
+    encoder = network.model.pixel_level_module.encoder
+    if not isinstance(encoder, DeepStemResNet):
+        raise OvsegError(
+            f"frozen_parts is {parts}, but the backbone is {network.architecture.backbone};"
+            " only resnet_deep_stem has parts to freeze"
+        )
+    encoder.freeze(parts)
+
+
 def parameter_groups(network: nn.Module, config: SegmentationConfig) -> list[dict[str, object]]:
-    """AdamW groups: the backbone's own rate, no decay on norms, embeddings and position biases."""
+    """AdamW groups: the backbone's own rate, no decay on norms, embeddings and position biases.
+
+    Parameters that get no gradient are in none.
+    """
     undecayed: set[str] = set()
     norms = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.Embedding)
     for prefix, module in network.named_modules():
@@ -109,6 +99,8 @@ def parameter_groups(network: nn.Module, config: SegmentationConfig) -> list[dic
                 undecayed.add(f"{prefix}.{name}")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         backbone = name.startswith("model.pixel_level_module.encoder.")
         rate = config.learning_rate * (config.backbone_multiplier if backbone else 1.0)
         decay = 0.0 if name in undecayed else config.weight_decay
@@ -119,6 +111,20 @@ def parameter_groups(network: nn.Module, config: SegmentationConfig) -> list[dic
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """Where a training leaves what it needs to go on after it was stopped.
+
+    Attributes:
+        folder: of the state; whoever started the training removes it in the end.
+        identity: digest of the samples and all else beside the configuration that the training
+            depends on. A state of another one is not taken up.
+    """
+
+    folder: Path
+    identity: str
+
+
 def train_segmentation(
     config: SegmentationConfig,
     samples: Sequence[SegmentationSample],
@@ -127,6 +133,7 @@ def train_segmentation(
     out_dir: Path,
     *,
     progress: Callable[[int, float], None] | None = None,
+    continuation: Continuation | None = None,
 ) -> SegmentationReport:
     """Train and write the folder that `load_maskformer` reads.
 
@@ -137,12 +144,15 @@ def train_segmentation(
         class_names: K names, stored beside the weights.
         out_dir: folder to write.
         progress: called with (steps done, loss) after every step.
+        continuation: a state is kept there every `checkpoint_every` steps, and taken up from there
+            to the same weights; None keeps none.
 
     Returns:
         Losses, duration and size.
 
     Raises:
-        OvsegError: if there are no samples, the text embeddings do not fit, or the loss diverges.
+        OvsegError: if there are no samples, the text embeddings or the backbone's file do not fit,
+            or the loss diverges.
     """
     if not len(samples):
         raise OvsegError("there are no labelled images to train on; check the data set's folder")
@@ -156,7 +166,10 @@ def train_segmentation(
     with torch.random.fork_rng(devices=None if device.startswith("cuda") else []):
         torch.manual_seed(config.seed)
         network = OpenVocabularyMaskFormer(config.architecture).to(device)
-        losses, terms = _fit(config, network, samples, text_embeddings.to(device), progress)
+        if config.backbone_file is not None:
+            load_backbone(network, config.backbone_file)
+        training = Training(config, network, text_embeddings.to(device))
+        training.run(samples, progress=progress, continuation=continuation)
     save_maskformer(
         network,
         out_dir,
@@ -165,78 +178,141 @@ def train_segmentation(
         text_embeddings=text_embeddings,
         half=config.half_weights,
     )
+    tail = training.terms[math.ceil(config.steps * 0.9) :]
     return SegmentationReport(
-        losses=losses,
-        terms=terms,
+        log=training.log,
+        terms=dict(zip(TERMS, tail.mean(dim=0).tolist())) if len(tail) else {},
         seconds=time.monotonic() - start,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
     )
 
 
-def _fit(
-    config: SegmentationConfig,
-    network: OpenVocabularyMaskFormer,
-    samples: Sequence[SegmentationSample],
-    text_embeddings: Tensor,
-    progress: Callable[[int, float], None] | None,
-) -> tuple[list[float], dict[str, float]]:
-    network.train()
-    optimizer = torch.optim.AdamW(parameter_groups(network, config))
-    weights = LossWeights(
-        mask=config.mask_weight,
-        dice=config.dice_weight,
-        non_object=config.non_object_weight,
-        spare_unknown=config.spare_unknown,
-    )
-    costs = MatchingCosts(mask=config.mask_weight, dice=config.dice_weight)
+class Training:
+    """A network, its optimiser and the log of the steps that are done.
 
-    def predict(layer: LayerOutput) -> Prediction:
-        logits = network.class_logits(layer.class_embeddings, text_embeddings)
-        return Prediction(logits, layer.mask_logits)
+    Args:
+        config: recipe.
+        network: trained in place, on the device of the texts.
+        text_embeddings: (K, E) float.
+    """
 
-    losses: list[float] = []
-    tail: dict[str, list[float]] = {}
-    for step, batch in enumerate(augmented_batches(config, samples)):
+    def __init__(
+        self,
+        config: SegmentationConfig,
+        network: OpenVocabularyMaskFormer,
+        text_embeddings: Tensor,
+    ) -> None:
+        self.config, self.network, self.text_embeddings = config, network, text_embeddings
+        network.train()
+        freeze_backbone(network, config.frozen_parts)
+        self.optimizer = torch.optim.AdamW(parameter_groups(network, config))
+        self.log: list[LogRow] = []
+        self.terms = torch.zeros(config.steps, len(TERMS), dtype=torch.float64)
+        self._weights = LossWeights(
+            mask=config.mask_weight,
+            dice=config.dice_weight,
+            non_object=config.non_object_weight,
+            spare_unknown=config.spare_unknown,
+        )
+        self._costs = MatchingCosts(mask=config.mask_weight, dice=config.dice_weight)
+
+    def run(
+        self,
+        samples: Sequence[SegmentationSample],
+        *,
+        progress: Callable[[int, float], None] | None = None,
+        continuation: Continuation | None = None,
+    ) -> None:
+        """Take all steps, or those that an earlier attempt has left; as in `train_segmentation`."""
+        config = self.config
+        if continuation is not None:
+            self._resume(continuation)
+        for batch in augmented_batches(config, samples, first=len(self.log)):
+            loss = self.step(batch, epoch=len(self.log) * config.batch_size // len(samples))
+            done = len(self.log)
+            if continuation and config.checkpoint_every and done % config.checkpoint_every == 0:
+                save_state(
+                    continuation.folder,
+                    identity=self._identity(continuation),
+                    step=done,
+                    parameters=self._state(),
+                    optimizer=self.optimizer,
+                    log=self.log,
+                )
+            if progress is not None:
+                progress(done, loss)
+
+    def step(self, batch: Sequence[SegmentationSample], *, epoch: int = 0) -> float:
+        """One optimiser step; returns the loss before it.
+
+        Raises:
+            OvsegError: the loss is no longer finite.
+        """
+        config, number, device = self.config, len(self.log), self.text_embeddings.device
+        torch.manual_seed(_step_seed(config.seed, number))  # for dropout: no state to keep
         factor = warmup_poly(
-            step,
+            number,
             steps=config.steps,
             warmup_steps=config.warmup_steps,
             warmup_factor=config.warmup_factor,
             power=config.power,
         )
-        for group in optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        pixels = pad_batch(
-            [sample.image for sample in batch],
-            config.inputs.mean,
-            config.inputs.std,
-            text_embeddings.device,
-        )
-        targets = [target_of(sample, config, text_embeddings.device) for sample in batch]
-        output = network(pixels, with_aux=True)
+        images = [sample.image for sample in batch]
+        pixels = pad_batch(images, config.inputs.mean, config.inputs.std, device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
+            output = self.network(pixels, with_aux=True)
         result = criterion(
-            predict(output),
-            [predict(layer) for layer in output.aux],
-            targets,
-            weights=weights,
-            costs=costs,
+            self._predict(output),
+            [self._predict(layer) for layer in output.aux],
+            [target_of(sample, config, device) for sample in batch],
+            weights=self._weights,
+            costs=self._costs,
         )
         loss = result.total.item()
         if not math.isfinite(loss):
             raise OvsegError(
-                f"the loss is {loss} at step {step}; lower learning_rate ({config.learning_rate})"
+                f"the loss is {loss} at step {number}; lower learning_rate"
+                f" ({config.learning_rate:g}) or raise warmup_steps ({config.warmup_steps})"
             )
-        optimizer.zero_grad()
+        self.optimizer.zero_grad()
         torch.autograd.backward(result.total)
-        nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-        optimizer.step()
-        losses.append(loss)
-        if step >= config.steps * 0.9:
-            for name in ("loss_ce", "loss_mask", "loss_dice"):
-                tail.setdefault(name, []).append(result.terms[name].item())
-        if progress is not None:
-            progress(step + 1, loss)
-    return losses, {name: float(np.mean(values)) for name, values in tail.items()}
+        nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
+        self.optimizer.step()
+        self.terms[number] = torch.stack([result.terms[name].detach() for name in TERMS])
+        self.log.append((number, epoch, loss, config.learning_rate * factor, COSINE_SCALE))
+        return loss
+
+    def _predict(self, layer: LayerOutput) -> Prediction:
+        """Logits of a decoder layer, in full precision whatever the network's is."""
+        embeddings = layer.class_embeddings.float()
+        logits = self.network.class_logits(embeddings, self.text_embeddings)
+        return Prediction(logits, layer.mask_logits.float())
+
+    def _state(self) -> Mapping[str, nn.Parameter]:
+        """All that the steps change beside the optimiser: parameters, running statistics, terms."""
+        trained = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
+        state = {**trained, **dict(self.network.named_buffers()), "terms": self.terms}
+        return cast(Mapping[str, nn.Parameter], state)  # buffers are stored in the same way
+
+    def _identity(self, continuation: Continuation) -> str:
+        return digest_json([self.config.digest(), continuation.identity])
+
+    def _resume(self, continuation: Continuation) -> None:
+        resumed = load_state(
+            continuation.folder,
+            identity=self._identity(continuation),
+            parameters=self._state(),
+            optimizer=self.optimizer,
+            behind={},
+        )
+        if resumed is not None:
+            self.log = resumed.log
+
+
+def _step_seed(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
 
 
 def target_of(
@@ -256,23 +332,3 @@ def target_of(
         masks=masks,
         valid=known if config.ignore_unknown else None,
     )
-
-
-def augmented_batches(
-    config: SegmentationConfig, samples: Sequence[SegmentationSample]
-) -> Iterator[list[SegmentationSample]]:
-    """Exactly `steps` batches of augmented samples, in an order fixed by the seed."""
-    rng = np.random.default_rng(config.seed)
-    how = Augmentation(
-        crop=config.crop,
-        short_sides=config.short_sides,
-        max_side=config.max_side,
-        flip=config.flip,
-        colour_jitter=config.colour_jitter,
-    )
-    queue: list[int] = []
-    for _ in range(config.steps):
-        while len(queue) < config.batch_size:
-            queue += rng.permutation(len(samples)).tolist()
-        indices, queue = queue[: config.batch_size], queue[config.batch_size :]
-        yield [augment(samples[index], how, rng) for index in indices]

@@ -1,6 +1,7 @@
 """Three AdamW steps of each phase against those recorded from the official implementation."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,14 @@ import torch
 from safetensors.torch import load_file
 
 from ovseg.config import FinetuneConfig
+from ovseg.evaluation.evaluator import rank
 from ovseg.models.clip import create_clip
-from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP
+from ovseg.models.ensemble import COSINE_SCALE
+from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, patch_masks
+from ovseg.models.prompts import text_embeddings
 from ovseg.training.trainer import Trainer
+
+FOLDER = "clip_finetune_loss"
 
 PHASES = {
     "finetune": FinetuneConfig(trains="image_encoder", learning_rate=5e-6, warmup_steps=2),
@@ -48,22 +54,28 @@ def recorded_clip(folder: Path, *, prompts: bool) -> MaskAdaptedCLIP:
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_three_steps_are_the_recorded_ones(reference_data: Path, phase: str):
-    folder = reference_data / "golden/clip_finetune_loss"
+def test_three_steps_are_the_recorded_ones(agrees, reference_data: Path, phase: str):
+    folder = reference_data / "golden" / FOLDER
     batch, golden = (
         load_file(folder / "batch.safetensors"),
         load_file(folder / f"{phase}.safetensors"),
     )
     recorded = json.loads((folder / "results.json").read_text())["modes"][phase]
     model = recorded_clip(folder, prompts=phase != "finetune")
+    case = f"{FOLDER}/{phase}"
     with torch.no_grad():
         texts = model.encode_tokens(batch["tokens"])
-    torch.testing.assert_close(texts, golden["step0.text_features"], rtol=0, atol=2e-6)
+        images = model.encode_regions(batch["images"], batch["masks"])
+    agrees(case, "text embeddings", texts, golden["step0.text_features"], tolerance=2e-6)
+    agrees(case, "image embeddings", images, golden["step0.image_features"], tolerance=2e-6)
+    patches = patch_masks(batch["masks"], model.patch_size)
+    agrees(case, "patch masks", patches, batch["patch_mask"], tolerance=0)
     before = {name: tensor.clone() for name, tensor in model.checkpoint_state().items()}
     trainer = Trainer(model, texts, config=PHASES[phase], total_steps=1000)
 
     named = {f"clip.{name}": name for name in recorded["trainable"]} | {"mask_prompts": PROMPT_KEY}
-    assert sorted(named[name] for name in trainer.parameters) == sorted(recorded["trainable"])
+    trained = sorted(named[name] for name in trainer.parameters)
+    agrees(case, "trained parameters", trained, sorted(recorded["trainable"]), tolerance=0)
     undecayed = {
         named[name]
         for name, parameter in trainer.parameters.items()
@@ -71,30 +83,73 @@ def test_three_steps_are_the_recorded_ones(reference_data: Path, phase: str):
         if group["weight_decay"] == 0 and any(parameter is other for other in group["params"])
     }
     groups = recorded["param_groups(no_decay, mask, decay)"]
-    assert undecayed == {name for group in groups[:-1] for name in group}
+    expected = sorted(name for group in groups[:-1] for name in group)
+    agrees(case, "parameters without decay", sorted(undecayed), expected, tolerance=0)
 
-    for step, expected in enumerate(recorded["steps"]):
-        loss = trainer.step(batch["images"], batch["masks"], torch.arange(6))
-        if step == 0:
-            for name, parameter in trainer.parameters.items():
-                if (key := f"step0.grad.{named[name]}") in golden:
-                    torch.testing.assert_close(
-                        parameter.grad, golden[key], rtol=1e-3, atol=2e-5, msg=key
-                    )
-        assert loss == pytest.approx(expected["loss"], rel=1e-5)
-        _, _, _, rate, scale = trainer.log[-1]
-        assert rate == pytest.approx(expected["lr"], rel=1e-12)
-        assert scale == pytest.approx(expected["logit_scale_exp"], rel=1e-5)
+    losses = []
+    for step in range(3):
+        losses.append(trainer.step(batch["images"], batch["masks"], torch.arange(6)))
+        for name, parameter in trainer.parameters.items() if step == 0 else ():
+            if (key := f"step0.grad.{named[name]}") in golden:
+                what = f"gradient of {named[name]}"
+                agrees(case, what, parameter.grad, golden[key], tolerance=1e-5)
+    steps = recorded["steps"]
+    agrees(case, "losses", losses, [step["loss"] for step in steps], tolerance=2e-6)
+    _, _, _, rates, scales = zip(*trainer.log)
+    agrees(case, "learning rates", rates, [step["lr"] for step in steps], tolerance=1e-12)
+    expected = [step["logit_scale_exp"] for step in steps]
+    agrees(case, "logit scales", scales, expected, tolerance=2e-6)
 
     after = model.checkpoint_state()
-    # of the order of one step where a gradient is near 0, as AdamW divides by its size
-    loose = 0.01 * PHASES[phase].learning_rate
     for key, expected in golden.items():
         if key.startswith("after3steps.") and key != "after3steps.image_features":
             name = key.removeprefix("after3steps.")
-            torch.testing.assert_close(after[name], expected, rtol=1e-5, atol=loose, msg=key)
+            # AdamW divides by the gradient's size, and with it by its rounding where it is near 0
+            tolerance = 5e-4 if phase == "mpt" and name == PROMPT_KEY else 1e-5
+            agrees(case, f"{name} after 3 steps", after[name], expected, tolerance=tolerance)
     with torch.no_grad():
         images = model.encode_regions(batch["images"], batch["masks"])
-    torch.testing.assert_close(images, golden["after3steps.image_features"], rtol=0, atol=1e-4)
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == set(recorded["changed_after_3_steps"])
+    what, expected = "image embeddings after 3 steps", golden["after3steps.image_features"]
+    agrees(case, what, images, expected, tolerance=1e-5)
+    changed = sorted(name for name in before if not torch.equal(before[name], after[name]))
+    what, expected = "parameters that changed", sorted(recorded["changed_after_3_steps"])
+    agrees(case, what, changed, expected, tolerance=0)
+
+
+def test_naming_as_the_official_training_reports_it(agrees, reference_data: Path):
+    folder = reference_data / "golden" / FOLDER
+    golden, batch = (load_file(folder / f"{name}.safetensors") for name in ("zero_shot", "batch"))
+    about = json.loads((folder / "meta.json").read_text())["files"]["zero_shot.safetensors"]
+    model = recorded_clip(folder, prompts=False)
+    with torch.no_grad():
+        table = model.clip.token_embedding.weight
+        table.zero_()
+        table[golden["token_embedding.weight.rows_index"]] = golden[
+            "token_embedding.weight.rows_value"
+        ]
+        images = model.encode_regions(batch["images"])
+    case = f"{FOLDER}/zero-shot naming"
+    texts = text_embeddings(model, about["classes"], templates="vild")
+    agrees(case, "class embeddings", texts.T, golden["classifier"], tolerance=2e-6)
+    agrees(case, "image embeddings", images, golden["image_features"], tolerance=2e-6)
+    logits = COSINE_SCALE * images @ texts.T
+    agrees(case, "logits", logits, golden["logits"], tolerance=2e-6)
+    agrees(case, "first choices", logits.argmax(1), golden["pred_top1"], tolerance=0)
+    ranks = [rank(row.numpy(), int(gt)) for row, gt in zip(logits, golden["target"])]
+    counts = [sum(place <= best for place in ranks) for best in (1, 2)]
+    expected = [int(about["acc1_count"]), int(about["acc2_count"])]
+    agrees(case, "right among the first 1 and 2", counts, expected, tolerance=0)
+
+
+def test_the_temperature_stays_within_its_bounds(reference_data: Path):
+    """The official loop clamps `logit_scale` to 0 and ln 100 after every step."""
+    folder = reference_data / "golden" / FOLDER
+    batch = load_file(folder / "batch.safetensors")
+    for start in (-0.5, 7.0):
+        model = recorded_clip(folder, prompts=False)
+        with torch.no_grad():
+            model.logit_scale.fill_(start)
+            texts = model.encode_tokens(batch["tokens"])
+        trainer = Trainer(model, texts, config=PHASES["finetune"], total_steps=10)
+        trainer.step(batch["images"], batch["masks"], torch.arange(6))
+        assert model.logit_scale.item() == pytest.approx(0 if start < 0 else math.log(100))

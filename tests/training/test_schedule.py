@@ -1,5 +1,6 @@
 """The learning rate of every step."""
 
+import json
 import math
 
 import pytest
@@ -37,6 +38,10 @@ def test_a_training_as_long_as_its_warm_up_ends_at_the_peak():
     assert rates(3, 3)[-1] == 1.0
 
 
-def test_the_recorded_rates():
-    # of the official implementation with two steps of warm-up
-    assert rates(100, 2, base=5e-6)[:3] == pytest.approx([2.5e-6, 5e-6, 5e-6])
+def test_the_recorded_rates(agrees, recording):
+    recorded = json.loads(recording("clip_finetune_loss/results.json").read_text())
+    expected = recorded["cosine_lr(base 5e-6, warmup 100, total 1000)"]
+    every = rates(1000, 100, base=5e-6)
+    ours = [every[int(step)] for step in expected]
+    case = "clip_finetune_loss/schedule"
+    agrees(case, "learning rates", ours, list(expected.values()), tolerance=1e-12)

@@ -10,6 +10,7 @@ import torch
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
 from ovseg.models.maskformer import InputSettings, load_maskformer
+from ovseg.models.official_maskformer import to_official
 from ovseg.training.augmentation import (
     Augmentation,
     SegmentationSample,
@@ -17,14 +18,16 @@ from ovseg.training.augmentation import (
     jitter_colours,
     merge_categories,
 )
+from ovseg.training.recipes import R101C_CONFIG, SegmentationConfig
 from ovseg.training.segmentation import (
-    SegmentationConfig,
+    freeze_backbone,
     parameter_groups,
     target_of,
     train_segmentation,
     warmup_poly,
 )
 
+GOLDEN = Path(__file__).parent.parent / "golden" / "losses"
 TINY = Architecture(
     backbone="resnet",
     backbone_dim=8,
@@ -131,17 +134,23 @@ def test_a_diverging_loss_stops_with_advice(tmp_path: Path) -> None:
         train_segmentation(CONFIG, _samples(), TEXT * float("nan"), NAMES, tmp_path)
 
 
-def test_schedule_agrees_with_the_official_one(reference_data: Path) -> None:
-    golden = json.loads((reference_data / "golden" / "losses" / "poly_lr.json").read_text())
-    for step, rate in golden["lr_at_iter"].items():
-        factor = warmup_poly(
+def test_schedule_agrees_with_the_official_one(agrees) -> None:
+    golden = json.loads((GOLDEN / "poly_lr.json").read_text())
+    rates = [
+        golden["base_lr"]
+        * warmup_poly(
             int(step),
             steps=golden["max_iters"],
             warmup_steps=golden["warmup_iters"],
             warmup_factor=golden["warmup_factor"],
             power=golden["power"],
         )
-        assert golden["base_lr"] * factor == pytest.approx(rate, rel=1e-9)
+        for step in golden["lr_at_iter"]
+    ]
+    expected = list(golden["lr_at_iter"].values())
+    for step, rate, recorded in zip(golden["lr_at_iter"], rates, expected, strict=True):
+        assert rate == pytest.approx(recorded, rel=1e-9), step
+    agrees("losses/poly_lr", "learning rates of the schedule", rates, expected, tolerance=1e-9)
 
 
 def test_schedule_warms_up_and_ends_near_zero() -> None:
@@ -152,6 +161,72 @@ def test_schedule_warms_up_and_ends_near_zero() -> None:
     assert factors[0] == pytest.approx(1e-3)
     assert np.argmax(factors) == 10
     assert 0 < factors[-1] < 0.02
+
+
+def test_the_recipe_of_the_smaller_model_is_the_published_one(reference_data: Path) -> None:
+    folder = reference_data / "golden" / "open_vocab_maskformer"
+    recorded = json.loads((folder / "resnet.optim.json").read_text())
+    assert R101C_CONFIG.learning_rate == recorded["base_lr"]
+    assert R101C_CONFIG.weight_decay == recorded["weight_decay"]
+    assert R101C_CONFIG.backbone_multiplier == recorded["backbone_multiplier"]
+    assert R101C_CONFIG.clip_norm == recorded["clip_norm"]
+    assert R101C_CONFIG.short_sides[0] == 256 and R101C_CONFIG.short_sides[-1] == 1024
+
+
+def test_frozen_parts_stay_out_of_the_optimizer() -> None:
+    deep = TINY.model_copy(update={"backbone": "resnet_deep_stem", "stem_dim": 8, "heads": ()})
+    network = OpenVocabularyMaskFormer(deep)
+    freeze_backbone(network, 2)
+    encoder = network.model.pixel_level_module.encoder
+    frozen = {id(p) for part in (encoder.stem, encoder.stages[0]) for p in part.parameters()}
+    grouped = {id(p) for group in parameter_groups(network, CONFIG) for p in group["params"]}
+    every = {id(p) for p in network.parameters()}
+    assert frozen and grouped == every - frozen
+
+
+def test_a_backbone_without_parts_cannot_be_frozen(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"frozen_parts": 2})
+    with pytest.raises(OvsegError, match="only resnet_deep_stem has parts to freeze"):
+        train_segmentation(config, _samples(), TEXT, NAMES, tmp_path)
+
+
+def test_training_starts_from_a_backbone_file(tmp_path: Path) -> None:
+    deep = TINY.model_copy(update={"backbone": "resnet_deep_stem", "stem_dim": 8, "heads": ()})
+    torch.manual_seed(9)
+    given = OpenVocabularyMaskFormer(deep).state_dict()
+    official = to_official(given, deep, num_classes=3)
+    torch.save({k: v for k, v in official.items() if k.startswith("backbone.")}, tmp_path / "b.pth")
+    config = CONFIG.model_copy(
+        update={
+            "architecture": deep,
+            "backbone_file": tmp_path / "b.pth",
+            "frozen_parts": 5,
+            "steps": 1,
+        }
+    )
+    train_segmentation(config, _samples(), TEXT, NAMES, tmp_path / "out")
+    after = load_maskformer(str(tmp_path / "out")).network.state_dict()
+    same = {name for name in after if torch.equal(after[name], given[name])}
+    assert {name for name in after if name.startswith("model.pixel_level_module.encoder.")} <= same
+    assert "class_embed.layers.0.weight" not in same
+
+
+def test_training_moves_what_is_not_frozen(tmp_path: Path) -> None:
+    deep = TINY.model_copy(
+        update={"backbone": "resnet_deep_stem", "stem_dim": 8, "backbone_dim": 16, "heads": ()}
+    )
+    config = CONFIG.model_copy(update={"architecture": deep, "frozen_parts": 1, "steps": 1})
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        before = OpenVocabularyMaskFormer(deep).state_dict()
+    train_segmentation(config, _samples(), TEXT, NAMES, tmp_path)
+    after = load_maskformer(str(tmp_path)).network.state_dict()
+    backbone = "model.pixel_level_module.encoder."
+    for name, tensor in after.items():
+        if name.startswith(f"{backbone}stem") or ".norm." in name:
+            assert torch.equal(tensor, before[name]), name
+    moved = [n for n in after if n.startswith(f"{backbone}stages") and n.endswith("conv.weight")]
+    assert moved and not any(torch.equal(after[n], before[n]) for n in moved)
 
 
 def test_norms_and_position_biases_are_not_decayed_and_the_backbone_has_its_rate() -> None:

@@ -1,0 +1,206 @@
+"""The stage that trains the class-embedding MaskFormer on a labelled folder.
+
+    python -m flows.train_segmentation --data FOLDER --clip NAME --out DIR
+
+The payload is the folder that `load_maskformer` reads, with the log of its training. A killed run
+goes on from its last state to the same weights.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from ovseg import schema
+from ovseg.config import Config, execution
+from ovseg.data.benchmarks import Benchmark, load_benchmark
+from ovseg.errors import OvsegError
+from ovseg.models.clip import clip_digest, load_clip
+from ovseg.models.names import resolve_device
+from ovseg.models.prompts import text_embeddings
+from ovseg.stages import Inputs, Output, Progress, Stage
+from ovseg.storage import (
+    Manifest,
+    ShardPlan,
+    digest_json,
+    discard,
+    known_sha256,
+    publish,
+    temporary_name,
+    write_parquet,
+)
+from ovseg.training.labelled_folder import LabelledSamples
+from ovseg.training.recipes import SegmentationConfig
+from ovseg.training.segmentation import Continuation, train_segmentation
+
+LOG_FILE = "training_log.parquet"
+
+
+class LabelledTrainingConfig(Config):
+    """A labelled folder, the CLIP whose texts name its classes, and a recipe."""
+
+    root: Path = execution(Path(), "folder of the labelled images")
+    layout: str = Field(
+        "prepared", description="name of a benchmark that is read as published, or prepared"
+    )
+    limit: int | None = Field(None, ge=1, description="the first n images by id, for trials")
+    clip: str = "storybook"
+    templates: str = Field("vild", description="template set of the class names")
+    recipe: SegmentationConfig = SegmentationConfig()
+
+    @property
+    def device(self) -> str:
+        """Where it is trained."""
+        return self.recipe.device
+
+
+class SegmentationTraining(Stage[LabelledTrainingConfig]):
+    """Trains on one device; it has no inputs but the files its configuration names."""
+
+    name = "maskformers"
+    suffix = ""
+    code: ClassVar[tuple[str, ...]] = (
+        "ovseg.data.benchmarks",
+        "ovseg.data.images",
+        "ovseg.models.class_embedding",
+        "ovseg.models.clip",
+        "ovseg.models.mask_prompts",
+        "ovseg.models.maskformer",
+        "ovseg.models.names",
+        "ovseg.models.official_names",
+        "ovseg.models.pixels",
+        "ovseg.models.pretrained_backbone",
+        "ovseg.models.prompts",
+        "ovseg.models.proposal_networks",
+        "ovseg.models.resnet",
+        "ovseg.models.safe_pickle",
+        "ovseg.models.weight_files",
+        "ovseg.training.augmentation",
+        "ovseg.training.batches",
+        "ovseg.training.criterion",
+        "ovseg.training.labelled_folder",
+        "ovseg.training.matching",
+        "ovseg.training.recipes",
+        "ovseg.training.segmentation",
+        "ovseg.training.segmentation_stage",
+        "ovseg.training.state",
+    )
+
+    def plan(self, config: LabelledTrainingConfig, inputs: Inputs) -> ShardPlan:
+        """One shard; it counts the steps. The contents of images and label maps are in it."""
+        folder = _open(config)
+        ids = [[s.image_id, _content(s.image), _content(s.label)] for s in folder.samples]
+        return ShardPlan.single(digest_json([folder.classes, ids]), config.recipe.steps)
+
+    def weights(self, config: LabelledTrainingConfig, inputs: Inputs) -> dict[str, str]:
+        """The CLIP, and the file the backbone starts from."""
+        weights = {"clip": clip_digest(config.clip)}
+        if (file := config.recipe.backbone_file) is not None:
+            try:
+                weights["backbone"] = known_sha256(file)
+            except OSError as error:
+                raise OvsegError(f"{file}: the backbone's file cannot be read ({error})") from error
+        return weights
+
+    def write(
+        self,
+        config: LabelledTrainingConfig,
+        inputs: Inputs,
+        target: Path,
+        *,
+        shard: int,
+        progress: Progress,
+    ) -> Output:
+        """Look at all labels, train, and write the network with its log."""
+        samples = LabelledSamples(_open(config))
+        survey = samples.survey(workers=config.recipe.workers)
+        classes = samples.benchmark.classes
+        clip = load_clip(config.clip, device=resolve_device(config.recipe.device))
+        texts = text_embeddings(clip, classes, templates=config.templates).float().cpu()
+        del clip  # its memory is better used by the training
+        width = {"embedding_dim": texts.shape[1]}
+        architecture = config.recipe.architecture.model_copy(update=width)
+        reached = 0
+
+        def tell(done: int, loss: float) -> None:
+            nonlocal reached
+            progress(done - reached)  # the first time also what an earlier attempt did
+            reached = done
+
+        state = target.parent / "state"
+        report = train_segmentation(
+            config.recipe.model_copy(update={"architecture": architecture}),
+            samples,
+            texts,
+            classes,
+            target,
+            progress=tell,
+            # the stage's folder stands for data, weights, settings and code
+            continuation=Continuation(folder=state, identity=target.parent.name),
+        )
+        rows = [dict(zip(schema.TRAINING_LOG.names, row)) for row in report.log]
+        write_parquet(schema.rows_to_table(rows, schema.TRAINING_LOG), target / LOG_FILE)
+        discard(state)  # last: until here a crash costs few steps
+        stats: dict[str, Any] = {
+            "images": survey.images,
+            "unlabelled": survey.unlabelled,
+            "classes": len(classes),
+            "classes_met": int((survey.class_images > 0).sum()),
+            "steps": len(report.log),
+            "first_loss": report.losses[0],
+            "last_loss": report.losses[-1],
+            "last_terms": report.terms,
+            "parameters": report.parameters,
+        }
+        return Output(rows=len(report.log), stats=stats)
+
+
+SEGMENTATION = SegmentationTraining()
+
+
+def _open(config: LabelledTrainingConfig) -> Benchmark:
+    return load_benchmark(config.layout, config.root, limit=config.limit)
+
+
+def _content(path: Path) -> str:
+    try:
+        return known_sha256(path)
+    except OSError:
+        return "missing"
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that holds something else than a MaskFormer.
+
+    Raises:
+        OvsegError: it would be lost, as the folder is replaced as a whole.
+    """
+    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
+        raise OvsegError(f"{out} holds other files and would be replaced: name a new folder")
+    if out.exists() and not out.is_dir():
+        raise OvsegError(f"{out} is a file: name a new folder")
+
+
+def hand_out(trained: Manifest, out: Path) -> None:
+    """Put a copy of a trained network where it was asked for, all at once.
+
+    Args:
+        trained: of the stage.
+        out: the folder, replaced as a whole.
+
+    Raises:
+        OvsegError: as in `check_out`.
+    """
+    check_out(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(out)
+    try:
+        shutil.copytree(trained.payload(), temporary)
+        for file in temporary.iterdir():
+            file.chmod(0o644)  # safetensors lets nobody but the owner read
+        publish(temporary, out)
+    finally:
+        discard(temporary)

@@ -1,0 +1,111 @@
+"""The steps of training a MaskFormer on labels: training, scoring, handing out, recording."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from ovseg.config import BenchmarkConfig
+from ovseg.evaluation.evaluator import BENCHMARK
+from ovseg.storage import Manifest
+from ovseg.training.recipes import recipe
+from ovseg.training.segmentation_stage import (
+    LOG_FILE,
+    SEGMENTATION,
+    LabelledTrainingConfig,
+    check_out,
+    hand_out,
+)
+from tasks.mlflow_run import reported
+from tasks.stages import run
+from tasks.tracking import TrackedRun
+
+__all__ = ["check_out", "configure", "hand_out", "named_scores", "record", "score", "train"]
+
+SCORES = ("miou_union", "miou_gt", "fwiou", "macc", "pacc")
+"""Those of the MaskFormer; the others are CLIP's on ground-truth masks."""
+
+
+def configure(
+    data: Path, *, layout: str, clip: str, recipe_name: str, settings: Mapping[str, Any]
+) -> LabelledTrainingConfig:
+    """A recipe for a labelled folder.
+
+    Args:
+        data: the folder.
+        layout: how it is laid out, `prepared` or a benchmark's name.
+        clip: the CLIP whose texts name the classes.
+        recipe_name: a key of `ovseg.training.recipes.RECIPES`.
+        settings: of the recipe, replaced; dotted names reach into `architecture` and `inputs`.
+    """
+    replaced: dict[str, Any] = {}
+    for name, value in settings.items():
+        outer, dot, inner = name.partition(".")
+        if dot:
+            replaced.setdefault(outer, {})[inner] = value
+        else:
+            replaced[outer] = value
+    return LabelledTrainingConfig(
+        root=data, layout=layout, clip=clip, recipe=recipe(recipe_name, replaced)
+    )
+
+
+def train(config: LabelledTrainingConfig, root: Path) -> Manifest:
+    """Train, or find what was trained; goes on where an earlier run stopped."""
+    return run(SEGMENTATION, config, {}, root, label="train MaskFormer")
+
+
+def score(
+    config: LabelledTrainingConfig, trained: Manifest, root: Path, *, data: Path, images: int
+) -> Manifest:
+    """Score the network alone, without CLIP's view of its masks, on labelled images.
+
+    Args:
+        config: of the training.
+        trained: what it made.
+        root: folder of all results.
+        data: labelled folder in the layout of the training's.
+        images: the first n are scored.
+    """
+    setting = BenchmarkConfig(
+        benchmark=config.layout,
+        root=data,
+        limit=images,
+        clip=config.clip,
+        maskformer=str(trained.payload()),
+        templates=config.templates,
+        ensemble="maskformer_only",
+        short_side=config.recipe.inputs.short_side,
+        max_side=config.recipe.inputs.max_side,
+        device=config.recipe.device,
+    )
+    return run(BENCHMARK, setting, {}, root, label="score MaskFormer")
+
+
+def named_scores(measured: Manifest, *, validated: bool) -> dict[str, float]:
+    """The network's scores; the prefix says whether it was trained on those images."""
+    prefix = "validation" if validated else "training"
+    scores = measured.stats["scores"]
+    return {f"{prefix}/{name}": scores[name] for name in SCORES if name in scores}
+
+
+@reported
+def record(
+    tracked: TrackedRun,
+    config: LabelledTrainingConfig,
+    trained: Manifest,
+    scores: Mapping[str, float],
+) -> None:
+    """Log settings, losses over the steps, scores and the stage's manifest."""
+    tracked.tags({"stage": "train-segmentation", "maskformer": trained.digest})
+    tracked.params(config)
+    log = pq.read_table(trained.payload() / LOG_FILE).to_pylist()
+    tracked.series(log, prefix="train", keys=("loss", "learning_rate"))
+    tracked.metrics({f"train/last_{k}": v for k, v in trained.stats["last_terms"].items()})
+    counted = ("images", "unlabelled", "classes", "classes_met", "steps", "parameters")
+    tracked.metrics({f"train/{key}": trained.stats[key] for key in counted})
+    tracked.metrics(scores)
+    tracked.manifest("1-maskformer", trained)
