@@ -12,11 +12,12 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo test test-all lint style bench pools lock clean
+.PHONY: help install demo test test-all fidelity lint style bench pools lock clean
 
 help:
 	@echo "make demo      the full pipeline on the embedded storybook world (CPU)"
 	@echo "make test      the fast tests; make test-all adds the slow ones"
+	@echo "make fidelity  compare with the official implementation, rewrite docs/fidelity.md"
 	@echo "make lint      ruff and mypy; make style lets ruff rewrite"
 	@echo "make bench     timings, printed as ratios within one run"
 	@echo "make pools     the work pools of prefect.yaml on the Prefect server at PREFECT_API_URL"
@@ -41,6 +42,10 @@ test: $(STAMP)
 
 test-all: test
 	$(BIN)/python -m pytest -m slow
+
+# Needs OVSEG_REFERENCE_DATA, the folder with the recordings of the official implementation.
+fidelity: $(STAMP)
+	$(BIN)/python -m pytest -m golden --fidelity=docs/fidelity.md
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -2,9 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+pytest_plugins = ("fidelity_table", "pytester")  # the first has `agrees` and --fidelity
 
 CHROMIUM = (
     "--no-sandbox",
@@ -27,6 +30,22 @@ def reference_data() -> Path:
     if not path.is_dir():
         pytest.fail(f"OVSEG_REFERENCE_DATA={folder} is not a folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def recording(request: pytest.FixtureRequest) -> Callable[[str], Path]:
+    """Finds "folder/file" among the official implementation's recordings.
+
+    Small ones are kept in `tests/golden`; the others are in the reference data.
+    """
+
+    def find(name: str) -> Path:
+        if (kept := Path(__file__).parent / "golden" / name).is_file():
+            return kept
+        reference: Path = request.getfixturevalue("reference_data")
+        return reference / "golden" / name
+
+    return find
 
 
 @pytest.fixture(scope="module")

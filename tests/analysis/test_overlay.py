@@ -97,7 +97,7 @@ def photo(tmp_path):
     return path
 
 
-def run(photo, classes, tiny_clip, tiny_maskformer, console=None):
+def run(photo, classes, tiny_clip, tiny_maskformer, console=None, **options):
     return segment_command(
         photo,
         classes=classes,
@@ -106,6 +106,7 @@ def run(photo, classes, tiny_clip, tiny_maskformer, console=None):
         maskformer=str(tiny_maskformer),
         device="cpu",
         console=console or Console(quiet=True),
+        **options,
     )
 
 
@@ -124,6 +125,19 @@ def test_segment_command(photo, tiny_clip, tiny_maskformer):
 def test_one_class_is_held_against_others(photo, tiny_clip, tiny_maskformer):
     shares = run(photo, ["house"], tiny_clip, tiny_maskformer)
     assert list(shares) == ["house"] and 0 <= shares["house"] <= 1
+
+
+@pytest.mark.parametrize("classes", [["house"], ["house", "tree", "sea"]])
+@pytest.mark.parametrize("threshold", [0.35, 1 - 1e-9])
+def test_the_official_demo_s_inference_leaves_pixels_without_a_class(
+    photo, tiny_clip, tiny_maskformer, classes, threshold
+):
+    options = {"inference": "best_mask", "ensemble_weight": 0.0, "mask_threshold": threshold}
+    shares = run(photo, classes, tiny_clip, tiny_maskformer, **options)
+    assert list(shares) == classes and sum(shares.values()) <= 1
+    assert photo.with_name("overlay.png").is_file()
+    if threshold > 0.9:  # no mask reaches it
+        assert sum(shares.values()) == 0
 
 
 @pytest.mark.parametrize("classes", ["", " , ", []])
