@@ -101,11 +101,21 @@ def test_modules_to_run_exist(module):
 def test_settings_named_in_the_text_exist():
     from ovseg.presets import load_preset
     from ovseg.settings import parse_setting
+    from ovseg.training.recipes import recipe
 
-    named = re.findall(r"--set ([\w.]+=[^\s`]+)", "\n".join(TEXT.values()))
-    assert named
-    for setting in named:
-        load_preset("storybook", dict([parse_setting(setting)]))  # it leaves no setting out
+    lines = "\n".join(TEXT.values()).replace("\\\n", " ").splitlines()
+    named = [
+        (setting, "train_segmentation" in line)
+        for line in lines
+        for setting in re.findall(r"--set ([\w.]+=[^\s`]+)", line)
+    ]
+    assert {of_a_recipe for _, of_a_recipe in named} == {False, True}
+    for setting, of_a_recipe in named:
+        given = dict([parse_setting(setting)])
+        if of_a_recipe:
+            recipe("swin", given)
+        else:
+            load_preset("storybook", given)  # it leaves no setting out
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
