@@ -39,6 +39,9 @@ SWIN = Architecture(backbone_dim=8, heads=(1, 2, 2, 4), window=4, drop_path=0.3,
 RESNET = Architecture(
     backbone="resnet_deep_stem", backbone_dim=32, stem_dim=8, heads=(), drop_path=0.0, **DIMENSIONS
 )
+NAMES = ["house", "tree"]
+SMALL = {"class_names": NAMES, "decoder_heads": 4}
+"""What no file says of the small MaskFormers."""
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -143,3 +146,15 @@ def golden_ovseg(folder: Path, case: str) -> dict[str, Tensor]:
 def golden_classes(folder: Path) -> list[str]:
     """The class names of the recorded models."""
     return list(json.loads((folder / "meta.json").read_text())["class_names"])
+
+
+def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Assert equal names, types and numbers, bit for bit."""
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype, name
+        assert torch.equal(found[name], tensor), name
+
+
+def read(path: Path, key: str) -> dict[str, Tensor]:
+    return torch.load(path, weights_only=True)[key]

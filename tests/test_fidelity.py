@@ -90,8 +90,8 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
                 pytest.skip("nothing to compare with")
             ours = 2.0 if "WRONG" in os.environ else 1.0
             agrees("folder/case", "other", ours, 1.0, tolerance=0.1)
-        def test_other():
-            assert True
+        def test_other(tmp_path):
+            assert tmp_path.is_dir()
         """
     )
     (pytester.path / "page.md").write_text(f"{BEGIN}\n{END}\n")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovseg.errors import OvsegError
+from ovseg.storage import known_sha256
 
 Labels = NDArray[np.int32]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -57,6 +58,10 @@ class Benchmark:
     ignored: tuple[int, ...]
     ignore_index: int
 
+    def contents(self) -> list[tuple[int, str, str]]:
+        """Id of each sample and sha256 of its image and its label map, `missing` without a file."""
+        return [(s.image_id, _content(s.image), _content(s.label)) for s in self.samples]
+
     def labels(self, sample: Sample) -> Labels:
         """Read a label map.
 
@@ -84,6 +89,13 @@ class Benchmark:
         if foreign.size:
             raise LabelError(f"label {foreign.flat[0]} is none of the classes")
         return np.where(is_class, index, np.int32(self.ignore_index))
+
+
+def _content(path: Path) -> str:
+    try:
+        return known_sha256(path)
+    except OSError:
+        return "missing"
 
 
 def region_masks(labels: Labels, num_classes: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:

@@ -46,7 +46,7 @@ from ovseg.models.prompts import text_embeddings
 from ovseg.models.segmentor import Segmentor
 from ovseg.schema import CONFUSION, GT_MASKS, rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
-from ovseg.storage import ShardPlan, ShardRecord, digest_json, known_sha256, write_parquet
+from ovseg.storage import ShardPlan, ShardRecord, digest_json, write_parquet
 
 Row = dict[str, Any]
 
@@ -83,11 +83,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
     def plan(self, config: BenchmarkConfig, inputs: Inputs) -> ShardPlan:
         """Blocks of the images by id; the contents of images and label maps are in the digest."""
         benchmark = open_benchmark(config)
-        ids = [
-            [sample.image_id, _content(sample.image), _content(sample.label)]
-            for sample in benchmark.samples
-        ]
-        plan = ShardPlan.blocks(ids, config.shard_size, at_least=config.min_shards)
+        plan = ShardPlan.blocks(benchmark.contents(), config.shard_size, at_least=config.min_shards)
         # the names of the classes decide the result too, though no image holds them
         digest = digest_json([benchmark.classes, plan.ids_digest])
         return plan.model_copy(update={"ids_digest": digest})
@@ -199,13 +195,6 @@ def read_sample(benchmark: Benchmark, sample: Sample) -> tuple[ImageArray, Label
     if image.shape[:2] != labels.shape:
         raise LabelError("label map of another size than the image")
     return image, labels
-
-
-def _content(path: Path) -> str:
-    try:
-        return known_sha256(path)
-    except OSError:
-        return "missing"
 
 
 # --------------------------------------------------------------------------------------

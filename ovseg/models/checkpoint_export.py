@@ -23,11 +23,12 @@ from torch import Tensor
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture
 from ovseg.models.clip import CONFIG_FILE, PROMPTS_FILE, WEIGHTS_FILE, clip_folder
-from ovseg.models.import_record import EMPTY_WEIGHT, ImportRecord
+from ovseg.models.import_record import ImportRecord
 from ovseg.models.mask_prompts import PROMPT_KEY
 from ovseg.models.maskformer import MODEL_TYPE, maskformer_folder
 from ovseg.models.official_clip import OVSEG_PREFIX, buffer_of, prefixed, stock_architecture
 from ovseg.models.official_maskformer import to_official
+from ovseg.models.official_names import EMPTY_WEIGHT
 from ovseg.models.weight_files import DISTRIBUTED_PREFIX
 from ovseg.storage import discard, publish, temporary_name
 

@@ -27,7 +27,7 @@ from ovseg.models.checkpoint_kinds import LABELS, Kind, recognise
 from ovseg.models.class_embedding import OpenVocabularyMaskFormer
 from ovseg.models.clip import create_clip, load_clip, save_clip
 from ovseg.models.closed_checkpoints import copy_transformers_folder, write_closed
-from ovseg.models.import_record import EMPTY_WEIGHT, RECORD_FILE, ImportRecord
+from ovseg.models.import_record import RECORD_FILE, ImportRecord
 from ovseg.models.maskformer import save_maskformer
 from ovseg.models.official_clip import (
     OVSEG_PREFIX,
@@ -37,6 +37,7 @@ from ovseg.models.official_clip import (
     split_prompts,
 )
 from ovseg.models.official_maskformer import from_official, official_architecture
+from ovseg.models.official_names import EMPTY_WEIGHT
 from ovseg.models.pixels import InputSettings
 from ovseg.models.prompts import text_embeddings
 from ovseg.models.weight_files import NamedTensors, listed, named_tensors, read_weights
@@ -158,6 +159,8 @@ class _Import:
         state, kind = self.found.state, self.kind
         if self.clip is not None and kind != "maskformer":
             raise OvsegError(f"a {LABELS[kind]} needs no --clip beside it")
+        if self.class_names is not None and kind not in ("ovseg", "maskformer"):
+            raise OvsegError(f"a {LABELS[kind]} needs no names of classes: leave --classes out")
         if self.fp16_rounding and kind != "clip":
             raise OvsegError(
                 f"a {LABELS[kind]} is not rounded by the official loader: leave --fp16-rounding out"

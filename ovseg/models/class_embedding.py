@@ -8,6 +8,7 @@ compared by cosine with the text embeddings of any vocabulary plus one learned *
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
@@ -21,6 +22,9 @@ from transformers.models.maskformer import MaskFormerSwinConfig
 from transformers.models.maskformer.configuration_maskformer import MaskFormerDetrConfig
 
 from ovseg.models.resnet import DeepStemResNet
+
+# of maskformer-swin, its own backbone for this network, it says that Mask2Former may not take it
+logging.getLogger("transformers.models.maskformer.configuration_maskformer").setLevel(logging.ERROR)
 
 COSINE_SCALE = 100.0  # fixed upstream; not CLIP's learned logit scale
 

@@ -17,13 +17,11 @@ from transformers import MaskFormerForInstanceSegmentation
 
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture
-from ovseg.models.import_record import EMPTY_WEIGHT
 from ovseg.models.official_maskformer import shared_dimensions
-from ovseg.models.official_names import shared_names, to_our_names
+from ovseg.models.official_names import EMPTY_WEIGHT, UNUSED_NORM, shared_names, to_our_names
 from ovseg.models.weight_files import listed
 
 CLASS_HEAD = "sem_seg_head.predictor.class_embed"
-UNUSED_NORM = "model.pixel_level_module.encoder.model.layernorm"
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 
 

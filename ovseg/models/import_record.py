@@ -10,8 +10,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ovseg.errors import OvsegError
 
 RECORD_FILE = "import.json"
-EMPTY_WEIGHT = "criterion.empty_weight"
-"""Class weights of the official loss: 1, and less for the last, *non-object*."""
 
 
 class ImportRecord(BaseModel):

@@ -16,18 +16,21 @@ from torch import Tensor
 
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
-from ovseg.models.official_names import open_vocabulary_names, to_official_names, to_our_names
+from ovseg.models.official_names import (
+    EMPTY_WEIGHT,
+    UNUSED_NORM,
+    open_vocabulary_names,
+    to_official_names,
+    to_our_names,
+)
 from ovseg.models.weight_files import listed
 
 NON_OBJECT_WEIGHT = 0.1
 """Weight of *non-object* in the published models' cross entropy."""
 
-_EMPTY_WEIGHT = "criterion.empty_weight"
 _NON_OBJECT = "clip_adapter.non_object_embedding"
 _CLIP_HALF = re.compile(r"clip_adapter\.(?!non_object_embedding$)|pixel_(mean|std)$")
 _BATCH_COUNTER = ".num_batches_tracked"
-# of the whole Swin classifier; features for segmentation pass through a norm a stage instead
-_UNUSED_NORM = "model.pixel_level_module.encoder.model.layernorm"
 
 
 def official_architecture(state: Mapping[str, Tensor], *, decoder_heads: int = 8) -> Architecture:
@@ -162,7 +165,7 @@ def from_official(
     ours = to_our_names(state, open_vocabulary_names(architecture))
     expected = _expected(architecture)
     for kind, fill in (("weight", torch.ones), ("bias", torch.zeros)):
-        name = f"{_UNUSED_NORM}.{kind}"
+        name = f"{UNUSED_NORM}.{kind}"
         if name in expected:
             ours[name] = fill(expected[name].shape)
     wrong = [
@@ -178,7 +181,7 @@ def from_official(
         )
     dropped = {}
     for name in state:
-        if name == _EMPTY_WEIGHT:
+        if name == EMPTY_WEIGHT:
             dropped[name] = "class weights of the training loss, recomputed on export"
         elif name.endswith(_BATCH_COUNTER):
             dropped[name] = "counts training batches; the norm is frozen"
@@ -226,7 +229,7 @@ def to_official(
     non_object = official.pop(_NON_OBJECT)  # it stands after the criterion
     empty_weight = torch.ones(num_classes + 1, device=non_object.device)
     empty_weight[-1] = NON_OBJECT_WEIGHT
-    return {**official, _EMPTY_WEIGHT: empty_weight, _NON_OBJECT: non_object}
+    return {**official, EMPTY_WEIGHT: empty_weight, _NON_OBJECT: non_object}
 
 
 def _check_names(state: Mapping[str, Tensor], architecture: Architecture) -> None:
@@ -235,7 +238,7 @@ def _check_names(state: Mapping[str, Tensor], architecture: Architecture) -> Non
     left_over = [
         name
         for name in _maskformer_half(state)
-        if name not in names and name != _EMPTY_WEIGHT and not name.endswith(_BATCH_COUNTER)
+        if name not in names and name != EMPTY_WEIGHT and not name.endswith(_BATCH_COUNTER)
     ]
     if missing or left_over:
         problems = [f"lacks {listed(missing)}"] if missing else []

@@ -17,6 +17,11 @@ from ovseg.models.class_embedding import Architecture
 Names = dict[str, tuple[str, ...]]
 """Official name to ours; three names where the official tensor holds them one after another."""
 
+EMPTY_WEIGHT = "criterion.empty_weight"
+"""Class weights of the official loss: 1, and less for the last, *non-object*."""
+UNUSED_NORM = "model.pixel_level_module.encoder.model.layernorm"
+"""Ours, of the whole Swin classifier; features for segmentation pass a norm a stage instead."""
+
 _ENCODER = "model.pixel_level_module.encoder"
 _FPN = "model.pixel_level_module.decoder.fpn"
 _TRANSFORMER = "model.transformer_module"

@@ -92,8 +92,8 @@ class SegmentationTraining(Stage[LabelledTrainingConfig]):
     def plan(self, config: LabelledTrainingConfig, inputs: Inputs) -> ShardPlan:
         """One shard; it counts the steps. The contents of images and label maps are in it."""
         folder = _open(config)
-        ids = [[s.image_id, _content(s.image), _content(s.label)] for s in folder.samples]
-        return ShardPlan.single(digest_json([folder.classes, ids]), config.recipe.steps)
+        digest = digest_json([folder.classes, folder.contents()])
+        return ShardPlan.single(digest, config.recipe.steps)
 
     def weights(self, config: LabelledTrainingConfig, inputs: Inputs) -> dict[str, str]:
         """The CLIP, and the file the backbone starts from."""
@@ -163,13 +163,6 @@ SEGMENTATION = SegmentationTraining()
 
 def _open(config: LabelledTrainingConfig) -> Benchmark:
     return load_benchmark(config.layout, config.root, limit=config.limit)
-
-
-def _content(path: Path) -> str:
-    try:
-        return known_sha256(path)
-    except OSError:
-        return "missing"
 
 
 def check_out(out: Path) -> None:

@@ -7,17 +7,18 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, VisionTransformer
+from open_clip.transformer import QuickGELU
 from published_weights import (
     CLIP,
+    NAMES,
     RESNET,
+    SMALL,
     SWIN,
     clip_state,
-    golden_classes,
-    golden_ovseg,
     maskformer_state,
     ovseg_state,
+    read,
+    same,
     save_archive,
     save_arrays,
     save_ovseg,
@@ -31,37 +32,18 @@ from ovseg.data.vocabulary import read_vocabulary
 from ovseg.errors import OvsegError
 from ovseg.models.checkpoint_export import export_checkpoint
 from ovseg.models.checkpoints import import_checkpoint
-from ovseg.models.class_embedding import OpenVocabularyMaskFormer
 from ovseg.models.clip import clip_digest, clip_folder, create_clip, load_clip, save_clip
 from ovseg.models.import_record import ImportRecord
 from ovseg.models.maskformer import load_maskformer, maskformer_folder
 from ovseg.models.official_clip import (
     OVSEG_PREFIX,
-    buffer_of,
     clip_configuration,
-    fp16_rounded,
     prefixed,
     stock_architecture,
 )
-from ovseg.models.official_maskformer import from_official, official_architecture, to_official
 from ovseg.models.official_names import shared_names
 from ovseg.models.segmentor import Segmentor
 from ovseg.storage import file_sha256
-
-NAMES = ["house", "tree"]
-SMALL = {"class_names": NAMES, "decoder_heads": 4}
-
-
-def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Assert equal names, types and numbers, bit for bit."""
-    assert set(found) == set(expected)
-    for name, tensor in expected.items():
-        assert found[name].dtype == tensor.dtype, name
-        assert torch.equal(found[name], tensor), name
-
-
-def read(path: Path, key: str) -> dict[str, Tensor]:
-    return torch.load(path, weights_only=True)[key]
 
 
 @pytest.fixture(scope="module")
@@ -380,119 +362,6 @@ def test_a_transformers_folder(tmp_path: Path):
         import_checkpoint(tmp_path / "hub", tmp_path / "again")
 
 
-# ------------------------------------------------------------------------------------- wrong files
-
-
-def without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in state.items() if name not in names}
-
-
-PROJ = f"{OVSEG_PREFIX}visual.proj"
-NORM = "backbone.norm0.weight"
-WRONG = {
-    "a CLIP tensor is missing": (lambda s: without(s, PROJ), "lacks visual.proj"),
-    "a CLIP block is short": (
-        lambda s: without(s, f"{OVSEG_PREFIX}visual.transformer.resblocks.1.ln_1.bias"),
-        r"the CLIP lacks visual\.transformer\.resblocks\.1\.ln_1\.bias",
-    ),
-    "a CLIP tensor too much": (
-        lambda s: s | {f"{OVSEG_PREFIX}visual.head": torch.zeros(1)},
-        r"has unknown visual\.head",
-    ),
-    "a CLIP tensor of another shape": (
-        lambda s: s | {f"{OVSEG_PREFIX}visual.ln_post.bias": torch.zeros(65)},
-        r"another shape visual\.ln_post\.bias \(65,\), not \(64,\)",
-    ),
-    "prompts of another grid": (
-        lambda s: s | {f"{OVSEG_PREFIX}visual.mask_embedding": torch.zeros(3, 49, 64)},
-        r"mask prompts \(3, 49, 64\) do not fit",
-    ),
-    "more prompts than blocks": (
-        lambda s: s | {f"{OVSEG_PREFIX}visual.mask_embedding": torch.zeros(4, 16, 64)},
-        r"mask prompts \(4, 16, 64\) do not fit",
-    ),
-    "a MaskFormer tensor is missing": (lambda s: without(s, NORM), r"backbone\.norm0\.weight"),
-    "a MaskFormer tensor too much": (
-        lambda s: s | {"sem_seg_head.extra": torch.zeros(1)},
-        r"sem_seg_head\.extra",
-    ),
-    "a MaskFormer tensor of another shape": (
-        lambda s: s | {NORM: torch.zeros(9)},
-        r"other shapes|another shape",
-    ),
-    "other pixel statistics": (
-        lambda s: s | {"clip_adapter.pixel_mean": torch.zeros(1, 3, 1, 1)},
-        r"clip_adapter\.pixel_mean is not CLIP's own",
-    ),
-    "another CLIP": (
-        lambda s: s | {"sem_seg_head.predictor.class_embed.layers.1.weight": torch.zeros(12, 20),
-                       "sem_seg_head.predictor.class_embed.layers.1.bias": torch.zeros(12),
-                       "clip_adapter.non_object_embedding": torch.zeros(1, 12)},
-        "have 12 numbers, the texts of the CLIP 16",
-    ),
-    "weighted classes": (
-        lambda s: s | {"criterion.empty_weight": torch.tensor([1.0, 2.0, 0.1])},
-        r"criterion\.empty_weight weighs classes differently",
-    ),
-    "double precision": (lambda s: s | {PROJ: s[PROJ].double()}, r"float64.*visual\.proj"),
-    "another model": (
-        lambda s: {f"layer{n}.weight": torch.zeros(1) for n in range(9)},
-        r"its 9 keys are layer0\.weight, .*layer5\.weight and 3 more",
-    ),
-    "a CLIP with a ResNet": (
-        lambda s: {"visual.layer1.0.conv1.weight": torch.zeros(1), "logit_scale": torch.zeros(())},
-        r"its 2 keys are logit_scale, visual\.layer1",
-    ),
-    "nothing": (lambda s: {}, "no weights by name"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_wrong_checkpoints_are_refused_and_leave_nothing(tmp_path: Path, case: str):
-    change, words = WRONG[case]
-    source = save_ovseg(change(ovseg_state()), tmp_path / "wrong.pth")
-    with pytest.raises(OvsegError, match=words) as error:
-        import_checkpoint(source, tmp_path / "out", **SMALL)
-    message = str(error.value)
-    assert str(source) in message and "\n" not in message and len(message) < 600
-    assert [path.name for path in tmp_path.iterdir()] == ["wrong.pth"]
-
-
-def test_mixed_names_and_what_is_no_tensor_are_refused(tmp_path: Path):
-    state = clip_state()
-    torch.save({"state_dict": {**prefixed(state, "module."), "extra": torch.zeros(1)}},
-               tmp_path / "mixed.pt")  # fmt: skip
-    with pytest.raises(OvsegError, match=r"'module\.'.*1 without \(extra\)"):
-        import_checkpoint(tmp_path / "mixed.pt", tmp_path / "out")
-    torch.save([torch.zeros(1)], tmp_path / "list.pt")
-    with pytest.raises(OvsegError, match="a list"):
-        import_checkpoint(tmp_path / "list.pt", tmp_path / "out")
-    torch.save({"optimizer": {"lr": 1.0}, "epoch": 3}, tmp_path / "run.pt")
-    with pytest.raises(OvsegError, match=r"2 of its 2 keys \(optimizer, epoch\) hold no tensor"):
-        import_checkpoint(tmp_path / "run.pt", tmp_path / "out")
-    with pytest.raises(OvsegError, match="needs no --clip"):
-        import_checkpoint(
-            save_training(state, tmp_path / "a.pt"), tmp_path / "out", clip="storybook"
-        )
-
-
-def test_a_folder_in_use_is_left_alone_and_an_import_is_replaced(tmp_path: Path):
-    source = save_training(clip_state(), tmp_path / "a.pt")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    for out in (tmp_path / "mine", source):
-        with pytest.raises(OvsegError, match="holds something else"):
-            import_checkpoint(source, out)
-    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
-    import_checkpoint(source, tmp_path / "ours")
-    save_training(clip_state(prompts=0), source)
-    import_checkpoint(source, tmp_path / "ours")
-    assert load_clip(str(tmp_path / "ours")).prompt_depth == 0
-    (tmp_path / "ours" / "import.json").write_text("{}")
-    with pytest.raises(OvsegError, match=r"import\.json is damaged"):
-        export_checkpoint(str(tmp_path / "ours"), tmp_path / "out.pt")
-
-
 def test_exports_that_cannot_be(imported: Path, tmp_path: Path):
     (tmp_path / "there.pt").write_text("x")
     for words, arguments in (
@@ -508,139 +377,3 @@ def test_exports_that_cannot_be(imported: Path, tmp_path: Path):
     with pytest.raises(OvsegError, match="no folder of a CLIP"):
         export_checkpoint("ViT-B-32/openai", tmp_path / "a.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["there.pt"]
-
-
-# ---------------------------------------------------------------------------- the published models
-
-
-@pytest.mark.parametrize(
-    ("case", "count", "clip"),
-    [
-        ("swinB_vitL14", 954, "ViT-L-14-quickgelu"),
-        ("R101c_vitB16", 983, "ViT-B-16-quickgelu"),
-    ],
-)
-def test_every_tensor_of_the_published_models_has_its_place(
-    reference_data: Path, case: str, count: int, clip: str
-):
-    """Names, shapes and types of the whole published file, from the file to ours and back."""
-    listing = reference_data / "golden" / "open_vocab_maskformer" / f"state_dict_keys.{case}.json"
-    keys = json.loads(listing.read_text())["keys"]
-    assert len(keys) == count
-    published = {
-        name: torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
-        for name, (shape, dtype) in keys.items()
-    }
-    inside = {
-        name.removeprefix(OVSEG_PREFIX): tensor
-        for name, tensor in published.items()
-        if name.startswith(OVSEG_PREFIX)
-    }
-    config = clip_configuration(inside, quick_gelu=True)
-    assert stock_architecture(config) == clip
-    architecture = official_architecture(published)
-    ours, dropped = from_official(published, architecture)
-    with torch.device("meta"):
-        network = OpenVocabularyMaskFormer(architecture)
-        model = create_clip(config, prompt_depth=3)
-    shapes = {name: tensor.shape for name, tensor in ours.items()}
-    assert shapes == {name: tensor.shape for name, tensor in network.state_dict().items()}
-    back = to_official(network.state_dict(), architecture, num_classes=171)
-    back |= prefixed(model.checkpoint_state(), OVSEG_PREFIX)
-    back |= {f"clip_adapter.pixel_{name}": buffer_of((0, 0, 0)) for name in ("mean", "std")}
-    assert set(dropped) == {"criterion.empty_weight"}
-    found = {n: [list(t.shape), str(t.dtype).removeprefix("torch.")] for n, t in back.items()}
-    assert found == keys
-
-
-@pytest.fixture(scope="module", params=["swin", "resnet"])
-def recorded(request, reference_data: Path, tmp_path_factory: pytest.TempPathFactory):
-    """A recorded model: its name, its imported folder, its file's tensors, its recordings."""
-    folder = reference_data / "golden" / "open_vocab_maskformer"
-    place = tmp_path_factory.mktemp(request.param)
-    state = golden_ovseg(folder, request.param)
-    save_ovseg(state, place / "published.pth")
-    names = golden_classes(folder)
-    import_checkpoint(place / "published.pth", place / "ours", class_names=names, decoder_heads=4)
-    recordings = load_file(folder / f"{request.param}.io.safetensors")
-    image = load_file(folder / "swin.io.safetensors")["input0.image_u8"]
-    pixels = image.permute(1, 2, 0).contiguous().numpy()
-    return request.param, place / "ours", state, recordings, pixels, names
-
-
-def test_recorded_models_there_and_back_to_the_bit(recorded, tmp_path: Path):
-    _, folder, state, _, _, _ = recorded
-    export_checkpoint(str(folder), tmp_path / "back.pth", layout="ovseg")
-    same(read(tmp_path / "back.pth", "model"), state)
-
-
-VARIANTS = {
-    "w0": {"ensemble_weight": 0.0},
-    "w0.6": {"ensemble_weight": 0.6},
-    "noens": {"mode": "maskformer_only"},
-    "w0.7.no_mask_prompt": {"mask_prompts": False},
-    "w0.7.thr0.35": {"mask_threshold": 0.35},
-}
-
-
-def test_imported_checkpoints_reproduce_the_recorded_maps(recorded, agrees):
-    """From the file in published format to the class maps, through our folders and segmentor."""
-    case, folder, _, recordings, image, names = recorded
-    name, case = str(folder), f"open_vocab_maskformer/{case}"
-    clip, network = load_clip(name), load_maskformer(name)
-
-    def class_maps(**changes) -> Tensor:
-        settings = {"short_side": 70, "max_side": 93, "mask_threshold": 0.5, **changes}
-        return Segmentor(clip, network, class_names=names, **settings).class_maps(image)
-
-    def resized(maps: Tensor) -> Tensor:
-        return F.interpolate(maps[None], size=(50, 66), mode="bilinear", align_corners=False)[0]
-
-    maps = class_maps()
-    before = recordings["img0.sem_out0.before_final_resize"]
-    agrees(case, "imported checkpoint: class maps", maps, before, tolerance=1e-5)
-    maps, final = resized(maps), recordings["img0.out0.sem_seg"]
-    agrees(case, "imported checkpoint: final class maps", maps, final, tolerance=1e-5)
-    labels = recordings["img0.out0.argmax"]
-    agrees(case, "imported checkpoint: labels", maps.argmax(0).to(labels), labels, tolerance=0)
-    for variant, changes in VARIANTS.items():
-        if f"img0.sem_seg.{variant}" in recordings:
-            expected = recordings[f"img0.sem_seg.{variant}"]
-            what = f"imported checkpoint: final class maps, {variant}"
-            agrees(case, what, resized(class_maps(**changes)), expected, tolerance=1e-5)
-
-
-def test_the_official_loader_s_rounding(reference_data: Path, agrees):
-    """Both what the loader makes of a training checkpoint and what the file's numbers give."""
-    folder = reference_data / "golden" / "clip_visual_mask_prompt"
-    meta = json.loads((folder / "meta.json").read_text())["clip_load_fp16_rounding"]
-    numbers = {
-        name: torch.tensor(1 / 3) for name in meta["rounded_keys"] + meta["not_rounded_keys"]
-    }
-    changed = {name for name, tensor in fp16_rounded(numbers).items() if tensor != numbers[name]}
-    assert changed == set(meta["rounded_keys"])
-    state = load_file(folder / "clip_load.weights_before.safetensors")
-    io = load_file(folder / "clip_load.io.safetensors")
-    masks = io["input.region_masks"].squeeze(1)
-    model = create_clip(open_clip.get_model_config("ViT-B-32"))
-    for kind, weights in (("loaded", fp16_rounded(state)), ("fp32_original", state)):
-        model.clip.visual = VisionTransformer(
-            image_size=56,
-            patch_size=14,
-            width=64,
-            layers=2,
-            heads=1,
-            mlp_ratio=4.0,
-            output_dim=32,
-            act_layer=QuickGELU,
-        )
-        tower = {name.removeprefix("visual."): tensor for name, tensor in weights.items()}
-        model.mask_prompts = nn.Parameter(tower.pop("mask_embedding"))
-        model.clip.visual.load_state_dict(tower)
-        model.eval()
-        with torch.no_grad():
-            for prompts, given in (("with_mask", masks), ("no_mask", None)):
-                ours = model.encode_regions(io["input.images"], given)
-                expected = F.normalize(io[f"output.{kind}.{prompts}"], dim=-1)
-                what = f"{kind}, {prompts}"
-                agrees("clip_visual_mask_prompt/clip_load", what, ours, expected, tolerance=1e-5)

@@ -95,3 +95,12 @@ def test_hues_turn_as_far_as_detectron2_turns_them():
     assert max(np.abs(turns)) <= HUE_DEGREES + 3  # steps of 256, and clipped channels
     assert max(turns) > 30 and min(turns) < -30
     assert np.mean(np.abs(turns) < 1) == pytest.approx(0.5, abs=0.12)
+
+
+def test_hues_turn_no_farther_than_asked():
+    red = np.full((4, 4, 3), (200, 40, 40), np.uint8)
+    turns = []
+    for seed in range(200):
+        r, g, b = jitter_colours(red, np.random.default_rng(seed), hue_degrees=18)[0, 0] / 255.0
+        turns.append((colorsys.rgb_to_hsv(r, g, b)[0] * 360 + 180) % 360 - 180)
+    assert 12 < max(np.abs(turns)) <= 18 + 3

@@ -1,0 +1,141 @@
+"""Files that cannot be imported: each is refused in one line and leaves nothing behind."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from published_weights import (
+    NAMES,
+    SMALL,
+    clip_state,
+    ovseg_state,
+    save_ovseg,
+    save_training,
+)
+from torch import Tensor
+
+from ovseg.errors import OvsegError
+from ovseg.models.checkpoint_export import export_checkpoint
+from ovseg.models.checkpoints import import_checkpoint
+from ovseg.models.clip import load_clip
+from ovseg.models.official_clip import (
+    OVSEG_PREFIX,
+    prefixed,
+)
+
+
+def without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if name not in names}
+
+
+PROJ = f"{OVSEG_PREFIX}visual.proj"
+NORM = "backbone.norm0.weight"
+WRONG = {
+    "a CLIP tensor is missing": (lambda s: without(s, PROJ), "lacks visual.proj"),
+    "a CLIP block is short": (
+        lambda s: without(s, f"{OVSEG_PREFIX}visual.transformer.resblocks.1.ln_1.bias"),
+        r"the CLIP lacks visual\.transformer\.resblocks\.1\.ln_1\.bias",
+    ),
+    "a CLIP tensor too much": (
+        lambda s: s | {f"{OVSEG_PREFIX}visual.head": torch.zeros(1)},
+        r"has unknown visual\.head",
+    ),
+    "a CLIP tensor of another shape": (
+        lambda s: s | {f"{OVSEG_PREFIX}visual.ln_post.bias": torch.zeros(65)},
+        r"another shape visual\.ln_post\.bias \(65,\), not \(64,\)",
+    ),
+    "prompts of another grid": (
+        lambda s: s | {f"{OVSEG_PREFIX}visual.mask_embedding": torch.zeros(3, 49, 64)},
+        r"mask prompts \(3, 49, 64\) do not fit",
+    ),
+    "more prompts than blocks": (
+        lambda s: s | {f"{OVSEG_PREFIX}visual.mask_embedding": torch.zeros(4, 16, 64)},
+        r"mask prompts \(4, 16, 64\) do not fit",
+    ),
+    "a MaskFormer tensor is missing": (lambda s: without(s, NORM), r"backbone\.norm0\.weight"),
+    "a MaskFormer tensor too much": (
+        lambda s: s | {"sem_seg_head.extra": torch.zeros(1)},
+        r"sem_seg_head\.extra",
+    ),
+    "a MaskFormer tensor of another shape": (
+        lambda s: s | {NORM: torch.zeros(9)},
+        r"other shapes|another shape",
+    ),
+    "other pixel statistics": (
+        lambda s: s | {"clip_adapter.pixel_mean": torch.zeros(1, 3, 1, 1)},
+        r"clip_adapter\.pixel_mean is not CLIP's own",
+    ),
+    "another CLIP": (
+        lambda s: s | {"sem_seg_head.predictor.class_embed.layers.1.weight": torch.zeros(12, 20),
+                       "sem_seg_head.predictor.class_embed.layers.1.bias": torch.zeros(12),
+                       "clip_adapter.non_object_embedding": torch.zeros(1, 12)},
+        "have 12 numbers, the texts of the CLIP 16",
+    ),
+    "weighted classes": (
+        lambda s: s | {"criterion.empty_weight": torch.tensor([1.0, 2.0, 0.1])},
+        r"criterion\.empty_weight weighs classes differently",
+    ),
+    "double precision": (lambda s: s | {PROJ: s[PROJ].double()}, r"float64.*visual\.proj"),
+    "another model": (
+        lambda s: {f"layer{n}.weight": torch.zeros(1) for n in range(9)},
+        r"its 9 keys are layer0\.weight, .*layer5\.weight and 3 more",
+    ),
+    "a CLIP with a ResNet": (
+        lambda s: {"visual.layer1.0.conv1.weight": torch.zeros(1), "logit_scale": torch.zeros(())},
+        r"its 2 keys are logit_scale, visual\.layer1",
+    ),
+    "nothing": (lambda s: {}, "no weights by name"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_checkpoints_are_refused_and_leave_nothing(tmp_path: Path, case: str):
+    change, words = WRONG[case]
+    source = save_ovseg(change(ovseg_state()), tmp_path / "wrong.pth")
+    with pytest.raises(OvsegError, match=words) as error:
+        import_checkpoint(source, tmp_path / "out", **SMALL)
+    message = str(error.value)
+    assert str(source) in message and "\n" not in message and len(message) < 600
+    assert [path.name for path in tmp_path.iterdir()] == ["wrong.pth"]
+
+
+def test_mixed_names_and_what_is_no_tensor_are_refused(tmp_path: Path):
+    state = clip_state()
+    torch.save({"state_dict": {**prefixed(state, "module."), "extra": torch.zeros(1)}},
+               tmp_path / "mixed.pt")  # fmt: skip
+    with pytest.raises(OvsegError, match=r"'module\.'.*1 without \(extra\)"):
+        import_checkpoint(tmp_path / "mixed.pt", tmp_path / "out")
+    torch.save([torch.zeros(1)], tmp_path / "list.pt")
+    with pytest.raises(OvsegError, match="a list"):
+        import_checkpoint(tmp_path / "list.pt", tmp_path / "out")
+    torch.save({"optimizer": {"lr": 1.0}, "epoch": 3}, tmp_path / "run.pt")
+    with pytest.raises(OvsegError, match=r"2 of its 2 keys \(optimizer, epoch\) hold no tensor"):
+        import_checkpoint(tmp_path / "run.pt", tmp_path / "out")
+    with pytest.raises(OvsegError, match="needs no --clip"):
+        import_checkpoint(
+            save_training(state, tmp_path / "a.pt"), tmp_path / "out", clip="storybook"
+        )
+
+
+def test_a_folder_in_use_is_left_alone_and_an_import_is_replaced(tmp_path: Path):
+    source = save_training(clip_state(), tmp_path / "a.pt")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for out in (tmp_path / "mine", source):
+        with pytest.raises(OvsegError, match="holds something else"):
+            import_checkpoint(source, out)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    import_checkpoint(source, tmp_path / "ours")
+    save_training(clip_state(prompts=0), source)
+    import_checkpoint(source, tmp_path / "ours")
+    assert load_clip(str(tmp_path / "ours")).prompt_depth == 0
+    (tmp_path / "ours" / "import.json").write_text("{}")
+    with pytest.raises(OvsegError, match=r"import\.json is damaged"):
+        export_checkpoint(str(tmp_path / "ours"), tmp_path / "out.pt")
+
+
+def test_names_of_classes_without_use_are_refused(tmp_path: Path):
+    source = save_training(clip_state(), tmp_path / "epoch_5.pt")
+    with pytest.raises(OvsegError, match="a CLIP needs no names of classes: leave --classes out"):
+        import_checkpoint(source, tmp_path / "out", class_names=NAMES)
+    assert not (tmp_path / "out").exists()
