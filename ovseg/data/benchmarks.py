@@ -201,7 +201,10 @@ def _read_prompts(path: Path, classes: Sequence[str]) -> tuple[tuple[str, int], 
     index = {name: number for number, name in enumerate(classes)}
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            rows = [*csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)]
+            reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+            if reader.fieldnames != ["class_name", "prompt"]:
+                raise ValueError(f"its first line is {reader.fieldnames}")
+            rows = [*reader]
         prompts = tuple((row["prompt"], index[row["class_name"]]) for row in rows)
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise OvsegError(

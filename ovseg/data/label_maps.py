@@ -101,7 +101,8 @@ def read_matlab(path: Path, key: str = "LabelMap") -> Labels:
 
     try:
         # damage shows up as almost any exception: the format is a program of lengths and types
-        found = scipy.io.loadmat(path, variable_names=[key])
+        with path.open("rb") as stream:
+            found = scipy.io.loadmat(stream, variable_names=[key])
     except FileNotFoundError:
         raise LabelError("no label map") from None
     except MemoryError:

@@ -148,7 +148,7 @@ def _make(
         for start in range(0, len(wanted), BLOCK):
             block = wanted[start : start + BLOCK]
             for row in pool.map(maker, block):
-                rows[row["name"]] = row
+                rows[row["name"]] = dict.fromkeys(PREPARED.names) | row
                 progress(len(rows), len(pairs))
             table = rows_to_table((rows[pair.stem] for pair in block), PREPARED)
             _publish_table(table, folder / PARTS / f"{digest_json(block[0].stem)}.parquet")
