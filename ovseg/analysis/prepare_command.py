@@ -129,8 +129,7 @@ def _list(console: Console) -> None:
     for heading in ("benchmark", "classes", "images", "what it is made of"):
         table.add_column(heading, overflow="fold")
     for name, spec in PUBLISHED.items():
-        home = f"{spec.homes[0]}/"
-        files = ", ".join(f"{home}{file}" for file in spec.tree)
+        files = "\n  ".join((f"{spec.homes[0]}/", *spec.tree))
         images = " or ".join(str(number) for number in spec.images)
         table.add_row(name, str(len(spec.classes)), images, Text(files))
     console.print(table)
