@@ -71,6 +71,34 @@ def segment(
     )
 
 
+@app.command()
+def prepare(
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the benchmark; none lists them.")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder the data set was unpacked to; never written to.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of prepared benchmarks, as --data takes it.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what is missing or wrong, by file.")
+    ] = False,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy images; else link them.")] = False,
+    synonyms: Annotated[
+        bool, typer.Option("--synonyms", help="Look for synonyms of the classes, too.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Threads.")] = 4,
+) -> None:
+    """Prepare a published validation set as a benchmark, or check one."""
+    from ovseg.analysis.prepare_command import prepare_command
+
+    prepare_command(
+        name, root=root, out=out, check=check, copy=copy, synonyms=synonyms, workers=workers
+    )
+
+
 @app.command("import-checkpoint")
 def import_checkpoint(
     file: Annotated[

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
+from ovseg.checkpoint_presets import CHECKPOINT_PRESETS, LAMBDA
 from ovseg.config import (
     BenchmarkConfig,
     FinetuneConfig,
@@ -117,6 +117,19 @@ def _paper(seed: int) -> PipelineConfig:
             "prompts": (prompts,),
             "both": (finetune, prompts),
         },
+        benchmarks=tuple(  # those for which --data has a prepared folder
+            BenchmarkConfig(
+                benchmark=name,
+                clip=clip,
+                maskformer=maskformer,
+                templates="vild",
+                short_side=640,
+                max_side=2560,
+                mask_threshold=0.4,
+                ensemble_weight=weight,
+            )
+            for name, weight in LAMBDA.items()
+        ),
     )
 
 
@@ -202,8 +215,7 @@ def configure(
         raise OvsegError("captions and images go together: give both or neither")
     if preset in CHECKPOINT_PRESETS:
         return _scoring(config, captions)
-    if config.data is not None:
-        config = config.with_prepared(config.data)
+    config = config.with_rooted() if config.data is None else config.with_prepared(config.data)
     if captions is not None and images is not None:
         for path in (captions, images):
             if not path.exists():

@@ -120,6 +120,24 @@ CURATED = _schema(
     ("noun", pa.string()),
 )
 
+PIXELS_OF_CLASS = pa.struct([("class_id", pa.int32()), ("pixels", pa.int64())])
+
+PREPARED = _schema(
+    "one row for each image of a published validation set that was prepared",
+    ("name", pa.string()),  # of image and label map, without their endings
+    ("source_image", pa.string()),  # relative to the owner's folder
+    ("source_label", pa.string()),
+    ("image", pa.string()),  # relative to the prepared folder; null where it was dropped
+    ("label", pa.string()),
+    ("image_sha256", pa.string()),
+    ("label_sha256", pa.string()),
+    ("width", pa.int32()),
+    ("height", pa.int32()),
+    ("class_pixels", pa.list_(PIXELS_OF_CLASS)),  # of the classes that occur
+    ("kept", pa.bool_()),
+    ("drop_reason", pa.string()),
+)
+
 CONFUSION = _schema(
     "one row for each (image, ground-truth class, predicted class) with pixels",
     ("image_id", pa.int64()),

@@ -111,6 +111,12 @@ class PipelineConfig(Config):
         )
         return self.model_copy(update={"benchmarks": benchmarks})
 
+    def with_rooted(self) -> PipelineConfig:
+        """The same run without the benchmarks that have no folder; the embedded world draws its."""
+        drawn = "storybook" if self.benchmark_world is not None else None
+        kept = tuple(item for item in self.benchmarks if item.root or item.benchmark == drawn)
+        return self.model_copy(update={"benchmarks": kept})
+
     def with_prepared(self, data: Path) -> PipelineConfig:
         """The same run over those benchmarks that have a folder of their name in `data`.
 
@@ -130,7 +136,7 @@ class PipelineConfig(Config):
             names = ", ".join(item.benchmark for item in self.benchmarks) or "none"
             raise OvsegError(
                 f"--data {data} has no folder of a benchmark of preset {self.preset} ({names}):"
-                " prepare one there, images/, labels/ and classes.txt in a folder of its name"
+                f" `ovseg prepare NAME --root SOURCE --out {data}` makes one"
             )
         return self.model_copy(update={"benchmarks": benchmarks})
 

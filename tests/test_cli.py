@@ -28,7 +28,15 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    library = ("study", "segment", "sql", "settings", "import-checkpoint", "export-checkpoint")
+    library = (
+        "study",
+        "segment",
+        "prepare",
+        "sql",
+        "settings",
+        "import-checkpoint",
+        "export-checkpoint",
+    )
     for command in ("run", "mine", "finetune", "benchmark", *library):
         assert command in done.stdout
 
@@ -49,6 +57,8 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
         (["run", "--seeds", "99"], "python -m flows.train_maskformer --split "),
         (["run", "--preset", "paper", "--seeds", "2"], "give --captions"),
         (["study", "--root", "nowhere"], "ovseg run --seeds 3"),
+        (["prepare", "ade20k-150"], "give --root"),
+        (["prepare", "--check", "voc-20", "--root", "nowhere"], "1 problem found"),
         (["segment", "missing.png", "--classes", "moon, sea"], "missing.png"),
         (["sql", "--root", "nowhere", "-c", "select 1"], "nowhere"),
         (["import-checkpoint", "gone.pth", "--out", "here"], "gone.pth"),

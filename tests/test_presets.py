@@ -33,6 +33,34 @@ def test_the_paper_gates_nothing_and_gated_does():
     assert paper.arms == gated.arms
 
 
+@pytest.mark.parametrize("name", ["paper", "gated"])
+def test_prepared_benchmarks_are_scored_where_data_is_given(name, tmp_path):
+    captions, images, data = tmp_path / "captions.json", tmp_path / "images", tmp_path / "data"
+    captions.write_text("{}")
+    images.mkdir()
+    given = {"captions": captions, "images": images}
+    assert {item.benchmark: item.ensemble_weight for item in load_preset(name).benchmarks} == {
+        "ade20k-150": 0.7,
+        "ade20k-847": 0.7,
+        "context-59": 0.6,
+        "context-459": 0.6,
+        "voc-20": 0.45,
+    }
+    assert configure(name, **given).benchmarks == ()
+    for prepared in ("voc-20", "context-459", "elsewhere"):
+        (data / prepared).mkdir(parents=True)
+    config = configure(name, **given, overrides={"data": str(data)})
+    assert [item.benchmark for item in config.benchmarks] == ["context-459", "voc-20"]
+    assert [item.root for item in config.benchmarks] == [
+        (data / item.benchmark).resolve() for item in config.benchmarks
+    ]
+    assert {(item.clip, item.maskformer) for item in config.benchmarks} == {
+        (config.pairing.clip, config.proposals.maskformer)
+    }
+    with pytest.raises(OvsegError, match="`ovseg prepare NAME --root SOURCE --out "):
+        configure(name, **given, overrides={"data": str(images)})
+
+
 def test_overrides_by_dotted_names():
     changed = load_preset(
         "storybook",
@@ -130,7 +158,7 @@ def test_every_field_is_a_setting_and_every_setting_can_be_set(name):
     assert set(listed) == field_names(preset)
     for setting, value in listed.items():
         again = load_preset(name, {setting: value})
-        if not setting.startswith("arms."):  # shown by the first phase
+        if not setting.startswith(("arms.", "benchmarks.")):  # shown by the first of several
             assert again == preset, setting
 
 

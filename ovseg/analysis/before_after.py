@@ -10,7 +10,7 @@ from ovseg.analysis.overlay import overlay
 from ovseg.config import BenchmarkConfig
 from ovseg.data.benchmarks import LabelError, load_benchmark
 from ovseg.data.images import ImageError
-from ovseg.evaluation.evaluator import load_segmentor, read_sample
+from ovseg.evaluation.evaluator import benchmark_segmentor, read_sample
 from ovseg.storage import Manifest
 
 
@@ -27,7 +27,7 @@ def segmentation_rows(
     """
     benchmark = load_benchmark(config.benchmark, config.root, limit=config.limit)
     names = [config.clip, *([str(checkpoint.payload())] if checkpoint else [])]
-    segmentors = [load_segmentor(config, benchmark.classes, clip=name) for name in names]
+    segmentors = [benchmark_segmentor(config, benchmark, clip=name) for name in names]
     step = max(1, len(benchmark.samples) // images)
     rows: list[list[Image.Image]] = []
     for sample in benchmark.samples[::step][:images]:

@@ -262,6 +262,7 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.analysis.statements",
         "ovseg.analysis.tables",
         "ovseg.data.benchmarks",
+        "ovseg.data.label_maps",
         "ovseg.data.images",
         "ovseg.evaluation.evaluator",
         "ovseg.evaluation.metrics",

@@ -22,7 +22,7 @@ from ovseg.analysis.report_pictures import data_uri, masked_scene, placeholder, 
 from ovseg.config import BenchmarkConfig
 from ovseg.data.benchmarks import Benchmark, LabelError, Labels
 from ovseg.data.images import REASONS, ImageArray, ImageError
-from ovseg.evaluation.evaluator import load_segmentor, open_benchmark, read_sample
+from ovseg.evaluation.evaluator import benchmark_segmentor, open_benchmark, read_sample
 from ovseg.storage import Manifest
 
 LabelMap = NDArray[np.int64]
@@ -96,9 +96,9 @@ def segment_images(
     segmentors = [
         (
             heading,
-            load_segmentor(
+            benchmark_segmentor(
                 config,
-                benchmark.classes,
+                benchmark,
                 clip=str(checkpoint.payload()) if checkpoint else config.clip,
             ),
         )

@@ -3,11 +3,13 @@
 `READERS` says which benchmarks are read as they were published; any other name is that of a
 prepared folder: `images/`, `labels/` with one index PNG or TIFF an image (same stem, 8 or 16 bits)
 and `classes.txt`, a class a line in the order of the indices. Names reach the text encoder
-verbatim, commas and hyphens included.
+verbatim, commas and hyphens included. `ovseg.data.prepare` makes such folders of published data
+sets; where a `prompts.tsv` lies in one, its texts are what the model is shown for the classes.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,18 +17,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from ovseg.data.label_maps import IGNORED, LabelError, Labels, look_up, read_indices
 from ovseg.errors import OvsegError
 from ovseg.storage import known_sha256
 
-Labels = NDArray[np.int32]
+__all__ = ["Benchmark", "LabelError", "Labels", "Sample", "load_benchmark", "region_masks"]
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")
-
-
-class LabelError(Exception):
-    """A label map that cannot be used; the message says why in a few words."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,8 @@ class Benchmark:
         stored: the K values that stand for the classes in stored label maps.
         ignored: stored values of pixels that do not count.
         ignore_index: what `labels` gives for those; none of 0..K-1.
+        prompts: texts that stand for the classes and each one's class index, where they are other
+            than the names; a class may have several.
     """
 
     name: str
@@ -57,6 +58,12 @@ class Benchmark:
     stored: Sequence[int]
     ignored: tuple[int, ...]
     ignore_index: int
+    prompts: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def texts(self) -> tuple[tuple[str, int], ...]:
+        """What a model is shown for the classes: the prompts, or each name with its index."""
+        return self.prompts or tuple((name, index) for index, name in enumerate(self.classes))
 
     def contents(self) -> list[tuple[int, str, str]]:
         """Id of each sample and sha256 of its image and its label map, `missing` without a file."""
@@ -71,24 +78,9 @@ class Benchmark:
         Raises:
             LabelError: no such file, no image of indices, or a label that is no class.
         """
-        try:
-            with Image.open(sample.label) as picture:
-                if picture.mode not in ("L", "P", "I", "I;16", "I;16B"):
-                    raise LabelError(f"label map of mode {picture.mode}, not of indices")
-                stored = np.asarray(picture).astype(np.int32)
-        except FileNotFoundError:
-            raise LabelError("no label map") from None
-        except (OSError, SyntaxError, ValueError) as error:
-            raise LabelError(f"unreadable label map ({type(error).__name__})") from error
-        known = np.asarray(self.stored, dtype=np.int32)
-        order = np.argsort(known)
-        place = np.searchsorted(known, stored, sorter=order).clip(max=len(known) - 1)
-        index = order[place].astype(np.int32)
-        is_class = known[index] == stored
-        foreign = stored[~is_class & ~np.isin(stored, self.ignored)]
-        if foreign.size:
-            raise LabelError(f"label {foreign.flat[0]} is none of the classes")
-        return np.where(is_class, index, np.int32(self.ignore_index))
+        stored = read_indices(sample.label, sixteen_bits=self.ignore_index > 255)
+        labels = look_up(stored, self.stored, ignored=self.ignored)
+        return np.where(labels == IGNORED, np.int32(self.ignore_index), labels)
 
 
 def _content(path: Path) -> str:
@@ -182,6 +174,7 @@ def read_prepared(root: Path) -> Benchmark:
         classes = classes[:-1]
     if not classes or "" in classes:
         raise OvsegError(f"{classes_file}: a class name on each line, line {len(classes)} is empty")
+    prompts = _read_prompts(root / "prompts.tsv", classes)
     labels = _by_stem(root / "labels", LABEL_SUFFIXES)
     images = _by_stem(root / "images", IMAGE_SUFFIXES)
     missing = root / "labels"
@@ -197,7 +190,32 @@ def read_prepared(root: Path) -> Benchmark:
         stored=range(len(classes)),
         ignored=(unlabelled,),
         ignore_index=unlabelled,
+        prompts=prompts,
     )
+
+
+def _read_prompts(path: Path, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """The texts of `class_name<TAB>prompt` lines under that header; none without a file."""
+    if not path.is_file():
+        return ()
+    index = {name: number for number, name in enumerate(classes)}
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+            if reader.fieldnames != ["class_name", "prompt"]:
+                raise ValueError(f"its first line is {reader.fieldnames}")
+            rows = [*reader]
+        prompts = tuple((row["prompt"], index[row["class_name"]]) for row in rows)
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise OvsegError(
+            f"{path}: lines of class_name, a tab, prompt, with that header and the names of"
+            f" classes.txt ({error!r}); mend or remove it"
+        ) from error
+    missing = sorted({*range(len(classes))} - {number for _, number in prompts})
+    if missing or not all(text for text, _ in prompts):
+        what = f"class {classes[missing[0]]!r} has no prompt" if missing else "a prompt is empty"
+        raise OvsegError(f"{path}: {what}; give each class one")
+    return prompts
 
 
 READERS: dict[str, Callable[[Path], Benchmark]] = {

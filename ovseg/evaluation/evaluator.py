@@ -62,6 +62,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.evaluation.evaluator",
         "ovseg.evaluation.metrics",
         "ovseg.data.benchmarks",
+        "ovseg.data.label_maps",
         "ovseg.data.images",
         "ovseg.models.segmentor",
         "ovseg.models.ensemble",
@@ -85,7 +86,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         benchmark = open_benchmark(config)
         plan = ShardPlan.blocks(benchmark.contents(), config.shard_size, at_least=config.min_shards)
         # the names of the classes decide the result too, though no image holds them
-        digest = digest_json([benchmark.classes, plan.ids_digest])
+        digest = digest_json([benchmark.classes, benchmark.prompts, plan.ids_digest])
         return plan.model_copy(update={"ids_digest": digest})
 
     def weights(self, config: BenchmarkConfig, inputs: Inputs) -> dict[str, str]:
@@ -107,7 +108,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         """Score one block of images."""
         benchmark = open_benchmark(config)
         span = self.plan(config, inputs).span(shard)
-        segmentor = load_segmentor(config, benchmark.classes, clip=clip_name(config.clip, inputs))
+        segmentor = benchmark_segmentor(config, benchmark, clip=clip_name(config.clip, inputs))
         k = len(benchmark.classes)
         confusion_rows: list[Row] = []
         mask_rows: list[Row] = []
@@ -201,20 +202,34 @@ def read_sample(benchmark: Benchmark, sample: Sample) -> tuple[ImageArray, Label
 # Models
 
 
-def load_segmentor(config: BenchmarkConfig, classes: Sequence[str], *, clip: str) -> Segmentor:
+def benchmark_segmentor(config: BenchmarkConfig, benchmark: Benchmark, *, clip: str) -> Segmentor:
+    """The segmentor of a configuration for the classes of a benchmark, as it prompts for them."""
+    return load_segmentor(config, benchmark.classes, clip=clip, prompts=benchmark.prompts)
+
+
+def load_segmentor(
+    config: BenchmarkConfig,
+    classes: Sequence[str],
+    *,
+    clip: str,
+    prompts: Sequence[tuple[str, int]] = (),
+) -> Segmentor:
     """The segmentor of a configuration; its models and texts are loaded once a process.
 
     Args:
         config: thresholds, ensemble, device and the MaskFormer's name.
         classes: K names.
         clip: name of the CLIP.
+        prompts: as for `Segmentor`.
     """
     device = resolve_device(config.device)
+    texts = tuple(text for text, _ in prompts) or tuple(classes)
     return Segmentor(
         shared_clip(clip, device=device),
         load_maskformer(config.maskformer, device),
         class_names=classes,
-        texts=_texts(clip_digest(clip), clip, device, tuple(classes), config.templates),
+        prompts=prompts,
+        texts=_texts(clip_digest(clip), clip, device, texts, config.templates),
         short_side=config.short_side,
         max_side=config.max_side,
         mask_threshold=config.mask_threshold,

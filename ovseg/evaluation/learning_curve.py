@@ -31,7 +31,7 @@ from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.names import resolve_device
 from ovseg.models.prompts import text_embeddings
 from ovseg.models.regions import Regions, region_crops
-from ovseg.models.segmentor import name_regions
+from ovseg.models.segmentor import best_of_class, name_regions
 from ovseg.schema import LEARNING_CURVE, PHASE_CURVE, rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import Manifest, ShardPlan, digest_json, write_parquet
@@ -82,7 +82,8 @@ class PhaseCurveStage(Stage[BenchmarkConfig]):
         start = load_clip(_start(inputs), device=device).requires_grad_(False)
         clip = load_clip(str(checkpoint.payload()), device=device).requires_grad_(False)
         # of the start as well: no phase trains the text encoder
-        texts = text_embeddings(clip, benchmark.classes, templates=config.templates)
+        shown = [text for text, _ in benchmark.texts]
+        texts = text_embeddings(clip, shown, templates=config.templates)
         points = _points(checkpoint)
         images = _Images(benchmark, config, clip, texts.device)
         classes: list[int] = []
@@ -94,7 +95,7 @@ class PhaseCurveStage(Stage[BenchmarkConfig]):
                     restore_snapshot(clip, snapshot)
                 model = clip if step else start
                 for image in block:
-                    ranks[step] += image.ranks(model, texts, prompts=config.mask_prompts)
+                    ranks[step] += image.ranks(model, texts, benchmark, prompts=config.mask_prompts)
                     progress(1)
         rows = [
             {"step": step, **row}
@@ -209,10 +210,14 @@ class _Image:
         return sum(part.pixels.nbytes + part.masks.nbytes for part in self.regions)
 
     @torch.no_grad()
-    def ranks(self, clip: MaskAdaptedCLIP, texts_ke: Tensor, *, prompts: bool) -> list[int]:
+    def ranks(
+        self, clip: MaskAdaptedCLIP, texts_te: Tensor, benchmark: Benchmark, *, prompts: bool
+    ) -> list[int]:
         """The rank, from 1, that a CLIP gives to the true class of each mask."""
-        rows = [name_regions(clip, part, texts_ke, prompts=prompts) for part in self.regions]
-        probabilities = torch.cat(rows).cpu().numpy() if rows else np.zeros((0, 1), np.float32)
+        rows = [name_regions(clip, part, texts_te, prompts=prompts) for part in self.regions]
+        of_texts = torch.cat(rows).cpu().numpy() if rows else np.zeros((0, len(texts_te)), "f4")
+        class_of = [index for _, index in benchmark.texts]
+        probabilities = best_of_class(of_texts, class_of, len(benchmark.classes))
         return [rank(row, index) for row, index in zip(probabilities, self.classes, strict=True)]
 
 

@@ -58,6 +58,24 @@ def name_regions(
     return class_probabilities(features, texts_ke)
 
 
+def best_of_class(
+    scores: NDArray[np.float32], class_of: Sequence[int], classes: int
+) -> NDArray[np.float32]:
+    """The score of each class: that of its best text.
+
+    Args:
+        scores: `(Q, T)` of the texts, not negative.
+        class_of: `(T,)` index of the class each text stands for.
+        classes: K.
+
+    Returns:
+        `(Q, K)`.
+    """
+    best = np.zeros((classes, len(scores)), dtype=scores.dtype)
+    np.maximum.at(best, np.asarray(class_of, dtype=np.int64), scores.T)
+    return best.T
+
+
 # --------------------------------------------------------------------------------------
 # The segmentor
 
@@ -71,7 +89,7 @@ class Segmentation:
         classes: the K class names.
         masks: `(R, h, w)` float32 masks, at the resized size, of the proposals that took part:
             soft ones, or binary ones of `best_mask`.
-        probabilities: `(R, K)` float32 class scores of those.
+        probabilities: `(R, T)` float32 scores of the texts, one a class unless there are prompts.
     """
 
     labels: NDArray[np.int64]
@@ -88,7 +106,10 @@ class Segmentor:
         network: proposes them.
         class_names: K names, verbatim.
         templates: template set of the names, or templates.
-        texts: `(K, E)` embeddings of the names if they are at hand already.
+        prompts: texts that stand for the classes, each with its class's index, where they are
+            others than the names. A pixel gets the class of the best text, a mask its classes'
+            best texts.
+        texts: `(T, E)` embeddings of the names, or of the prompts, if they are at hand already.
         short_side: images are resized to this short side for both branches; None for the
             network's own.
         max_side: but no longer than this; None for the network's own.
@@ -115,6 +136,7 @@ class Segmentor:
         *,
         class_names: Sequence[str],
         templates: str | Sequence[str] = "vild",
+        prompts: Sequence[tuple[str, int]] = (),
         texts: Tensor | None = None,
         short_side: int | None = None,
         max_side: int | None = None,
@@ -136,11 +158,11 @@ class Segmentor:
         self.clip = clip
         self.network = network
         self.class_names = tuple(class_names)
-        self.texts = (
-            text_embeddings(clip, class_names, templates=templates) if texts is None else texts
-        )
-        if len(self.texts) != len(self.class_names):
-            raise ValueError(f"{len(self.texts)} embeddings for {len(self.class_names)} names")
+        shown = [text for text, _ in prompts] or [*class_names]
+        self.class_of = [index for _, index in prompts] or list(range(len(shown)))
+        self.texts = text_embeddings(clip, shown, templates=templates) if texts is None else texts
+        if len(self.texts) != len(shown):
+            raise ValueError(f"{len(self.texts)} embeddings for {len(shown)} names")
         if isinstance(network, OpenMaskFormer):
             width = network.network.architecture.embedding_dim
             if width != self.texts.shape[1] and mode != "clip_only":
@@ -169,8 +191,9 @@ class Segmentor:
         probabilities, masks = self._proposals(image)
         size = (image.shape[0], image.shape[1])
         if len(probabilities):
-            empty = len(self.class_names) if self.inference == "best_mask" else None
-            labels = label_map(probabilities, masks, size, empty=empty).cpu().numpy()
+            empty = len(self.texts) if self.inference == "best_mask" else None
+            best = label_map(probabilities, masks, size, empty=empty).cpu().numpy()
+            labels = np.array([*self.class_of, len(self.class_names)], dtype=np.int64)[best]
         else:
             labels = np.full(size, len(self.class_names), dtype=np.int64)
         return Segmentation(
@@ -179,7 +202,7 @@ class Segmentor:
 
     @torch.no_grad()
     def class_maps(self, image: ImageArray) -> Tensor:
-        """The `(K, H, W)` float32 maps whose argmax `segment` takes, all at once."""
+        """The `(T, H, W)` float32 maps whose argmax `segment` takes, all at once."""
         probabilities, masks = self._proposals(image)
         return resized_maps(aggregate(probabilities, masks), (image.shape[0], image.shape[1]))
 
@@ -198,12 +221,12 @@ class Segmentor:
         """
         on_device = torch.as_tensor(masks_qhw).to(self.texts.device)
         p_clip, valid = self._clip_branch(image, on_device, threshold=None)
-        probabilities = torch.zeros(len(on_device), len(self.class_names))
+        probabilities = torch.zeros(len(on_device), len(self.texts))
         probabilities[valid.cpu()] = p_clip.cpu()
-        return probabilities.numpy()
+        return best_of_class(probabilities.numpy(), self.class_of, len(self.class_names))
 
     def _proposals(self, image: ImageArray) -> tuple[Tensor, Tensor]:
-        """Class scores `(R, K)` and soft masks `(R, h, w)` of the proposals that take part."""
+        """Text scores `(R, T)` and soft masks `(R, h, w)` of the proposals that take part."""
         batch = self.network.propose(
             [image], output="resized", short_side=self.short_side, max_side=self.max_side
         )
@@ -216,7 +239,7 @@ class Segmentor:
             p_maskformer = logits.softmax(-1)[:, :-1].to(masks)
         if self.mode == "maskformer_only":
             valid = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
-            p_clip = masks.new_zeros(0, len(self.class_names))
+            p_clip = masks.new_zeros(0, len(self.texts))
         else:
             p_clip, valid = self._clip_branch(batch.images[0], masks, self.mask_threshold)
         scores, taken = ensemble(p_maskformer, p_clip, valid, self.ensemble_weight, mode=self.mode)
@@ -235,7 +258,7 @@ class Segmentor:
     def _clip_branch(
         self, image: ImageArray, masks_qhw: Tensor, threshold: float | None
     ) -> tuple[Tensor, Tensor]:
-        """CLIP's `(V, K)` probabilities of the valid masks, and `(Q,)` which are valid."""
+        """CLIP's `(V, T)` probabilities of the valid masks, and `(Q,)` which are valid."""
         rows, valid = [], []
         pixels_hwc = torch.tensor(image)
         # in batches from the crops on: hundreds of regions of 224 x 224 would fill the memory

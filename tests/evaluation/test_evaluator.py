@@ -246,3 +246,43 @@ def test_storybook_world_as_benchmark(tmp_path, tiny_clip, tiny_maskformer):
     assert pixels == 2 * 64 * 64 and manifest.stats["masks"] > 4
     folder: Path = manifest.folder
     assert folder.parent.name == "benchmarks"
+
+
+def test_several_texts_may_stand_for_a_class(config, root, tiny_clip, tmp_path):
+    """A pixel gets the class of its best text: as if the texts were classes and then merged."""
+    texts = ("house", "tree", "sea", "moon", "cloud", "hill")
+    of_class = {"house": "house", "tree": "house"} | dict.fromkeys(texts[2:], "rest")
+    (root / "classes.txt").write_text("house\nrest\n")
+    lines = [f"{of_class[text]}\t{text}\n" for text in texts]
+    (root / "prompts.tsv").write_text("class_name\tprompt\n" + "".join(lines))
+    for path in (root / "labels").iterdir():
+        labels = np.asarray(Image.open(path))
+        Image.fromarray(np.where(labels == 2, 1, labels).astype(np.uint8)).save(path)
+    benchmark = load_benchmark("mini", root)
+    merged = evaluator.benchmark_segmentor(config, benchmark, clip=config.clip)
+    plain = load_segmentor(config, texts, clip=config.clip)
+    index = np.array([index for _, index in benchmark.prompts])
+    assert merged.class_names == ("house", "rest") and len(merged.texts) == 6
+    total = Confusion(2, 255)
+    for sample in benchmark.samples:
+        image, labels = evaluator.read_sample(benchmark, sample)
+        expected = index[plain.segment(image).labels]
+        assert (merged.segment(image).labels == expected).all()
+        total.update(labels, expected)
+        masks = np.stack([labels == 0, labels == 1, np.zeros_like(labels, bool)])
+        of_texts = plain.classify_masks(image, masks)
+        best = np.stack([of_texts[:, index == k].max(axis=1) for k in (0, 1)], axis=1)
+        np.testing.assert_allclose(merged.classify_masks(image, masks), best)
+    run = run_stage(BENCHMARK, config, {}, tmp_path / "runs")
+    assert run.stats["class_names"] == ["house", "rest"]
+    matrix = np.zeros((3, 3), np.int64)
+    for row in all_rows(run, "confusion.parquet"):
+        matrix[row["gt_class"], row["predicted_class"]] += row["pixels"]
+    assert (
+        matrix[:2, :2]
+        == [[sum(e[2] for e in total.entries() if e[:2] == (g, p)) for p in (0, 1)] for g in (0, 1)]
+    ).all()
+    # other texts are another benchmark
+    before = BENCHMARK.plan(config, {})
+    (root / "prompts.tsv").write_text("class_name\tprompt\nhouse\thouse\nrest\tsea\n")
+    assert BENCHMARK.plan(config, {}) != before
