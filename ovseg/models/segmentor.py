@@ -63,6 +63,22 @@ def name_regions(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Proposals:
+    """What the MaskFormer proposes of one image, before CLIP has seen it.
+
+    Attributes:
+        image: `(h, w, 3)` uint8 RGB, resized.
+        masks: `(Q, h, w)` float32 soft masks.
+        p_maskformer: `(Q, K)` float32 in 0..1; None for a network with a vocabulary of its own, and
+            for `clip_only`, which does not ask.
+    """
+
+    image: ImageArray
+    masks: Tensor
+    p_maskformer: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Segmentation:
     """What the segmentor saw in one image.
 
@@ -101,6 +117,7 @@ class Segmentor:
             pixels under no kept mask get label K.
         mask_prompts: use the mask prompts of a CLIP that has them.
         fill: colour of masked-out pixels, `mean` or `zero`.
+        masked: False leaves the background in the crops: plain boxes.
         expand_ratio: crop box enlargement.
         batch_size: regions CLIP sees at once.
 
@@ -124,6 +141,7 @@ class Segmentor:
         inference: Inference = "sum",
         mask_prompts: bool = True,
         fill: str = "mean",
+        masked: bool = True,
         expand_ratio: float = 1.0,
         batch_size: int = 256,
     ) -> None:
@@ -156,6 +174,7 @@ class Segmentor:
         self.inference = inference
         self.mask_prompts = mask_prompts
         self.fill = fill
+        self.masked = masked
         self.expand_ratio = expand_ratio
         self.batch_size = batch_size
 
@@ -202,8 +221,13 @@ class Segmentor:
         probabilities[valid.cpu()] = p_clip.cpu()
         return probabilities.numpy()
 
-    def _proposals(self, image: ImageArray) -> tuple[Tensor, Tensor]:
-        """Class scores `(R, K)` and soft masks `(R, h, w)` of the proposals that take part."""
+    @torch.no_grad()
+    def propose(self, image: ImageArray) -> Proposals:
+        """The MaskFormer's branch alone.
+
+        Args:
+            image: `(H, W, 3)` uint8 RGB.
+        """
         batch = self.network.propose(
             [image], output="resized", short_side=self.short_side, max_side=self.max_side
         )
@@ -214,12 +238,30 @@ class Segmentor:
             logits = network.class_logits(embeddings[0], self.texts)
             # the non-object column takes part in the softmax and is dropped after it
             p_maskformer = logits.softmax(-1)[:, :-1].to(masks)
+        return Proposals(image=batch.images[0], masks=masks, p_maskformer=p_maskformer)
+
+    @torch.no_grad()
+    def name_proposals(self, proposed: Proposals, *, threshold: float) -> tuple[Tensor, Tensor]:
+        """CLIP's branch alone: what it says of the pixels of each proposal above a threshold.
+
+        Returns:
+            `(V, K)` float32 probabilities of the valid proposals, and `(Q,)` bool which are valid:
+            have a pixel above it.
+        """
+        return self._clip_branch(proposed.image, proposed.masks, threshold)
+
+    def _proposals(self, image: ImageArray) -> tuple[Tensor, Tensor]:
+        """Class scores `(R, K)` and soft masks `(R, h, w)` of the proposals that take part."""
+        proposed = self.propose(image)
+        masks = proposed.masks
         if self.mode == "maskformer_only":
             valid = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
             p_clip = masks.new_zeros(0, len(self.class_names))
         else:
-            p_clip, valid = self._clip_branch(batch.images[0], masks, self.mask_threshold)
-        scores, taken = ensemble(p_maskformer, p_clip, valid, self.ensemble_weight, mode=self.mode)
+            p_clip, valid = self.name_proposals(proposed, threshold=self.mask_threshold)
+        scores, taken = ensemble(
+            proposed.p_maskformer, p_clip, valid, self.ensemble_weight, mode=self.mode
+        )
         if self.inference == "sum":
             return scores, masks[taken]
         if self.mode == "maskformer_only":
@@ -249,6 +291,7 @@ class Segmentor:
                 threshold=threshold,
                 fill=self.fill,
                 expand_ratio=self.expand_ratio,
+                masked=self.masked,
             )
             rows.append(name_regions(self.clip, regions, self.texts, prompts=self.mask_prompts))
             valid.append(regions.valid)
