@@ -266,7 +266,7 @@ class BenchmarkConfig(Config):
         " synonym with one of theirs are seen",
     )
     seen_split: str = Field(
-        "", description="a published split, scored beside it: voc-15-5, or a path"
+        "", description="a published split, scored beside it: 156-15, 15-5, ..., or a .tsv"
     )
     limit: int | None = Field(None, ge=1, description="the first n images, for trials")
     shard_size: int = Field(500, ge=1, description="images a shard")

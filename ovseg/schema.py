@@ -128,7 +128,7 @@ CONFUSION = _schema(
     ("pixels", pa.int64()),
 )
 
-CLASS_PIXELS = _schema(
+KIND_PIXELS = _schema(
     "one row for each (image, kind of pixels, class) with pixels of the kind",
     ("image_id", pa.int64()),
     ("kind", pa.string()),  # boundary; small, medium, large: of objects of that size

@@ -8,7 +8,7 @@ import numpy as np
 
 from ovseg.config import BenchmarkConfig
 from ovseg.evaluation.splits import benchmark_splits
-from ovseg.schema import CLASS_PIXELS, CONFUSION, GT_MASKS, rows_to_table
+from ovseg.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
 from ovseg.stages import Output, Stage, run_stage
 from ovseg.storage import Manifest, ShardPlan, digest_json, write_parquet
 
@@ -83,7 +83,7 @@ class Toy(Stage[BenchmarkConfig]):
                 kinds.append(of_image | {"kind": kind, "class_id": gt} | dict(zip(names, pixels)))
         target.mkdir(parents=True)
         write_parquet(rows_to_table(confusion, CONFUSION), target / "confusion.parquet")
-        write_parquet(rows_to_table(kinds, CLASS_PIXELS), target / "class_pixels.parquet")
+        write_parquet(rows_to_table(kinds, KIND_PIXELS), target / "kind_pixels.parquet")
         write_parquet(rows_to_table(masks, GT_MASKS), target / "gt_masks.parquet")
         return Output(rows=len(confusion))
 

@@ -33,8 +33,8 @@ from ovseg.data.benchmarks import (
 )
 from ovseg.data.images import ImageArray, ImageError, read_image
 from ovseg.evaluation.image_rows import (
-    class_pixel_rows,
     confusion_rows,
+    kind_pixel_rows,
     mask_rows,
     tallies_from_json,
     tallies_to_json,
@@ -48,7 +48,7 @@ from ovseg.models.maskformer import load_maskformer, maskformer_digest
 from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.prompts import text_embeddings
 from ovseg.models.segmentor import Segmentor
-from ovseg.schema import CLASS_PIXELS, CONFUSION, GT_MASKS, rows_to_table
+from ovseg.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import ShardPlan, ShardRecord, digest_json, write_parquet
 
@@ -141,13 +141,13 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
             total += one
             confusions.extend(confusion_rows(sample.image_id, one))
             pixels.extend(
-                class_pixel_rows(sample.image_id, labels, predicted, k, benchmark.ignore_index)
+                kind_pixel_rows(sample.image_id, labels, predicted, k, benchmark.ignore_index)
             )
             masks.extend(of_masks)
             progress(1)
         target.mkdir(parents=True)
         write_parquet(rows_to_table(confusions, CONFUSION), target / "confusion.parquet")
-        write_parquet(rows_to_table(pixels, CLASS_PIXELS), target / "class_pixels.parquet")
+        write_parquet(rows_to_table(pixels, KIND_PIXELS), target / "kind_pixels.parquet")
         write_parquet(rows_to_table(masks, GT_MASKS), target / "gt_masks.parquet")
         stats = {
             "n": span.stop - span.start,

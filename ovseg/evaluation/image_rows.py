@@ -34,10 +34,10 @@ def confusion_rows(image_id: int, confusion: Confusion) -> Iterator[Row]:
         }
 
 
-def class_pixel_rows(
+def kind_pixel_rows(
     image_id: int, gt: Ints, pred: Ints, num_classes: int, ignore: int
 ) -> Iterator[Row]:
-    """Rows of `ovseg.schema.CLASS_PIXELS`: the boundary's by class, then objects by class and size.
+    """Rows of `ovseg.schema.KIND_PIXELS`: the boundary's by class, then objects by class and size.
 
     Args:
         image_id: of the image.

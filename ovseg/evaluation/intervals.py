@@ -84,7 +84,7 @@ def read_images(benchmark: Manifest) -> ImageCounts:
     ids = np.unique(np.concatenate([confusion["image_id"], masks["image_id"]]))
     shape = len(ids), k
     counts = _pixel_counts(confusion, ids, shape) | _mask_counts(masks, ids, shape)
-    counts |= _kind_counts(_rows(benchmark, "class_pixels.parquet"), ids, shape)
+    counts |= _kind_counts(_rows(benchmark, "kind_pixels.parquet"), ids, shape)
     return ImageCounts(ids.astype(np.int64), counts, benchmark.stats["splits"])
 
 

@@ -6,13 +6,13 @@ names a class of a vocabulary whose masks were used in training. A published spl
 stands beside it under names of its own (`miou_union_published_seen`), for papers differ from the
 rule. That captions name a class does not make it seen.
 
-A published split is a text file of class names, a line each, `NAME.seen.txt` or `NAME.unseen.txt`
-in `ovseg/data/vocabularies/splits/`, or elsewhere under its path; lines from `#` on say where it is
-from.
+A published split is rows of `ovseg/data/vocabularies/splits.tsv` (benchmark, split, class_name,
+part: `seen` or `unseen`), or a file of one's own with the columns class_name and part.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,7 +23,6 @@ from ovseg.errors import OvsegError
 
 HEADLINE, PUBLISHED = "", "_published"
 """What marks the two splits in the names of scores."""
-_ENDINGS = {".unseen.txt": False, ".seen.txt": True}
 
 
 def benchmark_splits(config: BenchmarkConfig, classes: Sequence[str]) -> dict[str, list[int]]:
@@ -51,7 +50,7 @@ def benchmark_splits(config: BenchmarkConfig, classes: Sequence[str]) -> dict[st
     elif config.trained_on:
         splits[HEADLINE] = classes_trained_on(config.benchmark, classes, config.trained_on)
     if config.seen_split:
-        splits[PUBLISHED] = published_split(config.seen_split, classes)
+        splits[PUBLISHED] = published_split(config.benchmark, config.seen_split, classes)
     return splits
 
 
@@ -99,39 +98,63 @@ def _words(name: str, synonyms: Iterable[str]) -> set[str]:
 # Published splits
 
 
-def published_split(name: str, classes: Sequence[str]) -> list[int]:
+def published_split(benchmark: str, split: str, classes: Sequence[str]) -> list[int]:
     """Indices of the seen classes of a published split.
 
     Args:
-        name: of a split in `ovseg/data/vocabularies/splits/`, or the path of such a file.
-        classes: K names, among which all of the file's must be.
+        benchmark: its name.
+        split: of the splits of that benchmark, such as `156-15`; or the path of a TSV file.
+        classes: K names; the split must have a part for each and name no other.
 
     Raises:
         OvsegError: no such split, or one of other classes.
     """
-    path, lists_seen = _split_file(name)
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    names = [line for line in lines if line and not line.startswith("#")]
-    listed = named_classes(classes, names)
-    known = {each.strip().lower() for each in classes}
-    if missing := [each for each in names if each.lower() not in known]:
+    parts = _own_split(Path(split)) if split.endswith(".tsv") else _shipped_split(benchmark, split)
+    wanted = {name.strip().lower(): index for index, name in enumerate(classes)}
+    wrong = [*(name for name in parts if name not in wanted), *(set(wanted) - set(parts))]
+    if wrong:
         raise OvsegError(
-            f"split {name} names {missing[0]!r}, which is no class of this benchmark: it is a split"
-            " of other classes, leave benchmarks.seen_split empty or choose another"
+            f"split {split} and benchmark {benchmark} do not name the same classes, {wrong[0]!r} is"
+            " of one alone: choose the split of these classes or leave benchmarks.seen_split empty"
         )
-    rest = [index for index in range(len(classes)) if index not in set(listed)]
-    return listed if lists_seen else rest
+    return sorted(wanted[name] for name, part in parts.items() if part == "seen")
 
 
-def _split_file(name: str) -> tuple[Path, bool]:
-    """The file of a split, and whether it lists the seen classes."""
-    places = [(FOLDER / "splits" / f"{name}{ending}", s) for ending, s in _ENDINGS.items()]
-    places += [(Path(name), s) for ending, s in _ENDINGS.items() if name.endswith(ending)]
-    for path, lists_seen in places:
-        if path.is_file():
-            return path, lists_seen
-    there = {path.name.split(".")[0] for path in (FOLDER / "splits").glob("*seen.txt")}
+def _shipped_split(benchmark: str, split: str) -> dict[str, str]:
+    path = FOLDER / "splits.tsv"
+    rows = _rows(path, ("split", "benchmark")) if path.is_file() else []
+    own = [row for row in rows if row["benchmark"] == benchmark]
+    if found := [row for row in own if row["split"] == split]:
+        return _parts(found, path)
+    there = ", ".join(sorted({row["split"] for row in own})) or "none"
     raise OvsegError(
-        f"benchmarks.seen_split: there is no split {name!r}; choose one of"
-        f" {', '.join(sorted(there)) or 'none'}, or give the path of a .seen.txt or .unseen.txt"
+        f"benchmarks.seen_split: {benchmark} has no split {split!r}; choose one of {there}, or give"
+        " the path of a .tsv with the columns class_name and part"
     )
+
+
+def _own_split(path: Path) -> dict[str, str]:
+    return _parts(_rows(path, ()), path)
+
+
+def _rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = [*csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise OvsegError(f"{path} cannot be read as a split ({error}): mend the path") from error
+    lacking = {"class_name", "part", *columns} - set(rows[0] if rows else ())
+    if lacking:
+        raise OvsegError(
+            f"{path} is no split: it lacks the column {min(lacking)}; class_name and part are"
+            " parted by a tab, with that header"
+        )
+    return rows
+
+
+def _parts(rows: Iterable[dict[str, str]], path: Path) -> dict[str, str]:
+    """Part by class name, compared as the names of `named_classes` are."""
+    parts = {row["class_name"].strip().lower(): row["part"] for row in rows}
+    if other := {part for part in parts.values() if part not in ("seen", "unseen")}:
+        raise OvsegError(f"{path}: a part is seen or unseen, not {min(other, key=str)!r}; mend it")
+    return parts

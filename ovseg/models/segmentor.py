@@ -69,8 +69,7 @@ class Proposals:
     Attributes:
         image: `(h, w, 3)` uint8 RGB, resized.
         masks: `(Q, h, w)` float32 soft masks.
-        p_maskformer: `(Q, K)` float32 in 0..1; None for a network with a vocabulary of its own, and
-            for `clip_only`, which does not ask.
+        p_maskformer: `(Q, K)` float32 in 0..1; None where nothing asks the network for classes.
     """
 
     image: ImageArray
@@ -186,14 +185,11 @@ class Segmentor:
             image: `(H, W, 3)` uint8 RGB.
         """
         probabilities, masks = self._proposals(image)
-        size = (image.shape[0], image.shape[1])
-        if len(probabilities):
-            empty = len(self.class_names) if self.inference == "best_mask" else None
-            labels = label_map(probabilities, masks, size, empty=empty).cpu().numpy()
-        else:
-            labels = np.full(size, len(self.class_names), dtype=np.int64)
         return Segmentation(
-            labels=labels, classes=self.class_names, masks=masks, probabilities=probabilities
+            labels=self._labels(probabilities, masks, (image.shape[0], image.shape[1])),
+            classes=self.class_names,
+            masks=masks,
+            probabilities=probabilities,
         )
 
     @torch.no_grad()
@@ -223,11 +219,7 @@ class Segmentor:
 
     @torch.no_grad()
     def propose(self, image: ImageArray) -> Proposals:
-        """The MaskFormer's branch alone.
-
-        Args:
-            image: `(H, W, 3)` uint8 RGB.
-        """
+        """The MaskFormer's branch alone, of an image `(H, W, 3)` uint8 RGB."""
         batch = self.network.propose(
             [image], output="resized", short_side=self.short_side, max_side=self.max_side
         )
@@ -242,13 +234,20 @@ class Segmentor:
 
     @torch.no_grad()
     def name_proposals(self, proposed: Proposals, *, threshold: float) -> tuple[Tensor, Tensor]:
-        """CLIP's branch alone: what it says of the pixels of each proposal above a threshold.
-
-        Returns:
-            `(V, K)` float32 probabilities of the valid proposals, and `(Q,)` bool which are valid:
-            have a pixel above it.
-        """
+        """CLIP's branch alone: `(V, K)` of the proposals with a pixel above, `(Q,)` which have."""
         return self._clip_branch(proposed.image, proposed.masks, threshold)
+
+    @torch.no_grad()
+    def segment_named(
+        self,
+        proposed: Proposals,
+        named: tuple[Tensor, Tensor],
+        *,
+        size: tuple[int, int],
+        weight: float,
+    ) -> NDArray[np.int64]:
+        """The `(H, W)` labels of `segment` at any weight, from what `propose` and CLIP said."""
+        return self._labels(*self._joined(proposed, *named, weight), size)
 
     def _proposals(self, image: ImageArray) -> tuple[Tensor, Tensor]:
         """Class scores `(R, K)` and soft masks `(R, h, w)` of the proposals that take part."""
@@ -259,9 +258,14 @@ class Segmentor:
             p_clip = masks.new_zeros(0, len(self.class_names))
         else:
             p_clip, valid = self.name_proposals(proposed, threshold=self.mask_threshold)
-        scores, taken = ensemble(
-            proposed.p_maskformer, p_clip, valid, self.ensemble_weight, mode=self.mode
-        )
+        return self._joined(proposed, p_clip, valid, self.ensemble_weight)
+
+    def _joined(
+        self, proposed: Proposals, p_clip: Tensor, valid: Tensor, weight: float
+    ) -> tuple[Tensor, Tensor]:
+        """What `_proposals` gives, from what both branches said."""
+        masks = proposed.masks
+        scores, taken = ensemble(proposed.p_maskformer, p_clip, valid, weight, mode=self.mode)
         if self.inference == "sum":
             return scores, masks[taken]
         if self.mode == "maskformer_only":
@@ -273,6 +277,16 @@ class Segmentor:
             threshold=self.mask_threshold,
             skip_last=self.class_names[1:] == (OTHERS,),  # what is added to a single name
         )
+
+    def _labels(
+        self, probabilities: Tensor, masks: Tensor, size: tuple[int, int]
+    ) -> NDArray[np.int64]:
+        """The label map `(H, W)` of class scores and masks; K where no proposal says anything."""
+        if not len(probabilities):
+            return np.full(size, len(self.class_names), dtype=np.int64)
+        empty = len(self.class_names) if self.inference == "best_mask" else None
+        labels: NDArray[np.int64] = label_map(probabilities, masks, size, empty=empty).cpu().numpy()
+        return labels
 
     def _clip_branch(
         self, image: ImageArray, masks_qhw: Tensor, threshold: float | None
