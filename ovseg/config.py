@@ -286,6 +286,23 @@ class ScoresConfig(Config):
     seed: int = Field(0, ge=0, description="of the draws")
 
 
+class TuneConfig(Config):
+    """A search for ensemble weight and mask threshold."""
+
+    arm: str = Field("original", description="name of the model in the comparison")
+    benchmark: BenchmarkConfig = Field(description="the split it is searched on, and how")
+    weights: tuple[float, ...] = Field((0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9), min_length=1)
+    thresholds: tuple[float, ...] = Field((0.35, 0.4, 0.45, 0.5), min_length=1)
+    metric: Literal["miou_union", "miou_gt", "fwiou", "macc", "pacc"] = "miou_union"
+    split: Literal["training", "validation"] = "training"
+    max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self.benchmark.device
+
+
 class CurveConfig(Config):
     """The learning curve of an arm: ground-truth masks named rightly after so many steps."""
 

@@ -213,6 +213,35 @@ SCORES = _schema(
     *PROTOCOL_FIELDS,
 )
 
+TUNING_COUNTS = _schema(
+    "one row for each (mask threshold, ensemble weight, class) with pixels, of a block of images",
+    ("mask_threshold", pa.float64()),
+    ("ensemble_weight", pa.float64()),
+    ("class_id", pa.int32()),
+    ("hit", pa.int64()),
+    ("gt_pixels", pa.int64()),
+    ("predicted_pixels", pa.int64()),
+)
+
+TUNING = _schema(
+    "one row for each mask threshold and ensemble weight that were tried",
+    ("benchmark", pa.string()),  # whose images these are
+    ("arm", pa.string()),
+    ("split", pa.string()),  # training, or validation: then it was tuned on what it is scored on
+    ("metric", pa.string()),  # the best is best by
+    ("value", pa.float64()),
+    ("best", pa.bool_()),
+    ("miou_union", pa.float64()),
+    ("miou_gt", pa.float64()),
+    ("fwiou", pa.float64()),
+    ("macc", pa.float64()),
+    ("pacc", pa.float64()),
+    ("miou_union_seen", pa.float64()),
+    ("miou_union_unseen", pa.float64()),
+    ("miou_union_harmonic", pa.float64()),
+    *PROTOCOL_FIELDS,
+)
+
 PUBLISHED_RESULTS = _schema(
     "one row for each (benchmark, method, setting, metric) as its authors published it",
     ("benchmark", pa.string()),

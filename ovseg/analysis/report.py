@@ -114,6 +114,7 @@ class ReportStage(Stage[ReportConfig]):
         "ovseg.analysis.statements",
         "ovseg.analysis.tables",
         "ovseg.data.masks",
+        "ovseg.evaluation.published",
     )
     suffix = ""
 

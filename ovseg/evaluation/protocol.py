@@ -7,7 +7,7 @@ thresholds, so no number travels without them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovseg.storage import Manifest
@@ -43,17 +43,27 @@ def vocabulary_digest(classes: Sequence[str]) -> str:
 
 
 def protocol(benchmark: Manifest) -> dict[str, Any]:
-    """The columns of `ovseg.schema.PROTOCOL_FIELDS` for a finished run."""
-    config, stats = benchmark.config, benchmark.stats
+    """The columns of `ovseg.schema.PROTOCOL_FIELDS` for a finished benchmark."""
+    return protocol_columns(benchmark, benchmark.config)
+
+
+def protocol_columns(measured: Manifest, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for any run over a benchmark's images.
+
+    Args:
+        measured: the run; its stats hold `n`, `bad` and `class_names`.
+        config: the settings of the benchmark, as `BenchmarkConfig` publishes them.
+    """
+    stats = measured.stats
     named = "named" if config["seen"] else "+".join(config["trained_on"])
     return {
         "images": stats["n"] - stats["bad"],
         "image_limit": config["limit"],
         "classes": len(stats["class_names"]),
         "vocabulary_digest": vocabulary_digest(stats["class_names"]),
-        "checkpoint_digest": benchmark.parents.get("checkpoint"),
-        "clip_digest": benchmark.weights.get("clip"),
-        "maskformer_digest": benchmark.weights.get("maskformer"),
+        "checkpoint_digest": measured.parents.get("checkpoint"),
+        "clip_digest": measured.weights.get("clip"),
+        "maskformer_digest": measured.weights.get("maskformer"),
         "resize_rule": (
             f"short side {config['short_side']}, long side at most {config['max_side']};"
             " class decided at the original size"
