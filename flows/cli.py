@@ -58,6 +58,19 @@ Seeds = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first n images.")]
 Tracking = Annotated[str | None, typer.Option(help="MLflow server; SQLite in --root by default.")]
+Split = Annotated[
+    Path | None,
+    typer.Option(
+        help="Labelled images to tune on: images/, labels/, classes.txt; the storybook has its own."
+    ),
+]
+Arm = Annotated[str | None, typer.Option(help="Whose CLIP; the preset's first.")]
+Tried = Annotated[str | None, typer.Option(help="Values to try, as 0.5,0.6,0.7.")]
+Sample = Annotated[int | None, typer.Option(min=1, help="Only the split's first n images.")]
+AllowValidation = Annotated[
+    bool,
+    typer.Option("--allow-validation", help="Tune on a validation set; the table will say so."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any setting, as pairing.min_margin=0.01; may be repeated."),
@@ -117,7 +130,8 @@ def _requested(command: Callable[..., None]) -> Callable[..., None]:
 
         mine = {each.name: options.pop(each.name) for each in own}
         request = _request(**options)
-        if request["preset"] in CHECKPOINT_PRESETS and command.__name__ != "benchmark":
+        scoring = ("benchmark", "tune_ensemble")
+        if request["preset"] in CHECKPOINT_PRESETS and command.__name__ not in scoring:
             raise OvsegError(
                 f"preset {request['preset']} scores a checkpoint: use it with `ovseg benchmark`"
             )
@@ -196,6 +210,37 @@ def benchmark(request: dict[str, Any]) -> None:
     from tasks.scoring import show_scores
 
     show_scores(flow(config), miniature=config.benchmark_world is not None)
+
+
+@app.command("tune-ensemble")
+@_requested
+def tune_ensemble(
+    request: dict[str, Any],
+    split: Split = None,
+    arm: Arm = None,
+    weights: Tried = None,
+    thresholds: Tried = None,
+    sample: Sample = None,
+    allow_validation: AllowValidation = False,
+) -> None:
+    """Search ensemble weight and mask threshold on training-side images, never on the benchmark."""
+    from ovseg.presets import configure
+    from ovseg.settings import parse_fractions
+
+    config = configure(**request)
+    from flows.tune_ensemble import tune_ensemble as flow
+    from tasks.tuning import show_tuning
+
+    tuned = flow(
+        config,
+        split,
+        arm=arm,
+        weights=parse_fractions(weights, "--weights"),
+        thresholds=parse_fractions(thresholds, "--thresholds"),
+        limit=sample,
+        allow_validation=allow_validation,
+    )
+    show_tuning(tuned)
 
 
 def main() -> None:

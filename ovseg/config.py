@@ -251,7 +251,23 @@ class BenchmarkConfig(Config):
     mask_prompts: bool = Field(True, description="use mask prompts where the CLIP has them")
     fill: Literal["mean", "zero"] = "mean"
     expand_ratio: float = Field(1.0, ge=1)
+    blank_background: bool = Field(
+        True, description="what a mask leaves out of its crop is blanked; false: plain box crops"
+    )
+    oracle: Literal["none", "gt_masks", "gt_labels"] = Field(
+        "none",
+        description="gt_masks: ground truth is the proposals, CLIP names them; gt_labels: the"
+        " proposals get the classes of ground truth",
+    )
     seen: tuple[str, ...] = Field((), description="classes whose masks were used in training")
+    trained_on: tuple[str, ...] = Field(
+        (),
+        description="or: vocabularies whose masks were; classes that share a name or a listed"
+        " synonym with one of theirs are seen",
+    )
+    seen_split: str = Field(
+        "", description="a published split, scored beside it: 156-15, 15-5, ..., or a .tsv"
+    )
     limit: int | None = Field(None, ge=1, description="the first n images, for trials")
     shard_size: int = Field(500, ge=1, description="images a shard")
     min_shards: int = Field(2, ge=1)
@@ -265,6 +281,26 @@ class ScoresConfig(Config):
     """The scores of a finished benchmark, as rows."""
 
     arm: str = Field("original", description="name of the model in the comparison")
+    resamples: int = Field(1000, ge=10, description="bootstrap draws of images")
+    level: float = Field(0.95, gt=0, lt=1, description="of the intervals")
+    seed: int = Field(0, ge=0, description="of the draws")
+
+
+class TuneConfig(Config):
+    """A search for ensemble weight and mask threshold."""
+
+    arm: str = Field("original", description="name of the model in the comparison")
+    benchmark: BenchmarkConfig = Field(description="the split it is searched on, and how")
+    weights: tuple[float, ...] = Field((0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9), min_length=1)
+    thresholds: tuple[float, ...] = Field((0.35, 0.4, 0.45, 0.5), min_length=1)
+    metric: Literal["miou_union", "miou_gt", "fwiou", "macc", "pacc"] = "miou_union"
+    split: Literal["training", "validation"] = "training"
+    max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self.benchmark.device
 
 
 class CurveConfig(Config):
@@ -281,53 +317,7 @@ class CurveConfig(Config):
         return self.benchmark.model_copy(update={"limit": min(limits, default=None)})
 
 
-class StudyConfig(Config):
-    """The arms of a benchmark compared over seeds, with intervals."""
-
-    benchmark: str = Field("storybook", description="name of the benchmark")
-    arms: tuple[tuple[str, str], ...] = Field(
-        description="names of the compared models in order, and what is shown of them"
-    )
-    baseline: str = Field("original", description="the arm that gains are measured against")
-    favourite: str = Field("both", description="the arm that is held against every other")
-    resamples: int = Field(1000, ge=10, description="bootstrap draws")
-    level: float = Field(0.95, gt=0, lt=1, description="of the intervals")
-    seed: int = Field(0, ge=0, description="of the draws")
-
-
 class TruthConfig(Config):
     """Pairs held against ground-truth masks."""
 
     panoptic: Path | None = execution(None, "COCO panoptic JSON, its PNGs beside it")
-
-
-class SheetConfig(Config):
-    """The contact sheet of a run."""
-
-    images: int = Field(6, ge=1, description="rows of each half of the sheet")
-    tile: int = Field(224, ge=64, description="side of a picture in pixels")
-    benchmark: BenchmarkConfig | None = Field(None, description="whose images are segmented")
-    image_root: Path | None = execution(None, "folder of the mined images")
-
-
-class ReportConfig(Config):
-    """The report of a run: one HTML file."""
-
-    preset: str = Field("", description="name of the preset the run began as")
-    expect: str = Field("", description="what the preset should reach")
-    dataset: str = Field("storybook", description="name of the mined data set")
-    clip: str = Field("storybook", description="the CLIP that chose the masks")
-    maskformer: str = Field("storybook", description="what proposed the masks")
-    miniature: bool = Field(False, description="scored in the embedded world: say so")
-    arms: tuple[tuple[str, str], ...] = Field(
-        (), description="names of the compared models in order, and what is shown of them"
-    )
-    benchmark: BenchmarkConfig | None = Field(None, description="the one that is looked into")
-    nouns: int = Field(80, ge=1, description="nouns of the gallery")
-    pairs_per_noun: int = Field(12, ge=1, description="pairs shown of each")
-    segmented: int = Field(6, ge=1, description="benchmark images that are segmented")
-    worst: int = Field(4, ge=0, description="worst images that are segmented")
-    mistakes: int = Field(12, ge=0, description="masks named wrongly that are drawn")
-    side: int = Field(176, ge=32, description="longer side of an image of the gallery, pixels")
-    picture: int = Field(256, ge=32, description="longer side of a segmentation, pixels")
-    image_root: Path | None = execution(None, "folder of the mined images")

@@ -146,6 +146,17 @@ CONFUSION = _schema(
     ("pixels", pa.int64()),
 )
 
+KIND_PIXELS = _schema(
+    "one row for each (image, kind of pixels, class) with pixels of the kind",
+    ("image_id", pa.int64()),
+    ("kind", pa.string()),  # boundary; small, medium, large: of objects of that size
+    ("class_id", pa.int32()),
+    ("objects", pa.int32()),  # connected parts in ground truth; null for boundary
+    ("hit", pa.int64()),
+    ("gt_pixels", pa.int64()),
+    ("predicted_pixels", pa.int64()),  # of a size: hits and the share of the false alarms
+)
+
 GT_MASKS = _schema(
     "one row for each ground-truth mask that CLIP classified",
     ("image_id", pa.int64()),
@@ -179,6 +190,31 @@ CLASS_SCORES = _schema(
     ("predicted_pixels", pa.int64()),
     ("gt_masks", pa.int64()),
     ("gt_mask_accuracy", pa.float64()),
+    ("gt_mask_top5", pa.float64()),
+    ("published_seen", pa.bool_()),  # by the published split; null without one
+    ("boundary_iou", pa.float64()),
+    ("iou_small", pa.float64()),  # null without objects of the size
+    ("iou_medium", pa.float64()),
+    ("iou_large", pa.float64()),
+)
+
+PROTOCOL_FIELDS = (
+    ("images", pa.int64()),  # scored; those that could not be read are left out
+    ("image_limit", pa.int64()),  # the first n images only, a trial; null for all
+    ("classes", pa.int32()),
+    ("vocabulary_digest", pa.string()),  # of the class names, a line each
+    ("checkpoint_digest", pa.string()),  # of the stage that trained the CLIP; null for none
+    ("clip_digest", pa.string()),
+    ("maskformer_digest", pa.string()),
+    ("resize_rule", pa.string()),
+    ("templates", pa.string()),
+    ("mask_threshold", pa.float64()),
+    ("ensemble", pa.string()),
+    ("ensemble_weight", pa.float64()),
+    ("oracle", pa.string()),  # none, gt_masks, gt_labels
+    ("blank_background", pa.bool_()),
+    ("trained_on", pa.string()),  # what the headline split of seen classes is made of; null: none
+    ("seen_split", pa.string()),  # the published one beside it
 )
 
 SCORES = _schema(
@@ -188,6 +224,55 @@ SCORES = _schema(
     ("arm", pa.string()),
     ("metric", pa.string()),
     ("value", pa.float64()),
+    ("low", pa.float64()),  # bounds of the interval over draws of the images
+    ("high", pa.float64()),
+    ("level", pa.float64()),  # of the interval, such as 0.95
+    ("denominator", pa.string()),  # what the metric is a mean or a share of: union, gt, ...
+    *PROTOCOL_FIELDS,
+)
+
+TUNING_COUNTS = _schema(
+    "one row for each (mask threshold, ensemble weight, class) with pixels, of a block of images",
+    ("mask_threshold", pa.float64()),
+    ("ensemble_weight", pa.float64()),
+    ("class_id", pa.int32()),
+    ("hit", pa.int64()),
+    ("gt_pixels", pa.int64()),
+    ("predicted_pixels", pa.int64()),
+)
+
+TUNING = _schema(
+    "one row for each mask threshold and ensemble weight that were tried",
+    ("benchmark", pa.string()),  # whose images these are
+    ("arm", pa.string()),
+    ("split", pa.string()),  # training, or validation: then it was tuned on what it is scored on
+    ("metric", pa.string()),  # the best is best by
+    ("value", pa.float64()),
+    ("best", pa.bool_()),
+    ("miou_union", pa.float64()),
+    ("miou_gt", pa.float64()),
+    ("fwiou", pa.float64()),
+    ("macc", pa.float64()),
+    ("pacc", pa.float64()),
+    ("miou_union_seen", pa.float64()),
+    ("miou_union_unseen", pa.float64()),
+    ("miou_union_harmonic", pa.float64()),
+    *PROTOCOL_FIELDS,
+)
+
+PUBLISHED_RESULTS = _schema(
+    "one row for each (benchmark, method, setting, metric) as its authors published it",
+    ("benchmark", pa.string()),
+    ("method", pa.string()),
+    ("backbone", pa.string()),
+    ("trained_on", pa.string()),
+    ("setting", pa.string()),  # what else tells the row from others of the method
+    ("oracle", pa.string()),
+    ("blank_background", pa.bool_()),
+    ("metric", pa.string()),  # miou where the source does not say which denominator
+    ("value", pa.float64()),  # a fraction, as all scores here
+    ("denominator", pa.string()),  # union, gt, masks; null where the source does not say
+    ("source", pa.string()),
 )
 
 PHASE_CURVE = _schema(

@@ -246,6 +246,23 @@ def spread(options: Mapping[str, Any]) -> dict[str, Any]:
     return {place: value for name, value in options.items() for place in _PLACES[name]}
 
 
+def parse_fractions(text: str | None, option: str) -> tuple[float, ...] | None:
+    """`"0.5,0.6"` as numbers within 0..1; None where nothing is given.
+
+    Raises:
+        OvsegError: where one is no such number.
+    """
+    if text is None:
+        return None
+    try:
+        values = tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError:
+        values = ()
+    if not values or not all(0 <= value <= 1 for value in values):
+        raise OvsegError(f"{option} {text!r}: give numbers from 0 to 1, as 0.5,0.6,0.7")
+    return values
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """`"pairing.min_margin=0.01"` as name and value; the value is read as JSON, else as text.
 

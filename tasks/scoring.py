@@ -10,9 +10,7 @@ from ovseg.analysis.summary import Summary, show, show_scores, summarise
 from ovseg.config import (
     BenchmarkConfig,
     CurveConfig,
-    ReportConfig,
     ScoresConfig,
-    SheetConfig,
     TruthConfig,
 )
 from ovseg.evaluation.evaluator import BENCHMARK
@@ -20,6 +18,7 @@ from ovseg.evaluation.learning_curve import CURVES, PHASE_CURVES
 from ovseg.evaluation.pair_truth import TRUTH
 from ovseg.evaluation.scores import SCORES
 from ovseg.presets import ARMS
+from ovseg.report_config import ReportConfig, SheetConfig
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.stages import run

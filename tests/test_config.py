@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ovseg import config
-from ovseg.config import BenchmarkConfig, Config, FinetuneConfig, PairingConfig, SheetConfig
+from ovseg.config import BenchmarkConfig, Config, FinetuneConfig, PairingConfig
 from ovseg.presets import PRESETS, load_preset
+from ovseg.report_config import SheetConfig
 
 NEEDED = {
     "WorldConfig": {"part": "val"},

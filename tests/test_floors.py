@@ -35,6 +35,7 @@ INFRASTRUCTURE = {
     "ovseg.config",  # its values are in the digest
     "ovseg.errors",
     "ovseg.registry",
+    "ovseg.report_config",
     "ovseg.schema",  # a changed table raises the stage's schema_version
     "ovseg.stages",
     "ovseg.storage",

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ovseg.config import BenchmarkConfig
-from ovseg.schema import CONFUSION, GT_MASKS, rows_to_table
+from ovseg.evaluation.splits import benchmark_splits
+from ovseg.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
 from ovseg.stages import Output, Stage, run_stage
 from ovseg.storage import Manifest, ShardPlan, digest_json, write_parquet
 
@@ -39,6 +40,11 @@ def random_images(rng: np.random.Generator, images: int, skill: float) -> list[d
                 "id": index,
                 "pixels": {key: n for key, n in pixels.items() if n},
                 "masks": list(zip(shown, ranks, strict=True)),
+                "kinds": {
+                    (kind, gt): (pixels[gt, gt] // 4, 40, 30)
+                    for kind in ("boundary", "medium")
+                    for gt in shown
+                },
             }
         )
     return made
@@ -64,7 +70,7 @@ class Toy(Stage[BenchmarkConfig]):
         return {"rows": digest_json(str(self.blocks))}
 
     def write(self, config, inputs, target, *, shard, progress):
-        confusion, masks = [], []
+        confusion, masks, kinds = [], [], []
         for image in self.blocks[shard]:
             of_image = {"image_id": image["id"]}
             for (gt, predicted), pixels in image["pixels"].items():
@@ -72,8 +78,12 @@ class Toy(Stage[BenchmarkConfig]):
                 confusion.append(of_image | row)
             for gt, rank in image["masks"]:
                 masks.append(of_image | {"gt_class": gt, "predicted_class": 0, "gt_rank": rank})
+            for (kind, gt), pixels in image.get("kinds", {}).items():
+                names = ("hit", "gt_pixels", "predicted_pixels")
+                kinds.append(of_image | {"kind": kind, "class_id": gt} | dict(zip(names, pixels)))
         target.mkdir(parents=True)
         write_parquet(rows_to_table(confusion, CONFUSION), target / "confusion.parquet")
+        write_parquet(rows_to_table(kinds, KIND_PIXELS), target / "kind_pixels.parquet")
         write_parquet(rows_to_table(masks, GT_MASKS), target / "gt_masks.parquet")
         return Output(rows=len(confusion))
 
@@ -83,13 +93,14 @@ class Toy(Stage[BenchmarkConfig]):
             "n": sum(len(block) for block in self.blocks),
             "bad": 0,
             "class_names": list(CLASSES),
+            "splits": benchmark_splits(config, CLASSES),
         }
 
 
 def toy_benchmark(
     root: Path, images: Sequence[dict], *, shards: int = 1, seen: tuple[str, ...] = SEEN
 ) -> Manifest:
-    """A finished run over `{"id": 3, "pixels": {(gt, predicted): n}, "masks": [(gt, rank)]}`."""
+    """A finished run over images such as `random_images` gives; `kinds` may be left out."""
     bounds = np.linspace(0, len(images), shards + 1).astype(int)
     blocks = [list(images[a:b]) for a, b in pairwise(bounds)]
     return run_stage(Toy(blocks), BenchmarkConfig(benchmark="toy", seen=seen), {}, root)

@@ -19,9 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ovseg.analysis.overlay import palette
 from ovseg.analysis.tables import table_files
-from ovseg.config import SheetConfig
 from ovseg.data import masks
 from ovseg.data.images import ImageError, read_image
+from ovseg.report_config import SheetConfig
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import Manifest, ShardPlan
 
@@ -264,8 +264,15 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.data.benchmarks",
         "ovseg.data.label_maps",
         "ovseg.data.images",
+        "ovseg.data.vocabulary",
+        "ovseg.evaluation.boundary",
         "ovseg.evaluation.evaluator",
+        "ovseg.evaluation.image_rows",
         "ovseg.evaluation.metrics",
+        "ovseg.evaluation.objects",
+        "ovseg.evaluation.oracles",
+        "ovseg.evaluation.splits",
+        "ovseg.storybook.catalogue",
         "ovseg.data.masks",
         "ovseg.models.class_embedding",
         "ovseg.models.resnet",  # a backbone of it

@@ -17,17 +17,20 @@ import pyarrow as pa
 from ovseg.analysis.statements import select_files, select_labelled, select_rows
 from ovseg.analysis.tables import table_files
 from ovseg.data.vocabulary import read_vocabulary, vocabulary_names
+from ovseg.evaluation.published import read_published
 from ovseg.schema import (
     CLASS_SCORES,
     CONFUSION,
     CURATED,
     GT_MASKS,
     IMAGES,
+    KIND_PIXELS,
     LEARNING_CURVE,
     NOUNS,
     PAIR_TRUTH,
     PAIRS,
     PROPOSALS,
+    PUBLISHED_RESULTS,
     SCORES,
     TRAINING_LOG,
 )
@@ -97,6 +100,11 @@ RUN_CONFUSION = _prefixed(
     "one row for each benchmark run, image, ground-truth class and predicted class with pixels",
     ("benchmark", "benchmark_digest"),
     CONFUSION,
+)
+RUN_KIND_PIXELS = _prefixed(
+    "one row for each benchmark run, image, kind of pixels and class with pixels of the kind",
+    ("benchmark", "benchmark_digest"),
+    KIND_PIXELS,
 )
 RUN_GT_MASKS = _prefixed(
     "one row for each benchmark run and ground-truth mask that CLIP classified",
@@ -277,6 +285,14 @@ RELATIONS: dict[str, Relation] = {
             RUN_CONFUSION, CONFUSION, _in_payload(all_.runs, "benchmark", "confusion.parquet")
         ),
     ),
+    "kind_pixels": Relation(
+        RUN_KIND_PIXELS,
+        lambda all_: select_labelled(
+            RUN_KIND_PIXELS,
+            KIND_PIXELS,
+            _in_payload(all_.runs, "benchmark", "kind_pixels.parquet"),
+        ),
+    ),
     "gt_masks": Relation(
         RUN_GT_MASKS,
         lambda all_: select_labelled(
@@ -293,6 +309,9 @@ RELATIONS: dict[str, Relation] = {
     "benchmark_runs": Relation(
         BENCHMARK_RUNS,
         lambda all_: select_rows(BENCHMARK_RUNS, _run_rows(all_.of("scores"), all_.runs)),
+    ),
+    "published_results": Relation(
+        PUBLISHED_RESULTS, lambda _: select_rows(PUBLISHED_RESULTS, read_published())
     ),
     "vocabularies": Relation(VOCABULARIES, lambda _: select_rows(VOCABULARIES, _vocabulary_rows())),
     "published": Relation(

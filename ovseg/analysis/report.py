@@ -25,10 +25,11 @@ from ovseg.analysis.report_plots import percent, points, thousands
 from ovseg.analysis.report_scores import Arms
 from ovseg.analysis.report_segments import draw_mistakes, segment_images
 from ovseg.analysis.sql_files import sql_files
-from ovseg.config import BenchmarkConfig, ReportConfig
+from ovseg.config import BenchmarkConfig
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.models.clip import clip_digest
 from ovseg.models.maskformer import maskformer_digest
+from ovseg.report_config import ReportConfig
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import Manifest, ShardPlan, digest_json, file_sha256
 
@@ -113,8 +114,7 @@ class ReportStage(Stage[ReportConfig]):
         "ovseg.analysis.statements",
         "ovseg.analysis.tables",
         "ovseg.data.masks",
-        "ovseg.data.vocabulary",
-        "ovseg.storybook.catalogue",
+        "ovseg.evaluation.published",
     )
     suffix = ""
 

@@ -16,7 +16,7 @@ from ovseg.analysis.report_page import Noun, Section
 from ovseg.analysis.report_pictures import Card, Gallery
 from ovseg.analysis.report_plots import Plot, Table, percent, points, thousands
 from ovseg.analysis.report_scores import Arms, curve_plot, half_interval, loss_plot, scores_plot
-from ovseg.config import ReportConfig
+from ovseg.report_config import ReportConfig
 from ovseg.storage import Manifest
 
 NO_BENCHMARK = "No benchmark was scored in this run: there is nothing to show here."

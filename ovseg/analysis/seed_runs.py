@@ -15,9 +15,9 @@ from pathlib import Path
 from ovseg.analysis.catalog import current
 from ovseg.analysis.study import CURVE, STUDY
 from ovseg.analysis.study_report import show_study
-from ovseg.config import StudyConfig
 from ovseg.errors import OvsegError
 from ovseg.presets import ARMS
+from ovseg.report_config import StudyConfig
 from ovseg.stages import run_stage
 from ovseg.storage import Manifest
 

@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 from ovseg.analysis.study_findings import ALL, METRICS, Findings
 from ovseg.analysis.study_plots import plot_curves, plot_gains, plot_scores
 from ovseg.analysis.study_report import markdown
-from ovseg.config import StudyConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.intervals import (
     Counts,
@@ -35,7 +34,10 @@ from ovseg.evaluation.intervals import (
     read_images,
     resampled_scores,
     student,
+    total,
 )
+from ovseg.evaluation.metrics import all_scores
+from ovseg.report_config import StudyConfig
 from ovseg.schema import STUDY as STUDY_ROWS
 from ovseg.schema import rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
@@ -57,7 +59,10 @@ class StudyStage(Stage[StudyConfig]):
     code = (
         "ovseg.analysis.study",
         "ovseg.evaluation.intervals",
+        "ovseg.evaluation.boundary",
+        "ovseg.evaluation.image_rows",
         "ovseg.evaluation.metrics",
+        "ovseg.evaluation.objects",
         "ovseg.analysis.study_findings",
         "ovseg.analysis.study_plots",
         "ovseg.analysis.study_report",
@@ -202,8 +207,7 @@ def _resample(
 
 def score_draws(images: ImageCounts, weights: Counts) -> Resampled:
     """The scores of an arm over all images, and under each draw."""
-    once = np.ones((1, len(images)), dtype=np.int64)
-    value = {name: float(scores[0]) for name, scores in resampled_scores(images, once).items()}
+    value = all_scores(total(images), images.splits)
     draws = resampled_scores(images, weights)
     nowhere = np.full(len(weights), np.nan)
     return Resampled(value, {name: draws.get(name, nowhere) for name in value})

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ovseg.config import StudyConfig
+from ovseg.report_config import StudyConfig
 from ovseg.storage import Manifest
 
 METRICS = {

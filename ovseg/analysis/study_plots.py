@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from ovseg.analysis.study_findings import Estimate, Findings
 from ovseg.analysis.study_report import coverage
-from ovseg.config import StudyConfig
+from ovseg.report_config import StudyConfig
 
 PARTS = {
     "seen": ("#1f6f8b", "seen classes"),

@@ -3,16 +3,18 @@
     from ovseg.evaluation.evaluator import BENCHMARK
     run_stage(BENCHMARK, BenchmarkConfig(root=folder), {"checkpoint": checkpoint}, Path("runs/x"))
 
-A shard's payload holds the confusion of each image and the rank of each ground-truth mask's class;
-its stats hold the sums the scores are made of, so shards add up in any number to the same scores.
-An image that cannot be read, or whose label map does not fit it, is counted with its reason.
+A shard's payload holds of each image the confusion, the pixels of boundaries and of objects by
+size, and the rank of each ground-truth mask's class; its stats hold the sums the scores are made
+of, so shards add up in any number to the same scores. An image that cannot be read, or whose
+label map does not fit it, is counted with its reason.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +32,23 @@ from ovseg.data.benchmarks import (
     region_masks,
 )
 from ovseg.data.images import ImageArray, ImageError, read_image
-from ovseg.evaluation.metrics import (
-    ClassCounts,
-    Confusion,
-    MaskCounts,
-    all_scores,
-    count_masks,
-    seen_classes,
-    seen_names,
+from ovseg.evaluation.image_rows import (
+    confusion_rows,
+    kind_pixel_rows,
+    mask_rows,
+    tallies_from_json,
+    tallies_to_json,
+    tally_rows,
 )
+from ovseg.evaluation.metrics import Confusion, all_scores
+from ovseg.evaluation.oracles import label_proposals, paint_regions
+from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.models.clip import clip_digest, shared_clip
 from ovseg.models.maskformer import load_maskformer, maskformer_digest
 from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.prompts import text_embeddings
 from ovseg.models.segmentor import Segmentor
-from ovseg.schema import CONFUSION, GT_MASKS, rows_to_table
+from ovseg.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import ShardPlan, ShardRecord, digest_json, write_parquet
 
@@ -60,9 +64,16 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
     name = "benchmarks"
     code = (
         "ovseg.evaluation.evaluator",
+        "ovseg.evaluation.boundary",
+        "ovseg.evaluation.image_rows",
         "ovseg.evaluation.metrics",
+        "ovseg.evaluation.objects",
+        "ovseg.evaluation.oracles",
+        "ovseg.evaluation.splits",
         "ovseg.data.benchmarks",
         "ovseg.data.label_maps",
+        "ovseg.data.vocabulary",
+        "ovseg.storybook.catalogue",  # its words
         "ovseg.data.images",
         "ovseg.models.segmentor",
         "ovseg.models.ensemble",
@@ -85,8 +96,9 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         """Blocks of the images by id; the contents of images and label maps are in the digest."""
         benchmark = open_benchmark(config)
         plan = ShardPlan.blocks(benchmark.contents(), config.shard_size, at_least=config.min_shards)
-        # the names of the classes decide the result too, though no image holds them
-        digest = digest_json([benchmark.classes, benchmark.prompts, plan.ids_digest])
+        # names and seen classes decide the result too, though no image holds them
+        splits = benchmark_splits(config, benchmark.classes)
+        digest = digest_json([benchmark.classes, benchmark.prompts, splits, plan.ids_digest])
         return plan.model_copy(update={"ids_digest": digest})
 
     def weights(self, config: BenchmarkConfig, inputs: Inputs) -> dict[str, str]:
@@ -110,8 +122,9 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         span = self.plan(config, inputs).span(shard)
         segmentor = benchmark_segmentor(config, benchmark, clip=clip_name(config.clip, inputs))
         k = len(benchmark.classes)
-        confusion_rows: list[Row] = []
-        mask_rows: list[Row] = []
+        confusions: list[Row] = []
+        pixels: list[Row] = []
+        masks: list[Row] = []
         total = Confusion(k, benchmark.ignore_index)
         reasons: Counter[str] = Counter()
         first_bad = None
@@ -123,31 +136,30 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
                 first_bad = first_bad or f"{sample.image.name}: {error}"
                 progress(1)
                 continue
+            predicted, of_masks = score_image(segmentor, config.oracle, sample, image, labels)
             one = Confusion(k, benchmark.ignore_index)
-            one.update(labels, segmentor.segment(image).labels)
+            one.update(labels, predicted)
             total += one
-            confusion_rows.extend(_confusion_rows(sample, one))
-            mask_rows.extend(_mask_rows(sample, segmentor, image, labels))
+            confusions.extend(confusion_rows(sample.image_id, one))
+            pixels.extend(
+                kind_pixel_rows(sample.image_id, labels, predicted, k, benchmark.ignore_index)
+            )
+            masks.extend(of_masks)
             progress(1)
         target.mkdir(parents=True)
-        write_parquet(rows_to_table(confusion_rows, CONFUSION), target / "confusion.parquet")
-        write_parquet(rows_to_table(mask_rows, GT_MASKS), target / "gt_masks.parquet")
-        counts = total.class_counts()
-        masks = count_masks(
-            np.array([row["gt_class"] for row in mask_rows], dtype=np.int64),
-            np.array([row["gt_rank"] for row in mask_rows], dtype=np.int64),
-            k,
-        )
+        write_parquet(rows_to_table(confusions, CONFUSION), target / "confusion.parquet")
+        write_parquet(rows_to_table(pixels, KIND_PIXELS), target / "kind_pixels.parquet")
+        write_parquet(rows_to_table(masks, GT_MASKS), target / "gt_masks.parquet")
         stats = {
             "n": span.stop - span.start,
             "bad": sum(reasons.values()),
             "reasons": dict(sorted(reasons.items())),
             "first_bad": first_bad,
             "class_names": list(benchmark.classes),
-            "counts": {name: values.tolist() for name, values in vars(counts).items()},
-            "mask_counts": {name: values.tolist() for name, values in vars(masks).items()},
+            "splits": benchmark_splits(config, benchmark.classes),
+            **tallies_to_json(tally_rows(total, pixels, masks)),
         }
-        return Output(rows=len(confusion_rows), stats=stats)
+        return Output(rows=len(confusions), stats=stats)
 
     def summarise(
         self, config: BenchmarkConfig, inputs: Inputs, records: Sequence[ShardRecord]
@@ -159,17 +171,19 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         reasons: Counter[str] = Counter()
         for part in stats:
             reasons.update(part["reasons"])
-        counts, masks = added_counts(stats)
+        tallies = reduce(add, [tallies_from_json(part) for part in stats])
+        splits = stats[0]["splits"]
         return {
             "benchmark": config.benchmark,
             "n": sum(part["n"] for part in stats),
             "bad": sum(part["bad"] for part in stats),
             "reasons": dict(sorted(reasons.items())),
             "first_bad": first[0] if first else None,
-            "masks": int(masks.masks.sum()),
+            "masks": int(tallies.masks.masks.sum()),
             "class_names": classes,
-            "seen": seen_names(classes, config.seen),
-            "scores": all_scores(counts, masks, seen_classes(classes, config.seen)),
+            "seen": [classes[index] for index in splits.get(HEADLINE, ())],
+            "splits": splits,
+            "scores": all_scores(tallies, splits),
         }
 
 
@@ -237,6 +251,7 @@ def load_segmentor(
         mode=config.ensemble,
         mask_prompts=config.mask_prompts,
         fill=config.fill,
+        masked=config.blank_background,
         expand_ratio=config.expand_ratio,
         batch_size=config.batch_size,
     )
@@ -249,45 +264,31 @@ def _texts(digest: str, clip: str, device: str, names: tuple[str, ...], template
 
 
 # --------------------------------------------------------------------------------------
-# Rows and scores
+# One image
 
 
-def _confusion_rows(sample: Sample, confusion: Confusion) -> Iterator[Row]:
-    for gt, predicted, pixels in confusion.entries():
-        yield {
-            "image_id": sample.image_id,
-            "gt_class": gt,
-            "predicted_class": predicted,
-            "pixels": pixels,
-        }
+def score_image(
+    segmentor: Segmentor, oracle: str, sample: Sample, image: ImageArray, labels: Labels
+) -> tuple[NDArray[np.integer], list[Row]]:
+    """Segment an image and name its ground-truth masks.
 
+    Args:
+        segmentor: of the benchmark's classes.
+        oracle: `none`, or what the segmentor is told, see `ovseg.evaluation.oracles`.
+        sample: whose image it is.
+        image: `(H, W, 3)` uint8 RGB.
+        labels: `(H, W)` ground truth.
 
-def _mask_rows(
-    sample: Sample, segmentor: Segmentor, image: ImageArray, labels: Labels
-) -> Iterator[Row]:
-    classes, masks = region_masks(labels, len(segmentor.class_names))
+    Returns:
+        `(H, W)` classes, K for a pixel without one, and rows of `ovseg.schema.GT_MASKS`.
+    """
+    k = len(segmentor.class_names)
+    classes, masks = region_masks(labels, k)
     probabilities = segmentor.classify_masks(image, masks)
-    for gt, mask, of_mask in zip(classes.tolist(), masks, probabilities):
-        yield {
-            "image_id": sample.image_id,
-            "gt_class": gt,
-            "predicted_class": int(of_mask.argmax()),
-            "gt_rank": rank(of_mask, gt),
-            "area_fraction": float(mask.mean()),
-        }
-
-
-def rank(scores: NDArray[np.float32], index: int) -> int:
-    """The place, from 1, of `scores[index]` among `(K,)` scores; of equal ones the first leads."""
-    own = scores[index]
-    return 1 + int((scores > own).sum()) + int((scores[:index] == own).sum())
-
-
-def added_counts(parts: Sequence[Mapping[str, Any]]) -> tuple[ClassCounts, MaskCounts]:
-    """The sums of shards' stats."""
-
-    def add(key: str) -> dict[str, NDArray[np.int64]]:
-        names = parts[0][key]
-        return {name: np.sum([part[key][name] for part in parts], axis=0) for name in names}
-
-    return ClassCounts(**add("counts")), MaskCounts(**add("mask_counts"))
+    rows = list(mask_rows(sample.image_id, classes, masks, probabilities))
+    if oracle == "gt_masks":
+        named = np.array([row["predicted_class"] for row in rows], dtype=np.int32)
+        return paint_regions(labels, classes, named, k), rows
+    if oracle == "gt_labels":
+        return label_proposals(segmentor.propose(image).masks, labels, k), rows
+    return segmentor.segment(image).labels, rows

@@ -35,34 +35,34 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy import stats
+from scipy import sparse, stats
 
-from ovseg.evaluation.metrics import ClassCounts, MaskCounts, all_scores, seen_classes
+from ovseg.evaluation.image_rows import KINDS
+from ovseg.evaluation.metrics import ClassCounts, MaskCounts, Tallies, all_scores
 from ovseg.storage import Manifest
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Column = npt.NDArray[np.integer]
+PIXELS = ("hit", "gt_pixels", "predicted_pixels")
+MASKS = ("masks", "right", "top5")
 
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """What the scores of one arm need of each of N images, by class: `(N, K)` int64 each."""
+    """What the scores of one arm need of each of N images, by class.
+
+    An image shows few classes of many: 5,000 images of 847 classes are a few megabytes here and
+    would be hundreds as dense arrays.
+    """
 
     ids: Counts
     """`(N,)` image ids, ascending."""
-    hit: Counts
-    """Pixels named rightly, of each class."""
-    gt_pixels: Counts
-    predicted_pixels: Counts
-    """Of pixels that ground truth does not ignore."""
-    masks: Counts
-    """Ground-truth masks."""
-    right: Counts
-    """Masks whose true class came first."""
-    top5: Counts
-    seen: tuple[int, ...] | None
-    """Indices of the seen classes; None where the benchmark has no such split."""
+    counts: dict[tuple[str, str], sparse.csr_array]
+    """`(N, K)` int64 each, under (`pixels` or a kind of them, one of `PIXELS`) and (`masks`, one of
+    `MASKS`); pixels that ground truth ignores are left out."""
+    splits: dict[str, list[int]]
+    """Indices of the seen classes by split, as `ovseg.evaluation.splits` gives them."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,17 +78,14 @@ def read_images(benchmark: Manifest) -> ImageCounts:
         The images in the order of their ids; one that could not be read is left out, as it is in
         the scores.
     """
-    names = benchmark.stats["class_names"]
+    k = len(benchmark.stats["class_names"])
     confusion = _rows(benchmark, "confusion.parquet")
     masks = _rows(benchmark, "gt_masks.parquet")
     ids = np.unique(np.concatenate([confusion["image_id"], masks["image_id"]]))
-    seen = seen_classes(names, benchmark.config["seen"])
-    return ImageCounts(
-        ids.astype(np.int64),
-        *_pixel_counts(confusion, ids, len(names)),
-        *_mask_counts(masks, ids, len(names)),
-        seen=None if seen is None else tuple(seen),
-    )
+    shape = len(ids), k
+    counts = _pixel_counts(confusion, ids, shape) | _mask_counts(masks, ids, shape)
+    counts |= _kind_counts(_rows(benchmark, "kind_pixels.parquet"), ids, shape)
+    return ImageCounts(ids.astype(np.int64), counts, benchmark.stats["splits"])
 
 
 def _rows(benchmark: Manifest, name: str) -> dict[str, Column]:
@@ -96,27 +93,39 @@ def _rows(benchmark: Manifest, name: str) -> dict[str, Column]:
     return {column: table[column].to_numpy() for column in table.column_names}
 
 
-def _pixel_counts(rows: dict[str, Column], ids: Column, k: int) -> tuple[Counts, Counts, Counts]:
-    image, pixels = np.searchsorted(ids, rows["image_id"]), rows["pixels"]
+def _pixel_counts(
+    rows: dict[str, Column], ids: Column, shape: tuple[int, int]
+) -> dict[tuple[str, str], sparse.csr_array]:
+    image, pixels, k = np.searchsorted(ids, rows["image_id"]), rows["pixels"], shape[1]
     gt, predicted = rows["gt_class"], rows["predicted_class"]
     valid, named = gt != k, predicted != k  # K: ignored in ground truth, without a class
-    shape = len(ids), k
-    return (
-        _tally(image, gt, pixels, valid & (gt == predicted), shape),
-        _tally(image, gt, pixels, valid, shape),
-        _tally(image, predicted, pixels, valid & named, shape),
-    )
+    return {
+        ("pixels", "hit"): _tally(image, gt, pixels, valid & (gt == predicted), shape),
+        ("pixels", "gt_pixels"): _tally(image, gt, pixels, valid, shape),
+        ("pixels", "predicted_pixels"): _tally(image, predicted, pixels, valid & named, shape),
+    }
 
 
-def _mask_counts(rows: dict[str, Column], ids: Column, k: int) -> tuple[Counts, Counts, Counts]:
+def _mask_counts(
+    rows: dict[str, Column], ids: Column, shape: tuple[int, int]
+) -> dict[tuple[str, str], sparse.csr_array]:
     image, rank = np.searchsorted(ids, rows["image_id"]), np.asarray(rows["gt_rank"], np.int64)
     ones = np.ones(len(rank), dtype=np.int64)
+    return {
+        ("masks", name): _tally(image, rows["gt_class"], ones, rank <= place, shape)
+        for name, place in zip(MASKS, (shape[1], 1, 5))
+    }
 
-    def up_to(place: int) -> Counts:
-        chosen = rank <= place
-        return _tally(image, rows["gt_class"], ones, chosen, (len(ids), k))
 
-    return up_to(k), up_to(1), up_to(5)
+def _kind_counts(
+    rows: dict[str, Column], ids: Column, shape: tuple[int, int]
+) -> dict[tuple[str, str], sparse.csr_array]:
+    image = np.searchsorted(ids, rows["image_id"])
+    return {
+        (kind, name): _tally(image, rows["class_id"], rows[name], rows["kind"] == kind, shape)
+        for kind in KINDS
+        for name in PIXELS
+    }
 
 
 def _tally(
@@ -125,10 +134,10 @@ def _tally(
     number: Column,
     chosen: npt.NDArray[np.bool_],
     shape: tuple[int, int],
-) -> Counts:
-    counts = np.zeros(shape, dtype=np.int64)
-    np.add.at(counts, (image[chosen], klass[chosen]), number[chosen])
-    return counts
+) -> sparse.csr_array:
+    """The sums by image and class: repeated entries of a sparse matrix add up."""
+    values = np.asarray(number)[chosen].astype(np.int64)
+    return sparse.coo_array((values, (image[chosen], klass[chosen])), shape=shape).tocsr()
 
 
 # --------------------------------------------------------------------------------------
@@ -163,33 +172,29 @@ def resampled_scores(images: ImageCounts, weights: Counts) -> dict[str, Floats]:
         `(B,)` float64 by the names of `ovseg.evaluation.metrics.all_scores`; NaN where a score is
         not defined under a draw. A score that no draw defines is left out.
     """
-    hit, gt, predicted, masks, right, top5 = (
-        _sums(weights, part)
-        for part in (
-            images.hit,
-            images.gt_pixels,
-            images.predicted_pixels,
-            images.masks,
-            images.right,
-            images.top5,
-        )
-    )
-    rows = [
-        all_scores(
-            ClassCounts(hit[draw], gt[draw], predicted[draw]),
-            MaskCounts(masks[draw], right[draw], top5[draw]),
-            images.seen,
-        )
-        for draw in range(len(weights))
-    ]
+    sums = {name: _sums(weights, part) for name, part in images.counts.items()}
+    rows = [all_scores(_tallies(sums, draw), images.splits) for draw in range(len(weights))]
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
 
 
-def _sums(weights: Counts, counts: Counts) -> Counts:
-    # float64 products run in BLAS and are exact below 2^53, a million images of a gigapixel
-    sums = weights.astype(np.float64) @ counts.astype(np.float64)
-    return sums.astype(np.int64)
+def total(images: ImageCounts) -> Tallies:
+    """The tallies of all images, each counted once."""
+    once = np.ones((1, len(images)), dtype=np.int64)
+    return _tallies({name: _sums(once, part) for name, part in images.counts.items()}, 0)
+
+
+def _tallies(sums: dict[tuple[str, str], Counts], draw: int) -> Tallies:
+    def pixels(kind: str) -> ClassCounts:
+        return ClassCounts(*(sums[kind, name][draw] for name in PIXELS))
+
+    masks = MaskCounts(*(sums["masks", name][draw] for name in MASKS))
+    return Tallies(pixels("pixels"), masks, {kind: pixels(kind) for kind in KINDS})
+
+
+def _sums(weights: Counts, counts: sparse.csr_array) -> Counts:
+    """`(B, K)`: of each draw the counts of its images, in exact whole numbers."""
+    return np.ascontiguousarray((counts.T @ weights.T).T, dtype=np.int64)
 
 
 def mean_over_seeds(scores: Floats, draws: Counts) -> Floats:

@@ -24,8 +24,10 @@ from torch import Tensor
 from ovseg.config import BenchmarkConfig, CurveConfig
 from ovseg.data.benchmarks import Benchmark, LabelError, region_masks
 from ovseg.data.images import ImageError
-from ovseg.evaluation.evaluator import BENCHMARK, open_benchmark, rank, read_sample
-from ovseg.evaluation.metrics import count_masks, mask_scores, seen_classes
+from ovseg.evaluation.evaluator import BENCHMARK, open_benchmark, read_sample
+from ovseg.evaluation.image_rows import rank
+from ovseg.evaluation.metrics import count_masks, mask_scores
+from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.models.clip import clip_digest, load_clip
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.names import resolve_device
@@ -261,6 +263,7 @@ class _Images:
                     std=self.clip.pixel_std,
                     fill=self.config.fill,
                     expand_ratio=self.config.expand_ratio,
+                    masked=self.config.blank_background,
                 )
                 for part in torch.split(on_device, self.config.batch_size)
             ]
@@ -278,7 +281,7 @@ def _parts(
     """The accuracy over the masks of seen, of unseen and of all classes."""
     k = len(benchmark.classes)
     counts = count_masks(np.array(classes, np.int64), np.array(ranks, np.int64), k)
-    seen = seen_classes(benchmark.classes, config.seen)
+    seen = benchmark_splits(config, benchmark.classes).get(HEADLINE)
     scores = mask_scores(counts, seen)
     chosen = {"all": ("mask_acc", np.ones(k, dtype=bool))}
     if seen is not None:

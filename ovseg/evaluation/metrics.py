@@ -10,7 +10,7 @@ scores are fractions in 0..1; a score with nothing to average is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,11 +143,22 @@ class MaskCounts:
         """`(K,)`; NaN for a class without masks."""
         return _ratio(self.right, self.masks)
 
+    @property
+    def top5_accuracy(self) -> Floats:
+        """`(K,)`; as `accuracy`, for the first five."""
+        return _ratio(self.top5, self.masks)
+
     def __add__(self, other: MaskCounts) -> MaskCounts:
         """The counts of both sets of masks."""
         return MaskCounts(
             self.masks + other.masks, self.right + other.right, self.top5 + other.top5
         )
+
+
+def count_classes(labels: Ints, chosen: npt.NDArray[np.bool_], num_classes: int) -> Counts:
+    """How many chosen pixels have each label 0..K-1: `(K,)` int64; other labels do not count."""
+    counts = np.bincount(np.asarray(labels)[chosen].astype(np.int64), minlength=num_classes)
+    return counts[:num_classes].astype(np.int64)
 
 
 def count_masks(gt_class: Ints, gt_rank: Ints, num_classes: int) -> MaskCounts:
@@ -158,6 +169,25 @@ def count_masks(gt_class: Ints, gt_rank: Ints, num_classes: int) -> MaskCounts:
         return np.bincount(gt_class[chosen], minlength=num_classes).astype(np.int64)
 
     return MaskCounts(by_class(gt_rank >= 1), by_class(gt_rank == 1), by_class(gt_rank <= 5))
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """All that the scores of a benchmark are made of, by class."""
+
+    pixels: ClassCounts
+    masks: MaskCounts
+    kinds: Mapping[str, ClassCounts]
+    """Pixels of some kind alone: `boundary`, and those of `small`, `medium`, `large` objects."""
+
+    def __add__(self, other: Tallies) -> Tallies:
+        """The tallies of both sets of images."""
+        kinds = {kind: self.kinds[kind] + other.kinds[kind] for kind in self.kinds}
+        return Tallies(self.pixels + other.pixels, self.masks + other.masks, kinds)
+
+
+# --------------------------------------------------------------------------------------
+# Scores
 
 
 def segmentation_scores(
@@ -174,9 +204,7 @@ def segmentation_scores(
         `_seen`, `_unseen` (numerator and denominator within the part) and `_harmonic` (of the
         two), as `evaluation_set` of the official evaluator has it.
     """
-    present = counts.gt_pixels > 0
-    union = present | (counts.predicted_pixels > 0)
-    iou = np.where(present, np.nan_to_num(counts.iou), 0.0)
+    present, union, iou = _averaged(counts)
     total = counts.gt_pixels.sum()
     scores = {
         "miou_union": _mean(iou, union),
@@ -185,12 +213,49 @@ def segmentation_scores(
         "macc": _mean(counts.accuracy, present),
         "pacc": _share(counts.hit.sum(), total),
     }
-    if seen is not None:
-        is_seen = np.isin(np.arange(len(iou)), list(seen))
-        for name, counted in (("miou_union", union), ("miou_gt", present)):
-            parts = _mean(iou, counted & is_seen), _mean(iou, counted & ~is_seen)
-            scores[f"{name}_seen"], scores[f"{name}_unseen"] = parts
-            scores[f"{name}_harmonic"] = harmonic_mean(*parts)
+    return scores if seen is None else scores | _split_scores(counts, seen)
+
+
+def _averaged(
+    counts: ClassCounts,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], Floats]:
+    """Classes in ground truth, those in it or predicted, and the IoU, 0 outside ground truth."""
+    present = counts.gt_pixels > 0
+    union = present | (counts.predicted_pixels > 0)
+    return present, union, np.where(present, np.nan_to_num(counts.iou), 0.0)
+
+
+def _split_scores(counts: ClassCounts, seen: Collection[int], mark: str = "") -> dict[str, float]:
+    """Both kinds of mIoU over the seen and the unseen classes; `mark` goes into the names."""
+    present, union, iou = _averaged(counts)
+    is_seen = np.isin(np.arange(len(iou)), list(seen))
+    scores = {}
+    for name, counted in (("miou_union", union), ("miou_gt", present)):
+        parts = _mean(iou, counted & is_seen), _mean(iou, counted & ~is_seen)
+        scores[f"{name}{mark}_seen"], scores[f"{name}{mark}_unseen"] = parts
+        scores[f"{name}{mark}_harmonic"] = harmonic_mean(*parts)
+    return scores
+
+
+def kind_scores(kinds: Mapping[str, ClassCounts]) -> dict[str, float]:
+    """Scores of pixels of some kind.
+
+    Args:
+        kinds: counts by kind, as `Tallies` has them.
+
+    Returns:
+        `boundary_miou_union` and `boundary_miou_gt`, the mean Boundary IoU over the same classes
+        as the mIoU of that name; `miou_gt_small`, `_medium`, `_large` over the classes that have
+        objects of the size.
+    """
+    scores = {}
+    for kind, counts in kinds.items():
+        present, union, iou = _averaged(counts)
+        if kind == "boundary":
+            scores["boundary_miou_union"] = _mean(iou, union)
+            scores["boundary_miou_gt"] = _mean(iou, present)
+        else:
+            scores[f"miou_gt_{kind}"] = _mean(iou, present)
     return scores
 
 
@@ -211,15 +276,20 @@ def mask_scores(counts: MaskCounts, seen: Collection[int] | None = None) -> dict
         "mask_acc_top5": _share(counts.top5.sum(), total),
         "mask_acc_class": _mean(counts.accuracy, counts.masks > 0),
     }
-    if seen is not None:
-        is_seen = np.isin(np.arange(len(counts.masks)), list(seen))
-        parts = (
-            _share(counts.right[is_seen].sum(), counts.masks[is_seen].sum()),
-            _share(counts.right[~is_seen].sum(), counts.masks[~is_seen].sum()),
-        )
-        scores["mask_acc_seen"], scores["mask_acc_unseen"] = parts
-        scores["mask_acc_harmonic"] = harmonic_mean(*parts)
-    return scores
+    return scores if seen is None else scores | _split_masks(counts, seen)
+
+
+def _split_masks(counts: MaskCounts, seen: Collection[int], mark: str = "") -> dict[str, float]:
+    is_seen = np.isin(np.arange(len(counts.masks)), list(seen))
+    parts = (
+        _share(counts.right[is_seen].sum(), counts.masks[is_seen].sum()),
+        _share(counts.right[~is_seen].sum(), counts.masks[~is_seen].sum()),
+    )
+    return {
+        f"mask_acc{mark}_seen": parts[0],
+        f"mask_acc{mark}_unseen": parts[1],
+        f"mask_acc{mark}_harmonic": harmonic_mean(*parts),
+    }
 
 
 def harmonic_mean(a: float, b: float) -> float:
@@ -240,21 +310,16 @@ def _mean(values: Floats, where: npt.NDArray[np.bool_]) -> float:
     return float(values[where].mean()) if where.any() else float("nan")
 
 
-def seen_classes(classes: Sequence[str], seen: Sequence[str]) -> list[int] | None:
-    """Indices of the classes named in `seen`, by stripped lower-case name; None without names."""
-    known = {name.strip().lower() for name in seen}
-    found = [index for index, name in enumerate(classes) if name.strip().lower() in known]
-    return found if known else None
+def all_scores(tallies: Tallies, splits: Mapping[str, Collection[int]]) -> dict[str, float]:
+    """Every defined score by its name, fractions in 0..1.
 
-
-def seen_names(classes: Sequence[str], seen: Sequence[str]) -> list[str]:
-    """The classes of a benchmark that are named in `seen`."""
-    return [classes[index] for index in seen_classes(classes, seen) or []]
-
-
-def all_scores(
-    counts: ClassCounts, masks: MaskCounts, seen: Sequence[int] | None
-) -> dict[str, float]:
-    """Every defined score by its name, fractions in 0..1."""
-    scores = {**segmentation_scores(counts, seen), **mask_scores(masks, seen)}
+    Args:
+        tallies: of all images.
+        splits: indices of the seen classes by what marks the split in the names: `""` of the
+            headline (`miou_union_seen`), `"_published"` (`miou_union_published_seen`).
+    """
+    pixels, masks = tallies.pixels, tallies.masks
+    scores = {**segmentation_scores(pixels), **mask_scores(masks), **kind_scores(tallies.kinds)}
+    for mark, seen in splits.items():
+        scores |= {**_split_scores(pixels, seen, mark), **_split_masks(masks, seen, mark)}
     return {name: value for name, value in scores.items() if not np.isnan(value)}

@@ -3,7 +3,8 @@
     from ovseg.evaluation.scores import SCORES
     run_stage(SCORES, ScoresConfig(arm="both"), {"benchmark": manifest}, Path("runs/x"))
 
-They are counted again from the rows of all shards, not taken from the shards' stats.
+They are counted again from the rows of all shards, not taken from the shards' stats. Each metric
+has a bootstrap interval over the images and the protocol it was measured under.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ovseg.config import ScoresConfig
-from ovseg.evaluation.metrics import (
-    ClassCounts,
-    Confusion,
-    MaskCounts,
-    all_scores,
-    count_masks,
-    seen_classes,
+from ovseg.evaluation.intervals import (
+    ImageCounts,
+    draw_images,
+    percentiles,
+    read_images,
+    resampled_scores,
+    total,
 )
+from ovseg.evaluation.metrics import Confusion, all_scores
+from ovseg.evaluation.objects import SIZES
+from ovseg.evaluation.protocol import denominator, protocol
+from ovseg.evaluation.splits import HEADLINE, PUBLISHED
 from ovseg.schema import CLASS_SCORES, rows_to_table
 from ovseg.schema import SCORES as SCORE_ROWS
 from ovseg.stages import Inputs, Output, Progress, Stage
@@ -33,7 +38,18 @@ class ScoresStage(Stage[ScoresConfig]):
     """One folder with `class_scores.parquet` and `scores.parquet`; input: `benchmark`."""
 
     name = "scores"
-    code = ("ovseg.evaluation.scores", "ovseg.evaluation.metrics")
+    code = (
+        "ovseg.evaluation.scores",
+        "ovseg.evaluation.boundary",
+        "ovseg.evaluation.image_rows",
+        "ovseg.evaluation.intervals",
+        "ovseg.evaluation.metrics",
+        "ovseg.evaluation.objects",
+        "ovseg.evaluation.protocol",
+        "ovseg.evaluation.splits",
+        "ovseg.data.vocabulary",
+        "ovseg.storybook.catalogue",  # its words
+    )
     suffix = ""
 
     def plan(self, config: ScoresConfig, inputs: Inputs) -> ShardPlan:
@@ -45,7 +61,8 @@ class ScoresStage(Stage[ScoresConfig]):
     ) -> Output:
         """Score the benchmark."""
         benchmark = inputs["benchmark"]
-        classes, rows = class_scores(benchmark), score_rows(benchmark, config.arm)
+        images = read_images(benchmark)
+        classes, rows = class_scores(benchmark, images), score_rows(benchmark, images, config)
         target.mkdir(parents=True)
         write_parquet(classes, target / "class_scores.parquet")
         write_parquet(rows, target / "scores.parquet")
@@ -76,55 +93,67 @@ def read_confusion(benchmark: Manifest) -> Confusion:
     return total
 
 
-def read_counts(benchmark: Manifest) -> tuple[ClassCounts, MaskCounts]:
-    """Pixel and mask counts of each class over all images of a benchmark's run."""
-    masks = pa.concat_tables([pq.read_table(p / "gt_masks.parquet") for p in benchmark.paths()])
-    k = len(benchmark.stats["class_names"])
-    ranks = count_masks(masks["gt_class"].to_numpy(), masks["gt_rank"].to_numpy(), k)
-    return read_confusion(benchmark).class_counts(), ranks
-
-
-def class_scores(benchmark: Manifest) -> pa.Table:
+def class_scores(benchmark: Manifest, images: ImageCounts) -> pa.Table:
     """A row for each class of a benchmark's run; the schema is `ovseg.schema.CLASS_SCORES`."""
-    names = benchmark.stats["class_names"]
-    seen = seen_classes(names, benchmark.config["seen"])
-    counts, masks = read_counts(benchmark)
-    iou, accuracy, mask_accuracy = counts.iou, counts.accuracy, masks.accuracy
+    splits, tallies = images.splits, total(images)
+    counts, masks = tallies.pixels, tallies.masks
+    fractions = {
+        "iou": counts.iou,
+        "accuracy": counts.accuracy,
+        "gt_mask_accuracy": masks.accuracy,
+        "gt_mask_top5": masks.top5_accuracy,
+        "boundary_iou": tallies.kinds["boundary"].iou,
+        **{f"iou_{size}": tallies.kinds[size].iou for size in SIZES},
+    }
     rows = (
         {
             "benchmark": benchmark.stats["benchmark"],
             "benchmark_digest": benchmark.digest,
             "class_id": index,
             "class_name": name,
-            "seen": None if seen is None else index in seen,
-            "iou": _defined(iou[index]),
-            "accuracy": _defined(accuracy[index]),
+            "seen": index in splits[HEADLINE] if HEADLINE in splits else None,
+            "published_seen": index in splits[PUBLISHED] if PUBLISHED in splits else None,
             "gt_pixels": int(counts.gt_pixels[index]),
             "predicted_pixels": int(counts.predicted_pixels[index]),
             "gt_masks": int(masks.masks[index]),
-            "gt_mask_accuracy": _defined(mask_accuracy[index]),
+            **{column: _defined(values[index]) for column, values in fractions.items()},
         }
-        for index, name in enumerate(names)
+        for index, name in enumerate(benchmark.stats["class_names"])
     )
     return rows_to_table(rows, CLASS_SCORES)
 
 
-def score_rows(benchmark: Manifest, arm: str) -> pa.Table:
-    """A row for each defined metric of a benchmark's run; see `ovseg.schema.SCORES`."""
-    seen = seen_classes(benchmark.stats["class_names"], benchmark.config["seen"])
-    scores = all_scores(*read_counts(benchmark), seen)
-    rows = (
-        {
-            "benchmark": benchmark.stats["benchmark"],
-            "benchmark_digest": benchmark.digest,
-            "arm": arm,
-            "metric": metric,
-            "value": value,
-        }
-        for metric, value in scores.items()
-    )
+def score_rows(benchmark: Manifest, images: ImageCounts, config: ScoresConfig) -> pa.Table:
+    """A row for each defined metric of a benchmark's run; see `ovseg.schema.SCORES`.
+
+    The interval is that of the images: `ovseg.evaluation.intervals` says what it covers.
+    """
+    scores = all_scores(total(images), images.splits)
+    draws = {}
+    if len(images):
+        weights = draw_images(len(images), resamples=config.resamples, seed=config.seed)
+        draws = resampled_scores(images, weights)
+    nowhere = np.full(1, np.nan)
+    measured = protocol(benchmark)
+    rows = []
+    for metric, value in scores.items():
+        low, high = percentiles(draws.get(metric, nowhere), level=config.level)
+        rows.append(
+            {
+                "benchmark": benchmark.stats["benchmark"],
+                "benchmark_digest": benchmark.digest,
+                "arm": config.arm,
+                "metric": metric,
+                "value": value,
+                "low": _defined(low),
+                "high": _defined(high),
+                "level": config.level,
+                "denominator": denominator(metric),
+                **measured,
+            }
+        )
     return rows_to_table(rows, SCORE_ROWS)
 
 
-def _defined(value: np.float64) -> float | None:
+def _defined(value: float) -> float | None:
     return None if np.isnan(value) else float(value)

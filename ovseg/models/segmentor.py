@@ -81,6 +81,21 @@ def best_of_class(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Proposals:
+    """What the MaskFormer proposes of one image, before CLIP has seen it.
+
+    Attributes:
+        image: `(h, w, 3)` uint8 RGB, resized.
+        masks: `(Q, h, w)` float32 soft masks.
+        p_maskformer: `(Q, K)` float32 in 0..1; None where nothing asks the network for classes.
+    """
+
+    image: ImageArray
+    masks: Tensor
+    p_maskformer: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Segmentation:
     """What the segmentor saw in one image.
 
@@ -122,6 +137,7 @@ class Segmentor:
             pixels under no kept mask get label K.
         mask_prompts: use the mask prompts of a CLIP that has them.
         fill: colour of masked-out pixels, `mean` or `zero`.
+        masked: False leaves the background in the crops: plain boxes.
         expand_ratio: crop box enlargement.
         batch_size: regions CLIP sees at once.
 
@@ -146,6 +162,7 @@ class Segmentor:
         inference: Inference = "sum",
         mask_prompts: bool = True,
         fill: str = "mean",
+        masked: bool = True,
         expand_ratio: float = 1.0,
         batch_size: int = 256,
     ) -> None:
@@ -178,6 +195,7 @@ class Segmentor:
         self.inference = inference
         self.mask_prompts = mask_prompts
         self.fill = fill
+        self.masked = masked
         self.expand_ratio = expand_ratio
         self.batch_size = batch_size
 
@@ -189,15 +207,11 @@ class Segmentor:
             image: `(H, W, 3)` uint8 RGB.
         """
         probabilities, masks = self._proposals(image)
-        size = (image.shape[0], image.shape[1])
-        if len(probabilities):
-            empty = len(self.texts) if self.inference == "best_mask" else None
-            best = label_map(probabilities, masks, size, empty=empty).cpu().numpy()
-            labels = np.array([*self.class_of, len(self.class_names)], dtype=np.int64)[best]
-        else:
-            labels = np.full(size, len(self.class_names), dtype=np.int64)
         return Segmentation(
-            labels=labels, classes=self.class_names, masks=masks, probabilities=probabilities
+            labels=self._labels(probabilities, masks, (image.shape[0], image.shape[1])),
+            classes=self.class_names,
+            masks=masks,
+            probabilities=probabilities,
         )
 
     @torch.no_grad()
@@ -225,8 +239,9 @@ class Segmentor:
         probabilities[valid.cpu()] = p_clip.cpu()
         return best_of_class(probabilities.numpy(), self.class_of, len(self.class_names))
 
-    def _proposals(self, image: ImageArray) -> tuple[Tensor, Tensor]:
-        """Text scores `(R, T)` and soft masks `(R, h, w)` of the proposals that take part."""
+    @torch.no_grad()
+    def propose(self, image: ImageArray) -> Proposals:
+        """The MaskFormer's branch alone, of an image `(H, W, 3)` uint8 RGB."""
         batch = self.network.propose(
             [image], output="resized", short_side=self.short_side, max_side=self.max_side
         )
@@ -237,12 +252,42 @@ class Segmentor:
             logits = network.class_logits(embeddings[0], self.texts)
             # the non-object column takes part in the softmax and is dropped after it
             p_maskformer = logits.softmax(-1)[:, :-1].to(masks)
+        return Proposals(image=batch.images[0], masks=masks, p_maskformer=p_maskformer)
+
+    @torch.no_grad()
+    def name_proposals(self, proposed: Proposals, *, threshold: float) -> tuple[Tensor, Tensor]:
+        """CLIP's branch alone: `(V, K)` of the proposals with a pixel above, `(Q,)` which have."""
+        return self._clip_branch(proposed.image, proposed.masks, threshold)
+
+    @torch.no_grad()
+    def segment_named(
+        self,
+        proposed: Proposals,
+        named: tuple[Tensor, Tensor],
+        *,
+        size: tuple[int, int],
+        weight: float,
+    ) -> NDArray[np.int64]:
+        """The `(H, W)` labels of `segment` at any weight, from what `propose` and CLIP said."""
+        return self._labels(*self._joined(proposed, *named, weight), size)
+
+    def _proposals(self, image: ImageArray) -> tuple[Tensor, Tensor]:
+        """Class scores `(R, K)` and soft masks `(R, h, w)` of the proposals that take part."""
+        proposed = self.propose(image)
+        masks = proposed.masks
         if self.mode == "maskformer_only":
             valid = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
             p_clip = masks.new_zeros(0, len(self.texts))
         else:
-            p_clip, valid = self._clip_branch(batch.images[0], masks, self.mask_threshold)
-        scores, taken = ensemble(p_maskformer, p_clip, valid, self.ensemble_weight, mode=self.mode)
+            p_clip, valid = self.name_proposals(proposed, threshold=self.mask_threshold)
+        return self._joined(proposed, p_clip, valid, self.ensemble_weight)
+
+    def _joined(
+        self, proposed: Proposals, p_clip: Tensor, valid: Tensor, weight: float
+    ) -> tuple[Tensor, Tensor]:
+        """What `_proposals` gives, from what both branches said."""
+        masks = proposed.masks
+        scores, taken = ensemble(proposed.p_maskformer, p_clip, valid, weight, mode=self.mode)
         if self.inference == "sum":
             return scores, masks[taken]
         if self.mode == "maskformer_only":
@@ -254,6 +299,17 @@ class Segmentor:
             threshold=self.mask_threshold,
             skip_last=self.class_names[1:] == (OTHERS,),  # what is added to a single name
         )
+
+    def _labels(
+        self, probabilities: Tensor, masks: Tensor, size: tuple[int, int]
+    ) -> NDArray[np.int64]:
+        """The label map `(H, W)` of class scores and masks; K where no proposal says anything."""
+        if not len(probabilities):
+            return np.full(size, len(self.class_names), dtype=np.int64)
+        empty = len(self.texts) if self.inference == "best_mask" else None
+        best = label_map(probabilities, masks, size, empty=empty).cpu().numpy()
+        labels: NDArray[np.int64] = np.array([*self.class_of, len(self.class_names)])[best]
+        return labels
 
     def _clip_branch(
         self, image: ImageArray, masks_qhw: Tensor, threshold: float | None
@@ -272,6 +328,7 @@ class Segmentor:
                 threshold=threshold,
                 fill=self.fill,
                 expand_ratio=self.expand_ratio,
+                masked=self.masked,
             )
             rows.append(name_regions(self.clip, regions, self.texts, prompts=self.mask_prompts))
             valid.append(regions.valid)

@@ -1,11 +1,11 @@
--- Every score lies in 0..1. Rows: scores that do not.
+-- Every score lies in 0..1, its interval too and the right way round. Rows: scores that do not.
 select
     benchmark,
     benchmark_digest,
     metric,
     value
 from scores
-where not value between 0 and 1 or isnan(value)
+where not value between 0 and 1 or isnan(value) or low < 0 or high > 1 or low > high
 union all
 select
     benchmark,

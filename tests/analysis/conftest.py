@@ -78,6 +78,7 @@ class Rows(Stage[Config]):
 TABLES = {
     "confusion": schema.CONFUSION,
     "gt_masks": schema.GT_MASKS,
+    "kind_pixels": schema.KIND_PIXELS,
     "class_scores": schema.CLASS_SCORES,
     "scores": schema.SCORES,
     "training_log": schema.TRAINING_LOG,
@@ -113,7 +114,12 @@ def publish_benchmark(root, arm, gain):
         {"image_id": 1, "gt_class": 1, "predicted_class": 3, "pixels": 10},
     ]
     masks = [{"image_id": 1, "gt_class": 0, "predicted_class": 1, "gt_rank": 2}]
+    kinds = [
+        {"kind": "boundary", "class_id": 0, "hit": 5, "gt_pixels": 10, "predicted_pixels": 10},
+        {"kind": "small", "class_id": 0, "hit": 2, "gt_pixels": 9, "predicted_pixels": 3},
+    ]
     payload = {
+        "kind_pixels.parquet": ([{"image_id": 1, **row} for row in kinds], "kind_pixels"),
         "confusion.parquet": (confusion, "confusion"),
         "gt_masks.parquet": (masks, "gt_masks"),
     }

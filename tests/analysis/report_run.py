@@ -9,10 +9,11 @@ from PIL import Image
 
 from ovseg import schema
 from ovseg.analysis.report import REPORT
-from ovseg.config import BenchmarkConfig, Config, ReportConfig, ScoresConfig
+from ovseg.config import BenchmarkConfig, Config, ScoresConfig
 from ovseg.data import masks
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.evaluation.scores import SCORES
+from ovseg.report_config import ReportConfig
 from ovseg.stages import Output, Stage, run_stage
 from ovseg.storage import ShardPlan, file_sha256, write_parquet
 from ovseg.storybook.world import write_world

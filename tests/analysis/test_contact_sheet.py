@@ -26,9 +26,10 @@ from ovseg.analysis.contact_sheet import (
     write_captions,
 )
 from ovseg.analysis.overlay import palette
-from ovseg.config import BenchmarkConfig, SheetConfig
+from ovseg.config import BenchmarkConfig
 from ovseg.data.benchmarks import load_benchmark
 from ovseg.evaluation.evaluator import read_sample
+from ovseg.report_config import SheetConfig
 from ovseg.stages import run_stage, stage_folder
 from ovseg.storybook.world import write_world
 

@@ -13,10 +13,11 @@ from ovseg.analysis.report import REPORT, report_file, report_inputs
 from ovseg.analysis.report_plots import percent
 from ovseg.analysis.report_sections import NO_BENCHMARK
 from ovseg.analysis.summary import Summary, show
-from ovseg.config import BenchmarkConfig, CurveConfig, ReportConfig
+from ovseg.config import BenchmarkConfig, CurveConfig
 from ovseg.data.benchmarks import load_benchmark
 from ovseg.data.images import REASONS
 from ovseg.evaluation.metrics import Confusion
+from ovseg.report_config import ReportConfig
 from ovseg.stages import stage_folder
 
 SECTIONS = (

@@ -301,6 +301,7 @@ def _broken(toy):
         ],
         "scores_are_fractions": [
             {"scores": [{**toy.metric_rows("d", "a")[0], "value": 29.6}]},
+            {"scores": [{**toy.metric_rows("d", "a")[0], "low": 0.4, "high": 0.3}]},
             {"class_scores": [{**toy.class_rows("d")[0], "iou": -0.1}]},
         ],
     }

@@ -16,9 +16,9 @@ from toy_benchmarks import random_images, toy_benchmark
 from ovseg.analysis.study import STUDY, score_draws, study_rows
 from ovseg.analysis.study_findings import METRICS, Findings, metrics, read_findings
 from ovseg.analysis.study_report import markdown, show_study, verdicts
-from ovseg.config import StudyConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.intervals import draw_images, read_images
+from ovseg.report_config import StudyConfig
 from ovseg.schema import LEARNING_CURVE, rows_to_table
 from ovseg.schema import STUDY as ROWS
 from ovseg.stages import Output, Stage, run_stage

@@ -12,7 +12,8 @@ from ovseg.config import BenchmarkConfig, ScoresConfig
 from ovseg.data.benchmarks import load_benchmark
 from ovseg.errors import OvsegError
 from ovseg.evaluation import evaluator
-from ovseg.evaluation.evaluator import BENCHMARK, load_segmentor, rank
+from ovseg.evaluation.evaluator import BENCHMARK, load_segmentor
+from ovseg.evaluation.image_rows import rank
 from ovseg.evaluation.metrics import Confusion
 from ovseg.evaluation.scores import SCORES, read_confusion
 from ovseg.schema import CLASS_SCORES, CONFUSION, GT_MASKS
@@ -98,6 +99,7 @@ def test_the_scores_are_those_of_the_segmentor(config, tmp_path):
         *("mask_acc_seen", "mask_acc_unseen", "mask_acc_harmonic"),
         *(f"miou_{kind}_{part}" for kind in ("union", "gt") for part in ("seen", "unseen")),
         *("miou_union_harmonic", "miou_gt_harmonic"),
+        *("boundary_miou_union", "boundary_miou_gt", "miou_gt_small", "miou_gt_medium"),
     }
     assert set(scores) == expected
     assert all(0 <= value <= 1 for value in scores.values())

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from ovseg.config import FinetuneConfig
-from ovseg.evaluation.evaluator import rank
+from ovseg.evaluation.image_rows import rank
 from ovseg.models.clip import create_clip
 from ovseg.models.ensemble import COSINE_SCALE
 from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, patch_masks

@@ -1,0 +1,79 @@
+"""Under which protocol a score was measured: what stands beside its value in every row.
+
+The same predictions differ by many points between two denominators of mIoU, and a model between two
+thresholds, so no number travels without them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ovseg.storage import Manifest
+
+_MEANS = (  # by how a metric's name begins, the longer first
+    ("miou_union", "union"),
+    ("miou_gt", "gt"),
+    ("macc", "gt"),
+    ("mask_acc_class", "mask classes"),
+    ("mask_acc", "masks"),
+    ("fwiou", "pixels"),
+    ("pacc", "pixels"),
+)
+
+
+def denominator(metric: str) -> str:
+    """What a metric is a mean over, or a share of.
+
+    Returns:
+        `union`: classes with pixels in ground truth or prediction. `gt`: classes in ground truth.
+        `pixels`, `masks`: of ground truth. `mask classes`: classes that have masks.
+    """
+    plain = metric.removeprefix("boundary_")
+    for start, means in _MEANS:
+        if plain.startswith(start):
+            return means
+    raise ValueError(f"no metric {metric!r}")
+
+
+def vocabulary_digest(classes: Sequence[str]) -> str:
+    """16 hex digits of the class names in order: of sha256 over a line each."""
+    return hashlib.sha256("\n".join(classes).encode()).hexdigest()[:16]
+
+
+def protocol(benchmark: Manifest) -> dict[str, Any]:
+    """The columns of `ovseg.schema.PROTOCOL_FIELDS` for a finished benchmark."""
+    return protocol_columns(benchmark, benchmark.config)
+
+
+def protocol_columns(measured: Manifest, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for any run over a benchmark's images.
+
+    Args:
+        measured: the run; its stats hold `n`, `bad` and `class_names`.
+        config: the settings of the benchmark, as `BenchmarkConfig` publishes them.
+    """
+    stats = measured.stats
+    named = "named" if config["seen"] else "+".join(config["trained_on"])
+    return {
+        "images": stats["n"] - stats["bad"],
+        "image_limit": config["limit"],
+        "classes": len(stats["class_names"]),
+        "vocabulary_digest": vocabulary_digest(stats["class_names"]),
+        "checkpoint_digest": measured.parents.get("checkpoint"),
+        "clip_digest": measured.weights.get("clip"),
+        "maskformer_digest": measured.weights.get("maskformer"),
+        "resize_rule": (
+            f"short side {config['short_side']}, long side at most {config['max_side']};"
+            " class decided at the original size"
+        ),
+        "templates": config["templates"],
+        "mask_threshold": config["mask_threshold"],
+        "ensemble": config["ensemble"],
+        "ensemble_weight": config["ensemble_weight"],
+        "oracle": config["oracle"],
+        "blank_background": config["blank_background"],
+        "trained_on": named or None,
+        "seen_split": config["seen_split"] or None,
+    }

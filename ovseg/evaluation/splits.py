@@ -1,0 +1,160 @@
+"""Which classes of a benchmark are seen: by names, by what was trained on, by a published split.
+
+Seen is relative to a training set. The headline split (`miou_union_seen`) is that of `seen`, names
+given outright, or of the rule behind `trained_on`: a class is seen if its name or a listed synonym
+names a class of a vocabulary whose masks were used in training. A published split (`seen_split`)
+stands beside it under names of its own (`miou_union_published_seen`), for papers differ from the
+rule. That captions name a class does not make it seen.
+
+A published split is rows of `ovseg/data/vocabularies/splits.tsv` (benchmark, split, class_name,
+part: `seen` or `unseen`), or a file of one's own with the columns class_name and part.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ovseg.config import BenchmarkConfig
+from ovseg.data.vocabulary import FOLDER, read_vocabulary, vocabulary_names
+from ovseg.errors import OvsegError
+
+HEADLINE, PUBLISHED = "", "_published"
+"""What marks the two splits in the names of scores."""
+
+
+def benchmark_splits(config: BenchmarkConfig, classes: Sequence[str]) -> dict[str, list[int]]:
+    """The seen classes of a benchmark under each of its splits.
+
+    Args:
+        config: `seen`, `trained_on` and `seen_split` of it count.
+        classes: K names in order.
+
+    Returns:
+        Ascending indices by the split's mark; a split that is not asked for is left out.
+
+    Raises:
+        OvsegError: for an unknown vocabulary or split, a split of other classes, or `seen` and
+            `trained_on` together.
+    """
+    if config.seen and config.trained_on:
+        raise OvsegError(
+            f"benchmark {config.benchmark}: seen and trained_on both say which classes are seen;"
+            " set one of them"
+        )
+    splits = {}
+    if config.seen:
+        splits[HEADLINE] = named_classes(classes, config.seen)
+    elif config.trained_on:
+        splits[HEADLINE] = classes_trained_on(config.benchmark, classes, config.trained_on)
+    if config.seen_split:
+        splits[PUBLISHED] = published_split(config.benchmark, config.seen_split, classes)
+    return splits
+
+
+def named_classes(classes: Sequence[str], names: Iterable[str]) -> list[int]:
+    """Indices of the classes among names, by stripped lower-case name."""
+    known = {name.strip().lower() for name in names}
+    return [index for index, name in enumerate(classes) if name.strip().lower() in known]
+
+
+# --------------------------------------------------------------------------------------
+# The rule
+
+
+def classes_trained_on(
+    benchmark: str, classes: Sequence[str], vocabularies: Iterable[str]
+) -> list[int]:
+    """Indices of the classes that share a word with a class of one of the vocabularies.
+
+    Args:
+        benchmark: whose listed synonyms count for classes of the same name.
+        classes: K names; one with commas, as ADE20K has them, holds several.
+        vocabularies: names of those whose masks were used in training.
+
+    Raises:
+        OvsegError: for a vocabulary that is not there.
+    """
+    trained: set[str] = set()
+    for name in vocabularies:
+        trained.update(*(_words(each.name, each.synonyms) for each in read_vocabulary(name)))
+    listed = {}
+    if benchmark in vocabulary_names():
+        listed = {each.name: each.synonyms for each in read_vocabulary(benchmark)}
+    return [
+        index for index, name in enumerate(classes) if trained & _words(name, listed.get(name, ()))
+    ]
+
+
+def _words(name: str, synonyms: Iterable[str]) -> set[str]:
+    """Every word for a class, normalised as `sql/views/50_class_words.sql` does."""
+    words = [name, *name.split(","), *synonyms]
+    return {re.sub(r"[\s_-]+", " ", word.lower()).strip() for word in words} - {""}
+
+
+# --------------------------------------------------------------------------------------
+# Published splits
+
+
+def published_split(benchmark: str, split: str, classes: Sequence[str]) -> list[int]:
+    """Indices of the seen classes of a published split.
+
+    Args:
+        benchmark: its name.
+        split: of the splits of that benchmark, such as `156-15`; or the path of a TSV file.
+        classes: K names; the split must have a part for each and name no other.
+
+    Raises:
+        OvsegError: no such split, or one of other classes.
+    """
+    parts = _own_split(Path(split)) if split.endswith(".tsv") else _shipped_split(benchmark, split)
+    wanted = {name.strip().lower(): index for index, name in enumerate(classes)}
+    wrong = [*(name for name in parts if name not in wanted), *(set(wanted) - set(parts))]
+    if wrong:
+        raise OvsegError(
+            f"split {split} and benchmark {benchmark} do not name the same classes, {wrong[0]!r} is"
+            " of one alone: choose the split of these classes or leave benchmarks.seen_split empty"
+        )
+    return sorted(wanted[name] for name, part in parts.items() if part == "seen")
+
+
+def _shipped_split(benchmark: str, split: str) -> dict[str, str]:
+    path = FOLDER / "splits.tsv"
+    rows = _rows(path, ("split", "benchmark")) if path.is_file() else []
+    own = [row for row in rows if row["benchmark"] == benchmark]
+    if found := [row for row in own if row["split"] == split]:
+        return _parts(found, path)
+    there = ", ".join(sorted({row["split"] for row in own})) or "none"
+    raise OvsegError(
+        f"benchmarks.seen_split: {benchmark} has no split {split!r}; choose one of {there}, or give"
+        " the path of a .tsv with the columns class_name and part"
+    )
+
+
+def _own_split(path: Path) -> dict[str, str]:
+    return _parts(_rows(path, ()), path)
+
+
+def _rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = [*csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise OvsegError(f"{path} cannot be read as a split ({error}): mend the path") from error
+    lacking = {"class_name", "part", *columns} - set(rows[0] if rows else ())
+    if lacking:
+        raise OvsegError(
+            f"{path} is no split: it lacks the column {min(lacking)}; class_name and part are"
+            " parted by a tab, with that header"
+        )
+    return rows
+
+
+def _parts(rows: Iterable[dict[str, str]], path: Path) -> dict[str, str]:
+    """Part by class name, compared as the names of `named_classes` are."""
+    parts = {row["class_name"].strip().lower(): row["part"] for row in rows}
+    if other := {part for part in parts.values() if part not in ("seen", "unseen")}:
+        raise OvsegError(f"{path}: a part is seen or unseen, not {min(other, key=str)!r}; mend it")
+    return parts

@@ -1,0 +1,247 @@
+"""Ensemble weight and mask threshold, searched on images nobody is scored on.
+
+    counts = run_stage(TUNING_COUNTS, config, {"checkpoint": checkpoint}, Path("runs/x"))
+    run_stage(TUNING, config, {"counts": counts}, Path("runs/x"))
+
+The authors of OVSeg chose both for each data set on its test set, as they say: the published values
+are of that kind, and a figure under them is a little too good. Here the split is of the training
+side; a validation set is refused unless one insists, which the table then says.
+
+An image goes through the MaskFormer once and through CLIP once a threshold; what the branches said
+is joined for each weight. So 7 weights at 4 thresholds cost four times the CLIP of one benchmark
+and once its proposals, besides a label map each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ovseg.config import BenchmarkConfig, TuneConfig
+from ovseg.data.benchmarks import LabelError
+from ovseg.data.images import ImageError
+from ovseg.data.vocabulary import vocabulary_names
+from ovseg.errors import OvsegError
+from ovseg.evaluation.evaluator import BENCHMARK, benchmark_segmentor, open_benchmark, read_sample
+from ovseg.evaluation.metrics import ClassCounts, Confusion, segmentation_scores
+from ovseg.evaluation.protocol import protocol_columns
+from ovseg.evaluation.splits import HEADLINE, benchmark_splits
+from ovseg.models.names import clip_name
+from ovseg.schema import TUNING as TUNING_ROWS
+from ovseg.schema import TUNING_COUNTS as COUNT_ROWS
+from ovseg.schema import rows_to_table
+from ovseg.stages import Inputs, Output, Progress, Stage
+from ovseg.storage import Manifest, ShardPlan, known_sha256, write_parquet
+
+Row = dict[str, Any]
+Setting = tuple[float, float]
+"""Mask threshold, ensemble weight."""
+
+
+class TuningCountsStage(Stage[TuneConfig]):
+    """The counts of each class under each setting, image blocks as shards.
+
+    Its one input is optional: `checkpoint`, a CLIP.
+    """
+
+    name = "tuning-counts"
+    code = ("ovseg.evaluation.tuning", "ovseg.evaluation.protocol", *BENCHMARK.code)
+
+    def plan(self, config: TuneConfig, inputs: Inputs) -> ShardPlan:
+        """As the benchmark's."""
+        return BENCHMARK.plan(config.benchmark, inputs)
+
+    def weights(self, config: TuneConfig, inputs: Inputs) -> dict[str, str]:
+        """As the benchmark's."""
+        return BENCHMARK.weights(config.benchmark, inputs)
+
+    def write(
+        self, config: TuneConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
+    ) -> Output:
+        """Segment one block of images under every setting."""
+        setting = config.benchmark
+        benchmark = open_benchmark(setting)
+        span = self.plan(config, inputs).span(shard)
+        clip = clip_name(setting.clip, inputs)
+        segmentor = benchmark_segmentor(setting, benchmark, clip=clip)
+        k, ignore = len(benchmark.classes), benchmark.ignore_index
+        totals = {
+            (threshold, weight): Confusion(k, ignore)
+            for threshold in config.thresholds
+            for weight in config.weights
+        }
+        reasons: Counter[str] = Counter()
+        first_bad = None
+        for sample in benchmark.samples[span]:
+            try:
+                image, labels = read_sample(benchmark, sample)
+            except (ImageError, LabelError) as error:
+                reasons[str(error)] += 1
+                first_bad = first_bad or f"{sample.image.name}: {error}"
+                progress(1)
+                continue
+            proposed = segmentor.propose(image)
+            if proposed.p_maskformer is None:
+                raise OvsegError(
+                    f"MaskFormer {setting.maskformer} has a vocabulary of its own or is not asked"
+                    f" (ensemble {setting.ensemble}): there is no ensemble weight to search"
+                )
+            for threshold in config.thresholds:
+                named = segmentor.name_proposals(proposed, threshold=threshold)
+                for weight in config.weights:
+                    predicted = segmentor.segment_named(
+                        proposed, named, size=labels.shape, weight=weight
+                    )
+                    totals[threshold, weight].update(labels, predicted)
+            progress(1)
+        rows = [row for key, total in totals.items() for row in _count_rows(key, total)]
+        write_parquet(rows_to_table(rows, COUNT_ROWS), target)
+        stats = {
+            "n": span.stop - span.start,
+            "bad": sum(reasons.values()),
+            "reasons": dict(sorted(reasons.items())),
+            "first_bad": first_bad,
+        }
+        return Output(rows=len(rows), stats=stats)
+
+    def summarise(
+        self, config: TuneConfig, inputs: Inputs, records: Sequence[Any]
+    ) -> dict[str, Any]:
+        """The shards' numbers and what was segmented."""
+        benchmark = open_benchmark(config.benchmark)
+        return {
+            **super().summarise(config, inputs, records),
+            "class_names": list(benchmark.classes),
+            "splits": benchmark_splits(config.benchmark, benchmark.classes),
+        }
+
+
+class TuningStage(Stage[TuneConfig]):
+    """The scores of each setting: one Parquet file of `ovseg.schema.TUNING`; input: `counts`."""
+
+    name = "tunings"
+    code = TuningCountsStage.code
+
+    def plan(self, config: TuneConfig, inputs: Inputs) -> ShardPlan:
+        """One shard."""
+        return ShardPlan.single(inputs["counts"].digest)
+
+    def write(
+        self, config: TuneConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
+    ) -> Output:
+        """Add up, score, and say which is best."""
+        rows = tuning_rows(inputs["counts"], config)
+        write_parquet(rows_to_table(rows, TUNING_ROWS), target)
+        progress(1)
+        (best,) = [row for row in rows if row["best"]]
+        stats = {
+            "benchmark": config.benchmark.benchmark,
+            "arm": config.arm,
+            "split": config.split,
+            "metric": config.metric,
+            "images": best["images"],
+            "best": {key: best[key] for key in ("mask_threshold", "ensemble_weight", "value")},
+        }
+        return Output(rows=len(rows), stats=stats)
+
+
+TUNING_COUNTS = TuningCountsStage()
+TUNING = TuningStage()
+
+
+def _count_rows(key: Setting, total: Confusion) -> Iterable[Row]:
+    counts = total.class_counts()
+    for index in np.flatnonzero(counts.gt_pixels + counts.predicted_pixels).tolist():
+        yield {
+            "mask_threshold": key[0],
+            "ensemble_weight": key[1],
+            "class_id": index,
+            **{name: int(values[index]) for name, values in vars(counts).items()},
+        }
+
+
+def tuning_rows(counts: Manifest, config: TuneConfig) -> list[Row]:
+    """The scores under each setting, in the order they were asked for; of equals the first is best.
+
+    Raises:
+        OvsegError: if no image could be scored.
+    """
+    k, stats = len(counts.stats["class_names"]), counts.stats
+    table = pa.concat_tables([pq.read_table(path) for path in counts.paths()])
+    seen = stats["splits"].get(HEADLINE)
+    rows: list[Row] = []
+    for threshold in config.thresholds:
+        for weight in config.weights:
+            scores = segmentation_scores(_counts_of(table, threshold, weight, k), seen)
+            if np.isnan(scores["miou_union"]):
+                raise OvsegError(
+                    f"no image of {config.benchmark.root} has a labelled pixel: tune on another"
+                )
+            defined = {name: value for name, value in scores.items() if not np.isnan(value)}
+            rows.append(
+                {
+                    **protocol_columns(counts, config.benchmark.model_dump(mode="json")),
+                    "benchmark": config.benchmark.benchmark,
+                    "arm": config.arm,
+                    "split": config.split,
+                    "metric": config.metric,
+                    "value": scores[config.metric],
+                    **{name: defined.get(name) for name in TUNING_ROWS.names if name in scores},
+                    "mask_threshold": threshold,
+                    "ensemble_weight": weight,
+                }
+            )
+    best = max(rows, key=lambda row: row["value"])
+    return [{**row, "best": row is best} for row in rows]
+
+
+def _counts_of(table: pa.Table, threshold: float, weight: float, k: int) -> ClassCounts:
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    own = (columns["mask_threshold"] == threshold) & (columns["ensemble_weight"] == weight)
+    sums = {name: np.zeros(k, dtype=np.int64) for name in ("hit", "gt_pixels", "predicted_pixels")}
+    for name, values in sums.items():
+        np.add.at(values, columns["class_id"][own], columns[name][own])
+    return ClassCounts(**sums)
+
+
+# --------------------------------------------------------------------------------------
+# What may be tuned on
+
+
+def check_training_side(root: Path, benchmarks: Iterable[BenchmarkConfig]) -> None:
+    """Refuse a validation set as the split to tune on.
+
+    Args:
+        root: folder of the split.
+        benchmarks: those the run scores; the images of any that has a folder are compared.
+
+    Raises:
+        OvsegError: the folder is one of theirs, bears the name of a published benchmark, as their
+            prepared validation sets do, or holds one of their images.
+    """
+    advice = "tune on images of the training side, or insist with --allow-validation"
+    if root.resolve().name in vocabulary_names():
+        raise OvsegError(
+            f"{root} bears the name of a benchmark, so it is taken for its validation set: {advice}"
+        )
+    contents: dict[str, Path] = {}
+    for setting in benchmarks:
+        if setting.root is None or not setting.root.is_dir():
+            continue
+        if setting.root.resolve() == root.resolve():
+            raise OvsegError(f"{root} is what {setting.benchmark} is scored on: {advice}")
+        theirs = open_benchmark(setting.model_copy(update={"limit": None}))
+        contents |= {
+            sha256: sample.image
+            for (_, sha256, _), sample in zip(theirs.contents(), theirs.samples)
+            if sha256 != "missing"
+        }
+    for path in sorted(path for path in (root / "images").glob("*") if path.is_file()):
+        if (twin := contents.get(known_sha256(path))) is not None:
+            raise OvsegError(f"{path} is {twin.name} of the validation set {twin}: {advice}")

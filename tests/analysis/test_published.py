@@ -1,0 +1,107 @@
+"""The published table: what it holds, and which of our figures stand beside it."""
+
+import duckdb
+import pytest
+
+from ovseg.analysis.query import run_query
+from ovseg.analysis.relations import RELATIONS
+from ovseg.analysis.sql_files import sql_file
+from ovseg.analysis.statements import columns, empty, scan
+from ovseg.data.vocabulary import read_vocabulary
+from ovseg.evaluation.protocol import vocabulary_digest
+from ovseg.evaluation.published import read_published
+from ovseg.schema import PUBLISHED_RESULTS, rows_to_table
+from ovseg.storage import write_parquet
+
+
+def value(method, backbone, trained_on, benchmark):
+    rows = read_published()
+    keys = {"method": method, "backbone": backbone, "trained_on": trained_on}
+    keys |= {"benchmark": benchmark, "oracle": "none"}
+    (row,) = [row for row in rows if all(row[key] == want for key, want in keys.items())]
+    return row["value"], row["metric"], row["denominator"]
+
+
+def test_the_papers_table_is_there():
+    union = ("miou_union", "union")
+    assert value("OVSeg", "Swin-B", "COCO-Stuff-171", "ade20k-150") == (0.296, *union)
+    assert value("OVSeg", "R-101c", "COCO-Stuff-156", "voc-20") == (0.892, *union)
+    assert value("OpenSeg", "Eff-B7", "COCO Panoptic", "context-459") == (0.09, "miou", None)
+    assert value("MaskFormer", "R-101c", "same data set", "ade20k-847") == (0.174, "miou", None)
+    rows = read_published()
+    table = rows_to_table(rows, PUBLISHED_RESULTS)
+    keys = ("benchmark", "method", "backbone", "trained_on", "setting", "metric")
+    grain = [tuple(row[key] for key in keys) for row in rows]
+    assert len(set(grain)) == len(grain) == table.num_rows
+    assert all(row["source"] and 0 < row["value"] < 1 for row in rows)
+    assert {row["oracle"] for row in rows} == {"none", "gt_masks", "gt_labels"}
+    # the paper: OVSeg has five benchmarks, from Swin-B and twice from R-101c
+    assert sum(row["metric"] == "miou_union" for row in rows) == 15
+
+
+@pytest.fixture
+def beside(tmp_path):
+    """The query over published rows and given rows of `scores`."""
+    filled = ("published_results", "vocabularies")
+
+    def ask(*scores):
+        with duckdb.connect() as con:
+            for name, relation in RELATIONS.items():
+                select = relation.select([]) if name in filled else empty(relation.schema)
+                if name == "scores":
+                    path = tmp_path / "scores.parquet"
+                    write_parquet(rows_to_table(scores, relation.schema), path)
+                    select = f"select {columns(relation.schema)} from {scan([path])}"
+                con.execute(f"create view {name} as {select}")
+            found = run_query(con, sql_file("queries", "beside_published").text).to_pylist()
+        return [row for row in found if row["ours"] is not None]
+
+    return ask
+
+
+def score(**changed):
+    names = [each.name for each in read_vocabulary("ade20k-150")]
+    return {
+        "benchmark": "ade20k-150",
+        "arm": "imported",
+        "metric": "miou_union",
+        "value": 0.29,
+        "low": 0.28,
+        "high": 0.3,
+        "vocabulary_digest": vocabulary_digest(names),
+        "oracle": "none",
+        "blank_background": True,
+        **changed,
+    }
+
+
+def test_ours_stand_beside_rows_of_the_same_protocol(beside):
+    rows = beside(score())
+    ovseg = [row for row in rows if row["method"] == "OVSeg"]
+    assert [row["published"] for row in ovseg] == [0.296, 0.248, 0.24]
+    assert ovseg[0]["difference"] == pytest.approx(-0.006) and ovseg[0]["same_protocol"]
+    others = [row for row in rows if row["method"] != "OVSeg"]
+    assert others and all(row["difference"] is None for row in others)
+    assert not any(row["same_protocol"] for row in others)
+    assert all(row["metric"] in ("miou", "miou_union") for row in rows)
+
+
+def test_oracles_stand_beside_oracles(beside):
+    (row,) = beside(score(oracle="gt_masks", blank_background=False))
+    assert (row["published"], row["method"]) == (0.138, "OpenAI CLIP")
+    (row,) = beside(score(metric="mask_acc_top5"))
+    assert row["published"] == 0.5465 and row["same_protocol"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"benchmark": "storybook"},
+        {"image_limit": 10},
+        {"vocabulary_digest": "0" * 16},
+        {"metric": "miou_gt"},
+        {"benchmark": "voc-20"},  # under the names of another benchmark
+    ],
+)
+def test_nothing_else_does(beside, changed):
+    assert beside(score(**changed)) == []
