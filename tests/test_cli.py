@@ -29,7 +29,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     library = ("study", "segment", "sql", "settings", "import-checkpoint", "export-checkpoint")
-    for command in ("run", "mine", "finetune", "benchmark", *library):
+    for command in ("run", "mine", "finetune", "benchmark", "tune-ensemble", *library):
         assert command in done.stdout
 
 
@@ -55,6 +55,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
         (["export-checkpoint", "gone", "--out", "here.pt"], "gone"),
         (["benchmark", "--preset", "ovseg-swinb-vitl14"], "give --checkpoint"),
         (["run", "--preset", "ovseg-r101c-vitb16"], "use it with `ovseg benchmark`"),
+        (["tune-ensemble", "--preset", "nonsense"], "unknown preset 'nonsense'"),
     ],
 )
 def test_errors_are_one_line(words, message, tmp_path):
