@@ -225,7 +225,6 @@ def tune_ensemble(
 ) -> None:
     """Search ensemble weight and mask threshold on training-side images, never on the benchmark."""
     from ovseg.presets import configure
-    from ovseg.settings import parse_fractions
 
     config = configure(**request)
     from flows.tune_ensemble import tune_ensemble as flow
@@ -235,8 +234,8 @@ def tune_ensemble(
         config,
         split,
         arm=arm,
-        weights=parse_fractions(weights, "--weights"),
-        thresholds=parse_fractions(thresholds, "--thresholds"),
+        weights=weights,
+        thresholds=thresholds,
         limit=sample,
         allow_validation=allow_validation,
     )

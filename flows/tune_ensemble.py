@@ -7,7 +7,6 @@ The first benchmark of the configuration says how images are segmented; its own 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
@@ -33,8 +32,8 @@ def tune_ensemble(
     split: Path | None = None,
     *,
     arm: str | None = None,
-    weights: Sequence[float] | None = None,
-    thresholds: Sequence[float] | None = None,
+    weights: str | None = None,
+    thresholds: str | None = None,
     limit: int | None = None,
     allow_validation: bool = False,
 ) -> Manifest:
@@ -44,15 +43,15 @@ def tune_ensemble(
         config: the whole run.
         split: folder of labelled images; the scenes that are mined where empty.
         arm: whose CLIP; the first where empty. Trained first where it trains something.
-        weights: ensemble weights to try.
-        thresholds: mask thresholds to try.
+        weights: ensemble weights to try, as `0.5,0.6`.
+        thresholds: mask thresholds to try, likewise.
         limit: the first n images of the split.
         allow_validation: a validation set will do; the table says so.
 
     Returns:
         The manifest of the table.
     """
-    chosen = check_request(config, arm, split)
+    chosen, tried = check_request(config, arm, split, weights=weights, thresholds=thresholds)
     with track("tune-ensemble", root=config.root, uri=config.tracking_uri) as tracked, bars():
         trained = finetune(config) if config.arms[chosen] else {}
         config, worlds = draw(config)
@@ -61,8 +60,7 @@ def tune_ensemble(
             worlds,
             arm=chosen,
             split=split,
-            weights=weights,
-            thresholds=thresholds,
+            tried=tried,
             limit=limit,
             allow_validation=allow_validation,
         )

@@ -37,6 +37,7 @@ def _published(
             short_side=short_side,
             max_side=max_side,
             mask_threshold=mask_threshold,
+            trained_on=("coco-stuff-171",),
         )
         return PipelineConfig(
             preset=name,

@@ -290,7 +290,9 @@ class TuneConfig(Config):
     """A search for ensemble weight and mask threshold."""
 
     arm: str = Field("original", description="name of the model in the comparison")
-    benchmark: BenchmarkConfig = Field(description="the split it is searched on, and how")
+    benchmark: BenchmarkConfig = Field(
+        BenchmarkConfig(), description="the split it is searched on, and how"
+    )
     weights: tuple[float, ...] = Field((0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9), min_length=1)
     thresholds: tuple[float, ...] = Field((0.35, 0.4, 0.45, 0.5), min_length=1)
     metric: Literal["miou_union", "miou_gt", "fwiou", "macc", "pacc"] = "miou_union"

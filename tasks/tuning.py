@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.csv as pc
@@ -13,7 +13,7 @@ from ovseg.analysis.tuning_report import markdown, show_tuning
 from ovseg.config import BenchmarkConfig, TuneConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.tuning import TUNING, TUNING_COUNTS, check_training_side
-from ovseg.settings import PipelineConfig
+from ovseg.settings import PipelineConfig, parse_fractions
 from ovseg.storage import Manifest
 from tasks.mlflow_run import reported
 from tasks.stages import run
@@ -22,13 +22,22 @@ from tasks.tracking import TrackedRun
 __all__ = ["check_request", "record_tuning", "search", "show_tuning", "tuning_config"]
 
 
-def check_request(config: PipelineConfig, arm: str | None, split: Path | None) -> str:
-    """The arm that is tuned, once the request is found sound; nothing is computed for it.
+def check_request(
+    config: PipelineConfig,
+    arm: str | None,
+    split: Path | None,
+    *,
+    weights: str | None = None,
+    thresholds: str | None = None,
+) -> tuple[str, dict[str, tuple[float, ...]]]:
+    """The arm that is tuned and the values tried, once the request is found sound.
 
     Raises:
         OvsegError: no benchmark or no such arm, a split that is not there, or none where the run
-            draws no scenes to mine.
+            draws no scenes to mine; values that are no numbers from 0 to 1.
     """
+    given = {"weights": weights, "thresholds": thresholds}
+    parsed = {name: parse_fractions(text, f"--{name}") for name, text in given.items()}
     if not config.benchmarks:
         raise OvsegError(f"preset {config.preset} has no benchmark whose ensemble could be tuned")
     chosen = arm if arm is not None else next(iter(config.arms))
@@ -41,7 +50,7 @@ def check_request(config: PipelineConfig, arm: str | None, split: Path | None) -
         )
     if split is not None and not split.is_dir():
         raise OvsegError(f"--split {split} is no folder: give images/, labels/ and classes.txt")
-    return chosen
+    return chosen, {name: values for name, values in parsed.items() if values}
 
 
 def tuning_config(
@@ -50,8 +59,7 @@ def tuning_config(
     *,
     arm: str,
     split: Path | None,
-    weights: Sequence[float] | None,
-    thresholds: Sequence[float] | None,
+    tried: Mapping[str, tuple[float, ...]],
     limit: int | None,
     allow_validation: bool,
 ) -> TuneConfig:
@@ -71,12 +79,11 @@ def tuning_config(
         kind = "validation"
     own = setting.benchmark if setting.benchmark == "storybook" else root.name
     changed = {"benchmark": own, "root": root, "limit": limit, "seen_split": "", "oracle": "none"}
-    tried = {"weights": weights, "thresholds": thresholds}
     return TuneConfig(
         arm=arm,
         benchmark=BenchmarkConfig(**{**setting.model_dump(), **changed}),
         split=kind,
-        **{name: tuple(values) for name, values in tried.items() if values},
+        **tried,
     )
 
 

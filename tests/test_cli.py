@@ -37,7 +37,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
         "import-checkpoint",
         "export-checkpoint",
     )
-    for command in ("run", "mine", "finetune", "benchmark", *library):
+    for command in ("run", "mine", "finetune", "benchmark", "tune-ensemble", *library):
         assert command in done.stdout
 
 
@@ -65,6 +65,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
         (["export-checkpoint", "gone", "--out", "here.pt"], "gone"),
         (["benchmark", "--preset", "ovseg-swinb-vitl14"], "give --checkpoint"),
         (["run", "--preset", "ovseg-r101c-vitb16"], "use it with `ovseg benchmark`"),
+        (["tune-ensemble", "--preset", "nonsense"], "unknown preset 'nonsense'"),
     ],
 )
 def test_errors_are_one_line(words, message, tmp_path):
