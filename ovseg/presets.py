@@ -72,7 +72,13 @@ def _storybook(seed: int) -> PipelineConfig:
         root=Path("runs/storybook"),
         mining_world=WorldConfig(part="mining", scenes=800),
         benchmark_world=WorldConfig(part="val", scenes=240),
-        proposals=ProposalsConfig(maskformer=maskformer, short_side=160, max_side=640),
+        proposals=ProposalsConfig(
+            maskformer=maskformer,
+            short_side=160,
+            max_side=640,
+            label_set="storybook",
+            label_classes=tuple(sorted(seen)),  # of the unseen ones training sees no mask
+        ),
         curation="consistent",
         arms={
             "original": (),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import duckdb
 import pyarrow as pa
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from ovseg.analysis.sql_files import SqlFile, sql_file
 from ovseg.analysis.statements import columns, literal, nested, one_line, scan
 from ovseg.analysis.tables import table_files
-from ovseg.config import CurationConfig
+from ovseg.config import CurationConfig, PairSource
 from ovseg.errors import OvsegError
 from ovseg.schema import CURATED, PAIRS
 from ovseg.stages import Inputs, Output, Progress, Stage
@@ -69,6 +69,12 @@ class Curate(Stage[CurationConfig]):
         try:
             with _connect(files) as con:
                 selected = _select(con, config)
+                if not selected.num_rows:
+                    sources = {str(table.config.get("source")) for table in inputs.values()}
+                    raise OvsegError(
+                        f"curation {config.query}: selects no pair of {', '.join(sorted(sources))};"
+                        " loosen its conditions, or name the sources it needs in its header"
+                    )
                 stats = _check(con, config, selected)
         except duckdb.Error as error:
             raise OvsegError(f"curation {config.query}: {one_line(error)}") from error
@@ -86,14 +92,34 @@ def load_curation(name_or_path: str) -> CurationConfig:
     Raises:
         OvsegError: if there is neither.
     """
+    file = _file(name_or_path)
+    return CurationConfig(query=file.name, sql=file.text)
+
+
+def curation_sources(name_or_path: str) -> tuple[PairSource, ...]:
+    """The sources of pairs that a curation selects from: its header's `Sources:`, else mined.
+
+    Raises:
+        OvsegError: if there is no such query, or it names a source there is not.
+    """
+    file, known = _file(name_or_path), get_args(PairSource)
+    sources = file.listed("Sources") or ["mined"]
+    for source in sources:
+        if source not in known:
+            raise OvsegError(
+                f"{file.path}: there is no source {source!r} of pairs; name some of"
+                f" {', '.join(known)} after Sources:"
+            )
+    return cast(tuple[PairSource, ...], tuple(sources))
+
+
+def _file(name_or_path: str) -> SqlFile:
     path = Path(name_or_path)
     if path.suffix == ".sql":
         if not path.is_file():
             raise OvsegError(f"{path} does not exist: name a file, or a query in sql/curation")
-        file = SqlFile(name=path.stem, path=path, text=path.read_text(encoding="utf-8"))
-    else:
-        file = sql_file("curation", name_or_path)
-    return CurationConfig(query=file.name, sql=file.text)
+        return SqlFile(name=path.stem, path=path, text=path.read_text(encoding="utf-8"))
+    return sql_file("curation", name_or_path)
 
 
 # --------------------------------------------------------------------------------------
@@ -138,8 +164,6 @@ def _check(
     def refuse(pair_id: object, why: str) -> None:
         raise OvsegError(f"curation {config.query}: pair {pair_id} {why}")
 
-    if selected.num_rows == 0:
-        raise OvsegError(f"curation {config.query}: selects no pair; loosen its conditions")
     counts = selected["pair_id"].combine_chunks().value_counts()
     for pair_id, count in zip(counts.field("values"), counts.field("counts"), strict=True):
         if count.as_py() > 1:
