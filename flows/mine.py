@@ -1,6 +1,7 @@
 """Mine pairs: captions to nouns, images to proposals, both to the published pair table.
 
     ovseg mine --preset storybook
+    ovseg mine --preset storybook --source gt_label --source gt_noun
 
 Leaves the staging stages, `tables/pairs` and a catalogue to query under the root folder.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ovseg.analysis.curation import curation_sources
+from ovseg.analysis.curation import pair_sources
 from ovseg.analysis.tables import PAIR_TABLE
 from ovseg.data.image_stage import IMAGES
 from ovseg.mining.label_pairs import LABEL_PAIRS
@@ -21,9 +21,8 @@ from tasks.stages import run
 
 
 def by_source(config: PipelineConfig) -> list[PipelineConfig]:
-    """A run's configuration for each source of pairs it needs: what it names, else its query."""
-    sources = config.sources or curation_sources(config.curation)
-    return [config.of_source(source) for source in sources]
+    """A run's configuration for each source of pairs it needs."""
+    return [config.of_source(source) for source in pair_sources(config)]
 
 
 def check_models(config: PipelineConfig) -> None:

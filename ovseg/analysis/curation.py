@@ -25,6 +25,7 @@ from ovseg.analysis.tables import table_files
 from ovseg.config import CurationConfig, PairSource
 from ovseg.errors import OvsegError
 from ovseg.schema import CURATED, PAIRS
+from ovseg.settings import PipelineConfig
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import ShardPlan, digest_json, write_parquet
 
@@ -94,6 +95,11 @@ def load_curation(name_or_path: str) -> CurationConfig:
     """
     file = _file(name_or_path)
     return CurationConfig(query=file.name, sql=file.text)
+
+
+def pair_sources(config: PipelineConfig) -> tuple[PairSource, ...]:
+    """The sources of pairs a run needs: those it names, else those its curation selects from."""
+    return config.sources or curation_sources(config.curation)
 
 
 def curation_sources(name_or_path: str) -> tuple[PairSource, ...]:

@@ -32,11 +32,13 @@ class ImagesStage(Stage[ImagesConfig]):
 
     name = "images"
     code = (
+        "ovseg.data.benchmarks",
         "ovseg.data.captioned",
         "ovseg.data.captions",
         "ovseg.data.coco_captions",
         "ovseg.data.duplicates",
         "ovseg.data.images",
+        "ovseg.data.labelled_images",
         __name__,
     )
 
