@@ -243,7 +243,7 @@ def _scoring(config: PipelineConfig, captions: Path | None) -> PipelineConfig:
 
 def _labels_alone(config: PipelineConfig, labels: Path, root: Path | None) -> PipelineConfig:
     """A run over the images of a labelled set, which need no captions as no noun is asked for."""
-    from ovseg.analysis.curation import pair_sources  # loads duckdb
+    from ovseg.analysis.pair_sources import pair_sources  # loads duckdb
 
     if any(source != "gt_label" for source in pair_sources(config)):
         raise OvsegError(

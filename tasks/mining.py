@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ovseg.analysis.curation import pair_sources
+from ovseg.analysis.pair_sources import pair_sources
 from ovseg.analysis.tables import PAIR_TABLE
 from ovseg.data.image_stage import IMAGES
 from ovseg.mining.label_pairs import LABEL_PAIRS

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -22,10 +22,9 @@ import pyarrow.compute as pc
 from ovseg.analysis.sql_files import SqlFile, sql_file
 from ovseg.analysis.statements import columns, literal, nested, one_line, scan
 from ovseg.analysis.tables import table_files
-from ovseg.config import CurationConfig, PairSource
+from ovseg.config import CurationConfig
 from ovseg.errors import OvsegError
 from ovseg.schema import CURATED, PAIRS
-from ovseg.settings import PipelineConfig
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import ShardPlan, digest_json, write_parquet
 
@@ -93,33 +92,12 @@ def load_curation(name_or_path: str) -> CurationConfig:
     Raises:
         OvsegError: if there is neither.
     """
-    file = _file(name_or_path)
+    file = curation_file(name_or_path)
     return CurationConfig(query=file.name, sql=file.text)
 
 
-def pair_sources(config: PipelineConfig) -> tuple[PairSource, ...]:
-    """The sources of pairs a run needs: those it names, else those its curation selects from."""
-    return config.sources or curation_sources(config.curation)
-
-
-def curation_sources(name_or_path: str) -> tuple[PairSource, ...]:
-    """The sources of pairs that a curation selects from: its header's `Sources:`, else mined.
-
-    Raises:
-        OvsegError: if there is no such query, or it names a source there is not.
-    """
-    file, known = _file(name_or_path), get_args(PairSource)
-    sources = file.listed("Sources") or ["mined"]
-    for source in sources:
-        if source not in known:
-            raise OvsegError(
-                f"{file.path}: there is no source {source!r} of pairs; name some of"
-                f" {', '.join(known)} after Sources:"
-            )
-    return cast(tuple[PairSource, ...], tuple(sources))
-
-
-def _file(name_or_path: str) -> SqlFile:
+def curation_file(name_or_path: str) -> SqlFile:
+    """The file of a curation, by its name or path; raises as `load_curation` does."""
     path = Path(name_or_path)
     if path.suffix == ".sql":
         if not path.is_file():

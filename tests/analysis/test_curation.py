@@ -2,7 +2,8 @@
 
 import pytest
 
-from ovseg.analysis.curation import CURATE, curation_sources, load_curation
+from ovseg.analysis.curation import CURATE, load_curation
+from ovseg.analysis.pair_sources import curation_sources
 from ovseg.analysis.sql_files import sql_files
 from ovseg.analysis.tables import table_files
 from ovseg.config import CurationConfig

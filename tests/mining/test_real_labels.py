@@ -51,7 +51,7 @@ def prepare(folder: Path, panoptic: dict[str, dict], target: Path, per_part: int
 @pytest.mark.parametrize(
     ("per_part", "expected"),
     [
-        (12, {"rows": 177, "kept": 177, "nouns": 74}),
+        (12, {"rows": 152, "kept": 152, "nouns": 72}),
         pytest.param(100, {"rows": 1310, "kept": 1310, "nouns": 129}, marks=pytest.mark.slow),
     ],
 )
