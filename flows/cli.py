@@ -51,6 +51,13 @@ Data = Annotated[
     Path | None, typer.Option(help="Folder of prepared benchmarks, each in one of its name.")
 ]
 Parser = Annotated[str | None, typer.Option(help="storybook, a spaCy package, or a path.")]
+Labels = Annotated[
+    Path | None, typer.Option(help="Folder of ground-truth labels, for --source gt_label, gt_noun.")
+]
+Source = Annotated[
+    list[str] | None,
+    typer.Option(help="Of the pairs: mined, gt_label or gt_noun; may be repeated."),
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Seed = Annotated[int | None, typer.Option(help="Of training, and of the storybook's classes.")]
 Seeds = Annotated[
@@ -88,6 +95,8 @@ def _request(
     maskformer: MaskFormer = None,
     parser: Parser = None,
     data: Data = None,
+    labels: Labels = None,
+    source: Source = None,
     device: Device = None,
     seed: Seed = None,
     limit: Limit = None,
@@ -107,6 +116,8 @@ def _request(
         "limit": limit,
         "tracking": tracking,
         "data": None if data is None else str(data),
+        "labels": None if labels is None else str(labels.resolve()),
+        "source": source or None,
     }
     overrides = spread({name: value for name, value in options.items() if value is not None})
     overrides.update(parse_setting(text) for text in settings or [])
@@ -178,12 +189,14 @@ def mine(request: dict[str, Any]) -> None:
 
     config = configure(**request)
     from flows.mine import mine as flow
+    from tasks.mining import by_source
 
-    stats = flow(config)["table"].stats
-    typer.echo(
-        f"{stats['rows']} pairs of {stats['nouns']} nouns, {stats['kept']} kept;"
-        f" next: ovseg sql --root {config.root} top_nouns"
-    )
+    for each in by_source(config):
+        stats = flow(each)["table"].stats
+        typer.echo(
+            f"{each.source}: {stats['rows']} pairs of {stats['nouns']} nouns, {stats['kept']} kept;"
+            f" next: ovseg sql --root {config.root} top_nouns"
+        )
 
 
 @app.command()

@@ -16,6 +16,7 @@ from flows.mine import mine
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.catalog import publish_catalog
+from tasks.mining import by_source
 from tasks.progress import bars
 from tasks.records import record_training
 from tasks.scoring import trace
@@ -30,18 +31,21 @@ from tasks.worlds import draw
     task_runner=ThreadPoolTaskRunner(max_workers=1),
     validate_parameters=False,
 )
-def finetune(config: PipelineConfig, table: Path | None = None) -> dict[str, Manifest]:
+def finetune(config: PipelineConfig, tables: list[Path] | None = None) -> dict[str, Manifest]:
     """Train every arm of a configuration on what its curation query selects.
 
     Args:
         config: the whole run; its curation and arms are used.
-        table: folder of a published pair table; mined first where empty.
+        tables: folders of published pair tables; mined first where empty.
 
     Returns:
         The checkpoint's manifest by arm; the arm that trains nothing is left out.
     """
     with track("finetune", root=config.root, uri=config.tracking_uri) as tracked, bars():
-        pairs = mine(config)["table"] if table is None else Manifest.read(table)
+        if tables is None:
+            pairs = [mine(each)["table"] for each in by_source(config)]
+        else:
+            pairs = [Manifest.read(folder) for folder in tables]
         config, _ = draw(config)
         curated = curate(config, pairs)
         trained = {arm: train_arm(config, arm, curated, pairs) for arm in config.arms}

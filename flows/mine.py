@@ -1,6 +1,7 @@
 """Mine pairs: captions to nouns, images to proposals, both to the published pair table.
 
     ovseg mine --preset storybook
+    ovseg mine --preset storybook --source gt_label --source gt_noun
 
 Leaves the staging stages, `tables/pairs` and a catalogue to query under the root folder.
 """
@@ -31,7 +32,7 @@ from tasks.worlds import draw
 
 @flow(
     name="mine",
-    flow_run_name="mine {config.preset} seed {config.seed}",
+    flow_run_name="mine {config.source} {config.preset} seed {config.seed}",
     task_runner=ThreadPoolTaskRunner(max_workers=4),
     validate_parameters=False,
 )
@@ -39,7 +40,7 @@ def mine(config: PipelineConfig) -> dict[str, Manifest]:
     """Mine the pair table of a configuration; whatever is already whole is not computed again.
 
     Args:
-        config: the whole run; only its mining part is used.
+        config: the whole run, of one source of pairs; only its mining part is used.
 
     Returns:
         The manifests by role: images, nouns, proposals, texts, pairs, table.

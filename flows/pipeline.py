@@ -18,6 +18,7 @@ from flows.mine import mine
 from flows.report import report
 from ovseg.presets import configure
 from tasks.artifacts import run_name, show_mlflow_run, show_scores, show_summary
+from tasks.mining import by_source
 from tasks.progress import bars
 from tasks.records import record_start
 from tasks.scoring import Summary
@@ -61,10 +62,10 @@ def pipeline(
         bars(),
     ):
         record_start(tracked, config)
-        mined = mine(config)
-        checkpoints = finetune(config, mined["table"].folder)
+        of_sources = [mine(each) for each in by_source(config)]
+        checkpoints = finetune(config, [mined["table"].folder for mined in of_sources])
         scored = benchmark(config, folders(checkpoints))
-        summary = report(config, folders(mined), folders(checkpoints), folders(scored))
+        summary = report(config, folders(of_sources[0]), folders(checkpoints), folders(scored))
         show_scores(config, summary)
         show_summary(config, summary, tracked)
         show_mlflow_run(config, tracked)

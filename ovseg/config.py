@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+PairSource = Literal["mined", "gt_label", "gt_noun"]
+
 
 def execution(default: Any, description: str, **limits: Any) -> Any:
     """A field that says how a stage is run and does not change its result.
@@ -93,6 +95,7 @@ class ImagesConfig(Config):
     captions_per_image: int | None = Field(
         None, ge=1, description="the first n captions by id; all where empty (the paper: 1 or 5)"
     )
+    uncaptioned: bool = Field(False, description="keep images nobody captioned (labels need none)")
     limit: int | None = Field(None, ge=1, description="the first n images by id, for trials")
     shard_size: int = Field(2000, ge=1, description="images a shard")
     min_shards: int = Field(8, ge=1, description="cut small sets finer, so that they run sharded")
@@ -119,6 +122,9 @@ class ProposalsConfig(Config):
 
     source: str = Field("maskformer", description="a name in ovseg.mining.proposal_sources.SOURCES")
     maskformer: str = Field("storybook", description="storybook, a folder or a hub id")
+    label_set: str = Field("", description="of ground truth: benchmark, the folder's name if empty")
+    label_classes: tuple[str, ...] = Field((), description="whose masks may be used; all if empty")
+    labels: Path | None = execution(None, "of ground truth: folder of the labelled set")
     short_side: int = Field(640, description="images are resized to this short side ...")
     max_side: int = Field(2560, description="... but no longer than this")
     mask_threshold: float = Field(0.5, gt=0, lt=1, description="a pixel is in the mask above this")
@@ -136,6 +142,7 @@ class PairingConfig(Config):
     """For every noun of an image the proposal that CLIP likes best."""
 
     dataset: str = Field("storybook", description="name of the data set in the pair table")
+    source: Literal["mined", "gt_noun"] = Field("mined", description="source in the pair table")
     round: int = Field(0, ge=0, description="mining round; 0 pairs with the original CLIP")
     clip: str = Field("storybook", description="storybook, a folder or ARCH/pretrained")
     template: str = Field("a photo of a {}", description="text of a noun; {} is the noun")
@@ -167,7 +174,7 @@ class TableConfig(Config):
 
     dataset: str = "storybook"
     round: int = 0
-    source: Literal["mined", "gt_label", "gt_noun"] = "mined"
+    source: PairSource = "mined"
 
 
 class CurationConfig(Config):

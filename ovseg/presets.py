@@ -72,7 +72,13 @@ def _storybook(seed: int) -> PipelineConfig:
         root=Path("runs/storybook"),
         mining_world=WorldConfig(part="mining", scenes=800),
         benchmark_world=WorldConfig(part="val", scenes=240),
-        proposals=ProposalsConfig(maskformer=maskformer, short_side=160, max_side=640),
+        proposals=ProposalsConfig(
+            maskformer=maskformer,
+            short_side=160,
+            max_side=640,
+            label_set="storybook",
+            label_classes=tuple(sorted(seen)),  # of the unseen ones training sees no mask
+        ),
         curation="consistent",
         arms={
             "original": (),
@@ -221,6 +227,8 @@ def configure(
             if not path.exists():
                 raise OvsegError(f"{path} does not exist: give the captions file and its images")
         return _own_images(config, images, root).with_source(captions.resolve(), images.resolve())
+    if config.proposals.labels is not None:
+        return _labels_alone(config, config.proposals.labels, root)
     if config.mining_world is None:
         raise OvsegError(
             f"preset {preset} mines your images: give --captions FILE.json and --images FOLDER"
@@ -243,6 +251,27 @@ def _scoring(config: PipelineConfig, captions: Path | None) -> PipelineConfig:
             f" some of {', '.join(item.benchmark for item in config.benchmarks)}"
         )
     return config if config.data is None else config.with_prepared(config.data)
+
+
+def _labels_alone(config: PipelineConfig, labels: Path, root: Path | None) -> PipelineConfig:
+    """A run over the images of a labelled set, which need no captions as no noun is asked for."""
+    from ovseg.analysis.pair_sources import pair_sources  # loads duckdb
+
+    if any(source != "gt_label" for source in pair_sources(config)):
+        raise OvsegError(
+            f"--labels {labels} alone gives gt_label pairs: add --source gt_label (to train on"
+            " them --set curation=gt_labels), or --captions and --images for nouns"
+        )
+    if not labels.is_dir():
+        raise OvsegError(f"{labels} is no folder: give the folder of a labelled set as --labels")
+    config = _own_images(config, labels, root)
+    if config.proposals.label_set not in ("", labels.resolve().name):
+        raise OvsegError(
+            f"--labels {labels} alone is read as {labels.resolve().name}, not as"
+            f" {config.proposals.label_set}: name the folder so, or give --captions and --images"
+        )
+    listed = {"images.captions_format": "labelled", "images.uncaptioned": True}
+    return config.replaced(listed).with_source(labels.resolve(), labels.resolve())
 
 
 def configure_seeds(
@@ -305,6 +334,8 @@ def _own_images(config: PipelineConfig, images: Path, root: Path | None) -> Pipe
     folder of their own beside the storybook's.
     """
     changed: dict[str, Any] = {"mining_world": None, "benchmark_world": None}
+    if config.proposals.label_set == "storybook":
+        changed["proposals"] = _own_labels(config)
     changed["benchmarks"] = tuple(b for b in config.benchmarks if b.benchmark != "storybook")
     if config.images.dataset == "storybook":
         name = re.sub(r"[^a-z0-9]+", "-", images.resolve().name.lower()).strip("-") or "images"
@@ -313,3 +344,11 @@ def _own_images(config: PipelineConfig, images: Path, root: Path | None) -> Pipe
         if root is None and config.root == Path("runs/storybook"):
             changed["root"] = Path("runs") / name
     return config.model_copy(update=changed)
+
+
+def _own_labels(config: PipelineConfig) -> ProposalsConfig:
+    """Proposals without the storybook's labelled set and its seen classes; own classes stay."""
+    drawn = PRESETS["storybook"](config.seed).proposals.label_classes
+    chosen = config.proposals.label_classes
+    kept = () if chosen == drawn else chosen
+    return config.proposals.model_copy(update={"label_set": "", "label_classes": kept})

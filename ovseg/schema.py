@@ -51,7 +51,8 @@ PROPOSALS = _schema(
     "one row for each proposal of an image; an image without one has one row with a drop_reason",
     ("dataset", pa.string()),
     ("image_id", pa.int64()),
-    ("proposal_id", pa.int32()),  # the query's index; -1 where the image gave none
+    ("proposal_id", pa.int32()),  # of query or ground-truth class; -1 where the image gave none
+    ("label", pa.string()),  # of a ground-truth mask: the name of its class; else null
     ("mask_size", pa.list_(pa.int32())),  # height, width; Parquet loses fixed sizes beside nulls
     ("mask_counts", pa.binary()),  # compressed COCO RLE
     ("bbox_xyxy", pa.list_(pa.int32())),  # exclusive right and bottom
@@ -78,7 +79,7 @@ PAIRS = _schema(
     ("dataset", pa.string()),
     ("round", pa.int32()),
     ("image_id", pa.int64()),
-    ("noun", pa.string()),
+    ("noun", pa.string()),  # lemma; of gt_label the class name as it is, null for want of labels
     ("image_path", pa.string()),
     ("image_sha256", pa.string()),
     ("image_phash", pa.uint64()),

@@ -20,6 +20,7 @@ from ovseg.config import (
     ImagesConfig,
     NounsConfig,
     PairingConfig,
+    PairSource,
     ProposalsConfig,
     TableConfig,
     TextsConfig,
@@ -46,6 +47,9 @@ class PipelineConfig(Config):
     proposals: ProposalsConfig = ProposalsConfig()
     pairing: PairingConfig = PairingConfig()
     panoptic: Path | None = execution(None, "panoptic ground truth to judge the pairs by")
+    sources: tuple[PairSource, ...] = Field(
+        (), description="of the pairs: mined, gt_label, gt_noun; what curation needs where empty"
+    )
     curation: str = Field("paper", description="query in sql/curation, or a path to one")
     arms: dict[str, tuple[FinetuneConfig, ...]] = Field(
         description="training phases of each compared model, in order"
@@ -84,17 +88,38 @@ class PipelineConfig(Config):
         )
 
     @property
+    def source(self) -> PairSource:
+        """The source of the pairs, once `of_source` has said which."""
+        return self.sources[0] if self.sources else "mined"
+
+    @property
     def table(self) -> TableConfig:
-        """The published table of what the pairing writes."""
-        return TableConfig(dataset=self.pairing.dataset, round=self.pairing.round)
+        """The published table of the pairs; labels are the same in every mining round."""
+        mining_round = 0 if self.source == "gt_label" else self.pairing.round
+        return TableConfig(dataset=self.pairing.dataset, round=mining_round, source=self.source)
+
+    def of_source(self, source: PairSource) -> PipelineConfig:
+        """The same run over the pairs of one source."""
+        changed: dict[str, Any] = {"sources": (source,)}
+        if source != "mined":
+            truth = {"source": "ground_truth"}
+            changed["proposals"] = self.proposals.model_copy(update=truth)
+        if source == "gt_noun":
+            changed["pairing"] = self.pairing.model_copy(update={"source": source})
+        return self.model_copy(update=changed)
 
     def with_source(
-        self, captions: Path, image_root: Path, panoptic: Path | None = None
+        self,
+        captions: Path,
+        image_root: Path,
+        panoptic: Path | None = None,
+        labels: Path | None = None,
     ) -> PipelineConfig:
         """The same run over a captions file and the folder its file names are relative to."""
         return self.replaced(
             {
                 **({"panoptic": panoptic} if panoptic else {}),
+                **({"proposals.labels": labels} if labels else {}),
                 "images.captions": captions,
                 "images.image_root": image_root,
                 "proposals.image_root": image_root,
@@ -238,6 +263,8 @@ _PLACES = {
     "limit": ("images.limit",),
     "tracking": ("tracking_uri",),
     "data": ("data",),
+    "labels": ("proposals.labels",),
+    "source": ("sources",),
 }
 
 

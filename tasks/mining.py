@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ovseg.analysis.pair_sources import pair_sources
 from ovseg.analysis.tables import PAIR_TABLE
 from ovseg.data.image_stage import IMAGES
+from ovseg.mining.label_pairs import LABEL_PAIRS
 from ovseg.mining.noun_stage import NOUNS
 from ovseg.mining.nouns import parser_digest
 from ovseg.mining.pairing import PAIRS
@@ -18,6 +20,11 @@ from ovseg.training.groups import method
 from tasks.stages import run
 
 
+def by_source(config: PipelineConfig) -> list[PipelineConfig]:
+    """A run's configuration for each source of pairs it needs."""
+    return [config.of_source(source) for source in pair_sources(config)]
+
+
 def check_models(config: PipelineConfig) -> None:
     """Find every model and method the run names before anything is computed.
 
@@ -25,7 +32,9 @@ def check_models(config: PipelineConfig) -> None:
         OvsegError: for the first that cannot be found.
     """
     parser_digest(config.nouns.parser)
-    PROPOSALS.weights(config.proposals, {})
+    drawn = config.mining_world is not None and config.source != "mined"
+    if not drawn:  # the embedded world's ground truth is drawn first
+        PROPOSALS.weights(config.proposals, {})
     clip_digest(config.pairing.clip)
     for phases in config.arms.values():
         for phase in phases:
@@ -44,7 +53,8 @@ def find_nouns(config: PipelineConfig, images: Manifest) -> Manifest:
 
 def propose_masks(config: PipelineConfig, images: Manifest) -> Manifest:
     """Propose masks in the images."""
-    return run(PROPOSALS, config.proposals, {"images": images}, config.root, label="propose masks")
+    label = "propose masks" if config.source == "mined" else "read ground truth"
+    return run(PROPOSALS, config.proposals, {"images": images}, config.root, label=label)
 
 
 def embed_nouns(config: PipelineConfig, nouns: Manifest) -> Manifest:
@@ -53,7 +63,15 @@ def embed_nouns(config: PipelineConfig, nouns: Manifest) -> Manifest:
 
 
 def pair(config: PipelineConfig, parts: Mapping[str, Manifest]) -> Manifest:
-    """Pair every noun with the proposal that CLIP likes best; `parts` are the stages before."""
+    """Pair every noun with the mask that CLIP likes best, or labels with theirs.
+
+    Args:
+        config: the whole run; its source says what is paired.
+        parts: the stages before, by role.
+    """
+    if config.source == "gt_label":
+        labelled = {role: parts[role] for role in ("images", "proposals")}
+        return run(LABEL_PAIRS, config.table, labelled, config.root, label="pair labels with masks")
     return run(PAIRS, config.pairing, parts, config.root, label="pair nouns with masks")
 
 

@@ -75,7 +75,8 @@ def record_mining(
     failed: Sequence[str],
 ) -> None:
     """Log a mined pair table, the stages it came from, and the table checks that failed."""
-    run.tags({**_about(config, "mine"), "table": mined["table"].digest})
+    tags = {"table": mined["table"].digest, "source": config.source}
+    run.tags({**_about(config, "mine"), **tags})
     run.note(notes.mining_note(run, mined, failed))
     run.params(config, MINING_FIELDS)
     run.metrics({"failed_checks": len(failed)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ovseg.analysis.curation import CURATE, load_curation
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
@@ -9,22 +11,27 @@ from ovseg.training.finetune import FINETUNE
 from tasks.stages import run
 
 
-def curate(config: PipelineConfig, table: Manifest) -> Manifest:
+def tables_by_role(tables: Sequence[Manifest]) -> dict[str, Manifest]:
+    """Pair tables as inputs of a stage: `table`, and any more as `table/<source>`."""
+    roles = ["table", *(f"table/{table.config['source']}" for table in tables[1:])]
+    return dict(zip(roles, tables, strict=True))
+
+
+def curate(config: PipelineConfig, tables: Sequence[Manifest]) -> Manifest:
     """Select the training pairs with the configured query."""
-    return run(
-        CURATE, load_curation(config.curation), {"table": table}, config.root, label="curate pairs"
-    )
+    selected = load_curation(config.curation)
+    return run(CURATE, selected, tables_by_role(tables), config.root, label="curate pairs")
 
 
 def train_arm(
-    config: PipelineConfig, arm: str, curated: Manifest, table: Manifest
+    config: PipelineConfig, arm: str, curated: Manifest, tables: Sequence[Manifest]
 ) -> list[Manifest]:
     """Train an arm's phases in order, each from the checkpoint before it.
 
     Returns:
         The checkpoint of each phase; none for the arm that trains nothing.
     """
-    inputs = {"curated": curated, "table": table}
+    inputs = {"curated": curated, **tables_by_role(tables)}
     checkpoints: list[Manifest] = []
     for phase in config.arms[arm]:
         label = f"{arm}: {phase.trains.replace('_', ' ')}"

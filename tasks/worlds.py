@@ -19,7 +19,7 @@ def draw(config: PipelineConfig) -> tuple[PipelineConfig, dict[str, Manifest]]:
         world = run(WORLD, config.mining_world, {}, config.root, label="draw scenes to mine")
         annotations, images = world.payload() / "annotations", world.payload() / "images"
         config = config.with_source(
-            annotations / "captions.json", images, annotations / "panoptic.json"
+            annotations / "captions.json", images, annotations / "panoptic.json", world.payload()
         )
         worlds["world/mining"] = world
     if config.benchmark_world is not None:

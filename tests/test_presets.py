@@ -1,6 +1,7 @@
 """Presets: that they load, how their settings are named and replaced, what is refused and how."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -186,6 +187,54 @@ def test_configure_over_one_s_own_images(tmp_path):
     roots += [phase.image_root for arm in made.arms.values() for phase in arm]
     assert set(roots) == {images.resolve()}
     assert configure("paper", captions=captions, images=images).images.captions_per_image == 1
+
+
+def test_configure_over_labels_alone(tmp_path):
+    labels = tmp_path / "My Labels"
+    labels.mkdir()
+    own = {"proposals.labels": str(labels), "sources": ["gt_label"]}
+    made = configure("storybook", overrides=own)
+    assert made.mining_world is None and not made.benchmarks
+    assert made.images.dataset == made.pairing.dataset == made.table.dataset == "my-labels"
+    assert (made.images.captions, made.images.captions_format) == (labels, "labelled")
+    assert made.images.uncaptioned and made.root == Path("runs/my-labels")
+    assert (made.proposals.label_set, made.proposals.label_classes) == ("", ())
+    roots = [made.images.image_root, made.proposals.image_root, made.pairing.image_root]
+    roots += [phase.image_root for arm in made.arms.values() for phase in arm]
+    assert set(roots) == {labels}
+    some = configure("storybook", overrides={**own, "proposals.label_classes": ["dog"]})
+    assert some.proposals.label_classes == ("dog",)
+    trained = {"proposals.labels": str(labels), "curation": "gt_labels"}
+    assert configure("paper", overrides=trained).images.uncaptioned
+    for wrong in ({"sources": ["gt_noun"]}, {"sources": []}, {"sources": ["gt_label", "mined"]}):
+        with pytest.raises(OvsegError, match=r"add --source gt_label \(to train on"):
+            configure("storybook", overrides={**own, **wrong})
+    with pytest.raises(OvsegError, match=r"gone is no folder"):
+        configure("paper", overrides={**own, "proposals.labels": str(tmp_path / "gone")})
+    with pytest.raises(OvsegError, match=r"read as My Labels, not as coco-stuff-171"):
+        configure("paper", overrides={**own, "proposals.label_set": "coco-stuff-171"})
+
+
+def test_labels_beside_captions_keep_the_captions_source(tmp_path):
+    captions, images = tmp_path / "captions.json", tmp_path / "images"
+    captions.write_text("{}")
+    images.mkdir()
+    own = {"proposals.labels": str(tmp_path / "labels"), "sources": ["gt_noun"]}
+    made = configure("storybook", captions=captions, images=images, overrides=own)
+    assert made.images.captions_format == "coco" and not made.images.uncaptioned
+    assert made.proposals.labels == tmp_path / "labels" and made.proposals.label_set == ""
+    assert made.proposals.label_classes == (), "the storybook's seen classes are not these"
+
+
+def test_the_storybook_s_masks_are_those_of_its_seen_classes():
+    from ovseg.storybook.catalogue import split
+
+    for seed in (0, 1, 2):
+        preset = load_preset("storybook", {"seed": seed})
+        (benchmark,) = preset.benchmarks
+        assert preset.proposals.label_classes == benchmark.seen == tuple(sorted(split(seed)[0]))
+        for source in ("gt_label", "gt_noun"):
+            assert preset.of_source(source).proposals.label_classes == benchmark.seen
 
 
 def test_configure_says_what_is_missing(tmp_path):

@@ -194,6 +194,8 @@ def _labels(
 ) -> dict[str, str] | None:
     config, arm = manifest.config, name.rpartition("/")[2]
     match manifest.stage:
+        case "proposals" if config.get("source") == "ground_truth":
+            return None  # a data set has one set of proposals: those that a network made
         case "images" | "nouns" | "proposals":
             return {"dataset": _dataset(manifest)}
         case "tables/pairs":

@@ -69,6 +69,12 @@ class Curate(Stage[CurationConfig]):
         try:
             with _connect(files) as con:
                 selected = _select(con, config)
+                if not selected.num_rows:
+                    sources = {str(table.config.get("source")) for table in inputs.values()}
+                    raise OvsegError(
+                        f"curation {config.query}: selects no pair of {', '.join(sorted(sources))};"
+                        " loosen its conditions, or name the sources it needs in its header"
+                    )
                 stats = _check(con, config, selected)
         except duckdb.Error as error:
             raise OvsegError(f"curation {config.query}: {one_line(error)}") from error
@@ -86,14 +92,18 @@ def load_curation(name_or_path: str) -> CurationConfig:
     Raises:
         OvsegError: if there is neither.
     """
+    file = curation_file(name_or_path)
+    return CurationConfig(query=file.name, sql=file.text)
+
+
+def curation_file(name_or_path: str) -> SqlFile:
+    """The file of a curation, by its name or path; raises as `load_curation` does."""
     path = Path(name_or_path)
     if path.suffix == ".sql":
         if not path.is_file():
             raise OvsegError(f"{path} does not exist: name a file, or a query in sql/curation")
-        file = SqlFile(name=path.stem, path=path, text=path.read_text(encoding="utf-8"))
-    else:
-        file = sql_file("curation", name_or_path)
-    return CurationConfig(query=file.name, sql=file.text)
+        return SqlFile(name=path.stem, path=path, text=path.read_text(encoding="utf-8"))
+    return sql_file("curation", name_or_path)
 
 
 # --------------------------------------------------------------------------------------
@@ -138,8 +148,6 @@ def _check(
     def refuse(pair_id: object, why: str) -> None:
         raise OvsegError(f"curation {config.query}: pair {pair_id} {why}")
 
-    if selected.num_rows == 0:
-        raise OvsegError(f"curation {config.query}: selects no pair; loosen its conditions")
     counts = selected["pair_id"].combine_chunks().value_counts()
     for pair_id, count in zip(counts.field("values"), counts.field("counts"), strict=True):
         if count.as_py() > 1:

@@ -37,6 +37,14 @@ class SqlFile:
             lines.append(line.removeprefix("--").strip())
         return lines
 
+    def listed(self, what: str) -> list[str]:
+        """The names in the line of the header that begins with `what` and a colon."""
+        for line in self.header:
+            key, colon, names = line.partition(":")
+            if colon and key == what:
+                return [name.strip() for name in names.rstrip(".").split(",")]
+        return []
+
     @property
     def title(self) -> str:
         """The first sentence of the header: what the rows are."""

@@ -12,12 +12,14 @@ from pathlib import Path
 
 from ovseg.data.captioned import CaptionedImage, Reader
 from ovseg.data.coco_captions import read_coco
+from ovseg.data.labelled_images import read_labelled
 from ovseg.errors import OvsegError
 from ovseg.registry import chosen
 from ovseg.storage import file_sha256
 
 FORMATS: dict[str, Reader] = {
     "coco": read_coco,
+    "labelled": read_labelled,
 }
 """How a captions file or folder is read, by the value of `images.captions_format`."""
 

@@ -32,11 +32,13 @@ class ImagesStage(Stage[ImagesConfig]):
 
     name = "images"
     code = (
+        "ovseg.data.benchmarks",
         "ovseg.data.captioned",
         "ovseg.data.captions",
         "ovseg.data.coco_captions",
         "ovseg.data.duplicates",
         "ovseg.data.images",
+        "ovseg.data.labelled_images",
         __name__,
     )
 
@@ -102,7 +104,7 @@ def _images(config: ImagesConfig) -> tuple[CaptionedImage, ...]:
         raise OvsegError(
             f"{config.captions} lists no images{left_out}: give images.captions another file"
         )
-    if not any(image.captions for image in images):
+    if not config.uncaptioned and not any(image.captions for image in images):
         raise OvsegError(
             f"{config.captions} has no caption of any of the {len(images)} images{left_out}:"
             " in a COCO file the image_id of annotations is the whole number that is an image's id"
@@ -111,7 +113,7 @@ def _images(config: ImagesConfig) -> tuple[CaptionedImage, ...]:
 
 
 _SIZES: dict[tuple[str, str, str, int | None], str] = {}
-_ORIGINALS: dict[tuple[str, str, str, str], dict[int, int]] = {}
+_ORIGINALS: dict[tuple[str, str, str, str, bool], dict[int, int]] = {}
 _LOCK = threading.Lock()  # shards run in threads, what they share is found out once
 
 
@@ -131,14 +133,17 @@ def _originals(config: ImagesConfig) -> dict[int, int]:
     with _LOCK:
         # the captions file is in the key for the ids, which sizes do not tell
         sizes = _sizes_digest(config, fresh=False)
-        key = (_captions(config).sha256, config.captions_format, str(root.resolve()), sizes)
+        file, known_as = _captions(config).sha256, str(root.resolve())
+        key = (file, config.captions_format, known_as, sizes, config.uncaptioned)
         if key not in _ORIGINALS:
             _ORIGINALS.clear()
             _ORIGINALS[key] = first_of_equal_files(
                 {
                     image.image_id: root / image.file_name
                     for image in _images(config)
-                    if image.captions and image.file_name and inside(image.file_name)
+                    if (image.captions or config.uncaptioned)
+                    and image.file_name
+                    and inside(image.file_name)
                 }
             )
         return _ORIGINALS[key]
@@ -165,7 +170,7 @@ def _row(
         reason = "no_file_name"
     elif not inside(image.file_name):
         reason = "path_outside_root"
-    elif not image.captions:
+    elif not image.captions and not config.uncaptioned:
         reason = "no_caption"
     else:
         try:
@@ -182,7 +187,7 @@ def _row(
 
 
 class _ShardStats:
-    """What a shard's rows add up to. `n` are the images somebody captioned, `bad` the unusable."""
+    """What a shard's rows add up to. `n` are the images a run can use, `bad` the unreadable."""
 
     def __init__(self) -> None:
         self.n = self.captions = self.captions_not_used = self.kept = 0

@@ -40,6 +40,10 @@ REASONS: dict[str, str] = {
     "low_score": "the network's score is below min_score",
     "small_area": "the mask covers less of the image than min_area_fraction",
     "overlap": "a better proposal overlaps it by more than nms_iou",
+    "no_labels": "the labelled set has no label map of the image",
+    "bad_labels": "its label map cannot be used; after the colon why",
+    "all_ignored": "no pixel of its label map belongs to a class",
+    "class_left_out": "the class is none of label_classes: its masks may not be used",
     # pairs
     "no_proposal": "the image has no kept proposal to pair the noun with",
     "low_similarity": "the cosine of noun and region is below min_similarity",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ovseg.stages import Inputs
 
@@ -20,17 +21,21 @@ class Job:
     listed: Mapping[str, Any]
     nouns: list[Row]
     proposals: list[Row]
+    reason: str | None = None
+    """Of an image that has no proposal at all: why, where its row says more than that."""
 
 
 def shard_jobs(inputs: Inputs, shard: int) -> list[Job]:
     """The images of a shard with their distinct kept nouns and kept proposals."""
     mentions = _by_image(inputs["nouns"].shard_table(shard))
-    proposals = _by_image(inputs["proposals"].shard_table(shard))
+    proposed = inputs["proposals"].shard_table(shard)
+    proposals, reasons = _by_image(proposed), _without_any(proposed)
     return [
         Job(
             listed=listed,
             nouns=_distinct(mentions.get(listed["image_id"], [])),
             proposals=proposals.get(listed["image_id"], []) if listed["kept"] else [],
+            reason=reasons.get(listed["image_id"]),
         )
         for listed in inputs["images"].shard_table(shard).to_pylist()
     ]
@@ -42,6 +47,12 @@ def _by_image(table: pa.Table) -> dict[int, list[Row]]:
     for row in table.filter(table["kept"]).to_pylist():
         grouped.setdefault(row["image_id"], []).append(row)
     return grouped
+
+
+def _without_any(proposed: pa.Table) -> dict[int, str]:
+    """Of each image without any proposal the reason, such as that its labels cannot be used."""
+    rows = proposed.filter(pc.equal(proposed["proposal_id"], -1)).to_pylist()
+    return {row["image_id"]: row["drop_reason"] for row in rows if row["drop_reason"] != "no_query"}
 
 
 def _distinct(mentions: list[Row]) -> list[Row]:

@@ -10,8 +10,7 @@ this stage and to the texts stage. Every kept noun of an image is a row, paired 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from ovseg.data.listed import ListedImages
 from ovseg.errors import OvsegError
 from ovseg.mining import gates
 from ovseg.mining.jobs import Job, Row, shard_jobs
+from ovseg.mining.pair_rows import OF_IMAGE, complete, pair_stats
 from ovseg.mining.ranking import rank
 from ovseg.mining.texts import clip_label, read_texts
 from ovseg.models.clip import clip_digest, shared_clip
@@ -35,9 +35,8 @@ from ovseg.models.regions import Regions, region_crops
 from ovseg.schema import PAIRS as SCHEMA
 from ovseg.schema import rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
-from ovseg.storage import ShardPlan, digest_json, write_parquet
+from ovseg.storage import ShardPlan, write_parquet
 
-_OF_IMAGE = ("image_id", "image_path", "image_sha256", "image_phash", "width", "height")
 _OF_PROPOSAL = (
     "proposal_id",
     "mask_size",
@@ -58,6 +57,7 @@ class PairsStage(Stage[PairingConfig]):
         "ovseg.data.listed",
         "ovseg.mining.gates",
         "ovseg.mining.jobs",
+        "ovseg.mining.pair_rows",
         "ovseg.data.masks",
         "ovseg.mining.ranking",
         "ovseg.mining.texts",
@@ -121,19 +121,18 @@ class PairsStage(Stage[PairingConfig]):
                 rows += pair_image(job, texts, embeddings, config)
             progress(1)
         of_shard = {
-            "source": "mined",
+            "source": config.source,
             "dataset": config.dataset,
             "round": config.round,
             "clip_model": clip_label(config.clip, inputs),
             "config_digest": config.digest(),
             "shard": shard,
         }
-        rows = [{**row, **of_shard} for row in rows]
-        for row in rows:
-            row["pair_id"] = pair_id(row)
-        rows.sort(key=lambda row: (row["image_id"], row["noun"]))
+        rows = complete(rows, of_shard)
         write_parquet(rows_to_table(rows, SCHEMA), target)
-        return Output(rows=len(rows), stats={**reader.stats(), **_stats(jobs, rows)})
+        without_nouns = sum(not job.nouns for job in jobs)
+        stats = pair_stats(rows, images=len(jobs), without_nouns=without_nouns)
+        return Output(rows=len(rows), stats={**reader.stats(), **stats})
 
 
 PAIRS = PairsStage()
@@ -282,7 +281,7 @@ def pair_image(
     margins = [None if np.isnan(margin) else float(margin) for margin in ranking.margin]
     return [
         {
-            **{column: job.listed[column] for column in _OF_IMAGE},
+            **{column: job.listed[column] for column in OF_IMAGE},
             **noun,
             **{column: chosen[index][column] for column in _OF_PROPOSAL},
             "clip_similarity": float(ranking.similarity[index]),
@@ -299,26 +298,6 @@ def pair_image(
 
 def _unpaired(job: Job, reason: str | None = None) -> list[Row]:
     """The rows of nouns no proposal can be chosen for."""
-    reason = reason or ("no_proposal" if job.listed["kept"] else "image_dropped")
-    of_image = {column: job.listed[column] for column in _OF_IMAGE}
+    reason = reason or job.reason or ("no_proposal" if job.listed["kept"] else "image_dropped")
+    of_image = {column: job.listed[column] for column in OF_IMAGE}
     return [{**of_image, **noun, "kept": False, "drop_reason": reason} for noun in job.nouns]
-
-
-def pair_id(row: Mapping[str, Any]) -> str:
-    """16 hex digits over the table's grain and the mask."""
-    counts = row.get("mask_counts")
-    mask = [row.get("mask_size"), counts.decode("ascii") if counts is not None else None]
-    grain = [row[name] for name in ("source", "dataset", "round", "image_id", "noun")]
-    return digest_json([*grain, *mask])[:16]
-
-
-def _stats(jobs: Sequence[Job], rows: Sequence[Row]) -> dict[str, Any]:
-    dropped = Counter(row["drop_reason"] for row in rows if not row["kept"])
-    return {
-        "images": len(jobs),
-        "images_without_nouns": sum(not job.nouns for job in jobs),
-        "pairs": len(rows),
-        "kept": sum(row["kept"] for row in rows),
-        "mutual_best": sum(bool(row.get("mutual_best")) for row in rows),
-        "dropped": dict(sorted(dropped.items())),
-    }

@@ -6,9 +6,9 @@ finds in the pixels, another the ground truth of that image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,43 +17,14 @@ from torch.nn import functional as F
 from ovseg.config import ProposalsConfig
 from ovseg.data import masks
 from ovseg.data.images import ImageArray
+from ovseg.mining.ground_truth import GroundTruthSource
+from ovseg.mining.proposed import ProposalSource, Proposed
 from ovseg.models.maskformer import ProposalNetwork, load_maskformer, maskformer_digest
 from ovseg.models.names import model_label, resolve_device
 from ovseg.models.pixels import resized_shape
 from ovseg.registry import chosen
 
 QUERIES_AT_ONCE = 16  # enlarged to an image's own size; a photograph of 12 MP takes 50 MB a query
-
-
-class Proposed(NamedTuple):
-    """The proposals of one image.
-
-    Attributes:
-        counts: Q masks of the image's own size, as `ovseg.data.masks.encode` gives them.
-        scores: Q numbers, the higher the better.
-    """
-
-    counts: Sequence[bytes]
-    scores: Sequence[float]
-
-
-class ProposalSource(Protocol):
-    """What the proposals stage asks of a source."""
-
-    @property
-    def label(self) -> str:
-        """What tables call it: a name and 8 digits of a digest, `maskformer@01234567`."""
-
-    @property
-    def weights(self) -> Mapping[str, str]:
-        """Content digests of all it reads beside the images; another digest, another result."""
-
-    def propose(self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]) -> Iterable[Proposed]:
-        """The proposals of images in order.
-
-        Args:
-            batch: each image's row of the images table, and its `(H, W, 3)` uint8 RGB pixels.
-        """
 
 
 class MaskFormerSource:
@@ -84,6 +55,7 @@ class MaskFormerSource:
 
 SOURCES: dict[str, Callable[[ProposalsConfig], ProposalSource]] = {
     "maskformer": MaskFormerSource,
+    "ground_truth": GroundTruthSource,
 }
 """What makes a source of a configuration, by the value of `proposals.source`."""
 

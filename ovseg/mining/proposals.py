@@ -16,16 +16,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ovseg.config import ProposalsConfig
 from ovseg.data import masks
 from ovseg.data.images import ImageArray, ImageError
 from ovseg.data.listed import ListedImages
+from ovseg.errors import OvsegError
 from ovseg.mining import gates
-from ovseg.mining.proposal_sources import ProposalSource, proposal_source
+from ovseg.mining.proposal_sources import proposal_source
+from ovseg.mining.proposed import ProposalSource, Proposed
 from ovseg.schema import PROPOSALS as SCHEMA
 from ovseg.schema import rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
-from ovseg.storage import write_parquet
+from ovseg.storage import ShardRecord, write_parquet
 
 Row = dict[str, Any]
 
@@ -35,11 +39,14 @@ class ProposalsStage(Stage[ProposalsConfig]):
 
     name = "proposals"
     code = (
+        "ovseg.data.benchmarks",
         "ovseg.data.images",
         "ovseg.data.listed",
         "ovseg.data.masks",
         "ovseg.mining.gates",
+        "ovseg.mining.ground_truth",
         "ovseg.mining.proposal_sources",
+        "ovseg.mining.proposed",
         "ovseg.models.class_embedding",
         "ovseg.models.resnet",  # a backbone of it
         "ovseg.models.maskformer",
@@ -78,7 +85,29 @@ class ProposalsStage(Stage[ProposalsConfig]):
             row["proposal_model"] = source.label
         rows.sort(key=lambda row: (row["image_id"], row["proposal_id"]))
         write_parquet(rows_to_table(rows, SCHEMA), target)
-        return Output(rows=len(rows), stats={**reader.stats(), **_stats(rows)})
+        stats = reader.stats()
+        bad = [row for row in rows if row["drop_reason"] and _kind(row) == "bad_labels"]
+        if bad:
+            paths = {image["image_id"]: image["image_path"] for image in listed}
+            first = f"{paths[bad[0]['image_id']]}: {bad[0]['drop_reason']}"
+            stats |= {"bad": stats["bad"] + len(bad), "first_bad": stats["first_bad"] or first}
+        return Output(rows=len(rows), stats={**stats, **_stats(rows)})
+
+    def summarise(
+        self, config: ProposalsConfig, inputs: Inputs, records: Sequence[ShardRecord]
+    ) -> dict[str, Any]:
+        """The shards' stats added up.
+
+        Raises:
+            OvsegError: if no image at all has a label map: the labels are of other images.
+        """
+        stats = super().summarise(config, inputs, records)
+        if stats["n"] and stats["dropped"].get("no_labels", 0) == stats["n"]:
+            raise OvsegError(
+                f"{config.labels} has labels of none of the {stats['n']} images: set"
+                " proposals.labels to the labelled set whose images these are"
+            )
+        return stats
 
 
 PROPOSALS = ProposalsStage()
@@ -108,20 +137,40 @@ def _propose(
         else:
             readable.append((listed, image))
     for (listed, image), found in zip(readable, source.propose(readable), strict=True):
-        if not found.counts:
-            yield _no_proposal(listed, "no_query")
-        for row in proposal_rows(found.counts, found.scores, image.shape[:2], config):
+        if not found.counts and not found.left_out:
+            yield _no_proposal(listed, found.reason)
+        for row in (*_given(found, image.shape[:2], config), *_left_out(found)):
             yield {"dataset": listed["dataset"], "image_id": listed["image_id"], **row}
 
 
+def _given(found: Proposed, size: masks.Size, config: ProposalsConfig) -> Iterator[Row]:
+    """The rows of an image's proposals under the ids and labels of their source."""
+    for place, row in enumerate(proposal_rows(found.counts, found.scores, size, config)):
+        yield {
+            **row,
+            "proposal_id": found.ids[place] if found.ids else place,
+            "label": found.labels[place] if found.labels else None,
+        }
+
+
+def _left_out(found: Proposed) -> Iterator[Row]:
+    """Rows of masks that may not be used; the mask itself goes nowhere."""
+    for proposal_id, label in found.left_out:
+        reason = {"kept": False, "drop_reason": "class_left_out"}
+        yield {"proposal_id": proposal_id, "label": label, **reason}
+
+
 def proposal_rows(
-    counts: Sequence[bytes], scores: Sequence[float], size: masks.Size, config: ProposalsConfig
+    counts: Sequence[bytes],
+    scores: Sequence[float | None],
+    size: masks.Size,
+    config: ProposalsConfig,
 ) -> list[Row]:
     """The rows of one image's proposals, gated.
 
     Args:
         counts: Q masks.
-        scores: Q scores.
+        scores: Q scores; what has none passes the gate of `min_score`, and goes last in NMS.
         size: height and width of the masks.
         config: the gates.
 
@@ -130,13 +179,18 @@ def proposal_rows(
     """
     areas = masks.areas(counts, size)
     fractions = areas / (size[0] * size[1])
+    known = np.asarray(scores, dtype=np.float64)
     single = gates.first(
         gates.empty_mask(areas),
-        gates.below(scores, config.min_score, "low_score"),
+        gates.below(known, config.min_score, "low_score", missing_passes=True),
         gates.below(fractions, config.min_area_fraction, "small_area"),
     )
     overlapping = gates.overlap(
-        counts, size, scores, config.nms_iou, candidates=[reason is None for reason in single]
+        counts,
+        size,
+        known.tolist(),
+        config.nms_iou,
+        candidates=[reason is None for reason in single],
     )
     reasons = gates.first(single, overlapping)
     boxes = masks.boxes(counts, size)
@@ -165,8 +219,13 @@ def _no_proposal(image: Mapping[str, Any], reason: str) -> Row:
     }
 
 
+def _kind(row: Row) -> str:
+    """A drop reason without its details."""
+    return str(row["drop_reason"]).partition(":")[0]
+
+
 def _stats(rows: Sequence[Row]) -> dict[str, Any]:
-    dropped = Counter(row["drop_reason"] for row in rows if not row["kept"])
+    dropped = Counter(_kind(row) for row in rows if not row["kept"])
     proposals = [row for row in rows if row["proposal_id"] >= 0]
     return {
         "images": len({row["image_id"] for row in rows}),

@@ -38,7 +38,11 @@ LOG_FILE = "training_log.parquet"
 
 
 class Finetune(Stage[FinetuneConfig]):
-    """One phase of adapting CLIP; inputs `curated`, `table` and, to go on from, `checkpoint`."""
+    """One phase of adapting CLIP.
+
+    Inputs are `curated`, the `table` it was selected from (`table/...` any further ones) and, to go
+    on from, `checkpoint`.
+    """
 
     name = "checkpoints"
     suffix = ""
@@ -83,7 +87,8 @@ class Finetune(Stage[FinetuneConfig]):
         progress: Progress,
     ) -> Output:
         """Train and write the checkpoint; what a killed run needs lies in `state` meanwhile."""
-        pairs = read_pairs(inputs["curated"], inputs["table"])
+        tables = [table for role, table in inputs.items() if role.startswith("table")]
+        pairs = read_pairs(inputs["curated"], tables)
         model = starting_clip(clip_name(config.clip, inputs), config)
         regions = PairRegions(
             pairs,

@@ -36,13 +36,13 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def read_pairs(curated: Manifest, table: Manifest) -> pa.Table:
-    """Join a curated selection with the pair table.
+def read_pairs(curated: Manifest, tables: Sequence[Manifest]) -> pa.Table:
+    """Join a curated selection with the pair tables it was made from.
 
     Args:
         curated: a stage of `schema.CURATED` rows; its nouns are the training texts, so that a
             query may train on the head of a compound, say. A pair may be selected repeatedly.
-        table: the published pair table, a folder of Parquet files of `schema.PAIRS`.
+        tables: published pair tables, each a folder of Parquet files of `schema.PAIRS`.
 
     Returns:
         `noun` and the `COLUMNS`, ordered by `(pair_id, noun)`: the
@@ -58,11 +58,12 @@ def read_pairs(curated: Manifest, table: Manifest) -> pa.Table:
         raise OvsegError("the curation query selected no pairs: loosen it, or mine more images")
     wanted = pc.unique(chosen["pair_id"])
     parts = []
-    for path in sorted(table.payload().rglob("*.parquet")):
+    for path in (path for each in tables for path in sorted(each.payload().rglob("*.parquet"))):
         part = pq.ParquetFile(path).read(columns=COLUMNS)
         parts.append(part.filter(pc.is_in(part["pair_id"], value_set=wanted)))
     if not parts:
-        raise OvsegError(f"{table.payload()} holds no Parquet file: run the stage again")
+        folders = ", ".join(str(each.payload()) for each in tables)
+        raise OvsegError(f"{folders} holds no Parquet file: run the stage again")
     pairs = pa.concat_tables(parts).combine_chunks()
     index = pc.index_in(chosen["pair_id"], value_set=pairs["pair_id"].combine_chunks())
     if index.null_count:

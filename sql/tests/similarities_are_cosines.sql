@@ -8,4 +8,4 @@ from pairs
 where
     not clip_similarity between -1.00001 and 1.00001
     or isnan(clip_similarity)
-    or (source = 'mined' and proposal_rank = 1 and clip_margin < 0)
+    or (proposal_rank = 1 and clip_margin < 0)

@@ -15,6 +15,7 @@ from toy_rows import (
     noun_rows,
     pair_rows,
     proposal_rows,
+    truth_pair_rows,
     truth_rows,
 )
 
@@ -97,13 +98,13 @@ def publish_rows(root, name, shards, kind, config=None):
     return run_stage(Rows(name, shards, kind), config or DatasetConfig(), {}, root)
 
 
-def publish_table(root, rows=None, *, shards=2, dataset="toy", round=0):
+def publish_table(root, rows=None, *, shards=2, dataset="toy", round=0, source="mined"):
     """Staging shards of these pair rows, and the published table of them."""
     rows = pair_rows(dataset, round) if rows is None else rows
     cuts = [len(rows) * i // shards for i in range(shards + 1)]
     parts = [rows[a:b] for a, b in pairwise(cuts)]
     pairs = publish_rows(root, "pairs", parts, schema.PAIRS)
-    config = TableConfig(dataset=dataset, round=round)
+    config = TableConfig(dataset=dataset, round=round, source=source)
     return run_stage(PAIR_TABLE, config, {"pairs": pairs}, root)
 
 
@@ -157,6 +158,7 @@ def toy():
         noun_rows=noun_rows,
         proposal_rows=proposal_rows,
         truth_rows=truth_rows,
+        truth_pair_rows=truth_pair_rows,
         class_rows=class_rows,
         metric_rows=metric_rows,
         publish_rows=publish_rows,

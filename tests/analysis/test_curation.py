@@ -3,6 +3,7 @@
 import pytest
 
 from ovseg.analysis.curation import CURATE, load_curation
+from ovseg.analysis.pair_sources import curation_sources
 from ovseg.analysis.sql_files import sql_files
 from ovseg.analysis.tables import table_files
 from ovseg.config import CurationConfig
@@ -163,22 +164,64 @@ def test_five_captions_leave_out_the_sixth(toy, tmp_path):
     assert found == ["cat", "dog", "house", "sea"]
 
 
-@pytest.mark.parametrize(("name", "source"), [("gt_labels", "gt_label"), ("gt_nouns", "gt_noun")])
-def test_ground_truth_pairs_are_told_by_their_source(toy, tmp_path, name, source):
-    from ovseg.analysis.tables import PAIR_TABLE
-    from ovseg.config import TableConfig
-    from ovseg.schema import PAIRS
-
-    rows = [{**row, "source": source, "pair_id": row["pair_id"][::-1]} for row in toy.pair_rows()]
-    pairs = toy.publish_rows(tmp_path, "pairs", [rows], PAIRS)
-    config = TableConfig(dataset="toy", source=source)
-    truth = run_stage(PAIR_TABLE, config, {"pairs": pairs}, tmp_path)
-    mined = toy.publish_table(tmp_path)
-    both = {"table": mined, "truth": truth}
-    curated = run_stage(CURATE, load_curation(name), both, tmp_path)
-    assert set(curated.table()["pair_id"].to_pylist()) == {
-        row["pair_id"] for row in rows if row["kept"]
+def test_the_papers_training_sets_are_told_by_source_and_caption(toy, tmp_path):
+    """Tables of the three sources of the same images; each query takes its own rows."""
+    first = {1: 10, 2: 20, 3: 30, 4: 40}  # of each image the first caption with a noun
+    labels, nouns = (toy.truth_pair_rows(source) for source in ("gt_label", "gt_noun"))
+    nouns = [{**row, "kept": True, "drop_reason": None} for row in nouns]
+    (late,) = (row for row in nouns if (row["image_id"], row["noun"]) == (3, "dog"))
+    late["mentions"] = late["mentions"][1:]  # by the second caption alone
+    tables = {
+        "table": toy.publish_table(tmp_path),
+        "table/gt_label": toy.publish_table(tmp_path, labels, source="gt_label"),
+        "table/gt_noun": toy.publish_table(tmp_path, nouns, source="gt_noun"),
     }
+
+    def selected(name):
+        return run_stage(CURATE, load_curation(name), tables, tmp_path).table().to_pylist()
+
+    def of_first_caption(rows):
+        return {
+            row["pair_id"]
+            for row in rows
+            if row["kept"]
+            and first[row["image_id"]] in [mention["caption_id"] for mention in row["mentions"]]
+        }
+
+    mined = of_first_caption(toy.pair_rows())
+    labelled = {row["pair_id"] for row in labels}
+    expected = {
+        "gt_labels": labelled,
+        "gt_nouns": of_first_caption(nouns),
+        "one_caption": mined,
+        "five_captions": {row["pair_id"] for row in kept(toy)},
+        "labels_and_captions": mined | labelled,
+    }
+    assert len(expected["gt_nouns"]) < sum(row["kept"] for row in nouns)
+    assert len(mined) < len(kept(toy))
+    for name, ids in expected.items():
+        assert ids and {row["pair_id"] for row in selected(name)} == ids, name
+
+
+def test_a_query_says_which_sources_it_selects_from(tmp_path):
+    own = tmp_path / "own.sql"
+    assert {name: curation_sources(name) for name in NAMES} == {
+        **dict.fromkeys(NAMES, ("mined",)),
+        "gt_labels": ("gt_label",),
+        "gt_nouns": ("gt_noun",),
+        "labels_and_captions": ("mined", "gt_label"),
+    }
+    own.write_text("select pair_id, noun from kept_pairs")
+    assert curation_sources(str(own)) == ("mined",)
+    own.write_text("-- All.\n-- Sources: gt_noun, mined.\nselect pair_id, noun from kept_pairs")
+    assert curation_sources(str(own)) == ("gt_noun", "mined")
+    own.write_text("-- Sources: gt_labels.\nselect pair_id, noun from kept_pairs")
+    with pytest.raises(OvsegError, match=r"no source 'gt_labels' of pairs; name some of mined, gt"):
+        curation_sources(str(own))
+    for name in NAMES:  # a query that selects from a source says so
+        text = load_curation(name).sql
+        named = {source for source in ("mined", "gt_label", "gt_noun") if f"'{source}'" in text}
+        assert named == set(curation_sources(name))
 
 
 # --------------------------------------------------------------------------------------
@@ -238,7 +281,7 @@ def test_the_digest_covers_the_text_and_the_table(toy, tmp_path):
         ("select pair_id from kept_pairs", "returns pair_id; it must return pair_id and noun"),
         ("select pair_id, noun, 1 as one from kept_pairs", "returns pair_id, noun, one"),
         ("select 1 as pair_id, [noun] as noun from kept_pairs", "must be text"),
-        ("select pair_id, noun from kept_pairs where false", "selects no pair"),
+        ("select pair_id, noun from kept_pairs where false", "selects no pair of mined"),
         (
             "select pair_id, noun from kept_pairs union all select pair_id, 'x' from kept_pairs",
             "is selected 2 times",

@@ -1,5 +1,7 @@
 """Every file in `sql/`: it runs, says what it is, and a check finds the row that is wrong."""
 
+import functools
+
 import duckdb
 import pytest
 
@@ -236,11 +238,20 @@ def _first(rows, **change):
     return rows
 
 
+def _trained(rows):
+    return [{"pair_id": row["pair_id"], "noun": row["noun"]} for row in rows if row["kept"]]
+
+
 def _broken(toy):
     """For each check, relations with one thing wrong."""
     pairs, images, nouns = toy.pair_rows, toy.image_rows, toy.noun_rows
     proposals, truth = toy.proposal_rows, toy.truth_rows
     curated = [{"pair_id": row["pair_id"], "noun": row["noun"]} for row in pairs() if row["kept"]]
+    labels, nouns_of = (
+        functools.partial(toy.truth_pair_rows, source) for source in ("gt_label", "gt_noun")
+    )
+    classes = [{"benchmark": "storybook", "class_name": name} for name in ("dog", "cat", "sea")]
+    unseen = [{**row, "seen": False} for row in toy.class_rows("d") if row["class_name"] == "dog"]
     return {
         "pair_id_is_unique": [
             {"pairs": [*pairs(), pairs()[0]]},
@@ -299,12 +310,76 @@ def _broken(toy):
             {"pair_truth": truth(), "pairs": pairs()[4:]},
             {"pair_truth": truth(), "pairs": _first(pairs(), kept=False, drop_reason="x")},
         ],
+        "ground_truth_claims_no_score": [
+            {"pairs": _first(nouns_of(), proposal_score=0.5)},
+            *(
+                {"pairs": _first(labels(), **{column: value})}
+                for column, value in (
+                    ("proposal_score", 0.5),
+                    ("proposal_id", 1),
+                    ("clip_similarity", 0.2),
+                    ("clip_margin", 0.0),
+                    ("noun_rank", 1),
+                    ("proposal_rank", 1),
+                    ("mutual_best", False),
+                    ("clip_model", "hand@0"),
+                    ("mentions", []),
+                    ("head", "fence"),
+                    ("parser", "hand@0"),
+                )
+            ),
+        ],
+        "label_nouns_are_class_names": [
+            {"pairs": _first(labels(), noun="dawg"), "vocabularies": classes},
+            {"pairs": _first(labels(), noun="Dog"), "vocabularies": classes},
+        ],
+        "unseen_classes_train_no_mask": [
+            {"pairs": labels(), "curated": _trained(labels()), "class_scores": unseen},
+            {"pairs": nouns_of(), "curated": _trained(nouns_of()), "class_scores": unseen},
+        ],
         "scores_are_fractions": [
             {"scores": [{**toy.metric_rows("d", "a")[0], "value": 29.6}]},
             {"scores": [{**toy.metric_rows("d", "a")[0], "low": 0.4, "high": 0.3}]},
             {"class_scores": [{**toy.class_rows("d")[0], "iou": -0.1}]},
         ],
     }
+
+
+def _fill(con, case, folder):
+    """Give a database the catalogue's relations: those of the case, and empty ones."""
+    folder.mkdir()
+    for relation, kind in ((name, each.schema) for name, each in RELATIONS.items()):
+        select = empty(kind)
+        if relation in case:
+            path = folder / f"{relation}.parquet"
+            write_parquet(rows_to_table(case[relation], kind), path)
+            select = f"select {columns(kind)} from {scan([path])}"
+        con.execute(f"create view {relation} as {select}")
+    for view in ("kept_pairs", "training_pairs"):
+        con.execute(f"create view {view} as {VIEWS[view].text}")
+
+
+def test_the_three_sources_side_by_side_pass_every_check(toy, tmp_path):
+    labels, nouns = (toy.truth_pair_rows(source) for source in ("gt_label", "gt_noun"))
+    pairs = [*toy.pair_rows(), *labels, *nouns]
+    names = ("dog", "cat", "sea", "moon")
+    classes = [
+        {**toy.class_rows("d")[0], "class_id": index, "class_name": name, "seen": name != "moon"}
+        for index, name in enumerate(names)
+    ]
+    case = {
+        "pairs": pairs,
+        "images": toy.image_rows(),
+        "curated": _trained(pairs),
+        "class_scores": classes,
+        "vocabularies": [{"benchmark": "storybook", "class_name": name} for name in names],
+    }
+    assert "moon" in {row["noun"] for row in pairs if row["kept"]} and len(labels) > 3 and nouns
+    with duckdb.connect() as con:
+        _fill(con, case, tmp_path / "good")
+        assert {name: records(con, check.text) for name, check in CHECKS.items()} == {
+            name: [] for name in CHECKS
+        }
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -314,11 +389,5 @@ def test_a_check_passes_on_good_rows_and_finds_each_broken_one(con, toy, tmp_pat
     assert set(cases) == set(CHECKS)
     for number, case in enumerate(cases[name]):
         with duckdb.connect() as broken:
-            for relation, kind in ((name, each.schema) for name, each in RELATIONS.items()):
-                select = empty(kind)
-                if relation in case:
-                    path = tmp_path / f"{number}-{relation}.parquet"
-                    write_parquet(rows_to_table(case[relation], kind), path)
-                    select = f"select {columns(kind)} from {scan([path])}"
-                broken.execute(f"create view {relation} as {select}")
+            _fill(broken, case, tmp_path / str(number))
             assert records(broken, CHECKS[name].text), f"case {number} goes unnoticed"

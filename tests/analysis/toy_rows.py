@@ -156,6 +156,28 @@ def pair_rows(dataset="toy", round=0):
     return rows
 
 
+def truth_pair_rows(source):
+    """Pairs of ground-truth masks of classes 0 dog, 1 cat, 2 sea: labels, or nouns of captions."""
+    of_label = {"dog": 0, "cat": 1, "sea": 2}
+    unknown = ("clip_similarity", "clip_margin", "noun_rank", "proposal_rank", "mutual_best")
+    rows = []
+    for row in pair_rows():
+        if row["noun"] not in of_label or "mask_counts" not in row:
+            continue
+        row |= {
+            "pair_id": digest_json([source, row["image_id"], row["noun"]])[:16],
+            "source": source,
+            "proposal_id": of_label[row["noun"]],
+            "proposal_score": None,
+            "proposal_model": "storybook@0",
+        }
+        if source == "gt_label":
+            hidden = (*unknown, "proposal_id", "clip_model", "mentions", "head", "parser")
+            row |= {**dict.fromkeys(hidden), "kept": True, "drop_reason": None}
+        rows.append(row)
+    return rows
+
+
 def truth_rows():
     return [
         {

@@ -11,6 +11,7 @@ import pytest
 import ovseg
 from ovseg.data import masks
 from ovseg.mining import gates
+from ovseg.mining.proposed import Proposed
 
 
 def test_below_a_minimum():
@@ -56,16 +57,19 @@ def test_every_reason_in_the_code_is_explained():
     """Whatever looks like a reason in the modules that give some is a key of REASONS."""
     package = Path(ovseg.__file__).parent
     given = set()
-    modules = ("data/image_stage", "mining/proposals", "mining/pairing", "mining/gates")
-    for name in (f"{module}.py" for module in modules):
+    mining = (f"mining/{name}" for name in ("proposals", "ground_truth", "pairing", "gates"))
+    for name in (f"{module}.py" for module in ("data/image_stage", *mining)):
         for node in ast.walk(ast.parse((package / name).read_text())):
-            calls = ("_fail", "below", "_no_proposal", "_unpaired", "ImageError")
+            calls = ("_fail", "below", "_no_proposal", "_unpaired", "ImageError", "Proposed")
             if isinstance(node, ast.Call):
                 called = getattr(node.func, "id", getattr(node.func, "attr", ""))
                 if called in calls:
-                    texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
+                    named = [keyword.value for keyword in node.keywords if keyword.arg == "reason"]
+                    texts = [a.value for a in [*node.args, *named] if isinstance(a, ast.Constant)]
                     given |= {text for text in texts if isinstance(text, str)}
+    given.add(Proposed((), ()).reason)
     assert {"low_margin", "small_area", "no_query", "not_mutual_best", "image_dropped"} <= given
+    assert {"no_labels", "all_ignored"} <= given
     assert given <= set(gates.REASONS)
     assert all(re.fullmatch(r"[a-z_]+", reason) for reason in gates.REASONS)
     assert all(meaning.strip() for meaning in gates.REASONS.values())

@@ -15,7 +15,8 @@ from ovseg.data import masks
 from ovseg.errors import OvsegError
 from ovseg.mining import pairing
 from ovseg.mining.jobs import Job
-from ovseg.mining.pairing import PAIRS, embed_proposals, pair_id, pair_image
+from ovseg.mining.pair_rows import pair_id
+from ovseg.mining.pairing import PAIRS, embed_proposals, pair_image
 from ovseg.mining.ranking import rank
 from ovseg.mining.texts import TEXTS, read_texts
 from ovseg.models.clip import load_clip

@@ -86,7 +86,7 @@ def test_masks_have_the_image_s_own_size():
     found = network_masks(network, [small, large, small], config)
     assert sorted(network.asked) == ["original", "resized"]
     sizes = [(12, 16), (48, 90), (12, 16)]
-    for (counts, scores), (height, width) in zip(found, sizes, strict=True):
+    for (counts, scores, *_), (height, width) in zip(found, sizes, strict=True):
         decoded = masks.decode(counts, (height, width))
         expected = np.zeros((height, width), dtype=bool)
         expected[:, width // 2 :] = True

@@ -16,7 +16,7 @@ MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 
 def make_regions(data, *, size: int = 32, **options) -> PairRegions:
     return PairRegions(
-        read_pairs(data.curated, data.table),
+        read_pairs(data.curated, [data.table]),
         image_root=data.image_root,
         size=size,
         mean=MEAN,
@@ -27,7 +27,7 @@ def make_regions(data, *, size: int = 32, **options) -> PairRegions:
 
 def test_the_selection_is_joined_and_ordered_by_pair(training_set):
     data = training_set(6, select=lambda row: row["noun"] in ("moon", "sea"))
-    pairs = read_pairs(data.curated, data.table)
+    pairs = read_pairs(data.curated, [data.table])
     wanted = {row["pair_id"]: row for row in data.rows if row["noun"] in ("moon", "sea")}
     assert pairs["pair_id"].to_pylist() == sorted(wanted)
     for pair in pairs.to_pylist():
@@ -41,7 +41,7 @@ def test_the_noun_is_the_querys_own(training_set, given_manifests):
     data = training_set(2)
     chosen = [{"pair_id": row["pair_id"], "noun": row["noun"] + " thing"} for row in data.rows]
     renamed = given_manifests(data.image_root, data.rows, [chosen[1], chosen[0], chosen[0]])
-    pairs = read_pairs(renamed.curated, renamed.table)
+    pairs = read_pairs(renamed.curated, [renamed.table])
     assert sorted(pairs["noun"].to_pylist()) == sorted(
         [chosen[0]["noun"], chosen[0]["noun"], chosen[1]["noun"]]
     )
@@ -51,10 +51,10 @@ def test_a_selection_of_nothing_or_of_strangers_is_refused(training_set, given_m
     data = training_set(2)
     with pytest.raises(OvsegError, match="selected no pairs"):
         empty = given_manifests(data.image_root, data.rows, [])
-        read_pairs(empty.curated, empty.table)
+        read_pairs(empty.curated, [empty.table])
     strange = given_manifests(data.image_root, data.rows, [{"pair_id": "feed", "noun": "moon"}])
     with pytest.raises(OvsegError, match="lacks 1 of the curated pairs, the first feed"):
-        read_pairs(strange.curated, strange.table)
+        read_pairs(strange.curated, [strange.table])
 
 
 def test_a_region_is_the_masks_box_blanked_outside(training_set):
@@ -63,7 +63,7 @@ def test_a_region_is_the_masks_box_blanked_outside(training_set):
     batch = regions.regions([0, 5])
     assert batch.pixels.shape == (2, 32, 32, 3) and batch.pixels.dtype == torch.uint8
     assert batch.masks.shape == (2, 32, 32) and batch.masks.dtype == torch.bool
-    pairs = read_pairs(data.curated, data.table).to_pylist()
+    pairs = read_pairs(data.curated, [data.table]).to_pylist()
     for row, mask in zip((0, 5), batch.masks):
         image = np.asarray(Image.open(data.image_root / pairs[row]["image_path"]))
         full = masks.decode([pairs[row]["mask_counts"]], image.shape[:2])[0]
