@@ -72,6 +72,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.models.names",
         "ovseg.models.class_embedding",
         "ovseg.models.resnet",  # a backbone of it
+        "ovseg.models.deep_stem_maskformer",
         "ovseg.models.maskformer",
         "ovseg.models.pixels",
         "ovseg.models.proposal_networks",

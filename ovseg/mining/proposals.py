@@ -42,6 +42,7 @@ class ProposalsStage(Stage[ProposalsConfig]):
         "ovseg.mining.proposal_sources",
         "ovseg.models.class_embedding",
         "ovseg.models.resnet",  # a backbone of it
+        "ovseg.models.deep_stem_maskformer",
         "ovseg.models.maskformer",
         "ovseg.models.names",
         "ovseg.models.pixels",
