@@ -221,6 +221,7 @@ def load_segmentor(config: BenchmarkConfig, classes: Sequence[str], *, clip: str
         mask_threshold=config.mask_threshold,
         ensemble_weight=config.ensemble_weight,
         mode=config.ensemble,
+        inference=config.inference,
         mask_prompts=config.mask_prompts,
         fill=config.fill,
         expand_ratio=config.expand_ratio,
