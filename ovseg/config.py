@@ -255,6 +255,11 @@ class BenchmarkConfig(Config):
         "upstream",
         description="geometric is the formula for every lambda, so that 0 is MaskFormer alone",
     )
+    inference: Literal["sum", "best_mask"] = Field(
+        "sum",
+        description="all proposals under their soft masks; best_mask: one binary mask a class, as"
+        " the official demo, and pixels under none count as missed",
+    )
     mask_prompts: bool = Field(True, description="use mask prompts where the CLIP has them")
     fill: Literal["mean", "zero"] = "mean"
     expand_ratio: float = Field(1.0, ge=1)

@@ -39,6 +39,7 @@ SWIN = Architecture(backbone_dim=8, heads=(1, 2, 2, 4), window=4, drop_path=0.3,
 RESNET = Architecture(
     backbone="resnet_deep_stem", backbone_dim=32, stem_dim=8, heads=(), drop_path=0.0, **DIMENSIONS
 )
+BOTTLENECK = RESNET.model_copy(update={"backbone": "resnet_bottleneck"})
 NAMES = ["house", "tree"]
 SMALL = {"class_names": NAMES, "decoder_heads": 4}
 """What no file says of the small MaskFormers."""

@@ -280,6 +280,7 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.models.safe_pickle",
         "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",
+        "ovseg.models.deep_stem_maskformer",
         "ovseg.models.maskformer",
         "ovseg.models.names",
         "ovseg.models.pixels",

@@ -84,6 +84,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.models.names",
         "ovseg.models.class_embedding",
         "ovseg.models.resnet",  # a backbone of it
+        "ovseg.models.deep_stem_maskformer",
         "ovseg.models.maskformer",
         "ovseg.models.pixels",
         "ovseg.models.proposal_networks",
@@ -249,6 +250,7 @@ def load_segmentor(
         mask_threshold=config.mask_threshold,
         ensemble_weight=config.ensemble_weight,
         mode=config.ensemble,
+        inference=config.inference,
         mask_prompts=config.mask_prompts,
         fill=config.fill,
         masked=config.blank_background,

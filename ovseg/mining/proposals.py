@@ -49,6 +49,7 @@ class ProposalsStage(Stage[ProposalsConfig]):
         "ovseg.mining.proposed",
         "ovseg.models.class_embedding",
         "ovseg.models.resnet",  # a backbone of it
+        "ovseg.models.deep_stem_maskformer",
         "ovseg.models.maskformer",
         "ovseg.models.names",
         "ovseg.models.pixels",

@@ -26,7 +26,7 @@ from ovseg.errors import OvsegError
 from ovseg.models.checkpoint_kinds import LABELS, Kind, recognise
 from ovseg.models.class_embedding import OpenVocabularyMaskFormer
 from ovseg.models.clip import create_clip, load_clip, save_clip
-from ovseg.models.closed_checkpoints import copy_transformers_folder, write_closed
+from ovseg.models.closed_checkpoints import STRIDES, copy_transformers_folder, write_closed
 from ovseg.models.import_record import RECORD_FILE, ImportRecord
 from ovseg.models.maskformer import save_maskformer
 from ovseg.models.official_clip import (
@@ -49,9 +49,10 @@ TEMPLATES = "vild"
 PACKAGES = ("torch", "open_clip_torch", "transformers", "safetensors")
 INPUTS = {
     "swin": InputSettings(short_side=640, max_side=2560),
+    "resnet_bottleneck": InputSettings(short_side=512, max_side=2048),
     "resnet_deep_stem": InputSettings(short_side=512, max_side=2048),
 }
-"""Sizes at which the published models are tested, by backbone."""
+"""Sizes at which the published models are tested, by backbone; a ResNet-50's are as the -101c's."""
 
 
 def import_checkpoint(
@@ -178,7 +179,9 @@ class _Import:
             self._write_maskformer(state)
         if kind == "closed_maskformer":
             target = self.folder / MASKFORMER_FOLDER
-            self.dropped |= write_closed(state, target, decoder_heads=self.decoder_heads)
+            dropped, notes = write_closed(state, target, decoder_heads=self.decoder_heads)
+            self.dropped |= dropped
+            self.notes += notes
         return {
             "kind": LABELS[kind],
             "layout": self.found.layout,
@@ -246,6 +249,8 @@ class _Import:
         architecture = official_architecture(state, decoder_heads=self.decoder_heads)
         weights, dropped = from_official(state, architecture)
         self.dropped |= dropped
+        if architecture.backbone == "resnet_bottleneck":
+            self.notes.append(STRIDES)
         names = self._training_classes(state)
         with torch.device("meta"):
             network = OpenVocabularyMaskFormer(architecture)

@@ -36,14 +36,15 @@ class Architecture(BaseModel):
     `depths` and `heads` have one entry a backbone stage, at strides 4, 8, 16, 32. A ResNet may do
     with three, so that small pictures keep a finer map for the queries to look at; it has no heads.
 
-    `backbone` is `swin`, `resnet` (basic blocks, trained from scratch) or `resnet_deep_stem` (the
-    paper's ResNet-101c at `R101C`'s dimensions, frozen norms). `backbone_dim` is the width of the
-    first stage's output, `stem_dim` that of the deep stem.
+    `backbone` is `swin`, `resnet` (basic blocks, trained from scratch), `resnet_bottleneck`
+    (ResNet-50 and -101) or `resnet_deep_stem` (the paper's ResNet-101c at `R101C`'s dimensions,
+    frozen norms). `backbone_dim` is the width of the first stage's output, `stem_dim` that of the
+    stem; `resnet` has one for both.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backbone: Literal["swin", "resnet", "resnet_deep_stem"] = "swin"
+    backbone: Literal["swin", "resnet", "resnet_bottleneck", "resnet_deep_stem"] = "swin"
     backbone_dim: int = 128
     stem_dim: int = 128
     depths: tuple[int, ...] = (2, 2, 18, 2)
@@ -68,6 +69,7 @@ class Architecture(BaseModel):
         """
         stages = [f"stage{stage}" for stage in range(1, len(self.depths) + 1)]
         deep = self.backbone == "resnet_deep_stem"
+        bottleneck = deep or self.backbone == "resnet_bottleneck"
         backbone = (
             MaskFormerSwinConfig(
                 embed_dim=self.backbone_dim,
@@ -79,10 +81,10 @@ class Architecture(BaseModel):
             )
             if self.backbone == "swin"
             else ResNetConfig(
-                embedding_size=self.backbone_dim,
+                embedding_size=self.stem_dim if bottleneck else self.backbone_dim,
                 hidden_sizes=[self.backbone_dim * 2**stage for stage in range(len(self.depths))],
                 depths=[1] * len(self.depths) if deep else list(self.depths),
-                layer_type="bottleneck" if deep else "basic",
+                layer_type="bottleneck" if bottleneck else "basic",
                 out_features=stages,
             )
         )

@@ -25,6 +25,7 @@ from transformers import MaskFormerConfig, MaskFormerForInstanceSegmentation
 
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
+from ovseg.models.deep_stem_maskformer import DeepStemMaskFormer, DeepStemMaskFormerConfig
 from ovseg.models.names import resolve_device
 from ovseg.models.pixels import InputSettings, pad_batch, resize_shortest_edge
 from ovseg.models.proposal_networks import (
@@ -53,9 +54,12 @@ STORYBOOK_WEIGHTS = Path(__file__).parent.parent / "storybook" / "weights" / "ma
 MODEL_TYPE = "ovseg-maskformer"
 IMPORTED = "maskformer"
 """Where an imported checkpoint has its MaskFormer."""
-CLOSED: dict[str, Any] = {"maskformer": MaskFormerForInstanceSegmentation}
-"""Closed-vocabulary networks of `transformers` that give class and mask logits a query, by the
-`model_type` of their configuration."""
+CLOSED: dict[str, Any] = {
+    "maskformer": MaskFormerForInstanceSegmentation,
+    DeepStemMaskFormerConfig.model_type: DeepStemMaskFormer,
+}
+"""Closed-vocabulary networks that give class and mask logits a query, by the `model_type` of their
+configuration."""
 
 Stamp = tuple[tuple[str, int, int], ...]
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
 from ovseg.models.official_names import (
+    BATCH_COUNTER,
     EMPTY_WEIGHT,
     UNUSED_NORM,
     open_vocabulary_names,
@@ -30,7 +31,6 @@ NON_OBJECT_WEIGHT = 0.1
 
 _NON_OBJECT = "clip_adapter.non_object_embedding"
 _CLIP_HALF = re.compile(r"clip_adapter\.(?!non_object_embedding$)|pixel_(mean|std)$")
-_BATCH_COUNTER = ".num_batches_tracked"
 
 
 def official_architecture(state: Mapping[str, Tensor], *, decoder_heads: int = 8) -> Architecture:
@@ -114,13 +114,14 @@ def _swin(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _resnet(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    stem_dim = state["backbone.stem.conv3.weight"].shape[0]
+    deep = "backbone.stem.conv3.weight" in state
+    stem = state[f"backbone.stem.conv{3 if deep else 1}.weight"]
     depths: list[int] = []
     while depth := _count(state, f"backbone.res{len(depths) + 2}"):
         depths.append(depth)
     return {
-        "backbone": "resnet_deep_stem",
-        "stem_dim": stem_dim,
+        "backbone": "resnet_deep_stem" if deep else "resnet_bottleneck",
+        "stem_dim": stem.shape[0],
         "backbone_dim": state["backbone.res2.0.conv3.weight"].shape[0],
         "depths": tuple(depths),
         "heads": (),
@@ -164,10 +165,11 @@ def from_official(
     _check_names(state, architecture)
     ours = to_our_names(state, open_vocabulary_names(architecture))
     expected = _expected(architecture)
-    for kind, fill in (("weight", torch.ones), ("bias", torch.zeros)):
-        name = f"{UNUSED_NORM}.{kind}"
-        if name in expected:
-            ours[name] = fill(expected[name].shape)
+    for name, tensor in expected.items():
+        if name == f"{UNUSED_NORM}.weight":
+            ours[name] = torch.ones(tensor.shape)
+        elif name == f"{UNUSED_NORM}.bias" or name.endswith(BATCH_COUNTER):
+            ours[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
     wrong = [
         f"{name} {tuple(tensor.shape)}"
         for name, tensor in ours.items()
@@ -183,7 +185,7 @@ def from_official(
     for name in state:
         if name == EMPTY_WEIGHT:
             dropped[name] = "class weights of the training loss, recomputed on export"
-        elif name.endswith(_BATCH_COUNTER):
+        elif name.endswith(BATCH_COUNTER):
             dropped[name] = "counts training batches; the norm is frozen"
     return ours, dropped
 
@@ -218,8 +220,8 @@ def to_official(
     """
     if architecture.backbone == "resnet":
         raise OvsegError(
-            "a MaskFormer with the basic ResNet has no published counterpart; only swin and"
-            " resnet_deep_stem can be exported under the official names"
+            "a MaskFormer with a ResNet of basic blocks has no published counterpart; every other"
+            " backbone can be exported under the official names"
         )
     names = open_vocabulary_names(architecture)
     missing = [mine for ours in names.values() for mine in ours if mine not in state]
@@ -238,7 +240,7 @@ def _check_names(state: Mapping[str, Tensor], architecture: Architecture) -> Non
     left_over = [
         name
         for name in _maskformer_half(state)
-        if name not in names and name != EMPTY_WEIGHT and not name.endswith(_BATCH_COUNTER)
+        if name not in names and name != EMPTY_WEIGHT and not name.endswith(BATCH_COUNTER)
     ]
     if missing or left_over:
         problems = [f"lacks {listed(missing)}"] if missing else []

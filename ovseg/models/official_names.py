@@ -21,6 +21,8 @@ EMPTY_WEIGHT = "criterion.empty_weight"
 """Class weights of the official loss: 1, and less for the last, *non-object*."""
 UNUSED_NORM = "model.pixel_level_module.encoder.model.layernorm"
 """Ours, of the whole Swin classifier; features for segmentation pass a norm a stage instead."""
+BATCH_COUNTER = ".num_batches_tracked"
+"""How the name of a norm's counter of training batches ends; a frozen norm needs none."""
 
 _ENCODER = "model.pixel_level_module.encoder"
 _FPN = "model.pixel_level_module.decoder.fpn"
@@ -77,25 +79,34 @@ def _swin_block(theirs: str, ours: str) -> _Pairs:
     yield from _weight_bias(f"{theirs}.mlp.fc2", f"{ours}.output.dense")
 
 
-def _deep_stem_resnet(architecture: Architecture) -> _Pairs:
-    for conv in ("conv1", "conv2", "conv3"):
-        yield from _frozen(f"backbone.stem.{conv}", f"{_ENCODER}.stem.{conv}")
+def _resnet(architecture: Architecture) -> _Pairs:
+    """Our deep-stem ResNet, or the one of `transformers` with bottleneck blocks."""
+    deep = architecture.backbone == "resnet_deep_stem"
+    for conv in ("conv1", "conv2", "conv3") if deep else ("conv1",):
+        ours = f"{_ENCODER}.stem.{conv}" if deep else f"{_ENCODER}.embedder.embedder"
+        yield from _frozen(f"backbone.stem.{conv}", ours, deep=deep)
     inputs = architecture.stem_dim
     for stage, depth in enumerate(architecture.depths):
         outputs = architecture.backbone_dim * 2**stage
         for block in range(depth):
             theirs = f"backbone.res{stage + 2}.{block}"
-            ours = f"{_ENCODER}.stages.{stage}.{block}"
+            # the first block of a later stage has a stride, and twice as many channels
             shortcut = ("shortcut",) if block == 0 and inputs != outputs else ()
             for conv in (*shortcut, "conv1", "conv2", "conv3"):
-                yield from _frozen(f"{theirs}.{conv}", f"{ours}.{conv}")
+                if deep:
+                    ours = f"{_ENCODER}.stages.{stage}.{block}.{conv}"
+                else:
+                    part = conv if conv == "shortcut" else f"layer.{int(conv[-1]) - 1}"
+                    ours = f"{_ENCODER}.encoder.stages.{stage}.layers.{block}.{part}"
+                yield from _frozen(f"{theirs}.{conv}", ours, deep=deep)
         inputs = outputs
 
 
-def _frozen(theirs: str, ours: str) -> _Pairs:
-    yield f"{theirs}.weight", (f"{ours}.conv.weight",)
+def _frozen(theirs: str, ours: str, *, deep: bool) -> _Pairs:
+    conv, norm = ("conv", "norm") if deep else ("convolution", "normalization")
+    yield f"{theirs}.weight", (f"{ours}.{conv}.weight",)
     for kind in ("weight", "bias", "running_mean", "running_var"):
-        yield f"{theirs}.norm.{kind}", (f"{ours}.norm.{kind}",)
+        yield f"{theirs}.norm.{kind}", (f"{ours}.{norm}.{kind}",)
 
 
 # --------------------------------------------------------------------------------------
@@ -145,14 +156,14 @@ def _mlp(name: str, layers: int) -> _Pairs:
 def backbone_names(architecture: Architecture) -> Names:
     """The backbone's part of `shared_names`, every official name beginning with `backbone.`."""
     swin = architecture.backbone == "swin"
-    return dict(_swin(architecture) if swin else _deep_stem_resnet(architecture))
+    return dict(_swin(architecture) if swin else _resnet(architecture))
 
 
 def shared_names(architecture: Architecture) -> Names:
     """What a published MaskFormer has whether its vocabulary is open or closed.
 
     Args:
-        architecture: of a Swin or deep-stem ResNet; its class head is not looked at.
+        architecture: of any backbone but `resnet`; its class head is not looked at.
 
     Returns:
         Backbone, pixel decoder, transformer decoder, queries and mask head, in the official order.

@@ -34,7 +34,7 @@ def load_backbone(network: OpenVocabularyMaskFormer, path: Path) -> dict[str, st
     """Put the weights of a file into a network's backbone.
 
     Args:
-        network: of a Swin or deep-stem ResNet.
+        network: of any backbone but the ResNet of basic blocks.
         path: `swin_base_patch4_window12_384_22k.pkl`, `R-103.pkl` or the like.
 
     Returns:
@@ -78,7 +78,7 @@ def backbone_weights(
         OvsegError: if the names are those of something else.
     """
     if architecture.backbone == "resnet":
-        raise OvsegError("the basic ResNet starts from nothing; use swin or resnet_deep_stem")
+        raise OvsegError("a ResNet of basic blocks starts from nothing; use another backbone")
     given = {PREFIX + name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
     names: Names = backbone_names(architecture)
     reasons, unknown = {}, []

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ovseg.models.clip import STORYBOOK_FOLDER, create_clip, save_clip
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.prompts import encode_trimmed
 from ovseg.storybook.cards import write_card
 from ovseg.storybook.pretrain_batches import Batches
 from ovseg.storybook.pretrain_data import CaptionedPictures, render_pictures
@@ -85,28 +86,6 @@ class Recipe:
 
 
 # -------------------------------------------------------------------------------------------- loss
-
-
-def encode_trimmed(clip: MaskAdaptedCLIP, tokens: Tensor) -> Tensor:
-    """`encode_tokens` without computing the padding behind the longest text.
-
-    Attention is causal and the embedding is read at the end-of-text token, so what follows it
-    changes nothing.
-
-    Args:
-        clip: a model with open_clip's own text tower.
-        tokens: `(T, context)` int64 ids, zero-padded.
-
-    Returns:
-        `(T, E)` rows of L2 norm 1.
-    """
-    model = clip.clip
-    length = int(tokens.argmax(dim=1).max()) + 1
-    tokens = tokens[:, :length]
-    x = model.token_embedding(tokens) + model.positional_embedding[:length]
-    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-    x = model.ln_final(x)[torch.arange(len(tokens)), tokens.argmax(dim=1)]
-    return F.normalize(x @ model.text_projection, dim=-1)
 
 
 def caption_loss(

@@ -69,6 +69,7 @@ class SegmentationTraining(Stage[LabelledTrainingConfig]):
         "ovseg.models.class_embedding",
         "ovseg.models.clip",
         "ovseg.models.mask_prompts",
+        "ovseg.models.deep_stem_maskformer",
         "ovseg.models.maskformer",
         "ovseg.models.names",
         "ovseg.models.official_names",

@@ -105,6 +105,25 @@ def test_the_scores_are_those_of_the_segmentor(config, tmp_path):
     assert all(0 <= value <= 1 for value in scores.values())
 
 
+def test_the_inference_of_the_demo_counts_uncovered_pixels_as_missed(config, tmp_path):
+    demo = config.model_copy(update={"inference": "best_mask", "mask_threshold": 0.5})
+    manifest = run_stage(BENCHMARK, demo, {}, tmp_path)
+    benchmark = load_benchmark("mini", config.root)
+    segmentor = load_segmentor(demo, benchmark.classes, clip=config.clip)
+    total, uncovered = Confusion(4, 255), 0
+    for sample in benchmark.samples:
+        labels = benchmark.labels(sample)
+        found = segmentor.segment(np.array(Image.open(sample.image))).labels
+        total.update(labels, found)
+        uncovered += int(((found == 4) & (labels != 255)).sum())
+    counts = read_confusion(manifest).counts
+    assert np.array_equal(counts, total.counts)
+    assert uncovered and counts[:4, 4].sum() == uncovered
+    scored = manifest.stats["scores"]["pacc"]
+    assert scored == pytest.approx(np.diag(counts)[:4].sum() / counts[:4].sum())
+    assert stage_folder(BENCHMARK, config, {}, tmp_path)[0] != manifest.folder
+
+
 def test_schemas(config, tmp_path):
     manifest = run_stage(BENCHMARK, config, {}, tmp_path)
     for path in manifest.paths():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from open_clip.transformer import QuickGELU
 from published_weights import (
+    BOTTLENECK,
     CLIP,
     NAMES,
     RESNET,
@@ -25,11 +26,11 @@ from published_weights import (
     save_training,
 )
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import MaskFormerForInstanceSegmentation
+from torch import nn
 
 from ovseg.data.vocabulary import read_vocabulary
 from ovseg.errors import OvsegError
+from ovseg.models import closed_checkpoints
 from ovseg.models.checkpoint_export import export_checkpoint
 from ovseg.models.checkpoints import import_checkpoint
 from ovseg.models.clip import clip_digest, clip_folder, create_clip, load_clip, save_clip
@@ -41,7 +42,6 @@ from ovseg.models.official_clip import (
     prefixed,
     stock_architecture,
 )
-from ovseg.models.official_names import shared_names
 from ovseg.models.segmentor import Segmentor
 from ovseg.storage import file_sha256
 
@@ -58,7 +58,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---------------------------------------------------------------------------- OVSeg, there and back
 
 
-@pytest.mark.parametrize("architecture", [SWIN, RESNET], ids=["swin", "resnet"])
+@pytest.mark.parametrize("architecture", [SWIN, RESNET, BOTTLENECK], ids=["swin", "R101c", "R50"])
 def test_an_ovseg_checkpoint_there_and_back_to_the_bit(tmp_path: Path, architecture):
     state = ovseg_state(architecture)
     source = save_ovseg(state, tmp_path / "published.pth")
@@ -71,6 +71,7 @@ def test_an_ovseg_checkpoint_there_and_back_to_the_bit(tmp_path: Path, architect
     assert record.tensors + len(record.dropped) == len(state)
     assert record.source == "published.pth" and record.sha256 == file_sha256(source)
     assert record == ImportRecord.read(tmp_path / "ours")
+    assert (closed_checkpoints.STRIDES in record.notes) == (architecture is BOTTLENECK)
     assert not [p for p in tmp_path.rglob("*") if p.suffix in (".pt", ".pkl", ".bin")]
     export_checkpoint(str(tmp_path / "ours"), tmp_path / "back.pth", layout="ovseg")
     back = read(tmp_path / "back.pth", "model")
@@ -284,82 +285,6 @@ def test_full_size_clips_are_told_from_their_shapes(architecture: str, prompts, 
     assert stock_architecture(clip_configuration(state, quick_gelu=False)) == architecture
     quick = clip_configuration(state, quick_gelu=True)
     assert stock_architecture(quick) == f"{architecture}-quickgelu"
-
-
-# -------------------------------------------------------------------- MaskFormers of other people
-
-
-def closed_state() -> tuple[dict[str, Tensor], MaskFormerForInstanceSegmentation]:
-    """A small closed-vocabulary MaskFormer under detectron2's names, and the model itself."""
-    torch.manual_seed(3)
-    config = SWIN.model_copy(update={"decoder_heads": 4}).transformers_config()
-    config.num_labels = 5
-    network = MaskFormerForInstanceSegmentation(config).eval()
-    ours = network.state_dict()
-    state = {}
-    for name, parts in shared_names(SWIN).items():
-        in_transformers = [
-            f"mask_embedder.{part.split('.')[2]}.0.{part.split('.')[3]}"
-            if part.startswith("mask_embed.")
-            else part
-            for part in parts
-        ]
-        state[name] = torch.cat([ours[part] for part in in_transformers])
-    for kind in ("weight", "bias"):
-        state[f"sem_seg_head.predictor.class_embed.{kind}"] = ours[f"class_predictor.{kind}"]
-    state["criterion.empty_weight"] = torch.tensor([1.0] * 5 + [0.1])
-    return state, network
-
-
-def test_a_closed_maskformer_of_the_model_zoo(tmp_path: Path):
-    state, network = closed_state()
-    content = {"model": state, "__author__": "somebody"}
-    source = save_arrays(content, tmp_path / "model_final.pkl")
-    record = import_checkpoint(source, tmp_path / "ours", decoder_heads=4)
-    assert set(record.dropped) == {"__author__", "criterion.empty_weight"}
-    assert record.tensors == len(state) - 1
-    loaded = load_maskformer(str(tmp_path / "ours"))
-    assert loaded.inputs.mean == pytest.approx((123.675, 116.28, 103.53))
-    pixels = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        expected, found = network(pixels), loaded.network(pixels)
-    assert torch.equal(found.class_queries_logits, expected.class_queries_logits)
-    assert torch.equal(found.masks_queries_logits, expected.masks_queries_logits)
-    with pytest.raises(OvsegError, match="vocabulary of its own"):
-        export_checkpoint(
-            str(tmp_path / "ours"), tmp_path / "a.pth", layout="ovseg", clip="storybook"
-        )
-    del state["backbone.norm0.bias"]
-    with pytest.raises(OvsegError, match=r"lacks backbone\.norm0\.bias"):
-        import_checkpoint(save_arrays(content, tmp_path / "b.pkl"), tmp_path / "b")
-
-
-def test_a_closed_maskformer_with_another_backbone_is_refused(tmp_path: Path):
-    state, _ = closed_state()
-    rest = {n: t for n, t in state.items() if not n.startswith("backbone.")}
-    rest["backbone.stem.conv1.weight"] = torch.zeros(64, 3, 7, 7)
-    with pytest.raises(OvsegError, match=r"no Swin backbone.*conv1.weight|no Swin backbone"):
-        import_checkpoint(save_arrays({"model": rest}, tmp_path / "a.pkl"), tmp_path / "a")
-
-
-def test_a_transformers_folder(tmp_path: Path):
-    _, network = closed_state()
-    network.save_pretrained(tmp_path / "hub")
-    record = import_checkpoint(tmp_path / "hub", tmp_path / "ours")
-    assert record.layout == "transformers folder" and record.tensors == len(network.state_dict())
-    loaded = load_maskformer(str(tmp_path / "ours"))
-    same(dict(loaded.network.state_dict()), dict(network.state_dict()))
-    weights = load_file(tmp_path / "hub" / "model.safetensors")
-    weights.pop("class_predictor.bias")
-    save_file(weights, tmp_path / "hub" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(OvsegError, match=r"missing class_predictor\.bias"):
-        import_checkpoint(tmp_path / "hub", tmp_path / "again")
-    (tmp_path / "hub" / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(OvsegError, match="holds a bert model"):
-        import_checkpoint(tmp_path / "hub", tmp_path / "again")
-    (tmp_path / "hub" / "config.json").unlink()
-    with pytest.raises(OvsegError, match=r"no readable config\.json"):
-        import_checkpoint(tmp_path / "hub", tmp_path / "again")
 
 
 def test_exports_that_cannot_be(imported: Path, tmp_path: Path):

@@ -211,7 +211,7 @@ def test_other_models_are_refused_by_name(
     layer = "sem_seg_head.predictor.transformer.decoder.layers.1.norm3.bias"
     encoder = "sem_seg_head.predictor.transformer.encoder.layers.0.norm1.bias"
     cases = [
-        ({}, "has no backbone.stem.conv3.weight"),
+        ({}, "has no backbone.stem.conv1.weight"),
         ({"fc.weight": torch.ones(2, 2)}, "fc.weight"),
         (_closed(official), "unknown sem_seg_head.predictor.class_embed.weight"),
         ({k: v for k, v in official.items() if k != layer}, f"lacks {layer}"),

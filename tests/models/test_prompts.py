@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from ovseg.errors import OvsegError
 from ovseg.models.clip import MaskAdaptedCLIP, create_clip
-from ovseg.models.prompts import TEMPLATES, fill_templates, text_embeddings
+from ovseg.models.prompts import TEMPLATES, encode_trimmed, fill_templates, text_embeddings
 
 VISION = {"image_size": 16, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
 
@@ -61,3 +61,15 @@ def test_each_template_is_normalised_before_the_mean_and_the_mean_again(clip: Ma
     assert not found.requires_grad
     torch.testing.assert_close(found.norm(dim=-1), torch.ones(3))
     assert text_embeddings(clip, [], templates="vild").shape == (0, 16)
+
+
+@pytest.mark.parametrize("tower", [{}, {"no_causal_mask": True}, {"pool_type": "last"}])
+def test_trimmed_texts_embed_as_whole_ones(tower: dict):
+    """Of a tower that looks behind the end of a text, all of the context is computed."""
+    torch.manual_seed(0)
+    text = {"context_length": 77, "width": 32, "heads": 2, "layers": 2, **tower}
+    clip = create_clip({"embed_dim": 16, "vision_cfg": VISION, "text_cfg": text}).eval()
+    tokens = clip.tokenizer(["a boat", "a much longer text about a boat on the sea", ""])
+    with torch.no_grad():
+        trimmed, whole = encode_trimmed(clip, tokens), clip.encode_tokens(tokens)
+    torch.testing.assert_close(trimmed, whole, rtol=0, atol=1e-6)

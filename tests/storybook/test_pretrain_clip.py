@@ -12,7 +12,6 @@ from ovseg.storybook.pretrain_batches import Batches
 from ovseg.storybook.pretrain_clip import (
     Recipe,
     caption_loss,
-    encode_trimmed,
     fit,
     pretrain_clip,
     rate_at,
@@ -91,15 +90,6 @@ def test_pictures_whose_caption_names_a_side_are_never_flipped():
     pixels, _, _ = Batches(data, tiny_model(), batch=64, seed=0).draw()
     flipped = (pixels[..., -1] < pixels[..., 0]).all(dim=1).all(dim=1).float().mean()
     assert 0.3 < flipped < 0.7
-
-
-def test_trimmed_texts_embed_as_whole_ones():
-    model = tiny_model().eval()
-    tokens = model.tokenizer(["a boat", "a much longer text about a boat on the sea", ""])
-    with torch.no_grad():
-        torch.testing.assert_close(
-            encode_trimmed(model, tokens), model.encode_tokens(tokens), rtol=0, atol=1e-6
-        )
 
 
 def test_the_loss_is_clips_own_without_repeats_and_knows_no_false_negatives():
