@@ -26,8 +26,8 @@ def run_seeds(
     preset: Preset = "storybook",
     seeds: int = 3,
     root: Path | None = None,
-    captions: Path | None = None,
-    images: Path | None = None,
+    captions: str | Path | None = None,
+    images: str | Path | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Manifest]:
     """Run a preset with seeds 0 to seeds - 1 and compare its models over them.
