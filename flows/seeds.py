@@ -37,8 +37,8 @@ def run_seeds(
         seeds: How many seeds. In the storybook a seed also chooses which classes are unseen and
             the MaskFormer that goes with them.
         root: Folder of all results, with one of each seed; the preset's own where empty.
-        captions: Captions file in COCO's JSON format; needs images. The preset's data where empty.
-        images: Folder of the images that the captions file names; needs captions.
+        captions: Captions file or folder, a path or URL; needs images. The preset's where empty.
+        images: Folder or URL of the images that the captions name; needs captions.
         overrides: Settings to replace, by the dotted names that `ovseg settings` lists.
 
     Returns:
