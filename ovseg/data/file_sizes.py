@@ -47,5 +47,6 @@ def _size(root: Location, name: str, folders: dict[str, dict[str, int]]) -> int 
     folder = path.parent.as_posix()
     if folder not in folders:
         folders[folder] = {}  # also of one that is not there: it is asked for once
-        folders[folder] = {entry.name: entry.size for entry in entries(root / folder)}
+        place = root if folder == "." else root / folder
+        folders[folder] = {entry.name: entry.size for entry in entries(place)}
     return folders[folder].get(path.name)
