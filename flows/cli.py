@@ -39,8 +39,17 @@ Preset = Annotated[
     ),
 ]
 Root = Annotated[Path | None, typer.Option(help="Folder of results; the preset's where empty.")]
-Captions = Annotated[Path | None, typer.Option(help="COCO captions JSON.")]
-Images = Annotated[Path | None, typer.Option(help="Folder of the images it names.")]
+Captions = Annotated[
+    str | None, typer.Option(help="Captions file or folder of shards, a path or a URL.")
+]
+Images = Annotated[str | None, typer.Option(help="Folder or URL of the images they name.")]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        help="coco, jsonl, csv, tsv, parquet, flickr, img2dataset or webdataset; by the name of"
+        " the captions where empty."
+    ),
+]
 Dataset = Annotated[str | None, typer.Option(help="Name of the data in every table.")]
 Clip = Annotated[str | None, typer.Option(help="storybook, a folder, or ARCH/pretrained.")]
 MaskFormer = Annotated[str | None, typer.Option(help="storybook, a folder, or a hub id.")]
@@ -89,6 +98,7 @@ def _request(
     root: Root = None,
     captions: Captions = None,
     images: Images = None,
+    captions_format: Format = None,
     dataset: Dataset = None,
     checkpoint: Checkpoint = None,
     clip: Clip = None,
@@ -112,6 +122,7 @@ def _request(
         "maskformer": maskformer,
         "parser": parser,
         "device": device,
+        "captions_format": captions_format,
         "dataset": dataset,
         "limit": limit,
         "tracking": tracking,

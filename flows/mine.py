@@ -43,18 +43,20 @@ def mine(config: PipelineConfig) -> dict[str, Manifest]:
         config: the whole run, of one source of pairs; only its mining part is used.
 
     Returns:
-        The manifests by role: images, nouns, proposals, texts, pairs, table.
+        The manifests by role: images, nouns, proposals, texts, pairs, table, and what the
+        images were screened by.
     """
     with track("mine", root=config.root, uri=config.tracking_uri) as tracked, bars():
         check_models(config)
         config, worlds = draw(config)
-        images = read_images(config)
+        source = read_images(config)
+        images = source["images"]
         nouns = find_nouns(config, images)
         proposals = propose_masks(config, images)
         texts = embed_nouns(config, nouns)
         parts = {"images": images, "nouns": nouns, "proposals": proposals, "texts": texts}
         pairs = pair(config, parts)
-        mined = {**parts, "pairs": pairs, "table": publish_table(config, pairs)}
+        mined = {**source, **parts, "pairs": pairs, "table": publish_table(config, pairs)}
         publish_catalog(config.root, mined)
         show_funnel(config)
         record_mining(tracked, config, mined, worlds, failed=check_catalog(config.root))

@@ -32,8 +32,8 @@ Preset = Literal["storybook", "paper", "gated"]
 def pipeline(
     preset: Preset = "storybook",
     root: Path | None = None,
-    captions: Path | None = None,
-    images: Path | None = None,
+    captions: str | Path | None = None,
+    images: str | Path | None = None,
     seed: int | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> Summary:
@@ -44,8 +44,9 @@ def pipeline(
             recipe and gated the same with our gates, both for a GPU.
         root: Folder of all results, the same in every run that shall find what is done; the
             preset's own, such as runs/storybook, where empty.
-        captions: Captions file in COCO's JSON format; needs images. The preset's data where empty.
-        images: Folder of the images that the captions file names; needs captions.
+        captions: Captions file or folder, a path or URL; needs images. The preset's data where
+            empty.
+        images: Folder or URL of the images that the captions name; needs captions.
         seed: Seed of the training order and, in the storybook, of the choice of unseen classes; 0
             where empty.
         overrides: Settings to replace, by the dotted names that `ovseg settings` lists, such as

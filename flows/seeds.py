@@ -26,8 +26,8 @@ def run_seeds(
     preset: Preset = "storybook",
     seeds: int = 3,
     root: Path | None = None,
-    captions: Path | None = None,
-    images: Path | None = None,
+    captions: str | Path | None = None,
+    images: str | Path | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Manifest]:
     """Run a preset with seeds 0 to seeds - 1 and compare its models over them.
@@ -37,8 +37,8 @@ def run_seeds(
         seeds: How many seeds. In the storybook a seed also chooses which classes are unseen and
             the MaskFormer that goes with them.
         root: Folder of all results, with one of each seed; the preset's own where empty.
-        captions: Captions file in COCO's JSON format; needs images. The preset's data where empty.
-        images: Folder of the images that the captions file names; needs captions.
+        captions: Captions file or folder, a path or URL; needs images. The preset's where empty.
+        images: Folder or URL of the images that the captions name; needs captions.
         overrides: Settings to replace, by the dotted names that `ovseg settings` lists.
 
     Returns:

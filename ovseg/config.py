@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ovseg.locations import Place
+
 PairSource = Literal["mined", "gt_label", "gt_noun"]
 
 
@@ -89,9 +91,15 @@ class ImagesConfig(Config):
     """Images and their captions, checked and listed: the source of a mining run."""
 
     dataset: str = Field("storybook", description="name of the data set in every table")
-    captions: Path | None = execution(None, "captions file, or a folder of several")
-    captions_format: str = Field("coco", description="a name in ovseg.data.captions.FORMATS")
-    image_root: Path | None = execution(None, "folder the captions' file names are relative to")
+    captions: Place | None = execution(None, "captions file or folder, a path or a URL")
+    captions_format: str = Field(
+        "auto", description="a name in ovseg.data.captions.FORMATS; auto goes by the file's name"
+    )
+    path_column: str | None = Field(None, description="of a table: file names; else by its name")
+    caption_column: str | None = Field(None, description="of a table: captions; else by its name")
+    image_root: Place | None = execution(
+        None, "folder or URL the captions' file names are relative to"
+    )
     captions_per_image: int | None = Field(
         None, ge=1, description="the first n captions by id; all where empty (the paper: 1 or 5)"
     )
@@ -132,7 +140,7 @@ class ProposalsConfig(Config):
     min_area_fraction: float | None = Field(None, description="drop masks smaller than this")
     nms_iou: float | None = Field(None, description="drop masks overlapping a better one by more")
     max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
-    image_root: Path | None = execution(None, "folder of the images")
+    image_root: Place | None = execution(None, "folder of the images")
     batch_size: int = execution(8, "images a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
     decode_workers: int = execution(0, "processes that decode images; 0 decodes in place")
@@ -154,7 +162,7 @@ class PairingConfig(Config):
     min_area_fraction: float | None = Field(None, description="gate: share of the image")
     mutual_best: bool = Field(False, description="gate: the noun is also its proposal's best")
     max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
-    image_root: Path | None = execution(None, "folder of the images")
+    image_root: Place | None = execution(None, "folder of the images")
     batch_size: int = execution(256, "regions a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
     decode_workers: int = execution(0, "processes that decode images; 0 decodes in place")
@@ -226,7 +234,7 @@ class FinetuneConfig(Config):
     )
     max_bad_fraction: float = execution(0.05, "more bad pairs stop the stage", ge=0, le=1)
     checkpoint_every: int = execution(500, "steps between resumable states; 0 keeps none")
-    image_root: Path | None = execution(None, "folder of the images")
+    image_root: Place | None = execution(None, "folder of the images")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
     cache_regions: bool = execution(True, "keep decoded regions in memory between epochs ...")

@@ -23,6 +23,7 @@ from ovseg.config import (
     WorldConfig,
 )
 from ovseg.errors import OvsegError
+from ovseg.locations import Location, located, reaching, reason
 from ovseg.settings import PipelineConfig
 
 ARMS = {
@@ -148,6 +149,7 @@ def _gated(seed: int) -> PipelineConfig:
             " photographs",
             "root": Path("runs/gated"),
             "images": paper.images.model_copy(update={"captions_per_image": None}),
+            "screening": paper.screening.model_copy(update={"near_duplicates": True}),
             "nouns": paper.nouns.model_copy(update={"stop_nouns": True, "compounds": True}),
             "proposals": paper.proposals.model_copy(
                 update={"min_score": 0.1, "min_area_fraction": 0.0005, "nms_iou": 0.9}
@@ -195,8 +197,8 @@ def configure(
     preset: str,
     *,
     root: Path | None = None,
-    captions: Path | None = None,
-    images: Path | None = None,
+    captions: str | Path | None = None,
+    images: str | Path | None = None,
     seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> PipelineConfig:
@@ -205,8 +207,9 @@ def configure(
     Args:
         preset: one of `PRESETS`.
         root: folder of all results; the preset's own where empty.
-        captions: COCO captions JSON; goes with `images`.
-        images: folder of the images it names.
+        captions: captions file or folder, a path or URL, in any of the formats of
+            `ovseg.data.captions.FORMATS`.
+        images: folder or URL of the images it names; goes with `captions`.
         seed: the setting `seed`, whatever `overrides` has; theirs or 0 where empty.
         overrides: dotted settings to replace, as for `load_preset`.
 
@@ -217,26 +220,42 @@ def configure(
     config = load_preset(preset, {**(overrides or {}), **({} if seed is None else {"seed": seed})})
     if root is not None:
         config = config.model_copy(update={"root": root})
-    if (captions is None) != (images is None):
-        raise OvsegError("captions and images go together: give both or neither")
+    source, folder = _source(captions, images)
     if preset in CHECKPOINT_PRESETS:
-        return _scoring(config, captions)
+        return _scoring(config, source)
     config = config.with_rooted() if config.data is None else config.with_prepared(config.data)
-    if captions is not None and images is not None:
-        for path in (captions, images):
-            if not path.exists():
-                raise OvsegError(f"{path} does not exist: give the captions file and its images")
-        return _own_images(config, images, root).with_source(captions.resolve(), images.resolve())
+    if source is not None and folder is not None:
+        return _own_images(config, folder, root).with_source(source.resolve(), folder.resolve())
     if config.proposals.labels is not None:
         return _labels_alone(config, config.proposals.labels, root)
     if config.mining_world is None:
         raise OvsegError(
-            f"preset {preset} mines your images: give --captions FILE.json and --images FOLDER"
+            f"preset {preset} mines your images: give --captions FILE and --images FOLDER"
         )
     return config
 
 
-def _scoring(config: PipelineConfig, captions: Path | None) -> PipelineConfig:
+def _source(
+    captions: str | Path | None, images: str | Path | None
+) -> tuple[Location, Location] | tuple[None, None]:
+    """Captions and the folder of their images, both found to be there."""
+    if captions is None and images is None:
+        return None, None
+    if captions is None or images is None:
+        raise OvsegError("captions and images go together: give both or neither")
+    source, folder = located(captions), located(images)
+    for path in (source, folder):
+        try:
+            with reaching(path):
+                there = path.exists()
+        except OSError as error:
+            raise OvsegError(f"{path} cannot be reached: {reason(error)}") from error
+        if not there:
+            raise OvsegError(f"{path} does not exist: give the captions file and its images")
+    return source, folder
+
+
+def _scoring(config: PipelineConfig, captions: Location | None) -> PipelineConfig:
     """A preset that scores a checkpoint, once it is said which and on what."""
     if captions is not None:
         raise OvsegError(f"preset {config.preset} mines nothing: leave captions and images out")
@@ -279,8 +298,8 @@ def configure_seeds(
     *,
     seeds: int,
     root: Path | None = None,
-    captions: Path | None = None,
-    images: Path | None = None,
+    captions: str | Path | None = None,
+    images: str | Path | None = None,
     seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> list[PipelineConfig]:
@@ -327,7 +346,7 @@ def _check_shipped(config: PipelineConfig) -> None:
             )
 
 
-def _own_images(config: PipelineConfig, images: Path, root: Path | None) -> PipelineConfig:
+def _own_images(config: PipelineConfig, images: Location, root: Path | None) -> PipelineConfig:
     """A preset over a user's images: nothing of it is the storybook's any more.
 
     Where the data set was not named, the folder of the images names it, and its results get a

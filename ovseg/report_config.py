@@ -5,11 +5,10 @@ As in `ovseg.config`, one frozen model a stage.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
 from ovseg.config import BenchmarkConfig, Config, execution
+from ovseg.locations import Place
 
 
 class StudyConfig(Config):
@@ -32,7 +31,7 @@ class SheetConfig(Config):
     images: int = Field(6, ge=1, description="rows of each half of the sheet")
     tile: int = Field(224, ge=64, description="side of a picture in pixels")
     benchmark: BenchmarkConfig | None = Field(None, description="whose images are segmented")
-    image_root: Path | None = execution(None, "folder of the mined images")
+    image_root: Place | None = execution(None, "folder of the mined images")
 
 
 class ReportConfig(Config):
@@ -55,4 +54,4 @@ class ReportConfig(Config):
     mistakes: int = Field(12, ge=0, description="masks named wrongly that are drawn")
     side: int = Field(176, ge=32, description="longer side of an image of the gallery, pixels")
     picture: int = Field(256, ge=32, description="longer side of a segmentation, pixels")
-    image_root: Path | None = execution(None, "folder of the mined images")
+    image_root: Place | None = execution(None, "folder of the mined images")

@@ -22,7 +22,7 @@ IMAGES = _schema(
     "one row for each image of the source",
     ("dataset", pa.string()),
     ("image_id", pa.int64()),
-    ("image_path", pa.string()),  # relative to the image root
+    ("image_path", pa.string()),  # relative to the image root; a tar's member as a.tar#b.jpg
     ("image_sha256", pa.string()),
     ("image_phash", pa.uint64()),
     ("width", pa.int32()),
@@ -30,6 +30,16 @@ IMAGES = _schema(
     ("captions", pa.list_(CAPTION)),
     ("kept", pa.bool_()),
     ("drop_reason", pa.string()),
+)
+
+FINGERPRINTS = _schema(
+    "one row for each image of a benchmark",
+    ("benchmark", pa.string()),
+    ("image_id", pa.int64()),
+    ("file_name", pa.string()),
+    ("image_sha256", pa.string()),
+    ("image_phash", pa.uint64()),
+    ("drop_reason", pa.string()),  # why it has no hash
 )
 
 NOUNS = _schema(

@@ -28,6 +28,8 @@ from ovseg.config import (
     execution,
 )
 from ovseg.errors import OvsegError
+from ovseg.locations import Location
+from ovseg.screening_config import ScreeningConfig
 
 
 class PipelineConfig(Config):
@@ -43,6 +45,7 @@ class PipelineConfig(Config):
     mining_world: WorldConfig | None = Field(None, description="storybook scenes to mine")
     benchmark_world: WorldConfig | None = Field(None, description="storybook scenes to score on")
     images: ImagesConfig = ImagesConfig()
+    screening: ScreeningConfig = ScreeningConfig()
     nouns: NounsConfig = NounsConfig()
     proposals: ProposalsConfig = ProposalsConfig()
     pairing: PairingConfig = PairingConfig()
@@ -110,12 +113,12 @@ class PipelineConfig(Config):
 
     def with_source(
         self,
-        captions: Path,
-        image_root: Path,
+        captions: Location,
+        image_root: Location,
         panoptic: Path | None = None,
         labels: Path | None = None,
     ) -> PipelineConfig:
-        """The same run over a captions file and the folder its file names are relative to."""
+        """The same run over captions and the folder their file names are relative to."""
         return self.replaced(
             {
                 **({"panoptic": panoptic} if panoptic else {}),
@@ -260,6 +263,7 @@ _PLACES = {
     "parser": ("nouns.parser",),
     "device": ("proposals.device", "pairing.device", "arms.device", "benchmarks.device"),
     "dataset": ("images.dataset", "pairing.dataset"),
+    "captions_format": ("images.captions_format",),
     "limit": ("images.limit",),
     "tracking": ("tracking_uri",),
     "data": ("data",),

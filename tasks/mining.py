@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from prefect import get_run_logger
+
 from ovseg.analysis.pair_sources import pair_sources
 from ovseg.analysis.tables import PAIR_TABLE
+from ovseg.data.fingerprints import FINGERPRINTS
 from ovseg.data.image_stage import IMAGES
+from ovseg.data.screening import LISTED, SCREEN
 from ovseg.mining.label_pairs import LABEL_PAIRS
 from ovseg.mining.noun_stage import NOUNS
 from ovseg.mining.nouns import parser_digest
@@ -14,6 +18,7 @@ from ovseg.mining.pairing import PAIRS
 from ovseg.mining.proposals import PROPOSALS
 from ovseg.mining.texts import TEXTS
 from ovseg.models.clip import clip_digest
+from ovseg.screening_config import FingerprintsConfig
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from ovseg.training.groups import method
@@ -41,9 +46,31 @@ def check_models(config: PipelineConfig) -> None:
             method(phase.trains)
 
 
-def read_images(config: PipelineConfig) -> Manifest:
-    """List and check the images and their captions."""
-    return run(IMAGES, config.images, {}, config.root, label="read images and captions")
+def read_images(config: PipelineConfig) -> dict[str, Manifest]:
+    """List and check the images and their captions, and find those that benchmarks hold.
+
+    Returns:
+        By role `images`, `listed` (the same before they were screened) and, of each benchmark that
+        has a folder, `fingerprints/<benchmark>`.
+    """
+    root, label = config.root, "read images and captions"
+    listed = run(IMAGES, config.images, {}, root, label=label)
+    prints: dict[str, Manifest] = {}
+    for item in config.benchmarks:
+        if item.root is None:
+            get_run_logger().warning(
+                "benchmark %s has no folder: images of it among yours are not looked for",
+                item.benchmark,
+            )
+            continue
+        label = f"hash the images of {item.benchmark}"
+        setting = FingerprintsConfig(benchmark=item.benchmark, root=item.root)
+        prints[item.benchmark] = run(FINGERPRINTS, setting, {}, root, label=label)
+    screened = run(
+        SCREEN, config.screening, {LISTED: listed, **prints}, root, label="screen images"
+    )
+    found = {f"fingerprints/{name}": manifest for name, manifest in prints.items()}
+    return {"listed": listed, **found, "images": screened}
 
 
 def find_nouns(config: PipelineConfig, images: Manifest) -> Manifest:

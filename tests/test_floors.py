@@ -31,11 +31,14 @@ AGAINST_IT = {
 }
 # What a stage imports and need not name in its code: it carries results, it does not make them.
 INFRASTRUCTURE = {
+    "ovseg.archives",  # where bytes lie; what they are is in the digests by their sha256
     "ovseg.code",
     "ovseg.config",  # its values are in the digest
     "ovseg.errors",
+    "ovseg.locations",
     "ovseg.registry",
     "ovseg.report_config",
+    "ovseg.screening_config",
     "ovseg.schema",  # a changed table raises the stage's schema_version
     "ovseg.stages",
     "ovseg.storage",

@@ -27,9 +27,11 @@ from ovseg.data import masks
 from ovseg.data.benchmarks import READERS
 from ovseg.data.captions import FORMATS
 from ovseg.data.image_stage import IMAGES
+from ovseg.data.screening import SCREEN
 from ovseg.errors import OvsegError
 from ovseg.mining.proposal_sources import SOURCES
 from ovseg.mining.proposals import PROPOSALS
+from ovseg.screening_config import ScreeningConfig
 from ovseg.stages import run_stage
 from ovseg.training.groups import METHODS
 
@@ -187,7 +189,8 @@ def test_a_view_a_query_and_a_check(follow, listed, tmp_path, monkeypatch):
     (folder / "tests" / "captions_have_words.sql").write_text(check, encoding="utf-8")
     monkeypatch.setattr(sql_files, "sql_folder", lambda: folder)
     follow("A caption source")
-    images = run_stage(IMAGES, listed, {}, tmp_path / "runs")
+    listing = run_stage(IMAGES, listed, {}, tmp_path / "runs")
+    images = run_stage(SCREEN, ScreeningConfig(), {"listed": listing}, tmp_path / "runs")
     build_catalog(tmp_path / "runs", {"images": images})
     with open_catalog(tmp_path / "runs") as con:
         words = sum(len(text.split()) for text in CAPTIONS) / len(CAPTIONS)

@@ -20,6 +20,7 @@ from PIL import Image
 from ovseg.analysis.report_data import Row
 from ovseg.data import masks
 from ovseg.data.images import REASONS, ImageArray, ImageError, read_image
+from ovseg.locations import Location
 
 QUALITY = 72
 Step = tuple[int, int]
@@ -166,11 +167,11 @@ class Gallery:
     """The images of the shown pairs, each read and embedded once.
 
     Args:
-        root: folder that image paths are relative to.
+        root: folder or URL that image paths are relative to.
         side: longer side of an embedded image in pixels.
     """
 
-    def __init__(self, root: Path | None, side: int) -> None:
+    def __init__(self, root: Location | None, side: int) -> None:
         self.root, self.side = root or Path(), side
         self._known: dict[str, tuple[str, tuple[int, int]] | str] = {}
         self.pictures: list[tuple[str, int, int, str]] = []

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
+
+from ovseg.locations import Location
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class CaptionedImage:
 
     Attributes:
         image_id: the source's id, within 64 bits.
-        file_name: relative to the image folder, as published; empty where there is none.
+        file_name: relative to the image folder, as published; empty where there is none; of a
+            member of a shard as `ovseg.archives.member_name` has it.
         captions: (caption_id, text as published) of each usable caption.
     """
 
@@ -28,7 +31,7 @@ class CaptionedImage:
     captions: tuple[tuple[int, str], ...]
 
 
-Reader = Callable[[Path, Counter[str]], Iterable[CaptionedImage]]
+Reader = Callable[[Location, Counter[str]], Iterable[CaptionedImage]]
 """Reads a captions file or folder and counts, by reason, what of it cannot be used.
 
 No two of the images have one id. It raises `OvsegError` where the file is not what it should be.
@@ -57,6 +60,11 @@ def numbered(
             of_image.append((number, usable))
     for image_id, (file_name, found) in enumerate(captions.items(), start=1):
         yield CaptionedImage(image_id, file_name, tuple(found))
+
+
+def decoded(text: bytes) -> str:
+    """UTF-8 as text; bytes that are none become lone surrogates, which `is_unicode` refuses."""
+    return text.decode("utf-8", "surrogateescape")
 
 
 def usable_text(text: object, left_out: Counter[str]) -> str | None:

@@ -1,39 +1,61 @@
 """Captions by the format they are published in: `FORMATS` says which there are.
 
-read_captions(Path("captions_val2017.json"), "coco").images
+read_captions(Path("captions_val2017.json")).images
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
+from ovseg.archives import ENDING
+from ovseg.data.caption_tables import TABLES, TableReader
 from ovseg.data.captioned import CaptionedImage, Reader
 from ovseg.data.coco_captions import read_coco
+from ovseg.data.flickr_captions import read_flickr
+from ovseg.data.img2dataset import read_img2dataset
 from ovseg.data.labelled_images import read_labelled
+from ovseg.data.webdataset_captions import read_webdataset
 from ovseg.errors import OvsegError
+from ovseg.locations import Entry, Location, entries, reaching, reason
 from ovseg.registry import chosen
-from ovseg.storage import file_sha256
 
+AUTO = "auto"
 FORMATS: dict[str, Reader] = {
     "coco": read_coco,
     "labelled": read_labelled,
+    **TABLES,
+    "flickr": read_flickr,
+    "img2dataset": read_img2dataset,
+    "webdataset": read_webdataset,
 }
 """How a captions file or folder is read, by the value of `images.captions_format`."""
 
-Stamp = tuple[tuple[str, int, int], ...]
+ENDINGS = {
+    ".json": "coco",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ENDING: "webdataset",
+    ".token": "flickr",
+    ".token.txt": "flickr",
+}
+"""The format of a file by the ending of its name, where the setting is `auto`."""
 
 
 @dataclass(frozen=True)
 class CaptionsFile:
-    """A captions file, read and checked.
+    """Captions, read and checked.
 
     Attributes:
         images: sorted by image id, ids unique.
         left_out: how many entries of the file could not be used, by reason.
-        sha256: of the file's bytes (or a folder's files), 64 hex digits.
+        sha256: of all this as it was read, 64 hex digits; how the file spells it is no part of it.
     """
 
     images: tuple[CaptionedImage, ...]
@@ -41,39 +63,96 @@ class CaptionsFile:
     sha256: str
 
 
-def read_captions(path: Path, format: str = "coco") -> CaptionsFile:
+def read_captions(
+    path: Location,
+    format: str = AUTO,
+    *,
+    path_column: str | None = None,
+    caption_column: str | None = None,
+) -> CaptionsFile:
     """Read captions; once a process for as long as the file or folder stays as it is.
 
     Args:
-        path: a file, or a folder where the format has several.
-        format: a key of `FORMATS`.
+        path: a file, or a folder where the format has several files, side by side.
+        format: a key of `FORMATS`, or `auto` for the one that `guess` finds.
+        path_column: of a table the column of file names, where its name does not say so.
+        caption_column: of a table the column of captions.
 
     Raises:
         OvsegError: if it is missing, cannot be read, or is not of that format.
     """
-    chosen(FORMATS, format, setting="images.captions_format")
+    if format != AUTO:
+        chosen(FORMATS, format, setting="images.captions_format")
     try:
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        stats = [(str(file), file.stat()) for file in files]
+        listed = tuple(entries(path))
     except OSError as error:
         raise OvsegError(
-            f"{path}: no captions file ({error.strerror}); give images.captions another path"
+            f"{path}: no captions file ({reason(error)}); give images.captions another path"
         ) from error
-    stamp = tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
-    return _read(path.resolve(), format, stamp)
+    name = guess(path, listed) if format == AUTO else format
+    return _read(path, name, path_column, caption_column, listed)
+
+
+def guess(path: Location, listed: tuple[Entry, ...]) -> str:
+    """The format of captions: a file's by `ENDINGS`, a folder's by what lies in it.
+
+    A folder with tars is `webdataset`, with Parquet beside each of them or beside folders of the
+    same names `img2dataset`, with Parquet files alone `parquet`.
+
+    Raises:
+        OvsegError: if neither says it.
+    """
+    names = {entry.name for entry in listed}
+    if names == {path.name} and not path.is_dir():
+        fitting = [ending for ending in ENDINGS if path.name.lower().endswith(ending)]
+        if fitting:
+            return ENDINGS[max(fitting, key=len)]
+    else:
+        tars = {name.removesuffix(ENDING) for name in names if name.endswith(ENDING)}
+        tables = {name.removesuffix(".parquet") for name in names if name.endswith(".parquet")}
+        if tables and (tables & tars or any((path / stem).is_dir() for stem in tables)):
+            return "img2dataset"
+        if tars or tables:
+            return "webdataset" if tars else "parquet"
+    raise OvsegError(
+        f"{path}: its name does not say how captions are written in it; set"
+        f" images.captions_format to one of {', '.join(FORMATS)}"
+    )
 
 
 @lru_cache(maxsize=2)
-def _read(path: Path, format: str, stamp: Stamp) -> CaptionsFile:
-    # the stamp is part of the key only: an edited file is read again
+def _read(
+    path: Location,
+    format: str,
+    path_column: str | None,
+    caption_column: str | None,
+    listed: tuple[Entry, ...],
+) -> CaptionsFile:
+    # what is listed is part of the key only: an edited file is read again
+    reader = FORMATS[format]
+    if path_column or caption_column:
+        if not isinstance(reader, TableReader):
+            raise OvsegError(
+                f"images.captions_format {format} has no columns: leave images.path_column and"
+                " images.caption_column empty"
+            )
+        reader = reader.of_columns(path_column, caption_column)
     left_out: Counter[str] = Counter()
     try:
-        found = sorted(FORMATS[format](path, left_out), key=lambda image: image.image_id)
-        sha256 = file_sha256(path)
+        with reaching(path):
+            found = sorted(reader(path, left_out), key=lambda image: image.image_id)
     except OSError as error:
         raise OvsegError(
-            f"{path}: cannot be read ({error.strerror}); give images.captions another path"
+            f"{path}: cannot be read ({reason(error)}); give images.captions another path"
         ) from error
     if len({image.image_id for image in found}) != len(found):
         raise ValueError(f"the reader of {format!r} gives two images one id")
-    return CaptionsFile(tuple(found), dict(sorted(left_out.items())), sha256)
+    counted = dict(sorted(left_out.items()))
+    return CaptionsFile(tuple(found), counted, _sha256(found, counted))
+
+
+def _sha256(images: list[CaptionedImage], left_out: dict[str, int]) -> str:
+    digest = hashlib.sha256(json.dumps(left_out).encode())
+    for image in images:
+        digest.update(json.dumps([image.image_id, image.file_name, image.captions]).encode())
+    return digest.hexdigest()

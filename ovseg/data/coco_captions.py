@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ovseg.data.captioned import CaptionedImage, is_unicode, usable_text
 from ovseg.errors import OvsegError
+from ovseg.locations import Location
 
 INT64 = 2**63
 _PARTS = ("images", "annotations")
 
 
-def read_coco(path: Path, left_out: Counter[str]) -> Iterator[CaptionedImage]:
+def read_coco(path: Location, left_out: Counter[str]) -> Iterator[CaptionedImage]:
     """Read a COCO captions JSON.
 
     Args:

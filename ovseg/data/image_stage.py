@@ -1,16 +1,16 @@
-"""The images stage: every image of the source, decoded once, hashed and listed with its captions.
+"""The listing stage: every image of the source, decoded once, hashed and listed with its captions.
 
-    images = run_stage(IMAGES, ImagesConfig(captions=..., image_root=...), {}, Path("runs/mine"))
+    listed = run_stage(IMAGES, ImagesConfig(captions=..., image_root=...), {}, Path("runs/mine"))
 
-The digest covers the captions file by content and the images by name and size: rewriting an image
-in place with as many bytes goes unnoticed here, later stages see that its sha256 has changed.
+The digest covers the captions as they are read and the images by name and size: rewriting an image
+in place with as many bytes goes unnoticed here, later stages see that its sha256 has changed. What
+images have to do with one another and with benchmarks is judged by the next stage
+(`ovseg.data.screening`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from typing import Any
 from ovseg.config import ImagesConfig
 from ovseg.data.captioned import CaptionedImage, inside
 from ovseg.data.captions import CaptionsFile, read_captions
-from ovseg.data.duplicates import file_size, first_of_equal_files
+from ovseg.data.file_sizes import file_sizes
 from ovseg.data.images import ImageError, decode, phash, read_bytes
+from ovseg.data.listed import image_folder
+from ovseg.data.listing_stats import ListingStats
 from ovseg.errors import OvsegError
+from ovseg.locations import Location
 from ovseg.schema import IMAGES as SCHEMA
 from ovseg.schema import rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage, merge_stats
@@ -30,15 +33,21 @@ from ovseg.storage import ShardPlan, ShardRecord, digest_json, write_parquet
 class ImagesStage(Stage[ImagesConfig]):
     """Lists the images of a captions file; its shard plan is every later mining stage's too."""
 
-    name = "images"
+    name = "listed"
     code = (
         "ovseg.data.benchmarks",
+        "ovseg.data.caption_tables",
         "ovseg.data.captioned",
         "ovseg.data.captions",
         "ovseg.data.coco_captions",
-        "ovseg.data.duplicates",
+        "ovseg.data.file_sizes",
+        "ovseg.data.flickr_captions",
         "ovseg.data.images",
+        "ovseg.data.img2dataset",
         "ovseg.data.labelled_images",
+        "ovseg.data.listed",
+        "ovseg.data.listing_stats",
+        "ovseg.data.webdataset_captions",
         __name__,
     )
 
@@ -49,17 +58,19 @@ class ImagesStage(Stage[ImagesConfig]):
 
     def weights(self, config: ImagesConfig, inputs: Inputs) -> dict[str, str]:
         """The captions by content, the image files by name and size."""
-        return {"captions": _captions(config).sha256, "images": _sizes_digest(config, fresh=True)}
+        root, names = _root(config), [image.file_name for image in _images(config)]
+        sizes = file_sizes(root, [name for name in names if name and inside(name)])
+        listed = digest_json([[name, sizes.get(name)] for name in names])
+        return {"captions": _captions(config).sha256, "images": listed}
 
     def write(
         self, config: ImagesConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
     ) -> Output:
         """Decode and hash the images of one shard."""
         images, root = _images(config), _root(config)
-        originals = _originals(config)
-        rows, stats = [], _ShardStats()
+        rows, stats = [], ListingStats()
         for image in images[self.plan(config, inputs).span(shard)]:
-            row = _row(config, image, root, originals.get(image.image_id))
+            row = _row(config, image, root)
             rows.append(row)
             stats.add(row, not_used=len(image.captions) - len(row["captions"]))
             progress(1)
@@ -83,16 +94,17 @@ IMAGES = ImagesStage()
 
 def _captions(config: ImagesConfig) -> CaptionsFile:
     if config.captions is None:
-        raise OvsegError("no captions file: set images.captions to a COCO captions JSON")
-    return read_captions(config.captions, config.captions_format)
+        raise OvsegError("no captions file: set images.captions to a COCO captions JSON, say")
+    return read_captions(
+        config.captions,
+        config.captions_format,
+        path_column=config.path_column,
+        caption_column=config.caption_column,
+    )
 
 
-def _root(config: ImagesConfig) -> Path:
-    if config.image_root is None:
-        raise OvsegError("no image folder: set images.image_root to where the images lie")
-    if not config.image_root.is_dir():
-        raise OvsegError(f"{config.image_root} is no folder: set images.image_root")
-    return config.image_root
+def _root(config: ImagesConfig) -> Location:
+    return image_folder(config.image_root, setting="images.image_root")
 
 
 def _images(config: ImagesConfig) -> tuple[CaptionedImage, ...]:
@@ -112,50 +124,11 @@ def _images(config: ImagesConfig) -> tuple[CaptionedImage, ...]:
     return images
 
 
-_SIZES: dict[tuple[str, str, str, int | None], str] = {}
-_ORIGINALS: dict[tuple[str, str, str, str, bool], dict[int, int]] = {}
-_LOCK = threading.Lock()  # shards run in threads, what they share is found out once
-
-
-def _sizes_digest(config: ImagesConfig, *, fresh: bool) -> str:
-    """A digest over every image's name and size; `fresh` asks the disk again."""
-    root = _root(config)
-    key = (_captions(config).sha256, config.captions_format, str(root.resolve()), config.limit)
-    if fresh or key not in _SIZES:
-        sizes = [[i.file_name, file_size(root / i.file_name)] for i in _images(config)]
-        _SIZES[key] = digest_json(sizes)
-    return _SIZES[key]
-
-
-def _originals(config: ImagesConfig) -> dict[int, int]:
-    """Of each image that repeats another the lowest id that it repeats."""
-    root = _root(config)
-    with _LOCK:
-        # the captions file is in the key for the ids, which sizes do not tell
-        sizes = _sizes_digest(config, fresh=False)
-        file, known_as = _captions(config).sha256, str(root.resolve())
-        key = (file, config.captions_format, known_as, sizes, config.uncaptioned)
-        if key not in _ORIGINALS:
-            _ORIGINALS.clear()
-            _ORIGINALS[key] = first_of_equal_files(
-                {
-                    image.image_id: root / image.file_name
-                    for image in _images(config)
-                    if (image.captions or config.uncaptioned)
-                    and image.file_name
-                    and inside(image.file_name)
-                }
-            )
-        return _ORIGINALS[key]
-
-
 # --------------------------------------------------------------------------------------
 # One image
 
 
-def _row(
-    config: ImagesConfig, image: CaptionedImage, root: Path, original: int | None
-) -> dict[str, Any]:
+def _row(config: ImagesConfig, image: CaptionedImage, root: Location) -> dict[str, Any]:
     row: dict[str, Any] = {
         "dataset": config.dataset,
         "image_id": image.image_id,
@@ -181,43 +154,4 @@ def _row(
             row["height"], row["width"] = pixels.shape[:2]
         except ImageError as error:
             reason = error.reason
-        else:
-            reason = None if original is None else f"duplicate_of:{original}"
     return {**row, "kept": reason is None, "drop_reason": reason}
-
-
-class _ShardStats:
-    """What a shard's rows add up to. `n` are the images a run can use, `bad` the unreadable."""
-
-    def __init__(self) -> None:
-        self.n = self.captions = self.captions_not_used = self.kept = 0
-        self.dropped: Counter[str] = Counter()
-        self.first_bad: str | None = None
-
-    def add(self, row: dict[str, Any], *, not_used: int) -> None:
-        self.captions += len(row["captions"])
-        self.captions_not_used += not_used
-        self.kept += row["kept"]
-        self.n += row["drop_reason"] != "no_caption"
-        if row["kept"]:
-            return
-        reason = row["drop_reason"].partition(":")[0]
-        self.dropped[reason] += 1
-        if reason not in _USABLE and self.first_bad is None:
-            self.first_bad = f"{row['image_path'] or row['image_id']}: {reason}"
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "n": self.n,
-            "bad": sum(n for reason, n in self.dropped.items() if reason not in _USABLE),
-            "first_bad": self.first_bad,
-            "images": self.n + self.dropped["no_caption"],
-            "images_without_captions": self.dropped["no_caption"],
-            "kept": self.kept,
-            "captions": self.captions,
-            "captions_not_used": self.captions_not_used,
-            "dropped": {k: n for k, n in sorted(self.dropped.items()) if n},
-        }
-
-
-_USABLE = ("no_caption", "duplicate_of")  # nothing is wrong with these files

@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import multiprocessing
-import struct
-import zlib
+import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -24,19 +23,28 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ovseg.archives import Span, read_span, resolved
 from ovseg.errors import OvsegError
+from ovseg.locations import Location, reaching
 
 ImageArray = NDArray[np.uint8]
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 2**29
+"""A larger file is not read into memory."""
+FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF"),
+    "WEBP",
+)
+"""What is decoded, by Pillow's names. Others run programs (EPS) or are no photographs."""
 
 REASONS = {
     "missing_file": "there is no such file",
-    "unreadable_file": "the file is there and cannot be read (a folder, no permission)",
+    "unreadable_file": "it is there and cannot be read (a folder, no permission, no tar)",
     "zero_bytes": "the file is empty",
     "not_an_image": "the bytes are of no known image format",
     "truncated": "the file ends before the image does",
     "broken": "the file is damaged inside",
-    "too_large": "more pixels than max_pixels",
+    "too_large": "more pixels than max_pixels, or more than 512 MiB",
     "changed": "the bytes are no longer those the images stage listed",
 }
 """Every reason of an `ImageError`."""
@@ -50,20 +58,45 @@ class ImageError(Exception):
         self.reason = reason
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of an image file.
+def read_bytes(path: Location | Span) -> bytes:
+    """The bytes of an image: of a file, of what is behind a URL, of a member of a tar.
+
+    Args:
+        path: where it lies; `00000.tar#name.jpg` is a member (`ovseg.archives`).
 
     Raises:
-        ImageError: `missing_file`, `unreadable_file` or `zero_bytes`.
+        ImageError: `missing_file`, `unreadable_file`, `zero_bytes` or `too_large`.
     """
     try:
-        content = path.read_bytes()
+        found = path if isinstance(path, Span) else resolved(path)
+        content = _read_member(found) if isinstance(found, Span) else _read_file(found)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         raise ImageError("missing_file") from None
     except OSError as error:
         raise ImageError("unreadable_file") from error
     if not content:
         raise ImageError("zero_bytes")
+    return content
+
+
+def _read_member(member: Span) -> bytes:
+    if member.size > MAX_BYTES:
+        raise ImageError("too_large")
+    return read_span(member)
+
+
+def _read_file(path: Location) -> bytes:
+    if isinstance(path, Path):
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe or a device might never end
+            raise ImageError("unreadable_file")
+        if found.st_size > MAX_BYTES:
+            raise ImageError("too_large")
+        return path.read_bytes()
+    with reaching(path), path.open("rb") as stream:
+        content: bytes = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ImageError("too_large")
     return content
 
 
@@ -84,7 +117,7 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageArray:
         ImageError: with one of `REASONS`.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise ImageError("too_large")
             image.load()
@@ -97,16 +130,18 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageArray:
         # Pillow has no class for it; its decoders say so in words
         words = str(error).lower()
         raise ImageError("truncated" if "truncated" in words else "broken") from error
-    except (SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
-        raise ImageError("broken") from error
-    except (struct.error, zlib.error, OverflowError, ZeroDivisionError) as error:
+    except MemoryError:
+        raise ImageError("too_large") from None
+    except ImageError:
+        raise
+    except Exception as error:  # decoders fail in every way on damaged bytes
         raise ImageError("broken") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error, ZeroDivisionError):
+    except Exception:
         return image  # damaged EXIF says nothing about the orientation; the pixels are fine
 
 
@@ -127,12 +162,12 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def read_image(
-    path: Path, *, max_pixels: int = MAX_PIXELS, sha256: str | None = None
+    path: Location | Span, *, max_pixels: int = MAX_PIXELS, sha256: str | None = None
 ) -> ImageArray:
-    """Read and decode an image file.
+    """Read and decode an image.
 
     Args:
-        path: the file.
+        path: where it lies, as for `read_bytes`.
         max_pixels: larger images are refused unread.
         sha256: what the file's bytes must hash to (64 hex digits); None accepts any.
 
@@ -199,8 +234,8 @@ def phash(image: ImageArray) -> int:
 # --------------------------------------------------------------------------------------
 # Decoding ahead
 
-Wanted = tuple[Path, str | None]
-"""A path and the sha256 its bytes must have (None: any)."""
+Wanted = tuple[Location | Span, str | None]
+"""Where an image lies and the sha256 its bytes must have (None: any)."""
 
 
 def _try_read(wanted: Wanted, max_pixels: int) -> ImageArray | ImageError:
@@ -209,6 +244,15 @@ def _try_read(wanted: Wanted, max_pixels: int) -> ImageArray | ImageError:
         return read_image(path, max_pixels=max_pixels, sha256=sha256)
     except ImageError as error:
         return ImageError(error.reason)  # without the traceback, which cannot be sent
+
+
+def _for_worker(wanted: Wanted) -> Wanted:
+    """With a member's place in its archive, which is looked up in this process alone."""
+    path, sha256 = wanted
+    try:
+        return (path if isinstance(path, Span) else resolved(path)), sha256
+    except (OSError, ValueError):
+        return wanted  # the worker finds out why
 
 
 def decode_ahead(
@@ -244,11 +288,11 @@ def decode_ahead(
     pool = ProcessPoolExecutor(workers, mp_context=context)
     try:
         for one in islice(source, ahead or 4 * workers):
-            waiting.append(pool.submit(_try_read, one, max_pixels))
+            waiting.append(pool.submit(_try_read, _for_worker(one), max_pixels))
         while waiting:
             image = waiting.popleft().result()
             for one in islice(source, 1):
-                waiting.append(pool.submit(_try_read, one, max_pixels))
+                waiting.append(pool.submit(_try_read, _for_worker(one), max_pixels))
             yield image
     except BrokenProcessPool as error:
         raise OvsegError(

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from ovseg.data.benchmarks import load_benchmark
 from ovseg.data.captioned import CaptionedImage
+from ovseg.errors import OvsegError
+from ovseg.locations import Location
 
 
-def read_labelled(path: Path, left_out: Counter[str]) -> Iterator[CaptionedImage]:
+def read_labelled(path: Location, left_out: Counter[str]) -> Iterator[CaptionedImage]:
     """Images without captions, with the ids and order of the labelled set.
 
     Args:
@@ -22,8 +24,10 @@ def read_labelled(path: Path, left_out: Counter[str]) -> Iterator[CaptionedImage
         left_out: gets `outside_folder`, of images that lie elsewhere.
 
     Raises:
-        OvsegError: if the folder is no labelled set.
+        OvsegError: if the folder is no labelled set, or lies behind a URL.
     """
+    if not isinstance(path, Path):
+        raise OvsegError(f"{path}: a labelled set is read from a local folder; copy it there")
     for sample in load_benchmark(path.resolve().name, path).samples:
         if sample.image.is_relative_to(path):
             file_name = sample.image.relative_to(path).as_posix()

@@ -8,18 +8,41 @@ and nothing of it is published.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ovseg.data.images import ImageArray, ImageError, decode_ahead
 from ovseg.errors import OvsegError
+from ovseg.locations import Location, reaching, reason
+
+
+def image_folder(root: Location | None, *, setting: str) -> Location:
+    """The folder of the images, found to be there.
+
+    Args:
+        root: a folder or URL.
+        setting: the name of the setting that holds it, for messages.
+
+    Raises:
+        OvsegError: if there is none, or it cannot be reached.
+    """
+    why = ""
+    if root is not None:
+        try:
+            with reaching(root):
+                if root.is_dir():
+                    return root
+        except OSError as error:
+            why = f" ({reason(error)})"
+    raise OvsegError(
+        f"{root or 'no image folder'} is no folder{why}: set {setting} to where the images lie"
+    )
 
 
 class ListedImages:
     """Reads rows of the images table and counts what could not be read.
 
     Args:
-        image_root: the folder their paths are relative to.
+        image_root: the folder or URL their paths are relative to.
         setting: the name of the setting that holds it, for messages.
         workers: processes that decode ahead; 0 decodes in place.
 
@@ -27,12 +50,8 @@ class ListedImages:
         OvsegError: if there is no such folder.
     """
 
-    def __init__(self, image_root: Path | None, *, setting: str, workers: int = 0) -> None:
-        if image_root is None or not image_root.is_dir():
-            raise OvsegError(
-                f"{image_root or 'no image folder'}: set {setting} to the folder of the images"
-            )
-        self.image_root = image_root
+    def __init__(self, image_root: Location | None, *, setting: str, workers: int = 0) -> None:
+        self.image_root = image_folder(image_root, setting=setting)
         self.setting = setting
         self.workers = workers
         self.read_images = self.bad = 0

@@ -25,7 +25,9 @@ REASONS: dict[str, str] = {
     "no_file_name": "the captions file gives the image no usable file name",
     "path_outside_root": "the file name leads out of the image folder",
     "no_caption": "nobody captioned the image",
+    "in_benchmark": "a benchmark of this run holds it; after the colon which, and what tells it",
     "duplicate_of": "the same bytes as the image named after the colon",
+    "near_duplicate_of": "it looks like the image named after the colon",
     # nouns
     "no_noun": "the caption holds no noun",
     "not_a_word": "it has signs no word has",

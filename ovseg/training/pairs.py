@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -27,6 +26,7 @@ from ovseg import schema
 from ovseg.data import masks
 from ovseg.data.images import ImageArray, ImageError, read_image
 from ovseg.errors import OvsegError
+from ovseg.locations import Location
 from ovseg.models.regions import region_crops
 from ovseg.storage import Manifest
 
@@ -96,7 +96,7 @@ class PairRegions:
 
     Args:
         pairs: of `read_pairs`.
-        image_root: folder the image paths are relative to.
+        image_root: folder or URL the image paths are relative to.
         size: side S of the regions, pixels.
         mean: CLIP's pixel mean on a 0..1 scale.
         std: CLIP's pixel deviation on a 0..1 scale.
@@ -115,7 +115,7 @@ class PairRegions:
         self,
         pairs: pa.Table,
         *,
-        image_root: Path,
+        image_root: Location,
         size: int,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
@@ -158,8 +158,8 @@ class PairRegions:
             batch.pixels[slot], batch.masks[slot] = region.pixels[0], region.masks[0]
         return batch
 
-    def path(self, row: int) -> Path:
-        """The image of a row."""
+    def path(self, row: int) -> Location:
+        """Where the image of a row lies."""
         return self.image_root / self.paths[row]
 
     def _empty(self, count: int) -> RegionBatch:

@@ -95,7 +95,7 @@ def test_a_missing_file_stops_with_its_name(tmp_path: Path):
     with pytest.raises(OvsegError, match=r"nowhere\.json.*images\.captions"):
         read_captions(tmp_path / "nowhere.json")
     with pytest.raises(OvsegError, match="cannot be read"):
-        read_captions(tmp_path)
+        read_captions(tmp_path, "coco")
 
 
 def test_an_edited_file_is_read_again(tmp_path: Path):

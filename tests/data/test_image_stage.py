@@ -1,4 +1,4 @@
-"""The images stage: its rows, its reasons, its digest."""
+"""The list of images: its rows, its reasons, its digest."""
 
 import hashlib
 import json
@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from ovseg.config import ImagesConfig
-from ovseg.data.duplicates import first_of_equal_files
 from ovseg.data.image_stage import IMAGES
 from ovseg.data.images import phash
 from ovseg.errors import OvsegError
@@ -89,15 +88,14 @@ def test_every_reason_is_a_row(tmp_path: Path):
         "no_file_name",
         "not_an_image",
         "no_caption",
-        "duplicate_of:10",
+        None,
     ]
-    assert [row["kept"] for row in rows] == [True] + [False] * 7
+    assert [row["kept"] for row in rows] == [True] + [False] * 6 + [True]
     assert rows[3]["image_sha256"] is None
     assert rows[7]["image_sha256"] == rows[0]["image_sha256"]
     stats = manifest.stats
     assert (stats["n"], stats["bad"], stats["images_without_captions"]) == (7, 5, 1)
     assert stats["first_bad"] == "gone.png: missing_file"
-    assert stats["dropped"]["duplicate_of"] == 1
 
 
 def test_too_many_bad_images_stop_the_stage(tmp_path: Path):
@@ -119,7 +117,7 @@ def test_a_raised_limit_finishes_the_folder_that_was_stopped(tmp_path: Path):
         run_stage(IMAGES, config(tmp_path), {}, tmp_path / "runs")
     raised = run_stage(IMAGES, config(tmp_path, max_bad_fraction=0.3), {}, tmp_path / "runs")
     assert raised.stats["bad"] == 1
-    assert [raised.folder] == list((tmp_path / "runs" / "images").iterdir())
+    assert [raised.folder] == list((tmp_path / "runs" / "listed").iterdir())
 
 
 def test_a_file_that_captions_none_of_its_images_is_refused(tmp_path: Path):
@@ -131,22 +129,6 @@ def test_a_file_that_captions_none_of_its_images_is_refused(tmp_path: Path):
     with pytest.raises(OvsegError, match=r"captions\.json .* no_id 4") as error:
         run_stage(IMAGES, config(tmp_path), {}, tmp_path / "runs")
     assert "\n" not in str(error.value)
-
-
-def test_equal_files_are_found_again_under_new_ids(tmp_path: Path):
-    path = make_source(tmp_path, ["a.png", "b.png"])
-    shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
-    reasons = []
-    for shift in (0, 500):
-        document = json.loads(path.read_text())
-        for image in document["images"]:
-            image["id"] += shift
-        for annotation in document["annotations"]:
-            annotation["image_id"] += shift
-        path.write_text(json.dumps(document))
-        rows = run_stage(IMAGES, config(tmp_path), {}, tmp_path / "runs").table().to_pylist()
-        reasons.append(rows[1]["drop_reason"])
-    assert reasons == ["duplicate_of:10", "duplicate_of:510"]
 
 
 def test_limit_and_captions_an_image(tmp_path: Path):
@@ -176,7 +158,10 @@ def test_the_digest_covers_captions_and_images(tmp_path: Path):
     (copied / "a.png").write_bytes(b"")
     folder.add(stage_folder(IMAGES, config(copied), {}, tmp_path)[0])
     assert len(folder) == 2
-    (copied / "captions.json").write_bytes((copied / "captions.json").read_bytes() + b"\n")
+    captions = (copied / "captions.json").read_text()
+    (copied / "captions.json").write_text(captions + "\n")
+    assert stage_folder(IMAGES, config(copied), {}, tmp_path)[0] in folder, "nothing else is read"
+    (copied / "captions.json").write_text(captions.replace("caption 0 0", "caption 0 zero"))
     folder.add(stage_folder(IMAGES, config(copied), {}, tmp_path)[0])
     assert len(folder) == 3
 
@@ -194,21 +179,3 @@ def test_what_is_not_set_is_named(tmp_path: Path):
         chosen = ImagesConfig(captions=tmp_path / "captions.json", image_root=root)
         with pytest.raises(OvsegError, match=r"images\.image_root"):
             stage_folder(IMAGES, chosen, {}, tmp_path)
-
-
-def test_duplicates_are_of_the_lowest_id(tmp_path: Path):
-    contents = {
-        5: b"a" * 20_000,
-        3: b"a" * 20_000,
-        9: b"a" * 20_000,
-        4: b"a" * 10_000 + b"b" + b"a" * 9_999,  # differs in the middle alone
-        6: b"a" * 19_999 + b"b",
-        1: b"",
-        2: b"",
-        7: b"short",
-        8: b"short",
-    }
-    paths = {key: tmp_path / str(key) for key in (*contents, 10, 11)}
-    for key, content in contents.items():
-        paths[key].write_bytes(content)
-    assert first_of_equal_files(paths) == {5: 3, 9: 3, 8: 7}

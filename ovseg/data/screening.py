@@ -1,0 +1,164 @@
+"""The images stage: of those listed, what benchmarks hold or what repeats another is dropped.
+
+    inputs = {"listed": listed, "coco-stuff-171": fingerprints}
+    images = run_stage(SCREEN, ScreeningConfig(), inputs, Path("runs/mine"))
+
+Its table is the list of images with what only all of them together can tell: an image of the
+validation split of a configured benchmark is never trained on, whoever captioned it. It is
+recognised by its bytes, by the id in its file name (`ovseg.data.published_ids`), or by its
+perceptual hash. It is not mined further: its row says where else it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ovseg.data.duplicates import Hashes, looking_alike, near, same_bytes
+from ovseg.data.listing_stats import ListingStats
+from ovseg.data.published_ids import family, published_id
+from ovseg.schema import IMAGES as SCHEMA
+from ovseg.schema import rows_to_table
+from ovseg.screening_config import ScreeningConfig
+from ovseg.stages import Inputs, Output, Progress, Stage, merge_stats
+from ovseg.storage import Manifest, ShardRecord, write_parquet
+
+LISTED = "listed"
+"""The role of the images; every other input is the fingerprints of the benchmark of its name."""
+
+
+class ScreeningStage(Stage[ScreeningConfig]):
+    """Judges each listed image by the others and by the benchmarks."""
+
+    name = "images"
+    code = (
+        "ovseg.data.duplicates",
+        "ovseg.data.listing_stats",
+        "ovseg.data.published_ids",
+        __name__,
+    )
+
+    def write(
+        self,
+        config: ScreeningConfig,
+        inputs: Inputs,
+        target: Path,
+        *,
+        shard: int,
+        progress: Progress,
+    ) -> Output:
+        """Write the rows of one shard anew, those dropped now with their reason."""
+        reasons = _reasons(config, inputs)
+        stats, found = ListingStats(), Counter[str]()
+        rows = inputs[LISTED].shard_table(shard).to_pylist()
+        for row in rows:
+            if (reason := reasons.get(row["image_id"])) is not None:
+                row.update(kept=False, drop_reason=reason)
+                found.update(_benchmarks_of(reason))
+            stats.add(row)
+            progress(1)
+        write_parquet(rows_to_table(rows, SCHEMA), target)
+        not_used = inputs[LISTED].shards[shard].stats["captions_not_used"]
+        counts = {**stats.as_dict(), "captions_not_used": not_used}
+        return Output(rows=len(rows), stats={**counts, "in_benchmark": dict(sorted(found.items()))})
+
+    def summarise(
+        self, config: ScreeningConfig, inputs: Inputs, records: Sequence[ShardRecord]
+    ) -> dict[str, Any]:
+        """The shards' stats added up; of each benchmark how many of its images were found."""
+        stats = merge_stats([record.stats for record in records])
+        none = {name: 0 for name in sorted(inputs) if name != LISTED}
+        left_out = inputs[LISTED].stats["left_out_of_captions_file"]
+        return {
+            **stats,
+            "in_benchmark": {**none, **stats["in_benchmark"]},
+            "left_out_of_captions_file": left_out,
+        }
+
+
+SCREEN = ScreeningStage()
+
+
+# --------------------------------------------------------------------------------------
+# Verdicts on all images
+
+Reasons = dict[int, str]
+"""The reason by image id, of those images that are dropped here."""
+_LOCK = threading.Lock()  # shards run in threads, what they share is found out once
+_KNOWN: dict[tuple[object, ...], Reasons] = {}
+
+
+def _reasons(config: ScreeningConfig, inputs: Inputs) -> Reasons:
+    key = (config.digest(), *((name, inputs[name].content_digest) for name in sorted(inputs)))
+    with _LOCK:
+        if key not in _KNOWN:
+            _KNOWN.clear()
+            _KNOWN[key] = screen(config, inputs)
+        return _KNOWN[key]
+
+
+def screen(config: ScreeningConfig, inputs: Inputs) -> Reasons:
+    """Why images are dropped: that of the first gate they fail, in the order of `ScreeningConfig`.
+
+    Args:
+        config: the gates.
+        inputs: `listed`, and fingerprints by the name of their benchmark.
+    """
+    listed = inputs[LISTED].table(["image_id", "image_path", "image_sha256", "image_phash", "kept"])
+    images = listed.filter(listed["kept"]).sort_by("image_id")
+    ids: list[int] = images["image_id"].to_pylist()
+    hashes = _hashes(images)
+    alike = {}
+    if config.near_duplicates and config.hash_distance is not None:
+        alike = looking_alike(ids, hashes, config.hash_distance)
+    same = same_bytes(ids, images["image_sha256"].to_pylist())
+    reasons = {image_id: f"near_duplicate_of:{first}" for image_id, first in alike.items()}
+    reasons |= {image_id: f"duplicate_of:{first}" for image_id, first in same.items()}
+    names = sorted(name for name in inputs if name != LISTED)
+    held = {name: _held(name, inputs[name], images, hashes, config.hash_distance) for name in names}
+    for place, image_id in enumerate(ids):
+        where = [f"{name} by {held[name][place]}" for name in names if place in held[name]]
+        if where:
+            reasons[image_id] = f"in_benchmark:{', '.join(where)}"
+    return reasons
+
+
+def _held(
+    name: str, prints: Manifest, images: pa.Table, hashes: Hashes, distance: int | None
+) -> dict[int, str]:
+    """The places of images that a benchmark holds, and what tells it: sha256, id or phash."""
+    of_benchmark = prints.table(["file_name", "image_sha256", "image_phash"])
+    found: dict[int, str] = {}
+    if distance is not None:
+        readable = of_benchmark.filter(of_benchmark["image_phash"].is_valid())
+        places, _ = near(hashes, _hashes(readable), distance)
+        found.update({int(place): "phash" for place in places})
+    if (whose := family(name)) is not None:
+        known = {published_id(each, whose) for each in of_benchmark["file_name"].to_pylist()}
+        for place, path in enumerate(images["image_path"].to_pylist()):
+            if (own := published_id(path, whose)) is not None and own in known:
+                found[place] = "id"
+    sha256s = set(of_benchmark["image_sha256"].to_pylist()) - {None}
+    for place, sha256 in enumerate(images["image_sha256"].to_pylist()):
+        if sha256 in sha256s:
+            found[place] = "sha256"
+    return found
+
+
+def _hashes(table: pa.Table) -> Hashes:
+    values: Hashes = table["image_phash"].to_numpy().astype(np.uint64)
+    return values
+
+
+def _benchmarks_of(reason: str) -> list[str]:
+    """The benchmarks that a reason names."""
+    what, _, where = reason.partition(":")
+    if what != "in_benchmark":
+        return []
+    return [each.partition(" by ")[0] for each in where.split(", ")]
