@@ -113,7 +113,7 @@ def _request(
     tracking: Tracking = None,
     settings: Settings = None,
 ) -> dict[str, Any]:
-    """The arguments of `ovseg.presets.configure` that the command line stands for."""
+    """The arguments of `ovseg.configure.configure` that the command line stands for."""
     from ovseg.settings import parse_setting, spread
 
     options = {
@@ -148,7 +148,8 @@ def _requested(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def wrapper(**options: Any) -> None:
-        from ovseg.presets import CHECKPOINT_PRESETS, configure, configure_seeds
+        from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
+        from ovseg.configure import configure, configure_seeds
 
         mine = {each.name: options.pop(each.name) for each in own}
         request = _request(**options)
@@ -196,7 +197,7 @@ def run(request: dict[str, Any], seeds: Seeds = None) -> None:
 @_requested
 def mine(request: dict[str, Any]) -> None:
     """Mine pairs of nouns and masks into the pair table."""
-    from ovseg.presets import configure
+    from ovseg.configure import configure
 
     config = configure(**request)
     from flows.mine import mine as flow
@@ -214,7 +215,7 @@ def mine(request: dict[str, Any]) -> None:
 @_requested
 def finetune(request: dict[str, Any]) -> None:
     """Adapt CLIP on the curated pairs (mined first where they are not there)."""
-    from ovseg.presets import configure
+    from ovseg.configure import configure
 
     config = configure(**request)
     from flows.finetune import finetune as flow
@@ -227,7 +228,7 @@ def finetune(request: dict[str, Any]) -> None:
 @_requested
 def benchmark(request: dict[str, Any]) -> None:
     """Score every arm on the preset's benchmarks (trained first where they are not there)."""
-    from ovseg.presets import configure
+    from ovseg.configure import configure
 
     config = configure(**request)
     from flows.benchmark import benchmark as flow
@@ -248,7 +249,7 @@ def tune_ensemble(
     allow_validation: AllowValidation = False,
 ) -> None:
     """Search ensemble weight and mask threshold on training-side images, never on the benchmark."""
-    from ovseg.presets import configure
+    from ovseg.configure import configure
 
     config = configure(**request)
     from flows.tune_ensemble import tune_ensemble as flow

@@ -16,7 +16,7 @@ from flows.benchmark import benchmark
 from flows.finetune import finetune
 from flows.mine import mine
 from flows.report import report
-from ovseg.presets import configure
+from ovseg.configure import configure
 from tasks.artifacts import run_name, show_mlflow_run, show_scores, show_summary
 from tasks.mining import by_source
 from tasks.progress import bars

@@ -14,7 +14,7 @@ from typing import Any
 from prefect import flow
 
 from flows.pipeline import Preset, pipeline
-from ovseg.presets import configure_seeds
+from ovseg.configure import configure_seeds
 from ovseg.storage import Manifest
 from tasks.progress import bars
 from tasks.studies import announce, compare, describe, record_study

@@ -4,8 +4,9 @@ import pytest
 
 from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
 from ovseg.config import BenchmarkConfig
+from ovseg.configure import configure
 from ovseg.errors import OvsegError
-from ovseg.presets import configure, load_preset
+from ovseg.presets import load_preset
 from ovseg.settings import spread
 
 

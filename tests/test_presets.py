@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from ovseg.config import Config
+from ovseg.configure import configure, configure_seeds
 from ovseg.errors import OvsegError
-from ovseg.presets import ARMS, PRESETS, configure, configure_seeds, load_preset
+from ovseg.presets import ARMS, PRESETS, load_preset
 from ovseg.settings import parse_setting, settings
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from published_weights import ovseg_state, save_ovseg
 
-from ovseg.presets import configure
+from ovseg.configure import configure
 from ovseg.settings import spread
 
 

@@ -7,7 +7,7 @@ from flows.mine import mine
 from ovseg.analysis.catalog import open_catalog
 from ovseg.analysis.query import failed_checks, run_query
 from ovseg.analysis.sql_files import sql_file
-from ovseg.presets import configure
+from ovseg.configure import configure
 from ovseg.storybook.catalogue import split
 
 

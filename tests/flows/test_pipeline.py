@@ -67,7 +67,7 @@ def test_a_second_run_computes_nothing(small_run, small, monkeypatch):
 
 def test_equal_runs_leave_identical_bytes(small_run, small, tmp_path):
     from flows.mine import mine
-    from ovseg.presets import configure
+    from ovseg.configure import configure
 
     root, _ = small_run
     mine(configure("storybook", root=tmp_path, overrides=small))
@@ -79,7 +79,7 @@ def test_equal_runs_leave_identical_bytes(small_run, small, tmp_path):
 
 def test_a_corrupted_shard_is_computed_again(small_run, small, tmp_path):
     from flows.mine import mine
-    from ovseg.presets import configure
+    from ovseg.configure import configure
 
     root, _ = small_run
     copy = tmp_path / "copy"
@@ -206,7 +206,7 @@ def test_every_file_is_uploaded_or_referenced(small_run):
 
 def test_tracking_failure_does_not_fail_the_run(small_run, small, tmp_path):
     from flows.mine import mine
-    from ovseg.presets import configure
+    from ovseg.configure import configure
 
     root, _ = small_run
     copy = tmp_path / "copy"

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.reference_images import list_captioned_images
 from ovseg.analysis.catalog import open_catalog
 from ovseg.analysis.query import failed_checks, run_query
-from ovseg.presets import configure
+from ovseg.configure import configure
 
 
 def mine_real(reference_data, root, **overrides):

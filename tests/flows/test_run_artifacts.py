@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterParentFlowRunId,
 )
 
-from ovseg.presets import configure
+from ovseg.configure import configure
 from tasks.artifacts import show_summary
 
 

@@ -185,7 +185,7 @@ def test_seeds_without_a_maskformer_fail_before_anything_is_computed(tmp_path):
 
 
 def test_a_preset_without_a_benchmark_has_nothing_to_compare(tmp_path, capsys):
-    from ovseg.presets import configure_seeds
+    from ovseg.configure import configure_seeds
     from tasks.studies import compare, show_studies
 
     (tmp_path / "captions.json").write_text("{}")

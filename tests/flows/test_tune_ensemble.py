@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from ovseg.configure import configure
 from ovseg.errors import OvsegError
-from ovseg.presets import configure
 from tasks.tuning import check_request
 
 SETTINGS = {
