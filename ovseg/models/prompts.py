@@ -93,7 +93,7 @@ def text_embeddings(
     flat = [prompt for of_name in prompts for prompt in of_name]
     with torch.no_grad():
         tokens = clip.tokenizer(flat).to(clip.logit_scale.device)
-        rows = [encode_trimmed(clip, part) for part in tokens.split(batch_size)]
+        rows = [encode_trimmed(clip, part) for part in torch.split(tokens, batch_size)]
         per_template = torch.cat(rows).reshape(len(prompts), len(prompts[0]), -1)
         return F.normalize(per_template.mean(dim=1), dim=-1)
 
