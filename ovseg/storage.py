@@ -7,6 +7,7 @@ no record or manifest names does not exist. `ovseg.stages` runs stages on top of
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -76,7 +77,8 @@ def discard(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(NotADirectoryError):  # a file stands where its folder would be
+            path.unlink(missing_ok=True)
 
 
 def publish(temporary: Path, path: Path) -> None:

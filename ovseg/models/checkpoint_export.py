@@ -27,7 +27,7 @@ from ovseg.models.import_record import ImportRecord
 from ovseg.models.mask_prompts import PROMPT_KEY
 from ovseg.models.maskformer import MODEL_TYPE, maskformer_folder
 from ovseg.models.official_clip import OVSEG_PREFIX, buffer_of, prefixed, stock_architecture
-from ovseg.models.official_maskformer import to_official
+from ovseg.models.official_maskformer import NON_OBJECT, to_official
 from ovseg.models.official_names import EMPTY_WEIGHT
 from ovseg.models.weight_files import DISTRIBUTED_PREFIX
 from ovseg.storage import discard, publish, temporary_name
@@ -89,6 +89,12 @@ def export_checkpoint(
         preprocess = config.get("preprocess_cfg", {})
         for name in ("mean", "std"):
             whole[f"clip_adapter.pixel_{name}"] = buffer_of(preprocess[name])
+        widths = whole[NON_OBJECT].shape[1], state["text_projection"].shape[1]
+        if widths[0] != widths[1]:
+            raise OvsegError(
+                f"the MaskFormer's class embeddings have {widths[0]} numbers, the CLIP's texts"
+                f" {widths[1]}: name a CLIP tuned from the one it was trained with"
+            )
         whole |= prefixed(state, OVSEG_PREFIX)
         # a CLIP that was tuned since keeps its own float32
         types = {k: v for k, v in stored_as.items() if clip is None or OVSEG_PREFIX not in k}

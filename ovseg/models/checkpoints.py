@@ -36,7 +36,7 @@ from ovseg.models.official_clip import (
     fp16_rounded,
     split_prompts,
 )
-from ovseg.models.official_maskformer import from_official, official_architecture
+from ovseg.models.official_maskformer import alike, from_official, official_architecture
 from ovseg.models.official_names import EMPTY_WEIGHT
 from ovseg.models.pixels import InputSettings
 from ovseg.models.prompts import text_embeddings
@@ -159,12 +159,12 @@ class _Import:
         """Write the folder's models; the fields of the record."""
         state, kind = self.found.state, self.kind
         if self.clip is not None and kind != "maskformer":
-            raise OvsegError(f"a {LABELS[kind]} needs no --clip beside it")
+            raise OvsegError(f"{LABELS[kind]}: it needs no --clip beside it")
         if self.class_names is not None and kind not in ("ovseg", "maskformer"):
-            raise OvsegError(f"a {LABELS[kind]} needs no names of classes: leave --classes out")
+            raise OvsegError(f"{LABELS[kind]}: it needs no names of classes, leave --classes out")
         if self.fp16_rounding and kind != "clip":
             raise OvsegError(
-                f"a {LABELS[kind]} is not rounded by the official loader: leave --fp16-rounding out"
+                f"{LABELS[kind]}: not rounded by the official loader, leave --fp16-rounding out"
             )
         if kind in ("ovseg", "clip"):
             prefix = OVSEG_PREFIX if kind == "ovseg" else ""
@@ -228,7 +228,8 @@ class _Import:
         ):
             if name not in state:
                 continue
-            if not torch.allclose(state[name].float(), buffer_of(usual), atol=1e-3):
+            rounded = buffer_of(usual).to(state[name].dtype).float()
+            if not torch.allclose(state[name].float(), rounded, atol=1e-3):
                 raise OvsegError(f"{name} is not CLIP's own, which OVSeg always has")
             where = f"{CLIP_FOLDER}/open_clip_config.json"
             self.dropped[name] = f"CLIP's pixel statistics, on the 0..1 scale in {where}"
@@ -306,9 +307,9 @@ def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: st
     wrong = [
         f"{name} {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
         for name, tensor in expected.items()
-        if name in state and state[name].shape != tensor.shape
+        if name in state and not alike(state[name], tensor)
     ]
-    faults = {"lacks": missing, "has unknown": extra, "has of another shape": wrong}
+    faults = {"lacks": missing, "has unknown": extra, "has of another shape or type": wrong}
     if any(faults.values()):
         found = "; ".join(f"{fault} {listed(names)}" for fault, names in faults.items() if names)
         raise OvsegError(f"{what} {found}: it is damaged or another architecture")

@@ -18,7 +18,7 @@ from transformers import MaskFormerForInstanceSegmentation
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture
 from ovseg.models.deep_stem_maskformer import DeepStemMaskFormer, DeepStemMaskFormerConfig
-from ovseg.models.official_maskformer import shared_dimensions
+from ovseg.models.official_maskformer import alike, shared_dimensions
 from ovseg.models.official_names import (
     BATCH_COUNTER,
     EMPTY_WEIGHT,
@@ -88,9 +88,9 @@ def write_closed(
     network = _network(architecture, classes=len(state[f"{CLASS_HEAD}.bias"]) - 1)
     expected = network.state_dict()
     ours |= {name: tensor for name, tensor in expected.items() if _made(name)}
-    wrong = [k for k, v in expected.items() if k not in ours or ours[k].shape != v.shape]
+    wrong = [k for k, v in expected.items() if k not in ours or not alike(ours[k], v)]
     if wrong:
-        raise OvsegError(f"this MaskFormer's tensors have other shapes: {listed(wrong)}")
+        raise OvsegError(f"this MaskFormer's tensors have other shapes or types: {listed(wrong)}")
     network.load_state_dict(ours, strict=True)
     network.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(

@@ -29,7 +29,7 @@ from ovseg.models.weight_files import listed
 NON_OBJECT_WEIGHT = 0.1
 """Weight of *non-object* in the published models' cross entropy."""
 
-_NON_OBJECT = "clip_adapter.non_object_embedding"
+NON_OBJECT = "clip_adapter.non_object_embedding"
 _CLIP_HALF = re.compile(r"clip_adapter\.(?!non_object_embedding$)|pixel_(mean|std)$")
 
 
@@ -171,13 +171,13 @@ def from_official(
         elif name == f"{UNUSED_NORM}.bias" or name.endswith(BATCH_COUNTER):
             ours[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
     wrong = [
-        f"{name} {tuple(tensor.shape)}"
+        f"{name} {tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
         for name, tensor in ours.items()
-        if name not in expected or tensor.shape != expected[name].shape
+        if name not in expected or not alike(tensor, expected[name])
     ]
     if wrong or len(ours) != len(expected):
         raise OvsegError(
-            "the file's tensors have other shapes than the network of"
+            "the file's tensors have other shapes or types than the network of"
             f" {architecture.backbone} {architecture.depths}, under our names: {listed(wrong)};"
             " only the architectures of the published models can be read"
         )
@@ -188,6 +188,14 @@ def from_official(
         elif name.endswith(BATCH_COUNTER):
             dropped[name] = "counts training batches; the norm is frozen"
     return ours, dropped
+
+
+def alike(tensor: Tensor, expected: Tensor) -> bool:
+    """Whether two tensors have one shape, and both floats or neither."""
+    return (
+        tensor.shape == expected.shape
+        and tensor.is_floating_point() == expected.is_floating_point()
+    )
 
 
 def _expected(architecture: Architecture) -> dict[str, Tensor]:
@@ -228,10 +236,10 @@ def to_official(
     if missing:
         raise OvsegError(f"the network lacks {listed(missing)}; give the state of a whole one")
     official = to_official_names(state, names)
-    non_object = official.pop(_NON_OBJECT)  # it stands after the criterion
+    non_object = official.pop(NON_OBJECT)  # it stands after the criterion
     empty_weight = torch.ones(num_classes + 1, device=non_object.device)
     empty_weight[-1] = NON_OBJECT_WEIGHT
-    return {**official, EMPTY_WEIGHT: empty_weight, _NON_OBJECT: non_object}
+    return {**official, EMPTY_WEIGHT: empty_weight, NON_OBJECT: non_object}
 
 
 def _check_names(state: Mapping[str, Tensor], architecture: Architecture) -> None:

@@ -77,6 +77,10 @@ def read_weights(path: Path) -> Stored:
     if start[:4] == b"PK\x03\x04":
         if not zipfile.is_zipfile(path):
             raise OvsegError(f"{path} lacks its end: it is truncated, get it again")
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch maps the tensors without looking at checksums
+        if damaged is not None:
+            raise OvsegError(f"{path} is damaged: the checksum of {damaged} differs, get it again")
         if is_torchscript(path):
             return Stored("torchscript", read_torchscript(path))
         return Stored("torch", _read_torch(path, mmap=True))
@@ -162,7 +166,7 @@ def named_tensors(stored: Stored, source: Path) -> NamedTensors:
         source: the file, for messages.
 
     Raises:
-        OvsegError: it holds no named tensors, or names them in two ways at once.
+        OvsegError: it holds no named tensors, sparse ones, or names them in two ways at once.
     """
     content, dropped, layout = stored.content, dict[str, str](), FORMATS[stored.format]
     if not isinstance(content, Mapping):
@@ -180,6 +184,9 @@ def named_tensors(stored: Stored, source: Path) -> NamedTensors:
             f" ({listed(others)}) hold no tensor"
         )
     state = {str(key): value for key, value in content.items()}
+    sparse = [name for name, value in state.items() if value.layout != torch.strided]
+    if sparse:
+        raise OvsegError(f"{source} holds sparse tensors ({listed(sparse)}): save them as dense")
     plain = [name for name in state if not name.startswith(DISTRIBUTED_PREFIX)]
     if 0 < len(plain) < len(state):
         raise OvsegError(

@@ -42,7 +42,7 @@ WRONG = {
     ),
     "a CLIP tensor of another shape": (
         lambda s: s | {f"{OVSEG_PREFIX}visual.ln_post.bias": torch.zeros(65)},
-        r"another shape visual\.ln_post\.bias \(65,\), not \(64,\)",
+        r"another shape or type visual\.ln_post\.bias \(65,\), not \(64,\)",
     ),
     "prompts of another grid": (
         lambda s: s | {f"{OVSEG_PREFIX}visual.mask_embedding": torch.zeros(3, 49, 64)},
@@ -71,6 +71,15 @@ WRONG = {
                        "clip_adapter.non_object_embedding": torch.zeros(1, 12)},
         "have 12 numbers, the texts of the CLIP 16",
     ),
+    "whole numbers for a MaskFormer's weights": (
+        lambda s: s | {NORM: s[NORM].long()},
+        r"shapes or types.*hidden_states_norms\.0\.weight \(8,\) int64",
+    ),
+    "whole numbers for a CLIP's weights": (
+        lambda s: s | {PROJ: s[PROJ].long()},
+        r"another shape or type visual\.proj",
+    ),
+    "sparse tensors": (lambda s: s | {NORM: s[NORM].to_sparse()}, r"sparse.*backbone\.norm0"),
     "weighted classes": (
         lambda s: s | {"criterion.empty_weight": torch.tensor([1.0, 2.0, 0.1])},
         r"criterion\.empty_weight weighs classes differently",
@@ -136,6 +145,34 @@ def test_a_folder_in_use_is_left_alone_and_an_import_is_replaced(tmp_path: Path)
 
 def test_names_of_classes_without_use_are_refused(tmp_path: Path):
     source = save_training(clip_state(), tmp_path / "epoch_5.pt")
-    with pytest.raises(OvsegError, match="a CLIP needs no names of classes: leave --classes out"):
+    with pytest.raises(OvsegError, match="CLIP: it needs no names of classes, leave --classes out"):
         import_checkpoint(source, tmp_path / "out", class_names=NAMES)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_flipped_byte_and_a_folder_below_a_file_are_refused(tmp_path: Path):
+    source = save_ovseg(ovseg_state(), tmp_path / "a.pth")
+    content = bytearray(source.read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "flipped.pth").write_bytes(content)
+    with pytest.raises(OvsegError, match=r"damaged: the checksum of .* differs"):
+        import_checkpoint(tmp_path / "flipped.pth", tmp_path / "out", **SMALL)
+    with pytest.raises(OvsegError, match="cannot be written: Not a directory"):
+        import_checkpoint(source, source / "below", **SMALL)
+
+
+def test_statistics_rounded_with_the_file_are_clips_own(tmp_path: Path):
+    state = ovseg_state()
+    half = {n: t.bfloat16() if t.is_floating_point() else t for n, t in state.items()}
+    record = import_checkpoint(save_ovseg(half, tmp_path / "a.pth"), tmp_path / "ours", **SMALL)
+    assert set(record.stored_as.values()) == {"bfloat16"}
+
+
+def test_a_clip_of_another_width_is_not_exported_beside_a_maskformer(tmp_path: Path):
+    source = save_ovseg(ovseg_state(), tmp_path / "a.pth")
+    import_checkpoint(source, tmp_path / "ours", **SMALL)
+    with pytest.raises(OvsegError, match="have 16 numbers, the CLIP's texts 128"):
+        export_checkpoint(
+            str(tmp_path / "ours"), tmp_path / "b.pth", layout="ovseg", clip="storybook"
+        )
+    assert not (tmp_path / "b.pth").exists()
