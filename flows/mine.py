@@ -32,7 +32,7 @@ from tasks.worlds import draw
 
 @flow(
     name="mine",
-    flow_run_name="mine {config.source} {config.preset} seed {config.seed}",
+    flow_run_name="mine {config.preset} seed {config.seed}",
     task_runner=ThreadPoolTaskRunner(max_workers=4),
     validate_parameters=False,
 )

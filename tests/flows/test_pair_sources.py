@@ -15,7 +15,8 @@ from ovseg.storybook.catalogue import split
 def trained(prefect_server, small, tmp_path_factory):
     """One arm trained on labels and captions, and pairs of caption nouns with true masks."""
     root = tmp_path_factory.mktemp("sources")
-    overrides = {**small, "arms.snapshots": 0, "curation": "labels_and_captions"}
+    few = {"mining_world.scenes": 16, "images.min_shards": 2, "arms.snapshots": 0}
+    overrides = {**small, **few, "curation": "labels_and_captions"}
     config = configure("storybook", root=root, overrides=overrides)
     arms = {"finetuned": config.arms["finetuned"]}
     config = config.model_copy(update={"arms": arms, "benchmarks": ()})
