@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tarfile
 import zlib
 from pathlib import Path
 
@@ -157,6 +158,57 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path):
     bomb.write_bytes(small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:])
     assert reason(bomb) == "too_large"
     assert reason(bomb, max_pixels=2**62) == "too_large"
+
+
+def test_the_first_frame_counts_and_the_ending_does_not(tmp_path: Path):
+    frames = [Image.fromarray(photo(seed=seed)) for seed in range(3)]
+    for kind in ("png", "webp"):
+        path = tmp_path / f"moving.{kind}"
+        frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
+        assert np.array_equal(read_image(path), photo())
+        assert np.array_equal(read_image(path.rename(tmp_path / f"{kind}.jpg")), photo())
+
+
+def test_formats_that_run_programs_are_not_opened(tmp_path: Path):
+    path = save(tmp_path / "a.eps", Image.fromarray(photo()))
+    assert reason(path) == "not_an_image"
+    assert reason(path.rename(tmp_path / "a.jpg")) == "not_an_image"
+
+
+def test_what_never_ends_or_fills_the_memory_is_not_read(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert reason(tmp_path / "pipe.jpg") == "unreadable_file"
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    assert reason(tmp_path / "zero.jpg") == "unreadable_file"
+    with (tmp_path / "huge.jpg").open("wb") as stream:
+        stream.truncate(images.MAX_BYTES + 1)  # sparse: no room on the disk
+    assert reason(tmp_path / "huge.jpg") == "too_large"
+
+
+def test_a_member_of_a_tar_is_an_image(tmp_path: Path):
+    picture = save(tmp_path / "a.png", Image.fromarray(photo()))
+    (tmp_path / "empty.png").touch()
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for name in ("a.png", "empty.png"):
+            tar.add(tmp_path / name, f"x/{name}")
+        tar.addfile(tarfile.TarInfo("x/link.png"))
+        link = tarfile.TarInfo("x/out.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        tar.addfile(link)
+    member = tmp_path / "s.tar#x" / "a.png"
+    sha256 = hashlib.sha256(picture.read_bytes()).hexdigest()
+    assert np.array_equal(read_image(member, sha256=sha256), photo())
+    (ahead,) = decode_ahead([(member, sha256)], workers=1)
+    assert np.array_equal(ahead, photo())
+    assert reason(tmp_path / "s.tar#x" / "empty.png") == "zero_bytes"
+    assert reason(tmp_path / "s.tar#x" / "none.png") == "missing_file"
+    assert reason(tmp_path / "s.tar#x" / "out.png") == "missing_file", "links are no images"
+    assert reason(tmp_path / "gone.tar#a.png") == "missing_file"
+    (tmp_path / "text.tar").write_text("no tar " * 100)
+    assert reason(tmp_path / "text.tar#a.png") == "unreadable_file"
+    whole = (tmp_path / "s.tar").read_bytes()
+    (tmp_path / "s.tar").write_bytes(whole[: whole.index(picture.read_bytes()) + 100])
+    assert reason(member) in ("truncated", "broken")
 
 
 def test_changed_bytes_are_noticed(tmp_path: Path):
