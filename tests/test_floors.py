@@ -15,6 +15,7 @@ SEEN_FROM_FLOWS = {  # what a flow is configured with and hands on, nothing that
     "ovseg.cli",
     "ovseg.config",
     "ovseg.errors",
+    "ovseg.checkpoint_presets",
     "ovseg.configure",
     "ovseg.presets",
     "ovseg.settings",

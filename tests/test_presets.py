@@ -222,7 +222,7 @@ def test_labels_beside_captions_keep_the_captions_source(tmp_path):
     images.mkdir()
     own = {"proposals.labels": str(tmp_path / "labels"), "sources": ["gt_noun"]}
     made = configure("storybook", captions=captions, images=images, overrides=own)
-    assert made.images.captions_format == "coco" and not made.images.uncaptioned
+    assert made.images.captions_format == "auto" and not made.images.uncaptioned
     assert made.proposals.labels == tmp_path / "labels" and made.proposals.label_set == ""
     assert made.proposals.label_classes == (), "the storybook's seen classes are not these"
 

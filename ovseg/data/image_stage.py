@@ -44,6 +44,7 @@ class ImagesStage(Stage[ImagesConfig]):
         "ovseg.data.flickr_captions",
         "ovseg.data.images",
         "ovseg.data.img2dataset",
+        "ovseg.data.label_maps",
         "ovseg.data.labelled_images",
         "ovseg.data.listed",
         "ovseg.data.listing_stats",

@@ -40,6 +40,7 @@ class ProposalsStage(Stage[ProposalsConfig]):
     name = "proposals"
     code = (
         "ovseg.data.benchmarks",
+        "ovseg.data.label_maps",
         "ovseg.data.images",
         "ovseg.data.listed",
         "ovseg.data.masks",
