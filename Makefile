@@ -4,6 +4,8 @@
 PYTHON ?= python3
 # Another build of torch, as uv names them: TORCH_BACKEND=auto, cpu, cu130, ...
 TORCH_BACKEND ?=
+# Tests run in so many processes, each computing on one core.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -38,7 +40,7 @@ demo: $(STAMP)
 	$(BIN)/ovseg run --preset storybook
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-all: test
 	$(BIN)/python -m pytest -m slow
