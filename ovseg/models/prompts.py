@@ -102,7 +102,7 @@ def encode_trimmed(clip: MaskAdaptedCLIP, tokens: Tensor) -> Tensor:
     """`encode_tokens` without computing the padding behind the longest text.
 
     Attention is causal and the embedding is read at the end-of-text token, so what follows it
-    changes nothing. Names in templates fill a fifth of the usual context of 77.
+    changes nothing but rounding. Names in templates fill a fifth of the usual context of 77.
 
     Args:
         clip: a model; a text tower other than open_clip's own is run over all of its context.

@@ -83,7 +83,17 @@ def test_a_corrupted_shard_is_computed_again(small_run, small, tmp_path):
 
     root, _ = small_run
     copy = tmp_path / "copy"
-    for stage in ("storybook", "images", "nouns", "proposals", "texts", "pairs", "tables"):
+    for stage in (
+        "storybook",
+        "listed",
+        "fingerprints",
+        "images",
+        "nouns",
+        "proposals",
+        "texts",
+        "pairs",
+        "tables",
+    ):
         shutil.copytree(root / stage, copy / stage)
     before = published(copy)
     (broken,) = [m for m in manifests(copy).values() if m.stage == "nouns"]
@@ -210,7 +220,17 @@ def test_tracking_failure_does_not_fail_the_run(small_run, small, tmp_path):
 
     root, _ = small_run
     copy = tmp_path / "copy"
-    for stage in ("storybook", "images", "nouns", "proposals", "texts", "pairs", "tables"):
+    for stage in (
+        "storybook",
+        "listed",
+        "fingerprints",
+        "images",
+        "nouns",
+        "proposals",
+        "texts",
+        "pairs",
+        "tables",
+    ):
         shutil.copytree(root / stage, copy / stage)
     config = configure(
         "storybook", root=copy, overrides={**small, "tracking_uri": "http://127.0.0.1:9/"}
