@@ -14,6 +14,11 @@ STAGES = (
     "benchmarks", "scores", "pair-truth",
 )  # fmt: skip
 
+MINED = (
+    "storybook", "listed", "fingerprints", "images", "nouns", "proposals", "texts", "pairs",
+    "tables",
+)  # fmt: skip
+
 
 def manifests(root: Path) -> dict[str, Manifest]:
     """Every finished stage under a root, by its folder relative to the root."""
@@ -83,17 +88,7 @@ def test_a_corrupted_shard_is_computed_again(small_run, small, tmp_path):
 
     root, _ = small_run
     copy = tmp_path / "copy"
-    for stage in (
-        "storybook",
-        "listed",
-        "fingerprints",
-        "images",
-        "nouns",
-        "proposals",
-        "texts",
-        "pairs",
-        "tables",
-    ):
+    for stage in MINED:
         shutil.copytree(root / stage, copy / stage)
     before = published(copy)
     (broken,) = [m for m in manifests(copy).values() if m.stage == "nouns"]
@@ -220,17 +215,7 @@ def test_tracking_failure_does_not_fail_the_run(small_run, small, tmp_path):
 
     root, _ = small_run
     copy = tmp_path / "copy"
-    for stage in (
-        "storybook",
-        "listed",
-        "fingerprints",
-        "images",
-        "nouns",
-        "proposals",
-        "texts",
-        "pairs",
-        "tables",
-    ):
+    for stage in MINED:
         shutil.copytree(root / stage, copy / stage)
     config = configure(
         "storybook", root=copy, overrides={**small, "tracking_uri": "http://127.0.0.1:9/"}
