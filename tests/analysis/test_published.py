@@ -105,6 +105,7 @@ def score(**changed):
         "value": 0.29,
         "low": 0.28,
         "high": 0.3,
+        "images": 2000,
         "vocabulary_digest": vocabulary_digest(names),
         "oracle": "none",
         "blank_background": True,
@@ -137,9 +138,10 @@ def test_oracles_stand_beside_oracles(beside):
     [
         {"benchmark": "storybook"},
         {"image_limit": 10},
+        {"images": 1999},  # a part that was prepared, or an image that was refused
         {"vocabulary_digest": "0" * 16},
         {"metric": "miou_gt"},
-        {"benchmark": "voc-20"},  # under the names of another benchmark
+        {"benchmark": "voc-20", "images": 1449},  # under the names of another benchmark
     ],
 )
 def test_nothing_else_does(beside, changed):
