@@ -286,7 +286,9 @@ class BenchmarkConfig(Config):
         " synonym with one of theirs are seen",
     )
     seen_split: str = Field(
-        "", description="a published split, scored beside it: 156-15, 15-5, ..., or a .tsv"
+        "",
+        description="a published split, scored beside it: 156-15 of coco-stuff-171, 15-5 of voc-20,"
+        " coco-stuff of ade20k-150; or the path of a .tsv",
     )
     limit: int | None = Field(None, ge=1, description="the first n images, for trials")
     shard_size: int = Field(500, ge=1, description="images a shard")

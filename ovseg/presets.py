@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ovseg.checkpoint_presets import CHECKPOINT_PRESETS, LAMBDA
+from ovseg.checkpoint_presets import CHECKPOINT_PRESETS, LAMBDA, SEEN_SPLIT
 from ovseg.config import (
     BenchmarkConfig,
     FinetuneConfig,
@@ -132,6 +132,8 @@ def _paper(seed: int) -> PipelineConfig:
                 max_side=2560,
                 mask_threshold=0.4,
                 ensemble_weight=weight,
+                trained_on=("coco-panoptic-133",),  # what this MaskFormer was trained on
+                seen_split=SEEN_SPLIT.get(name, ""),
             )
             for name, weight in LAMBDA.items()
         ),

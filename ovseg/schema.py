@@ -283,6 +283,7 @@ PUBLISHED_RESULTS = _schema(
     ("metric", pa.string()),  # miou where the source does not say which denominator
     ("value", pa.float64()),  # a fraction, as all scores here
     ("denominator", pa.string()),  # union, gt, masks; null where the source does not say
+    ("images", pa.list_(pa.int64())),  # how many the whole validation set has: any of these
     ("source", pa.string()),
 )
 

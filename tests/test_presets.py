@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
 from ovseg.config import Config
 from ovseg.configure import configure, configure_seeds
+from ovseg.data.vocabulary import read_vocabulary
 from ovseg.errors import OvsegError
+from ovseg.evaluation.splits import HEADLINE, PUBLISHED, benchmark_splits
 from ovseg.presets import ARMS, PRESETS, load_preset
 from ovseg.settings import parse_setting, settings
 
@@ -61,6 +64,24 @@ def test_prepared_benchmarks_are_scored_where_data_is_given(name, tmp_path):
     }
     with pytest.raises(OvsegError, match="`ovseg prepare NAME --root SOURCE --out "):
         configure(name, **given, overrides={"data": str(images)})
+
+
+@pytest.mark.parametrize("name", ["paper", "gated", *CHECKPOINT_PRESETS])
+def test_every_benchmark_of_real_weights_knows_its_seen_classes(name):
+    for item in load_preset(name).benchmarks:
+        classes = [each.name for each in read_vocabulary(item.benchmark)]
+        splits = benchmark_splits(item, classes)
+        assert 0 < len(splits[HEADLINE]) <= len(classes)
+        # COCO has all of VOC: nothing is unseen there; of the others much is
+        assert (len(splits[HEADLINE]) == len(classes)) == (item.benchmark == "voc-20")
+        assert (PUBLISHED in splits) == (item.benchmark == "ade20k-150")
+
+
+def test_another_maskformer_saw_other_classes():
+    changed = load_preset(
+        "paper", {"benchmarks.trained_on": [], "benchmarks.seen": ["wall"], "benchmarks.limit": 1}
+    )
+    assert all(item.seen == ("wall",) and not item.trained_on for item in changed.benchmarks)
 
 
 def test_overrides_by_dotted_names():

@@ -21,8 +21,10 @@ _TYPES: dict[pa.DataType, str] = {
 }
 
 
-def literal(value: str | int | float | bool | None) -> str:
-    """A value as a SQL literal; NaN and infinities become null."""
+def literal(value: str | int | float | bool | tuple[int, ...] | None) -> str:
+    """A value as a SQL literal, a tuple as a list; NaN and infinities become null."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(repr, value)) + "]"
     if value is None or value != value or value in (float("inf"), float("-inf")):
         return "null"
     if isinstance(value, bool):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -49,10 +50,7 @@ def vocabulary_names() -> list[str]:
 
 @cache
 def read_vocabulary(benchmark: str) -> tuple[ClassName, ...]:
-    """The classes of a benchmark in the order of their ids.
-
-    A name that lists words by commas is one name; its parts are synonyms, except those that are
-    another class's name.
+    """The classes of a benchmark in the order of their ids, as `with_synonyms` has them.
 
     Raises:
         OvsegError: for a benchmark without a list of names.
@@ -72,7 +70,22 @@ def read_vocabulary(benchmark: str) -> tuple[ClassName, ...]:
     listed: dict[str, list[str]] = {}
     for row in _rows("synonyms.tsv", benchmark):
         listed.setdefault(row["class_name"], []).append(row["synonym"])
-    names = path.read_text(encoding="utf-8").splitlines()
+    return with_synonyms(path.read_text(encoding="utf-8").splitlines(), listed)
+
+
+def with_synonyms(
+    names: Sequence[str], listed: Mapping[str, Iterable[str]]
+) -> tuple[ClassName, ...]:
+    """Classes with the words that stand for them.
+
+    A name that lists words by commas is one name; its parts are synonyms, except those that are
+    another class's name.
+
+    Args:
+        names: of the classes in the order of their ids.
+        listed: further synonyms by name.
+    """
+    taken = {normalised(name) for name in names}
     return tuple(
         ClassName(
             class_id=index,
@@ -81,7 +94,8 @@ def read_vocabulary(benchmark: str) -> tuple[ClassName, ...]:
                 dict.fromkeys(
                     word
                     for word in (*_parts(name), *listed.get(name, ()))
-                    if word != name and word not in names
+                    if word != name
+                    and (normalised(word) == normalised(name) or normalised(word) not in taken)
                 )
             ),
         )
@@ -115,6 +129,23 @@ def read_prompts(benchmark: str) -> tuple[tuple[str, int], ...]:
     index = {each.name: each.class_id for each in read_vocabulary(benchmark)}
     rows = _rows("prompts.tsv", benchmark)
     return tuple((row["prompt"], index[row["class_name"]]) for row in rows)
+
+
+def published_splits(benchmark: str) -> dict[str, dict[str, str]]:
+    """The published splits of a benchmark by name: `seen` or `unseen` by the name of each class.
+
+    A file `splits/<benchmark>.<split>.<part>.txt` lists one part; the other classes are the other.
+    """
+    found = {}
+    for path in sorted((FOLDER / "splits").glob(f"{benchmark}.*.txt")):
+        _, split, part = path.stem.split(".")
+        lines = path.read_text(encoding="utf-8").splitlines()
+        listed = {line for line in lines if not line.startswith("#")}
+        other = "seen" if part == "unseen" else "unseen"
+        found[split] = {
+            each.name: part if each.name in listed else other for each in read_vocabulary(benchmark)
+        }
+    return found
 
 
 @cache

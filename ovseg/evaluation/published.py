@@ -10,6 +10,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from ovseg.data.published import PUBLISHED
+
 FILE = Path(__file__).with_name("published.tsv")
 
 
@@ -22,6 +24,7 @@ def read_published() -> list[dict[str, Any]]:
             **{name: text or None for name, text in row.items()},
             "value": float(row["value"]),
             "blank_background": row["blank_background"] == "true",
+            "images": PUBLISHED[row["benchmark"]].images,
         }
         for row in rows
     ]

@@ -6,19 +6,23 @@ names a class of a vocabulary whose masks were used in training. A published spl
 stands beside it under names of its own (`miou_union_published_seen`), for papers differ from the
 rule. That captions name a class does not make it seen.
 
-A published split is rows of `ovseg/data/vocabularies/splits.tsv` (benchmark, split, class_name,
-part: `seen` or `unseen`), or a file of one's own with the columns class_name and part.
+A published split is one of `ovseg.data.vocabulary.published_splits`, or a TSV file of one's own
+with the columns class_name and part (`seen` or `unseen`).
 """
 
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ovseg.config import BenchmarkConfig
-from ovseg.data.vocabulary import FOLDER, read_vocabulary, vocabulary_names
+from ovseg.data.vocabulary import (
+    published_splits,
+    read_vocabulary,
+    vocabulary_names,
+    with_synonyms,
+)
 from ovseg.errors import OvsegError
 
 HEADLINE, PUBLISHED = "", "_published"
@@ -42,7 +46,7 @@ def benchmark_splits(config: BenchmarkConfig, classes: Sequence[str]) -> dict[st
     if config.seen and config.trained_on:
         raise OvsegError(
             f"benchmark {config.benchmark}: seen and trained_on both say which classes are seen;"
-            " set one of them"
+            " set one of them, the other to []"
         )
     splits = {}
     if config.seen:
@@ -77,21 +81,13 @@ def classes_trained_on(
     Raises:
         OvsegError: for a vocabulary that is not there.
     """
-    trained: set[str] = set()
-    for name in vocabularies:
-        trained.update(*(_words(each.name, each.synonyms) for each in read_vocabulary(name)))
-    listed = {}
+    trained = {
+        word for name in vocabularies for each in read_vocabulary(name) for word in each.words
+    }
+    listed: Mapping[str, Sequence[str]] = {}
     if benchmark in vocabulary_names():
         listed = {each.name: each.synonyms for each in read_vocabulary(benchmark)}
-    return [
-        index for index, name in enumerate(classes) if trained & _words(name, listed.get(name, ()))
-    ]
-
-
-def _words(name: str, synonyms: Iterable[str]) -> set[str]:
-    """Every word for a class, normalised as `sql/views/50_class_words.sql` does."""
-    words = [name, *name.split(","), *synonyms]
-    return {re.sub(r"[\s_-]+", " ", word.lower()).strip() for word in words} - {""}
+    return [each.class_id for each in with_synonyms(classes, listed) if trained & each.words]
 
 
 # --------------------------------------------------------------------------------------
@@ -109,7 +105,8 @@ def published_split(benchmark: str, split: str, classes: Sequence[str]) -> list[
     Raises:
         OvsegError: no such split, or one of other classes.
     """
-    parts = _own_split(Path(split)) if split.endswith(".tsv") else _shipped_split(benchmark, split)
+    own = split.endswith(".tsv")
+    parts = _folded(_own_split(Path(split)) if own else _shipped_split(benchmark, split))
     wanted = {name.strip().lower(): index for index, name in enumerate(classes)}
     wrong = [*(name for name in parts if name not in wanted), *(set(wanted) - set(parts))]
     if wrong:
@@ -121,40 +118,32 @@ def published_split(benchmark: str, split: str, classes: Sequence[str]) -> list[
 
 
 def _shipped_split(benchmark: str, split: str) -> dict[str, str]:
-    path = FOLDER / "splits.tsv"
-    rows = _rows(path, ("split", "benchmark")) if path.is_file() else []
-    own = [row for row in rows if row["benchmark"] == benchmark]
-    if found := [row for row in own if row["split"] == split]:
-        return _parts(found, path)
-    there = ", ".join(sorted({row["split"] for row in own})) or "none"
+    there = published_splits(benchmark)
+    if split in there:
+        return there[split]
     raise OvsegError(
-        f"benchmarks.seen_split: {benchmark} has no split {split!r}; choose one of {there}, or give"
-        " the path of a .tsv with the columns class_name and part"
+        f"benchmarks.seen_split: {benchmark} has no split {split!r}; choose one of"
+        f" {', '.join(there) or 'none'}, or give the path of a .tsv with the columns class_name and"
+        " part"
     )
 
 
 def _own_split(path: Path) -> dict[str, str]:
-    return _parts(_rows(path, ()), path)
-
-
-def _rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = [*csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)]
     except (OSError, ValueError, csv.Error) as error:
         raise OvsegError(f"{path} cannot be read as a split ({error}): mend the path") from error
-    lacking = {"class_name", "part", *columns} - set(rows[0] if rows else ())
-    if lacking:
+    if lacking := {"class_name", "part"} - set(rows[0] if rows else ()):
         raise OvsegError(
             f"{path} is no split: it lacks the column {min(lacking)}; class_name and part are"
             " parted by a tab, with that header"
         )
-    return rows
-
-
-def _parts(rows: Iterable[dict[str, str]], path: Path) -> dict[str, str]:
-    """Part by class name, compared as the names of `named_classes` are."""
-    parts = {row["class_name"].strip().lower(): row["part"] for row in rows}
-    if other := {part for part in parts.values() if part not in ("seen", "unseen")}:
+    if other := {row["part"] for row in rows} - {"seen", "unseen"}:
         raise OvsegError(f"{path}: a part is seen or unseen, not {min(other, key=str)!r}; mend it")
-    return parts
+    return {row["class_name"]: row["part"] for row in rows}
+
+
+def _folded(parts: Mapping[str, str]) -> dict[str, str]:
+    """Part by class name, compared as the names of `named_classes` are."""
+    return {name.strip().lower(): part for name, part in parts.items()}

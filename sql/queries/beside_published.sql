@@ -3,8 +3,8 @@
 -- Columns: benchmark, metric (the published one; miou where its source does not say over which
 --   classes), method, backbone, trained_on, setting, published, source, arm (of ours), ours, low,
 --   high (its interval), same_protocol, difference (ours minus published, where the protocol is
---   the same). In 0..1. Ours count only on all images of the benchmark, under the class names this
---   project ships for it; the storybook has nothing published and never appears.
+--   the same). In 0..1. Ours count only on all images of the benchmark, none refused, under the
+--   class names this project ships for it; the storybook has nothing published and never appears.
 with shipped as (
     select
         benchmark,
@@ -24,6 +24,7 @@ ours as (
         scores.benchmark,
         scores.arm,
         scores.metric,
+        scores.images,
         scores.oracle,
         scores.blank_background,
         scores.value,
@@ -56,6 +57,7 @@ from published_results as published
 left join ours
     on
         published.benchmark = ours.benchmark
+        and list_contains(published.images, ours.images)
         and published.oracle = ours.oracle
         and published.blank_background = ours.blank_background
         and ours.metric

@@ -9,10 +9,12 @@ from ovseg.data.published import PUBLISHED
 from ovseg.data.vocabulary import (
     FOLDER,
     normalised,
+    published_splits,
     read_prompts,
     read_vocabulary,
     stored_values,
     vocabulary_names,
+    with_synonyms,
 )
 from ovseg.errors import OvsegError
 
@@ -121,22 +123,36 @@ def test_background_stands_for_what_context_adds_to_voc():
 
 
 @pytest.mark.parametrize(
-    ("file", "benchmark", "listed"),
+    ("benchmark", "split", "seen", "an_unseen"),
     [
-        ("coco-stuff-156-15.unseen", "coco-stuff-171", 15),
-        ("voc-15-5.unseen", "voc-20", 5),
-        ("ade20k-150-coco-stuff.seen", "ade20k-150", 67),
+        ("coco-stuff-171", "156-15", 156, "giraffe"),
+        ("voc-20", "15-5", 15, "tvmonitor"),
+        ("ade20k-150", "coco-stuff", 67, "palm, palm tree"),
     ],
 )
-def test_published_splits(file, benchmark, listed):
-    lines = (FOLDER / "splits" / f"{file}.txt").read_text(encoding="utf-8").splitlines()
+def test_published_splits(benchmark, split, seen, an_unseen):
+    assert list(published_splits(benchmark)) == [split]
+    parts = published_splits(benchmark)[split]
+    assert list(parts) == names(benchmark) and parts[an_unseen] == "unseen"
+    assert sum(part == "seen" for part in parts.values()) == seen
+    (path,) = (FOLDER / "splits").glob(f"{benchmark}.*")
+    lines = path.read_text(encoding="utf-8").splitlines()
     classes = [line for line in lines if not line.startswith("#")]
-    assert lines[0].startswith("# ") and len(set(classes)) == len(classes) == listed
+    assert lines[0].startswith("# ") and len({*classes}) == len(classes)
     assert {*classes} <= {*names(benchmark)}
     if benchmark == "ade20k-150":
         stuff = frozenset().union(*(each.words for each in read_vocabulary("coco-stuff-171")))
         shared = [each.name for each in read_vocabulary(benchmark) if each.words & stuff]
         assert classes == shared
+
+
+def test_a_part_that_is_another_class_is_no_synonym():
+    classes = with_synonyms(("buffet, counter, Side-board", "counter", "side board"), {})
+    assert [sorted(each.words) for each in classes] == [
+        ["buffet", "buffet, counter, side board"],
+        ["counter"],
+        ["side board"],
+    ]
 
 
 def test_an_unknown_benchmark_is_named():

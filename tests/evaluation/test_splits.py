@@ -1,11 +1,15 @@
 """Seen classes: by names, by the rule over vocabularies, by published splits in files."""
 
+import itertools
+
+import duckdb
 import pytest
 
+from ovseg.analysis.relations import RELATIONS
+from ovseg.analysis.sql_files import sql_file
 from ovseg.config import BenchmarkConfig
-from ovseg.data.vocabulary import read_vocabulary
+from ovseg.data.vocabulary import read_vocabulary, vocabulary_names
 from ovseg.errors import OvsegError
-from ovseg.evaluation import splits
 from ovseg.evaluation.splits import benchmark_splits, classes_trained_on, published_split
 
 CLASSES = ("House", "tree", "wall-brick", "sofa, couch, lounge", "moon")
@@ -64,16 +68,47 @@ def test_a_split_of_other_classes_is_refused(tmp_path, text, message):
         published_split("mine", str(path), CLASSES)
 
 
-def test_a_shipped_split_goes_by_benchmark_and_name(tmp_path, monkeypatch):
-    rows = [f"mine\t3-2\t{line}" for line in (PARTS + SOFA).splitlines()[1:]]
-    rows.append("other\t1-0\tmoon\tseen")
-    text = "\n".join(["benchmark\tsplit\tclass_name\tpart", *rows])
-    (tmp_path / "splits.tsv").write_text(text, encoding="utf-8")
-    monkeypatch.setattr(splits, "FOLDER", tmp_path)
-    assert published_split("mine", "3-2", CLASSES) == [0, 4]
-    with pytest.raises(OvsegError, match=r"mine has no split '1-0'; choose one of 3-2"):
-        published_split("mine", "1-0", CLASSES)
-    with pytest.raises(OvsegError, match=r"elsewhere has no split '3-2'; choose one of none"):
-        published_split("elsewhere", "3-2", CLASSES)
+@pytest.mark.parametrize(
+    ("benchmark", "split", "seen"),
+    [("coco-stuff-171", "156-15", 156), ("voc-20", "15-5", 15), ("ade20k-150", "coco-stuff", 67)],
+)
+def test_a_shipped_split_goes_by_benchmark_and_name(benchmark, split, seen):
+    names = [each.name for each in read_vocabulary(benchmark)]
+    found = benchmark_splits(BenchmarkConfig(benchmark=benchmark, seen_split=split), names)
+    assert len(found["_published"]) == seen
+    with pytest.raises(OvsegError, match=rf"{benchmark} has no split '3-2'; choose one of {split}"):
+        published_split(benchmark, "3-2", names)
+    with pytest.raises(OvsegError, match=r"do not name the same classes, 'moon'"):
+        published_split(benchmark, split, [*names, "moon"])
+
+
+def test_no_split_is_named_where_there_is_none():
+    with pytest.raises(OvsegError, match=r"mine has no split '156-15'; choose one of none"):
+        published_split("mine", "156-15", CLASSES)
     with pytest.raises(OvsegError, match="cannot be read as a split"):
         published_split("mine", "nowhere.tsv", CLASSES)
+
+
+def test_a_class_of_ones_own_is_not_seen_by_the_name_of_another():
+    # COCO-Stuff has counter-other, a counter; here that word is a class of its own
+    own = ("buffet, counter, sideboard", "counter")
+    assert classes_trained_on("mine", own, ["coco-stuff-171"]) == [1]
+    assert classes_trained_on("mine", own[:1], ["coco-stuff-171"]) == [0]
+
+
+def test_the_rule_is_the_view_seen_classes():
+    with duckdb.connect() as con:
+        con.execute(f"create view vocabularies as {RELATIONS['vocabularies'].select([])}")
+        for view in ("class_words", "seen_classes"):
+            text = sql_file("views", view).text
+            con.execute(f"create view {view} as {text}")
+        rows = con.execute(
+            "select benchmark, trained_on, list(class_id order by class_id) from seen_classes"
+            " where seen group by all"
+        ).fetchall()
+    joined = {row[:2]: row[2] for row in rows}
+    everything = vocabulary_names()
+    for benchmark, trained in itertools.product(everything, everything):
+        names = [each.name for each in read_vocabulary(benchmark)]
+        by_rule = classes_trained_on(benchmark, names, [trained])
+        assert joined.get((benchmark, trained), []) == by_rule, (benchmark, trained)
