@@ -49,6 +49,14 @@ def test_every_query_answers_something(con, name):
     assert run_query(con, QUERIES[name].text).num_rows > 0
 
 
+def test_images_in_benchmarks_are_listed_once_a_benchmark(con):
+    found = records(con, QUERIES["in_benchmarks"].text)
+    assert [(row["image_id"], row["benchmark"], row["told_by"]) for row in found] == [
+        (6, "coco-stuff-171", "id"),
+        (6, "my-street", "sha256"),
+    ]
+
+
 @pytest.mark.parametrize("name", VIEWS)
 def test_every_view_has_rows_and_documents_its_columns(con, name):
     table = run_query(con, f"from {name}")
@@ -114,7 +122,7 @@ def test_gate_funnel_accounts_for_every_row(con, toy):
     }
     assert sum(row["n"] for row in found if row["what"] == "pairs") == len(toy.pair_rows())
     images = {row["outcome"]: row["n"] for row in found if row["what"] == "images"}
-    assert images == {"kept": 5, "duplicate_of": 1}
+    assert images == {"kept": 5, "in_benchmark": 1}
     for step in {row["step"] for row in found}:
         assert sum(row["share"] for row in found if row["step"] == step) == pytest.approx(1)
 
