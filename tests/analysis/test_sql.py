@@ -51,6 +51,14 @@ def test_every_query_answers_something(con, name):
     assert run_query(con, QUERIES[name].text).num_rows > 0
 
 
+def test_images_in_benchmarks_are_listed_once_a_benchmark(con):
+    found = records(con, QUERIES["in_benchmarks"].text)
+    assert [(row["image_id"], row["benchmark"], row["told_by"]) for row in found] == [
+        (6, "coco-stuff-171", "id"),
+        (6, "my-street", "sha256"),
+    ]
+
+
 @pytest.mark.parametrize("name", VIEWS)
 def test_every_view_has_rows_and_documents_its_columns(con, name):
     table = run_query(con, f"from {name}")
