@@ -116,7 +116,10 @@ def test_gate_funnel_accounts_for_every_row(con, toy):
     }
     assert sum(row["n"] for row in found if row["what"] == "pairs") == len(toy.pair_rows())
     images = {row["outcome"]: row["n"] for row in found if row["what"] == "images"}
-    assert images == {"kept": 5, "duplicate_of": 1}
+    assert images == {"kept": 5, "in_benchmark": 1}
+    held = records(con, QUERIES["in_benchmarks"].text)
+    told = [(row["image_id"], row["benchmark"], row["told_by"]) for row in held]
+    assert told == [(6, "other", "id"), (6, "val", "sha256")]
     for step in {row["step"] for row in found}:
         assert sum(row["share"] for row in found if row["step"] == step) == pytest.approx(1)
 

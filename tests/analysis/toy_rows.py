@@ -39,7 +39,7 @@ def image_rows():
                 for index, text in enumerate(texts)
             ],
             "kept": image_id != 6,
-            "drop_reason": "duplicate_of:1" if image_id == 6 else None,
+            "drop_reason": "in_benchmark:val by sha256, other by id" if image_id == 6 else None,
         }
         for image_id, texts in CAPTIONS.items()
     ]
