@@ -224,6 +224,9 @@ PROTOCOL_FIELDS = (
     ("ensemble_weight", pa.float64()),
     ("oracle", pa.string()),  # none, gt_masks, gt_labels
     ("blank_background", pa.bool_()),
+    ("crop_rule", pa.string()),  # how far the box is enlarged, and the fill
+    ("mask_prompts", pa.bool_()),  # used where the CLIP has them
+    ("inference", pa.string()),  # sum, best_mask
     ("trained_on", pa.string()),  # what the headline split of seen classes is made of; null: none
     ("seen_split", pa.string()),  # the published one beside it
 )

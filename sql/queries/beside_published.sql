@@ -4,7 +4,8 @@
 --   classes), method, backbone, trained_on, setting, published, source, arm (of ours), ours, low,
 --   high (its interval), same_protocol, difference (ours minus published, where the protocol is
 --   the same). In 0..1. Ours count only on all images of the benchmark, none refused, under the
---   class names this project ships for it; the storybook has nothing published and never appears.
+--   class names this project ships for it, with the published inference (soft masks summed, the 14
+--   templates, tight crops with mean fill); the storybook has nothing published and never appears.
 with shipped as (
     select
         benchmark,
@@ -32,7 +33,12 @@ ours as (
         scores.high
     from scores
     inner join shipped using (benchmark, vocabulary_digest)
-    where scores.image_limit is null and scores.benchmark <> 'storybook'
+    where
+        scores.image_limit is null
+        and scores.benchmark <> 'storybook'
+        and scores.inference = 'sum'
+        and scores.templates = 'vild'
+        and scores.crop_rule = 'box x 1, fill mean'
 )
 
 select

@@ -109,6 +109,9 @@ def score(**changed):
         "vocabulary_digest": vocabulary_digest(names),
         "oracle": "none",
         "blank_background": True,
+        "crop_rule": "box x 1, fill mean",
+        "inference": "sum",
+        "templates": "vild",
         **changed,
     }
 
@@ -141,6 +144,9 @@ def test_oracles_stand_beside_oracles(beside):
         {"images": 1999},  # a part that was prepared, or an image that was refused
         {"vocabulary_digest": "0" * 16},
         {"metric": "miou_gt"},
+        {"inference": "best_mask"},
+        {"templates": "imagenet"},
+        {"crop_rule": "box x 1.5, fill mean"},
         {"benchmark": "voc-20", "images": 1449},  # under the names of another benchmark
     ],
 )
