@@ -79,7 +79,8 @@ def prepare_command(
         kept = sum(1 for row in made.rows if row["kept"])
         there = len(made.rows) - made.made
         again = f", {there} of them there already" if there else ""
-        console.print(Text(f"{made.folder}: {kept} images{again}"), soft_wrap=True)
+        following = f"; next: ovseg prepare --check {name} --out {out}"
+        console.print(Text(f"{made.folder}: {kept} images{again}{following}"), soft_wrap=True)
 
 
 def _check(name: str, root: Path | None, out: Path | None, workers: int, console: Console) -> None:

@@ -166,14 +166,18 @@ def read_prepared(root: Path) -> Benchmark:
     """A prepared folder; the largest 8 or 16 bits hold, whichever are enough, is ignored."""
     classes_file = root / "classes.txt"
     try:
-        lines = classes_file.read_text(encoding="utf-8").splitlines()
+        lines = classes_file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise OvsegError(f"{classes_file} cannot be read ({error.strerror}): write one") from error
+    except UnicodeDecodeError as error:
+        raise OvsegError(f"{classes_file} is no UTF-8 ({error.reason}): save it as such") from error
     classes = tuple(line.strip() for line in lines)
     while classes and not classes[-1]:
         classes = classes[:-1]
     if not classes or "" in classes:
         raise OvsegError(f"{classes_file}: a class name on each line, line {len(classes)} is empty")
+    if repeated := [name for place, name in enumerate(classes) if name in classes[:place]]:
+        raise OvsegError(f"{classes_file}: {repeated[0]!r} stands twice; give each class its name")
     prompts = _read_prompts(root / "prompts.tsv", classes)
     labels = _by_stem(root / "labels", LABEL_SUFFIXES)
     images = _by_stem(root / "images", IMAGE_SUFFIXES)
@@ -200,7 +204,7 @@ def _read_prompts(path: Path, classes: Sequence[str]) -> tuple[tuple[str, int], 
         return ()
     index = {name: number for number, name in enumerate(classes)}
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
             if reader.fieldnames != ["class_name", "prompt"]:
                 raise ValueError(f"its first line is {reader.fieldnames}")

@@ -56,7 +56,7 @@ def _together(name: str) -> str:
 
 def _lines(path: Path) -> list[tuple[str, str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise OvsegError(f"{path} cannot be read ({error}): get it again or remove it") from error
     parted = (line.rpartition(":") for line in lines if line.strip())

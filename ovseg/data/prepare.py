@@ -200,7 +200,8 @@ def _finish(maker: Maker, name: str, rows: list[Row], prompts: tuple[tuple[str, 
         discard(folder)
         raise OvsegError(
             f"none of the {len(rows)} images in {maker.home} can be used; the first,"
-            f" {rows[0]['name']}: {rows[0]['drop_reason']}"
+            f" {rows[0]['name']}: {rows[0]['drop_reason']}; `ovseg prepare --check {name} --root"
+            f" {maker.home}` lists what is wrong with each"
         )
     named = {folder / row[kind] for row in kept for kind in ("image", "label")}
     for part in ("images", "labels"):

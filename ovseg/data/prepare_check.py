@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ovseg.data.benchmarks import Benchmark, Sample, load_benchmark
+from ovseg.data.benchmarks import (
+    IMAGE_SUFFIXES,
+    LABEL_SUFFIXES,
+    Benchmark,
+    Sample,
+    load_benchmark,
+)
 from ovseg.data.images import ImageError, read_image
 from ovseg.data.label_maps import LabelError
 from ovseg.data.prepare import RECORD, RUN, SAMPLES, Progress, recorded, remarks
@@ -84,6 +90,7 @@ def check_prepared(
     except OvsegError as error:
         return [Problem(str(folder), str(error))]
     found = list(_names(name, benchmark, folder))
+    found += _without_partner(benchmark, folder)
     known: set[str] = set()
     for row in recorded(folder / SAMPLES):
         if row["kept"]:
@@ -96,7 +103,11 @@ def check_prepared(
         there = (
             path for part in ("images", "labels") for path in sorted((folder / part).iterdir())
         )
-        strange = (path for path in there if path.relative_to(folder).as_posix() not in known)
+        strange = (
+            path
+            for path in there
+            if path.relative_to(folder).as_posix() not in known and str(path) not in said
+        )
         found += [Problem(str(path), "not made by ovseg prepare") for path in strange]
 
     def problem(sample: Sample) -> Problem | None:
@@ -114,6 +125,15 @@ def check_prepared(
 
     read = _each(problem, benchmark.samples, workers, progress)
     return [*found, *(each for each in read if each.file not in said)]
+
+
+def _without_partner(benchmark: Benchmark, folder: Path) -> Iterator[Problem]:
+    """Label maps without an image that is read, which a benchmark would pass over in silence."""
+    stems = {sample.image.stem for sample in benchmark.samples}
+    for path in sorted((folder / "labels").iterdir()):
+        if path.suffix.lower() in LABEL_SUFFIXES and path.stem not in stems:
+            endings = ", ".join(IMAGE_SUFFIXES)
+            yield Problem(str(path), f"no image of that name in images/ ({endings})")
 
 
 def _names(name: str, benchmark: Benchmark, folder: Path) -> Iterator[Problem]:

@@ -114,7 +114,7 @@ def read_list(path: Path) -> tuple[str, ...]:
         OvsegError: it cannot be read, is empty, or has a name twice or with a path in it.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise OvsegError(f"{path} cannot be read ({error}): get the list of images") from error
     names = [line for line in lines if line]
@@ -224,7 +224,10 @@ def coco_panoptic(home: Path, values: Values) -> Source:
                 raise OvsegError(f"{path}: {image} is annotated twice; get the file again")
             segments[stem] = {int(s["id"]): int(s["category_id"]) for s in item["segments_info"]}
             pairs.append(Pair(stem, images / image, maps / label))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError),
+        RecursionError,
+    ) as error:
         raise OvsegError(
             f"{path} is no COCO panoptic JSON ({type(error).__name__}: {error}): get it again"
         ) from error

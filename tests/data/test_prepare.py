@@ -314,7 +314,10 @@ def test_prepare_on_the_console(ade, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "note: 2 images, the published set has 2000" in done.output
     assert "ade20k-150: 2 images" in done.output
-    assert "2 images, 2 of them there already" in call("ade20k-150", *paths).output
+    assert (
+        "2 images, 2 of them there already; next: ovseg prepare --check ade20k-150"
+        in call("ade20k-150", *paths).output
+    )
     checked = call("--check", "ade20k-150", "--out", str(ade / "data"))
     assert checked.exit_code == 0 and "nothing is missing or wrong" in checked.output
     labels = ade / "source/ADEChallengeData2016/annotations/validation"
