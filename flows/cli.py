@@ -59,6 +59,10 @@ Checkpoint = Annotated[
 Data = Annotated[
     Path | None, typer.Option(help="Folder of prepared benchmarks, each in one of its name.")
 ]
+Benchmark = Annotated[
+    list[str] | None,
+    typer.Option(help="Score this folder of --data; may be repeated. The preset's where empty."),
+]
 Parser = Annotated[str | None, typer.Option(help="storybook, a spaCy package, or a path.")]
 Labels = Annotated[
     Path | None, typer.Option(help="Folder of ground-truth labels, for --source gt_label, gt_noun.")
@@ -105,6 +109,7 @@ def _request(
     maskformer: MaskFormer = None,
     parser: Parser = None,
     data: Data = None,
+    benchmark: Benchmark = None,
     labels: Labels = None,
     source: Source = None,
     device: Device = None,
@@ -127,6 +132,7 @@ def _request(
         "limit": limit,
         "tracking": tracking,
         "data": None if data is None else str(data),
+        "benchmark": benchmark or None,
         "labels": None if labels is None else str(labels.resolve()),
         "source": source or None,
     }

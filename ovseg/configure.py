@@ -45,6 +45,10 @@ def configure(
     config = load_preset(preset, {**(overrides or {}), **({} if seed is None else {"seed": seed})})
     if root is not None:
         config = config.model_copy(update={"root": root})
+    if config.scored and config.data is None:
+        raise OvsegError(
+            f"--benchmark {config.scored[0]} names a folder of --data: give --data FOLDER as well"
+        )
     source, folder = _source(captions, images)
     if preset in CHECKPOINT_PRESETS:
         return _scoring(config, source)

@@ -59,6 +59,9 @@ class PipelineConfig(Config):
     )
     benchmarks: tuple[BenchmarkConfig, ...] = ()
     data: Path | None = execution(None, "folder of prepared benchmarks, each in one of its name")
+    scored: tuple[str, ...] = Field(
+        (), description="benchmarks of `data` to score, by name; the preset's where empty"
+    )
     curve_images: int | None = Field(
         None, ge=1, description="learning curves look at the first n images of the first benchmark"
     )
@@ -148,11 +151,15 @@ class PipelineConfig(Config):
     def with_prepared(self, data: Path) -> PipelineConfig:
         """The same run over those benchmarks that have a folder of their name in `data`.
 
-        The embedded world's own and those that have a root already stay as they are.
+        They are the preset's, of which the embedded world's own and those that have a root already
+        stay as they are, or those that `scored` names.
 
         Raises:
-            OvsegError: none is there.
+            OvsegError: none is there, or one lacks that is named.
         """
+        if self.scored:
+            named = self._named(data.resolve())
+            return self.model_copy(update={"benchmarks": named})
         drawn = "storybook" if self.benchmark_world is not None else None
         benchmarks = tuple(
             item if item.root or item.benchmark == drawn else item.model_copy(update={"root": root})
@@ -167,6 +174,24 @@ class PipelineConfig(Config):
                 f" `ovseg prepare NAME --root SOURCE --out {data}` makes one"
             )
         return self.model_copy(update={"benchmarks": benchmarks})
+
+    def _named(self, data: Path) -> tuple[BenchmarkConfig, ...]:
+        """The benchmarks of `scored`; what the preset does not have is scored as its first one."""
+        own = {item.benchmark: item for item in self.benchmarks}
+        like = self.benchmarks[0] if self.benchmarks else BenchmarkConfig()
+        plain: dict[str, Any] = {"seen": (), "seen_split": ""}  # of the other's classes
+        for name in self.scored:
+            if not (data / name).is_dir():
+                raise OvsegError(
+                    f"--data {data} has no folder {name}: `ovseg prepare {name} --root SOURCE --out"
+                    f" {data}` makes one of a published data set, or name one that is there"
+                )
+        return tuple(
+            own.get(name, like.model_copy(update={**plain, "benchmark": name})).model_copy(
+                update={"root": data / name}
+            )
+            for name in dict.fromkeys(self.scored)
+        )
 
     def replaced(self, overrides: Mapping[str, Any]) -> PipelineConfig:
         """The same run with some settings, by dotted name, replaced.
@@ -267,6 +292,7 @@ _PLACES = {
     "limit": ("images.limit",),
     "tracking": ("tracking_uri",),
     "data": ("data",),
+    "benchmark": ("scored",),
     "labels": ("proposals.labels",),
     "source": ("sources",),
 }

@@ -63,3 +63,35 @@ def test_prepared_benchmarks_beside_the_drawn_one(tmp_path):
     found = config.with_prepared(tmp_path).benchmarks
     assert [item.benchmark for item in found] == ["storybook", "voc-20"]
     assert [item.root for item in found] == [None, tmp_path.resolve() / "voc-20"]
+
+
+def test_any_prepared_folder_is_scored_by_name(tmp_path):
+    for name in ("voc-20", "camvid"):
+        (tmp_path / name).mkdir()
+    options = {"checkpoint": "imported", "data": str(tmp_path), "benchmark": ["camvid", "voc-20"]}
+    overrides = spread(options) | {"benchmarks.short_side": 320}
+    camvid, voc = configure("ovseg-r101c-vitb16", overrides=overrides).benchmarks
+    assert (camvid.benchmark, camvid.root) == ("camvid", tmp_path / "camvid")
+    assert (camvid.clip, camvid.short_side, camvid.mask_threshold) == ("imported", 320, 0.5)
+    assert (camvid.seen_split, camvid.ensemble_weight) == ("", 0.7)
+    assert (voc.ensemble_weight, voc.short_side) == (0.45, 320)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"benchmark": ["camvid"]}, "names a folder of --data"),
+        ({"benchmark": ["ade20k-150"], "data": "here"}, "no folder ade20k-150: `ovseg prepare"),
+    ],
+)
+def test_a_named_benchmark_is_there(options, complaint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OvsegError, match=complaint):
+        configure("ovseg-r101c-vitb16", overrides=spread({"checkpoint": "imported", **options}))
+
+
+def test_the_storybook_preset_scores_own_folders_without_its_classes(tmp_path):
+    (tmp_path / "camvid").mkdir()
+    options = spread({"data": str(tmp_path), "benchmark": ["camvid"]})
+    (camvid,) = configure("storybook", overrides=options).benchmarks
+    assert camvid.seen == () and camvid.root == tmp_path / "camvid"

@@ -10,13 +10,11 @@ import scipy.io
 from PIL import Image
 from published_sources import SOURCES, index_map, picture
 
-from ovseg.configure import configure
 from ovseg.data.benchmarks import LabelError, load_benchmark
 from ovseg.data.prepare import prepare
 from ovseg.data.prepare_check import check_prepared, check_source
 from ovseg.data.source_layouts import read_list
 from ovseg.errors import OvsegError
-from ovseg.settings import parse_setting
 
 Spoil = Callable[[Path], object]
 
@@ -419,12 +417,3 @@ def test_json_nested_without_end_is_one_line(tmp_path):
     path.write_text("[" * 100_000)
     with pytest.raises(OvsegError, match="is no COCO panoptic JSON"):
         prepare("coco-panoptic-133", root=tmp_path / "source", out=tmp_path / "data")
-
-
-def test_your_own_folder_is_named_in_the_settings():
-    given = '[{"benchmark": "camvid", "root": "data/camvid", "clip": "a/b"}]'
-    overrides = dict([parse_setting(f"benchmarks={given}")])
-    config = configure("ovseg-swinb-vitl14", overrides=overrides)
-    assert [(each.benchmark, each.root) for each in config.benchmarks] == [
-        ("camvid", Path("data/camvid"))
-    ]
