@@ -114,6 +114,9 @@ class ReportStage(Stage[ReportConfig]):
         "ovseg.analysis.statements",
         "ovseg.analysis.tables",
         "ovseg.data.masks",
+        "ovseg.data.published",
+        "ovseg.data.context_layout",
+        "ovseg.data.source_layouts",
         "ovseg.evaluation.published",
     )
     suffix = ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import multiprocessing
+import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -238,6 +239,10 @@ Wanted = tuple[Location | Span, str | None]
 """Where an image lies and the sha256 its bytes must have (None: any)."""
 
 
+def _adopt_environment(environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+
+
 def _try_read(wanted: Wanted, max_pixels: int) -> ImageArray | ImageError:
     path, sha256 = wanted
     try:
@@ -285,7 +290,11 @@ def decode_ahead(
     context.set_forkserver_preload([__name__])  # imported once, not by each worker
     waiting: deque[Future[ImageArray | ImageError]] = deque()
     source = iter(wanted)
-    pool = ProcessPoolExecutor(workers, mp_context=context)
+    # the fork server has the environment of the time it was started: what was set since, such as
+    # the credentials of a bucket, its workers are told
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_adopt_environment, initargs=(dict(os.environ),)
+    )
     try:
         for one in islice(source, ahead or 4 * workers):
             waiting.append(pool.submit(_try_read, _for_worker(one), max_pixels))
