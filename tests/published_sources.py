@@ -5,6 +5,7 @@ image's pixels, row by row; None is a pixel that does not count. The stored valu
 here as the owners' documents have them, not taken from the project's tables.
 """
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -78,13 +79,13 @@ def ade20k_847(folder: Path) -> dict[str, Named]:
     }
 
 
-def coco_stuff(folder: Path) -> dict[str, Named]:
+def coco_stuff(folder: Path, part: str = "val2017") -> dict[str, Named]:
     # a person is stored as 0, wood as 181; 11 is the street sign nobody labelled; 255 unlabelled
     maps = {
         "000000000139": [[0, 181, 255], [11, 12, 170]],
         "000000000285": [[168, 95, 91], [90, 2, 0]],
     }
-    _pairs(folder / "coco", "val2017", "stuffthingmaps/val2017", maps)
+    _pairs(folder / "coco", part, f"stuffthingmaps/{part}", maps)
     return {
         "000000000139": [["person", "wood", None], [None, "stop sign", "wall-brick"]],
         "000000000285": [["tree", "building-other", "banner"], [None, "car", "person"]],
@@ -222,6 +223,7 @@ SOURCES: dict[str, Callable[[Path], dict[str, Named]]] = {
     "cityscapes-19": cityscapes,
     "coco-panoptic-133": coco_panoptic,
     "coco-stuff-171": coco_stuff,
+    "coco-stuff-171-train": functools.partial(coco_stuff, part="train2017"),
     "coco-stuff-171-panoptic": stuff_of_panoptic,
     "context-59": context_59,
     "context-459": context_459,

@@ -35,7 +35,7 @@ class Published:
         homes: folders the owner's archives unpack to; the one given, or the first in it.
         layout: finds images and labels in that folder.
         tree: the files it needs there, for people.
-        images: how many images the validation set has; any of these.
+        images: how many images the set has; any of these.
         short_side: images and labels are made smaller to this, images saved again as JPEG; None
             leaves them as they are.
         drop_empty: leave out images without a pixel of a class, as the official preparation does.
@@ -123,6 +123,22 @@ def _panoptic(vocabulary: str, layout: Layout) -> Published:
     )
 
 
+def _coco_stuff(part: str, images: int, *, drop_empty: bool = False) -> Published:
+    return Published(
+        vocabulary="coco-stuff-171",
+        homes=("coco", "coco-stuff"),
+        layout=IndexMaps(
+            images=(part, f"images/{part}"),
+            labels=(f"stuffthingmaps/{part}", f"annotations/{part}"),
+            # the eleven categories that nothing was labelled with, and the unlabelled
+            ignored=(11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90, 255),
+        ),
+        tree=(f"{part}/*.jpg", f"stuffthingmaps/{part}/*.png"),
+        images=(images,),
+        drop_empty=drop_empty,
+    )
+
+
 PUBLISHED: dict[str, Published] = {
     "ade20k-150": Published(
         vocabulary="ade20k-150",
@@ -163,18 +179,8 @@ PUBLISHED: dict[str, Published] = {
         images=(500,),
     ),
     "coco-panoptic-133": _panoptic("coco-panoptic-133", coco_panoptic),
-    "coco-stuff-171": Published(
-        vocabulary="coco-stuff-171",
-        homes=("coco", "coco-stuff"),
-        layout=IndexMaps(
-            images=("val2017", "images/val2017"),
-            labels=("stuffthingmaps/val2017", "annotations/val2017"),
-            # the eleven categories that nothing was labelled with, and the unlabelled
-            ignored=(11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90, 255),
-        ),
-        tree=("val2017/*.jpg", "stuffthingmaps/val2017/*.png"),
-        images=(5000,),
-    ),
+    "coco-stuff-171": _coco_stuff("val2017", 5000),
+    "coco-stuff-171-train": _coco_stuff("train2017", 118_287, drop_empty=True),
     "coco-stuff-171-panoptic": _panoptic("coco-stuff-171", stuff_of_panoptic),
     "context-59": _context("context-59"),
     "context-459": _context("context-459"),

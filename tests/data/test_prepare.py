@@ -337,3 +337,20 @@ def test_prepare_on_the_console(ade, monkeypatch):
         refused = call(*words)
         assert refused.exit_code != 0 and message in str(refused.exception)
         assert "\n" not in str(refused.exception)
+
+
+def test_coco_stuff_maps_to_train_on(tmp_path):
+    coco = tmp_path / "coco"
+    for folder in ("train2017", "stuffthingmaps/train2017"):
+        (coco / folder).mkdir(parents=True)
+    for number, stored in ((9, [[0, 181, 255]]), (25, [[255, 255, 255]])):
+        stem = f"{number:012d}"
+        Image.new("RGB", (3, 1)).save(coco / "train2017" / f"{stem}.jpg")
+        labels = np.array(stored, np.uint8)
+        Image.fromarray(labels).save(coco / "stuffthingmaps" / "train2017" / f"{stem}.png")
+    done = prepare("coco-stuff-171-train", root=tmp_path, out=tmp_path / "data")
+    found = load_benchmark("coco-stuff-171-train", done.folder)
+    (sample,) = found.samples  # the other has no pixel of a class
+    names = [found.classes[index] for index in found.labels(sample)[0, :2]]
+    assert (sample.image_id, names) == (9, ["person", "wood"])
+    assert found.labels(sample)[0, 2] == 255
