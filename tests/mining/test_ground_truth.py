@@ -10,6 +10,7 @@ from PIL import Image
 from ovseg.analysis.tables import PAIR_TABLE, table_files
 from ovseg.config import ImagesConfig, PairingConfig, ProposalsConfig, TableConfig
 from ovseg.data import masks
+from ovseg.data.benchmarks import READERS, read_prepared
 from ovseg.data.image_stage import IMAGES
 from ovseg.errors import OvsegError
 from ovseg.mining.ground_truth import GroundTruthSource
@@ -240,7 +241,7 @@ def test_an_image_gone_since_it_was_listed(source, labelled, tmp_path):
     assert (row["noun"], row["drop_reason"]) == (None, "missing_file")
 
 
-def test_what_a_person_has_to_mend_is_one_line(source, labelled, tmp_path):
+def test_what_a_person_has_to_mend_is_one_line(source, labelled, tmp_path, monkeypatch):
     images = run_stage(IMAGES, source.images, {}, tmp_path)
 
     def refused(pattern: str, **changes) -> None:
@@ -258,9 +259,13 @@ def test_what_a_person_has_to_mend_is_one_line(source, labelled, tmp_path):
     (other / "labels").mkdir()
     (other / "classes.txt").write_text("wall\nwall \n")
     Image.new("RGB", (8, 8)).save(other / "images" / "a.png")
-    refused(r"two classes are named 'wall'", labels=other)
+    refused(r"'wall' stands twice", labels=other)
     (other / "classes.txt").write_text("wall\nsky\n")
     refused(r"has labels of none of the 9 images", labels=other)
+    twice = replace(read_prepared(other), classes=("wall", "wall "))
+    monkeypatch.setitem(READERS, "other", lambda root: twice)
+    refused(r"two classes are named 'wall'", labels=other)
+    monkeypatch.delitem(READERS, "other")
     proposals = run_stage(PROPOSALS, source.proposals, {"images": images}, tmp_path)
     with pytest.raises(OvsegError, match="proposals of 'maskformer' have no labels"):
         run_stage(LABEL_PAIRS, TABLE, {"images": images, "proposals": proposals}, tmp_path)
