@@ -231,7 +231,12 @@ READERS: dict[str, Callable[[Path], Benchmark]] = {
 def _by_stem(folder: Path, suffixes: Iterable[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise OvsegError(f"{folder} is no folder: a prepared benchmark has images/ and labels/")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in set(suffixes))
+    wanted = set(suffixes)
+    files = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in wanted and not path.name.startswith(".")  # ._a.jpg of macOS
+    )
     found = {path.stem: path for path in files}
     if len(found) != len(files):
         raise OvsegError(f"{folder}: two files share a name up to their endings; remove one")

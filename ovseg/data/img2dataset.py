@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ovseg.archives import ENDING, index, member_name
 from ovseg.data.caption_tables import parquet_values
 from ovseg.data.captioned import CaptionedImage, usable_text
-from ovseg.data.webdataset_captions import IMAGE_SUFFIXES
+from ovseg.data.webdataset_captions import MEMBER_ENDINGS
 from ovseg.errors import OvsegError
 from ovseg.locations import Location, entries, reaching, reason
 
@@ -95,4 +95,4 @@ def _images(path: Location, shard: str) -> dict[str, str]:
     except OSError as error:
         raise OvsegError(f"{path / shard}: {reason(error)}; is the download complete?") from error
     split = ((name.rpartition("/")[2].rpartition("."), place) for name, place in found.items())
-    return {stem: place for (stem, _, end), place in split if end.lower() in IMAGE_SUFFIXES}
+    return {stem: place for (stem, _, end), place in split if end.lower() in MEMBER_ENDINGS}

@@ -16,7 +16,7 @@ from ovseg.data.captioned import CaptionedImage, decoded, numbered
 from ovseg.errors import OvsegError
 from ovseg.locations import Location, entries, reason
 
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif")
+MEMBER_ENDINGS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif")
 
 
 def read_webdataset(path: Location, left_out: Counter[str]) -> Iterable[CaptionedImage]:
@@ -74,7 +74,7 @@ def _samples(shard: Location, left_out: Counter[str]) -> Iterator[dict[str, Any]
 def _captions(
     shard: str, sample: dict[str, Any], left_out: Counter[str]
 ) -> Iterator[tuple[str, object]]:
-    images = [sample[suffix] for suffix in IMAGE_SUFFIXES if suffix in sample]
+    images = [sample[suffix] for suffix in MEMBER_ENDINGS if suffix in sample]
     if not images:
         left_out["sample_without_image"] += 1
         return

@@ -233,7 +233,9 @@ def test_your_own_folder_of_road_scenes(tmp_path):
     # colours of a palette stand for nothing: the indices count
     index_map(folder / "labels" / "0001TP_006720.png", [[3] * 4, [5] * 4, [255] * 4], palette=True)
     (folder / "classes.txt").write_text("\n".join(classes) + "\n")
+    (folder / "images" / "._0001TP_006690.png").write_bytes(b"what macOS leaves beside a copy")
     benchmark = load_benchmark("camvid", folder)
+    assert len(benchmark.samples) == 2
     assert named(benchmark, benchmark.samples[0]) == [
         ["sky", "building", "column pole", "road"],
         ["sidewalk", "tree", "sign symbol", None],
