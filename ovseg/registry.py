@@ -6,6 +6,7 @@
 | proposal sources | `ovseg.mining.proposal_sources.SOURCES` | `proposals.source` |
 | benchmarks | `ovseg.data.benchmarks.READERS` | `benchmarks.benchmark` |
 | published data sets | `ovseg.data.published.PUBLISHED` | the name given to `ovseg prepare` |
+| what CLIP sees of a region | `ovseg.models.regions.REGIONS` | `region` of a stage |
 | training methods | `ovseg.training.groups.METHODS` | `arms.trains` |
 | tables of the catalogue | `ovseg.analysis.relations.RELATIONS` | |
 """

@@ -252,8 +252,8 @@ def load_segmentor(
         mode=config.ensemble,
         inference=config.inference,
         mask_prompts=config.mask_prompts,
-        fill=config.fill,
-        masked=config.blank_background,
+        region=config.region,
+        background=config.background,
         expand_ratio=config.expand_ratio,
         batch_size=config.batch_size,
     )

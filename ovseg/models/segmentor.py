@@ -136,8 +136,8 @@ class Segmentor:
             0 and threshold 0.35): an object in several proposals shows in one of them only, and
             pixels under no kept mask get label K.
         mask_prompts: use the mask prompts of a CLIP that has them.
-        fill: colour of masked-out pixels, `mean` or `zero`.
-        masked: False leaves the background in the crops: plain boxes.
+        region: what CLIP sees of a proposal, a name in `ovseg.models.regions.REGIONS`.
+        background: beta of its attenuated styles.
         expand_ratio: crop box enlargement.
         batch_size: regions CLIP sees at once.
 
@@ -161,8 +161,8 @@ class Segmentor:
         mode: Ensemble = "upstream",
         inference: Inference = "sum",
         mask_prompts: bool = True,
-        fill: str = "mean",
-        masked: bool = True,
+        region: str = "mean",
+        background: float = 0.3,
         expand_ratio: float = 1.0,
         batch_size: int = 256,
     ) -> None:
@@ -194,8 +194,8 @@ class Segmentor:
         self.mode = mode
         self.inference = inference
         self.mask_prompts = mask_prompts
-        self.fill = fill
-        self.masked = masked
+        self.region = region
+        self.background = background
         self.expand_ratio = expand_ratio
         self.batch_size = batch_size
 
@@ -326,9 +326,9 @@ class Segmentor:
                 mean=self.clip.pixel_mean,
                 std=self.clip.pixel_std,
                 threshold=threshold,
-                fill=self.fill,
+                region=self.region,
+                background=self.background,
                 expand_ratio=self.expand_ratio,
-                masked=self.masked,
             )
             rows.append(name_regions(self.clip, regions, self.texts, prompts=self.mask_prompts))
             valid.append(regions.valid)
