@@ -212,8 +212,18 @@ class FinetuneConfig(Config):
     beta1: float = 0.9
     beta2: float = 0.98
     eps: float = 1e-6
-    prompt_weight_decay: float = Field(0.0, ge=0, description="of the mask prompts")
+    prompt_learning_rate: float | None = Field(
+        None, gt=0, description="of prompts trained beside the encoder; learning_rate if empty"
+    )
+    prompt_weight_decay: float = Field(0.0, ge=0, description="of prompts of every kind")
     prompt_depth: int = Field(3, ge=1, description="blocks that are fed mask prompts")
+    pixel_strength: float = Field(1.0, ge=0, description="alpha of pixel prompts")
+    pixel_background: float = Field(
+        1.0, ge=0, le=1, description="beta of pixel prompts; where it is learned, its start"
+    )
+    learn_background: bool = Field(False, description="learn beta of pixel prompts")
+    visual_tokens: int = Field(50, ge=1, description="visual prompts a block")
+    visual_depth: int = Field(6, ge=1, description="blocks that get them, or all there are")
     crop_scale: tuple[float, float] = Field((0.9, 1.0), description="RandomResizedCrop area")
     augmentation: Literal["exact", "batched"] = Field(
         "exact",

@@ -303,7 +303,7 @@ LEARNING_CURVE = _schema(
     "one row for each (benchmark, arm, phase, step, part)",
     ("arm", pa.string()),
     ("phase", pa.int32()),  # from 1, in the order of training
-    ("trains", pa.string()),  # image_encoder, mask_prompts, joint
+    ("trains", pa.string()),  # image_encoder, mask_prompts, joint, ...
     ("step", pa.int32()),  # optimiser steps done within the phase; 0 is what it started from
     ("total_step", pa.int32()),  # over all phases of the arm
     ("part", pa.string()),  # seen, unseen, all

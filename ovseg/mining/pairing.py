@@ -65,6 +65,8 @@ class PairsStage(Stage[PairingConfig]):
         "ovseg.models.safe_pickle",
         "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",
+        "ovseg.models.pixel_prompts",
+        "ovseg.models.prompted_tower",
         "ovseg.models.names",
         "ovseg.models.prompts",
         "ovseg.models.regions",

@@ -53,6 +53,8 @@ class Finetune(Stage[FinetuneConfig]):
         "ovseg.models.safe_pickle",
         "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",
+        "ovseg.models.pixel_prompts",
+        "ovseg.models.prompted_tower",
         "ovseg.models.names",
         "ovseg.models.prompts",
         "ovseg.models.regions",

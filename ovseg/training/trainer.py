@@ -77,6 +77,8 @@ class Trainer:
                 self.parameters,
                 weight_decay=config.weight_decay,
                 prompt_weight_decay=config.prompt_weight_decay,
+                prompt_rate=(config.prompt_learning_rate or config.learning_rate)
+                / config.learning_rate,
             ),
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
@@ -124,7 +126,7 @@ class Trainer:
         if not math.isfinite(value):
             raise OvsegError(self._diverged(number, f"the loss is {value}"))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
