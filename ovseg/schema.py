@@ -1,7 +1,6 @@
 """The Arrow schema of every table: the only place a column is defined.
 
-Each schema's metadata holds its grain (what one row is). Rejected things are rows too: they carry
-`kept = false` and a `drop_reason`. No row holds a time.
+Metadata hold the grain. Rejects are rows too (`kept`, `drop_reason`). No row holds a time.
 """
 
 from __future__ import annotations
@@ -224,12 +223,13 @@ PROTOCOL_FIELDS = (
     ("ensemble_weight", pa.float64()),
     ("oracle", pa.string()),  # none, gt_masks, gt_labels
     ("region", pa.string()),  # what CLIP sees of a proposal: mean, zero, box, image, ...
-    ("background", pa.float64()),  # share of it left outside the mask; null unless attenuated
     ("expand_ratio", pa.float64()),  # how far the box is enlarged
     ("mask_prompts", pa.bool_()),  # used where the CLIP has them
     ("inference", pa.string()),  # sum, best_mask
     ("trained_on", pa.string()),  # what the headline split of seen classes is made of; null: none
     ("seen_split", pa.string()),  # the published one beside it
+    ("system", pa.string()),  # its name: ovseg, zsseg, ...
+    ("settings", pa.string()),  # JSON: those of the benchmark that differ from the defaults
 )
 
 SCORES = _schema(

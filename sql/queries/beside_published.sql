@@ -40,6 +40,11 @@ ours as (
         and scores.inference = 'sum'
         and scores.templates = 'vild'
         and scores.expand_ratio = 1
+        and scores.system = 'ovseg'
+        and not regexp_matches(
+            scores.settings,
+            '"(embedder|proposals|prompting|relations|retrieval_weight|seen_weight|segments|synonyms)"'
+        )
 )
 
 select

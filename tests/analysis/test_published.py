@@ -112,6 +112,8 @@ def score(**changed):
         "expand_ratio": 1.0,
         "inference": "sum",
         "templates": "vild",
+        "system": "ovseg",
+        "settings": "{}",
         **changed,
     }
 
@@ -147,6 +149,8 @@ def test_oracles_stand_beside_oracles(beside):
         {"inference": "best_mask"},
         {"templates": "imagenet"},
         {"expand_ratio": 1.5},
+        {"system": "zsseg"},
+        {"settings": '{"retrieval_weight": 0.3}'},
         {"region": "zero"},
         {"benchmark": "voc-20", "images": 1449},  # under the names of another benchmark
     ],
