@@ -104,6 +104,18 @@ def test_images_in_a_bucket_are_listed_and_read_again(source, tmp_path):
         assert reader.stats() == {"n": 3, "bad": 0, "first_bad": None}
 
 
+def test_a_url_for_a_name_is_a_row_behind_a_url_too(bucket, tmp_path):
+    names = ["a.png", "http://host/a.png", "s3://photos/set/a.png", "data:image/png;base64,aGk="]
+    bucket.pipe("photos/set/a.png", png(0))
+    lines = [json.dumps({"image": name, "text": "a dog"}) for name in names]
+    bucket.pipe("photos/urls.jsonl", "\n".join(lines).encode())
+    config = ImagesConfig(
+        captions="s3://photos/urls.jsonl", image_root="s3://photos/set", max_bad_fraction=1
+    )
+    rows = run_stage(IMAGES, config, {}, tmp_path).table().to_pylist()
+    assert [row["drop_reason"] for row in rows] == [None, *["path_outside_root"] * 3]
+
+
 def test_regions_are_cut_from_images_in_a_bucket(source, tmp_path):
     from ovseg.training.pairs import PairRegions
 
