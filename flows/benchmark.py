@@ -21,7 +21,7 @@ from tasks.records import record_benchmark, record_scores
 from tasks.scoring import score
 from tasks.stages import read_manifests
 from tasks.tracking import track
-from tasks.worlds import draw
+from tasks.worlds import draw_scored
 
 
 @flow(
@@ -48,7 +48,7 @@ def benchmark(
             trained = finetune(config) if any(config.arms.values()) else {}
         else:
             trained = read_manifests(checkpoints)
-        config, _ = draw(config)
+        config, _ = draw_scored(config)
         for setting in config.benchmarks:
             name = setting.benchmark
             with track(f"benchmark/{name}", root=config.root, uri=uri) as tracked:

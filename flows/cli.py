@@ -240,7 +240,7 @@ def benchmark(request: dict[str, Any]) -> None:
     from flows.benchmark import benchmark as flow
     from tasks.scoring import show_scores
 
-    show_scores(flow(config), miniature=config.benchmark_world is not None)
+    show_scores(flow(config), miniature=config.miniature)
 
 
 @app.command("tune-ensemble")

@@ -87,6 +87,11 @@ class PipelineConfig(Config):
         )
 
     @property
+    def miniature(self) -> bool:
+        """Whether it is the embedded compact models that are scored: figures have to say so."""
+        return any(item.clip == "storybook" for item in self.benchmarks)
+
+    @property
     def texts(self) -> TextsConfig:
         """Text embeddings as the pairing compares them."""
         return TextsConfig(
@@ -159,7 +164,7 @@ class PipelineConfig(Config):
         """
         if self.scored:
             named = self._named(data.resolve())
-            return self.model_copy(update={"benchmarks": named})
+            return self.model_copy(update={"benchmarks": named, "benchmark_world": None})
         drawn = "storybook" if self.benchmark_world is not None else None
         benchmarks = tuple(
             item if item.root or item.benchmark == drawn else item.model_copy(update={"root": root})

@@ -83,7 +83,7 @@ def summarise(
         scores=_by_benchmark(scored),
         sheet=sheet.payload() / "contact-sheet.png" if sheet else None,
         report=report.payload() / "report.html" if report else None,
-        miniature=config.benchmark_world is not None,
+        miniature=config.miniature,
         mlflow=mlflow,
     )
 
@@ -114,7 +114,7 @@ def _count(value: int | float) -> str:
 def _score_table(
     benchmark: str, arms: Mapping[str, Mapping[str, float]], *, miniature: bool
 ) -> Table:
-    note = "\nembedded miniature world: not comparable with photographs" if miniature else ""
+    note = "\nembedded miniature models: not comparable with photographs" if miniature else ""
     table = Table(
         title=f"{benchmark}, in %{note}",
     )
@@ -163,7 +163,7 @@ def markdown(summary: Summary) -> str:
     """The summary as Markdown, for Prefect's artifacts and MLflow."""
     lines = [f"# {summary.preset}", ""]
     if summary.miniature:
-        lines += ["The embedded miniature world; not comparable with photographs.", ""]
+        lines += ["The embedded miniature models; not comparable with photographs.", ""]
     for benchmark, arms in summary.scores.items():
         headings = ["model", *(text.replace("\n", " ") for text in COLUMNS.values())]
         lines += [f"## {benchmark}, in %", "", "| " + " | ".join(headings) + " |"]
