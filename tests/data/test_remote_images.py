@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from ovseg.config import ImagesConfig
+from ovseg.configure import configure
 from ovseg.data import masks
 from ovseg.data.captions import read_captions
 from ovseg.data.image_stage import IMAGES
@@ -166,6 +167,17 @@ def test_what_is_not_there_is_one_line(bucket, url):
     with pytest.raises(OvsegError) as error:
         read_captions(located(url))
     assert url in str(error.value) and "\n" not in str(error.value)
+
+
+def test_without_credentials_it_is_said_what_to_look_at(bucket, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    type(bucket).clear_instance_cache()
+    with pytest.raises(OvsegError, match=r"cannot be reached: .*credentials.*KEY_ID") as error:
+        configure("storybook", captions="s3://photos/captions.json", images="s3://photos/set")
+    assert "\n" not in str(error.value)
+    type(bucket).clear_instance_cache()
 
 
 def test_a_folder_that_is_not_there_is_one_line(bucket):
