@@ -243,7 +243,7 @@ def benchmark(request: dict[str, Any]) -> None:
     from flows.benchmark import benchmark as flow
     from tasks.scoring import show_scores
 
-    show_scores(flow(config), miniature=config.miniature)
+    show_scores(flow(config), miniature=config.miniature, oracles=config.oracles)
 
 
 @app.command("tune-ensemble")

@@ -92,6 +92,11 @@ class PipelineConfig(Config):
         return any(item.clip == "storybook" for item in self.benchmarks)
 
     @property
+    def oracles(self) -> dict[str, str]:
+        """Of each benchmark in which a stage is given its answer which oracle that is."""
+        return {item.benchmark: item.oracle for item in self.benchmarks if item.oracle != "none"}
+
+    @property
     def texts(self) -> TextsConfig:
         """Text embeddings as the pairing compares them."""
         return TextsConfig(
