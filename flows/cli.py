@@ -160,7 +160,7 @@ def _requested(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapper(**options: Any) -> None:
         from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
-        from ovseg.configure import configure, configure_seeds
+        from ovseg.configure import configure, configure_seeds, tuning_request
 
         mine = {each.name: options.pop(each.name) for each in own}
         request = _request(**options)
@@ -173,7 +173,10 @@ def _requested(command: Callable[..., None]) -> Callable[..., None]:
         if (seeds := mine.get("seeds")) is not None:
             configure_seeds(**request, seeds=seeds)
         else:
-            configure(**request)
+            config = configure(**request)
+            if command.__name__ == "tune_ensemble":
+                asked = {name: mine[name] for name in ("arm", "split", "weights", "thresholds")}
+                tuning_request(config, **asked)
         typer.echo("starting Prefect and loading the models", err=True)
         from tasks.console import quiet_expected_errors
 
@@ -245,7 +248,7 @@ def benchmark(request: dict[str, Any]) -> None:
     from flows.benchmark import benchmark as flow
     from tasks.scoring import show_scores
 
-    show_scores(flow(config), miniature=config.benchmark_world is not None)
+    show_scores(flow(config), miniature=config.miniature, oracles=config.oracles)
 
 
 @app.command("tune-ensemble")
