@@ -41,7 +41,9 @@ def cluster_masks(
     height, width, channels = features_hwc.shape
     features = features_hwc.reshape(-1, channels)
     rows, columns = np.meshgrid(_places(height), _places(width), indexing="ij")
-    points = np.column_stack([features, place_weight * rows.ravel(), place_weight * columns.ravel()])
+    points = np.column_stack(
+        [features, place_weight * rows.ravel(), place_weight * columns.ravel()]
+    )
     found: dict[bytes, NDArray[np.bool_]] = {}
     distinct = len(np.unique(points, axis=0))
     for number in NUMBERS:

@@ -30,8 +30,14 @@ class ImageProposals(ABC):
 
     @abstractmethod
     def masks_of(self, image: ImageArray) -> tuple[Tensor, Tensor]:
-        """Masks (Q, h, w) float32 in [0, 1] at any size, and scores (Q,) in [0, 1], of a resized
-        image (h', w', 3) uint8 RGB; Q may be 0."""
+        """Masks and scores of one image.
+
+        Args:
+            image: (h', w', 3) uint8 RGB, resized.
+
+        Returns:
+            (Q, h, w) float32 in [0, 1] at any size, and (Q,) in [0, 1]; Q may be 0.
+        """
 
     @torch.inference_mode()
     def propose(

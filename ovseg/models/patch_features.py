@@ -1,11 +1,11 @@
-"""Features of an image's patches, to be compared by cosine: of a CLIP or another vision transformer.
+"""Features of an image's patches, to be compared by cosine: of a CLIP or another ViT.
 
     features = load_patch_features("storybook").of(image)   # (h, w, C)
 
 A name is a CLIP of `ovseg.models.clip`, `timm/NAME` (a ViT such as
-`timm/vit_small_patch16_224.dino`, or `timm/local-dir:FOLDER`), or a ViT of `transformers` (a folder,
-or a hub id such as `facebook/dinov2-small`). An image is resized to whole patches, the longer side
-to `PATCHES` of them, and positions are interpolated.
+`timm/vit_small_patch16_224.dino`, or `timm/local-dir:FOLDER`), or a ViT of `transformers` (a
+folder, or a hub id such as `facebook/dinov2-small`). An image is resized to whole patches, the
+longer side to `PATCHES` of them, and positions are interpolated.
 """
 
 from __future__ import annotations
@@ -95,9 +95,7 @@ class ClipPatches(PatchFeatures):
                 "patch features need a CLIP whose image tower is a vision transformer, such as"
                 f" storybook or ViT-B-16/openai, not a {type(visual).__name__}"
             )
-        super().__init__(
-            digest, int(visual.patch_size[0]), clip.pixel_mean, clip.pixel_std, device
-        )
+        super().__init__(digest, int(visual.patch_size[0]), clip.pixel_mean, clip.pixel_std, device)
         self.visual = visual
 
     def tokens(self, pixels_nchw: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -108,7 +106,11 @@ class ClipPatches(PatchFeatures):
         x = visual.ln_pre(x + _positions(visual.positional_embedding, visual.grid_size, grid))
         *blocks, last = visual.transformer.resblocks
         for block in blocks:
-            x = block(x) if visual.transformer.batch_first else block(x.transpose(0, 1)).transpose(0, 1)
+            x = (
+                block(x)
+                if visual.transformer.batch_first
+                else block(x.transpose(0, 1)).transpose(0, 1)
+            )
         width = x.shape[-1]
         attention = last.attn
         weight, bias = attention.in_proj_weight, attention.in_proj_bias
@@ -177,9 +179,7 @@ class TransformersPatches(PatchFeatures):
     def __init__(self, name: str, device: str) -> None:
         from transformers import AutoModel
 
-        advice = (
-            "name a CLIP (storybook, a folder, ARCH/pretrained), timm/NAME, or a ViT of transformers"
-        )
+        advice = "name a CLIP (storybook, a folder, ARCH/pretrained), timm/NAME or a ViT's hub id"
         try:
             model = AutoModel.from_pretrained(name, dtype=torch.float32)
         except Exception as error:  # OSError, ValueError, KeyError for all that is missing
@@ -223,9 +223,11 @@ def load_patch_features(name: str, device: str = "cpu") -> PatchFeatures:
 def clip_folder_or_none(name: str) -> Path | None:
     """A CLIP's folder; None for what is none, another network's folder included."""
     folder = Path(name).expanduser()
-    if folder.is_dir() and not (folder / "open_clip_config.json").is_file() and (
-        folder / "config.json"
-    ).is_file():
+    if (
+        folder.is_dir()
+        and not (folder / "open_clip_config.json").is_file()
+        and (folder / "config.json").is_file()
+    ):
         return None
     return clip_folder(name)
 

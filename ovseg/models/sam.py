@@ -34,7 +34,9 @@ from ovseg.models.pixels import ImageArray
 
 FAMILIES: dict[str, Any] = {"sam": SamModel, "sam_hq": SamHQModel, "sam2": Sam2Model}
 """By the `model_type` of a configuration."""
-ADVICE = "name a folder, or a hub id that is cached or can be reached, as facebook/sam2.1-hiera-tiny"
+ADVICE = (
+    "name a folder, or a hub id that is cached or can be reached, as facebook/sam2.1-hiera-tiny"
+)
 
 
 class Generation(NamedTuple):
@@ -65,7 +67,7 @@ class SamProposals(ImageProposals):
         processor: its image processor.
         digest: of both.
         device: where it runs.
-        generation: what is asked and kept.
+        generation: what is asked and kept; the published way where None.
     """
 
     def __init__(
@@ -75,10 +77,10 @@ class SamProposals(ImageProposals):
         *,
         digest: str,
         device: str,
-        generation: Generation = Generation(),  # noqa: B008: a tuple of numbers
+        generation: Generation | None = None,
     ) -> None:
         super().__init__(digest=digest)
-        self.generation = generation
+        self.generation = generation or Generation()
         self.network = network.eval()
         self._generate = pipeline(
             "mask-generation", model=self.network, image_processor=processor, device=device
@@ -237,9 +239,9 @@ def write_random_sam(folder: Path, *, family: str = "sam", seed: int = 0) -> Pat
             processor = Sam2ImageProcessor(size={"height": side, "width": side})
         decoder_module = network.mask_decoder
         # so that masks pass the published thresholds: sure of themselves, and with steep edges
-        torch.nn.init.ones_(decoder_module.iou_prediction_head.proj_out.bias)
+        torch.nn.init.constant_(decoder_module.iou_prediction_head.proj_out.bias, 4.0)
         for mlp in decoder_module.output_hypernetworks_mlps:
-            torch.nn.init.normal_(mlp.proj_out.weight, std=50.0)
+            torch.nn.init.normal_(mlp.proj_out.weight, std=5e4)
     network.eval().save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

@@ -8,7 +8,7 @@ masks are binary. `Segmented` puts one of them behind any `ProposalNetwork`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -242,5 +242,5 @@ def segments_digest(digest: str, segments: str) -> str:
     return digest_json([digest, segments, constants])[:16]
 
 
-def _all(tensors: Sequence[Tensor | None] | object) -> list[Tensor]:
-    return [tensor for tensor in tensors if tensor is not None]  # type: ignore[attr-defined]
+def _all(tensors: Iterable[Tensor | None]) -> list[Tensor]:
+    return [tensor for tensor in tensors if tensor is not None]
