@@ -34,7 +34,15 @@ class BenchmarkConfig(Config):
         "ovseg", description="a name in ovseg.systems.SYSTEMS, which stands for other settings"
     )
     clip: str = Field("storybook", description="CLIP, where no checkpoint is handed in")
-    maskformer: str = "storybook"
+    proposals: str = Field(
+        "maskformer", description="a name in ovseg.models.proposers.PROPOSERS: what proposes masks"
+    )
+    maskformer: str = Field(
+        "storybook", description="weights of it: for maskformer storybook, a folder or a hub id"
+    )
+    segments: str = Field(
+        "queries", description="a name in ovseg.models.segments.SEGMENTS: what queries become"
+    )
     templates: str = Field("vild", description="template set of the class names")
     short_side: int = 640
     max_side: int = 2560

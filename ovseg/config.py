@@ -131,7 +131,12 @@ class ProposalsConfig(Config):
     """Mask proposals. Every gate is off by default, as in the paper."""
 
     source: str = Field("maskformer", description="a name in ovseg.mining.proposal_sources.SOURCES")
-    maskformer: str = Field("storybook", description="storybook, a folder or a hub id")
+    maskformer: str = Field(
+        "storybook", description="weights of the source: storybook, a folder or a hub id"
+    )
+    segments: str = Field(
+        "queries", description="a name in ovseg.models.segments.SEGMENTS: what queries become"
+    )
     label_set: str = Field("", description="of ground truth: benchmark, the folder's name if empty")
     label_classes: tuple[str, ...] = Field((), description="whose masks may be used; all if empty")
     labels: Path | None = execution(None, "of ground truth: folder of the labelled set")

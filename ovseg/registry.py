@@ -3,7 +3,9 @@
 | subject | registry | setting |
 | --- | --- | --- |
 | caption sources | `ovseg.data.captions.FORMATS` | `images.captions_format` |
-| proposal sources | `ovseg.mining.proposal_sources.SOURCES` | `proposals.source` |
+| proposal sources of mining | `ovseg.mining.proposal_sources.SOURCES` | `proposals.source` |
+| networks that propose | `ovseg.models.proposers.PROPOSERS` | `benchmarks.proposals` |
+| what queries become | `ovseg.models.segments.SEGMENTS` | `benchmarks.segments` |
 | benchmarks | `ovseg.data.benchmarks.READERS` | `benchmarks.benchmark` |
 | systems | `ovseg.systems.SYSTEMS` | `benchmarks.system` |
 | region embedders | `ovseg.models.embedders.EMBEDDERS` | `benchmarks.embedder` |

@@ -43,8 +43,9 @@ from ovseg.evaluation.metrics import Confusion, all_scores
 from ovseg.evaluation.oracles import label_proposals, paint_regions
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.models.clip import clip_digest
-from ovseg.models.maskformer import maskformer_digest
 from ovseg.models.names import clip_name
+from ovseg.models.proposer_modules import PROPOSER_MODULES
+from ovseg.models.proposers import proposer_digest
 from ovseg.models.segmentor import Segmentor
 from ovseg.models.systems import load_segmentor
 from ovseg.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
@@ -80,21 +81,9 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.models.embedders",
         "ovseg.models.retrieval",
         "ovseg.models.ensemble",
-        "ovseg.models.clip",
-        "ovseg.models.safe_pickle",
-        "ovseg.models.weight_files",
-        "ovseg.models.mask_prompts",
-        "ovseg.models.pixel_prompts",
-        "ovseg.models.prompted_tower",
-        "ovseg.models.names",
-        "ovseg.models.class_embedding",
-        "ovseg.models.resnet",  # a backbone of it
-        "ovseg.models.deep_stem_maskformer",
-        "ovseg.models.maskformer",
-        "ovseg.models.pixels",
-        "ovseg.models.proposal_networks",
         "ovseg.models.prompts",
         "ovseg.models.regions",
+        *PROPOSER_MODULES,
     )
     suffix = ""
 
@@ -111,7 +100,9 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         """Content digests of both networks."""
         return {
             "clip": clip_digest(clip_name(config.clip, inputs)),
-            "maskformer": maskformer_digest(config.maskformer),
+            "maskformer": proposer_digest(
+                config.proposals, config.maskformer, segments=config.segments
+            ),
         }
 
     def write(

@@ -1,8 +1,9 @@
 """Proposal networks: class-agnostic masks, with a score each, from any MaskFormer by its name.
 
 A name is `storybook` (the compact weights shipped here; `storybook-1` for those of the storybook's
-split 1, and so on), a folder written by `save_maskformer` or `ovseg import-checkpoint`, or
-a `transformers` MaskFormer (a hub id such as `facebook/maskformer-swin-base-coco`, or a folder).
+split 1, and so on), `storybook-mask2former`, a folder written by `save_maskformer` or `ovseg
+import-checkpoint`, or a `transformers` MaskFormer or Mask2Former (a hub id such as
+`facebook/maskformer-swin-base-coco` or `facebook/mask2former-swin-base-ade-semantic`, or a folder).
 `load_maskformer(name).propose(images)` is all that mining and the segmentor need to know.
 """
 
@@ -21,7 +22,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import MaskFormerConfig, MaskFormerForInstanceSegmentation
+from transformers import (
+    Mask2FormerForUniversalSegmentation,
+    MaskFormerConfig,
+    MaskFormerForInstanceSegmentation,
+)
 
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
@@ -51,11 +56,15 @@ __all__ = [
 ]
 
 STORYBOOK_WEIGHTS = Path(__file__).parent.parent / "storybook" / "weights" / "maskformer"
+STORYBOOK_MASK2FORMER = STORYBOOK_WEIGHTS.parent / "mask2former"
+MASK2FORMER = "storybook-mask2former"
+"""The name of the small Mask2Former that ships, trained on split 0's seen categories."""
 MODEL_TYPE = "ovseg-maskformer"
 IMPORTED = "maskformer"
 """Where an imported checkpoint has its MaskFormer."""
 CLOSED: dict[str, Any] = {
     "maskformer": MaskFormerForInstanceSegmentation,
+    "mask2former": Mask2FormerForUniversalSegmentation,
     DeepStemMaskFormerConfig.model_type: DeepStemMaskFormer,
 }
 """Closed-vocabulary networks that give class and mask logits a query, by the `model_type` of their
@@ -110,7 +119,7 @@ def load_maskformer(name: str, device: str = "cpu") -> ClosedMaskFormer | OpenMa
     Raises:
         OvsegError: if there is no such network, or it is not a MaskFormer.
     """
-    return _load(name, resolve_device(device), _stamp(maskformer_folder(name)))
+    return _load(name, resolve_device(device), folder_stamp(maskformer_folder(name)))
 
 
 def maskformer_digest(name: str) -> str:
@@ -123,6 +132,8 @@ def maskformer_folder(name: str) -> Path:
     split = _storybook_split(name)
     if split is not None:
         return storybook_weights(split)
+    if name == MASK2FORMER:
+        return STORYBOOK_MASK2FORMER
     folder = Path(name).expanduser()
     imported = folder / IMPORTED
     return imported if imported.is_dir() and not (folder / "config.json").is_file() else folder
@@ -142,7 +153,7 @@ def storybook_weights(split: int) -> Path:
     return STORYBOOK_WEIGHTS / f"split-{split}"
 
 
-def _stamp(folder: Path) -> Stamp:
+def folder_stamp(folder: Path) -> Stamp:
     """Names, sizes and times of a folder's files; nothing for a hub id."""
     if not folder.is_dir():
         return ()
@@ -161,6 +172,8 @@ def _load(name: str, device: str, stamp: Stamp) -> ClosedMaskFormer | OpenMaskFo
             f"{folder}: there is no storybook MaskFormer for split {split};"
             f" run python -m flows.train_maskformer --split {split}"
         )
+    if name == MASK2FORMER and not config_file.is_file():
+        raise OvsegError(f"{folder}: no Mask2Former there; run python -m flows.train_mask2former")
     if config_file.is_file():
         try:
             config = json.loads(config_file.read_text())
@@ -193,7 +206,7 @@ def _load_ours(folder: Path, config: dict[str, Any], device: torch.device) -> Op
         class_names=class_names,
         text_embeddings=text,
         inputs=inputs,
-        digest=_content_digest(config, {**network.state_dict(), "text_embeddings": text}),
+        digest=content_digest(config, {**network.state_dict(), "text_embeddings": text}),
         device=device,
     )
 
@@ -218,7 +231,7 @@ def _load_transformers(name: str, device: torch.device) -> ClosedMaskFormer:
     return ClosedMaskFormer(
         network,
         inputs=inputs,
-        digest=_content_digest(settings, network.state_dict()),
+        digest=content_digest(settings, network.state_dict()),
         device=device,
     )
 
@@ -242,7 +255,7 @@ def _image_statistics(name: str) -> InputSettings:
     )
 
 
-def _content_digest(settings: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+def content_digest(settings: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     sha = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for key in sorted(tensors):
         tensor = tensors[key].detach().cpu().contiguous()

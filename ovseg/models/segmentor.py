@@ -32,9 +32,9 @@ from ovseg.models.ensemble import (
     resized_maps,
 )
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
-from ovseg.models.maskformer import OpenMaskFormer, ProposalNetwork
 from ovseg.models.pixels import ImageArray
 from ovseg.models.prompts import text_embeddings
+from ovseg.models.proposal_networks import OpenVocabularyNetwork, ProposalNetwork
 from ovseg.models.regions import Regions
 from ovseg.models.retrieval import Retrieval
 
@@ -178,8 +178,8 @@ class Segmentor:
         self.texts = text_embeddings(clip, shown, templates=templates) if texts is None else texts
         if len(self.texts) != len(shown):
             raise ValueError(f"{len(self.texts)} embeddings for {len(shown)} names")
-        if isinstance(network, OpenMaskFormer):
-            width = network.network.architecture.embedding_dim
+        if isinstance(network, OpenVocabularyNetwork):
+            width = network.embedding_dim
             if width != self.texts.shape[1] and mode != "clip_only":
                 raise OvsegError(
                     f"the MaskFormer's class embeddings have {width} numbers, CLIP's texts"
@@ -241,7 +241,7 @@ class Segmentor:
         masks = batch.mask_probabilities[0].to(self.texts.device)
         p_maskformer = None
         network, embeddings = self.network, batch.class_embeddings
-        if isinstance(network, OpenMaskFormer) and embeddings and self.mode != "clip_only":
+        if isinstance(network, OpenVocabularyNetwork) and embeddings and self.mode != "clip_only":
             logits = network.class_logits(embeddings[0], self.texts)
             # the non-object column takes part in the softmax and is dropped after it
             p_maskformer = logits.softmax(-1)[:, :-1].to(masks)

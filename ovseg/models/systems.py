@@ -16,9 +16,9 @@ from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest, shared_clip
 from ovseg.models.embedders import region_embedder
-from ovseg.models.maskformer import load_maskformer
 from ovseg.models.names import resolve_device
 from ovseg.models.prompts import text_embeddings
+from ovseg.models.proposers import proposer
 from ovseg.models.retrieval import RegionMemory, Retrieval
 from ovseg.models.segmentor import Segmentor
 
@@ -35,7 +35,7 @@ def load_segmentor(
     """The segmentor of a configuration; its models and texts are loaded once a process.
 
     Args:
-        config: thresholds, ensemble, embedder, device and the MaskFormer's name.
+        config: thresholds, ensemble, embedder, device and what proposes masks.
         classes: K names.
         clip: name of the CLIP.
         prompts: as for `Segmentor`.
@@ -50,7 +50,7 @@ def load_segmentor(
     texts = _texts(clip_digest(clip), clip, device, names, config.templates)
     return Segmentor(
         shared_clip(clip, device=device),
-        load_maskformer(config.maskformer, device),
+        proposer(config.proposals, config.maskformer, device, segments=config.segments),
         class_names=classes,
         prompts=prompts,
         texts=texts,
