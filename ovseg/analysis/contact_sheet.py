@@ -282,6 +282,7 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.models.mask_prompts",
         "ovseg.models.deep_stem_maskformer",
         "ovseg.models.maskformer",
+        "ovseg.models.network_folders",
         "ovseg.models.names",
         "ovseg.models.pixels",
         "ovseg.models.prompts",

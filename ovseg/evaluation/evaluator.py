@@ -86,6 +86,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.models.resnet",  # a backbone of it
         "ovseg.models.deep_stem_maskformer",
         "ovseg.models.maskformer",
+        "ovseg.models.network_folders",
         "ovseg.models.pixels",
         "ovseg.models.proposal_networks",
         "ovseg.models.prompts",
