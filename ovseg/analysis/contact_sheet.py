@@ -291,6 +291,10 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.models.segmentor",
         "ovseg.models.systems",
         "ovseg.models.embedders",
+        "ovseg.models.closed_vocabulary",
+        "ovseg.models.pixel_embedder",
+        "ovseg.models.pixel_embedding",
+        "ovseg.models.pixel_segmentor",
         "ovseg.models.retrieval",
         "ovseg.models.ensemble",
     )

@@ -162,6 +162,26 @@ class PixelEmbedder:
             )
 
 
+class PixelPoolingEmbedder:
+    """Regions embedded by the mean of their pixels' embeddings: LSeg+ with proposals.
+
+    Args:
+        embedder: embeds the pixels, of images at its network's own size.
+    """
+
+    def __init__(self, embedder: PixelEmbedder) -> None:
+        self.embedder = embedder
+
+    @torch.no_grad()
+    def embed(
+        self, image: ImageArray, masks_qhw: Tensor, *, threshold: float | None
+    ) -> tuple[Tensor, Tensor]:
+        """See `ovseg.models.embedders.RegionEmbedder`."""
+        masks = masks_qhw.bool() if threshold is None else masks_qhw > threshold
+        regions, valid = self.embedder.embed(image).pooled(masks.to(self.embedder.device))
+        return regions.to(masks_qhw.device), valid.to(masks_qhw.device)
+
+
 # --------------------------------------------------------------------------------------
 # Folders
 

@@ -1,8 +1,8 @@
 """A network that gives every pixel an embedding in CLIP's text space: LSeg, and LSeg+.
 
 As in LSeg (Li et al., ICLR 2022): an image encoder and a decoder yield a vector a pixel, which gets
-the class whose text embedding is nearest; training is cross entropy over the seen classes, the texts
-frozen. LSeg+ is what OVSeg's comparison (CVPR 2023, table 1) and OpenSeg call the same with a
+the class whose text embedding is nearest; training is cross entropy over the seen classes, with
+frozen texts. LSeg+ is what OVSeg's comparison (CVPR 2023, table 1) and OpenSeg call the same with a
 ResNet-101 and a feature pyramid. Backbone and pyramid are those of the class-embedding MaskFormer
 (`ovseg.models.class_embedding`), by the same names, so that weights go from one to the other.
 
@@ -13,7 +13,7 @@ ResNet-101 and a feature pyramid. Backbone and pyramid are those of the class-em
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,8 @@ class PixelEmbeddingNetwork(nn.Module):
             fusion decoder at half that stride, `feature_dim` wide.
         temperature: cosines are divided by it.
     """
+
+    model: Any  # a module of modules, which types cannot say
 
     def __init__(
         self,
