@@ -16,6 +16,7 @@ from ovseg.locations import Location, Place
 EMBEDDING = (
     "clip",
     "embedder",
+    "pixels",
     "mask_prompts",
     "region",
     "background",
@@ -62,6 +63,17 @@ class BenchmarkConfig(Config):
         "sum",
         description="all proposals under their soft masks; best_mask: one binary mask a class, as"
         " the official demo, and pixels under none count as missed",
+    )
+    vocabulary: Literal["open", "own"] = Field(
+        "open",
+        description="own: the MaskFormer's class scores are those of the classes it was trained on,"
+        " matched by name; always so where a closed network is asked alone (maskformer_only)",
+    )
+    segmentor: Literal["proposals", "pixels"] = Field(
+        "proposals", description="pixels: each pixel by its own embedding, without proposals (LSeg)"
+    )
+    pixels: str = execution(
+        "", "folder of the pixel embeddings, for segmentor=pixels and embedder=pixel_pooling"
     )
     embedder: str = Field("crops", description="a name in ovseg.models.embedders.EMBEDDERS")
     retrieval_weight: float = Field(

@@ -83,7 +83,9 @@ def _nested_execution_fields(value: Any) -> dict[Any, Any]:
 class WorldConfig(Config):
     """The embedded storybook world written to disk in COCO format."""
 
-    part: Literal["mining", "val"] = Field(description="which disjoint range of scene seeds")
+    part: Literal["pretrain", "mining", "val"] = Field(
+        description="which disjoint range of scene seeds"
+    )
     scenes: int = Field(400, ge=1, description="how many scenes")
     size: int = Field(160, ge=64, description="side of a scene in pixels")
     seed: int = Field(0, ge=0, description="offset inside the part's range of scene seeds")

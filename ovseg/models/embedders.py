@@ -15,6 +15,7 @@ from torch import Tensor
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.models.clip import shared_clip
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.pixel_embedder import PixelPoolingEmbedder, load_pixels, pixels_digest
 from ovseg.models.pixels import ImageArray
 from ovseg.models.regions import region_crops
 from ovseg.registry import chosen
@@ -106,11 +107,21 @@ def _crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
     )
 
 
+def _pixel_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    return PixelPoolingEmbedder(load_pixels(config.pixels, device))
+
+
 EMBEDDERS: dict[str, Callable[[BenchmarkConfig, str, str], RegionEmbedder]] = {
     "crops": _crops,
+    "pixel_pooling": _pixel_pooling,
 }
 """What makes an embedder of a configuration, the CLIP's name and a device, by the value of
 `benchmarks.embedder`."""
+
+
+def embedder_weights(config: BenchmarkConfig) -> dict[str, str]:
+    """Content digests of the networks that embed regions beside CLIP, by their settings."""
+    return {"pixels": pixels_digest(config.pixels)} if config.embedder == "pixel_pooling" else {}
 
 
 def region_embedder(config: BenchmarkConfig, *, clip: str, device: str) -> RegionEmbedder:

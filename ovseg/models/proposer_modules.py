@@ -6,6 +6,7 @@ PROPOSER_MODULES = (
     "ovseg.models.resnet",  # a backbone of it
     "ovseg.models.deep_stem_maskformer",
     "ovseg.models.maskformer",
+    "ovseg.models.network_folders",
     "ovseg.models.names",
     "ovseg.models.pixels",
     "ovseg.models.proposal_networks",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovseg.errors import OvsegError
+from ovseg.models.closed_vocabulary import ClosedVocabulary
 from ovseg.models.embedders import CropEmbedder, RegionEmbedder
 from ovseg.models.ensemble import (
     Ensemble,
@@ -140,6 +141,8 @@ class Segmentor:
             pixels under no kept mask get label K.
         embedder: how regions become embeddings; masked crops of the CLIP where None.
         retrieval: mined regions that vote beside CLIP.
+        own: the network's own classes as those of `class_names`; its class scores are those then,
+            instead of what its class embeddings say of the texts.
 
     Raises:
         OvsegError: no class, or a MaskFormer trained for another CLIP's embeddings.
@@ -162,6 +165,7 @@ class Segmentor:
         inference: Inference = "sum",
         embedder: RegionEmbedder | None = None,
         retrieval: Retrieval | None = None,
+        own: ClosedVocabulary | None = None,
     ) -> None:
         if inference not in get_args(Inference):
             raise OvsegError(
@@ -171,6 +175,7 @@ class Segmentor:
             raise OvsegError("there is nothing to look for: name at least one class")
         self.embedder = CropEmbedder(clip) if embedder is None else embedder
         self.retrieval = retrieval
+        self.own = own
         self.network = network
         self.class_names = tuple(class_names)
         shown = [text for text, _ in prompts] or [*class_names]
@@ -178,7 +183,7 @@ class Segmentor:
         self.texts = text_embeddings(clip, shown, templates=templates) if texts is None else texts
         if len(self.texts) != len(shown):
             raise ValueError(f"{len(self.texts)} embeddings for {len(shown)} names")
-        if isinstance(network, OpenVocabularyNetwork):
+        if isinstance(network, OpenVocabularyNetwork) and own is None:
             width = network.embedding_dim
             if width != self.texts.shape[1] and mode != "clip_only":
                 raise OvsegError(
@@ -241,7 +246,10 @@ class Segmentor:
         masks = batch.mask_probabilities[0].to(self.texts.device)
         p_maskformer = None
         network, embeddings = self.network, batch.class_embeddings
-        if isinstance(network, OpenVocabularyNetwork) and embeddings and self.mode != "clip_only":
+        if self.own is not None and batch.class_probabilities is not None:
+            p_own = self.own.probabilities(batch.class_probabilities[0])
+            p_maskformer = p_own[:, self.class_of].to(masks)
+        elif isinstance(network, OpenVocabularyNetwork) and embeddings and self.mode != "clip_only":
             logits = network.class_logits(embeddings[0], self.texts)
             # the non-object column takes part in the softmax and is dropped after it
             p_maskformer = logits.softmax(-1)[:, :-1].to(masks)

@@ -15,10 +15,14 @@ from torch import Tensor
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest, shared_clip
-from ovseg.models.embedders import region_embedder
+from ovseg.models.closed_vocabulary import ClosedVocabulary, benchmark_vocabulary
+from ovseg.models.embedders import embedder_weights, region_embedder
 from ovseg.models.names import resolve_device
+from ovseg.models.pixel_embedder import load_pixels, pixels_digest
+from ovseg.models.pixel_segmentor import PixelSegmentor
 from ovseg.models.prompts import text_embeddings
-from ovseg.models.proposers import proposer
+from ovseg.models.proposal_networks import OpenVocabularyNetwork, ProposalNetwork
+from ovseg.models.proposers import proposer, proposer_digest
 from ovseg.models.retrieval import RegionMemory, Retrieval
 from ovseg.models.segmentor import Segmentor
 
@@ -31,7 +35,7 @@ def load_segmentor(
     prompts: Sequence[tuple[str, int]] = (),
     seen: Sequence[int] = (),
     regions: Path | None = None,
-) -> Segmentor:
+) -> Segmentor | PixelSegmentor:
     """The segmentor of a configuration; its models and texts are loaded once a process.
 
     Args:
@@ -48,9 +52,21 @@ def load_segmentor(
     device = resolve_device(config.device)
     names = tuple(text for text, _ in prompts) or tuple(classes)
     texts = _texts(clip_digest(clip), clip, device, names, config.templates)
+    if config.segmentor == "pixels":
+        if config.retrieval_weight:
+            check_proposes(config, "retrieval")
+        return PixelSegmentor(
+            load_pixels(config.pixels, device),
+            class_names=classes,
+            prompts=prompts,
+            texts=texts,
+            short_side=config.short_side,
+            max_side=config.max_side,
+        )
+    network = proposer(config.proposals, config.maskformer, device, segments=config.segments)
     return Segmentor(
         shared_clip(clip, device=device),
-        proposer(config.proposals, config.maskformer, device, segments=config.segments),
+        network,
         class_names=classes,
         prompts=prompts,
         texts=texts,
@@ -62,7 +78,44 @@ def load_segmentor(
         inference=config.inference,
         embedder=region_embedder(config, clip=clip, device=device),
         retrieval=_retrieval(config, regions, texts, clip=clip, device=device),
+        own=_own_vocabulary(config, network, classes),
     )
+
+
+def check_proposes(config: BenchmarkConfig, purpose: str) -> None:
+    """Raise `OvsegError` for a segmentor without proposals, where a purpose needs them."""
+    if config.segmentor == "pixels":
+        raise OvsegError(
+            f"benchmarks.segmentor=pixels proposes no masks, and {purpose} needs some: take"
+            " benchmarks.segmentor=proposals"
+        )
+
+
+def network_weights(config: BenchmarkConfig, *, clip: str) -> dict[str, str]:
+    """Content digests of the networks that a configuration segments with, by their settings."""
+    weights = {"clip": clip_digest(clip)}
+    if config.segmentor == "proposals":
+        weights["maskformer"] = proposer_digest(
+            config.proposals, config.maskformer, segments=config.segments
+        )
+    else:
+        weights["pixels"] = pixels_digest(config.pixels)
+    return weights | embedder_weights(config)
+
+
+def _own_vocabulary(
+    config: BenchmarkConfig, network: ProposalNetwork, classes: Sequence[str]
+) -> ClosedVocabulary | None:
+    closed = not isinstance(network, OpenVocabularyNetwork)
+    if config.vocabulary == "open" and not (closed and config.ensemble == "maskformer_only"):
+        return None
+    own = getattr(network, "class_names", ())
+    if not own:
+        raise OvsegError(
+            f"{config.maskformer} knows no classes: it proposes masks that CLIP names, leave"
+            " benchmarks.vocabulary=open and the ensemble to it"
+        )
+    return benchmark_vocabulary(tuple(own), tuple(classes), config.benchmark)
 
 
 def class_weights(config: BenchmarkConfig, classes: int, seen: Sequence[int]) -> float | Tensor:
