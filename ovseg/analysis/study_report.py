@@ -214,11 +214,12 @@ def _answers(findings: Findings) -> Lines:
 def headline(findings: Findings) -> str:
     """The scores and the answers alone, as Markdown."""
     lines = [f"{coverage(findings)} {LEGEND}", ""]
-    lines += [*_markdown_table(_scores(findings, findings.main)), ""]
-    return "\n".join([*lines, *_markdown_table(_answers(findings)), ""])
+    lines += [*markdown_table(_scores(findings, findings.main)), ""]
+    return "\n".join([*lines, *markdown_table(_answers(findings)), ""])
 
 
-def _markdown_table(rows: Lines) -> Iterator[str]:
+def markdown_table(rows: Lines) -> Iterator[str]:
+    """The lines of a Markdown table; the first row is its head, columns of text stand left."""
     head, *body = rows
     text = sum(name in LEFT for name in head)
     yield "| " + " | ".join(head) + " |"
@@ -257,7 +258,7 @@ def markdown(findings: Findings, *, images: int, curves: bool) -> str:
     if len(answers) > 1:
         sections.insert(0, ("Answers", answers))
     for title, rows in sections:
-        lines += [f"## {title}", "", *_markdown_table(rows), ""]
+        lines += [f"## {title}", "", *markdown_table(rows), ""]
     lines += ["## Plots", "", "![Scores of each model](scores.png)", ""]
     if findings.challengers:
         lines += ["![Paired gains](gains.png)", ""]
