@@ -42,6 +42,7 @@ ENSEMBLE = Table(
             ways=(above("adapted-both", "maskformer", "adapted-clip", metric="miou_union"),),
         ),
     ),
+    note="Ground-truth masks are named by CLIP alone, whatever the ensemble.",
 )
 
 

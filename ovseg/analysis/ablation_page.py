@@ -133,9 +133,10 @@ def _made(page: Page) -> Iterator[str]:
     )
     yield ""
     runs = list(plan.runs)
+    seeds = "1 seed" if plan.seeds == 1 else f"{plan.seeds} seeds"
     yield (
-        f"Preset `{plan.preset}`, {plan.seeds} seeds: {len(runs)} cells with their seeds, which"
-        f" share {steps.minings} minings, {steps.trainings} training phases and {steps.benchmarks}"
+        f"Preset `{plan.preset}`, {seeds}: {len(runs)} cells with their seeds, which share"
+        f" {steps.minings} minings, {steps.trainings} training phases and {steps.benchmarks}"
         " benchmarks. Cells that a claim hangs on are run with every seed, the others with seed 0"
         " alone; the column *seeds* says which. Brackets: 95 % bootstrap intervals over images and"
         " seeds, of one seed over images alone. Gains are paired: both models on the same drawn"
@@ -199,9 +200,8 @@ def _table(page: Page, planned: PlannedTable, plots: str) -> Iterator[str]:
         yield ""
         yield f"Published, {table.published.source}; mIoU in % on photographs, by other models:"
         yield ""
-        yield from markdown_table(
-            [list(table.published.headings), *map(list, table.published.rows)]
-        )
+        published = [list(table.published.headings), *map(list, table.published.rows)]
+        yield from markdown_table(published, text=1)
 
 
 def _minutes(seconds: float) -> str:

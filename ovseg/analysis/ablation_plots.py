@@ -35,9 +35,7 @@ def plot_ablation(findings: Findings, path: Path) -> None:
     scores = SCORES if split else (("miou_union", "all"),)
     gains = GAINS if split else (("miou_union", "unseen", "o"), ("mask_acc", "all", "D"))
     height = 2.1 + 0.5 * len(cells)
-    figure, (left, right) = figure_of(
-        findings.config.benchmark, _note(findings), height=height, shared=True
-    )
+    figure, (left, right) = figure_of("", _note(findings), height=height, shared=True)
     handles: list[Line2D] = []
     for axis, metrics in ((left, scores), (right, gains)):
         for number, (metric, part, *marks) in enumerate(metrics):
@@ -60,7 +58,7 @@ def plot_ablation(findings: Findings, path: Path) -> None:
     left.set_ylim(len(cells) - 0.5, -0.5)
     left.set_xlim(left=0)
     left.set_xlabel("%")
-    left.set_title("mIoU")
+    left.set_title(f"mIoU on {findings.config.benchmark}")
     right.axvline(0, color=INK, linewidth=1)
     right.set_xlabel("points")
     right.set_title(f"gain over {findings.title(findings.config.baseline)}")

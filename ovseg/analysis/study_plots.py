@@ -132,14 +132,15 @@ def figure_of(
     """A figure of two panels, 9 inches wide.
 
     Args:
-        title: above them.
+        title: above them; none where empty.
         note: below them.
         height: in inches.
         shared: the panels have one vertical axis.
     """
     figure = Figure(figsize=(9, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, color=INK, fontsize=13)
+    if title:
+        figure.suptitle(title, color=INK, fontsize=13)
     figure.supxlabel(note, color="#606470", fontsize=8.5)
     axes: Sequence[Axes] = figure.subplots(1, 2, sharey=shared)
     for axis in axes:

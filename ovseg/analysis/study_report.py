@@ -166,7 +166,10 @@ def coverage(findings: Findings, *, shown_as: str = "Brackets") -> str:
 # Tables
 
 Lines = list[list[str]]
-LEFT = ("model", "against", "seed", "question", "answer", "difference, in points")
+LEFT = (
+    *("model", "against", "seed", "question", "answer", "difference, in points"),
+    *("claim", "benchmark", "verdict"),
+)
 """Headings of columns of text."""
 
 
@@ -218,10 +221,15 @@ def headline(findings: Findings) -> str:
     return "\n".join([*lines, *markdown_table(_answers(findings)), ""])
 
 
-def markdown_table(rows: Lines) -> Iterator[str]:
-    """The lines of a Markdown table; the first row is its head, columns of text stand left."""
+def markdown_table(rows: Lines, *, text: int | None = None) -> Iterator[str]:
+    """The lines of a Markdown table.
+
+    Args:
+        rows: the first is the head.
+        text: how many columns, from the left, are of text; by their headings where empty.
+    """
     head, *body = rows
-    text = sum(name in LEFT for name in head)
+    text = sum(name in LEFT for name in head) if text is None else text
     yield "| " + " | ".join(head) + " |"
     yield "|" + " --- |" * text + " ---: |" * (len(head) - text)
     for row in body:
