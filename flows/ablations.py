@@ -82,12 +82,13 @@ def ablate(
                         track(name, root=plan.root, uri=tracked.uri) as child,
                     ):
                         checkpoints: dict[str, Any] = {}
+                        pairs: list[Path] = []
                         for config in outcomes.rounds(cell):
                             adapted = folders(checkpoints).get(cell.arm)
                             of_sources = [mined(each, adapted) for each in by_source(config)]
                             pairs = [each["table"].folder for each in of_sources]
                             checkpoints = finetune(config, pairs)
-                        scores = benchmark(cell.config, folders(checkpoints))
+                        scores = benchmark(cell.config, folders(checkpoints), pairs)
                         record_cell(child, cell, outcomes.keep(cell, scores))
                 record_table(parent, planned, outcomes.compare(planned), outcomes)
         outcomes.publish(out)

@@ -1,4 +1,4 @@
-"""Ablations of how regions are named once CLIP is trained: the ensemble's branches, the crops.
+"""Ablations of how regions are named: the ensemble's branches, the crops, whole systems by name.
 
 What is called published, and what costs are, stands in `ovseg.ablation_training`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from ovseg.ablation_training import A_BENCHMARK, A_TRAINING, FT, MPT
 from ovseg.ablations import Cell, Published, Settings, Table, above
 from ovseg.report_config import Claim
+from ovseg.systems import SYSTEMS, System
 
 
 def _branch(title: str, ensemble: str | None, trains: tuple[Settings, ...] = ()) -> Cell:
@@ -98,6 +99,39 @@ CROPS = Table(
             name="adapted-to-crops",
             text="Adaptation is to masked crops: it raises the naming of masks shown so",
             ways=(above("adapted-mean", "original-mean", metric="mask_acc"),),
+        ),
+    ),
+)
+
+
+def _system(name: str, system: System) -> Cell:
+    """A system as a cell, with the arm that its name stands for, else with the adapted CLIP."""
+    arms = system.settings.get("arms")
+    (trains,) = [(FT, MPT)] if arms is None else arms.values()
+    return Cell(
+        title=f"{name}: {system.title}",
+        settings={"benchmarks.system": name},
+        trains=tuple(trains),
+        repeated=name == "ovseg",
+    )
+
+
+COMPARED = Table(
+    title="Systems of the field, by the same proposals and the same benchmark",
+    question="How far does what others do get with the same parts?",
+    cells={name: _system(name, system) for name, system in SYSTEMS.items()},
+    reference="ovseg",
+    expect="A-150: SimBaseline 15.3 (R-101c, COCO-Stuff-156), OVSeg 29.6; each by its own models",
+    cost=f"{A_TRAINING} for each phase of ovseg; a benchmark a system, {A_BENCHMARK} each",
+    published=Published(
+        source="Table 1, each with models and training data of its own",
+        headings=("system", "backbone", "A-847", "A-150", "PC-59"),
+        rows=(
+            ("LSeg+", "R-101", "2.5", "13.0", "36.0"),
+            ("SimBaseline (ZSSeg)", "R-101c", "-", "15.3", "-"),
+            ("OpenSeg", "R-101", "4.0", "15.3", "36.9"),
+            ("OVSeg", "R-101c", "7.1", "24.8", "53.3"),
+            ("OVSeg", "Swin-B + ViT-L/14", "9.0", "29.6", "55.7"),
         ),
     ),
 )

@@ -23,6 +23,7 @@ TABLES: dict[str, Table] = {
     "seen-unseen": training.SEEN,
     "crops": scoring.CROPS,
     "rounds": training.ROUNDS,
+    "systems": scoring.COMPARED,
 }
 """By name, in the order of the report."""
 
