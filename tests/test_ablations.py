@@ -115,7 +115,7 @@ def test_a_wrong_cell_or_name_is_one_line():
     with pytest.raises(OvsegError, match=r"no ablation 'nothing': choose one of source, "):
         chosen_tables(["ensemble", "nothing"])
     base = configure("storybook")
-    with pytest.raises(OvsegError, match="no setting named 'benchmarks.colour'"):
+    with pytest.raises(OvsegError, match=r"no setting named 'benchmarks\.colour'"):
         cell_config(base, "t", "c", Cell(title="x", settings={"benchmarks.colour": 1}))
     bare = base.model_copy(update={"arms": {"original": ()}})
     with pytest.raises(OvsegError, match="no training phase that image_encoder is like"):

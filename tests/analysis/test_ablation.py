@@ -216,7 +216,7 @@ def test_the_page_tells_measured_from_published(ablation, tmp_path):
     assert "SAM: *not scored*, random" in text
     assert "broken, seed 1: *failed*, no such weights" in text
     before, _, after = text.partition("Published, Table 9; mIoU in % on photographs")
-    assert "12.3" in after and "12.3" not in before
+    assert "| bear | 12.3 |" in after and "bear" not in before
     plots = sorted(path.name for path in (tmp_path / "docs" / "page").iterdir())
     assert plots == ["toy-toy-claims.parquet", "toy-toy.parquet", "toy-toy.png"]
     assert "](page/toy-toy.png)" in text

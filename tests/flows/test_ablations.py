@@ -74,7 +74,7 @@ def test_equal_cells_of_two_tables_are_one_benchmark(done):
     toy, twin = (one.manifest for one in outcomes.compared)
     assert toy.parents["0/boxes"] == twin.parents["0/boxes"]
     assert toy.parents["0/original"] == twin.parents["0/plain"]
-    whole = [path for path in (home / "runs/seed-0/benchmarks").glob("*/manifest.json")]
+    whole = list((home / "runs/seed-0/benchmarks").glob("*/manifest.json"))
     assert len(whole) == 4, "original, boxes, again, unscored"
 
 
@@ -108,7 +108,7 @@ def test_the_page_and_its_plots_are_there(done):
 def test_mlflow_holds_a_run_a_table_and_a_child_a_cell(done):
     from mlflow.tracking import MlflowClient
 
-    home, outcomes, _ = done
+    home, _, _ = done
     client = MlflowClient(f"sqlite:///{home / 'runs' / 'mlflow.db'}")
     (experiment,) = [e for e in client.search_experiments() if e.name == "ovseg"]
     runs = client.search_runs([experiment.experiment_id])
