@@ -178,6 +178,15 @@ def _check(request: dict[str, Any], own: dict[str, Any]) -> bool:
     return True
 
 
+def _check_tuning(request: dict[str, Any], own: dict[str, Any]) -> bool:
+    """As `_check`, and what is to be tried and on which images."""
+    from ovseg.configure import configure, tuning_request
+
+    asked = {name: own[name] for name in ("arm", "split", "weights", "thresholds")}
+    tuning_request(configure(**request), **asked)
+    return True
+
+
 def _requested(
     command: Callable[..., None], check: Callable[..., bool] = _check
 ) -> Callable[..., None]:
@@ -268,11 +277,11 @@ def benchmark(request: dict[str, Any]) -> None:
     from flows.benchmark import benchmark as flow
     from tasks.scoring import show_scores
 
-    show_scores(flow(config), miniature=config.benchmark_world is not None)
+    show_scores(flow(config), miniature=config.miniature, oracles=config.oracles)
 
 
 @app.command("tune-ensemble")
-@_requested
+@functools.partial(_requested, check=_check_tuning)
 def tune_ensemble(
     request: dict[str, Any],
     split: Split = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ovseg import ablation_prompts as prompts
 from ovseg import ablation_scoring as scoring
 from ovseg import ablation_training as training
 from ovseg.ablations import Table
@@ -19,6 +20,8 @@ TABLES: dict[str, Table] = {
     "ensemble": scoring.ENSEMBLE,
     "order": training.ORDER,
     "depth": training.DEPTH,
+    "visual-prompts": prompts.VISUAL,
+    "pixel-prompts": prompts.PIXELS,
     "captions": training.CAPTIONS,
     "seen-unseen": training.SEEN,
     "crops": scoring.CROPS,

@@ -137,7 +137,7 @@ ORDER = Table(
             ways=(above("ft-mpt", "ft", "mpt", "mpt-ft", "joint", margin=MARGIN),),
         ),
     ),
-    note="*Both at once* has one learning rate, that of fine-tuning.",
+    note="In *both at once* the encoder and the prompts each have the rate they have alone.",
 )
 
 

@@ -23,7 +23,11 @@ from ovseg.settings import PipelineConfig
 from ovseg.storage import digest_json
 
 Settings = Mapping[str, Any]
-TUNED_LIKE = {"image_encoder": "image_encoder", "joint": "image_encoder"}
+TUNED_LIKE = {
+    "image_encoder": "image_encoder",
+    "joint": "image_encoder",
+    "joint_pixel_prompts": "image_encoder",
+}
 """Whose settings of the preset a phase begins with; those of the mask prompts where not listed."""
 
 
@@ -132,14 +136,19 @@ def cell_config(base: PipelineConfig, table: str, name: str, cell: Cell) -> Pipe
 
 
 def _phase(base: PipelineConfig, settings: Settings) -> FinetuneConfig:
-    """A phase as the preset trains such, with what the cell changes; without snapshots."""
+    """A phase as the preset trains such, with what the cell changes; without snapshots.
+
+    Prompts that are trained beside the encoder keep the rate that they have alone.
+    """
     own = {phase.trains: phase for phases in base.arms.values() for phase in phases}
     trains = settings["trains"]
     like = own.get(trains, own.get(TUNED_LIKE.get(trains, "mask_prompts")))
     if like is None:
         raise OvsegError(f"preset {base.preset} has no training phase that {trains} is like")
     prompts = own.get("mask_prompts", like)
-    shared = {"prompt_depth": prompts.prompt_depth, "snapshots": 0}
+    shared: dict[str, Any] = {"prompt_depth": prompts.prompt_depth, "snapshots": 0}
+    if trains.startswith("joint"):
+        shared["prompt_learning_rate"] = prompts.learning_rate
     return FinetuneConfig(**{**like.model_dump(), **shared, **settings})
 
 

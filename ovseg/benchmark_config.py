@@ -10,16 +10,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from ovseg.config import Config, execution
+from ovseg.config import BETA, Config, RegionStyle, execution
 from ovseg.locations import Location, Place
 
 EMBEDDING = (
     "clip",
     "embedder",
     "mask_prompts",
-    "fill",
+    "region",
+    "background",
     "expand_ratio",
-    "blank_background",
     "batch_size",
     "device",
 )
@@ -61,11 +61,9 @@ class BenchmarkConfig(Config):
     )
     retrieval_neighbours: int = Field(16, ge=1, description="regions that vote")
     mask_prompts: bool = Field(True, description="use mask prompts where the CLIP has them")
-    fill: Literal["mean", "zero"] = "mean"
+    region: RegionStyle = Field("mean", description="what CLIP sees of a proposal")
+    background: float = Field(0.3, ge=0, le=1, description=BETA)
     expand_ratio: float = Field(1.0, ge=1)
-    blank_background: bool = Field(
-        True, description="what a mask leaves out of its crop is blanked; false: plain box crops"
-    )
     oracle: Literal["none", "gt_masks", "gt_labels"] = Field(
         "none",
         description="gt_masks: ground truth is the proposals, CLIP names them; gt_labels: the"

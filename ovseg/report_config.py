@@ -73,7 +73,7 @@ class ReportConfig(Config):
     dataset: str = Field("storybook", description="name of the mined data set")
     clip: str = Field("storybook", description="the CLIP that chose the masks")
     maskformer: str = Field("storybook", description="what proposed the masks")
-    miniature: bool = Field(False, description="scored in the embedded world: say so")
+    miniature: bool = Field(False, description="the embedded models are scored: say so")
     arms: tuple[tuple[str, str], ...] = Field(
         (), description="names of the compared models in order, and what is shown of them"
     )

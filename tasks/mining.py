@@ -19,6 +19,7 @@ from ovseg.mining.pairing import PAIRS
 from ovseg.mining.proposals import PROPOSALS
 from ovseg.mining.texts import TEXTS
 from ovseg.models.clip import clip_digest
+from ovseg.presets import load_preset
 from ovseg.screening_config import FingerprintsConfig
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
@@ -57,12 +58,13 @@ def read_images(config: PipelineConfig) -> dict[str, Manifest]:
     root, label = config.root, "read images and captions"
     listed = run(IMAGES, config.images, {}, root, label=label)
     prints: dict[str, Manifest] = {}
+    if lacking := unscreened(config):
+        get_run_logger().warning(
+            "no folder of %s: images of theirs among yours are not looked for; give --data",
+            ", ".join(lacking),
+        )
     for item in config.benchmarks:
         if item.root is None:
-            get_run_logger().warning(
-                "benchmark %s has no folder: images of it among yours are not looked for",
-                item.benchmark,
-            )
             continue
         label = f"hash the images of {item.benchmark}"
         setting = FingerprintsConfig(benchmark=item.benchmark, root=item.root)
@@ -72,6 +74,15 @@ def read_images(config: PipelineConfig) -> dict[str, Manifest]:
     )
     found = {f"fingerprints/{name}": manifest for name, manifest in prints.items()}
     return {"listed": listed, **found, "images": screened}
+
+
+def unscreened(config: PipelineConfig) -> list[str]:
+    """The benchmarks, of the preset too, whose images cannot be looked for: they have no folder."""
+    there = {item.benchmark for item in config.benchmarks if item.root is not None}
+    wanted = {item.benchmark for item in config.benchmarks}
+    if not config.scored:
+        wanted |= {item.benchmark for item in load_preset(config.preset).benchmarks}
+    return sorted(wanted - there - {"storybook"})  # whose scenes to mine and to score are disjoint
 
 
 def find_nouns(config: PipelineConfig, images: Manifest) -> Manifest:

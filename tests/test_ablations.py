@@ -53,7 +53,10 @@ def test_paper_cells_train_and_pair_by_the_papers_models(paper):
     phases = [phase for run in paper.runs for phase in run.config.arms[run.arm]]
     assert {phase.clip for phase in phases} == {"ViT-L-14-quickgelu/openai"}
     rates = {phase.trains: phase.learning_rate for phase in phases}
-    assert rates["image_encoder"] == rates["joint"] == 5e-6 and rates["mask_prompts"] == 2e-2
+    assert rates["image_encoder"] == rates["joint"] == rates["joint_pixel_prompts"] == 5e-6
+    assert rates["mask_prompts"] == 2e-2
+    assert rates["visual_prompts"] == rates["pixel_prompts"] == 2e-2
+    assert {p.prompt_learning_rate for p in phases if p.trains == "joint"} == {2e-2}
     depths = {p.prompt_depth for run in paper.runs for p in run.config.arms[run.arm]}
     assert {1, 3, 6, 12} <= depths
     (planned,) = [one for one in paper.tables if one.name == "depth"]

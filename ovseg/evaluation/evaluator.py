@@ -84,6 +84,8 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.models.safe_pickle",
         "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",
+        "ovseg.models.pixel_prompts",
+        "ovseg.models.prompted_tower",
         "ovseg.models.names",
         "ovseg.models.class_embedding",
         "ovseg.models.resnet",  # a backbone of it

@@ -46,6 +46,8 @@ class RegionMemoryStage(Stage[MemoryConfig]):
         "ovseg.models.embedders",
         "ovseg.models.ensemble",
         "ovseg.models.mask_prompts",
+        "ovseg.models.pixel_prompts",
+        "ovseg.models.prompted_tower",
         "ovseg.models.names",
         "ovseg.models.pixels",
         "ovseg.models.regions",

@@ -45,8 +45,8 @@ class CropEmbedder:
     Args:
         clip: the CLIP.
         mask_prompts: use its mask prompts if it has them.
-        fill: colour of masked-out pixels, `mean` or `zero`.
-        masked: False leaves the background in the crops: plain boxes.
+        region: what CLIP sees of a mask, a name in `ovseg.models.regions.REGIONS`.
+        background: beta of its attenuated styles.
         expand_ratio: crop box enlargement.
         batch_size: regions CLIP sees at once.
     """
@@ -56,15 +56,15 @@ class CropEmbedder:
         clip: MaskAdaptedCLIP,
         *,
         mask_prompts: bool = True,
-        fill: str = "mean",
-        masked: bool = True,
+        region: str = "mean",
+        background: float = 0.3,
         expand_ratio: float = 1.0,
         batch_size: int = 256,
     ) -> None:
         self.clip = clip
         self.mask_prompts = mask_prompts
-        self.fill = fill
-        self.masked = masked
+        self.region = region
+        self.background = background
         self.expand_ratio = expand_ratio
         self.batch_size = batch_size
 
@@ -84,9 +84,9 @@ class CropEmbedder:
                 mean=self.clip.pixel_mean,
                 std=self.clip.pixel_std,
                 threshold=threshold,
-                fill=self.fill,
+                region=self.region,
+                background=self.background,
                 expand_ratio=self.expand_ratio,
-                masked=self.masked,
             )
             rows.append(
                 self.clip.encode_regions(regions.pixels, regions.masks, prompts=self.mask_prompts)
@@ -99,8 +99,8 @@ def _crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
     return CropEmbedder(
         shared_clip(clip, device=device),
         mask_prompts=config.mask_prompts,
-        fill=config.fill,
-        masked=config.blank_background,
+        region=config.region,
+        background=config.background,
         expand_ratio=config.expand_ratio,
         batch_size=config.batch_size,
     )

@@ -17,7 +17,7 @@ TOY = Table(
     question="What of it?",
     cells={
         "original": Cell(title="original CLIP", repeated=True),
-        "boxes": Cell(title="boxes", settings={"benchmarks.blank_background": False}),
+        "boxes": Cell(title="boxes", settings={"benchmarks.region": "box"}),
         "again": Cell(title="paired again", settings={"pairing.round": 1}, trains=(FT,)),
         "broken": Cell(title="broken", settings={"benchmarks.clip": "no-such-model"}),
         "unscored": Cell(
@@ -41,7 +41,7 @@ def done(prefect_server, small, tmp_path_factory):
         title="Twins",
         question="?",
         cells={
-            "boxes": Cell(title="boxes", settings={"benchmarks.blank_background": False}),
+            "boxes": Cell(title="boxes", settings={"benchmarks.region": "box"}),
             "plain": Cell(title="the original again"),
         },
         reference="plain",
@@ -123,7 +123,7 @@ def test_mlflow_holds_a_run_a_table_and_a_child_a_cell(done):
     assert set(children) == {f"toy/{name} seed 0" for name in TOY.cells}
     assert children["toy/broken seed 0"].info.status == "FAILED"
     boxes = children["toy/boxes seed 0"]
-    assert boxes.data.params["benchmarks.blank_background"] == "False"
+    assert boxes.data.params["benchmarks.region"] == "box"
     assert boxes.data.metrics["storybook/miou_union"] >= 0
     assert not children["toy/unscored seed 0"].data.metrics
     uploaded = {item.path for item in client.list_artifacts(toy.info.run_id, "ablation/storybook")}
