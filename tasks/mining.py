@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from prefect import get_run_logger
 
@@ -95,21 +96,30 @@ def propose_masks(config: PipelineConfig, images: Manifest) -> Manifest:
     return run(PROPOSALS, config.proposals, {"images": images}, config.root, label=label)
 
 
-def embed_nouns(config: PipelineConfig, nouns: Manifest) -> Manifest:
-    """Embed each distinct noun once."""
-    return run(TEXTS, config.texts, {"nouns": nouns}, config.root, label="embed nouns")
+def embed_nouns(config: PipelineConfig, nouns: Manifest, adapted: Path | None = None) -> Manifest:
+    """Embed each distinct noun once, by the adapted CLIP in a further mining round."""
+    parts = {"nouns": nouns, **_of_round(adapted)}
+    return run(TEXTS, config.texts, parts, config.root, label="embed nouns")
 
 
-def pair(config: PipelineConfig, parts: Mapping[str, Manifest]) -> Manifest:
+def _of_round(adapted: Path | None) -> dict[str, Manifest]:
+    return {} if adapted is None else {"checkpoint": Manifest.read(adapted)}
+
+
+def pair(
+    config: PipelineConfig, parts: Mapping[str, Manifest], adapted: Path | None = None
+) -> Manifest:
     """Pair every noun with the mask that CLIP likes best, or labels with theirs.
 
     Args:
         config: the whole run; its source says what is paired.
         parts: the stages before, by role.
+        adapted: folder of the checkpoint that pairs in a further mining round.
     """
     if config.source == "gt_label":
         labelled = {role: parts[role] for role in ("images", "proposals")}
         return run(LABEL_PAIRS, config.table, labelled, config.root, label="pair labels with masks")
+    parts = {**parts, **_of_round(adapted)}
     return run(PAIRS, config.pairing, parts, config.root, label="pair nouns with masks")
 
 
