@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ovseg.locations import Place
 
@@ -223,6 +223,14 @@ class FinetuneConfig(Config):
         description="InfoNCE over the batch (paper), or a softmax over its distinct nouns, where"
         " two regions of one noun are no negatives of each other",
     )
+    relation_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="of loss=distinct: share of a region's target that goes to the nouns of the"
+        " batch by how alike their texts are",
+    )
+    relation_temperature: float = Field(0.05, gt=0, description="of that softmax over cosines")
     train_logit_scale: bool = True
     initial_logit_scale: float | None = Field(None, description="exp of it; the model's if empty")
     fill: Literal["mean", "zero"] = "mean"
@@ -241,6 +249,12 @@ class FinetuneConfig(Config):
     cache_gib: float = execution(2.0, "... if they fit into this much of it")
     decode_workers: int = execution(0, "threads that decode images ahead; 0 decodes in place")
 
+    @model_validator(mode="after")
+    def _smoothed_loss(self) -> FinetuneConfig:
+        if self.relation_smoothing and self.loss != "distinct":
+            raise ValueError("relation_smoothing is of the loss over nouns: set loss to distinct")
+        return self
+
 
 # --------------------------------------------------------------------------------------
 # Benchmark
@@ -252,7 +266,14 @@ class BenchmarkConfig(Config):
     benchmark: str = Field("storybook", description="name of the benchmark")
     clip: str = Field("storybook", description="CLIP, where no checkpoint is handed in")
     maskformer: str = "storybook"
+    prompting: str = Field("templates", description="a name in ovseg.models.prompting.PROMPTINGS")
     templates: str = Field("vild", description="template set of the class names")
+    contexts: int = Field(6, ge=1, description="of prompting=mined: the n most frequent of a noun")
+    contexts_from: Path | None = execution(None, "of prompting=mined: folder of a nouns stage")
+    synonyms: bool = Field(False, description="a class gets the logit of the best of its synonyms")
+    relations: float = Field(
+        0.0, ge=0, le=1, description="share of its probability a class lends to those like it"
+    )
     short_side: int = 640
     max_side: int = 2560
     mask_threshold: float = Field(0.4, gt=0, lt=1, description="of the regions shown to CLIP")

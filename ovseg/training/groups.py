@@ -1,12 +1,13 @@
 """What a phase of training trains: `METHODS` says which ways there are, `arms.trains` chooses.
 
 A way of adapting CLIP is the names of the parameters it trains, and what it does to a loaded CLIP
-that lacks them. The text tower is frozen always (OVSeg, CVPR 2023, section 3.2).
+that lacks them. The text tower is frozen always (OVSeg, CVPR 2023, section 3.2); what learns on
+the text side is context vectors in front of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 
 from ovseg.config import FinetuneConfig
 from ovseg.errors import OvsegError
+from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.registry import chosen
 from ovseg.training.crops import seeded_generator
@@ -23,11 +25,12 @@ PROMPT_STD = 0.02
 
 _UNDECAYED = ("bn", "ln", "bias", "logit_scale")
 _PROMPTS = "mask_prompts"
+_TEXT_PROMPTS = "text_prompts."
 _TOWER = "clip.visual."
 _SCALE = "clip.logit_scale"
 
 
-def draw_mask_prompts(model: MaskAdaptedCLIP, config: FinetuneConfig) -> None:
+def draw_mask_prompts(model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]) -> None:
     """Give a CLIP mask prompts of the depth asked for; those it has of that depth are kept.
 
     They are drawn from N(0, 0.02) by the configured seed.
@@ -45,7 +48,30 @@ def draw_mask_prompts(model: MaskAdaptedCLIP, config: FinetuneConfig) -> None:
         model.mask_prompts.copy_(drawn)
 
 
-def _as_it_is(model: MaskAdaptedCLIP, config: FinetuneConfig) -> None:
+def begin_text_prompts(
+    model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
+) -> ContextVectors:
+    """Give a CLIP context vectors that begin as its template; those it has of it are kept.
+
+    Raises:
+        OvsegError: the CLIP or the template takes none.
+    """
+    vectors = model.text_prompts
+    if not isinstance(vectors, ContextVectors) or vectors.template != config.template:
+        vectors = ContextVectors(model, config.template)
+    vectors.share()
+    model.text_prompts = vectors
+    return vectors
+
+
+def begin_class_text_prompts(
+    model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
+) -> None:
+    """The same for each noun of its own: they begin as the shared ones, trained before or not."""
+    begin_text_prompts(model, config, nouns).specialise(nouns)
+
+
+def _as_it_is(model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]) -> None:
     """For a method that trains what every CLIP has."""
 
 
@@ -56,17 +82,28 @@ class Method:
     Attributes:
         parameters: the beginnings of the names, as in `MaskAdaptedCLIP.named_parameters`, of what
             it trains; beside them the temperature, where the configuration says so.
-        prepare: gives a loaded CLIP what it trains, where it is not there yet.
+        prepare: gives a loaded CLIP what it trains, where it is not there yet; it is told the
+            nouns of the training set.
+        trains_texts: texts change while it trains, so they are embedded anew every step.
     """
 
     parameters: tuple[str, ...]
-    prepare: Callable[[MaskAdaptedCLIP, FinetuneConfig], None] = _as_it_is
+    prepare: Callable[[MaskAdaptedCLIP, FinetuneConfig, Sequence[str]], object] = _as_it_is
+    trains_texts: bool = False
 
 
 METHODS: dict[str, Method] = {
     "image_encoder": Method(parameters=(_TOWER,)),
     "mask_prompts": Method(parameters=(_PROMPTS,), prepare=draw_mask_prompts),
     "joint": Method(parameters=(_TOWER, _PROMPTS), prepare=draw_mask_prompts),
+    "text_prompts": Method(
+        parameters=(_TEXT_PROMPTS + "shared",), prepare=begin_text_prompts, trains_texts=True
+    ),
+    "class_text_prompts": Method(
+        parameters=(_TEXT_PROMPTS + "specific",),
+        prepare=begin_class_text_prompts,
+        trains_texts=True,
+    ),
 }
 """By the value of `trains`."""
 
@@ -117,19 +154,19 @@ def parameter_groups(
     """Optimiser groups as in the official implementation.
 
     Vectors, norms, biases and the temperature are not decayed; matrices are, the positional
-    embedding and the projection among them; mask prompts have a decay of their own.
+    embedding and the projection among them; prompts have a decay of their own.
 
     Args:
         parameters: trained parameters by name.
         weight_decay: of the matrices.
-        prompt_weight_decay: of the mask prompts.
+        prompt_weight_decay: of mask prompts and of learned text prompts.
 
     Returns:
         Groups for a torch optimiser; empty ones are left out.
     """
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        if name == _PROMPTS:
+        if name == _PROMPTS or name.startswith(_TEXT_PROMPTS):
             decay = prompt_weight_decay
         elif parameter.ndim < 2 or any(part in name for part in _UNDECAYED):
             decay = 0.0
