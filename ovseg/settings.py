@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.config import (
-    BenchmarkConfig,
     Config,
     FinetuneConfig,
     ImagesConfig,

@@ -7,12 +7,8 @@ from collections.abc import Mapping, Sequence
 from ovseg.analysis.contact_sheet import SHEET, sheet_inputs
 from ovseg.analysis.report import REPORT, report_inputs
 from ovseg.analysis.summary import Summary, show, show_scores, summarise
-from ovseg.config import (
-    BenchmarkConfig,
-    CurveConfig,
-    ScoresConfig,
-    TruthConfig,
-)
+from ovseg.benchmark_config import BenchmarkConfig, CurveConfig, ScoresConfig
+from ovseg.config import TruthConfig
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.evaluation.learning_curve import CURVES, PHASE_CURVES
 from ovseg.evaluation.pair_truth import TRUTH

@@ -2,8 +2,8 @@
 
 import pytest
 
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
-from ovseg.config import BenchmarkConfig
 from ovseg.configure import configure
 from ovseg.errors import OvsegError
 from ovseg.presets import load_preset

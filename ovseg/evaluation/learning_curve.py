@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from ovseg.config import BenchmarkConfig, CurveConfig
+from ovseg.benchmark_config import BenchmarkConfig, CurveConfig
 from ovseg.data.benchmarks import Benchmark, LabelError, region_masks
 from ovseg.data.images import ImageError
 from ovseg.evaluation.evaluator import BENCHMARK, open_benchmark, read_sample

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from ovseg.config import BenchmarkConfig
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.vocabulary import normalised
 from ovseg.errors import OvsegError
 from ovseg.models.learned_prompts import ContextVectors

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from toy_benchmarks import random_images, toy_benchmark
 
-from ovseg.config import BenchmarkConfig, ScoresConfig
+from ovseg.benchmark_config import BenchmarkConfig, ScoresConfig
 from ovseg.evaluation import evaluator
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.evaluation.image_rows import KINDS
@@ -66,7 +66,7 @@ def values(scores):
 WORKER = """
 import sys
 from pathlib import Path
-from ovseg.config import BenchmarkConfig
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.evaluation import evaluator
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.stages import run_stage

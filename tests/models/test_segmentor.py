@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from ovseg.errors import OvsegError
 from ovseg.models import ensemble as formulas
 from ovseg.models.clip import load_clip
+from ovseg.models.embedders import CropEmbedder
 from ovseg.models.ensemble import aggregate, best_masks, ensemble, label_map
 from ovseg.models.maskformer import ProposalBatch, load_maskformer
 from ovseg.models.segmentor import Segmentor
@@ -203,7 +204,13 @@ def check_steps(segmentor, network, image):
 
 def test_region_batches_change_nothing(clip, network):
     whole = Segmentor(clip, network, class_names=NAMES, mask_threshold=0.2)
-    single = Segmentor(clip, network, class_names=NAMES, mask_threshold=0.2, batch_size=1)
+    single = Segmentor(
+        clip,
+        network,
+        class_names=NAMES,
+        mask_threshold=0.2,
+        embedder=CropEmbedder(clip, batch_size=1),
+    )
     torch.testing.assert_close(
         whole.segment(image_of()).probabilities,
         single.segment(image_of()).probabilities,
@@ -229,7 +236,11 @@ def test_one_valid_mask(clip, prompts):
     masks = torch.full((3, 48, 40), 0.1)
     masks[1, 5:20, 5:20] = 0.9
     segmentor = Segmentor(
-        clip, FixedProposals(masks), class_names=NAMES, mask_prompts=prompts, mask_threshold=0.5
+        clip,
+        FixedProposals(masks),
+        class_names=NAMES,
+        embedder=CropEmbedder(clip, mask_prompts=prompts),
+        mask_threshold=0.5,
     )
     found = segmentor.segment(image_of())
     assert found.probabilities.shape == (1, 3)
@@ -282,9 +293,9 @@ def test_no_proposal_at_all(clip):
 def test_mask_prompts_can_be_switched_off(clip, network):
     masks = np.eye(40, dtype=bool)[None]  # most patches are background
     with_prompts, without = (
-        Segmentor(clip, network, class_names=NAMES, mask_prompts=on).classify_masks(
-            image_of(40, 40), masks
-        )
+        Segmentor(
+            clip, network, class_names=NAMES, embedder=CropEmbedder(clip, mask_prompts=on)
+        ).classify_masks(image_of(40, 40), masks)
         for on in (True, False)
     )
     assert np.abs(with_prompts - without).max() > 1e-3
