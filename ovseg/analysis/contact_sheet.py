@@ -277,6 +277,10 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.models.class_embedding",
         "ovseg.models.resnet",  # a backbone of it
         "ovseg.models.clip",
+        "ovseg.models.learned_prompts",
+        "ovseg.models.class_relations",
+        "ovseg.models.class_texts",
+        "ovseg.models.prompting",
         "ovseg.models.safe_pickle",
         "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",

@@ -42,9 +42,11 @@ from ovseg.evaluation.image_rows import (
 from ovseg.evaluation.metrics import Confusion, all_scores
 from ovseg.evaluation.oracles import label_proposals, paint_regions
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
+from ovseg.models.class_texts import shown_texts
 from ovseg.models.clip import clip_digest
 from ovseg.models.maskformer import maskformer_digest
 from ovseg.models.names import clip_name
+from ovseg.models.prompting import text_prompts
 from ovseg.models.segmentor import Segmentor
 from ovseg.models.systems import load_segmentor
 from ovseg.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
@@ -76,6 +78,10 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.data.images",
         "ovseg.models.segmentor",
         "ovseg.models.systems",
+        "ovseg.models.class_relations",
+        "ovseg.models.class_texts",
+        "ovseg.models.learned_prompts",
+        "ovseg.models.prompting",
         "ovseg.models.embedders",
         "ovseg.models.ensemble",
         "ovseg.models.clip",
@@ -100,13 +106,15 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         plan = ShardPlan.blocks(benchmark.contents(), config.shard_size, at_least=config.min_shards)
         # names and seen classes decide the result too, though no image holds them
         splits = benchmark_splits(config, benchmark.classes)
-        digest = digest_json([benchmark.classes, benchmark.prompts, splits, plan.ids_digest])
+        shown = shown_texts(config, benchmark.classes, benchmark.prompts)
+        digest = digest_json([benchmark.classes, shown, splits, plan.ids_digest])
         return plan.model_copy(update={"ids_digest": digest})
 
     def weights(self, config: BenchmarkConfig, inputs: Inputs) -> dict[str, str]:
-        """Content digests of both networks."""
+        """Content digests of both networks, and of what texts are made of beside the CLIP."""
         return {
             "clip": clip_digest(clip_name(config.clip, inputs)),
+            "texts": text_prompts(config).digest,
             "maskformer": maskformer_digest(config.maskformer),
         }
 

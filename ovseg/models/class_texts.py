@@ -10,11 +10,14 @@ of the probability than another.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.vocabulary import (
     ClassName,
     normalised,
@@ -22,8 +25,83 @@ from ovseg.data.vocabulary import (
     vocabulary_names,
     with_synonyms,
 )
+from ovseg.models.class_relations import class_relations, share_evidence
 
 Pooling = Literal["texts", "classes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassTexts:
+    """The texts of K classes and how they are read.
+
+    Attributes:
+        embeddings: `(T, E)` of the texts, L2 norm 1.
+        class_of: `(T,)` index of the class each text stands for.
+        classes: K.
+        pooling: whether scores have a column a text or, each its best text's, one a class.
+        relations: share of its probability a class lends to those like it, which takes a column a
+            class whatever the pooling.
+    """
+
+    embeddings: Tensor
+    class_of: tuple[int, ...]
+    classes: int
+    pooling: Pooling = "texts"
+    relations: float = 0.0
+
+    @property
+    def pooled(self) -> bool:
+        """Whether scores have a column a class."""
+        return self.pooling == "classes" or self.relations > 0
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The class of each column of the scores."""
+        return tuple(range(self.classes)) if self.pooled else self.class_of
+
+    @cached_property
+    def related(self) -> Tensor:
+        """`(K, K)` relations of the classes."""
+        return class_relations(self.embeddings, self.class_of, self.classes)
+
+    def probabilities(self, logits_vt: Tensor, *, void: bool = False) -> Tensor:
+        """A softmax over the columns of scores.
+
+        Args:
+            logits_vt: `(V, T)`, or `(V, T + 1)` with a last one for *non-object*.
+            void: there is that last one; it takes part in the softmax and is dropped after it.
+
+        Returns:
+            `(V, C)` in 0..1, of the C columns.
+        """
+        logits, rest = (logits_vt[:, :-1], logits_vt[:, -1:]) if void else (logits_vt, None)
+        if self.pooled:
+            logits = best_logits(logits, self.class_of, self.classes)
+        if rest is None:
+            scores = logits.softmax(-1)
+        else:
+            scores = torch.cat([logits, rest], dim=1).softmax(-1)[:, :-1]
+        return share_evidence(scores, self.related, self.relations) if self.relations else scores
+
+
+def shown_texts(
+    config: BenchmarkConfig, classes: Sequence[str], prompts: Sequence[tuple[str, int]] = ()
+) -> list[tuple[str, int]]:
+    """What a configuration shows the model for the classes, each text with its class's index.
+
+    Args:
+        config: its benchmark, and whether synonyms stand for a class too.
+        classes: K names.
+        prompts: texts that stand for the classes where they are others than the names.
+    """
+    if config.synonyms:
+        return with_listed_synonyms(config.benchmark, classes, prompts)
+    return [*prompts] or [(name, index) for index, name in enumerate(classes)]
+
+
+def pooling_of(config: BenchmarkConfig) -> Pooling:
+    """How a configuration reads several texts of a class: synonyms are no rivals of each other."""
+    return "classes" if config.synonyms else "texts"
 
 
 def class_words(benchmark: str, classes: Sequence[str]) -> tuple[ClassName, ...]:

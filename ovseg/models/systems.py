@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.models.class_texts import pooling_of, shown_texts
 from ovseg.models.clip import clip_digest, shared_clip
 from ovseg.models.embedders import region_embedder
 from ovseg.models.maskformer import load_maskformer
 from ovseg.models.names import resolve_device
-from ovseg.models.prompts import text_embeddings
+from ovseg.models.prompting import TextPrompts, text_prompts
 from ovseg.models.segmentor import Segmentor
 
 
@@ -41,13 +42,16 @@ def load_segmentor(
         OvsegError: unknown names, or models that do not fit one another.
     """
     device = resolve_device(config.device)
-    texts = tuple(text for text, _ in prompts) or tuple(classes)
+    shown = shown_texts(config, classes, prompts)
+    names = tuple(text for text, _ in shown)
     return Segmentor(
         shared_clip(clip, device=device),
         load_maskformer(config.maskformer, device),
         class_names=classes,
-        prompts=prompts,
-        texts=_texts(clip_digest(clip), clip, device, texts, config.templates),
+        prompts=shown,
+        texts=_texts(text_prompts(config), clip_digest(clip), clip, device, names),
+        pooling=pooling_of(config),
+        relations=config.relations,
         short_side=config.short_side,
         max_side=config.max_side,
         mask_threshold=config.mask_threshold,
@@ -74,6 +78,9 @@ def class_weights(config: BenchmarkConfig, classes: int, seen: Sequence[int]) ->
 
 
 @lru_cache(maxsize=16)
-def _texts(digest: str, clip: str, device: str, names: tuple[str, ...], templates: str) -> Tensor:
-    # the digest is part of the key only: the same folder may hold another model by now
-    return text_embeddings(shared_clip(clip, device=device), names, templates=templates)
+def _texts(
+    strategy: TextPrompts, digest: str, clip: str, device: str, names: tuple[str, ...]
+) -> Tensor:
+    # the CLIP's digest is part of the key only: the same folder may hold another model by now;
+    # strategies of one digest are equal
+    return strategy.embed(shared_clip(clip, device=device), names)

@@ -68,6 +68,7 @@ class SegmentationTraining(Stage[LabelledTrainingConfig]):
         "ovseg.data.images",
         "ovseg.models.class_embedding",
         "ovseg.models.clip",
+        "ovseg.models.learned_prompts",
         "ovseg.models.mask_prompts",
         "ovseg.models.deep_stem_maskformer",
         "ovseg.models.maskformer",
