@@ -11,12 +11,28 @@ from typing import Literal
 from pydantic import Field
 
 from ovseg.config import Config, execution
+from ovseg.locations import Location, Place
+
+EMBEDDING = (
+    "clip",
+    "embedder",
+    "mask_prompts",
+    "fill",
+    "expand_ratio",
+    "blank_background",
+    "batch_size",
+    "device",
+)
+"""The settings of a benchmark that decide on how a region is embedded."""
 
 
 class BenchmarkConfig(Config):
     """The two-stage segmentor on a validation set."""
 
     benchmark: str = Field("storybook", description="name of the benchmark")
+    system: str = Field(
+        "ovseg", description="a name in ovseg.systems.SYSTEMS, which stands for other settings"
+    )
     clip: str = Field("storybook", description="CLIP, where no checkpoint is handed in")
     maskformer: str = "storybook"
     prompting: str = Field("templates", description="a name in ovseg.models.prompting.PROMPTINGS")
@@ -51,6 +67,10 @@ class BenchmarkConfig(Config):
         " the official demo, and pixels under none count as missed",
     )
     embedder: str = Field("crops", description="a name in ovseg.models.embedders.EMBEDDERS")
+    retrieval_weight: float = Field(
+        0.0, ge=0, le=1, description="of the nearest mined regions' nouns beside CLIP's own answer"
+    )
+    retrieval_neighbours: int = Field(16, ge=1, description="regions that vote")
     mask_prompts: bool = Field(True, description="use mask prompts where the CLIP has them")
     fill: Literal["mean", "zero"] = "mean"
     expand_ratio: float = Field(1.0, ge=1)
@@ -80,6 +100,29 @@ class BenchmarkConfig(Config):
     root: Path | None = execution(None, "folder of the prepared benchmark")
     batch_size: int = execution(256, "regions a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+
+    def without_memory(self) -> BenchmarkConfig:
+        """The same without retrieval, where no mined regions are at hand: pictures, models."""
+        return self.model_copy(update={"retrieval_weight": 0.0})
+
+
+class MemoryConfig(Config):
+    """Mined regions embedded as a benchmark embeds its proposals."""
+
+    benchmark: BenchmarkConfig = Field(description="what decides on the embedding counts")
+    image_root: Place | None = execution(None, "folder of the images")
+    max_bad_fraction: float = execution(0.05, "more bad pairs stop the stage", ge=0, le=1)
+
+    @classmethod
+    def of(cls, benchmark: BenchmarkConfig, image_root: Location | None) -> MemoryConfig:
+        """The memory for a benchmark: equal for all that embed alike."""
+        kept = {name: getattr(benchmark, name) for name in EMBEDDING}
+        return cls(benchmark=BenchmarkConfig(**kept), image_root=image_root)
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self.benchmark.device
 
 
 class ScoresConfig(Config):

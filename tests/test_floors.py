@@ -40,6 +40,7 @@ INFRASTRUCTURE = {
     "ovseg.errors",
     "ovseg.locations",
     "ovseg.registry",
+    "ovseg.systems",  # names for settings
     "ovseg.report_config",
     "ovseg.screening_config",
     "ovseg.schema",  # a changed table raises the stage's schema_version

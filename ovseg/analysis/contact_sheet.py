@@ -294,6 +294,7 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.models.segmentor",
         "ovseg.models.systems",
         "ovseg.models.embedders",
+        "ovseg.models.retrieval",
         "ovseg.models.ensemble",
     )
     suffix = ""

@@ -59,7 +59,8 @@ Row = dict[str, Any]
 class BenchmarkStage(Stage[BenchmarkConfig]):
     """Segments every image and names every ground-truth mask.
 
-    Its one input is optional: `checkpoint`, a CLIP. `config.root` is the benchmark's folder.
+    Its inputs are optional: `checkpoint`, a CLIP; `regions`, a memory of mined ones, where it
+    retrieves. `config.root` is the benchmark's folder.
     """
 
     name = "benchmarks"
@@ -83,6 +84,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.models.learned_prompts",
         "ovseg.models.prompting",
         "ovseg.models.embedders",
+        "ovseg.models.retrieval",
         "ovseg.models.ensemble",
         "ovseg.models.clip",
         "ovseg.models.safe_pickle",
@@ -130,7 +132,12 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         """Score one block of images."""
         benchmark = open_benchmark(config)
         span = self.plan(config, inputs).span(shard)
-        segmentor = benchmark_segmentor(config, benchmark, clip=clip_name(config.clip, inputs))
+        segmentor = benchmark_segmentor(
+            config,
+            benchmark,
+            clip=clip_name(config.clip, inputs),
+            regions=inputs["regions"].payload() if "regions" in inputs else None,
+        )
         k = len(benchmark.classes)
         confusions: list[Row] = []
         pixels: list[Row] = []
@@ -226,11 +233,13 @@ def read_sample(benchmark: Benchmark, sample: Sample) -> tuple[ImageArray, Label
 # Models
 
 
-def benchmark_segmentor(config: BenchmarkConfig, benchmark: Benchmark, *, clip: str) -> Segmentor:
+def benchmark_segmentor(
+    config: BenchmarkConfig, benchmark: Benchmark, *, clip: str, regions: Path | None = None
+) -> Segmentor:
     """The segmentor of a configuration for the classes of a benchmark, as it prompts for them."""
     seen = benchmark_splits(config, benchmark.classes).get(HEADLINE, ())
     return load_segmentor(
-        config, benchmark.classes, clip=clip, prompts=benchmark.prompts, seen=seen
+        config, benchmark.classes, clip=clip, prompts=benchmark.prompts, seen=seen, regions=regions
     )
 
 

@@ -27,7 +27,7 @@ from ovseg.evaluation.evaluator import BENCHMARK, open_benchmark, read_sample
 from ovseg.evaluation.image_rows import rank
 from ovseg.evaluation.metrics import count_masks, mask_scores
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
-from ovseg.models.class_texts import ClassTexts, pooling_of, shown_texts
+from ovseg.models.class_texts import ClassTexts, class_texts, shown_texts
 from ovseg.models.clip import clip_digest, load_clip
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.names import resolve_device
@@ -195,13 +195,7 @@ def _texts(config: BenchmarkConfig, benchmark: Benchmark, clip: MaskAdaptedCLIP)
     """The texts of the benchmark's classes as the configuration has a CLIP embed them."""
     shown = shown_texts(config, benchmark.classes, benchmark.prompts)
     texts_te = text_prompts(config).embed(clip, [text for text, _ in shown])
-    return ClassTexts(
-        embeddings=texts_te,
-        class_of=tuple(index for _, index in shown),
-        classes=len(benchmark.classes),
-        pooling=pooling_of(config),
-        relations=config.relations,
-    )
+    return class_texts(config, texts_te, shown, len(benchmark.classes))
 
 
 # --------------------------------------------------------------------------------------

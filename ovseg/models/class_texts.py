@@ -49,6 +49,15 @@ class ClassTexts:
     pooling: Pooling = "texts"
     relations: float = 0.0
 
+    @classmethod
+    def one_each(cls, embeddings: Tensor) -> ClassTexts:
+        """Classes of one text each, `(K, E)`."""
+        return cls(
+            embeddings=embeddings,
+            class_of=tuple(range(len(embeddings))),
+            classes=len(embeddings),
+        )
+
     @property
     def pooled(self) -> bool:
         """Whether scores have a column a class."""
@@ -99,9 +108,17 @@ def shown_texts(
     return [*prompts] or [(name, index) for index, name in enumerate(classes)]
 
 
-def pooling_of(config: BenchmarkConfig) -> Pooling:
-    """How a configuration reads several texts of a class: synonyms are no rivals of each other."""
-    return "classes" if config.synonyms else "texts"
+def class_texts(
+    config: BenchmarkConfig, texts_te: Tensor, shown: Sequence[tuple[str, int]], classes: int
+) -> ClassTexts:
+    """The texts of `shown_texts`, embedded, as the configuration reads them."""
+    return ClassTexts(
+        embeddings=texts_te,
+        class_of=tuple(index for _, index in shown),
+        classes=classes,
+        pooling="classes" if config.synonyms else "texts",
+        relations=config.relations,
+    )
 
 
 def class_words(benchmark: str, classes: Sequence[str]) -> tuple[ClassName, ...]:

@@ -37,6 +37,7 @@ from ovseg.models.maskformer import OpenMaskFormer, ProposalNetwork
 from ovseg.models.pixels import ImageArray
 from ovseg.models.prompts import text_embeddings
 from ovseg.models.regions import Regions
+from ovseg.models.retrieval import Retrieval
 
 Inference = Literal["sum", "best_mask"]
 OTHERS = "others"
@@ -142,6 +143,7 @@ class Segmentor:
             0 and threshold 0.35): an object in several proposals shows in one of them only, and
             pixels under no kept mask get label K.
         embedder: how regions become embeddings; masked crops of the CLIP where None.
+        retrieval: mined regions that vote beside CLIP.
 
     Raises:
         OvsegError: no class, or a MaskFormer trained for another CLIP's embeddings.
@@ -165,6 +167,7 @@ class Segmentor:
         mode: Ensemble = "upstream",
         inference: Inference = "sum",
         embedder: RegionEmbedder | None = None,
+        retrieval: Retrieval | None = None,
     ) -> None:
         if inference not in get_args(Inference):
             raise OvsegError(
@@ -173,6 +176,7 @@ class Segmentor:
         if not class_names:
             raise OvsegError("there is nothing to look for: name at least one class")
         self.embedder = CropEmbedder(clip) if embedder is None else embedder
+        self.retrieval = retrieval
         self.network = network
         self.class_names = tuple(class_names)
         shown = [text for text, _ in prompts] or [*class_names]
@@ -317,7 +321,10 @@ class Segmentor:
     ) -> tuple[Tensor, Tensor]:
         """CLIP's `(V, C)` probabilities of the valid masks, and `(Q,)` which are valid."""
         features, valid = self.embedder.embed(image, masks_qhw, threshold=threshold)
-        return self.class_texts.probabilities(COSINE_SCALE * features @ self.texts.T), valid
+        p_clip = self.class_texts.probabilities(COSINE_SCALE * features @ self.texts.T)
+        if self.retrieval is not None:
+            p_clip = self.retrieval.join(p_clip, features)
+        return p_clip, valid
 
     def _of_columns(self, weight_k: float | Tensor) -> float | Tensor:
         """A weight a class as one a column of the scores."""

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.models.class_texts import pooling_of, shown_texts
+from ovseg.errors import OvsegError
+from ovseg.models.class_texts import ClassTexts, class_texts, shown_texts
 from ovseg.models.clip import clip_digest, shared_clip
 from ovseg.models.embedders import region_embedder
 from ovseg.models.maskformer import load_maskformer
 from ovseg.models.names import resolve_device
 from ovseg.models.prompting import TextPrompts, text_prompts
+from ovseg.models.retrieval import RegionMemory, Retrieval
 from ovseg.models.segmentor import Segmentor
 
 
@@ -28,6 +31,7 @@ def load_segmentor(
     clip: str,
     prompts: Sequence[tuple[str, int]] = (),
     seen: Sequence[int] = (),
+    regions: Path | None = None,
 ) -> Segmentor:
     """The segmentor of a configuration; its models and texts are loaded once a process.
 
@@ -37,6 +41,7 @@ def load_segmentor(
         clip: name of the CLIP.
         prompts: as for `Segmentor`.
         seen: indices of the classes whose masks were used in training.
+        regions: folder of a `RegionMemory`, where the configuration retrieves.
 
     Raises:
         OvsegError: unknown names, or models that do not fit one another.
@@ -44,14 +49,16 @@ def load_segmentor(
     device = resolve_device(config.device)
     shown = shown_texts(config, classes, prompts)
     names = tuple(text for text, _ in shown)
+    texts_te = _texts(text_prompts(config), clip_digest(clip), clip, device, names)
+    texts = class_texts(config, texts_te, shown, len(classes))
     return Segmentor(
         shared_clip(clip, device=device),
         load_maskformer(config.maskformer, device),
         class_names=classes,
         prompts=shown,
-        texts=_texts(text_prompts(config), clip_digest(clip), clip, device, names),
-        pooling=pooling_of(config),
-        relations=config.relations,
+        texts=texts_te,
+        pooling=texts.pooling,
+        relations=texts.relations,
         short_side=config.short_side,
         max_side=config.max_side,
         mask_threshold=config.mask_threshold,
@@ -59,6 +66,7 @@ def load_segmentor(
         mode=config.ensemble,
         inference=config.inference,
         embedder=region_embedder(config, clip=clip, device=device),
+        retrieval=_retrieval(config, regions, texts, clip=clip, device=device),
     )
 
 
@@ -75,6 +83,32 @@ def class_weights(config: BenchmarkConfig, classes: int, seen: Sequence[int]) ->
     weights = torch.full((classes,), config.ensemble_weight)
     weights[list(seen)] = config.seen_weight
     return weights
+
+
+def _retrieval(
+    config: BenchmarkConfig, regions: Path | None, texts: ClassTexts, *, clip: str, device: str
+) -> Retrieval | None:
+    if not config.retrieval_weight:
+        return None
+    if regions is None:
+        raise OvsegError(
+            f"benchmarks.retrieval_weight is {config.retrieval_weight:g}, but no mined regions were"
+            " handed in: score it with `ovseg benchmark`, or set it to 0"
+        )
+    memory = _memory(str(regions), device)
+    of_nouns = _texts(text_prompts(config), clip_digest(clip), clip, device, memory.nouns)
+    return Retrieval(
+        memory,
+        of_nouns,
+        texts,
+        neighbours=config.retrieval_neighbours,
+        weight=config.retrieval_weight,
+    )
+
+
+@lru_cache(maxsize=2)
+def _memory(regions: str, device: str) -> RegionMemory:
+    return RegionMemory.load(Path(regions), device)
 
 
 @lru_cache(maxsize=16)
