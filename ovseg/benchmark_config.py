@@ -37,6 +37,7 @@ class BenchmarkConfig(Config):
     maskformer: str = "storybook"
     prompting: str = Field("templates", description="a name in ovseg.models.prompting.PROMPTINGS")
     templates: str = Field("vild", description="template set of the class names")
+    period: bool = Field(True, description="false drops the period at the end of a template")
     contexts: int = Field(6, ge=1, description="of prompting=mined: the n most frequent of a noun")
     contexts_from: Path | None = execution(
         None, "of prompting=mined: folder of a nouns stage; that of the run where empty"

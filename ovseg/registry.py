@@ -6,6 +6,7 @@
 | proposal sources | `ovseg.mining.proposal_sources.SOURCES` | `proposals.source` |
 | benchmarks | `ovseg.data.benchmarks.READERS` | `benchmarks.benchmark` |
 | systems | `ovseg.systems.SYSTEMS` | `benchmarks.system` |
+| text prompts | `ovseg.models.prompting.PROMPTINGS` | `benchmarks.prompting` |
 | region embedders | `ovseg.models.embedders.EMBEDDERS` | `benchmarks.embedder` |
 | published data sets | `ovseg.data.published.PUBLISHED` | the name given to `ovseg prepare` |
 | training methods | `ovseg.training.groups.METHODS` | `arms.trains` |

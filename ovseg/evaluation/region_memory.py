@@ -44,7 +44,10 @@ class RegionMemoryStage(Stage[MemoryConfig]):
         "ovseg.data.masks",
         "ovseg.models.class_relations",
         "ovseg.models.class_texts",
+        "ovseg.data.vocabulary",
+        "ovseg.storybook.catalogue",  # its words
         "ovseg.models.clip",
+        "ovseg.models.prompts",
         "ovseg.models.learned_prompts",
         "ovseg.models.embedders",
         "ovseg.models.ensemble",

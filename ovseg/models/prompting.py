@@ -28,7 +28,8 @@ from ovseg.models.prompts import TEMPLATES, fill_templates, mean_embeddings, tex
 from ovseg.registry import chosen
 from ovseg.storage import Manifest, digest_json
 
-PLAIN = "a photo of a {}."
+# Without a final period, as captions are written: a CLIP that never read one is thrown off by it.
+(PLAIN,) = TEMPLATES["mining"]
 
 # What one may say of almost anything that can be seen, and where it may be.
 ATTRIBUTES = ("red", "blue", "green", "yellow", "white", "black", "brown", "small", "large")
@@ -73,11 +74,13 @@ class TemplatePrompts(TextPrompts):
 
     Args:
         templates: a key of `TEMPLATES`, or templates with one `{}` each.
+        period: False drops the period some of them end with.
     """
 
-    def __init__(self, templates: str | Sequence[str]) -> None:
+    def __init__(self, templates: str | Sequence[str], *, period: bool = True) -> None:
         fill_templates(["name"], templates)  # refuses what is none
-        self.templates = TEMPLATES[templates] if isinstance(templates, str) else tuple(templates)
+        chosen_set = TEMPLATES[templates] if isinstance(templates, str) else templates
+        self.templates = tuple(each if period else each.removesuffix(".") for each in chosen_set)
 
     @property
     def digest(self) -> str:
@@ -165,10 +168,10 @@ class LearnedPrompts(TextPrompts):
 
 
 def context_template(kind: str, context: str) -> str:
-    """The template of an adjective ("a photo of an old {}.") or of a place."""
+    """The template of an adjective ("a photo of an old {}") or of a place."""
     if kind == "adjective":
-        return f"a photo of {'an' if context[0] in 'aeiou' else 'a'} {context} {{}}."
-    return f"a photo of a {{}} {context}."
+        return f"a photo of {'an' if context[0] in 'aeiou' else 'a'} {context} {{}}"
+    return f"a photo of a {{}} {context}"
 
 
 def read_contexts(folder: Path) -> dict[str, list[tuple[str, str]]]:
@@ -226,11 +229,15 @@ def _mined(config: BenchmarkConfig) -> TextPrompts:
     return MinedPrompts(contexts, most=config.contexts, fallback=ContextualPrompts())
 
 
+def _templates(config: BenchmarkConfig) -> TemplatePrompts:
+    return TemplatePrompts(config.templates, period=config.period)
+
+
 PROMPTINGS: dict[str, Callable[[BenchmarkConfig], TextPrompts]] = {
-    "templates": lambda config: TemplatePrompts(config.templates),
+    "templates": _templates,
     "contextual": lambda config: ContextualPrompts(),
     "mined": _mined,
-    "learned": lambda config: LearnedPrompts(TemplatePrompts(config.templates)),
+    "learned": lambda config: LearnedPrompts(_templates(config)),
 }
 """By the value of `benchmarks.prompting`: a strategy of a configuration."""
 
