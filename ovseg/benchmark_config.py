@@ -44,7 +44,19 @@ class BenchmarkConfig(Config):
     segments: str = Field(
         "queries", description="a name in ovseg.models.segments.SEGMENTS: what queries become"
     )
+    prompting: str = Field("templates", description="a name in ovseg.models.prompting.PROMPTINGS")
     templates: str = Field("vild", description="template set of the class names")
+    period: bool = Field(True, description="false drops the period at the end of a template")
+    contexts: int = Field(6, ge=1, description="of prompting=mined: the n most frequent of a noun")
+    contexts_from: Path | None = execution(
+        None, "of prompting=mined: folder of a nouns stage; that of the run where empty"
+    )
+    synonyms: bool = Field(
+        False, description="a class gets the logit of the best of its name and listed synonyms"
+    )
+    relations: float = Field(
+        0.0, ge=0, le=1, description="share of its probability a class lends to those like it"
+    )
     short_side: int = 640
     max_side: int = 2560
     mask_threshold: float = Field(0.4, gt=0, lt=1, description="of the regions shown to CLIP")

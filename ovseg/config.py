@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ovseg.locations import Place
 
@@ -243,6 +243,14 @@ class FinetuneConfig(Config):
         description="InfoNCE over the batch (paper), or a softmax over its distinct nouns, where"
         " two regions of one noun are no negatives of each other",
     )
+    relation_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="of loss=distinct: share of a region's target that goes to the nouns of the"
+        " batch by how alike their texts are",
+    )
+    relation_temperature: float = Field(0.05, gt=0, description="of that softmax over cosines")
     train_logit_scale: bool = True
     initial_logit_scale: float | None = Field(None, description="exp of it; the model's if empty")
     region: RegionStyle = Field("mean", description="what CLIP sees of a pair's mask")
@@ -261,6 +269,12 @@ class FinetuneConfig(Config):
     cache_regions: bool = execution(True, "keep decoded regions in memory between epochs ...")
     cache_gib: float = execution(2.0, "... if they fit into this much of it")
     decode_workers: int = execution(0, "threads that decode images ahead; 0 decodes in place")
+
+    @model_validator(mode="after")
+    def _smoothed_loss(self) -> FinetuneConfig:
+        if self.relation_smoothing and self.loss != "distinct":
+            raise ValueError("relation_smoothing is of the loss over nouns: set loss to distinct")
+        return self
 
 
 # --------------------------------------------------------------------------------------

@@ -43,7 +43,13 @@ class RegionMemoryStage(Stage[MemoryConfig]):
         "ovseg.data.images",
         "ovseg.data.masks",
         "ovseg.models.class_embedding",
+        "ovseg.models.class_relations",
+        "ovseg.models.class_texts",
+        "ovseg.data.vocabulary",
+        "ovseg.storybook.catalogue",  # its words
         "ovseg.models.clip",
+        "ovseg.models.prompts",
+        "ovseg.models.learned_prompts",
         "ovseg.models.embedders",
         "ovseg.models.ensemble",
         "ovseg.models.mask_prompts",

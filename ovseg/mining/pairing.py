@@ -62,6 +62,7 @@ class PairsStage(Stage[PairingConfig]):
         "ovseg.mining.ranking",
         "ovseg.mining.texts",
         "ovseg.models.clip",
+        "ovseg.models.learned_prompts",
         "ovseg.models.safe_pickle",
         "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",

@@ -38,6 +38,7 @@ class TextsStage(Stage[TextsConfig]):
     name = "texts"
     code = (
         "ovseg.models.clip",
+        "ovseg.models.learned_prompts",
         "ovseg.models.safe_pickle",
         "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",

@@ -3,8 +3,8 @@
 `load_clip` knows three kinds of names: `storybook` (the compact model this package ships), a local
 folder, and open_clip's `ARCHITECTURE/pretrained`, where `pretrained` is a tag or a weights file.
 A folder holds safetensors and JSON, never pickles, and stock open_clip reads it as well
-(`open_clip.create_model("local-dir:FOLDER")`): the mask prompts lie in a file of their own beside
-the weights.
+(`open_clip.create_model("local-dir:FOLDER")`): mask prompts and learned text prompts lie in files
+of their own beside the weights.
 """
 
 import copy
@@ -21,6 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ovseg.errors import OvsegError
+from ovseg.models.learned_prompts import (
+    FILES,
+    ContextVectors,
+    load_context_vectors,
+    save_context_vectors,
+)
 from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, Tokenizer, is_prompt
 from ovseg.models.weight_files import is_torchscript, named_tensors, read_weights
 from ovseg.storage import known_sha256
@@ -114,7 +120,7 @@ def clip_digest(name: str) -> str:
     folder = clip_folder(name)
     digest = hashlib.sha256()
     if folder is not None:
-        for file in (CONFIG_FILE, WEIGHTS_FILE, PROMPTS_FILE, VOCABULARY_FILE):
+        for file in (CONFIG_FILE, WEIGHTS_FILE, PROMPTS_FILE, VOCABULARY_FILE, *FILES):
             if (folder / file).is_file():
                 digest.update(f"{file}={known_sha256(folder / file)}\n".encode())
     else:
@@ -212,6 +218,7 @@ def load_clip(
         if (folder / PROMPTS_FILE).is_file():
             state.update(_read_tensors(folder / PROMPTS_FILE))
         model.load_checkpoint_state(state, prompts=prompt_depth != 0)
+        model.text_prompts = load_context_vectors(folder, model)
     else:
         model = _model_of_tag(name, prompts=prompt_depth != 0)
     if prompt_depth and model.mask_prompts is None:
@@ -293,7 +300,7 @@ def save_clip(model: MaskAdaptedCLIP, folder: Path, *, half: bool = False) -> Pa
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = copy.deepcopy(model.model_cfg)
-    for name in (PROMPTS_FILE, VOCABULARY_FILE):
+    for name in (PROMPTS_FILE, VOCABULARY_FILE, *FILES):
         if model.vocabulary != folder / name:
             (folder / name).unlink(missing_ok=True)
     if model.vocabulary is not None:
@@ -313,6 +320,8 @@ def save_clip(model: MaskAdaptedCLIP, folder: Path, *, half: bool = False) -> Pa
     for name, tensors in files.items():
         save_file(tensors, folder / name, metadata={"format": "pt"})
         (folder / name).chmod(0o644)  # safetensors lets nobody but the owner read
+    if isinstance(model.text_prompts, ContextVectors):
+        save_context_vectors(model.text_prompts, folder)
     preprocess = {
         "mean": list(model.pixel_mean),
         "std": list(model.pixel_std),

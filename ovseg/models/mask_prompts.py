@@ -87,6 +87,8 @@ class MaskAdaptedCLIP(nn.Module):
     mask_prompts: nn.Parameter | None
     pixel_prompts: PixelPrompts | None
     visual_prompts: nn.Parameter | None
+    text_prompts: nn.Module | None
+    """Context vectors it was trained with (`ovseg.models.learned_prompts`)."""
 
     def __init__(
         self,
@@ -115,6 +117,7 @@ class MaskAdaptedCLIP(nn.Module):
         self.model_cfg = copy.deepcopy(dict(model_cfg)) if model_cfg is not None else None
         self.vocabulary = vocabulary
         self.mask_prompts = self.pixel_prompts = self.visual_prompts = None
+        self.text_prompts = None
         self.draw_prompts(prompt_depth, init=prompt_init, shared=shared_prompts)
 
     def draw_prompts(self, depth: int, *, init: str = "normal", shared: bool = False) -> None:

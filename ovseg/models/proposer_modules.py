@@ -16,6 +16,8 @@ PROPOSER_MODULES = (
     "ovseg.models.superpixels",
     "ovseg.models.patch_features",
     "ovseg.models.clip",  # whose patches may be cut or clustered
+    "ovseg.models.learned_prompts",
+    "ovseg.models.prompts",
     "ovseg.models.mask_prompts",
     "ovseg.models.pixel_prompts",
     "ovseg.models.prompted_tower",

@@ -72,6 +72,7 @@ class SegmentationTraining(Stage[LabelledTrainingConfig]):
         "ovseg.data.images",
         "ovseg.models.class_embedding",
         "ovseg.models.clip",
+        "ovseg.models.learned_prompts",
         "ovseg.models.mask_prompts",
         "ovseg.models.pixel_prompts",
         "ovseg.models.prompted_tower",
