@@ -13,7 +13,7 @@ from open_clip import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 
 from ovseg.errors import OvsegError
-from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.open_clip_model import OpenClipModel
 
 # Punctuation matters: the second to fifth sentences of `vild` end without a period
 # (OVSeg, CVPR 2023, appendix A.2, and the official implementation).
@@ -67,7 +67,7 @@ def fill_templates(names: Sequence[str], templates: str | Sequence[str]) -> list
 
 
 def text_embeddings(
-    clip: MaskAdaptedCLIP,
+    clip: OpenClipModel,
     names: Sequence[str],
     *,
     templates: str | Sequence[str],
@@ -98,7 +98,7 @@ def text_embeddings(
         return F.normalize(per_template.mean(dim=1), dim=-1)
 
 
-def encode_trimmed(clip: MaskAdaptedCLIP, tokens: Tensor) -> Tensor:
+def encode_trimmed(clip: OpenClipModel, tokens: Tensor) -> Tensor:
     """`encode_tokens` without computing the padding behind the longest text.
 
     Attention is causal and the embedding is read at the end-of-text token, so what follows it
