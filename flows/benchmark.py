@@ -13,9 +13,11 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.finetune import finetune
+from flows.mine import mine
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.catalog import publish_catalog
+from tasks.mining import by_source
 from tasks.progress import bars
 from tasks.records import record_benchmark, record_scores
 from tasks.scoring import score
@@ -31,13 +33,17 @@ from tasks.worlds import draw
     validate_parameters=False,
 )
 def benchmark(
-    config: PipelineConfig, checkpoints: dict[str, Path] | None = None
+    config: PipelineConfig,
+    checkpoints: dict[str, Path] | None = None,
+    tables: list[Path] | None = None,
 ) -> dict[str, Manifest]:
     """Benchmark the arms of a configuration.
 
     Args:
         config: the whole run; its arms and benchmarks are used.
         checkpoints: folder of each trained arm's checkpoint; trained first where empty.
+        tables: folders of published pair tables, for benchmarks that retrieve mined regions; mined
+            first where empty.
 
     Returns:
         The scores' manifest by `<benchmark>/<arm>`.
@@ -48,12 +54,15 @@ def benchmark(
             trained = finetune(config) if any(config.arms.values()) else {}
         else:
             trained = read_manifests(checkpoints)
+        pairs = [Manifest.read(folder) for folder in tables or ()]
+        if not pairs and any(setting.retrieval_weight for setting in config.benchmarks):
+            pairs = [mine(each)["table"] for each in by_source(config)]
         config, _ = draw(config)
         for setting in config.benchmarks:
             name = setting.benchmark
             with track(f"benchmark/{name}", root=config.root, uri=uri) as tracked:
                 for arm in config.arms:
-                    result, scores = score(config, setting, arm, trained.get(arm))
+                    result, scores = score(config, setting, arm, trained.get(arm), pairs)
                     publish_catalog(config.root, {"benchmark": result, "scores": scores})
                     checkpoint = trained.get(arm)
                     record_benchmark(tracked, config, setting, arm, checkpoint, result, scores)

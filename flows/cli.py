@@ -63,6 +63,9 @@ Benchmark = Annotated[
     list[str] | None,
     typer.Option(help="Score this folder of --data; may be repeated. The preset's where empty."),
 ]
+System = Annotated[
+    str | None, typer.Option(help="ovseg, zsseg, ...: what the benchmark's settings amount to.")
+]
 Parser = Annotated[str | None, typer.Option(help="storybook, a spaCy package, or a path.")]
 Labels = Annotated[
     Path | None, typer.Option(help="Folder of ground-truth labels, for --source gt_label, gt_noun.")
@@ -110,6 +113,7 @@ def _request(
     parser: Parser = None,
     data: Data = None,
     benchmark: Benchmark = None,
+    system: System = None,
     labels: Labels = None,
     source: Source = None,
     device: Device = None,
@@ -133,6 +137,7 @@ def _request(
         "tracking": tracking,
         "data": None if data is None else str(data),
         "benchmark": benchmark or None,
+        "system": system,
         "labels": None if labels is None else str(labels.resolve()),
         "source": source or None,
     }

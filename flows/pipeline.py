@@ -64,8 +64,9 @@ def pipeline(
     ):
         record_start(tracked, config)
         of_sources = [mine(each) for each in by_source(config)]
-        checkpoints = finetune(config, [mined["table"].folder for mined in of_sources])
-        scored = benchmark(config, folders(checkpoints))
+        tables = [mined["table"].folder for mined in of_sources]
+        checkpoints = finetune(config, tables)
+        scored = benchmark(config, folders(checkpoints), tables)
         summary = report(config, folders(of_sources[0]), folders(checkpoints), folders(scored))
         show_scores(config, summary)
         show_summary(config, summary, tracked)

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ovseg.locations import Place
 
 PairSource = Literal["mined", "gt_label", "gt_noun"]
+RegionStyle = Literal["mean", "zero", "box", "attenuated_box", "image", "attenuated_image"]
+BETA = "share of the image that the attenuated styles keep outside the mask"
 
 
 def execution(default: Any, description: str, **limits: Any) -> Any:
@@ -154,7 +156,8 @@ class PairingConfig(Config):
     round: int = Field(0, ge=0, description="mining round; 0 pairs with the original CLIP")
     clip: str = Field("storybook", description="storybook, a folder or ARCH/pretrained")
     template: str = Field("a photo of a {}", description="text of a noun; {} is the noun")
-    fill: Literal["mean", "zero"] = Field("mean", description="colour of masked-out pixels")
+    region: RegionStyle = Field("mean", description="what CLIP sees of a proposal")
+    background: float = Field(0.3, ge=0, le=1, description=BETA)
     expand_ratio: float = Field(1.0, ge=1, description="crop box enlargement")
     min_similarity: float | None = Field(None, description="gate: cosine of noun and region")
     min_margin: float | None = Field(None, description="gate: best minus second proposal")
@@ -225,7 +228,8 @@ class FinetuneConfig(Config):
     )
     train_logit_scale: bool = True
     initial_logit_scale: float | None = Field(None, description="exp of it; the model's if empty")
-    fill: Literal["mean", "zero"] = "mean"
+    region: RegionStyle = Field("mean", description="what CLIP sees of a pair's mask")
+    background: float = Field(0.3, ge=0, le=1, description=BETA)
     seed: int = 0
     snapshots: int = Field(
         0,
@@ -243,102 +247,7 @@ class FinetuneConfig(Config):
 
 
 # --------------------------------------------------------------------------------------
-# Benchmark
-
-
-class BenchmarkConfig(Config):
-    """The two-stage segmentor on a validation set."""
-
-    benchmark: str = Field("storybook", description="name of the benchmark")
-    clip: str = Field("storybook", description="CLIP, where no checkpoint is handed in")
-    maskformer: str = "storybook"
-    templates: str = Field("vild", description="template set of the class names")
-    short_side: int = 640
-    max_side: int = 2560
-    mask_threshold: float = Field(0.4, gt=0, lt=1, description="of the regions shown to CLIP")
-    ensemble_weight: float = Field(
-        0.7, ge=0, le=1, description="lambda of the geometric ensemble; 0 is CLIP alone (upstream)"
-    )
-    ensemble: Literal["upstream", "geometric", "clip_only", "maskformer_only"] = Field(
-        "upstream",
-        description="geometric is the formula for every lambda, so that 0 is MaskFormer alone",
-    )
-    inference: Literal["sum", "best_mask"] = Field(
-        "sum",
-        description="all proposals under their soft masks; best_mask: one binary mask a class, as"
-        " the official demo, and pixels under none count as missed",
-    )
-    mask_prompts: bool = Field(True, description="use mask prompts where the CLIP has them")
-    fill: Literal["mean", "zero"] = "mean"
-    expand_ratio: float = Field(1.0, ge=1)
-    blank_background: bool = Field(
-        True, description="what a mask leaves out of its crop is blanked; false: plain box crops"
-    )
-    oracle: Literal["none", "gt_masks", "gt_labels"] = Field(
-        "none",
-        description="gt_masks: ground truth is the proposals, CLIP names them; gt_labels: the"
-        " proposals get the classes of ground truth",
-    )
-    seen: tuple[str, ...] = Field((), description="classes whose masks were used in training")
-    trained_on: tuple[str, ...] = Field(
-        (),
-        description="or: vocabularies whose masks were; classes that share a name or a listed"
-        " synonym with one of theirs are seen",
-    )
-    seen_split: str = Field(
-        "",
-        description="a published split, scored beside it: 156-15 of coco-stuff-171, 15-5 of voc-20,"
-        " coco-stuff of ade20k-150; or the path of a .tsv",
-    )
-    limit: int | None = Field(None, ge=1, description="the first n images, for trials")
-    shard_size: int = Field(500, ge=1, description="images a shard")
-    min_shards: int = Field(2, ge=1)
-    max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
-    root: Path | None = execution(None, "folder of the prepared benchmark")
-    batch_size: int = execution(256, "regions a batch")
-    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
-
-
-class ScoresConfig(Config):
-    """The scores of a finished benchmark, as rows."""
-
-    arm: str = Field("original", description="name of the model in the comparison")
-    resamples: int = Field(1000, ge=10, description="bootstrap draws of images")
-    level: float = Field(0.95, gt=0, lt=1, description="of the intervals")
-    seed: int = Field(0, ge=0, description="of the draws")
-
-
-class TuneConfig(Config):
-    """A search for ensemble weight and mask threshold."""
-
-    arm: str = Field("original", description="name of the model in the comparison")
-    benchmark: BenchmarkConfig = Field(
-        BenchmarkConfig(), description="the split it is searched on, and how"
-    )
-    weights: tuple[float, ...] = Field((0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9), min_length=1)
-    thresholds: tuple[float, ...] = Field((0.35, 0.4, 0.45, 0.5), min_length=1)
-    metric: Literal["miou_union", "miou_gt", "fwiou", "macc", "pacc"] = "miou_union"
-    split: Literal["training", "validation"] = "training"
-    max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
-
-    @property
-    def device(self) -> str:
-        """Where it runs."""
-        return self.benchmark.device
-
-
-class CurveConfig(Config):
-    """The learning curve of an arm: ground-truth masks named rightly after so many steps."""
-
-    arm: str = Field(description="name of the model in the comparison")
-    benchmark: BenchmarkConfig = Field(description="whose masks are named")
-    limit: int | None = Field(None, ge=1, description="the first n images; all where empty")
-
-    @property
-    def scored(self) -> BenchmarkConfig:
-        """The benchmark cut to the first images."""
-        limits = [limit for limit in (self.benchmark.limit, self.limit) if limit is not None]
-        return self.benchmark.model_copy(update={"limit": min(limits, default=None)})
+# Judging
 
 
 class TruthConfig(Config):

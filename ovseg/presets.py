@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.checkpoint_presets import CHECKPOINT_PRESETS, LAMBDA, SEEN_SPLIT
 from ovseg.config import (
-    BenchmarkConfig,
     FinetuneConfig,
     ImagesConfig,
     NounsConfig,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ovseg.config import BenchmarkConfig, Config, execution
+from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.config import Config, execution
 from ovseg.locations import Place
 
 

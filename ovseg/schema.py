@@ -1,7 +1,6 @@
 """The Arrow schema of every table: the only place a column is defined.
 
-Each schema's metadata holds its grain (what one row is). Rejected things are rows too: they carry
-`kept = false` and a `drop_reason`. No row holds a time.
+Metadata hold the grain. Rejects are rows too (`kept`, `drop_reason`). No row holds a time.
 """
 
 from __future__ import annotations
@@ -223,12 +222,14 @@ PROTOCOL_FIELDS = (
     ("ensemble", pa.string()),
     ("ensemble_weight", pa.float64()),
     ("oracle", pa.string()),  # none, gt_masks, gt_labels
-    ("blank_background", pa.bool_()),
-    ("crop_rule", pa.string()),  # how far the box is enlarged, and the fill
+    ("region", pa.string()),  # what CLIP sees of a proposal: mean, zero, box, image, ...
+    ("expand_ratio", pa.float64()),  # how far the box is enlarged
     ("mask_prompts", pa.bool_()),  # used where the CLIP has them
     ("inference", pa.string()),  # sum, best_mask
     ("trained_on", pa.string()),  # what the headline split of seen classes is made of; null: none
     ("seen_split", pa.string()),  # the published one beside it
+    ("system", pa.string()),  # its name: ovseg, zsseg, ...
+    ("settings", pa.string()),  # JSON: those of the benchmark that differ from the defaults
 )
 
 SCORES = _schema(
@@ -282,7 +283,7 @@ PUBLISHED_RESULTS = _schema(
     ("trained_on", pa.string()),
     ("setting", pa.string()),  # what else tells the row from others of the method
     ("oracle", pa.string()),
-    ("blank_background", pa.bool_()),
+    ("region", pa.string()),  # mean, or box where the background was kept
     ("metric", pa.string()),  # miou where the source does not say which denominator
     ("value", pa.float64()),  # a fraction, as all scores here
     ("denominator", pa.string()),  # union, gt, masks; null where the source does not say
@@ -342,9 +343,8 @@ def rows_to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Ta
         KeyError: if a row has a column that the schema does not know.
     """
     rows = list(rows)
-    known = set(schema.names)
     for row in rows:
-        if unknown := set(row) - known:
+        if unknown := set(row) - set(schema.names):
             raise KeyError(f"not in the schema: {sorted(unknown)}")
     columns = [pa.array([r.get(f.name) for r in rows], type=f.type) for f in schema]
     return pa.Table.from_arrays(columns, schema=schema)

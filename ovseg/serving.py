@@ -19,7 +19,7 @@ import numpy as np
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from pycocotools import mask as coco_mask
 
-from ovseg.config import BenchmarkConfig
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.images import ImageError, decode, read_image
 from ovseg.errors import OvsegError
 
@@ -59,14 +59,17 @@ class SegmentorModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed
         Raises:
             OvsegError: for an image that cannot be read, or no classes.
         """
-        from ovseg.evaluation.evaluator import load_segmentor
+        from ovseg.evaluation.splits import HEADLINE, benchmark_splits
+        from ovseg.models.systems import load_segmentor
 
+        config = self.config.model_copy(update={"seen_split": ""})  # other classes than its own
         answers = []
         for row in model_input.to_dict("records"):
             classes = [name.strip() for name in str(row["classes"]).split(",") if name.strip()]
             if not classes:
                 raise OvsegError("no classes: give names separated by commas")
-            segmentor = load_segmentor(self.config, classes, clip=self.clip)
+            seen = benchmark_splits(config, classes).get(HEADLINE, ())
+            segmentor = load_segmentor(config, classes, clip=self.clip, seen=seen)
             labels = segmentor.segment(_read(str(row["image"]))).labels
             segments = [
                 {

@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.config import (
-    BenchmarkConfig,
     Config,
     FinetuneConfig,
     ImagesConfig,
@@ -30,6 +30,7 @@ from ovseg.config import (
 from ovseg.errors import OvsegError
 from ovseg.locations import Location
 from ovseg.screening_config import ScreeningConfig
+from ovseg.systems import system_settings
 
 
 class PipelineConfig(Config):
@@ -78,7 +79,7 @@ class PipelineConfig(Config):
     def serving(self) -> BenchmarkConfig:
         """How a registered model segments: as on the first benchmark, else with mining's models."""
         if self.benchmarks:
-            return self.benchmarks[0]
+            return self.benchmarks[0].without_memory()
         return BenchmarkConfig(
             clip=self.pairing.clip,
             maskformer=self.proposals.maskformer,
@@ -200,6 +201,9 @@ class PipelineConfig(Config):
             OvsegError: for an unknown name, or a value of the wrong kind.
         """
         values = self.model_dump(mode="python")
+        if (system := overrides.get("benchmarks.system")) is not None:  # by hand goes before it
+            named = system_settings(system, miniature=self.benchmark_world is not None)
+            overrides = {**named, **overrides}
         for path, value in overrides.items():
             if not _known(PipelineConfig, path.split(".")):
                 raise OvsegError(f"no setting named {path!r}: `ovseg settings` lists them all")
@@ -293,6 +297,7 @@ _PLACES = {
     "tracking": ("tracking_uri",),
     "data": ("data",),
     "benchmark": ("scored",),
+    "system": ("benchmarks.system",),
     "labels": ("proposals.labels",),
     "source": ("sources",),
 }

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from ovseg.analysis.summary import COLUMNS, Summary, markdown
-from ovseg.config import BenchmarkConfig
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.presets import ARMS
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest

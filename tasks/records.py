@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from ovseg.analysis.report import report_file
 from ovseg.analysis.summary import COLUMNS, Summary, markdown, metrics
-from ovseg.config import BenchmarkConfig, FinetuneConfig
+from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.config import FinetuneConfig
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks import notes

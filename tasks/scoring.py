@@ -7,21 +7,19 @@ from collections.abc import Mapping, Sequence
 from ovseg.analysis.contact_sheet import SHEET, sheet_inputs
 from ovseg.analysis.report import REPORT, report_inputs
 from ovseg.analysis.summary import Summary, show, show_scores, summarise
-from ovseg.config import (
-    BenchmarkConfig,
-    CurveConfig,
-    ScoresConfig,
-    TruthConfig,
-)
+from ovseg.benchmark_config import BenchmarkConfig, CurveConfig, MemoryConfig, ScoresConfig
+from ovseg.config import TruthConfig
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.evaluation.learning_curve import CURVES, PHASE_CURVES
 from ovseg.evaluation.pair_truth import TRUTH
+from ovseg.evaluation.region_memory import REGION_MEMORY
 from ovseg.evaluation.scores import SCORES
 from ovseg.presets import ARMS
 from ovseg.report_config import ReportConfig, SheetConfig
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.stages import run
+from tasks.training import curate, tables_by_role
 
 __all__ = [
     "Summary",
@@ -37,15 +35,44 @@ __all__ = [
 
 
 def score(
-    config: PipelineConfig, setting: BenchmarkConfig, arm: str, checkpoint: Manifest | None
+    config: PipelineConfig,
+    setting: BenchmarkConfig,
+    arm: str,
+    checkpoint: Manifest | None,
+    tables: Sequence[Manifest] = (),
 ) -> tuple[Manifest, Manifest]:
-    """Score an arm on a benchmark: (the benchmark run, its scores as tables)."""
+    """Score an arm on a benchmark: (the benchmark run, its scores as tables).
+
+    Args:
+        config: the whole run.
+        setting: the benchmark.
+        arm: the arm.
+        checkpoint: its CLIP; the configured one where None.
+        tables: published pair tables, where the benchmark retrieves mined regions.
+    """
     inputs = {"checkpoint": checkpoint} if checkpoint else {}
+    if setting.retrieval_weight:
+        inputs["regions"] = remember(config, setting, arm, checkpoint, tables)
     label = f"score {setting.benchmark}: {arm}"
     result = run(BENCHMARK, setting, inputs, config.root, label=label)
     inputs = {"benchmark": result}
     scores = run(SCORES, ScoresConfig(arm=arm), inputs, config.root, label=f"tabulate {arm}")
     return result, scores
+
+
+def remember(
+    config: PipelineConfig,
+    setting: BenchmarkConfig,
+    arm: str,
+    checkpoint: Manifest | None,
+    tables: Sequence[Manifest],
+) -> Manifest:
+    """Embed the regions of the curated pairs as the arm's CLIP sees them on a benchmark."""
+    inputs = {"curated": curate(config, tables), **tables_by_role(tables)}
+    if checkpoint:
+        inputs["checkpoint"] = checkpoint
+    memory = MemoryConfig.of(setting, config.images.image_root)
+    return run(REGION_MEMORY, memory, inputs, config.root, label=f"remember regions: {arm}")
 
 
 def trace(config: PipelineConfig, arm: str, phases: Sequence[Manifest]) -> list[Manifest]:
@@ -90,7 +117,7 @@ def draw_sheet(
     """Draw the contact sheet."""
     setting = SheetConfig(
         image_root=config.images.image_root,
-        benchmark=config.benchmarks[0] if config.benchmarks else None,
+        benchmark=config.benchmarks[0].without_memory() if config.benchmarks else None,
     )
     inputs = sheet_inputs(mined, checkpoints)
     return run(SHEET, setting, inputs, config.root, label="contact sheet")
@@ -112,7 +139,7 @@ def write_report(
         maskformer=config.proposals.maskformer,
         miniature=config.benchmark_world is not None,
         arms=tuple((arm, ARMS.get(arm, arm)) for arm in config.arms),
-        benchmark=config.benchmarks[0] if config.benchmarks else None,
+        benchmark=config.benchmarks[0].without_memory() if config.benchmarks else None,
         image_root=config.images.image_root,
     )
     inputs = report_inputs(config.root, mined, checkpoints, scored, truth)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ovseg.config import BenchmarkConfig
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.storage import Manifest
 from ovseg.training.recipes import recipe

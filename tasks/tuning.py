@@ -10,7 +10,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from ovseg.analysis.tuning_report import markdown, show_tuning
-from ovseg.config import BenchmarkConfig, TuneConfig
+from ovseg.benchmark_config import BenchmarkConfig, TuneConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.tuning import TUNING, TUNING_COUNTS, check_training_side
 from ovseg.settings import PipelineConfig, parse_fractions

@@ -2,8 +2,8 @@
 
 import pytest
 
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
-from ovseg.config import BenchmarkConfig
 from ovseg.configure import configure
 from ovseg.errors import OvsegError
 from ovseg.presets import load_preset
@@ -14,7 +14,7 @@ def test_the_published_constants():
     swin, resnet = (load_preset(name).benchmarks for name in CHECKPOINT_PRESETS)
     for setting in (*swin, *resnet):
         assert setting.templates == "vild" and setting.ensemble == "upstream"
-        assert setting.mask_prompts and setting.fill == "mean" and setting.expand_ratio == 1.0
+        assert setting.mask_prompts and setting.region == "mean" and setting.expand_ratio == 1.0
     for settings, sizes in ((swin, (640, 2560, 0.4)), (resnet, (512, 2048, 0.5))):
         for item in settings:
             assert (item.short_side, item.max_side, item.mask_threshold) == sizes

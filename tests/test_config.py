@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ovseg import config
-from ovseg.config import BenchmarkConfig, Config, FinetuneConfig, PairingConfig
+from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.config import Config, FinetuneConfig, PairingConfig
 from ovseg.presets import PRESETS, load_preset
 from ovseg.report_config import SheetConfig
 

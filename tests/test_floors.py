@@ -35,10 +35,12 @@ AGAINST_IT = {
 INFRASTRUCTURE = {
     "ovseg.archives",  # where bytes lie; what they are is in the digests by their sha256
     "ovseg.code",
-    "ovseg.config",  # its values are in the digest
+    "ovseg.benchmark_config",  # its values are in the digest, as are the next one's
+    "ovseg.config",
     "ovseg.errors",
     "ovseg.locations",
     "ovseg.registry",
+    "ovseg.systems",  # names for settings
     "ovseg.report_config",
     "ovseg.screening_config",
     "ovseg.schema",  # a changed table raises the stage's schema_version

@@ -12,8 +12,8 @@ from PIL import Image
 from ovseg.analysis import sql_files
 from ovseg.analysis.catalog import build_catalog, open_catalog
 from ovseg.analysis.query import failed_checks, relations
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.config import (
-    BenchmarkConfig,
     CurationConfig,
     FinetuneConfig,
     ImagesConfig,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg.config import BenchmarkConfig
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.evaluation.splits import benchmark_splits
 from ovseg.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
 from ovseg.stages import Output, Stage, run_stage

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovseg.analysis.overlay import overlay
-from ovseg.config import BenchmarkConfig
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.benchmarks import LabelError, load_benchmark
 from ovseg.data.images import ImageError
 from ovseg.evaluation.evaluator import benchmark_segmentor, read_sample

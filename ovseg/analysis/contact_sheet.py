@@ -288,6 +288,9 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.models.proposal_networks",
         "ovseg.models.regions",
         "ovseg.models.segmentor",
+        "ovseg.models.systems",
+        "ovseg.models.embedders",
+        "ovseg.models.retrieval",
         "ovseg.models.ensemble",
     )
     suffix = ""

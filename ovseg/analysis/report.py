@@ -25,7 +25,7 @@ from ovseg.analysis.report_plots import percent, points, thousands
 from ovseg.analysis.report_scores import Arms
 from ovseg.analysis.report_segments import draw_mistakes, segment_images
 from ovseg.analysis.sql_files import sql_files
-from ovseg.config import BenchmarkConfig
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.models.clip import clip_digest
 from ovseg.models.maskformer import maskformer_digest

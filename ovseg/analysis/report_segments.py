@@ -19,7 +19,7 @@ from scipy import ndimage
 from ovseg.analysis.overlay import overlay, palette
 from ovseg.analysis.report_data import Row
 from ovseg.analysis.report_pictures import data_uri, masked_scene, placeholder, resize_mask
-from ovseg.config import BenchmarkConfig
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.benchmarks import Benchmark, LabelError, Labels
 from ovseg.data.images import REASONS, ImageArray, ImageError
 from ovseg.evaluation.evaluator import benchmark_segmentor, open_benchmark, read_sample

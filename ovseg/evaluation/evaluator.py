@@ -13,16 +13,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache, reduce
+from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ovseg.config import BenchmarkConfig
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.benchmarks import (
     Benchmark,
     LabelError,
@@ -43,11 +42,11 @@ from ovseg.evaluation.image_rows import (
 from ovseg.evaluation.metrics import Confusion, all_scores
 from ovseg.evaluation.oracles import label_proposals, paint_regions
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
-from ovseg.models.clip import clip_digest, shared_clip
-from ovseg.models.maskformer import load_maskformer, maskformer_digest
-from ovseg.models.names import clip_name, resolve_device
-from ovseg.models.prompts import text_embeddings
+from ovseg.models.clip import clip_digest
+from ovseg.models.maskformer import maskformer_digest
+from ovseg.models.names import clip_name
 from ovseg.models.segmentor import Segmentor
+from ovseg.models.systems import load_segmentor
 from ovseg.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import ShardPlan, ShardRecord, digest_json, write_parquet
@@ -58,7 +57,8 @@ Row = dict[str, Any]
 class BenchmarkStage(Stage[BenchmarkConfig]):
     """Segments every image and names every ground-truth mask.
 
-    Its one input is optional: `checkpoint`, a CLIP. `config.root` is the benchmark's folder.
+    Its inputs are optional: `checkpoint`, a CLIP; `regions`, a memory of mined ones, where it
+    retrieves. `config.root` is the benchmark's folder.
     """
 
     name = "benchmarks"
@@ -76,6 +76,9 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.storybook.catalogue",  # its words
         "ovseg.data.images",
         "ovseg.models.segmentor",
+        "ovseg.models.systems",
+        "ovseg.models.embedders",
+        "ovseg.models.retrieval",
         "ovseg.models.ensemble",
         "ovseg.models.clip",
         "ovseg.models.safe_pickle",
@@ -121,7 +124,12 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         """Score one block of images."""
         benchmark = open_benchmark(config)
         span = self.plan(config, inputs).span(shard)
-        segmentor = benchmark_segmentor(config, benchmark, clip=clip_name(config.clip, inputs))
+        segmentor = benchmark_segmentor(
+            config,
+            benchmark,
+            clip=clip_name(config.clip, inputs),
+            regions=inputs["regions"].payload() if "regions" in inputs else None,
+        )
         k = len(benchmark.classes)
         confusions: list[Row] = []
         pixels: list[Row] = []
@@ -217,52 +225,14 @@ def read_sample(benchmark: Benchmark, sample: Sample) -> tuple[ImageArray, Label
 # Models
 
 
-def benchmark_segmentor(config: BenchmarkConfig, benchmark: Benchmark, *, clip: str) -> Segmentor:
-    """The segmentor of a configuration for the classes of a benchmark, as it prompts for them."""
-    return load_segmentor(config, benchmark.classes, clip=clip, prompts=benchmark.prompts)
-
-
-def load_segmentor(
-    config: BenchmarkConfig,
-    classes: Sequence[str],
-    *,
-    clip: str,
-    prompts: Sequence[tuple[str, int]] = (),
+def benchmark_segmentor(
+    config: BenchmarkConfig, benchmark: Benchmark, *, clip: str, regions: Path | None = None
 ) -> Segmentor:
-    """The segmentor of a configuration; its models and texts are loaded once a process.
-
-    Args:
-        config: thresholds, ensemble, device and the MaskFormer's name.
-        classes: K names.
-        clip: name of the CLIP.
-        prompts: as for `Segmentor`.
-    """
-    device = resolve_device(config.device)
-    texts = tuple(text for text, _ in prompts) or tuple(classes)
-    return Segmentor(
-        shared_clip(clip, device=device),
-        load_maskformer(config.maskformer, device),
-        class_names=classes,
-        prompts=prompts,
-        texts=_texts(clip_digest(clip), clip, device, texts, config.templates),
-        short_side=config.short_side,
-        max_side=config.max_side,
-        mask_threshold=config.mask_threshold,
-        ensemble_weight=config.ensemble_weight,
-        mode=config.ensemble,
-        inference=config.inference,
-        mask_prompts=config.mask_prompts,
-        fill=config.fill,
-        masked=config.blank_background,
-        expand_ratio=config.expand_ratio,
-        batch_size=config.batch_size,
+    """The segmentor of a configuration for the classes of a benchmark, as it prompts for them."""
+    seen = benchmark_splits(config, benchmark.classes).get(HEADLINE, ())
+    return load_segmentor(
+        config, benchmark.classes, clip=clip, prompts=benchmark.prompts, seen=seen, regions=regions
     )
-
-
-@lru_cache(maxsize=16)
-def _texts(digest: str, clip: str, device: str, names: tuple[str, ...], templates: str) -> Tensor:
-    # the digest is part of the key only: the same folder may hold another model by now
-    return text_embeddings(shared_clip(clip, device=device), names, templates=templates)
 
 
 # --------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from ovseg.config import BenchmarkConfig, CurveConfig
+from ovseg.benchmark_config import BenchmarkConfig, CurveConfig
 from ovseg.data.benchmarks import Benchmark, LabelError, region_masks
 from ovseg.data.images import ImageError
 from ovseg.evaluation.evaluator import BENCHMARK, open_benchmark, read_sample
@@ -261,9 +261,9 @@ class _Images:
                     size=self.clip.image_size,
                     mean=self.clip.pixel_mean,
                     std=self.clip.pixel_std,
-                    fill=self.config.fill,
+                    region=self.config.region,
+                    background=self.config.background,
                     expand_ratio=self.config.expand_ratio,
-                    masked=self.config.blank_background,
                 )
                 for part in torch.split(on_device, self.config.batch_size)
             ]

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ovseg.config import ScoresConfig
+from ovseg.benchmark_config import ScoresConfig
 from ovseg.evaluation.intervals import (
     ImageCounts,
     draw_images,

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ovseg.config import BenchmarkConfig, TuneConfig
+from ovseg.benchmark_config import BenchmarkConfig, TuneConfig
 from ovseg.data.benchmarks import LabelError
 from ovseg.data.images import ImageError
 from ovseg.data.vocabulary import vocabulary_names

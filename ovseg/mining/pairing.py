@@ -197,7 +197,8 @@ def _regions(
             std=clip.pixel_std,
             threshold=None,
             expand_ratio=config.expand_ratio,
-            fill=config.fill,
+            region=config.region,
+            background=config.background,
         )
         for some in (counts[start : start + at_once] for start in range(0, len(counts), at_once))
     ]

@@ -18,7 +18,7 @@ from ovseg.errors import OvsegError
 COSINE_SCALE = 100.0  # of CLIP too: its learned logit scale is not used for inference
 SCORE_BUDGET = 2**26  # numbers a class map may hold at once: 256 MiB of float32
 
-Ensemble = Literal["upstream", "geometric", "clip_only", "maskformer_only"]
+Ensemble = Literal["upstream", "geometric", "void", "clip_only", "maskformer_only"]
 
 
 def class_probabilities(
@@ -41,7 +41,7 @@ def ensemble(
     p_maskformer_qk: Tensor | None,
     p_clip_vk: Tensor,
     valid_q: Tensor,
-    weight: float,
+    weight: float | Tensor,
     *,
     mode: Ensemble = "upstream",
 ) -> tuple[Tensor, Tensor]:
@@ -54,11 +54,15 @@ def ensemble(
         p_maskformer_qk: `(Q, K)` float in 0..1; None for a network with a vocabulary of its own.
         p_clip_vk: `(V, K)` float in 0..1, of the valid proposals in order.
         valid_q: `(Q,)` bool with V true entries.
-        weight: lambda, 0..1.
+        weight: lambda, 0..1; or `(K,)` of them, one a class: what sees classes differently that
+            training has seen and that it has not (SimBaseline: lambda for unseen and 1 - lambda
+            for seen classes; FC-CLIP: 0.8 and 0.4).
         mode: `upstream` as the official implementation: the formula, but weight 0 is CLIP alone
             over the valid proposals; `geometric` the formula for every weight, so that 0 is
-            MaskFormer alone; `clip_only` and `maskformer_only` whatever the weight. A network with
-            a vocabulary of its own always leaves it to CLIP.
+            MaskFormer alone; `void` as FC-CLIP: both are distributions over the classes, their
+            product is one again, times 1 - P(non-object), and a proposal that CLIP never saw is
+            MaskFormer's alone; `clip_only` and `maskformer_only` whatever the weight. A network
+            with a vocabulary of its own always leaves it to CLIP.
 
     Returns:
         `(R, K)` class scores of the R proposals that take part, and `(Q,)` bool saying which.
@@ -69,7 +73,8 @@ def ensemble(
     """
     if mode not in get_args(Ensemble):
         raise ValueError(f"mode is one of {', '.join(get_args(Ensemble))}, not {mode!r}")
-    if not 0 <= weight <= 1:
+    weight_k = torch.as_tensor(weight, dtype=torch.float32, device=valid_q.device)
+    if not bool(((weight_k >= 0) & (weight_k <= 1)).all()):
         raise ValueError(f"the ensemble weight is within 0..1, not {weight}")
     if len(p_clip_vk) != int(valid_q.sum()):
         raise ValueError(f"{len(p_clip_vk)} rows of CLIP for {int(valid_q.sum())} valid proposals")
@@ -82,11 +87,23 @@ def ensemble(
         return p_clip_vk, valid_q
     if mode == "maskformer_only":
         return p_maskformer_qk, torch.ones_like(valid_q)
-    if mode == "clip_only" or (mode == "upstream" and weight == 0):
+    if mode == "clip_only" or (mode == "upstream" and bool((weight_k == 0).all())):
         return p_clip_vk, valid_q
     p_clip_qk = torch.ones_like(p_maskformer_qk)
     p_clip_qk[valid_q] = p_clip_vk.to(p_clip_qk)
+    if mode == "void":
+        return _void(p_maskformer_qk, p_clip_qk, valid_q, weight_k), torch.ones_like(valid_q)
     return p_maskformer_qk ** (1 - weight) * p_clip_qk**weight, torch.ones_like(valid_q)
+
+
+def _void(p_maskformer_qk: Tensor, p_clip_qk: Tensor, valid_q: Tensor, weight_k: Tensor) -> Tensor:
+    """FC-CLIP's ensemble; what the MaskFormer's classes leave of 1 is its *non-object*."""
+    object_q1 = p_maskformer_qk.sum(dim=-1, keepdim=True)
+    inside = p_maskformer_qk / object_q1.clamp_min(torch.finfo(object_q1.dtype).tiny)
+    weight_qk = weight_k * valid_q[:, None]
+    joined = inside ** (1 - weight_qk) * p_clip_qk**weight_qk
+    total = joined.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(joined.dtype).tiny)
+    return joined / total * object_q1
 
 
 def best_masks(

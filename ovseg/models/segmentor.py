@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovseg.errors import OvsegError
+from ovseg.models.embedders import CropEmbedder, RegionEmbedder
 from ovseg.models.ensemble import (
     Ensemble,
     aggregate,
@@ -34,7 +35,8 @@ from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.maskformer import OpenMaskFormer, ProposalNetwork
 from ovseg.models.pixels import ImageArray
 from ovseg.models.prompts import text_embeddings
-from ovseg.models.regions import Regions, region_crops
+from ovseg.models.regions import Regions
+from ovseg.models.retrieval import Retrieval
 
 Inference = Literal["sum", "best_mask"]
 OTHERS = "others"
@@ -117,7 +119,7 @@ class Segmentor:
     """Open-vocabulary semantic segmentation.
 
     Args:
-        clip: names the regions.
+        clip: embeds the names and, in the paper's way, the regions.
         network: proposes them.
         class_names: K names, verbatim.
         templates: template set of the names, or templates.
@@ -129,17 +131,15 @@ class Segmentor:
             network's own.
         max_side: but no longer than this; None for the network's own.
         mask_threshold: CLIP is shown the pixels of a proposal above this.
-        ensemble_weight: lambda.
+        ensemble_weight: lambda, or a `(K,)` tensor with one a class, as where seen and unseen
+            classes differ in how far CLIP is trusted.
         mode: of the ensemble, see `ovseg.models.ensemble.ensemble`.
         inference: `sum` adds up all proposals under their soft masks, as the paper does;
             `best_mask` keeps one binary mask a class, as the official demo does (which has weight
             0 and threshold 0.35): an object in several proposals shows in one of them only, and
             pixels under no kept mask get label K.
-        mask_prompts: use the mask prompts of a CLIP that has them.
-        fill: colour of masked-out pixels, `mean` or `zero`.
-        masked: False leaves the background in the crops: plain boxes.
-        expand_ratio: crop box enlargement.
-        batch_size: regions CLIP sees at once.
+        embedder: how regions become embeddings; masked crops of the CLIP where None.
+        retrieval: mined regions that vote beside CLIP.
 
     Raises:
         OvsegError: no class, or a MaskFormer trained for another CLIP's embeddings.
@@ -157,14 +157,11 @@ class Segmentor:
         short_side: int | None = None,
         max_side: int | None = None,
         mask_threshold: float = 0.4,
-        ensemble_weight: float = 0.7,
+        ensemble_weight: float | Tensor = 0.7,
         mode: Ensemble = "upstream",
         inference: Inference = "sum",
-        mask_prompts: bool = True,
-        fill: str = "mean",
-        masked: bool = True,
-        expand_ratio: float = 1.0,
-        batch_size: int = 256,
+        embedder: RegionEmbedder | None = None,
+        retrieval: Retrieval | None = None,
     ) -> None:
         if inference not in get_args(Inference):
             raise OvsegError(
@@ -172,7 +169,8 @@ class Segmentor:
             )
         if not class_names:
             raise OvsegError("there is nothing to look for: name at least one class")
-        self.clip = clip
+        self.embedder = CropEmbedder(clip) if embedder is None else embedder
+        self.retrieval = retrieval
         self.network = network
         self.class_names = tuple(class_names)
         shown = [text for text, _ in prompts] or [*class_names]
@@ -190,14 +188,9 @@ class Segmentor:
         self.short_side = short_side
         self.max_side = max_side
         self.mask_threshold = mask_threshold
-        self.ensemble_weight = ensemble_weight
+        self.ensemble_weight = self._of_texts(ensemble_weight)
         self.mode = mode
         self.inference = inference
-        self.mask_prompts = mask_prompts
-        self.fill = fill
-        self.masked = masked
-        self.expand_ratio = expand_ratio
-        self.batch_size = batch_size
 
     @torch.no_grad()
     def segment(self, image: ImageArray) -> Segmentation:
@@ -266,10 +259,10 @@ class Segmentor:
         named: tuple[Tensor, Tensor],
         *,
         size: tuple[int, int],
-        weight: float,
+        weight: float | Tensor,
     ) -> NDArray[np.int64]:
         """The `(H, W)` labels of `segment` at any weight, from what `propose` and CLIP said."""
-        return self._labels(*self._joined(proposed, *named, weight), size)
+        return self._labels(*self._joined(proposed, *named, self._of_texts(weight)), size)
 
     def _proposals(self, image: ImageArray) -> tuple[Tensor, Tensor]:
         """Class scores `(R, K)` and soft masks `(R, h, w)` of the proposals that take part."""
@@ -283,7 +276,7 @@ class Segmentor:
         return self._joined(proposed, p_clip, valid, self.ensemble_weight)
 
     def _joined(
-        self, proposed: Proposals, p_clip: Tensor, valid: Tensor, weight: float
+        self, proposed: Proposals, p_clip: Tensor, valid: Tensor, weight: float | Tensor
     ) -> tuple[Tensor, Tensor]:
         """What `_proposals` gives, from what both branches said."""
         masks = proposed.masks
@@ -315,21 +308,16 @@ class Segmentor:
         self, image: ImageArray, masks_qhw: Tensor, threshold: float | None
     ) -> tuple[Tensor, Tensor]:
         """CLIP's `(V, T)` probabilities of the valid masks, and `(Q,)` which are valid."""
-        rows, valid = [], []
-        pixels_hwc = torch.tensor(image)
-        # in batches from the crops on: hundreds of regions of 224 x 224 would fill the memory
-        for part in torch.split(masks_qhw, self.batch_size):
-            regions = region_crops(
-                pixels_hwc,
-                part,
-                size=self.clip.image_size,
-                mean=self.clip.pixel_mean,
-                std=self.clip.pixel_std,
-                threshold=threshold,
-                fill=self.fill,
-                expand_ratio=self.expand_ratio,
-                masked=self.masked,
-            )
-            rows.append(name_regions(self.clip, regions, self.texts, prompts=self.mask_prompts))
-            valid.append(regions.valid)
-        return torch.cat(rows), torch.cat(valid)
+        features, valid = self.embedder.embed(image, masks_qhw, threshold=threshold)
+        p_clip = class_probabilities(features, self.texts)
+        if self.retrieval is not None:
+            p_clip = self.retrieval.join(p_clip, features)
+        return p_clip, valid
+
+    def _of_texts(self, weight_k: float | Tensor) -> float | Tensor:
+        """A weight a class as one a text."""
+        if not isinstance(weight_k, Tensor):
+            return weight_k
+        if weight_k.shape != (len(self.class_names),):
+            raise ValueError(f"{tuple(weight_k.shape)} weights, {len(self.class_names)} classes")
+        return weight_k.to(self.texts.device)[self.class_of]

@@ -96,7 +96,8 @@ class Finetune(Stage[FinetuneConfig]):
             size=model.image_size,
             mean=model.pixel_mean,
             std=model.pixel_std,
-            fill=config.fill,
+            region=config.region,
+            background=config.background,
             cache_bytes=int(config.cache_gib * 2**30) if config.cache_regions else 0,
             workers=config.decode_workers,
         )

@@ -23,6 +23,7 @@ from ovseg.training.crops import (
     augmented_pixels,
     crop_masks,
     draw_crop_boxes,
+    keep_in_view,
     seeded_generator,
 )
 from ovseg.training.groups import freeze_except, parameter_groups
@@ -199,6 +200,7 @@ def region_batch(
         scale=config.crop_scale,
         generator=seeded_generator(config.seed, "crop", step),
     )
+    boxes = keep_in_view(boxes, kept.masks)
     batched = config.augmentation == "batched"
     squares = kept.pixels.to(device) if batched else kept.pixels
     pixels = augmented_pixels(squares, boxes, batched=batched).to(device)

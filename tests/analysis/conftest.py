@@ -23,16 +23,8 @@ from ovseg import schema
 from ovseg.analysis.catalog import build_catalog
 from ovseg.analysis.curation import CURATE, load_curation
 from ovseg.analysis.tables import PAIR_TABLE
-from ovseg.config import (
-    BenchmarkConfig,
-    Config,
-    CurveConfig,
-    FinetuneConfig,
-    NounsConfig,
-    ProposalsConfig,
-    ScoresConfig,
-    TableConfig,
-)
+from ovseg.benchmark_config import BenchmarkConfig, CurveConfig, ScoresConfig
+from ovseg.config import Config, FinetuneConfig, NounsConfig, ProposalsConfig, TableConfig
 from ovseg.schema import rows_to_table
 from ovseg.stages import Output, Stage, run_stage
 from ovseg.storage import ShardPlan, digest_json, write_parquet

@@ -9,7 +9,8 @@ from PIL import Image
 
 from ovseg import schema
 from ovseg.analysis.report import REPORT
-from ovseg.config import BenchmarkConfig, Config, ScoresConfig
+from ovseg.benchmark_config import BenchmarkConfig, ScoresConfig
+from ovseg.config import Config
 from ovseg.data import masks
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.evaluation.scores import SCORES

@@ -26,7 +26,7 @@ from ovseg.analysis.contact_sheet import (
     write_captions,
 )
 from ovseg.analysis.overlay import palette
-from ovseg.config import BenchmarkConfig
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.benchmarks import load_benchmark
 from ovseg.evaluation.evaluator import read_sample
 from ovseg.report_config import SheetConfig

@@ -13,7 +13,7 @@ from ovseg.analysis.report import REPORT, report_file, report_inputs
 from ovseg.analysis.report_plots import percent
 from ovseg.analysis.report_sections import NO_BENCHMARK
 from ovseg.analysis.summary import Summary, show
-from ovseg.config import BenchmarkConfig, CurveConfig
+from ovseg.benchmark_config import BenchmarkConfig, CurveConfig
 from ovseg.data.benchmarks import load_benchmark
 from ovseg.data.images import REASONS
 from ovseg.evaluation.metrics import Confusion

@@ -8,14 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ovseg.config import BenchmarkConfig, ScoresConfig
+from ovseg.benchmark_config import BenchmarkConfig, ScoresConfig
 from ovseg.data.benchmarks import load_benchmark
 from ovseg.errors import OvsegError
 from ovseg.evaluation import evaluator
-from ovseg.evaluation.evaluator import BENCHMARK, load_segmentor
+from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.evaluation.image_rows import rank
 from ovseg.evaluation.metrics import Confusion
 from ovseg.evaluation.scores import SCORES, read_confusion
+from ovseg.models.systems import load_segmentor
 from ovseg.schema import CLASS_SCORES, CONFUSION, GT_MASKS
 from ovseg.schema import SCORES as SCORE_ROWS
 from ovseg.stages import run_stage, stage_folder

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ovseg.config import BenchmarkConfig, Config, CurveConfig
+from ovseg.benchmark_config import BenchmarkConfig, CurveConfig
+from ovseg.config import Config
 from ovseg.errors import OvsegError
 from ovseg.evaluation import learning_curve
 from ovseg.evaluation.evaluator import BENCHMARK

@@ -7,7 +7,7 @@ import pytest
 
 from ovseg.analysis.relations import RELATIONS
 from ovseg.analysis.sql_files import sql_file
-from ovseg.config import BenchmarkConfig
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.vocabulary import read_vocabulary, vocabulary_names
 from ovseg.errors import OvsegError
 from ovseg.evaluation.splits import benchmark_splits, classes_trained_on, published_split

@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from ovseg.analysis.tuning_report import caveat, markdown, show_tuning, usage
-from ovseg.config import BenchmarkConfig, TuneConfig
+from ovseg.benchmark_config import BenchmarkConfig, TuneConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.evaluation.tuning import TUNING, TUNING_COUNTS, check_training_side

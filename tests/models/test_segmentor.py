@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from ovseg.errors import OvsegError
 from ovseg.models import ensemble as formulas
 from ovseg.models.clip import load_clip
+from ovseg.models.embedders import CropEmbedder
 from ovseg.models.ensemble import aggregate, best_masks, ensemble, label_map
 from ovseg.models.maskformer import ProposalBatch, load_maskformer
 from ovseg.models.segmentor import Segmentor
@@ -81,6 +82,49 @@ def test_the_other_modes_ignore_the_weight():
             mode="maskformer_only",
         )
         assert torch.equal(scores, P_MASKFORMER) and taken.all()
+
+
+def test_seen_classes_have_a_weight_of_their_own():
+    weights = torch.tensor([0.2, 0.8])  # the first class is seen
+    scores, taken = ensemble(P_MASKFORMER, P_CLIP, VALID, weights, mode="geometric")
+    expected = [[0.64**0.8 * 0.25**0.2, 0.16**0.2 * 0.81**0.8], [0.25**0.8, 0.49**0.2]]
+    torch.testing.assert_close(scores, torch.tensor(expected))
+    assert taken.all()
+    alike, _ = ensemble(P_MASKFORMER, P_CLIP, VALID, torch.tensor([0.7, 0.7]))
+    torch.testing.assert_close(alike, ensemble(P_MASKFORMER, P_CLIP, VALID, 0.7)[0])
+    alone, _ = ensemble(P_MASKFORMER, P_CLIP, VALID, torch.zeros(2))
+    assert torch.equal(alone, P_CLIP)
+    with pytest.raises(ValueError, match="within"):
+        ensemble(P_MASKFORMER, P_CLIP, VALID, torch.tensor([0.2, 1.1]))
+
+
+def test_the_void_ensemble_by_hand():
+    weights = torch.tensor([0.4, 0.8])
+    scores, taken = ensemble(P_MASKFORMER, P_CLIP, VALID, weights, mode="void")
+    # of the first: P(object) is 0.8, inside it 0.8 and 0.2; the second shows CLIP nothing
+    product = torch.tensor([0.8**0.6 * 0.25**0.4, 0.2**0.2 * 0.81**0.8])
+    expected = torch.stack([0.8 * product / product.sum(), P_MASKFORMER[1]])
+    torch.testing.assert_close(scores, expected)
+    assert taken.all()
+    nothing = torch.zeros(1, 2)
+    silent, _ = ensemble(nothing, P_CLIP, torch.tensor([True]), 0.5, mode="void")
+    assert torch.equal(silent, nothing)  # a proposal that shows nothing at all
+
+
+def test_weights_of_classes_reach_the_whole(clip, network):
+    weights = torch.tensor([0.2, 0.8, 0.5])
+    found = [
+        Segmentor(
+            clip, network, class_names=NAMES, mode="geometric", ensemble_weight=weight
+        ).segment(image_of())
+        for weight in (weights, 0.2, 0.8, 0.5)
+    ]
+    for column in range(3):
+        torch.testing.assert_close(
+            found[0].probabilities[:, column], found[column + 1].probabilities[:, column]
+        )
+    with pytest.raises(ValueError, match="weights, 3 classes"):
+        Segmentor(clip, network, class_names=NAMES, ensemble_weight=weights[:2])
 
 
 def test_a_network_with_its_own_vocabulary_leaves_it_to_clip():
@@ -203,7 +247,13 @@ def check_steps(segmentor, network, image):
 
 def test_region_batches_change_nothing(clip, network):
     whole = Segmentor(clip, network, class_names=NAMES, mask_threshold=0.2)
-    single = Segmentor(clip, network, class_names=NAMES, mask_threshold=0.2, batch_size=1)
+    single = Segmentor(
+        clip,
+        network,
+        class_names=NAMES,
+        mask_threshold=0.2,
+        embedder=CropEmbedder(clip, batch_size=1),
+    )
     torch.testing.assert_close(
         whole.segment(image_of()).probabilities,
         single.segment(image_of()).probabilities,
@@ -229,7 +279,11 @@ def test_one_valid_mask(clip, prompts):
     masks = torch.full((3, 48, 40), 0.1)
     masks[1, 5:20, 5:20] = 0.9
     segmentor = Segmentor(
-        clip, FixedProposals(masks), class_names=NAMES, mask_prompts=prompts, mask_threshold=0.5
+        clip,
+        FixedProposals(masks),
+        class_names=NAMES,
+        embedder=CropEmbedder(clip, mask_prompts=prompts),
+        mask_threshold=0.5,
     )
     found = segmentor.segment(image_of())
     assert found.probabilities.shape == (1, 3)
@@ -282,9 +336,9 @@ def test_no_proposal_at_all(clip):
 def test_mask_prompts_can_be_switched_off(clip, network):
     masks = np.eye(40, dtype=bool)[None]  # most patches are background
     with_prompts, without = (
-        Segmentor(clip, network, class_names=NAMES, mask_prompts=on).classify_masks(
-            image_of(40, 40), masks
-        )
+        Segmentor(
+            clip, network, class_names=NAMES, embedder=CropEmbedder(clip, mask_prompts=on)
+        ).classify_masks(image_of(40, 40), masks)
         for on in (True, False)
     )
     assert np.abs(with_prompts - without).max() > 1e-3

@@ -9,7 +9,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from prefect.exceptions import TerminationSignal
 
-from ovseg.config import BenchmarkConfig, Config
+from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.config import Config
 from ovseg.presets import load_preset
 from ovseg.stages import Output, Stage, run_stage
 from ovseg.storage import ShardPlan, file_sha256, write_parquet

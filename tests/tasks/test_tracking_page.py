@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg.config import BenchmarkConfig
+from ovseg.benchmark_config import BenchmarkConfig
 from tasks.tracking import track
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "tracking.md"

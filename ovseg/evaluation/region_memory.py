@@ -1,0 +1,135 @@
+"""The stage that embeds curated pairs' regions as a benchmark will embed its proposals.
+
+    memory = run_stage(
+        REGION_MEMORY, MemoryConfig(), {"curated": curated, "table": pairs}, Path("runs/x")
+    )
+
+It is a parent of a benchmark with `retrieval_weight` above 0.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import torch
+
+from ovseg.benchmark_config import MemoryConfig
+from ovseg.data import masks
+from ovseg.data.images import ImageError, read_image
+from ovseg.errors import OvsegError
+from ovseg.models.clip import clip_digest
+from ovseg.models.embedders import region_embedder
+from ovseg.models.names import clip_name, resolve_device
+from ovseg.models.retrieval import RegionMemory
+from ovseg.stages import Inputs, Output, Progress, Stage
+from ovseg.storage import ShardPlan
+from ovseg.training.pairs import read_pairs
+
+
+class RegionMemoryStage(Stage[MemoryConfig]):
+    """A folder with the embeddings of the regions of pairs and their nouns.
+
+    Inputs are `curated`, the `table` it was selected from (`table/...` any further ones) and, for
+    the regions of an adapted CLIP, `checkpoint`.
+    """
+
+    name = "region-memory"
+    suffix = ""
+    code: ClassVar[tuple[str, ...]] = (
+        "ovseg.evaluation.region_memory",
+        "ovseg.data.images",
+        "ovseg.data.masks",
+        "ovseg.models.clip",
+        "ovseg.models.embedders",
+        "ovseg.models.ensemble",
+        "ovseg.models.mask_prompts",
+        "ovseg.models.names",
+        "ovseg.models.pixels",
+        "ovseg.models.regions",
+        "ovseg.models.retrieval",
+        "ovseg.models.safe_pickle",
+        "ovseg.models.weight_files",
+        "ovseg.training.pairs",
+    )
+
+    def plan(self, config: MemoryConfig, inputs: Inputs) -> ShardPlan:
+        """One shard."""
+        curated = inputs["curated"]
+        return ShardPlan.single(curated.content_digest, curated.rows)
+
+    def weights(self, config: MemoryConfig, inputs: Inputs) -> dict[str, str]:
+        """The CLIP's."""
+        return {"clip": clip_digest(clip_name(config.benchmark.clip, inputs))}
+
+    def write(
+        self, config: MemoryConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
+    ) -> Output:
+        """Embed the regions image by image; what cannot be read is counted."""
+        tables = [table for role, table in inputs.items() if role.startswith("table")]
+        pairs = read_pairs(inputs["curated"], tables).sort_by(
+            [("image_path", "ascending"), ("pair_id", "ascending"), ("noun", "ascending")]
+        )
+        setting = config.benchmark
+        device = resolve_device(setting.device)
+        embedder = region_embedder(setting, clip=clip_name(setting.clip, inputs), device=device)
+        found: list[torch.Tensor] = []
+        nouns: list[str] = []
+        reasons: Counter[str] = Counter()
+        for rows in _by_image(pairs):
+            try:
+                image = read_image(
+                    (config.image_root or Path()) / rows[0]["image_path"],
+                    sha256=rows[0]["image_sha256"],
+                )
+            except ImageError as error:
+                reasons[error.reason] += len(rows)
+                progress(len(rows))
+                continue
+            held = [row for row in rows if row["mask_counts"]]
+            fitting = [row for row in held if row["mask_size"] == [*image.shape[:2]]]
+            reasons["no_mask"] += len(rows) - len(held)
+            reasons["mask_of_other_size"] += len(held) - len(fitting)
+            if fitting:
+                size = (image.shape[0], image.shape[1])
+                decoded = masks.decode([row["mask_counts"] for row in fitting], size)
+                masks_qhw = torch.from_numpy(decoded).to(device)
+                features, valid = embedder.embed(image, masks_qhw, threshold=None)
+                found.append(features.cpu())
+                nouns += [row["noun"] for row, is_valid in zip(fitting, valid) if is_valid]
+                reasons["empty_mask"] += int((~valid).sum())
+            progress(len(rows))
+        bad = sum(reasons.values())
+        if not found or bad > config.max_bad_fraction * len(pairs):
+            raise OvsegError(
+                f"region-memory: {bad} of {len(pairs)} pairs are bad"
+                f" ({', '.join(sorted(+reasons))}): check image_root, or raise max_bad_fraction"
+            )
+        distinct = sorted(set(nouns))
+        number = {noun: index for index, noun in enumerate(distinct)}
+        RegionMemory(
+            regions_ne=torch.cat(found),
+            nouns_n=torch.tensor([number[noun] for noun in nouns]),
+            nouns=tuple(distinct),
+        ).save(target)
+        stats: dict[str, Any] = {
+            "n": len(pairs),
+            "bad": bad,
+            "bad_reasons": dict(sorted((+reasons).items())),
+            "regions": len(nouns),
+            "nouns": len(distinct),
+        }
+        return Output(rows=len(nouns), stats=stats)
+
+
+REGION_MEMORY = RegionMemoryStage()
+
+
+def _by_image(pairs: pa.Table) -> list[list[dict[str, Any]]]:
+    """The rows of each image, of a table that is ordered by image."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in pairs.to_pylist():
+        groups.setdefault(row["image_path"], []).append(row)
+    return [*groups.values()]

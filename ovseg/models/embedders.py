@@ -1,0 +1,127 @@
+"""How a mask becomes an embedding in CLIP's space: `EMBEDDERS` says which ways there are.
+
+`crops` is the paper's: each mask's region is cut out, masked and shown to CLIP by itself. A
+segmentor asks nothing else of an embedder than `RegionEmbedder.embed`, whatever happens inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.models.clip import shared_clip
+from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.pixels import ImageArray
+from ovseg.models.regions import region_crops
+from ovseg.registry import chosen
+
+
+class RegionEmbedder(Protocol):
+    """Embeds what lies under masks where CLIP's texts are."""
+
+    def embed(
+        self, image: ImageArray, masks_qhw: Tensor, *, threshold: float | None
+    ) -> tuple[Tensor, Tensor]:
+        """Embed the masks of an image that have any foreground.
+
+        Args:
+            image: `(H, W, 3)` uint8 RGB.
+            masks_qhw: `(Q, H, W)` bool, or float scores with a threshold; Q may be 0.
+            threshold: foreground where a score is strictly above it; None for bool masks.
+
+        Returns:
+            `(V, E)` float32 embeddings of L2 norm 1 of the V masks with foreground, in order, and
+            `(Q,)` bool, which masks have it.
+        """
+
+
+class CropEmbedder:
+    """Regions cut out along their masks, each seen by CLIP by itself (OVSeg, CVPR 2023, 3.2).
+
+    Args:
+        clip: the CLIP.
+        mask_prompts: use its mask prompts if it has them.
+        region: what CLIP sees of a mask, a name in `ovseg.models.regions.REGIONS`.
+        background: beta of its attenuated styles.
+        expand_ratio: crop box enlargement.
+        batch_size: regions CLIP sees at once.
+    """
+
+    def __init__(
+        self,
+        clip: MaskAdaptedCLIP,
+        *,
+        mask_prompts: bool = True,
+        region: str = "mean",
+        background: float = 0.3,
+        expand_ratio: float = 1.0,
+        batch_size: int = 256,
+    ) -> None:
+        self.clip = clip
+        self.mask_prompts = mask_prompts
+        self.region = region
+        self.background = background
+        self.expand_ratio = expand_ratio
+        self.batch_size = batch_size
+
+    @torch.no_grad()
+    def embed(
+        self, image: ImageArray, masks_qhw: Tensor, *, threshold: float | None
+    ) -> tuple[Tensor, Tensor]:
+        """See `RegionEmbedder`."""
+        rows, valid = [], []
+        pixels_hwc = torch.tensor(image)
+        # in batches from the crops on: hundreds of regions of 224 x 224 would fill the memory
+        for part in torch.split(masks_qhw, self.batch_size):
+            regions = region_crops(
+                pixels_hwc,
+                part,
+                size=self.clip.image_size,
+                mean=self.clip.pixel_mean,
+                std=self.clip.pixel_std,
+                threshold=threshold,
+                region=self.region,
+                background=self.background,
+                expand_ratio=self.expand_ratio,
+            )
+            rows.append(
+                self.clip.encode_regions(regions.pixels, regions.masks, prompts=self.mask_prompts)
+            )
+            valid.append(regions.valid)
+        return torch.cat(rows), torch.cat(valid)
+
+
+def _crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    return CropEmbedder(
+        shared_clip(clip, device=device),
+        mask_prompts=config.mask_prompts,
+        region=config.region,
+        background=config.background,
+        expand_ratio=config.expand_ratio,
+        batch_size=config.batch_size,
+    )
+
+
+EMBEDDERS: dict[str, Callable[[BenchmarkConfig, str, str], RegionEmbedder]] = {
+    "crops": _crops,
+}
+"""What makes an embedder of a configuration, the CLIP's name and a device, by the value of
+`benchmarks.embedder`."""
+
+
+def region_embedder(config: BenchmarkConfig, *, clip: str, device: str) -> RegionEmbedder:
+    """The embedder a configuration means.
+
+    Args:
+        config: of the benchmark.
+        clip: name of the CLIP, which may be a checkpoint's instead of the configured one.
+        device: where it runs.
+
+    Raises:
+        OvsegError: if there is none of that name.
+    """
+    return chosen(EMBEDDERS, config.embedder, setting="benchmarks.embedder")(config, clip, device)
