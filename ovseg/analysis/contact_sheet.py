@@ -280,6 +280,8 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.models.safe_pickle",
         "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",
+        "ovseg.models.open_clip_model",
+        "ovseg.models.conv_clip",
         "ovseg.models.deep_stem_maskformer",
         "ovseg.models.maskformer",
         "ovseg.models.names",

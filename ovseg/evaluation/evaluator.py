@@ -84,6 +84,10 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.models.safe_pickle",
         "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",
+        "ovseg.models.open_clip_model",
+        "ovseg.models.conv_clip",
+        "ovseg.models.mask_tokens",
+        "ovseg.models.picture_embedders",
         "ovseg.models.names",
         "ovseg.models.class_embedding",
         "ovseg.models.resnet",  # a backbone of it

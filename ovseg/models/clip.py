@@ -25,7 +25,7 @@ from torch import Tensor
 from ovseg.errors import OvsegError
 from ovseg.models.conv_clip import ConvCLIP, is_convolutional
 from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, patch_masks
-from ovseg.models.open_clip_model import OpenClipModel, Tokenizer
+from ovseg.models.open_clip_model import VOCABULARY_FILE, OpenClipModel, tokenizer_of
 from ovseg.models.weight_files import is_torchscript, named_tensors, read_weights
 from ovseg.storage import known_sha256
 
@@ -45,7 +45,6 @@ __all__ = [
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "model.safetensors"
 PROMPTS_FILE = "mask_prompts.safetensors"
-VOCABULARY_FILE = "bpe_vocab.txt.gz"
 IMPORTED = "clip"  # where an imported checkpoint has its CLIP
 WEIGHTS = Path(__file__).resolve().parents[1] / "storybook" / "weights"
 STORYBOOK_FOLDER, CONV_FOLDER = WEIGHTS / "clip", WEIGHTS / "conv_clip"
@@ -198,31 +197,10 @@ def create_model(
     kind = ConvCLIP if is_convolutional(model.visual) else MaskAdaptedCLIP
     return kind(
         model,
-        tokenizer=_tokenizer(text_cfg, vocabulary),
+        tokenizer=tokenizer_of(text_cfg, vocabulary),
         model_cfg=model_cfg,
         vocabulary=vocabulary,
     )
-
-
-def _tokenizer(text_cfg: dict[str, Any], vocabulary: Path | None) -> Tokenizer:
-    # open_clip would resolve a relative bpe_path against the working directory; ours is absolute
-    context_length = text_cfg.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
-    extra = {k: v for k, v in (text_cfg.get("tokenizer_kwargs") or {}).items() if k != "bpe_path"}
-    if text_cfg.get("hf_tokenizer_name"):
-        tokenizer: Any = open_clip.HFTokenizer(
-            text_cfg["hf_tokenizer_name"], context_length=context_length, **extra
-        )
-        return tokenizer  # type: ignore[no-any-return]
-    if vocabulary is not None:
-        extra["bpe_path"] = str(vocabulary)
-    tokenizer = open_clip.SimpleTokenizer(context_length=context_length, **extra)
-    expected = text_cfg.get("vocab_size", 49408)
-    if tokenizer.vocab_size != expected:
-        raise OvsegError(
-            f"the vocabulary {vocabulary or 'of open_clip'} has {tokenizer.vocab_size} entries, "
-            f"the model {expected}: put the model's own {VOCABULARY_FILE} beside its weights"
-        )
-    return tokenizer  # type: ignore[no-any-return]
 
 
 def load_clip(

@@ -83,7 +83,7 @@ class ConvCLIP(OpenClipModel):
         """
         visual = self.clip.visual
         if isinstance(visual, ModifiedResNet):
-            features = visual.stem(pixels_nchw)
+            features: Tensor = visual.stem(pixels_nchw)
             for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
                 features = layer(features)
             return features

@@ -129,7 +129,7 @@ def _read(
 
     def heads(x_nld: Tensor, part: int) -> Tensor:
         projected = F.linear(x_nld, weights[part], biases[part])
-        return projected.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        return projected.reshape(*x_nld.shape[:2], attention.num_heads, -1).transpose(1, 2)
 
     keys = block.ln_1(picture_nld)
     attended = F.scaled_dot_product_attention(

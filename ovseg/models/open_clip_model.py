@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from ovseg.errors import OvsegError
 
+VOCABULARY_FILE = "bpe_vocab.txt.gz"
+
 Tokenizer = Callable[[Sequence[str]], Tensor]
 
 
@@ -131,3 +133,33 @@ class OpenClipModel(nn.Module):
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise OvsegError(f"these weights are of another CLIP architecture: {reason}") from error
+
+
+def tokenizer_of(text_cfg: Mapping[str, Any], vocabulary: Path | None) -> Tokenizer:
+    """The tokenizer of a model.
+
+    Args:
+        text_cfg: open_clip's configuration of the text tower.
+        vocabulary: BPE merges file; None for open_clip's own.
+
+    Raises:
+        OvsegError: the vocabulary is of another size than the model's.
+    """
+    # open_clip would resolve a relative bpe_path against the working directory; ours is absolute
+    context_length = text_cfg.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
+    extra = {k: v for k, v in (text_cfg.get("tokenizer_kwargs") or {}).items() if k != "bpe_path"}
+    if text_cfg.get("hf_tokenizer_name"):
+        tokenizer: Any = open_clip.HFTokenizer(
+            text_cfg["hf_tokenizer_name"], context_length=context_length, **extra
+        )
+        return tokenizer  # type: ignore[no-any-return]
+    if vocabulary is not None:
+        extra["bpe_path"] = str(vocabulary)
+    tokenizer = open_clip.SimpleTokenizer(context_length=context_length, **extra)
+    expected = text_cfg.get("vocab_size", 49408)
+    if tokenizer.vocab_size != expected:
+        raise OvsegError(
+            f"the vocabulary {vocabulary or 'of open_clip'} has {tokenizer.vocab_size} entries, "
+            f"the model {expected}: put the model's own {VOCABULARY_FILE} beside its weights"
+        )
+    return tokenizer  # type: ignore[no-any-return]

@@ -31,8 +31,8 @@ from ovseg.models.ensemble import (
     label_map,
     resized_maps,
 )
-from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.maskformer import OpenMaskFormer, ProposalNetwork
+from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.pixels import ImageArray
 from ovseg.models.prompts import text_embeddings
 from ovseg.models.regions import Regions
@@ -43,7 +43,7 @@ OTHERS = "others"
 
 
 def name_regions(
-    clip: MaskAdaptedCLIP, regions: Regions, texts_ke: Tensor, *, prompts: bool = True
+    clip: OpenClipModel, regions: Regions, texts_ke: Tensor, *, prompts: bool = True
 ) -> Tensor:
     """The class probabilities CLIP gives to regions: a softmax over the K classes.
 
@@ -147,7 +147,7 @@ class Segmentor:
 
     def __init__(
         self,
-        clip: MaskAdaptedCLIP,
+        clip: OpenClipModel,
         network: ProposalNetwork,
         *,
         class_names: Sequence[str],

@@ -24,6 +24,7 @@ from ovseg.config import FinetuneConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest, load_clip, save_clip
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.mask_tokens import check_tower
 from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.prompts import text_embeddings
 from ovseg.stages import Inputs, Output, Progress, Stage
@@ -53,6 +54,9 @@ class Finetune(Stage[FinetuneConfig]):
         "ovseg.models.safe_pickle",
         "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",
+        "ovseg.models.open_clip_model",
+        "ovseg.models.conv_clip",
+        "ovseg.models.mask_tokens",
         "ovseg.models.names",
         "ovseg.models.prompts",
         "ovseg.models.regions",
@@ -93,7 +97,7 @@ class Finetune(Stage[FinetuneConfig]):
         regions = PairRegions(
             pairs,
             image_root=config.image_root or Path(),
-            size=model.image_size,
+            size=config.picture_size or model.image_size,
             mean=model.pixel_mean,
             std=model.pixel_std,
             region=config.region,
@@ -152,9 +156,19 @@ def starting_clip(name: str, config: FinetuneConfig) -> MaskAdaptedCLIP:
         config: of the phase.
 
     Raises:
-        OvsegError: there is no such CLIP, or it has too few blocks for the prompts.
+        OvsegError: there is no such CLIP, it has too few blocks for the prompts, or what it is to
+            be trained on does not fit it.
     """
     model = load_clip(name, device=resolve_device(config.device))
+    if config.embedder == "mask_tokens":
+        check_tower(model)
+        if config.region != "image" or config.picture_size % model.patch_size:
+            raise OvsegError(
+                "mask tokens are trained on whole pictures: set arms.region=image, and"
+                f" arms.picture_size to a multiple of {model.patch_size}"
+            )
+    elif config.picture_size:
+        raise OvsegError("arms.picture_size is for arms.embedder=mask_tokens: leave it out")
     method(config.trains).prepare(model, config)
     if config.initial_logit_scale is not None:
         with torch.no_grad():

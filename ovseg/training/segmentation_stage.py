@@ -69,6 +69,8 @@ class SegmentationTraining(Stage[LabelledTrainingConfig]):
         "ovseg.models.class_embedding",
         "ovseg.models.clip",
         "ovseg.models.mask_prompts",
+        "ovseg.models.open_clip_model",
+        "ovseg.models.conv_clip",
         "ovseg.models.deep_stem_maskformer",
         "ovseg.models.maskformer",
         "ovseg.models.names",
