@@ -21,6 +21,8 @@ EMBEDDING = (
     "region",
     "background",
     "expand_ratio",
+    "picture_size",
+    "whole_places",
     "batch_size",
     "device",
 )
@@ -96,6 +98,17 @@ class BenchmarkConfig(Config):
     region: RegionStyle = Field("mean", description="what CLIP sees of a proposal")
     background: float = Field(0.3, ge=0, le=1, description=BETA)
     expand_ratio: float = Field(1.0, ge=1)
+    picture_size: int = Field(
+        0,
+        ge=0,
+        description="of the whole picture that mask_tokens (side of a square) and mask_pooling"
+        " (short side) see, pixels; 0: the CLIP's own, and the picture's own",
+    )
+    whole_places: bool = Field(
+        False,
+        description="mask_pooling counts the places that are mostly covered, as FC-CLIP, and drops"
+        " masks without one; else each by the covered share",
+    )
     oracle: Literal["none", "gt_masks", "gt_labels"] = Field(
         "none",
         description="gt_masks: ground truth is the proposals, CLIP names them; gt_labels: the"

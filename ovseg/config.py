@@ -255,6 +255,12 @@ class FinetuneConfig(Config):
     initial_logit_scale: float | None = Field(None, description="exp of it; the model's if empty")
     region: RegionStyle = Field("mean", description="what CLIP sees of a pair's mask")
     background: float = Field(0.3, ge=0, le=1, description=BETA)
+    embedder: Literal["crops", "mask_tokens"] = Field(
+        "crops",
+        description="what is trained: the embedding of the region, or that of a mask token over"
+        " the whole picture (region=image)",
+    )
+    picture_size: int = Field(0, ge=0, description="side of that picture; 0: the CLIP's own")
     seed: int = 0
     snapshots: int = Field(
         0,

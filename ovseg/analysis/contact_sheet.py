@@ -277,6 +277,8 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.models.class_relations",
         "ovseg.models.class_texts",
         "ovseg.models.prompting",
+        "ovseg.models.mask_tokens",
+        "ovseg.models.picture_embedders",
         "ovseg.models.regions",
         "ovseg.models.segmentor",
         "ovseg.models.systems",

@@ -88,6 +88,8 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.models.pixel_segmentor",
         "ovseg.models.retrieval",
         "ovseg.models.ensemble",
+        "ovseg.models.mask_tokens",
+        "ovseg.models.picture_embedders",
         "ovseg.models.regions",
         *PROPOSER_MODULES,
     )

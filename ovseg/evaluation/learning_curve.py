@@ -19,18 +19,21 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
 from ovseg.benchmark_config import BenchmarkConfig, CurveConfig
 from ovseg.data.benchmarks import Benchmark, LabelError, region_masks
-from ovseg.data.images import ImageError
+from ovseg.data.images import ImageArray, ImageError
 from ovseg.evaluation.evaluator import BENCHMARK, open_benchmark, read_sample
 from ovseg.evaluation.image_rows import rank
 from ovseg.evaluation.metrics import count_masks, mask_scores
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.models.class_texts import ClassTexts, class_texts, shown_texts
 from ovseg.models.clip import clip_digest, load_clip
+from ovseg.models.ensemble import COSINE_SCALE
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.names import resolve_device
+from ovseg.models.picture_embedders import MaskTokenEmbedder
 from ovseg.models.prompting import text_prompts
 from ovseg.models.regions import Regions, region_crops
 from ovseg.models.segmentor import best_of_class, name_regions
@@ -98,7 +101,7 @@ class PhaseCurveStage(Stage[BenchmarkConfig]):
                 trained = step and clip.text_prompts is not None
                 shown = _texts(config, benchmark, clip) if trained else texts
                 for image in block:
-                    ranks[step] += image.ranks(model, shown, prompts=config.mask_prompts)
+                    ranks[step] += image.ranks(model, shown, config)
                     progress(1)
         rows = [
             {"step": step, **row}
@@ -209,20 +212,30 @@ class _Image:
     Attributes:
         classes: the true class of each of N masks.
         regions: the crops, in the batches that the benchmark makes of them.
+        picture: instead of crops, the image and its masks `(N, H, W)` for mask tokens.
     """
 
     classes: list[int]
     regions: list[Regions]
+    picture: tuple[ImageArray, Tensor] | None = None
 
     @property
     def bytes(self) -> int:
         """What the crops take up."""
-        return sum(part.pixels.nbytes + part.masks.nbytes for part in self.regions)
+        crops = sum(part.pixels.nbytes + part.masks.nbytes for part in self.regions)
+        return crops + (0 if self.picture is None else sum(part.nbytes for part in self.picture))
 
     @torch.no_grad()
-    def ranks(self, clip: MaskAdaptedCLIP, texts: ClassTexts, *, prompts: bool) -> list[int]:
+    def ranks(self, clip: MaskAdaptedCLIP, texts: ClassTexts, config: BenchmarkConfig) -> list[int]:
         """The rank, from 1, that a CLIP gives to the true class of each mask."""
-        rows = [name_regions(clip, part, texts, prompts=prompts) for part in self.regions]
+        if self.picture is not None:
+            image, masks = self.picture
+            embedder = MaskTokenEmbedder(clip, size=config.picture_size)
+            features, _ = embedder.embed(image, masks, threshold=None)
+            rows = [texts.probabilities(COSINE_SCALE * features @ texts.embeddings.T)]
+        else:
+            prompts = config.mask_prompts
+            rows = [name_regions(clip, part, texts, prompts=prompts) for part in self.regions]
         columns = texts.columns
         scores = torch.cat(rows).cpu().numpy() if rows else np.zeros((0, len(columns)), "f4")
         probabilities = best_of_class(scores, columns, texts.classes)
@@ -260,6 +273,7 @@ class _Images:
                 continue
             classes, masks = region_masks(labels, len(self.benchmark.classes))
             on_device = torch.as_tensor(masks).to(self.device)
+            whole = self.config.embedder == "mask_tokens"
             regions = [
                 region_crops(
                     torch.tensor(image),
@@ -272,8 +286,10 @@ class _Images:
                     expand_ratio=self.config.expand_ratio,
                 )
                 for part in torch.split(on_device, self.config.batch_size)
+                if not whole
             ]
-            block.append(_Image(classes=classes.tolist(), regions=regions))
+            picture = (image, on_device) if whole else None
+            block.append(_Image(classes=classes.tolist(), regions=regions, picture=picture))
             if sum(one.bytes for one in block) >= BLOCK_BYTES:
                 yield block
                 block = []

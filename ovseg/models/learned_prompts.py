@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ovseg.errors import OvsegError
-from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.prompts import encode_embedded, reads_the_end
 
 TENSORS_FILE = "text_prompts.safetensors"
@@ -72,7 +72,7 @@ class ContextVectors(nn.Module):
     shared: nn.Parameter
     specific: nn.Parameter | None
 
-    def __init__(self, clip: MaskAdaptedCLIP, template: str) -> None:
+    def __init__(self, clip: OpenClipModel, template: str) -> None:
         super().__init__()
         if not reads_the_end(clip):
             raise OvsegError(
@@ -108,7 +108,7 @@ class ContextVectors(nn.Module):
         """Drop the vectors of single nouns."""
         self.nouns, self.specific = (), None
 
-    def tokens(self, clip: MaskAdaptedCLIP, names: Sequence[str]) -> PromptTokens:
+    def tokens(self, clip: OpenClipModel, names: Sequence[str]) -> PromptTokens:
         """Put names between the places for the vectors; a name over the context length is cut.
 
         Args:
@@ -136,7 +136,7 @@ class ContextVectors(nn.Module):
             rows=torch.tensor([known.get(name, -1) for name in names], device=device),
         )
 
-    def encode(self, clip: MaskAdaptedCLIP, tokens: PromptTokens) -> Tensor:
+    def encode(self, clip: OpenClipModel, tokens: PromptTokens) -> Tensor:
         """Embed prompts, with gradients to the vectors where they are asked for.
 
         Returns:
@@ -155,7 +155,7 @@ class ContextVectors(nn.Module):
         return encode_embedded(clip, x, tokens.ends)
 
 
-def _word_ids(clip: MaskAdaptedCLIP, text: str) -> list[int]:
+def _word_ids(clip: OpenClipModel, text: str) -> list[int]:
     """The token ids of a text between the start and the end of a text."""
     (ids,) = clip.tokenizer([text])
     return [int(token) for token in ids[1 : int(ids.argmax())]]
@@ -176,7 +176,7 @@ def save_context_vectors(vectors: ContextVectors, folder: Path) -> None:
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def load_context_vectors(folder: Path, clip: MaskAdaptedCLIP) -> ContextVectors | None:
+def load_context_vectors(folder: Path, clip: OpenClipModel) -> ContextVectors | None:
     """The vectors that lie in a folder beside their CLIP; None where there are none.
 
     Raises:

@@ -23,7 +23,7 @@ from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.vocabulary import normalised
 from ovseg.errors import OvsegError
 from ovseg.models.learned_prompts import ContextVectors
-from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.prompts import TEMPLATES, fill_templates, mean_embeddings, text_embeddings
 from ovseg.registry import chosen
 from ovseg.storage import Manifest, digest_json
@@ -55,7 +55,7 @@ class TextPrompts(ABC):
         """Of all the embeddings depend on beside CLIP and names."""
 
     @abstractmethod
-    def embed(self, clip: MaskAdaptedCLIP, names: Sequence[str]) -> Tensor:
+    def embed(self, clip: OpenClipModel, names: Sequence[str]) -> Tensor:
         """Embed K names as `(K, E)` float rows of L2 norm 1, without gradients.
 
         Raises:
@@ -87,7 +87,7 @@ class TemplatePrompts(TextPrompts):
         """Of the templates."""
         return digest_json(["templates", self.templates])
 
-    def embed(self, clip: MaskAdaptedCLIP, names: Sequence[str]) -> Tensor:
+    def embed(self, clip: OpenClipModel, names: Sequence[str]) -> Tensor:
         """See `TextPrompts.embed`."""
         return text_embeddings(clip, names, templates=self.templates)
 
@@ -134,7 +134,7 @@ class MinedPrompts(TextPrompts):
                 return (PLAIN, *(context_template(*context) for context in found))
         return self.fallback.templates
 
-    def embed(self, clip: MaskAdaptedCLIP, names: Sequence[str]) -> Tensor:
+    def embed(self, clip: OpenClipModel, names: Sequence[str]) -> Tensor:
         """See `TextPrompts.embed`."""
         filled = [fill_templates([name], self.templates(name))[0] for name in names]
         return mean_embeddings(clip, filled)
@@ -151,7 +151,7 @@ class LearnedPrompts(TextPrompts):
         """Of the fallback: the vectors are part of the CLIP's own digest."""
         return digest_json(["learned", self.fallback.digest])
 
-    def embed(self, clip: MaskAdaptedCLIP, names: Sequence[str]) -> Tensor:
+    def embed(self, clip: OpenClipModel, names: Sequence[str]) -> Tensor:
         """See `TextPrompts.embed`."""
         vectors = clip.text_prompts
         if not isinstance(vectors, ContextVectors):

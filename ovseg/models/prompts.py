@@ -13,7 +13,7 @@ from open_clip import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 
 from ovseg.errors import OvsegError
-from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.open_clip_model import OpenClipModel
 
 # Punctuation matters: the second to fifth sentences of `vild` end without a period
 # (OVSeg, CVPR 2023, appendix A.2, and the official implementation).
@@ -68,7 +68,7 @@ def fill_templates(names: Sequence[str], templates: str | Sequence[str]) -> list
 
 
 def text_embeddings(
-    clip: MaskAdaptedCLIP,
+    clip: OpenClipModel,
     names: Sequence[str],
     *,
     templates: str | Sequence[str],
@@ -92,7 +92,7 @@ def text_embeddings(
 
 
 def mean_embeddings(
-    clip: MaskAdaptedCLIP, prompts: Sequence[Sequence[str]], *, batch_size: int = 512
+    clip: OpenClipModel, prompts: Sequence[Sequence[str]], *, batch_size: int = 512
 ) -> Tensor:
     """Embed lists of prompts, each list as one: the mean of its embeddings, without gradients.
 
@@ -115,7 +115,7 @@ def mean_embeddings(
         return F.normalize(torch.stack(means), dim=-1)
 
 
-def encode_trimmed(clip: MaskAdaptedCLIP, tokens: Tensor) -> Tensor:
+def encode_trimmed(clip: OpenClipModel, tokens: Tensor) -> Tensor:
     """`encode_tokens` without computing the padding behind the longest text.
 
     Attention is causal and the embedding is read at the end-of-text token, so what follows it
@@ -135,7 +135,7 @@ def encode_trimmed(clip: MaskAdaptedCLIP, tokens: Tensor) -> Tensor:
     return encode_embedded(clip, clip.clip.token_embedding(tokens), ends)
 
 
-def encode_embedded(clip: MaskAdaptedCLIP, x: Tensor, ends: Tensor) -> Tensor:
+def encode_embedded(clip: OpenClipModel, x: Tensor, ends: Tensor) -> Tensor:
     """Run the text transformer over texts whose tokens are embedded already.
 
     Args:
@@ -154,7 +154,7 @@ def encode_embedded(clip: MaskAdaptedCLIP, x: Tensor, ends: Tensor) -> Tensor:
     return F.normalize(x @ model.text_projection, dim=-1)
 
 
-def reads_the_end(clip: MaskAdaptedCLIP) -> bool:
+def reads_the_end(clip: OpenClipModel) -> bool:
     """Whether texts are embedded by open_clip's own tower, at the end-of-text token alone."""
     model = clip.clip
     if not isinstance(model, open_clip.CLIP):

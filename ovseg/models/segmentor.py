@@ -33,7 +33,7 @@ from ovseg.models.ensemble import (
     label_map,
     resized_maps,
 )
-from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.pixels import ImageArray
 from ovseg.models.prompts import text_embeddings
 from ovseg.models.proposal_networks import OpenVocabularyNetwork, ProposalNetwork
@@ -45,7 +45,7 @@ OTHERS = "others"
 
 
 def name_regions(
-    clip: MaskAdaptedCLIP, regions: Regions, texts: ClassTexts, *, prompts: bool = True
+    clip: OpenClipModel, regions: Regions, texts: ClassTexts, *, prompts: bool = True
 ) -> Tensor:
     """The probabilities CLIP gives to regions.
 
@@ -154,7 +154,7 @@ class Segmentor:
 
     def __init__(
         self,
-        clip: MaskAdaptedCLIP,
+        clip: OpenClipModel,
         network: ProposalNetwork,
         *,
         class_names: Sequence[str],

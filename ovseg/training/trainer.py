@@ -21,6 +21,7 @@ from ovseg.config import FinetuneConfig
 from ovseg.errors import OvsegError
 from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.mask_tokens import covered_patches, encode_mask_tokens
 from ovseg.training.crops import (
     augmented_pixels,
     crop_masks,
@@ -146,7 +147,7 @@ class Trainer:
             total_steps=self.total_steps,
         )
         with self._autocast():
-            image_ne = self.model.encode_regions(pixels, masks)
+            image_ne = self._embedded(pixels, masks)
         loss = self.loss(image_ne, nouns_n)
         value, scale = float(loss.detach()), float(self.model.logit_scale.detach().exp())
         if not math.isfinite(value):
@@ -161,6 +162,14 @@ class Trainer:
                 self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
         self.log.append((number, epoch, value, rate, scale))
         return value
+
+    def _embedded(self, pixels: Tensor, masks: Tensor) -> Tensor:
+        """The embeddings `(N, E)` that are held against the nouns."""
+        if self.config.embedder == "crops":
+            return self.model.encode_regions(pixels, masks)
+        covered = covered_patches(masks, pixels.shape[-1] // self.model.patch_size)
+        tokens, _ = encode_mask_tokens(self.model, pixels, covered[:, None])
+        return tokens[:, 0]
 
     def check_finite(self) -> None:
         """Refuse parameters that overflowed, before they are kept.
