@@ -87,7 +87,9 @@ class BenchmarkConfig(Config):
         "proposals", description="pixels: each pixel by its own embedding, without proposals (LSeg)"
     )
     pixels: str = execution(
-        "", "folder of the pixel embeddings, for segmentor=pixels and embedder=pixel_pooling"
+        "",
+        "folder of the pixel embeddings, for segmentor=pixels and embedder=pixel_pooling;"
+        " storybook-lseg is trained where it is asked for",
     )
     embedder: str = Field("crops", description="a name in ovseg.models.embedders.EMBEDDERS")
     retrieval_weight: float = Field(

@@ -148,12 +148,12 @@ Panoptic: 2.5 / 5.2 / 13.0 / 36.0 / 59.0 mIoU on A-847, PC-459, A-150, PC-59, PA
 augmentation are those of `r101c`, so that heads are compared. It needs a `backbone_file`."""
 
 COMPACT_LSEG_CONFIG = COMPACT_CONFIG.model_copy(
-    update={"head": "fpn", "steps": 600, "warmup_steps": 50}
+    update={"head": "fpn", "steps": 500, "warmup_steps": 50}
 )
 """Pixel embeddings for the storybook: minutes, where it starts from the compact MaskFormer."""
 
 COMPACT_SUPERVISED_CONFIG = COMPACT_CONFIG.model_copy(
-    update={"steps": 500, "warmup_steps": 50, "learning_rate": 5e-4}
+    update={"steps": 400, "warmup_steps": 50, "learning_rate": 5e-4}
 )
 """The compact MaskFormer trained on with more classes: minutes, where it starts from one."""
 
