@@ -12,9 +12,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import nouns, proposals, regions
+from benchmarks import nouns, proposal_sources, proposals, regions
 
-BENCHMARKS = {"nouns": nouns.main, "regions": regions.main, "proposals": proposals.main}
+BENCHMARKS = {
+    "nouns": nouns.main,
+    "regions": regions.main,
+    "proposals": proposals.main,
+    "proposal_sources": proposal_sources.main,
+}
 
 
 def main() -> None:
