@@ -196,8 +196,12 @@ class Segmented:
         return ProposalBatch(
             mask_probabilities=[one.masks for one in made],
             scores=[one.scores for one in made],
-            class_embeddings=_all(one.class_embeddings for one in made) if embedded else None,
-            class_probabilities=_all(one.class_probabilities for one in made) if of_class else None,
+            class_embeddings=None
+            if embedded is None
+            else _all(one.class_embeddings for one in made),
+            class_probabilities=None
+            if of_class is None
+            else _all(one.class_probabilities for one in made),
             images=batch.images,
         )
 
