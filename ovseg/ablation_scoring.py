@@ -48,7 +48,7 @@ ENSEMBLE = Table(
 
 
 def _crops(model: str, trains: tuple[Settings, ...]) -> dict[str, Cell]:
-    shown = {
+    shown: dict[str, tuple[str, Settings]] = {
         "mean": ("mean fill", {}),
         "box": ("box, unmasked", {"benchmarks.region": "box"}),
         "zero": ("black fill", {"benchmarks.region": "zero"}),
