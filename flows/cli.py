@@ -169,21 +169,15 @@ def _request(
 
 def _check(request: dict[str, Any], own: dict[str, Any]) -> bool:
     """Say what is wrong with a request before anything is started; whether to start at all."""
-    from ovseg.configure import configure, configure_seeds
+    from ovseg.configure import configure, configure_seeds, tuning_request
 
     if (seeds := own.get("seeds")) is not None:
         configure_seeds(**request, seeds=seeds)
     else:
-        configure(**request)
-    return True
-
-
-def _check_tuning(request: dict[str, Any], own: dict[str, Any]) -> bool:
-    """As `_check`, and what is to be tried and on which images."""
-    from ovseg.configure import configure, tuning_request
-
-    asked = {name: own[name] for name in ("arm", "split", "weights", "thresholds")}
-    tuning_request(configure(**request), **asked)
+        config = configure(**request)
+        if "thresholds" in own:
+            asked = {name: own[name] for name in ("arm", "split", "weights", "thresholds")}
+            tuning_request(config, **asked)
     return True
 
 
@@ -281,7 +275,7 @@ def benchmark(request: dict[str, Any]) -> None:
 
 
 @app.command("tune-ensemble")
-@functools.partial(_requested, check=_check_tuning)
+@_requested
 def tune_ensemble(
     request: dict[str, Any],
     split: Split = None,
@@ -311,17 +305,9 @@ def tune_ensemble(
 
 
 def _check_ablations(request: dict[str, Any], own: dict[str, Any]) -> bool:
-    """List the tables, or find what is wrong with those that are asked for."""
-    from ovseg.ablation_tables import chosen_tables
-    from ovseg.ablations import plan_ablations
+    from ovseg.ablation_request import check_request
 
-    if own["listed"] or not own["tables"]:
-        from ovseg.analysis.ablation_list import show_tables
-
-        show_tables(own["tables"], request["preset"], seeds=own["seeds"])
-        return False
-    plan_ablations(chosen_tables(own["tables"]), **request, seeds=own["seeds"])
-    return True
+    return check_request(request, own["tables"], seeds=own["seeds"], listed=own["listed"])
 
 
 @app.command()

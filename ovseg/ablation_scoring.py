@@ -5,8 +5,6 @@ What is called published, and what costs are, stands in `ovseg.ablation_training
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovseg.ablation_training import A_BENCHMARK, A_TRAINING, FT, MPT
 from ovseg.ablations import Cell, Published, Settings, Table, above
 from ovseg.report_config import Claim
@@ -50,7 +48,7 @@ ENSEMBLE = Table(
 
 
 def _crops(model: str, trains: tuple[Settings, ...]) -> dict[str, Cell]:
-    shown: dict[str, tuple[str, dict[str, Any]]] = {
+    shown: dict[str, tuple[str, Settings]] = {
         "mean": ("mean fill", {}),
         "box": ("box, unmasked", {"benchmarks.region": "box"}),
         "zero": ("black fill", {"benchmarks.region": "zero"}),

@@ -140,3 +140,15 @@ def test_the_list_says_what_there_is_and_what_it_costs():
 def test_an_ablation_has_no_favourite():
     config = AblationConfig(table="t", arms=(("a", "A"),), baseline="a")
     assert config.favourite == "" and config.level == 0.95
+
+
+def test_the_command_lists_without_running(capsys):
+    from ovseg.ablation_request import check_request
+
+    request = {"preset": "storybook", "root": None, "overrides": {}}
+    assert not check_request(request, ["crops"], seeds=1, listed=True)
+    assert "crops: How a region is shown to CLIP" in capsys.readouterr().out
+    assert not check_request(request, None, seeds=1, listed=False)
+    assert check_request(request, ["crops"], seeds=1, listed=False)
+    with pytest.raises(OvsegError, match="no ablation 'crop'"):
+        check_request(request, ["crop"], seeds=1, listed=False)
