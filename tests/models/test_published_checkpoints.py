@@ -22,6 +22,7 @@ from ovseg.models.checkpoint_export import export_checkpoint
 from ovseg.models.checkpoints import import_checkpoint
 from ovseg.models.class_embedding import OpenVocabularyMaskFormer
 from ovseg.models.clip import create_clip, load_clip
+from ovseg.models.embedders import CropEmbedder
 from ovseg.models.maskformer import load_maskformer
 from ovseg.models.official_clip import (
     OVSEG_PREFIX,
@@ -113,7 +114,9 @@ def test_imported_checkpoints_reproduce_the_recorded_maps(recorded, agrees):
 
     def class_maps(**changes) -> Tensor:
         settings = {"short_side": 70, "max_side": 93, "mask_threshold": 0.5, **changes}
-        return Segmentor(clip, network, class_names=names, **settings).class_maps(image)
+        embedder = CropEmbedder(clip, mask_prompts=settings.pop("mask_prompts", True))
+        segmentor = Segmentor(clip, network, class_names=names, embedder=embedder, **settings)
+        return segmentor.class_maps(image)
 
     def resized(maps: Tensor) -> Tensor:
         return F.interpolate(maps[None], size=(50, 66), mode="bilinear", align_corners=False)[0]
