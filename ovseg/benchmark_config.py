@@ -16,6 +16,7 @@ from ovseg.locations import Location, Place
 EMBEDDING = (
     "clip",
     "embedder",
+    "pixels",
     "mask_prompts",
     "region",
     "background",
@@ -36,8 +37,28 @@ class BenchmarkConfig(Config):
         "ovseg", description="a name in ovseg.systems.SYSTEMS, which stands for other settings"
     )
     clip: str = Field("storybook", description="CLIP, where no checkpoint is handed in")
-    maskformer: str = "storybook"
+    proposals: str = Field(
+        "maskformer", description="a name in ovseg.models.proposers.PROPOSERS: what proposes masks"
+    )
+    maskformer: str = Field(
+        "storybook", description="weights of it: for maskformer storybook, a folder or a hub id"
+    )
+    segments: str = Field(
+        "queries", description="a name in ovseg.models.segments.SEGMENTS: what queries become"
+    )
+    prompting: str = Field("templates", description="a name in ovseg.models.prompting.PROMPTINGS")
     templates: str = Field("vild", description="template set of the class names")
+    period: bool = Field(True, description="false drops the period at the end of a template")
+    contexts: int = Field(6, ge=1, description="of prompting=mined: the n most frequent of a noun")
+    contexts_from: Path | None = execution(
+        None, "of prompting=mined: folder of a nouns stage; that of the run where empty"
+    )
+    synonyms: bool = Field(
+        False, description="a class gets the logit of the best of its name and listed synonyms"
+    )
+    relations: float = Field(
+        0.0, ge=0, le=1, description="share of its probability a class lends to those like it"
+    )
     short_side: int = 640
     max_side: int = 2560
     mask_threshold: float = Field(0.4, gt=0, lt=1, description="of the regions shown to CLIP")
@@ -56,6 +77,19 @@ class BenchmarkConfig(Config):
         "sum",
         description="all proposals under their soft masks; best_mask: one binary mask a class, as"
         " the official demo, and pixels under none count as missed",
+    )
+    vocabulary: Literal["open", "own"] = Field(
+        "open",
+        description="own: the MaskFormer's class scores are those of the classes it was trained on,"
+        " matched by name; always so where a closed network is asked alone (maskformer_only)",
+    )
+    segmentor: Literal["proposals", "pixels"] = Field(
+        "proposals", description="pixels: each pixel by its own embedding, without proposals (LSeg)"
+    )
+    pixels: str = execution(
+        "",
+        "folder of the pixel embeddings, for segmentor=pixels and embedder=pixel_pooling;"
+        " storybook-lseg is trained where it is asked for",
     )
     embedder: str = Field("crops", description="a name in ovseg.models.embedders.EMBEDDERS")
     retrieval_weight: float = Field(

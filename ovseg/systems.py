@@ -81,6 +81,32 @@ SYSTEMS: dict[str, System] = {
         source="RetCLIP, 2026; CorrCLIPv2",
         settings={"benchmarks.retrieval_weight": 0.3},
     ),
+    "lseg": System(
+        title="every pixel named by its own embedding, trained on seen classes",
+        source="LSeg, ICLR 2022; LSeg+ of OVSeg's table 1",
+        settings={**UNADAPTED, "benchmarks.segmentor": "pixels"},
+        miniature={"benchmarks.pixels": "storybook-lseg"},
+    ),
+    "lseg-proposals": System(
+        title="pixel embeddings pooled in the proposals",
+        source="LSeg+ with OVSeg's proposals",
+        settings={
+            **UNADAPTED,
+            "benchmarks.embedder": "pixel_pooling",
+            "benchmarks.ensemble": "clip_only",
+        },
+        miniature={"benchmarks.pixels": "storybook-lseg"},
+    ),
+    "maskformer": System(
+        title="a supervised MaskFormer with the classes it was trained on, without CLIP",
+        source="MaskFormer, NeurIPS 2021",
+        settings={
+            **UNADAPTED,
+            "benchmarks.ensemble": "maskformer_only",
+            "benchmarks.vocabulary": "own",
+        },
+        miniature={"benchmarks.maskformer": "storybook-supervised"},
+    ),
 }
 """By the value of `benchmarks.system`."""
 

@@ -29,6 +29,7 @@ from ovseg.mining.pair_rows import OF_IMAGE, complete, pair_stats
 from ovseg.mining.ranking import rank
 from ovseg.mining.texts import clip_label, read_texts
 from ovseg.models.clip import clip_digest, shared_clip
+from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.regions import Regions, region_crops
@@ -61,14 +62,7 @@ class PairsStage(Stage[PairingConfig]):
         "ovseg.data.masks",
         "ovseg.mining.ranking",
         "ovseg.mining.texts",
-        "ovseg.models.clip",
-        "ovseg.models.safe_pickle",
-        "ovseg.models.weight_files",
-        "ovseg.models.mask_prompts",
-        "ovseg.models.open_clip_model",
-        "ovseg.models.conv_clip",
-        "ovseg.models.names",
-        "ovseg.models.prompts",
+        *CLIP_MODULES,
         "ovseg.models.regions",
         __name__,
     )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ovseg.config import TextsConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest, shared_clip
+from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.names import clip_name, model_label, resolve_device
 from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.prompts import fill_templates
@@ -37,14 +38,7 @@ class TextsStage(Stage[TextsConfig]):
 
     name = "texts"
     code = (
-        "ovseg.models.clip",
-        "ovseg.models.safe_pickle",
-        "ovseg.models.weight_files",
-        "ovseg.models.mask_prompts",
-        "ovseg.models.open_clip_model",
-        "ovseg.models.conv_clip",
-        "ovseg.models.names",
-        "ovseg.models.prompts",
+        *CLIP_MODULES,
         __name__,
     )
 

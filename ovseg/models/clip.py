@@ -2,11 +2,9 @@
 
 `load_clip` knows three kinds of names: `storybook` (the compact model this package ships), a local
 folder, and open_clip's `ARCHITECTURE/pretrained`, where `pretrained` is a tag or a weights file.
-It gives a mask-adapted ViT; `load_model` and `shared_clip` give convolutional CLIPs as well, of
-which `storybook-conv` ships.
-A folder holds safetensors and JSON, never pickles, and stock open_clip reads it as well
-(`open_clip.create_model("local-dir:FOLDER")`): the mask prompts lie in a file of their own beside
-the weights.
+It gives a mask-adapted ViT; `load_model` and `shared_clip` give convolutional CLIPs as well, such
+as `storybook-conv`. A folder holds safetensors and JSON, and stock open_clip reads it as well
+(`open_clip.create_model("local-dir:FOLDER")`): prompts of any kind lie in files of their own.
 """
 
 import copy
@@ -24,7 +22,13 @@ from torch import Tensor
 
 from ovseg.errors import OvsegError
 from ovseg.models.conv_clip import ConvCLIP, is_convolutional
-from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, patch_masks
+from ovseg.models.learned_prompts import (
+    FILES,
+    ContextVectors,
+    load_context_vectors,
+    save_context_vectors,
+)
+from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, is_prompt
 from ovseg.models.open_clip_model import VOCABULARY_FILE, OpenClipModel, tokenizer_of
 from ovseg.models.weight_files import is_torchscript, named_tensors, read_weights
 from ovseg.storage import known_sha256
@@ -37,7 +41,6 @@ __all__ = [
     "create_model",
     "load_clip",
     "load_model",
-    "patch_masks",
     "save_clip",
     "shared_clip",
 ]
@@ -126,7 +129,7 @@ def clip_digest(name: str) -> str:
     folder = clip_folder(name)
     digest = hashlib.sha256()
     if folder is not None:
-        for file in (CONFIG_FILE, WEIGHTS_FILE, PROMPTS_FILE, VOCABULARY_FILE):
+        for file in (CONFIG_FILE, WEIGHTS_FILE, PROMPTS_FILE, VOCABULARY_FILE, *FILES):
             if (folder / file).is_file():
                 digest.update(f"{file}={known_sha256(folder / file)}\n".encode())
     else:
@@ -212,7 +215,8 @@ def load_clip(
         name: `storybook`, a folder of `save_clip`, or `ARCHITECTURE/pretrained` of open_clip.
         device: where to put it.
         prompt_depth: None takes the prompts the weights come with (or none); 0 drops them; a
-            depth the weights lack gives freshly drawn N(0, 0.02) prompts.
+            depth the weights lack gives freshly drawn N(0, 0.02) prompts. Visual and pixel prompts
+            are taken or dropped with them.
 
     Raises:
         OvsegError: unknown name, impossible download, damaged or unfitting files, prompts of
@@ -238,6 +242,7 @@ def load_model(name: str, *, device: str = "cpu", prompts: bool = True) -> OpenC
         if (folder / PROMPTS_FILE).is_file():
             state.update(_read_tensors(folder / PROMPTS_FILE))
         model.load_checkpoint_state(state, prompts=prompts)
+        model.text_prompts = load_context_vectors(folder, model)
     else:
         model = _model_of_tag(name, prompts=prompts)
     return model.float().to(device).eval()
@@ -312,7 +317,7 @@ def save_clip(model: OpenClipModel, folder: Path, *, half: bool = False) -> Path
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = copy.deepcopy(model.model_cfg)
-    for name in (PROMPTS_FILE, VOCABULARY_FILE):
+    for name in (PROMPTS_FILE, VOCABULARY_FILE, *FILES):
         if model.vocabulary != folder / name:
             (folder / name).unlink(missing_ok=True)
     if model.vocabulary is not None:
@@ -325,13 +330,15 @@ def save_clip(model: OpenClipModel, folder: Path, *, half: bool = False) -> Path
         key: tensor.detach().cpu().to(torch.float16 if half else torch.float32).contiguous()
         for key, tensor in model.checkpoint_state().items()
     }
-    prompts = state.pop(PROMPT_KEY, None)
+    prompts = {name: state.pop(name) for name in [*state] if is_prompt(name)}
     files = {WEIGHTS_FILE: state}
-    if prompts is not None:
-        files[PROMPTS_FILE] = {PROMPT_KEY: prompts}
+    if prompts:
+        files[PROMPTS_FILE] = prompts
     for name, tensors in files.items():
         save_file(tensors, folder / name, metadata={"format": "pt"})
         (folder / name).chmod(0o644)  # safetensors lets nobody but the owner read
+    if isinstance(model.text_prompts, ContextVectors):
+        save_context_vectors(model.text_prompts, folder)
     preprocess = {
         "mean": list(model.pixel_mean),
         "std": list(model.pixel_std),

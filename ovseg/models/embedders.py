@@ -20,6 +20,7 @@ from ovseg.models.conv_clip import ConvCLIP
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.picture_embedders import MaskPoolingEmbedder, MaskTokenEmbedder
+from ovseg.models.pixel_embedder import PixelPoolingEmbedder, load_pixels, pixels_digest
 from ovseg.models.pixels import ImageArray
 from ovseg.models.regions import region_crops
 from ovseg.registry import chosen
@@ -111,6 +112,10 @@ def _crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
     )
 
 
+def _pixel_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    return PixelPoolingEmbedder(load_pixels(config.pixels, device))
+
+
 def _mask_tokens(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
     model = shared_clip(clip, device=device)
     if not isinstance(model, MaskAdaptedCLIP):
@@ -133,11 +138,17 @@ def _mask_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbe
 
 EMBEDDERS: dict[str, Callable[[BenchmarkConfig, str, str], RegionEmbedder]] = {
     "crops": _crops,
+    "pixel_pooling": _pixel_pooling,
     "mask_tokens": _mask_tokens,
     "mask_pooling": _mask_pooling,
 }
 """What makes an embedder of a configuration, the CLIP's name and a device, by the value of
 `benchmarks.embedder`."""
+
+
+def embedder_weights(config: BenchmarkConfig) -> dict[str, str]:
+    """Content digests of the networks that embed regions beside CLIP, by their settings."""
+    return {"pixels": pixels_digest(config.pixels)} if config.embedder == "pixel_pooling" else {}
 
 
 def region_embedder(config: BenchmarkConfig, *, clip: str, device: str) -> RegionEmbedder:

@@ -23,7 +23,7 @@ Tokenizer = Callable[[Sequence[str]], Tensor]
 
 
 class OpenClipModel(nn.Module):
-    """A CLIP of open_clip as it is.
+    """A CLIP of open_clip as it is, and the context vectors its texts may have been trained with.
 
     Args:
         clip: open_clip model.
@@ -36,6 +36,9 @@ class OpenClipModel(nn.Module):
     Raises:
         OvsegError: the tower takes no square pictures.
     """
+
+    text_prompts: nn.Module | None
+    """Of `ovseg.models.learned_prompts`; a `prompting` strategy uses them."""
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class OpenClipModel(nn.Module):
         if self._image_size[0] != self._image_size[1]:
             raise OvsegError(f"regions are square, the CLIP takes {self._image_size} pixels")
         self.clip: Any = clip
+        self.text_prompts = None
         self.tokenizer = tokenizer
         self.model_cfg = copy.deepcopy(dict(model_cfg)) if model_cfg is not None else None
         self.vocabulary = vocabulary
