@@ -378,6 +378,27 @@ def test_how_it_is_run_does_not_change_the_result(training_set, finetune):
     assert finetune(data, seed=1, trains="joint").content_digest != expected.content_digest
 
 
+@pytest.mark.parametrize("picture_size", [0, 48])
+def test_mask_tokens_are_trained_on_whole_pictures(training_set, finetune, tiny_clip, picture_size):
+    settings = {"embedder": "mask_tokens", "region": "image", "picture_size": picture_size}
+    checkpoint = finetune(training_set(), epochs=6, learning_rate=2e-3, **settings)
+    losses = log_of(checkpoint)["loss"]
+    assert sum(losses[-2:]) < sum(losses[:2]) - 0.2
+    before, after = tensors_of(tiny_clip), tensors_of(checkpoint.payload())
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "visual.conv1.weight" in changed
+    assert all(name.startswith("visual.") or name == "logit_scale" for name in changed)
+
+
+def test_mask_tokens_want_the_picture_and_whole_patches(tiny_clip):
+    wanted = {"embedder": "mask_tokens", "region": "image"}
+    for settings in ({**wanted, "region": "mean"}, {**wanted, "picture_size": 20}):
+        with pytest.raises(OvsegError, match="multiple of 8"):
+            starting_clip(str(tiny_clip), FinetuneConfig(device="cpu", **settings))
+    with pytest.raises(OvsegError, match="leave it out"):
+        starting_clip(str(tiny_clip), FinetuneConfig(device="cpu", picture_size=48))
+
+
 def test_mask_prompt_losses_are_the_recorded_ones(training_set, finetune):
     tuned = finetune(
         training_set(32), trains="mask_prompts", epochs=5, learning_rate=2e-2, loss="batch"
