@@ -8,8 +8,10 @@
 | what queries become | `ovseg.models.segments.SEGMENTS` | `benchmarks.segments` |
 | benchmarks | `ovseg.data.benchmarks.READERS` | `benchmarks.benchmark` |
 | systems | `ovseg.systems.SYSTEMS` | `benchmarks.system` |
+| text prompts | `ovseg.models.prompting.PROMPTINGS` | `benchmarks.prompting` |
 | region embedders | `ovseg.models.embedders.EMBEDDERS` | `benchmarks.embedder` |
 | published data sets | `ovseg.data.published.PUBLISHED` | the name given to `ovseg prepare` |
+| what CLIP sees of a region | `ovseg.models.regions.REGIONS` | `region` of a stage |
 | training methods | `ovseg.training.groups.METHODS` | `arms.trains` |
 | tables of the catalogue | `ovseg.analysis.relations.RELATIONS` | |
 """

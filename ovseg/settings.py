@@ -91,6 +91,16 @@ class PipelineConfig(Config):
         )
 
     @property
+    def miniature(self) -> bool:
+        """Whether it is the embedded compact models that are scored: figures have to say so."""
+        return any(item.clip.startswith("storybook") for item in self.benchmarks)
+
+    @property
+    def oracles(self) -> dict[str, str]:
+        """Of each benchmark in which a stage is given its answer which oracle that is."""
+        return {item.benchmark: item.oracle for item in self.benchmarks if item.oracle != "none"}
+
+    @property
     def texts(self) -> TextsConfig:
         """Text embeddings as the pairing compares them."""
         return TextsConfig(
@@ -163,7 +173,7 @@ class PipelineConfig(Config):
         """
         if self.scored:
             named = self._named(data.resolve())
-            return self.model_copy(update={"benchmarks": named})
+            return self.model_copy(update={"benchmarks": named, "benchmark_world": None})
         drawn = "storybook" if self.benchmark_world is not None else None
         benchmarks = tuple(
             item if item.root or item.benchmark == drawn else item.model_copy(update={"root": root})

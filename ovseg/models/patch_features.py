@@ -216,7 +216,10 @@ def load_patch_features(name: str, device: str = "cpu") -> PatchFeatures:
         return _timm(name.removeprefix(TIMM), device)
     if clip_folder_or_none(name) or name.partition("/")[0] in open_clip.list_models():
         digest = clip_digest(name)
-        return ClipPatches(shared_clip(name, device=device), digest[:16], device)
+        clip = shared_clip(name, device=device)
+        if not isinstance(clip, MaskAdaptedCLIP):
+            raise OvsegError(f"{name} is convolutional and has no patches: name a ViT instead")
+        return ClipPatches(clip, digest[:16], device)
     return _transformers(name, device, _stamp(Path(name)))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -172,6 +172,13 @@ class MaskFormerProposals(ABC):
 
 class ClosedMaskFormer(MaskFormerProposals):
     """A `transformers` MaskFormer or Mask2Former; a score is the best class's probability."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of its K classes, as its configuration has them."""
+        config: Any = self.network.config
+        labels: dict[int, str] = config.id2label
+        return tuple(labels[index] for index in sorted(labels))
 
     def predict(self, pixels_nchw: Tensor, text_embeddings: Tensor | None) -> QueryPrediction:
         """See the base class; the last column of the logits is *no object*."""

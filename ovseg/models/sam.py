@@ -29,8 +29,8 @@ from transformers import (
 
 from ovseg.errors import OvsegError
 from ovseg.models.image_proposals import ImageProposals
-from ovseg.models.maskformer import content_digest, folder_stamp
 from ovseg.models.names import resolve_device
+from ovseg.models.network_folders import content_digest, folder_stamp
 from ovseg.models.pixels import ImageArray
 
 FAMILIES: dict[str, Any] = {"sam": SamModel, "sam_hq": SamHQModel, "sam2": Sam2Model}

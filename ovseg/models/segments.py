@@ -161,6 +161,7 @@ class Segmented:
         self.inputs: InputSettings = network.inputs
         self.digest = segments_digest(network.digest, segments)
         self.make = SEGMENTS[segments]
+        self.class_names: tuple[str, ...] = getattr(network, "class_names", ())
 
     @torch.inference_mode()
     def propose(
