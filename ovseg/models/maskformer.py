@@ -203,7 +203,7 @@ def _load_transformers(name: str, device: torch.device) -> ClosedMaskFormer:
                 f"{name} is a {config.get('model_type')} model, not a MaskFormer; {advice}"
             )
         network = family.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError) as error:  # what transformers raises for all that is missing
+    except (OSError, ValueError, RuntimeError) as error:  # missing, or of other shapes
         reason = str(error).strip().splitlines()[0][:200]
         raise OvsegError(f"MaskFormer {name!r} cannot be loaded ({reason}); {advice}") from error
     inputs = _image_statistics(name)

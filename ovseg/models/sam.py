@@ -9,6 +9,7 @@ that the network predicts for it.
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ from ovseg.models.pixels import ImageArray
 
 FAMILIES: dict[str, Any] = {"sam": SamModel, "sam_hq": SamHQModel, "sam2": Sam2Model}
 """By the `model_type` of a configuration."""
+STORYBOOK = re.compile(r"storybook(-\w+)?")
 ADVICE = (
     "name a folder, or a hub id that is cached or can be reached, as facebook/sam2.1-hiera-tiny"
 )
@@ -115,6 +117,8 @@ def load_sam(name: str, device: str = "cpu") -> SamProposals:
     Raises:
         OvsegError: there is none, or it is of another kind.
     """
+    if STORYBOOK.fullmatch(name):
+        raise OvsegError(f"there is no SAM of the storybook; {ADVICE}")
     return _load(name, resolve_device(device), folder_stamp(Path(name)))
 
 
@@ -131,7 +135,7 @@ def _load(name: str, device: str, stamp: object) -> SamProposals:
             raise OvsegError(f"{name} is a {config.model_type} model, not a SAM; {ADVICE}")
         network = family.from_pretrained(name, dtype=torch.float32)
         processor = AutoImageProcessor.from_pretrained(name)
-    except (OSError, ValueError) as error:  # what transformers raises for all that is missing
+    except (OSError, ValueError, RuntimeError) as error:  # missing, or of other shapes
         reason = str(error).strip().splitlines()[0][:200]
         raise OvsegError(f"SAM {name!r} cannot be loaded ({reason}); {ADVICE}") from error
     settings = {

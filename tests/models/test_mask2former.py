@@ -78,7 +78,8 @@ def test_an_image_does_not_depend_on_its_neighbours(folder: Path, segments: str)
         alone = network.propose([one], **how)
         masks = together.mask_probabilities[place]
         assert masks.shape[1:] == one.shape[:2] and masks.shape == alone.mask_probabilities[0].shape
-        assert ((masks - alone.mask_probabilities[0]).abs() > 1e-3).float().mean() < 0.01
+        other = (masks - alone.mask_probabilities[0]).abs() > 1e-3
+        assert other.sum() <= 0.01 * masks.numel()
 
 
 def test_digest_follows_the_settings(folder: Path, tmp_path: Path) -> None:
@@ -87,6 +88,6 @@ def test_digest_follows_the_settings(folder: Path, tmp_path: Path) -> None:
         (tmp_path / file.name).write_bytes(file.read_bytes())
     assert maskformer_digest(str(tmp_path)) == digest
     config = json.loads((tmp_path / "config.json").read_text())
-    config["num_attention_heads"] = 2
+    config["no_object_weight"] = 0.2
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert maskformer_digest(str(tmp_path)) != digest

@@ -70,17 +70,17 @@ def test_digests_tell_sources_weights_and_segments_apart() -> None:
     assert proposer_digest("slic", "whatever") == proposer_digest("slic", "storybook")
 
 
-def test_unknown_names_say_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_unknown_names_say_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(OvsegError, match=r"benchmarks\.proposals: there is no 'x'; choose one of"):
         proposer("x", "storybook")
     with pytest.raises(OvsegError, match=r"proposals\.segments: there is no 'x'"):
         proposer("slic", "", segments="x", stage="proposals")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     for source, weights, message in (
-        ("sam", "storybook", "SAM 'storybook' cannot be loaded"),
+        ("sam", "storybook", "there is no SAM of the storybook; name a folder"),
+        ("sam", str(tmp_path / "nowhere"), "cannot be loaded"),
         ("sam", str(tmp_path), "is a bert model, not a SAM"),
-        ("maskcut", "nobody/nothing", "cannot be loaded"),
+        ("maskcut", str(tmp_path / "nowhere"), "cannot be loaded"),
         ("clusters", "timm/no_such_model", "timm/no_such_model cannot be loaded"),
         ("clusters", str(tmp_path), "cannot be loaded|no patches"),
     ):

@@ -221,6 +221,7 @@ class Two:
 
     digest = "0123456789abcdef"
     inputs = None
+    embeddings = None
 
     def propose(self, images, **how) -> ProposalBatch:
         masks = torch.zeros(2, 4, 4)
@@ -228,15 +229,14 @@ class Two:
         return ProposalBatch(
             mask_probabilities=[masks] * len(images),
             scores=[torch.tensor([0.9, 0.3])] * len(images),
-            class_embeddings=[torch.eye(2)] * len(images)
-            if hasattr(self, "class_logits")
-            else None,
+            class_embeddings=None if self.embeddings is None else [*self.embeddings] * len(images),
             images=list(images),
         )
 
 
 class OpenTwo(Two):
     embedding_dim = 2
+    embeddings = (torch.eye(2),)
 
     def class_logits(self, embeddings, text):
         return embeddings @ text.T
