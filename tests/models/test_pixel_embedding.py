@@ -127,7 +127,9 @@ def features_of(height: int, width: int, *, stride: int = 4, seed: int = 0) -> P
     padded = tuple(math.ceil(side / 32) * 32 for side in (height, width))
     shape = (16, padded[0] // stride, padded[1] // stride)
     rows = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return PixelFeatures(embeddings=F.normalize(rows, dim=0), padded=padded, resized=(height, width))
+    return PixelFeatures(
+        embeddings=F.normalize(rows, dim=0), padded=padded, resized=(height, width)
+    )
 
 
 def naive_pooling(features: PixelFeatures, mask: np.ndarray) -> torch.Tensor:
