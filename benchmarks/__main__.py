@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-BENCHMARKS = ("nouns", "regions", "proposals", "training", "agreement")
+BENCHMARKS = ("nouns", "regions", "proposals", "proposal_sources", "training", "agreement")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ovseg.locations import Place
 
@@ -133,7 +133,12 @@ class ProposalsConfig(Config):
     """Mask proposals. Every gate is off by default, as in the paper."""
 
     source: str = Field("maskformer", description="a name in ovseg.mining.proposal_sources.SOURCES")
-    maskformer: str = Field("storybook", description="storybook, a folder or a hub id")
+    maskformer: str = Field(
+        "storybook", description="weights of the source: storybook, a folder or a hub id"
+    )
+    segments: str = Field(
+        "queries", description="a name in ovseg.models.segments.SEGMENTS: what queries become"
+    )
     label_set: str = Field("", description="of ground truth: benchmark, the folder's name if empty")
     label_classes: tuple[str, ...] = Field((), description="whose masks may be used; all if empty")
     labels: Path | None = execution(None, "of ground truth: folder of the labelled set")
@@ -214,8 +219,18 @@ class FinetuneConfig(Config):
     beta1: float = 0.9
     beta2: float = 0.98
     eps: float = 1e-6
-    prompt_weight_decay: float = Field(0.0, ge=0, description="of the mask prompts")
+    prompt_learning_rate: float | None = Field(
+        None, gt=0, description="of prompts trained beside the encoder; learning_rate if empty"
+    )
+    prompt_weight_decay: float = Field(0.0, ge=0, description="of prompts of every kind")
     prompt_depth: int = Field(3, ge=1, description="blocks that are fed mask prompts")
+    pixel_strength: float = Field(1.0, ge=0, description="alpha of pixel prompts")
+    pixel_background: float = Field(
+        1.0, ge=0, le=1, description="beta of pixel prompts; where it is learned, its start"
+    )
+    learn_background: bool = Field(False, description="learn beta of pixel prompts")
+    visual_tokens: int = Field(50, ge=1, description="visual prompts a block")
+    visual_depth: int = Field(6, ge=1, description="blocks that get them, or all there are")
     crop_scale: tuple[float, float] = Field((0.9, 1.0), description="RandomResizedCrop area")
     augmentation: Literal["exact", "batched"] = Field(
         "exact",
@@ -228,10 +243,24 @@ class FinetuneConfig(Config):
         description="InfoNCE over the batch (paper), or a softmax over its distinct nouns, where"
         " two regions of one noun are no negatives of each other",
     )
+    relation_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="of loss=distinct: share of a region's target that goes to the nouns of the"
+        " batch by how alike their texts are",
+    )
+    relation_temperature: float = Field(0.05, gt=0, description="of that softmax over cosines")
     train_logit_scale: bool = True
     initial_logit_scale: float | None = Field(None, description="exp of it; the model's if empty")
     region: RegionStyle = Field("mean", description="what CLIP sees of a pair's mask")
     background: float = Field(0.3, ge=0, le=1, description=BETA)
+    embedder: Literal["crops", "mask_tokens"] = Field(
+        "crops",
+        description="what is trained: the embedding of the region, or that of a mask token over"
+        " the whole picture (region=image)",
+    )
+    picture_size: int = Field(0, ge=0, description="side of that picture; 0: the CLIP's own")
     seed: int = 0
     snapshots: int = Field(
         0,
@@ -246,6 +275,12 @@ class FinetuneConfig(Config):
     cache_regions: bool = execution(True, "keep decoded regions in memory between epochs ...")
     cache_gib: float = execution(2.0, "... if they fit into this much of it")
     decode_workers: int = execution(0, "threads that decode images ahead; 0 decodes in place")
+
+    @model_validator(mode="after")
+    def _smoothed_loss(self) -> FinetuneConfig:
+        if self.relation_smoothing and self.loss != "distinct":
+            raise ValueError("relation_smoothing is of the loss over nouns: set loss to distinct")
+        return self
 
 
 # --------------------------------------------------------------------------------------

@@ -50,6 +50,32 @@ SYSTEMS: dict[str, System] = {
             "benchmarks.seen_weight": 0.2,
         },
     ),
+    "maskclip": System(
+        title="a mask token a proposal in one pass of unadapted CLIP",
+        source="MaskCLIP, ICML 2023",
+        settings={
+            **UNADAPTED,
+            "benchmarks.embedder": "mask_tokens",
+            "benchmarks.mask_threshold": 0.5,
+        },
+        # CLIP's own 6 x 6 patches are coarser than most of what is drawn there
+        miniature={"benchmarks.picture_size": 192},
+    ),
+    "fc-clip": System(
+        title="dense features of a frozen convolutional CLIP pooled under the masks",
+        source="FC-CLIP, NeurIPS 2023",
+        settings={
+            **UNADAPTED,
+            "benchmarks.clip": "convnext_large_d_320/laion2b_s29b_b131k_ft_soup",
+            "benchmarks.embedder": "mask_pooling",
+            "benchmarks.mask_threshold": 0.5,
+            "benchmarks.ensemble": "void",
+            "benchmarks.ensemble_weight": 0.8,
+            "benchmarks.seen_weight": 0.4,
+            "benchmarks.whole_places": True,
+        },
+        miniature={"benchmarks.clip": "storybook-conv", "benchmarks.picture_size": 320},
+    ),
     "retrieval": System(
         title="OVSeg with the votes of the nearest mined regions",
         source="RetCLIP, 2026; CorrCLIPv2",

@@ -42,8 +42,10 @@ from ovseg.evaluation.image_rows import (
 from ovseg.evaluation.metrics import Confusion, all_scores
 from ovseg.evaluation.oracles import label_proposals, paint_regions
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
+from ovseg.models.class_texts import shown_texts
 from ovseg.models.names import clip_name
 from ovseg.models.pixel_segmentor import PixelSegmentor
+from ovseg.models.proposer_modules import PROPOSER_MODULES
 from ovseg.models.segmentor import Segmentor
 from ovseg.models.systems import check_proposes, load_segmentor, network_weights
 from ovseg.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
@@ -76,6 +78,9 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.data.images",
         "ovseg.models.segmentor",
         "ovseg.models.systems",
+        "ovseg.models.class_relations",
+        "ovseg.models.class_texts",
+        "ovseg.models.prompting",
         "ovseg.models.embedders",
         "ovseg.models.closed_vocabulary",
         "ovseg.models.pixel_embedder",
@@ -83,20 +88,10 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.models.pixel_segmentor",
         "ovseg.models.retrieval",
         "ovseg.models.ensemble",
-        "ovseg.models.clip",
-        "ovseg.models.safe_pickle",
-        "ovseg.models.weight_files",
-        "ovseg.models.mask_prompts",
-        "ovseg.models.names",
-        "ovseg.models.class_embedding",
-        "ovseg.models.resnet",  # a backbone of it
-        "ovseg.models.deep_stem_maskformer",
-        "ovseg.models.maskformer",
-        "ovseg.models.network_folders",
-        "ovseg.models.pixels",
-        "ovseg.models.proposal_networks",
-        "ovseg.models.prompts",
+        "ovseg.models.mask_tokens",
+        "ovseg.models.picture_embedders",
         "ovseg.models.regions",
+        *PROPOSER_MODULES,
     )
     suffix = ""
 
@@ -108,7 +103,8 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         plan = ShardPlan.blocks(benchmark.contents(), config.shard_size, at_least=config.min_shards)
         # names and seen classes decide the result too, though no image holds them
         splits = benchmark_splits(config, benchmark.classes)
-        digest = digest_json([benchmark.classes, benchmark.prompts, splits, plan.ids_digest])
+        shown = shown_texts(config, benchmark.classes, benchmark.prompts)
+        digest = digest_json([benchmark.classes, shown, splits, plan.ids_digest])
         return plan.model_copy(update={"ids_digest": digest})
 
     def weights(self, config: BenchmarkConfig, inputs: Inputs) -> dict[str, str]:

@@ -21,6 +21,7 @@ from ovseg.data import masks
 from ovseg.data.images import ImageError, read_image
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest
+from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.embedders import embedder_weights, region_embedder
 from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.retrieval import RegionMemory
@@ -43,11 +44,15 @@ class RegionMemoryStage(Stage[MemoryConfig]):
         "ovseg.data.images",
         "ovseg.data.masks",
         "ovseg.models.class_embedding",
-        "ovseg.models.clip",
+        "ovseg.models.class_relations",
+        "ovseg.models.class_texts",
+        "ovseg.data.vocabulary",
+        "ovseg.storybook.catalogue",  # its words
+        *CLIP_MODULES,
         "ovseg.models.embedders",
         "ovseg.models.ensemble",
-        "ovseg.models.mask_prompts",
-        "ovseg.models.names",
+        "ovseg.models.mask_tokens",
+        "ovseg.models.picture_embedders",
         "ovseg.models.network_folders",
         "ovseg.models.pixel_embedder",
         "ovseg.models.pixel_embedding",
@@ -55,8 +60,6 @@ class RegionMemoryStage(Stage[MemoryConfig]):
         "ovseg.models.regions",
         "ovseg.models.resnet",
         "ovseg.models.retrieval",
-        "ovseg.models.safe_pickle",
-        "ovseg.models.weight_files",
         "ovseg.training.pairs",
     )
 

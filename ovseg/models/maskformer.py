@@ -1,8 +1,9 @@
 """Proposal networks: class-agnostic masks, with a score each, from any MaskFormer by its name.
 
 A name is `storybook` (the compact weights shipped here; `storybook-1` for those of the storybook's
-split 1, and so on), a folder written by `save_maskformer` or `ovseg import-checkpoint`, or
-a `transformers` MaskFormer (a hub id such as `facebook/maskformer-swin-base-coco`, or a folder).
+split 1, and so on), `storybook-mask2former`, a folder written by `save_maskformer` or `ovseg
+import-checkpoint`, or a `transformers` MaskFormer or Mask2Former (a hub id such as
+`facebook/maskformer-swin-base-coco` or `facebook/mask2former-swin-base-ade-semantic`, or a folder).
 `load_maskformer(name).propose(images)` is all that mining and the segmentor need to know.
 """
 
@@ -19,7 +20,11 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import MaskFormerConfig, MaskFormerForInstanceSegmentation
+from transformers import (
+    Mask2FormerForUniversalSegmentation,
+    MaskFormerConfig,
+    MaskFormerForInstanceSegmentation,
+)
 
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
@@ -58,11 +63,15 @@ __all__ = [
 ]
 
 STORYBOOK_WEIGHTS = Path(__file__).parent.parent / "storybook" / "weights" / "maskformer"
+STORYBOOK_MASK2FORMER = STORYBOOK_WEIGHTS.parent / "mask2former"
+MASK2FORMER = "storybook-mask2former"
+"""The name of the small Mask2Former that ships, trained on split 0's seen categories."""
 MODEL_TYPE = "ovseg-maskformer"
 IMPORTED = "maskformer"
 """Where an imported checkpoint has its MaskFormer."""
 CLOSED: dict[str, Any] = {
     "maskformer": MaskFormerForInstanceSegmentation,
+    "mask2former": Mask2FormerForUniversalSegmentation,
     DeepStemMaskFormerConfig.model_type: DeepStemMaskFormer,
 }
 """Closed-vocabulary networks that give class and mask logits a query, by the `model_type` of their
@@ -120,6 +129,8 @@ def maskformer_folder(name: str) -> Path:
     split = _storybook_split(name)
     if split is not None:
         return storybook_weights(split)
+    if name == MASK2FORMER:
+        return STORYBOOK_MASK2FORMER
     folder = Path(name).expanduser()
     imported = folder / IMPORTED
     return imported if imported.is_dir() and not (folder / CONFIG_FILE).is_file() else folder
@@ -150,6 +161,8 @@ def _load(name: str, device: str, stamp: Stamp) -> ClosedMaskFormer | OpenMaskFo
             f"{folder}: there is no storybook MaskFormer for split {split};"
             f" run python -m flows.train_maskformer --split {split}"
         )
+    if name == MASK2FORMER and not config_file.is_file():
+        raise OvsegError(f"{folder}: no Mask2Former there; run python -m flows.train_mask2former")
     if config_file.is_file():
         config = read_config(folder)
         if config.get("model_type") == MODEL_TYPE:

@@ -1,7 +1,7 @@
 """Proposal networks: class-agnostic masks with a score each, from a MaskFormer of either kind.
 
 `ClosedMaskFormer` wraps a `transformers` checkpoint, `OpenMaskFormer` the class-embedding network;
-`ovseg.models.maskformer` loads them by name.
+`ovseg.models.maskformer` loads them by name, `ovseg.models.proposers` what is no MaskFormer too.
 """
 
 from __future__ import annotations

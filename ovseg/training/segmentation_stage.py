@@ -19,6 +19,7 @@ from ovseg.config import Config, execution
 from ovseg.data.benchmarks import Benchmark, load_benchmark, only_classes
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest, load_clip
+from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.maskformer import maskformer_digest
 from ovseg.models.names import resolve_device
 from ovseg.models.prompts import text_embeddings
@@ -71,22 +72,17 @@ class SegmentationTraining(Stage[LabelledTrainingConfig]):
         "ovseg.data.label_maps",
         "ovseg.data.images",
         "ovseg.models.class_embedding",
-        "ovseg.models.clip",
-        "ovseg.models.mask_prompts",
+        *CLIP_MODULES,
         "ovseg.models.deep_stem_maskformer",
         "ovseg.models.maskformer",
-        "ovseg.models.names",
         "ovseg.models.network_folders",
         "ovseg.models.official_names",
         "ovseg.models.pixel_embedder",
         "ovseg.models.pixel_embedding",
         "ovseg.models.pixels",
         "ovseg.models.pretrained_backbone",
-        "ovseg.models.prompts",
         "ovseg.models.proposal_networks",
         "ovseg.models.resnet",
-        "ovseg.models.safe_pickle",
-        "ovseg.models.weight_files",
         "ovseg.training.augmentation",
         "ovseg.training.batches",
         "ovseg.training.criterion",
