@@ -44,16 +44,22 @@ FINGERPRINTS = _schema(
     ("drop_reason", pa.string()),  # why it has no hash
 )
 
+SPAN = (  # where something stands in a caption
+    ("surface", pa.string()),
+    ("char_start", pa.int32()),  # in Unicode code points of the caption as published
+    ("char_end", pa.int32()),
+)
+
 NOUNS = _schema(
     "one row for each mention of a noun in a caption; a caption without a noun has one row too",
     ("dataset", pa.string()),
     ("image_id", pa.int64()),
     ("caption_id", pa.int64()),
     ("noun", pa.string()),  # lemma; of a compound its words joined by a space
-    ("surface", pa.string()),
-    ("char_start", pa.int32()),  # in Unicode code points of the caption as published
-    ("char_end", pa.int32()),
+    *SPAN,
     ("head", pa.string()),  # of a compound: the lemma of its head; else null
+    ("adjectives", pa.list_(pa.string())),  # that the caption gives it: red, little
+    ("place", pa.string()),  # where it is, shortened: on the grass; else null
     ("parser", pa.string()),
     ("kept", pa.bool_()),
     ("drop_reason", pa.string()),
@@ -75,14 +81,7 @@ PROPOSALS = _schema(
     ("drop_reason", pa.string()),
 )
 
-MENTION = pa.struct(
-    [
-        ("caption_id", pa.int64()),
-        ("surface", pa.string()),
-        ("char_start", pa.int32()),
-        ("char_end", pa.int32()),
-    ]
-)
+MENTION = pa.struct([("caption_id", pa.int64()), *SPAN])
 
 PAIRS = _schema(
     "one row for each (source, dataset, round, image_id, noun)",

@@ -90,6 +90,15 @@ def find_nouns(config: PipelineConfig, images: Manifest) -> Manifest:
     return run(NOUNS, config.nouns, {"images": images}, config.root, label="find nouns")
 
 
+def with_contexts(config: PipelineConfig) -> PipelineConfig:
+    """The same run whose benchmarks know the noun table that their prompts are mined from."""
+    wanting = (each for each in config.benchmarks if each.prompting == "mined")
+    if all(each.contexts_from for each in wanting):
+        return config
+    nouns = find_nouns(config, read_images(config)["images"])
+    return config.replaced({"benchmarks.contexts_from": nouns.folder})
+
+
 def propose_masks(config: PipelineConfig, images: Manifest) -> Manifest:
     """Propose masks in the images."""
     label = "propose masks" if config.source == "mined" else "read ground truth"
