@@ -62,7 +62,7 @@ def _crops(model: str, trains: tuple[Settings, ...]) -> dict[str, Cell]:
             title=f"{model}, {title}",
             settings=settings,
             trains=trains,
-            repeated=name in ("mean", "box"),
+            repeated=name == "mean" or (name == "box" and not trains),
         )
         for name, (title, settings) in shown.items()
     }
