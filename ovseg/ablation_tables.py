@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ovseg import ablation_prompts as prompts
 from ovseg import ablation_scoring as scoring
+from ovseg import ablation_texts as texts
 from ovseg import ablation_training as training
 from ovseg.ablations import Table
 from ovseg.errors import OvsegError
@@ -25,6 +26,8 @@ TABLES: dict[str, Table] = {
     "captions": training.CAPTIONS,
     "seen-unseen": training.SEEN,
     "crops": scoring.CROPS,
+    "prompts": texts.TEXTS,
+    "proposals": scoring.PROPOSALS,
     "rounds": training.ROUNDS,
     "systems": scoring.COMPARED,
 }

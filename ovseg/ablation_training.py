@@ -228,9 +228,7 @@ ROUNDS = Table(
     cells={
         "original": ORIGINAL,
         "round-0": Cell(title="paired by the original", trains=(FT,), repeated=True),
-        "round-1": Cell(
-            title="paired again by that", settings={"pairing.round": 1}, trains=(FT,), repeated=True
-        ),
+        "round-1": Cell(title="paired again by that", settings={"pairing.round": 1}, trains=(FT,)),
         "round-2": Cell(title="and once more", settings={"pairing.round": 2}, trains=(FT,)),
     },
     reference="round-0",
