@@ -5,6 +5,8 @@ What is called published, and what costs are, stands in `ovseg.ablation_training
 
 from __future__ import annotations
 
+from typing import Any
+
 from ovseg.ablation_training import A_BENCHMARK, A_TRAINING, FT, MPT
 from ovseg.ablations import Cell, Published, Settings, Table, above
 from ovseg.report_config import Claim
