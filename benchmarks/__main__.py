@@ -8,13 +8,12 @@ import os
 import platform
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import torch
 
-from benchmarks import nouns, proposals, regions
-
-BENCHMARKS = {"nouns": nouns.main, "regions": regions.main, "proposals": proposals.main}
+BENCHMARKS = ("nouns", "regions", "proposals", "training", "agreement")
 
 
 def main() -> None:
@@ -30,8 +29,8 @@ def main() -> None:
     print(f"commit {commit or 'unknown'}; {os.cpu_count()} cores {platform.machine()}, {gpu},"
           f" torch {torch.__version__}")  # fmt: skip
     for name in sys.argv[1:] or BENCHMARKS:
-        print(f"\n{name}")
-        BENCHMARKS[name]()
+        print(f"\n{name}", flush=True)
+        import_module(f"benchmarks.{name}").main()  # each may need what another machine lacks
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tasks.records import record_benchmark, record_scores
 from tasks.scoring import score
 from tasks.stages import read_manifests
 from tasks.tracking import track
-from tasks.worlds import draw
+from tasks.worlds import draw, draw_scored
 
 
 @flow(
@@ -54,10 +54,11 @@ def benchmark(
             trained = finetune(config) if any(config.arms.values()) else {}
         else:
             trained = read_manifests(checkpoints)
+        remembered = any(setting.retrieval_weight for setting in config.benchmarks)
         pairs = [Manifest.read(folder) for folder in tables or ()]
-        if not pairs and any(setting.retrieval_weight for setting in config.benchmarks):
+        if remembered and not pairs:
             pairs = [mine(each)["table"] for each in by_source(config)]
-        config, _ = draw(config)
+        config, _ = draw(config) if remembered else draw_scored(config)
         config = with_contexts(config)
         for setting in config.benchmarks:
             name = setting.benchmark

@@ -13,11 +13,12 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.finetune import finetune
+from ovseg.configure import tuning_request
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.progress import bars
 from tasks.tracking import track
-from tasks.tuning import check_request, record_tuning, search, tuning_config
+from tasks.tuning import record_tuning, search, tuning_config
 from tasks.worlds import draw
 
 
@@ -51,7 +52,7 @@ def tune_ensemble(
     Returns:
         The manifest of the table.
     """
-    chosen, tried = check_request(config, arm, split, weights=weights, thresholds=thresholds)
+    chosen, tried = tuning_request(config, arm, split, weights=weights, thresholds=thresholds)
     with track("tune-ensemble", root=config.root, uri=config.tracking_uri) as tracked, bars():
         trained = finetune(config) if config.arms[chosen] else {}
         config, worlds = draw(config)

@@ -10,16 +10,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from ovseg.config import Config, execution
+from ovseg.config import BETA, Config, RegionStyle, execution
 from ovseg.locations import Location, Place
 
 EMBEDDING = (
     "clip",
     "embedder",
+    "pixels",
     "mask_prompts",
-    "fill",
+    "region",
+    "background",
     "expand_ratio",
-    "blank_background",
     "batch_size",
     "device",
 )
@@ -34,7 +35,15 @@ class BenchmarkConfig(Config):
         "ovseg", description="a name in ovseg.systems.SYSTEMS, which stands for other settings"
     )
     clip: str = Field("storybook", description="CLIP, where no checkpoint is handed in")
-    maskformer: str = "storybook"
+    proposals: str = Field(
+        "maskformer", description="a name in ovseg.models.proposers.PROPOSERS: what proposes masks"
+    )
+    maskformer: str = Field(
+        "storybook", description="weights of it: for maskformer storybook, a folder or a hub id"
+    )
+    segments: str = Field(
+        "queries", description="a name in ovseg.models.segments.SEGMENTS: what queries become"
+    )
     prompting: str = Field("templates", description="a name in ovseg.models.prompting.PROMPTINGS")
     templates: str = Field("vild", description="template set of the class names")
     period: bool = Field(True, description="false drops the period at the end of a template")
@@ -67,17 +76,26 @@ class BenchmarkConfig(Config):
         description="all proposals under their soft masks; best_mask: one binary mask a class, as"
         " the official demo, and pixels under none count as missed",
     )
+    vocabulary: Literal["open", "own"] = Field(
+        "open",
+        description="own: the MaskFormer's class scores are those of the classes it was trained on,"
+        " matched by name; always so where a closed network is asked alone (maskformer_only)",
+    )
+    segmentor: Literal["proposals", "pixels"] = Field(
+        "proposals", description="pixels: each pixel by its own embedding, without proposals (LSeg)"
+    )
+    pixels: str = execution(
+        "", "folder of the pixel embeddings, for segmentor=pixels and embedder=pixel_pooling"
+    )
     embedder: str = Field("crops", description="a name in ovseg.models.embedders.EMBEDDERS")
     retrieval_weight: float = Field(
         0.0, ge=0, le=1, description="of the nearest mined regions' nouns beside CLIP's own answer"
     )
     retrieval_neighbours: int = Field(16, ge=1, description="regions that vote")
     mask_prompts: bool = Field(True, description="use mask prompts where the CLIP has them")
-    fill: Literal["mean", "zero"] = "mean"
+    region: RegionStyle = Field("mean", description="what CLIP sees of a proposal")
+    background: float = Field(0.3, ge=0, le=1, description=BETA)
     expand_ratio: float = Field(1.0, ge=1)
-    blank_background: bool = Field(
-        True, description="what a mask leaves out of its crop is blanked; false: plain box crops"
-    )
     oracle: Literal["none", "gt_masks", "gt_labels"] = Field(
         "none",
         description="gt_masks: ground truth is the proposals, CLIP names them; gt_labels: the"

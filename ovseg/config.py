@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ovseg.locations import Place
 
 PairSource = Literal["mined", "gt_label", "gt_noun"]
+RegionStyle = Literal["mean", "zero", "box", "attenuated_box", "image", "attenuated_image"]
+BETA = "share of the image that the attenuated styles keep outside the mask"
 
 
 def execution(default: Any, description: str, **limits: Any) -> Any:
@@ -81,7 +83,9 @@ def _nested_execution_fields(value: Any) -> dict[Any, Any]:
 class WorldConfig(Config):
     """The embedded storybook world written to disk in COCO format."""
 
-    part: Literal["mining", "val"] = Field(description="which disjoint range of scene seeds")
+    part: Literal["pretrain", "mining", "val"] = Field(
+        description="which disjoint range of scene seeds"
+    )
     scenes: int = Field(400, ge=1, description="how many scenes")
     size: int = Field(160, ge=64, description="side of a scene in pixels")
     seed: int = Field(0, ge=0, description="offset inside the part's range of scene seeds")
@@ -129,7 +133,12 @@ class ProposalsConfig(Config):
     """Mask proposals. Every gate is off by default, as in the paper."""
 
     source: str = Field("maskformer", description="a name in ovseg.mining.proposal_sources.SOURCES")
-    maskformer: str = Field("storybook", description="storybook, a folder or a hub id")
+    maskformer: str = Field(
+        "storybook", description="weights of the source: storybook, a folder or a hub id"
+    )
+    segments: str = Field(
+        "queries", description="a name in ovseg.models.segments.SEGMENTS: what queries become"
+    )
     label_set: str = Field("", description="of ground truth: benchmark, the folder's name if empty")
     label_classes: tuple[str, ...] = Field((), description="whose masks may be used; all if empty")
     labels: Path | None = execution(None, "of ground truth: folder of the labelled set")
@@ -154,7 +163,8 @@ class PairingConfig(Config):
     round: int = Field(0, ge=0, description="mining round; 0 pairs with the original CLIP")
     clip: str = Field("storybook", description="storybook, a folder or ARCH/pretrained")
     template: str = Field("a photo of a {}", description="text of a noun; {} is the noun")
-    fill: Literal["mean", "zero"] = Field("mean", description="colour of masked-out pixels")
+    region: RegionStyle = Field("mean", description="what CLIP sees of a proposal")
+    background: float = Field(0.3, ge=0, le=1, description=BETA)
     expand_ratio: float = Field(1.0, ge=1, description="crop box enlargement")
     min_similarity: float | None = Field(None, description="gate: cosine of noun and region")
     min_margin: float | None = Field(None, description="gate: best minus second proposal")
@@ -209,8 +219,18 @@ class FinetuneConfig(Config):
     beta1: float = 0.9
     beta2: float = 0.98
     eps: float = 1e-6
-    prompt_weight_decay: float = Field(0.0, ge=0, description="of the mask prompts")
+    prompt_learning_rate: float | None = Field(
+        None, gt=0, description="of prompts trained beside the encoder; learning_rate if empty"
+    )
+    prompt_weight_decay: float = Field(0.0, ge=0, description="of prompts of every kind")
     prompt_depth: int = Field(3, ge=1, description="blocks that are fed mask prompts")
+    pixel_strength: float = Field(1.0, ge=0, description="alpha of pixel prompts")
+    pixel_background: float = Field(
+        1.0, ge=0, le=1, description="beta of pixel prompts; where it is learned, its start"
+    )
+    learn_background: bool = Field(False, description="learn beta of pixel prompts")
+    visual_tokens: int = Field(50, ge=1, description="visual prompts a block")
+    visual_depth: int = Field(6, ge=1, description="blocks that get them, or all there are")
     crop_scale: tuple[float, float] = Field((0.9, 1.0), description="RandomResizedCrop area")
     augmentation: Literal["exact", "batched"] = Field(
         "exact",
@@ -233,7 +253,8 @@ class FinetuneConfig(Config):
     relation_temperature: float = Field(0.05, gt=0, description="of that softmax over cosines")
     train_logit_scale: bool = True
     initial_logit_scale: float | None = Field(None, description="exp of it; the model's if empty")
-    fill: Literal["mean", "zero"] = "mean"
+    region: RegionStyle = Field("mean", description="what CLIP sees of a pair's mask")
+    background: float = Field(0.3, ge=0, le=1, description=BETA)
     seed: int = 0
     snapshots: int = Field(
         0,

@@ -15,7 +15,7 @@ from ovseg.config import ProposalsConfig
 from ovseg.errors import OvsegError
 from ovseg.locations import Location, located, reaching, reason
 from ovseg.presets import PRESETS, compact_maskformer, load_preset
-from ovseg.settings import PipelineConfig
+from ovseg.settings import PipelineConfig, parse_fractions
 
 
 def configure(
@@ -78,7 +78,10 @@ def _source(
             with reaching(path):
                 there = path.exists()
         except OSError as error:
-            raise OvsegError(f"{path} cannot be reached: {reason(error)}") from error
+            raise OvsegError(
+                f"{path} cannot be reached: {reason(error)}; look at its name, at who may read it"
+                " and, for s3://, at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL"
+            ) from error
         if not there:
             raise OvsegError(f"{path} does not exist: give the captions file and its images")
     return source, folder
@@ -160,6 +163,38 @@ def configure_seeds(
     for config in configs:
         _check_shipped(config)
     return configs
+
+
+def tuning_request(
+    config: PipelineConfig,
+    arm: str | None,
+    split: Path | None,
+    *,
+    weights: str | None = None,
+    thresholds: str | None = None,
+) -> tuple[str, dict[str, tuple[float, ...]]]:
+    """The arm that is tuned and the values tried, once the request is found sound.
+
+    Raises:
+        OvsegError: no benchmark or no such arm, a split that is not there, or none where it is
+            not the embedded world that is scored; values that are no numbers from 0 to 1.
+    """
+    given = {"weights": weights, "thresholds": thresholds}
+    parsed = {name: parse_fractions(text, f"--{name}") for name, text in given.items()}
+    if not config.benchmarks:
+        raise OvsegError(f"preset {config.preset} has no benchmark whose ensemble could be tuned")
+    chosen = arm if arm is not None else next(iter(config.arms))
+    if chosen not in config.arms:
+        raise OvsegError(f"there is no arm {chosen!r}; choose one of {', '.join(config.arms)}")
+    scenes = config.mining_world is not None and config.benchmarks[0].benchmark == "storybook"
+    if split is None and not scenes:
+        raise OvsegError(
+            "give --split FOLDER: labelled images of the training side, as images/, labels/ and"
+            " classes.txt"
+        )
+    if split is not None and not split.is_dir():
+        raise OvsegError(f"--split {split} is no folder: give images/, labels/ and classes.txt")
+    return chosen, {name: values for name, values in parsed.items() if values}
 
 
 def _check_shipped(config: PipelineConfig) -> None:

@@ -1,7 +1,6 @@
 """The Arrow schema of every table: the only place a column is defined.
 
-Each schema's metadata holds its grain (what one row is). Rejected things are rows too: they carry
-`kept = false` and a `drop_reason`. No row holds a time.
+Metadata hold the grain. Rejects are rows too (`kept`, `drop_reason`). No row holds a time.
 """
 
 from __future__ import annotations
@@ -16,6 +15,10 @@ def _schema(grain: str, *fields: tuple[str, pa.DataType]) -> pa.Schema:
     return pa.schema([pa.field(name, kind) for name, kind in fields], metadata={"grain": grain})
 
 
+def _of(kind: pa.DataType, names: str) -> list[tuple[str, pa.DataType]]:
+    return [(name, kind) for name in names.split()]
+
+
 CAPTION = pa.struct([("caption_id", pa.int64()), ("text", pa.string())])
 
 IMAGES = _schema(
@@ -25,8 +28,7 @@ IMAGES = _schema(
     ("image_path", pa.string()),  # relative to the image root; a tar's member as a.tar#b.jpg
     ("image_sha256", pa.string()),
     ("image_phash", pa.uint64()),
-    ("width", pa.int32()),
-    ("height", pa.int32()),
+    *_of(pa.int32(), "width height"),
     ("captions", pa.list_(CAPTION)),
     ("kept", pa.bool_()),
     ("drop_reason", pa.string()),
@@ -92,8 +94,7 @@ PAIRS = _schema(
     ("image_path", pa.string()),
     ("image_sha256", pa.string()),
     ("image_phash", pa.uint64()),
-    ("width", pa.int32()),
-    ("height", pa.int32()),
+    *_of(pa.int32(), "width height"),
     ("mentions", pa.list_(MENTION)),
     ("head", pa.string()),
     ("parser", pa.string()),
@@ -110,9 +111,7 @@ PAIRS = _schema(
     ("mutual_best", pa.bool_()),
     ("kept", pa.bool_()),
     ("drop_reason", pa.string()),
-    ("proposal_model", pa.string()),
-    ("clip_model", pa.string()),
-    ("config_digest", pa.string()),
+    *_of(pa.string(), "proposal_model clip_model config_digest"),
     ("shard", pa.int32()),
 )
 
@@ -138,11 +137,8 @@ PREPARED = _schema(
     ("source_image", pa.string()),  # relative to the owner's folder
     ("source_label", pa.string()),
     ("image", pa.string()),  # relative to the prepared folder; null where it was dropped
-    ("label", pa.string()),
-    ("image_sha256", pa.string()),
-    ("label_sha256", pa.string()),
-    ("width", pa.int32()),
-    ("height", pa.int32()),
+    *_of(pa.string(), "label image_sha256 label_sha256"),
+    *_of(pa.int32(), "width height"),
     ("class_pixels", pa.list_(PIXELS_OF_CLASS)),  # of the classes that occur
     ("kept", pa.bool_()),
     ("drop_reason", pa.string()),
@@ -222,12 +218,14 @@ PROTOCOL_FIELDS = (
     ("ensemble", pa.string()),
     ("ensemble_weight", pa.float64()),
     ("oracle", pa.string()),  # none, gt_masks, gt_labels
-    ("blank_background", pa.bool_()),
-    ("crop_rule", pa.string()),  # how far the box is enlarged, and the fill
+    ("region", pa.string()),  # what CLIP sees of a proposal: mean, zero, box, image, ...
+    ("expand_ratio", pa.float64()),  # how far the box is enlarged
     ("mask_prompts", pa.bool_()),  # used where the CLIP has them
     ("inference", pa.string()),  # sum, best_mask
     ("trained_on", pa.string()),  # what the headline split of seen classes is made of; null: none
     ("seen_split", pa.string()),  # the published one beside it
+    ("system", pa.string()),  # its name: ovseg, zsseg, ...
+    ("settings", pa.string()),  # JSON: those of the benchmark that differ from the defaults
 )
 
 SCORES = _schema(
@@ -249,9 +247,7 @@ TUNING_COUNTS = _schema(
     ("mask_threshold", pa.float64()),
     ("ensemble_weight", pa.float64()),
     ("class_id", pa.int32()),
-    ("hit", pa.int64()),
-    ("gt_pixels", pa.int64()),
-    ("predicted_pixels", pa.int64()),
+    *_of(pa.int64(), "hit gt_pixels predicted_pixels"),
 )
 
 TUNING = _schema(
@@ -262,14 +258,8 @@ TUNING = _schema(
     ("metric", pa.string()),  # the best is best by
     ("value", pa.float64()),
     ("best", pa.bool_()),
-    ("miou_union", pa.float64()),
-    ("miou_gt", pa.float64()),
-    ("fwiou", pa.float64()),
-    ("macc", pa.float64()),
-    ("pacc", pa.float64()),
-    ("miou_union_seen", pa.float64()),
-    ("miou_union_unseen", pa.float64()),
-    ("miou_union_harmonic", pa.float64()),
+    *_of(pa.float64(), "miou_union miou_gt fwiou macc pacc"),
+    *_of(pa.float64(), "miou_union_seen miou_union_unseen miou_union_harmonic"),
     *PROTOCOL_FIELDS,
 )
 
@@ -281,7 +271,7 @@ PUBLISHED_RESULTS = _schema(
     ("trained_on", pa.string()),
     ("setting", pa.string()),  # what else tells the row from others of the method
     ("oracle", pa.string()),
-    ("blank_background", pa.bool_()),
+    ("region", pa.string()),  # mean, or box where the background was kept
     ("metric", pa.string()),  # miou where the source does not say which denominator
     ("value", pa.float64()),  # a fraction, as all scores here
     ("denominator", pa.string()),  # union, gt, masks; null where the source does not say
@@ -301,7 +291,7 @@ LEARNING_CURVE = _schema(
     "one row for each (benchmark, arm, phase, step, part)",
     ("arm", pa.string()),
     ("phase", pa.int32()),  # from 1, in the order of training
-    ("trains", pa.string()),  # image_encoder, mask_prompts, joint
+    ("trains", pa.string()),  # image_encoder, mask_prompts, joint, ...
     ("step", pa.int32()),  # optimiser steps done within the phase; 0 is what it started from
     ("total_step", pa.int32()),  # over all phases of the arm
     ("part", pa.string()),  # seen, unseen, all
@@ -324,13 +314,21 @@ STUDY = _schema(
     ("improved", pa.float64()),  # of a difference: share of draws above 0; else null
 )
 
+CLAIMS = _schema(
+    "one row for each (benchmark, ablation, claim, way, better, worse, metric)",
+    *_of(pa.string(), "benchmark ablation claim text verdict"),  # of the whole claim
+    ("way", pa.int32()),  # a claim holds if all comparisons of one way do
+    *_of(pa.string(), "better worse metric answer"),  # of this comparison
+    ("margin", pa.float64()),  # better minus worse is to be above minus this
+    ("seeds", pa.int32()),
+    *_of(pa.float64(), "value low high seeds_low seeds_high"),  # null: not scored, one seed
+)
+
 TRAINING_LOG = _schema(
     "one row for each optimiser step",
     ("step", pa.int64()),
     ("epoch", pa.int32()),
-    ("loss", pa.float64()),
-    ("learning_rate", pa.float64()),
-    ("logit_scale", pa.float64()),
+    *_of(pa.float64(), "loss learning_rate logit_scale"),
 )
 
 
@@ -341,9 +339,8 @@ def rows_to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Ta
         KeyError: if a row has a column that the schema does not know.
     """
     rows = list(rows)
-    known = set(schema.names)
     for row in rows:
-        if unknown := set(row) - known:
+        if unknown := set(row) - set(schema.names):
             raise KeyError(f"not in the schema: {sorted(unknown)}")
     columns = [pa.array([r.get(f.name) for r in rows], type=f.type) for f in schema]
     return pa.Table.from_arrays(columns, schema=schema)

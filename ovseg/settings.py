@@ -80,12 +80,25 @@ class PipelineConfig(Config):
         """How a registered model segments: as on the first benchmark, else with mining's models."""
         if self.benchmarks:
             return self.benchmarks[0].without_memory()
+        source = self.proposals.source  # a registered model has no labels to go by
         return BenchmarkConfig(
             clip=self.pairing.clip,
+            proposals="maskformer" if source == "ground_truth" else source,
             maskformer=self.proposals.maskformer,
+            segments=self.proposals.segments,
             short_side=self.proposals.short_side,
             max_side=self.proposals.max_side,
         )
+
+    @property
+    def miniature(self) -> bool:
+        """Whether it is the embedded compact models that are scored: figures have to say so."""
+        return any(item.clip.startswith("storybook") for item in self.benchmarks)
+
+    @property
+    def oracles(self) -> dict[str, str]:
+        """Of each benchmark in which a stage is given its answer which oracle that is."""
+        return {item.benchmark: item.oracle for item in self.benchmarks if item.oracle != "none"}
 
     @property
     def texts(self) -> TextsConfig:
@@ -160,7 +173,7 @@ class PipelineConfig(Config):
         """
         if self.scored:
             named = self._named(data.resolve())
-            return self.model_copy(update={"benchmarks": named})
+            return self.model_copy(update={"benchmarks": named, "benchmark_world": None})
         drawn = "storybook" if self.benchmark_world is not None else None
         benchmarks = tuple(
             item if item.root or item.benchmark == drawn else item.model_copy(update={"root": root})

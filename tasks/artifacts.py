@@ -179,7 +179,7 @@ def show_scores(config: PipelineConfig, summary: Summary) -> None:
         for benchmark, arms in summary.scores.items()
         for arm, scores in arms.items()
     ]
-    note = " The embedded miniature world: not comparable with photographs."
+    note = " The embedded miniature models: not comparable with photographs."
     create_table_artifact(
         table,
         key=f"{config.preset}-scores",

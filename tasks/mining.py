@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from prefect import get_run_logger
 
@@ -18,6 +19,7 @@ from ovseg.mining.pairing import PAIRS
 from ovseg.mining.proposals import PROPOSALS
 from ovseg.mining.texts import TEXTS
 from ovseg.models.clip import clip_digest
+from ovseg.presets import load_preset
 from ovseg.screening_config import FingerprintsConfig
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
@@ -56,12 +58,13 @@ def read_images(config: PipelineConfig) -> dict[str, Manifest]:
     root, label = config.root, "read images and captions"
     listed = run(IMAGES, config.images, {}, root, label=label)
     prints: dict[str, Manifest] = {}
+    if lacking := unscreened(config):
+        get_run_logger().warning(
+            "no folder of %s: images of theirs among yours are not looked for; give --data",
+            ", ".join(lacking),
+        )
     for item in config.benchmarks:
         if item.root is None:
-            get_run_logger().warning(
-                "benchmark %s has no folder: images of it among yours are not looked for",
-                item.benchmark,
-            )
             continue
         label = f"hash the images of {item.benchmark}"
         setting = FingerprintsConfig(benchmark=item.benchmark, root=item.root)
@@ -71,6 +74,15 @@ def read_images(config: PipelineConfig) -> dict[str, Manifest]:
     )
     found = {f"fingerprints/{name}": manifest for name, manifest in prints.items()}
     return {"listed": listed, **found, "images": screened}
+
+
+def unscreened(config: PipelineConfig) -> list[str]:
+    """The benchmarks, of the preset too, whose images cannot be looked for: they have no folder."""
+    there = {item.benchmark for item in config.benchmarks if item.root is not None}
+    wanted = {item.benchmark for item in config.benchmarks}
+    if not config.scored:
+        wanted |= {item.benchmark for item in load_preset(config.preset).benchmarks}
+    return sorted(wanted - there - {"storybook"})  # whose scenes to mine and to score are disjoint
 
 
 def find_nouns(config: PipelineConfig, images: Manifest) -> Manifest:
@@ -93,21 +105,30 @@ def propose_masks(config: PipelineConfig, images: Manifest) -> Manifest:
     return run(PROPOSALS, config.proposals, {"images": images}, config.root, label=label)
 
 
-def embed_nouns(config: PipelineConfig, nouns: Manifest) -> Manifest:
-    """Embed each distinct noun once."""
-    return run(TEXTS, config.texts, {"nouns": nouns}, config.root, label="embed nouns")
+def embed_nouns(config: PipelineConfig, nouns: Manifest, adapted: Path | None = None) -> Manifest:
+    """Embed each distinct noun once, by the adapted CLIP in a further mining round."""
+    parts = {"nouns": nouns, **_of_round(adapted)}
+    return run(TEXTS, config.texts, parts, config.root, label="embed nouns")
 
 
-def pair(config: PipelineConfig, parts: Mapping[str, Manifest]) -> Manifest:
+def _of_round(adapted: Path | None) -> dict[str, Manifest]:
+    return {} if adapted is None else {"checkpoint": Manifest.read(adapted)}
+
+
+def pair(
+    config: PipelineConfig, parts: Mapping[str, Manifest], adapted: Path | None = None
+) -> Manifest:
     """Pair every noun with the mask that CLIP likes best, or labels with theirs.
 
     Args:
         config: the whole run; its source says what is paired.
         parts: the stages before, by role.
+        adapted: folder of the checkpoint that pairs in a further mining round.
     """
     if config.source == "gt_label":
         labelled = {role: parts[role] for role in ("images", "proposals")}
         return run(LABEL_PAIRS, config.table, labelled, config.root, label="pair labels with masks")
+    parts = {**parts, **_of_round(adapted)}
     return run(PAIRS, config.pairing, parts, config.root, label="pair nouns with masks")
 
 

@@ -137,7 +137,7 @@ def write_report(
         dataset=config.images.dataset,
         clip=config.pairing.clip,
         maskformer=config.proposals.maskformer,
-        miniature=config.benchmark_world is not None,
+        miniature=config.miniature,
         arms=tuple((arm, ARMS.get(arm, arm)) for arm in config.arms),
         benchmark=config.benchmarks[0].without_memory() if config.benchmarks else None,
         image_root=config.images.image_root,

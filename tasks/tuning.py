@@ -13,44 +13,13 @@ from ovseg.analysis.tuning_report import markdown, show_tuning
 from ovseg.benchmark_config import BenchmarkConfig, TuneConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.tuning import TUNING, TUNING_COUNTS, check_training_side
-from ovseg.settings import PipelineConfig, parse_fractions
+from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.mlflow_run import reported
 from tasks.stages import run
 from tasks.tracking import TrackedRun
 
-__all__ = ["check_request", "record_tuning", "search", "show_tuning", "tuning_config"]
-
-
-def check_request(
-    config: PipelineConfig,
-    arm: str | None,
-    split: Path | None,
-    *,
-    weights: str | None = None,
-    thresholds: str | None = None,
-) -> tuple[str, dict[str, tuple[float, ...]]]:
-    """The arm that is tuned and the values tried, once the request is found sound.
-
-    Raises:
-        OvsegError: no benchmark or no such arm, a split that is not there, or none where the run
-            draws no scenes to mine; values that are no numbers from 0 to 1.
-    """
-    given = {"weights": weights, "thresholds": thresholds}
-    parsed = {name: parse_fractions(text, f"--{name}") for name, text in given.items()}
-    if not config.benchmarks:
-        raise OvsegError(f"preset {config.preset} has no benchmark whose ensemble could be tuned")
-    chosen = arm if arm is not None else next(iter(config.arms))
-    if chosen not in config.arms:
-        raise OvsegError(f"there is no arm {chosen!r}; choose one of {', '.join(config.arms)}")
-    if split is None and config.mining_world is None:
-        raise OvsegError(
-            "give --split FOLDER: labelled images of the training side, as images/, labels/ and"
-            " classes.txt"
-        )
-    if split is not None and not split.is_dir():
-        raise OvsegError(f"--split {split} is no folder: give images/, labels/ and classes.txt")
-    return chosen, {name: values for name, values in parsed.items() if values}
+__all__ = ["record_tuning", "search", "show_tuning", "tuning_config"]
 
 
 def tuning_config(

@@ -22,6 +22,13 @@ def draw(config: PipelineConfig) -> tuple[PipelineConfig, dict[str, Manifest]]:
             annotations / "captions.json", images, annotations / "panoptic.json", world.payload()
         )
         worlds["world/mining"] = world
+    config, scored = draw_scored(config)
+    return config, {**worlds, **scored}
+
+
+def draw_scored(config: PipelineConfig) -> tuple[PipelineConfig, dict[str, Manifest]]:
+    """Of the drawn parts only the one that is scored on: enough where nothing is mined."""
+    worlds: dict[str, Manifest] = {}
     if config.benchmark_world is not None:
         world = run(WORLD, config.benchmark_world, {}, config.root, label="draw scenes to score")
         config = config.with_benchmark_root("storybook", world.payload())

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -64,6 +64,36 @@ def browser():
         started = driver.chromium.launch(executable_path=executable, args=list(CHROMIUM))
         yield started
         started.close()
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[object]:
+    """A file system over an empty bucket `photos`, as `s3://photos` then is for everybody."""
+    s3fs = pytest.importorskip("s3fs", reason="install the extra s3, as `make install` does")
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    made = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }
+    before = {name: os.environ.get(name) for name in made}
+    os.environ.update(made)
+    s3fs.S3FileSystem.clear_instance_cache()
+    fs = s3fs.S3FileSystem()
+    fs.mkdir("photos")
+    yield fs
+    s3fs.S3FileSystem.clear_instance_cache()
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+    server.stop()
 
 
 @pytest.fixture(scope="session")

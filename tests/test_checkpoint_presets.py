@@ -14,7 +14,7 @@ def test_the_published_constants():
     swin, resnet = (load_preset(name).benchmarks for name in CHECKPOINT_PRESETS)
     for setting in (*swin, *resnet):
         assert setting.templates == "vild" and setting.ensemble == "upstream"
-        assert setting.mask_prompts and setting.fill == "mean" and setting.expand_ratio == 1.0
+        assert setting.mask_prompts and setting.region == "mean" and setting.expand_ratio == 1.0
     for settings, sizes in ((swin, (640, 2560, 0.4)), (resnet, (512, 2048, 0.5))):
         for item in settings:
             assert (item.short_side, item.max_side, item.mask_threshold) == sizes
@@ -93,5 +93,10 @@ def test_a_named_benchmark_is_there(options, complaint, tmp_path, monkeypatch):
 def test_the_storybook_preset_scores_own_folders_without_its_classes(tmp_path):
     (tmp_path / "camvid").mkdir()
     options = spread({"data": str(tmp_path), "benchmark": ["camvid"]})
-    (camvid,) = configure("storybook", overrides=options).benchmarks
+    config = configure("storybook", overrides=options)
+    (camvid,) = config.benchmarks
     assert camvid.seen == () and camvid.root == tmp_path / "camvid"
+    assert config.benchmark_world is None, "no scenes are drawn that nobody scores"
+    assert config.miniature, "its models stay a miniature's"
+    large = {**options, **spread({"checkpoint": "imported"})}
+    assert not configure("ovseg-r101c-vitb16", overrides=large).miniature

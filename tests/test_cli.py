@@ -66,6 +66,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
         (["benchmark", "--preset", "ovseg-swinb-vitl14"], "give --checkpoint"),
         (["run", "--preset", "ovseg-r101c-vitb16"], "use it with `ovseg benchmark`"),
         (["tune-ensemble", "--preset", "nonsense"], "unknown preset 'nonsense'"),
+        (["tune-ensemble", "--weights", "2"], "--weights '2': give numbers from 0 to 1"),
     ],
 )
 def test_errors_are_one_line(words, message, tmp_path):

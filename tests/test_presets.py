@@ -124,7 +124,7 @@ def test_overrides_by_dotted_names():
         ({"arms.batch_size": 1}, ["batch_size", "greater than or equal to 2"]),
         ({"pairing": 3}, ["pairing", "3"]),
         ({"pairing": {"nonsense": 1}}, ["pairing.nonsense"]),
-        ({"pairing.fill": "blue"}, ["pairing.fill", "'mean' or 'zero'"]),
+        ({"pairing.region": "blue"}, ["pairing.region", "'image' or 'attenuated_image'"]),
         ({"benchmarks.ensemble_weight": 1.5}, ["benchmarks.0.ensemble_weight"]),
         ({"expect": ["x" * 5000]}, ["expect"]),
     ],

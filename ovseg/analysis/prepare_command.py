@@ -126,11 +126,8 @@ def _show(heading: str, problems: list[Problem], console: Console) -> None:
 
 
 def _list(console: Console) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("benchmark", "classes", "images", "what it is made of"):
-        table.add_column(heading, overflow="fold")
+    """Every known benchmark and the files it needs, each on a line that is not folded."""
     for name, spec in PUBLISHED.items():
-        files = "\n  ".join((f"{spec.homes[0]}/", *spec.tree))
         images = " or ".join(str(number) for number in spec.images)
-        table.add_row(name, str(len(spec.classes)), images, Text(files))
-    console.print(table)
+        head = f"{name}: {len(spec.classes)} classes, {images} images, of {spec.homes[0]}/"
+        console.print(Text("\n  ".join((head, *spec.tree))), soft_wrap=True)

@@ -38,7 +38,9 @@ class Summary(BaseModel):
     report: Path | None = None
     """the HTML report"""
     miniature: bool
-    """True where the scores come from the embedded world."""
+    """True where it is the embedded models that are scored."""
+    oracles: dict[str, str] = {}
+    """of benchmarks in which one stage was given its answer which oracle it was"""
     mlflow: str | None = None
     """one line that says how to open the run in MLflow"""
 
@@ -83,7 +85,8 @@ def summarise(
         scores=_by_benchmark(scored),
         sheet=sheet.payload() / "contact-sheet.png" if sheet else None,
         report=report.payload() / "report.html" if report else None,
-        miniature=config.benchmark_world is not None,
+        miniature=config.miniature,
+        oracles=config.oracles,
         mlflow=mlflow,
     )
 
@@ -111,12 +114,18 @@ def _count(value: int | float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{100 * value:.1f} %"
 
 
+def _heading(benchmark: str, oracles: Mapping[str, str]) -> str:
+    """What a table of scores is of; those of an oracle are no model's."""
+    oracle = f", oracle {oracles[benchmark]}" if benchmark in oracles else ""
+    return f"{benchmark}{oracle}, in %"
+
+
 def _score_table(
-    benchmark: str, arms: Mapping[str, Mapping[str, float]], *, miniature: bool
+    heading: str, arms: Mapping[str, Mapping[str, float]], *, miniature: bool
 ) -> Table:
-    note = "\nembedded miniature world: not comparable with photographs" if miniature else ""
+    note = "\nembedded miniature models: not comparable with photographs" if miniature else ""
     table = Table(
-        title=f"{benchmark}, in %{note}",
+        title=f"{heading}{note}",
     )
     table.add_column("model", no_wrap=True)
     for heading in COLUMNS.values():
@@ -129,7 +138,7 @@ def _score_table(
 def render(summary: Summary) -> RenderableType:
     """The summary for a terminal."""
     parts: list[RenderableType] = [
-        _score_table(benchmark, arms, miniature=summary.miniature)
+        _score_table(_heading(benchmark, summary.oracles), arms, miniature=summary.miniature)
         for benchmark, arms in summary.scores.items()
     ]
     counts = Table(title="mining", show_header=False)
@@ -163,10 +172,14 @@ def markdown(summary: Summary) -> str:
     """The summary as Markdown, for Prefect's artifacts and MLflow."""
     lines = [f"# {summary.preset}", ""]
     if summary.miniature:
-        lines += ["The embedded miniature world; not comparable with photographs.", ""]
+        lines += ["The embedded miniature models; not comparable with photographs.", ""]
     for benchmark, arms in summary.scores.items():
         headings = ["model", *(text.replace("\n", " ") for text in COLUMNS.values())]
-        lines += [f"## {benchmark}, in %", "", "| " + " | ".join(headings) + " |"]
+        lines += [
+            f"## {_heading(benchmark, summary.oracles)}",
+            "",
+            "| " + " | ".join(headings) + " |",
+        ]
         lines += ["|" + " --- |" + " ---: |" * len(COLUMNS)]
         lines += ["| " + " | ".join(row) + " |" for row in _rows(arms)]
         lines += [""]
@@ -182,12 +195,20 @@ def show(summary: Summary, console: Console | None = None) -> None:
     console.print(_where_to_look(summary), soft_wrap=True, highlight=False, markup=False)
 
 
-def show_scores(scored: Mapping[str, Manifest], *, miniature: bool) -> None:
-    """Print the tables of scored arms, by manifests under `<benchmark>/<arm>`."""
+def show_scores(
+    scored: Mapping[str, Manifest], *, miniature: bool, oracles: Mapping[str, str]
+) -> None:
+    """Print the tables of scored arms.
+
+    Args:
+        scored: manifests of scores by `<benchmark>/<arm>`.
+        miniature: the embedded models are scored.
+        oracles: by benchmark, where one stage was given its answer.
+    """
     if not scored:
         Console().print("No benchmark is configured: see `ovseg settings`, benchmarks.*")
     for benchmark, arms in _by_benchmark(scored).items():
-        Console().print(_score_table(benchmark, arms, miniature=miniature))
+        Console().print(_score_table(_heading(benchmark, oracles), arms, miniature=miniature))
 
 
 def metrics(summary: Summary) -> dict[str, Any]:

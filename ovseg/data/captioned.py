@@ -7,12 +7,15 @@ image folder, an image nobody captioned) stays and is judged there.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ovseg.locations import Location
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[/:]|data:[^,]*,")  # of any file system, or the file
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,10 @@ def is_unicode(text: str) -> bool:
 def inside(file_name: str) -> bool:
     """Whether a published file name stays inside the folder it is relative to.
 
-    Judged by its text alone, so that links a person has put into the folder may lead elsewhere.
+    Judged by its text alone, so that links a person has put into the folder may lead elsewhere. A
+    URL never does, whatever the folder's is.
     """
     name = PurePosixPath(file_name.replace("\\", "/"))
     drive = len(file_name) > 1 and file_name[1] == ":"
-    return not (name.is_absolute() or ".." in name.parts or drive or "\0" in file_name)
+    out = name.is_absolute() or ".." in name.parts or drive or "\0" in file_name
+    return not (out or _URL.match(file_name))

@@ -267,9 +267,9 @@ class _Images:
                     size=self.clip.image_size,
                     mean=self.clip.pixel_mean,
                     std=self.clip.pixel_std,
-                    fill=self.config.fill,
+                    region=self.config.region,
+                    background=self.config.background,
                     expand_ratio=self.config.expand_ratio,
-                    masked=self.config.blank_background,
                 )
                 for part in torch.split(on_device, self.config.batch_size)
             ]

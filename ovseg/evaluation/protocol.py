@@ -7,9 +7,11 @@ thresholds, so no number travels without them.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.storage import Manifest
 
 _MEANS = (  # by how a metric's name begins, the longer first
@@ -20,6 +22,10 @@ _MEANS = (  # by how a metric's name begins, the longer first
     ("mask_acc", "masks"),
     ("fwiou", "pixels"),
     ("pacc", "pixels"),
+)
+_ELSEWHERE = (  # in columns of their own, or of no influence on a score
+    *("benchmark", "limit", "seen", "trained_on", "seen_split", "system"),
+    *("shard_size", "min_shards"),
 )
 
 
@@ -73,10 +79,23 @@ def protocol_columns(measured: Manifest, config: Mapping[str, Any]) -> dict[str,
         "ensemble": config["ensemble"],
         "ensemble_weight": config["ensemble_weight"],
         "oracle": config["oracle"],
-        "blank_background": config["blank_background"],
-        "crop_rule": f"box x {config['expand_ratio']:g}, fill {config['fill']}",
+        "region": config["region"],
+        "expand_ratio": config["expand_ratio"],
         "mask_prompts": config["mask_prompts"],
         "inference": config["inference"],
         "trained_on": named or None,
         "seen_split": config["seen_split"] or None,
+        "system": config["system"],
+        "settings": _changed(config),
     }
+
+
+def _changed(config: Mapping[str, Any]) -> str:
+    """The settings that are not the defaults, as JSON with sorted names."""
+    default = BenchmarkConfig().published()
+    changed = {
+        name: value
+        for name, value in config.items()
+        if name not in _ELSEWHERE and value != default[name]
+    }
+    return json.dumps(changed, sort_keys=True)

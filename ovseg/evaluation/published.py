@@ -23,7 +23,6 @@ def read_published() -> list[dict[str, Any]]:
         {
             **{name: text or None for name, text in row.items()},
             "value": float(row["value"]),
-            "blank_background": row["blank_background"] == "true",
             "images": PUBLISHED[row["benchmark"]].images,
         }
         for row in rows

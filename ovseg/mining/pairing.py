@@ -66,6 +66,8 @@ class PairsStage(Stage[PairingConfig]):
         "ovseg.models.safe_pickle",
         "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",
+        "ovseg.models.pixel_prompts",
+        "ovseg.models.prompted_tower",
         "ovseg.models.names",
         "ovseg.models.prompts",
         "ovseg.models.regions",
@@ -198,7 +200,8 @@ def _regions(
             std=clip.pixel_std,
             threshold=None,
             expand_ratio=config.expand_ratio,
-            fill=config.fill,
+            region=config.region,
+            background=config.background,
         )
         for some in (counts[start : start + at_once] for start in range(0, len(counts), at_once))
     ]

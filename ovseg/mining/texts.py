@@ -42,6 +42,8 @@ class TextsStage(Stage[TextsConfig]):
         "ovseg.models.safe_pickle",
         "ovseg.models.weight_files",
         "ovseg.models.mask_prompts",
+        "ovseg.models.pixel_prompts",
+        "ovseg.models.prompted_tower",
         "ovseg.models.names",
         "ovseg.models.prompts",
         __name__,

@@ -24,7 +24,7 @@ from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture
 from ovseg.models.clip import CONFIG_FILE, PROMPTS_FILE, WEIGHTS_FILE, clip_folder
 from ovseg.models.import_record import ImportRecord
-from ovseg.models.mask_prompts import PROMPT_KEY
+from ovseg.models.mask_prompts import PROMPT_KEY, is_prompt
 from ovseg.models.maskformer import MODEL_TYPE, maskformer_folder
 from ovseg.models.official_clip import OVSEG_PREFIX, buffer_of, prefixed, stock_architecture
 from ovseg.models.official_maskformer import NON_OBJECT, to_official
@@ -69,7 +69,8 @@ def export_checkpoint(
         clip: for `ovseg`: take this CLIP, as one fine-tuned since, instead of the folder's own.
 
     Raises:
-        OvsegError: a folder without what the layout needs, or a file that is there already.
+        OvsegError: a folder without what the layout needs, or with what no layout has a place for,
+            or a file that is there already.
     """
     if layout not in get_args(Layout):
         raise OvsegError(f"no layout {layout!r}: choose one of {', '.join(get_args(Layout))}")
@@ -134,6 +135,11 @@ def _clip(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, SafetensorError, ValueError) as error:
         raise OvsegError(f"{folder} is no whole CLIP ({error})") from error
+    if other := sorted(key for key in state if is_prompt(key) and key != PROMPT_KEY):
+        raise OvsegError(
+            f"{folder} has {', '.join(other)}: no published format has a place for them; export a"
+            " CLIP trained without pixel and visual prompts"
+        )
     return state, config
 
 

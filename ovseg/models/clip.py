@@ -27,7 +27,7 @@ from ovseg.models.learned_prompts import (
     load_context_vectors,
     save_context_vectors,
 )
-from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, Tokenizer, patch_masks
+from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, Tokenizer, is_prompt
 from ovseg.models.weight_files import is_torchscript, named_tensors, read_weights
 from ovseg.storage import known_sha256
 
@@ -37,7 +37,6 @@ __all__ = [
     "clip_folder",
     "create_clip",
     "load_clip",
-    "patch_masks",
     "save_clip",
     "shared_clip",
 ]
@@ -205,7 +204,8 @@ def load_clip(
         name: `storybook`, a folder of `save_clip`, or `ARCHITECTURE/pretrained` of open_clip.
         device: where to put it.
         prompt_depth: None takes the prompts the weights come with (or none); 0 drops them; a
-            depth the weights lack gives freshly drawn N(0, 0.02) prompts.
+            depth the weights lack gives freshly drawn N(0, 0.02) prompts. Visual and pixel prompts
+            are taken or dropped with them.
 
     Raises:
         OvsegError: unknown name, impossible download, damaged or unfitting files, or prompts of
@@ -313,10 +313,10 @@ def save_clip(model: MaskAdaptedCLIP, folder: Path, *, half: bool = False) -> Pa
         key: tensor.detach().cpu().to(torch.float16 if half else torch.float32).contiguous()
         for key, tensor in model.checkpoint_state().items()
     }
-    prompts = state.pop(PROMPT_KEY, None)
+    prompts = {name: state.pop(name) for name in [*state] if is_prompt(name)}
     files = {WEIGHTS_FILE: state}
-    if prompts is not None:
-        files[PROMPTS_FILE] = {PROMPT_KEY: prompts}
+    if prompts:
+        files[PROMPTS_FILE] = prompts
     for name, tensors in files.items():
         save_file(tensors, folder / name, metadata={"format": "pt"})
         (folder / name).chmod(0o644)  # safetensors lets nobody but the owner read

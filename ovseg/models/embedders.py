@@ -15,6 +15,7 @@ from torch import Tensor
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.models.clip import shared_clip
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.pixel_embedder import PixelPoolingEmbedder, load_pixels, pixels_digest
 from ovseg.models.pixels import ImageArray
 from ovseg.models.regions import region_crops
 from ovseg.registry import chosen
@@ -45,8 +46,8 @@ class CropEmbedder:
     Args:
         clip: the CLIP.
         mask_prompts: use its mask prompts if it has them.
-        fill: colour of masked-out pixels, `mean` or `zero`.
-        masked: False leaves the background in the crops: plain boxes.
+        region: what CLIP sees of a mask, a name in `ovseg.models.regions.REGIONS`.
+        background: beta of its attenuated styles.
         expand_ratio: crop box enlargement.
         batch_size: regions CLIP sees at once.
     """
@@ -56,15 +57,15 @@ class CropEmbedder:
         clip: MaskAdaptedCLIP,
         *,
         mask_prompts: bool = True,
-        fill: str = "mean",
-        masked: bool = True,
+        region: str = "mean",
+        background: float = 0.3,
         expand_ratio: float = 1.0,
         batch_size: int = 256,
     ) -> None:
         self.clip = clip
         self.mask_prompts = mask_prompts
-        self.fill = fill
-        self.masked = masked
+        self.region = region
+        self.background = background
         self.expand_ratio = expand_ratio
         self.batch_size = batch_size
 
@@ -84,9 +85,9 @@ class CropEmbedder:
                 mean=self.clip.pixel_mean,
                 std=self.clip.pixel_std,
                 threshold=threshold,
-                fill=self.fill,
+                region=self.region,
+                background=self.background,
                 expand_ratio=self.expand_ratio,
-                masked=self.masked,
             )
             rows.append(
                 self.clip.encode_regions(regions.pixels, regions.masks, prompts=self.mask_prompts)
@@ -99,18 +100,28 @@ def _crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
     return CropEmbedder(
         shared_clip(clip, device=device),
         mask_prompts=config.mask_prompts,
-        fill=config.fill,
-        masked=config.blank_background,
+        region=config.region,
+        background=config.background,
         expand_ratio=config.expand_ratio,
         batch_size=config.batch_size,
     )
 
 
+def _pixel_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    return PixelPoolingEmbedder(load_pixels(config.pixels, device))
+
+
 EMBEDDERS: dict[str, Callable[[BenchmarkConfig, str, str], RegionEmbedder]] = {
     "crops": _crops,
+    "pixel_pooling": _pixel_pooling,
 }
 """What makes an embedder of a configuration, the CLIP's name and a device, by the value of
 `benchmarks.embedder`."""
+
+
+def embedder_weights(config: BenchmarkConfig) -> dict[str, str]:
+    """Content digests of the networks that embed regions beside CLIP, by their settings."""
+    return {"pixels": pixels_digest(config.pixels)} if config.embedder == "pixel_pooling" else {}
 
 
 def region_embedder(config: BenchmarkConfig, *, clip: str, device: str) -> RegionEmbedder:

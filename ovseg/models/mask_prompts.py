@@ -2,7 +2,9 @@
 
 A region that is cropped along its mask has blank patches, and CLIP never saw blank patches. Mask
 prompts (OVSeg, CVPR 2023, section 3.3) replace the tokens of patches that are entirely background
-by learned ones, at the input and before the next blocks. `ovseg.models.clip` loads and saves it.
+by learned ones, at the input and before the next blocks. Two further kinds may be there beside or
+instead of them: pixel prompts (`ovseg.models.pixel_prompts`) and visual prompts
+(`ovseg.models.prompted_tower`). `ovseg.models.clip` loads and saves it all.
 """
 
 import copy
@@ -16,29 +18,21 @@ import torch
 import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ovseg.errors import OvsegError
+from ovseg.models.pixel_prompts import PIXEL_PREFIX, PixelPrompts
+from ovseg.models.prompted_tower import prompted_features
 
 PROMPT_KEY = "visual.mask_embedding"  # the name published checkpoints use
+VISUAL_KEY = "visual_prompts"
 POSITION_KEY = "visual.positional_embedding"
 
 Tokenizer = Callable[[Sequence[str]], Tensor]
 
 
-def patch_masks(masks_nhw: Tensor, patch_size: int) -> Tensor:
-    """Tell for every patch whether it holds any foreground.
-
-    Args:
-        masks_nhw: `(N, S, S)` bool or float >= 0, foreground where above zero.
-        patch_size: side of a patch in pixels; `S` is a multiple of it.
-
-    Returns:
-        `(N, G*G)` float32, row-major, 1 where the patch has any foreground pixel, else 0: the
-        ceiling of an average pool, as the official implementation computes it.
-    """
-    pooled = F.avg_pool2d(masks_nhw.unsqueeze(1).float(), patch_size, stride=patch_size)
-    return pooled.ceil().flatten(1)
+def is_prompt(name: str) -> bool:
+    """Whether a tensor of a checkpoint belongs to prompts of any kind, and not to CLIP itself."""
+    return name in (PROMPT_KEY, VISUAL_KEY) or name.startswith(PIXEL_PREFIX)
 
 
 def resized_patches(tokens: Tensor, grid: int) -> Tensor:
@@ -91,6 +85,8 @@ class MaskAdaptedCLIP(nn.Module):
     """
 
     mask_prompts: nn.Parameter | None
+    pixel_prompts: PixelPrompts | None
+    visual_prompts: nn.Parameter | None
     text_prompts: nn.Module | None
     """Context vectors it was trained with (`ovseg.models.learned_prompts`)."""
 
@@ -120,7 +116,7 @@ class MaskAdaptedCLIP(nn.Module):
         self.tokenizer = tokenizer
         self.model_cfg = copy.deepcopy(dict(model_cfg)) if model_cfg is not None else None
         self.vocabulary = vocabulary
-        self.mask_prompts = None
+        self.mask_prompts = self.pixel_prompts = self.visual_prompts = None
         self.text_prompts = None
         self.draw_prompts(prompt_depth, init=prompt_init, shared=shared_prompts)
 
@@ -147,6 +143,25 @@ class MaskAdaptedCLIP(nn.Module):
             if init == "normal":
                 nn.init.normal_(prompts, std=0.02)
             self.mask_prompts = nn.Parameter(prompts.to(self.logit_scale.device))
+
+    def draw_visual_prompts(self, depth: int, count: int) -> None:
+        """Replace the visual prompts by fresh ones, N(0, 0.02); depth 0 removes them.
+
+        Args:
+            depth: how many blocks get prompts, from the first.
+            count: tokens a block.
+
+        Raises:
+            OvsegError: the depth exceeds the blocks of the tower.
+        """
+        blocks = len(self.clip.visual.transformer.resblocks)
+        if not 0 <= depth <= blocks:
+            raise OvsegError(f"visual_depth {depth} is not within 0..{blocks}, its blocks")
+        self.visual_prompts = None
+        if depth:
+            prompts = torch.empty(depth, count, self.clip.visual.conv1.out_channels)
+            nn.init.normal_(prompts, std=0.02)
+            self.visual_prompts = nn.Parameter(prompts.to(self.logit_scale.device))
 
     @property
     def image_size(self) -> int:
@@ -194,53 +209,44 @@ class MaskAdaptedCLIP(nn.Module):
     def encode_regions(
         self, pixels_nchw: Tensor, masks_nhw: Tensor | None = None, *, prompts: bool = True
     ) -> Tensor:
-        """Embed region crops.
+        """Embed regions.
 
         Args:
             pixels_nchw: `(N, 3, S, S)` float, normalised; N may be 0.
-            masks_nhw: `(N, S, S)` bool or float >= 0, foreground above zero; None for whole crops.
-            prompts: False leaves the masks aside (fine-tuned CLIP without mask prompts).
+            masks_nhw: `(N, S, S)` bool or float >= 0, foreground above zero; None for whole crops,
+                of which mask prompts and pixel prompts leave everything as it is.
+            prompts: False leaves masks and prompts of every kind aside.
 
         Returns:
             `(N, E)` embeddings of L2 norm 1.
+
+        Raises:
+            ValueError: masks that are asked for do not fit the pixels.
         """
         if pixels_nchw.shape[0] == 0:
             return pixels_nchw.new_zeros((0, self.embed_dim))
-        if masks_nhw is None or not prompts or self.mask_prompts is None:
+        tokens = self.mask_prompts if prompts and masks_nhw is not None else None
+        visual_prompts = self.visual_prompts if prompts else None
+        pixel_prompts = self.pixel_prompts if prompts else None
+        if masks_nhw is not None and (tokens is not None or pixel_prompts is not None):
+            if masks_nhw.shape != (pixels_nchw.shape[0], *pixels_nchw.shape[2:]):
+                raise ValueError(
+                    f"masks {tuple(masks_nhw.shape)} do not fit pixels {tuple(pixels_nchw.shape)}"
+                )
+            if pixel_prompts is not None:
+                pixels_nchw = pixel_prompts(pixels_nchw, masks_nhw)
+        if tokens is None and visual_prompts is None:
             encoded = self.clip.visual(pixels_nchw)
             features = encoded[0] if isinstance(encoded, tuple) else encoded
         else:
-            features = self._prompted(pixels_nchw, masks_nhw, self.mask_prompts)
-        return F.normalize(features, dim=-1)
-
-    def _prompted(self, pixels_nchw: Tensor, masks_nhw: Tensor, prompts: Tensor) -> Tensor:
-        if masks_nhw.shape != (pixels_nchw.shape[0], *pixels_nchw.shape[2:]):
-            raise ValueError(
-                f"masks {tuple(masks_nhw.shape)} do not fit pixels {tuple(pixels_nchw.shape)}"
+            features = prompted_features(
+                self.clip.visual,
+                pixels_nchw,
+                masks_nhw,
+                mask_prompts=tokens,
+                visual_prompts=visual_prompts,
             )
-        visual = self.clip.visual
-        transformer = visual.transformer
-        x = visual.conv1(pixels_nchw).flatten(2).permute(0, 2, 1)  # (N, G*G, width)
-        keep = patch_masks(masks_nhw, self.patch_size).unsqueeze(-1).to(x.dtype)
-        prompts = prompts.to(x.dtype)
-        x = x * keep + prompts[0] * (1 - keep)
-        cls = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
-        x = torch.cat([cls, x], dim=1) + visual.positional_embedding.to(x.dtype)
-        x = visual.ln_pre(x)
-        for depth, block in enumerate(transformer.resblocks, start=1):
-            if not transformer.batch_first:
-                x = x.transpose(0, 1)
-            if transformer.grad_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
-            if not transformer.batch_first:
-                x = x.transpose(0, 1)
-            if depth < len(prompts):
-                patches = x[:, 1:] * keep + prompts[depth] * (1 - keep)
-                x = torch.cat([x[:, :1], patches], dim=1)
-        features: Tensor = visual._pool(x)[0]
-        return features if visual.proj is None else features @ visual.proj
+        return F.normalize(features, dim=-1)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Embed token ids `(T, context)` int64 as `(T, E)` rows of L2 norm 1."""
@@ -255,26 +261,36 @@ class MaskAdaptedCLIP(nn.Module):
         return self.encode_tokens(self.tokenizer(list(texts)).to(self.logit_scale.device))
 
     def checkpoint_state(self) -> dict[str, Tensor]:
-        """Tensors under open_clip's names, prompts as `visual.mask_embedding` if there are any."""
+        """Tensors under open_clip's names, and what prompts there are.
+
+        Mask prompts are `visual.mask_embedding`, visual prompts `visual_prompts`, pixel prompts
+        begin with `pixel_prompts.`.
+        """
         state: dict[str, Tensor] = dict(self.clip.state_dict())
         if self.mask_prompts is not None:
             state[PROMPT_KEY] = self.mask_prompts.detach()
+        if self.visual_prompts is not None:
+            state[VISUAL_KEY] = self.visual_prompts.detach()
+        if self.pixel_prompts is not None:
+            own = self.pixel_prompts.state_dict()
+            state |= {PIXEL_PREFIX + name: tensor for name, tensor in own.items()}
         return state
 
     def load_checkpoint_state(self, state: Mapping[str, Tensor], *, prompts: bool = True) -> None:
         """Take over tensors named as in `checkpoint_state`.
 
         Weights of another input size fit too: the positional embedding and the mask prompts are
-        brought to this model's grid by `resized_patches`; prompts shared by all patches stay.
+        brought to this model's grid by `resized_patches`; prompts shared by all patches stay; the
+        image of pixel prompts is resized.
 
         Args:
-            state: all tensors of the CLIP, with or without `visual.mask_embedding`.
+            state: all tensors of the CLIP, with or without prompts.
             prompts: False leaves prompts in `state` aside.
 
         Raises:
             OvsegError: names or shapes differ from this model's.
         """
-        towers = {name: tensor for name, tensor in state.items() if name != PROMPT_KEY}
+        towers = {name: tensor for name, tensor in state.items() if not is_prompt(name)}
         positions, patches = towers.get(POSITION_KEY), self.grid**2
         if positions is not None and positions.ndim == 2 and _is_square(len(positions) - 1):
             patches = len(positions) - 1
@@ -287,6 +303,16 @@ class MaskAdaptedCLIP(nn.Module):
             raise OvsegError(f"these weights are of another CLIP architecture: {reason}") from error
         if prompts and PROMPT_KEY in state:
             self._adopt_prompts(state[PROMPT_KEY], patches)
+        if prompts and VISUAL_KEY in state:
+            drawn = state[VISUAL_KEY]
+            self.draw_visual_prompts(*drawn.shape[:2])
+            if self.visual_prompts is None or self.visual_prompts.shape != drawn.shape:
+                raise OvsegError(f"visual prompts {tuple(drawn.shape)} do not fit this CLIP")
+            self.visual_prompts.data.copy_(drawn)
+        pixels = {k.removeprefix(PIXEL_PREFIX): v for k, v in state.items() if PIXEL_PREFIX in k}
+        if prompts and pixels:
+            device = self.logit_scale.device
+            self.pixel_prompts = PixelPrompts.of_state(pixels, self.image_size).to(device)
 
     def _adopt_prompts(self, prompts: Tensor, patches: int) -> None:
         """Take over prompts that belong to weights of so many patches."""

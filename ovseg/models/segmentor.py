@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ovseg.errors import OvsegError
 from ovseg.models.class_texts import ClassTexts, Pooling
+from ovseg.models.closed_vocabulary import ClosedVocabulary
 from ovseg.models.embedders import CropEmbedder, RegionEmbedder
 from ovseg.models.ensemble import (
     COSINE_SCALE,
@@ -33,9 +34,9 @@ from ovseg.models.ensemble import (
     resized_maps,
 )
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
-from ovseg.models.maskformer import OpenMaskFormer, ProposalNetwork
 from ovseg.models.pixels import ImageArray
 from ovseg.models.prompts import text_embeddings
+from ovseg.models.proposal_networks import OpenVocabularyNetwork, ProposalNetwork
 from ovseg.models.regions import Regions
 from ovseg.models.retrieval import Retrieval
 
@@ -144,6 +145,8 @@ class Segmentor:
             pixels under no kept mask get label K.
         embedder: how regions become embeddings; masked crops of the CLIP where None.
         retrieval: mined regions that vote beside CLIP.
+        own: the network's own classes as those of `class_names`; its class scores are those then,
+            instead of what its class embeddings say of the texts.
 
     Raises:
         OvsegError: no class, or a MaskFormer trained for another CLIP's embeddings.
@@ -168,6 +171,7 @@ class Segmentor:
         inference: Inference = "sum",
         embedder: RegionEmbedder | None = None,
         retrieval: Retrieval | None = None,
+        own: ClosedVocabulary | None = None,
     ) -> None:
         if inference not in get_args(Inference):
             raise OvsegError(
@@ -177,6 +181,7 @@ class Segmentor:
             raise OvsegError("there is nothing to look for: name at least one class")
         self.embedder = CropEmbedder(clip) if embedder is None else embedder
         self.retrieval = retrieval
+        self.own = own
         self.network = network
         self.class_names = tuple(class_names)
         shown = [text for text, _ in prompts] or [*class_names]
@@ -191,8 +196,8 @@ class Segmentor:
             relations=relations,
         )
         self.class_of = self.class_texts.columns
-        if isinstance(network, OpenMaskFormer):
-            width = network.network.architecture.embedding_dim
+        if isinstance(network, OpenVocabularyNetwork) and own is None:
+            width = network.embedding_dim
             if width != self.texts.shape[1] and mode != "clip_only":
                 raise OvsegError(
                     f"the MaskFormer's class embeddings have {width} numbers, CLIP's texts"
@@ -254,7 +259,10 @@ class Segmentor:
         masks = batch.mask_probabilities[0].to(self.texts.device)
         p_maskformer = None
         network, embeddings = self.network, batch.class_embeddings
-        if isinstance(network, OpenMaskFormer) and embeddings and self.mode != "clip_only":
+        if self.own is not None and batch.class_probabilities is not None:
+            p_own = self.own.probabilities(batch.class_probabilities[0])
+            p_maskformer = p_own[:, self.class_of].to(masks)
+        elif isinstance(network, OpenVocabularyNetwork) and embeddings and self.mode != "clip_only":
             logits = network.class_logits(embeddings[0], self.texts)
             p_maskformer = self.class_texts.probabilities(logits, void=True).to(masks)
         return Proposals(image=batch.images[0], masks=masks, p_maskformer=p_maskformer)

@@ -21,15 +21,16 @@ from ovseg.storybook.world import scene_seeds
 
 
 def region_accuracy(
-    clip: MaskAdaptedCLIP, scenes: list[Scene], *, masked: bool, prompts: bool = True
+    clip: MaskAdaptedCLIP, scenes: list[Scene], *, region: str, prompts: bool = True
 ) -> dict[str, float]:
     """Top-1 accuracy over all category names for crops of ground-truth regions.
 
     Args:
         clip: the model.
         scenes: whose segments are classified.
-        masked: blank the background of each crop with the mean fill.
-        prompts: use the model's mask prompts, if it has any, on masked crops.
+        region: what it sees of them, `mean` or `box`, or another name in
+            `ovseg.models.regions.REGIONS`.
+        prompts: use the model's mask prompts, if it has any, unless it sees plain boxes.
 
     Returns:
         Fractions in 0..1: `seen`, `unseen` (of `catalogue.split(0)`), `all`, `things`, `stuff`,
@@ -46,12 +47,12 @@ def region_accuracy(
                 size=clip.image_size,
                 mean=clip.pixel_mean,
                 std=clip.pixel_std,
-                masked=masked,
+                region=region,
             )
             label = torch.tensor([names.index(s.category.name) for s in scene.segments])
             label = label[regions.valid]
             features = clip.encode_regions(
-                regions.pixels, regions.masks if masked else None, prompts=prompts
+                regions.pixels, None if region == "box" else regions.masks, prompts=prompts
             )
             hits.append((features @ texts.T).argmax(dim=1) == label)
             labels.append(label)
@@ -102,8 +103,8 @@ def evaluate(folder: Path | str, *, scenes: int = 300) -> dict[str, float]:
     clip = load_clip(str(folder))
     drawn = [draw_scene(seed) for seed in scene_seeds("val", scenes)]
     metrics = {}
-    for part, masked in (("unmasked", False), ("masked", True)):
-        for name, value in region_accuracy(clip, drawn, masked=masked).items():
+    for part, region in (("unmasked", "box"), ("masked", "mean")):
+        for name, value in region_accuracy(clip, drawn, region=region).items():
             metrics[f"{part}/{name}"] = value
     to_text, to_image = retrieval(clip, drawn)
     metrics["retrieval, caption for picture"] = to_text

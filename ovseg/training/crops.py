@@ -57,6 +57,24 @@ def draw_crop_boxes(
     return torch.stack([top, left, height, width], dim=1)
 
 
+def keep_in_view(boxes: Tensor, masks_nhw: Tensor) -> Tensor:
+    """Take the whole square where a random crop leaves nothing of the mask.
+
+    A mask fills its own box from side to side, so that a crop of 0.9 leaves most of it; of a whole
+    image it may cut off all of a small mask at the border, or step over the few pixels it has.
+
+    Args:
+        boxes: `(N, 4)` int64 of `draw_crop_boxes`.
+        masks_nhw: `(N, S, S)` bool.
+
+    Returns:
+        `(N, 4)` int64; the boxes themselves where all leave something.
+    """
+    lost = ~crop_masks(masks_nhw, boxes).flatten(1).any(dim=1)
+    size = masks_nhw.shape[1]
+    return torch.where(lost[:, None], torch.tensor([0, 0, size, size]), boxes)
+
+
 def crop_exact(image_hwc: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
     """Crop an image and resize it as torchvision does with a Pillow image.
 

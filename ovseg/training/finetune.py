@@ -55,6 +55,8 @@ class Finetune(Stage[FinetuneConfig]):
         "ovseg.models.weight_files",
         "ovseg.models.learned_prompts",
         "ovseg.models.mask_prompts",
+        "ovseg.models.pixel_prompts",
+        "ovseg.models.prompted_tower",
         "ovseg.models.names",
         "ovseg.models.prompts",
         "ovseg.models.regions",
@@ -99,7 +101,8 @@ class Finetune(Stage[FinetuneConfig]):
             size=model.image_size,
             mean=model.pixel_mean,
             std=model.pixel_std,
-            fill=config.fill,
+            region=config.region,
+            background=config.background,
             cache_bytes=int(config.cache_gib * 2**30) if config.cache_regions else 0,
             workers=config.decode_workers,
         )

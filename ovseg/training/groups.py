@@ -18,14 +18,18 @@ from ovseg.config import FinetuneConfig
 from ovseg.errors import OvsegError
 from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.pixel_prompts import PixelPrompts
 from ovseg.registry import chosen
 from ovseg.training.crops import seeded_generator
 
 PROMPT_STD = 0.02
 
 _UNDECAYED = ("bn", "ln", "bias", "logit_scale")
-_PROMPTS = "mask_prompts"
-_TEXT_PROMPTS = "text_prompts."
+_TOKENS = "mask_prompts"
+_PIXELS = "pixel_prompts."
+_VISUAL = "visual_prompts"
+_TEXTS = "text_prompts."
+_PROMPTS = (_TOKENS, _PIXELS, _VISUAL, _TEXTS)
 _TOWER = "clip.visual."
 _SCALE = "clip.logit_scale"
 
@@ -46,6 +50,53 @@ def draw_mask_prompts(model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Seq
     nn.init.normal_(drawn, std=PROMPT_STD, generator=seeded_generator(config.seed, "mask prompts"))
     with torch.no_grad():
         model.mask_prompts.copy_(drawn)
+
+
+def draw_pixel_prompts(
+    model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
+) -> None:
+    """Give a CLIP pixel prompts with the settings asked for; those it has with them are kept.
+
+    Raises:
+        OvsegError: a background is to be learned that starts from 0 or 1.
+    """
+    strength, background = config.pixel_strength, config.pixel_background
+    learned = config.learn_background
+    if model.pixel_prompts is not None and model.pixel_prompts.has(
+        strength=strength, background=background, learn_background=learned
+    ):
+        return
+    model.pixel_prompts = PixelPrompts(
+        model.image_size, strength=strength, background=background, learn_background=learned
+    ).to(model.logit_scale.device)
+
+
+def draw_mask_and_pixel_prompts(
+    model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
+) -> None:
+    """Both, each as by itself."""
+    draw_mask_prompts(model, config, nouns)
+    draw_pixel_prompts(model, config, nouns)
+
+
+def draw_visual_prompts(
+    model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
+) -> None:
+    """Give a CLIP visual prompts of the size asked for; those it has of that size are kept.
+
+    They are drawn from N(0, 0.02) by the configured seed. The depth is cut to the blocks there are.
+    """
+    depth = min(config.visual_depth, len(model.clip.visual.transformer.resblocks))
+    found = model.visual_prompts
+    if found is not None and found.shape[:2] == (depth, config.visual_tokens):
+        return
+    model.draw_visual_prompts(depth, config.visual_tokens)
+    assert model.visual_prompts is not None
+    drawn = torch.empty(model.visual_prompts.shape)
+    generator = seeded_generator(config.seed, "visual prompts")
+    nn.init.normal_(drawn, std=PROMPT_STD, generator=generator)
+    with torch.no_grad():
+        model.visual_prompts.copy_(drawn)
 
 
 def begin_text_prompts(
@@ -94,18 +145,28 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "image_encoder": Method(parameters=(_TOWER,)),
-    "mask_prompts": Method(parameters=(_PROMPTS,), prepare=draw_mask_prompts),
-    "joint": Method(parameters=(_TOWER, _PROMPTS), prepare=draw_mask_prompts),
+    "mask_prompts": Method(parameters=(_TOKENS,), prepare=draw_mask_prompts),
+    "joint": Method(parameters=(_TOWER, _TOKENS), prepare=draw_mask_prompts),
+    "pixel_prompts": Method(parameters=(_PIXELS,), prepare=draw_pixel_prompts),
+    "mask_and_pixel_prompts": Method(
+        parameters=(_TOKENS, _PIXELS), prepare=draw_mask_and_pixel_prompts
+    ),
+    "joint_pixel_prompts": Method(parameters=(_TOWER, _PIXELS), prepare=draw_pixel_prompts),
+    "joint_mask_and_pixel_prompts": Method(
+        parameters=(_TOWER, _TOKENS, _PIXELS), prepare=draw_mask_and_pixel_prompts
+    ),
+    "visual_prompts": Method(parameters=(_VISUAL,), prepare=draw_visual_prompts),
     "text_prompts": Method(
-        parameters=(_TEXT_PROMPTS + "shared",), prepare=begin_text_prompts, trains_texts=True
+        parameters=(_TEXTS + "shared",), prepare=begin_text_prompts, trains_texts=True
     ),
     "class_text_prompts": Method(
-        parameters=(_TEXT_PROMPTS + "specific",),
+        parameters=(_TEXTS + "specific",),
         prepare=begin_class_text_prompts,
         trains_texts=True,
     ),
 }
-"""By the value of `trains`."""
+"""By the value of `trains`: the joint ones train the image encoder as well. What a phase does not
+train but finds in its CLIP stays and takes part: prompts before fine-tuning are two phases."""
 
 
 def method(trains: str) -> Method:
@@ -149,28 +210,36 @@ def freeze_except(
 
 
 def parameter_groups(
-    parameters: dict[str, nn.Parameter], *, weight_decay: float, prompt_weight_decay: float
+    parameters: dict[str, nn.Parameter],
+    *,
+    weight_decay: float,
+    prompt_weight_decay: float,
+    prompt_rate: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Optimiser groups as in the official implementation.
 
     Vectors, norms, biases and the temperature are not decayed; matrices are, the positional
-    embedding and the projection among them; prompts have a decay of their own.
+    embedding and the projection among them; prompts have a decay of their own, except for the
+    learned background, a single number.
 
     Args:
         parameters: trained parameters by name.
         weight_decay: of the matrices.
-        prompt_weight_decay: of mask prompts and of learned text prompts.
+        prompt_weight_decay: of the prompts.
+        prompt_rate: factor of the learning rate of the prompts.
 
     Returns:
-        Groups for a torch optimiser; empty ones are left out.
+        Groups for a torch optimiser, each with its `rate`, the factor; empty ones are left out.
     """
-    groups: dict[float, list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        if name == _PROMPTS or name.startswith(_TEXT_PROMPTS):
-            decay = prompt_weight_decay
-        elif parameter.ndim < 2 or any(part in name for part in _UNDECAYED):
+        rate = prompt_rate if name.startswith(_PROMPTS) else 1.0
+        if parameter.ndim < 2 or any(part in name for part in _UNDECAYED):
             decay = 0.0
         else:
-            decay = weight_decay
-        groups.setdefault(decay, []).append(parameter)
-    return [{"params": group, "weight_decay": decay} for decay, group in groups.items()]
+            decay = prompt_weight_decay if name.startswith(_PROMPTS) else weight_decay
+        groups.setdefault((decay, rate), []).append(parameter)
+    return [
+        {"params": group, "weight_decay": decay, "rate": rate}
+        for (decay, rate), group in groups.items()
+    ]

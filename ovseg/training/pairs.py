@@ -2,8 +2,9 @@
 
 `read_pairs` joins the curated pair ids with the published pair table. `PairRegions` turns rows
 into what the published training sets hold: the box of the mask cut out of the image, blanked
-outside it and resized to CLIP's square input as uint8, here with the true mask beside it. Random
-crops come on top, every time a region is shown (`ovseg.training.crops`).
+outside it (or another style of `ovseg.models.regions`) and resized to CLIP's square input as uint8,
+here with the true mask beside it. Random crops come on top, every time a region is shown
+(`ovseg.training.crops`).
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ class PairRegions:
         size: side S of the regions, pixels.
         mean: CLIP's pixel mean on a 0..1 scale.
         std: CLIP's pixel deviation on a 0..1 scale.
-        fill: colour outside the mask, `"mean"` or `"zero"`.
+        region: what CLIP sees of a mask, a name in `ovseg.models.regions.REGIONS`.
+        background: beta of its attenuated styles.
         cache_bytes: keep the regions if they take no more memory than this.
         workers: threads that decode images; 0 decodes in the caller's.
 
@@ -119,12 +121,13 @@ class PairRegions:
         size: int,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
-        fill: str = "mean",
+        region: str = "mean",
+        background: float = 0.3,
         cache_bytes: int = 0,
         workers: int = 0,
     ) -> None:
         self.image_root, self.size, self.mean, self.std = image_root, size, mean, std
-        self.fill, self.workers = fill, workers
+        self.region, self.background, self.workers = region, background, workers
         self.paths: list[str] = pairs["image_path"].to_pylist()
         self._sizes: list[list[int]] = pairs["mask_size"].to_pylist()
         self._sha256s: list[str | None] = pairs["image_sha256"].to_pylist()
@@ -217,7 +220,8 @@ class PairRegions:
             size=self.size,
             mean=self.mean,
             std=self.std,
-            fill=self.fill,
+            region=self.region,
+            background=self.background,
             normalise=False,
         )
         pixels = cut.pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1)

@@ -25,6 +25,7 @@ from ovseg.training.crops import (
     augmented_pixels,
     crop_masks,
     draw_crop_boxes,
+    keep_in_view,
     seeded_generator,
 )
 from ovseg.training.groups import freeze_except, method, parameter_groups
@@ -85,6 +86,8 @@ class Trainer:
                 self.parameters,
                 weight_decay=config.weight_decay,
                 prompt_weight_decay=config.prompt_weight_decay,
+                prompt_rate=(config.prompt_learning_rate or config.learning_rate)
+                / config.learning_rate,
             ),
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
@@ -149,7 +152,7 @@ class Trainer:
         if not math.isfinite(value):
             raise OvsegError(self._diverged(number, f"the loss is {value}"))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -225,6 +228,7 @@ def region_batch(
         scale=config.crop_scale,
         generator=seeded_generator(config.seed, "crop", step),
     )
+    boxes = keep_in_view(boxes, kept.masks)
     batched = config.augmentation == "batched"
     squares = kept.pixels.to(device) if batched else kept.pixels
     pixels = augmented_pixels(squares, boxes, batched=batched).to(device)

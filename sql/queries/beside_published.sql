@@ -5,7 +5,8 @@
 --   high (its interval), same_protocol, difference (ours minus published, where the protocol is
 --   the same). In 0..1. Ours count only on all images of the benchmark, none refused, under the
 --   class names this project ships for it, with the published inference (soft masks summed, the 14
---   templates, tight crops with mean fill); the storybook has nothing published and never appears.
+--   templates, tight crops: `mean`, or `box` where theirs kept the background); the storybook has
+--   nothing published and never appears.
 with shipped as (
     select
         benchmark,
@@ -27,7 +28,7 @@ ours as (
         scores.metric,
         scores.images,
         scores.oracle,
-        scores.blank_background,
+        scores.region,
         scores.value,
         scores.low,
         scores.high
@@ -38,7 +39,12 @@ ours as (
         and scores.benchmark <> 'storybook'
         and scores.inference = 'sum'
         and scores.templates = 'vild'
-        and scores.crop_rule = 'box x 1, fill mean'
+        and scores.expand_ratio = 1
+        and scores.system = 'ovseg'
+        and not regexp_matches(
+            scores.settings,
+            '"(embedder|proposals|prompting|relations|retrieval_weight|seen_weight|segments|synonyms)"'
+        )
 )
 
 select
@@ -65,7 +71,7 @@ left join ours
         published.benchmark = ours.benchmark
         and list_contains(published.images, ours.images)
         and published.oracle = ours.oracle
-        and published.blank_background = ours.blank_background
+        and published.region = ours.region
         and ours.metric
         = case published.metric when 'miou' then 'miou_union' else published.metric end
 order by published.benchmark, published.metric, published.value desc, published.method, ours.arm

@@ -5,8 +5,8 @@
 --   published split miou_union_published_seen, miou_union_published_unseen, then fwiou, macc, pacc,
 --   boundary_miou_union, miou_gt_small, miou_gt_medium, miou_gt_large (of objects by size),
 --   mask_acc (ground-truth masks named rightly) with its parts, mask_acc_top5, mask_threshold,
---   ensemble, ensemble_weight, blank_background, templates, resize_rule, image_limit,
---   vocabulary_digest, benchmark_digest, checkpoint_digest. Null where a run did not measure it.
+--   ensemble, ensemble_weight, region, templates, system, settings (JSON, those that are not the
+--   defaults), resize_rule, image_limit, vocabulary_digest, benchmark_digest, checkpoint_digest. Null where a run did not measure it.
 select
     runs.benchmark,
     runs.arm,
@@ -43,8 +43,10 @@ select
     any_value(scores.mask_threshold) as mask_threshold,
     any_value(scores.ensemble) as ensemble,
     any_value(scores.ensemble_weight) as ensemble_weight,
-    any_value(scores.blank_background) as blank_background,
+    any_value(scores.region) as region,
     any_value(scores.templates) as templates,
+    any_value(scores.system) as system,
+    any_value(scores.settings) as settings,
     any_value(scores.resize_rule) as resize_rule,
     any_value(scores.image_limit) as image_limit,
     any_value(scores.vocabulary_digest) as vocabulary_digest,

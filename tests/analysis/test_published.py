@@ -108,10 +108,12 @@ def score(**changed):
         "images": 2000,
         "vocabulary_digest": vocabulary_digest(names),
         "oracle": "none",
-        "blank_background": True,
-        "crop_rule": "box x 1, fill mean",
+        "region": "mean",
+        "expand_ratio": 1.0,
         "inference": "sum",
         "templates": "vild",
+        "system": "ovseg",
+        "settings": "{}",
         **changed,
     }
 
@@ -128,7 +130,7 @@ def test_ours_stand_beside_rows_of_the_same_protocol(beside):
 
 
 def test_oracles_stand_beside_oracles(beside):
-    (row,) = beside(score(oracle="gt_masks", blank_background=False))
+    (row,) = beside(score(oracle="gt_masks", region="box"))
     assert (row["published"], row["method"]) == (0.138, "OpenAI CLIP")
     (row,) = beside(score(metric="miou_union_published_unseen"))
     assert row["published"] == 0.219 and not row["same_protocol"] and row["difference"] is None
@@ -146,7 +148,10 @@ def test_oracles_stand_beside_oracles(beside):
         {"metric": "miou_gt"},
         {"inference": "best_mask"},
         {"templates": "imagenet"},
-        {"crop_rule": "box x 1.5, fill mean"},
+        {"expand_ratio": 1.5},
+        {"system": "zsseg"},
+        {"settings": '{"retrieval_weight": 0.3}'},
+        {"region": "zero"},
         {"benchmark": "voc-20", "images": 1449},  # under the names of another benchmark
     ],
 )

@@ -120,7 +120,18 @@ def test_summarise_reads_manifests(finished):
 
 
 def test_scores_alone(finished, capsys):
-    show_scores({}, miniature=True)
+    show_scores({}, miniature=True, oracles={})
     assert "No benchmark is configured" in capsys.readouterr().out
-    show_scores({"storybook/original": finished.manifests["scores/original"]}, miniature=False)
-    assert "original CLIP" in capsys.readouterr().out
+    scored = {"storybook/original": finished.manifests["scores/original"]}
+    show_scores(scored, miniature=False, oracles={})
+    plain = capsys.readouterr().out
+    assert "original CLIP" in plain and "oracle" not in plain
+    show_scores(scored, miniature=False, oracles={"storybook": "gt_labels"})
+    assert "storybook, oracle gt_labels, in %" in capsys.readouterr().out
+
+
+def test_an_oracle_is_named_above_its_scores(summary):
+    oracle = summary.model_copy(update={"oracles": {"storybook": "gt_masks"}})
+    assert "## storybook, oracle gt_masks, in %" in markdown(oracle)
+    assert "storybook, oracle gt_masks, in %" in printed(render(oracle))
+    assert "oracle" not in markdown(summary)

@@ -126,13 +126,21 @@ def test_rows_without_ids_are_numbered_in_their_order():
     assert list(numbered(rows, Counter())) == found[:2], "rows added at the end change no id"
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "train/a.jpg", "./a..b.jpg", "...", "ä b.jpg"])
+@pytest.mark.parametrize(
+    "name",
+    ["a.jpg", "train/a.jpg", "./a..b.jpg", "...", "ä b.jpg", "12:30/a.jpg", "data:a.jpg"],
+)
 def test_names_inside_the_folder(name: str):
     assert inside(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["../a.jpg", "a/../../b.jpg", "/etc/passwd", "..\\a.jpg", "C:\\a.jpg", "a\0.jpg", ".."]
+    "name",
+    [
+        *("../a.jpg", "a/../../b.jpg", "/etc/passwd", "..\\a.jpg", "C:\\a.jpg", "a\0.jpg", ".."),
+        *("https://host/a.jpg", "s3://bucket/a.jpg", "file:/etc/passwd", "zip::s3://b/a.jpg"),
+        "data:image/png;base64,aGk=",
+    ],
 )
 def test_names_that_lead_out_of_the_folder(name: str):
     assert not inside(name)

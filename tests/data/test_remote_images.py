@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import tarfile
-from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +10,7 @@ import pytest
 from PIL import Image
 
 from ovseg.config import ImagesConfig
+from ovseg.configure import configure
 from ovseg.data import masks
 from ovseg.data.captions import read_captions
 from ovseg.data.image_stage import IMAGES
@@ -37,36 +36,6 @@ def tar(members: dict[str, bytes]) -> bytes:
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return stream.getvalue()
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[object]:
-    """A file system over an empty bucket `photos`, as `s3://photos` then is for everybody."""
-    s3fs = pytest.importorskip("s3fs", reason="install the extra s3, as `make install` does")
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    made = {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-    }
-    before = {name: os.environ.get(name) for name in made}
-    os.environ.update(made)
-    s3fs.S3FileSystem.clear_instance_cache()
-    fs = s3fs.S3FileSystem()
-    fs.mkdir("photos")
-    yield fs
-    s3fs.S3FileSystem.clear_instance_cache()
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
-    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +71,18 @@ def test_images_in_a_bucket_are_listed_and_read_again(source, tmp_path):
         for seed, (_, image) in enumerate(reader.read(kept)):
             assert np.array_equal(image, np.asarray(Image.open(io.BytesIO(png(seed)))))
         assert reader.stats() == {"n": 3, "bad": 0, "first_bad": None}
+
+
+def test_a_url_for_a_name_is_a_row_behind_a_url_too(bucket, tmp_path):
+    names = ["a.png", "http://host/a.png", "s3://photos/set/a.png", "data:image/png;base64,aGk="]
+    bucket.pipe("photos/set/a.png", png(0))
+    lines = [json.dumps({"image": name, "text": "a dog"}) for name in names]
+    bucket.pipe("photos/urls.jsonl", "\n".join(lines).encode())
+    config = ImagesConfig(
+        captions="s3://photos/urls.jsonl", image_root="s3://photos/set", max_bad_fraction=1
+    )
+    rows = run_stage(IMAGES, config, {}, tmp_path).table().to_pylist()
+    assert [row["drop_reason"] for row in rows] == [None, *["path_outside_root"] * 3]
 
 
 def test_regions_are_cut_from_images_in_a_bucket(source, tmp_path):
@@ -154,6 +135,17 @@ def test_what_is_not_there_is_one_line(bucket, url):
     with pytest.raises(OvsegError) as error:
         read_captions(located(url))
     assert url in str(error.value) and "\n" not in str(error.value)
+
+
+def test_without_credentials_it_is_said_what_to_look_at(bucket, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    type(bucket).clear_instance_cache()
+    with pytest.raises(OvsegError, match=r"cannot be reached: .*credentials.*KEY_ID") as error:
+        configure("storybook", captions="s3://photos/captions.json", images="s3://photos/set")
+    assert "\n" not in str(error.value)
+    type(bucket).clear_instance_cache()
 
 
 def test_a_folder_that_is_not_there_is_one_line(bucket):

@@ -1,5 +1,6 @@
 """The tables of scores: protocol, intervals, and that shards and workers change no byte."""
 
+import json
 import os
 import signal
 import subprocess
@@ -156,8 +157,9 @@ def test_every_row_names_its_protocol_and_interval(config, single, tmp_path):
         assert (row["clip_digest"], row["maskformer_digest"]) == tuple(single.weights.values())
         assert row["resize_rule"].startswith("short side 96, long side at most 2560; class decided")
         assert (row["mask_threshold"], row["ensemble_weight"]) == (0.4, 0.7)
-        assert (row["ensemble"], row["oracle"]) == ("upstream", "none") and row["blank_background"]
-        assert (row["crop_rule"], row["inference"]) == ("box x 1, fill mean", "sum")
+        assert (row["ensemble"], row["oracle"]) == ("upstream", "none")
+        assert (row["region"], row["expand_ratio"], row["inference"]) == ("mean", 1, "sum")
+        assert row["system"] == "ovseg" and json.loads(row["settings"])["short_side"] == 96
         assert row["mask_prompts"]
         assert (row["images"], row["image_limit"], row["classes"]) == (6, None, len(names))
         assert row["trained_on"] == "coco-stuff-171" and row["checkpoint_digest"] is None

@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ovseg.configure import configure
+from ovseg.config import BenchmarkConfig
+from ovseg.configure import configure, tuning_request
 from ovseg.errors import OvsegError
-from tasks.tuning import check_request
 
 SETTINGS = {
     "mining_world.scenes": 4,
@@ -54,6 +54,7 @@ def images(world: Path) -> int:
         ({}, {"weights": "0.5,much"}, "--weights '0.5,much': give numbers from 0 to 1"),
         ({}, {"thresholds": "2"}, "--thresholds '2'"),
         ({"mining_world": None}, {}, "give --split FOLDER"),
+        ({"benchmarks": (BenchmarkConfig(benchmark="voc-20"),)}, {}, "give --split FOLDER"),
         ({"benchmarks": []}, {}, "has no benchmark"),
     ],
 )
@@ -61,5 +62,5 @@ def test_requests_that_cannot_be_met_are_one_line(changed, words, message):
     config = configure("storybook", overrides=SETTINGS).model_copy(update=changed)
     given = {"arm": None, "split": None, **words}
     with pytest.raises(OvsegError) as error:
-        check_request(config, **given)
+        tuning_request(config, **given)
     assert message in str(error.value) and "\n" not in str(error.value)

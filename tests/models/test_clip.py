@@ -17,11 +17,11 @@ from ovseg.models.clip import (
     clip_digest,
     create_clip,
     load_clip,
-    patch_masks,
     save_clip,
     shared_clip,
 )
 from ovseg.models.mask_prompts import PROMPT_KEY, resized_patches
+from ovseg.models.prompted_tower import patch_masks
 from ovseg.storybook.vocabulary import cut_bpe
 
 CONFIG = {

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ovseg.models.clip import MaskAdaptedCLIP, create_clip, patch_masks
+from ovseg.models.clip import MaskAdaptedCLIP, create_clip
 from ovseg.models.ensemble import COSINE_SCALE
 from ovseg.models.official_clip import fp16_rounded
+from ovseg.models.prompted_tower import patch_masks
 from ovseg.models.prompts import TEMPLATES, fill_templates, text_embeddings
 from ovseg.models.regions import region_crops
 

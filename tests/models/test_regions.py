@@ -2,13 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import load_file
 
+from ovseg.config import RegionStyle
 from ovseg.models.regions import (
+    REGIONS,
     Regions,
     expand_boxes,
     masked_crop,
@@ -37,7 +43,7 @@ def test_golden_crops_kept_with_the_tests(agrees):
         size=24,
         threshold=0.4,
         expand_ratio=1.3,
-        fill="zero",
+        region="zero",
         matting=True,
     )
     case = "adapter/kept with the tests"
@@ -71,7 +77,7 @@ def test_golden_cases_of_the_official_implementation(agrees, reference_data: Pat
         "size": about["out_size"],
         "threshold": options["mask_thr"],
         "expand_ratio": options.get("mask_expand_ratio", 1.0),
-        "fill": options.get("mask_fill", "mean"),
+        "region": options.get("mask_fill", "mean"),
         "matting": options.get("mask_matting", False),
     }
     found = crops(image, masks.numpy(), normalise=about["normalize"], **style)
@@ -159,9 +165,9 @@ def test_the_mean_fill_is_zero_once_normalised_and_unmasked_crops_keep_the_backg
     masks[0, 2:6, 2:6] = False
     blank = crops(noise(), masks).pixels[0, :, :3, :3]
     assert blank.abs().max() < 1e-6
-    black = crops(noise(), masks, fill="zero", normalise=False).pixels[0, :, :3, :3]
+    black = crops(noise(), masks, region="zero", normalise=False).pixels[0, :, :3, :3]
     assert black.abs().max() == 0
-    whole = crops(noise(), masks, masked=False, normalise=False)
+    whole = crops(noise(), masks, region="box", normalise=False)
     np.testing.assert_allclose(
         whole.pixels[0].permute(1, 2, 0), noise()[2:10, 2:10].astype(np.float32), atol=1e-3
     )
@@ -181,7 +187,102 @@ def test_boxes_grow_about_their_centre_and_stay_in_the_image():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="do not fit an image"):
         crops(noise(), np.zeros((1, 30, 20), bool))
-    with pytest.raises(ValueError, match="fill is one of"):
-        crops(noise(), np.zeros((1, 20, 30), bool), fill="grey")
+    with pytest.raises(ValueError, match="region is one of"):
+        crops(noise(), np.zeros((1, 20, 30), bool), region="grey")
     with pytest.raises(ValueError, match="image_hwc"):
         crops(noise().transpose(2, 0, 1), np.zeros((1, 20, 30), bool))
+
+
+# --------------------------------------------------------------------------------------
+# Styles
+
+
+def one_mask() -> np.ndarray:
+    masks = np.zeros((1, 20, 30), bool)
+    masks[0, 4:11, 6:20] = True
+    masks[0, 4:7, 6:9] = False
+    return masks
+
+
+def test_every_style_of_the_settings_is_there():
+    assert set(get_args(RegionStyle)) == set(REGIONS)
+
+
+def naive(image: np.ndarray, mask: np.ndarray, region: str, beta: float) -> np.ndarray:
+    """`(h, w, 3)` in 0..255 before it is resized, pixel by pixel."""
+    rows, columns = np.nonzero(mask)
+    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+    if region.endswith("image"):
+        top, bottom, left, right = 0, mask.shape[0], 0, mask.shape[1]
+    mean = 255 * np.array(MEAN)
+    shown = np.zeros((bottom - top, right - left, 3))
+    for y in range(top, bottom):
+        for x in range(left, right):
+            pixel = image[y, x].astype(float)
+            if not mask[y, x]:
+                pixel = {
+                    "mean": mean,
+                    "zero": np.zeros(3),
+                    "box": pixel,
+                    "image": pixel,
+                    "attenuated_box": beta * pixel + (1 - beta) * mean,
+                    "attenuated_image": beta * pixel + (1 - beta) * mean,
+                }[region]
+            shown[y - top, x - left] = pixel
+    return shown
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_a_style_shows_what_a_loop_over_pixels_gives(region: str):
+    # a mask whose box, and an image which, is as large as the square: nothing is resized
+    image, mask = noise(16, 16), np.zeros((1, 16, 16), bool)
+    mask[0, 3:9, 2:14] = True
+    mask[0, 5, 5] = False
+    mask[0, 0, 0] = mask[0, 15, 15] = True
+    found = crops(image, mask, size=16, region=region, background=0.4, normalise=False)
+    expected = naive(image, mask[0], region, 0.4)
+    np.testing.assert_allclose(found.pixels[0].permute(1, 2, 0), expected, atol=1e-3)
+    assert torch.equal(found.masks, torch.from_numpy(mask))
+    assert found.boxes.tolist() == [[0, 0, 16, 16]]
+
+
+def test_a_whole_image_is_squashed_and_its_masks_along():
+    image = noise(24, 40)
+    masks = np.zeros((3, 24, 40), bool)
+    masks[0, :, :20] = True
+    masks[2, 5, 7] = True  # smaller than a pixel of the square
+    found = crops(image, masks, size=8, region="image", normalise=False, expand_ratio=1.5)
+    assert found.valid.tolist() == [True, False, True]
+    assert found.boxes.tolist() == [[0, 0, 40, 24]] * 2
+    pillow = Image.fromarray(image).resize((8, 8), Image.Resampling.BICUBIC)
+    for pixels in found.pixels:
+        np.testing.assert_allclose(pixels.permute(1, 2, 0), np.asarray(pillow), atol=3)
+    assert found.masks[0, :, :4].all() and not found.masks[0, :, 4:].any()
+    assert found.masks[1].nonzero().tolist() == [[1, 1]]  # 5 * 8 // 24 and 7 * 8 // 40
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_no_mask_gives_no_region_in_any_style(region: str):
+    for masks in (np.zeros((0, 20, 30), bool), np.zeros((2, 20, 30), bool)):
+        found = crops(noise(), masks, region=region)
+        assert found.pixels.shape == (0, 3, 8, 8) and found.masks.shape == (0, 8, 8)
+        assert found.boxes.shape == (0, 4) and not found.valid.any()
+
+
+@given(beta=st.floats(0, 1), matting=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_attenuation_leads_from_the_mean_fill_to_the_image(beta: float, matting: bool):
+    def show(region: str, background: float = 0.5) -> torch.Tensor:
+        style = {"region": region, "background": background, "matting": matting}
+        return crops(noise(), one_mask(), **style).pixels
+
+    assert torch.equal(show("attenuated_box", 0.0), show("mean"))
+    torch.testing.assert_close(show("attenuated_box", 1.0), show("box"), atol=1e-5, rtol=0)
+    torch.testing.assert_close(show("attenuated_image", 1.0), show("image"), atol=1e-5, rtol=0)
+    # linear in beta once normalised: the mean colour is 0 there
+    between = beta * show("box") + (1 - beta) * show("mean")
+    torch.testing.assert_close(show("attenuated_box", beta), between, atol=1e-4, rtol=0)
+    whole = show("attenuated_image", beta)
+    mask = crops(noise(), one_mask(), region="image").masks[:, None]
+    expected = torch.where(mask, show("image"), beta * show("image"))
+    torch.testing.assert_close(whole, expected, atol=1e-4, rtol=0)

@@ -145,7 +145,7 @@ def test_the_shipped_model_knows_loose_crops_and_is_worse_on_masked_ones():
     model = load_clip("storybook")
     assert model.prompt_depth == 0
     scenes = [draw_scene(seed) for seed in scene_seeds("val", 40)]
-    loose = region_accuracy(model, scenes, masked=False)
-    masked = region_accuracy(model, scenes, masked=True)
+    loose = region_accuracy(model, scenes, region="box")
+    masked = region_accuracy(model, scenes, region="mean")
     assert loose["all"] > 0.6
     assert 0.4 < masked["all"] < loose["all"] - 0.05

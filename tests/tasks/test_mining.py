@@ -2,9 +2,10 @@
 
 import pytest
 
+from ovseg.configure import configure
 from ovseg.errors import OvsegError
 from ovseg.presets import load_preset
-from tasks.mining import check_models
+from tasks.mining import check_models, unscreened
 
 
 @pytest.mark.parametrize(
@@ -25,3 +26,16 @@ def test_a_name_that_nothing_has_is_refused_with_those_there_are(setting, known)
 
 def test_what_a_preset_names_is_found():
     check_models(load_preset("storybook"))
+
+
+def test_benchmarks_whose_images_cannot_be_looked_for_are_named(tmp_path):
+    (tmp_path / "captions.json").touch()
+    (tmp_path / "data" / "voc-20").mkdir(parents=True)
+    given = {"captions": tmp_path / "captions.json", "images": tmp_path}
+    others = ["ade20k-150", "ade20k-847", "context-459", "context-59"]
+    assert unscreened(configure("paper", **given)) == [*others, "voc-20"]
+    data = {"data": str(tmp_path / "data")}
+    assert unscreened(configure("paper", **given, overrides=data)) == others
+    one = {**data, "scored": ("voc-20",)}
+    assert unscreened(configure("paper", **given, overrides=one)) == []
+    assert unscreened(configure("storybook", **given)) == unscreened(configure("storybook")) == []

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 
-from ovseg.models.mask_prompts import patch_masks
+from ovseg.models.prompted_tower import patch_masks
 from ovseg.models.regions import region_crops
 from ovseg.storybook.scenes import draw_scene
 from ovseg.training.crops import crop_exact, crop_masks, draw_crop_boxes, seeded_generator

@@ -17,6 +17,7 @@ from ovseg.training.crops import (
     crop_exact,
     crop_masks,
     draw_crop_boxes,
+    keep_in_view,
     seeded_generator,
 )
 
@@ -98,6 +99,19 @@ def test_the_whole_square_comes_back_untouched():
         augmented_pixels(pixels, whole, batched=True), expected, atol=1e-2, rtol=0
     )
     assert torch.equal(crop_masks(masks, whole), masks)
+
+
+def test_a_crop_that_would_lose_the_mask_is_not_made():
+    drawn = torch.tensor([[0, 0, 58, 64], [0, 0, 58, 64], [4, 2, 60, 60]])
+    masks = torch.zeros(3, 64, 64, dtype=torch.bool)
+    masks[0, 60:, 3] = True  # below the crop
+    masks[1, 57:, 3] = True
+    masks[2, 10:40, 20:50] = True
+    kept = keep_in_view(drawn, masks)
+    assert kept.tolist() == [[0, 0, 64, 64], *drawn[1:].tolist()]
+    assert crop_masks(masks, kept).flatten(1).any(dim=1).all()
+    assert torch.equal(crop_masks(masks, kept)[0], masks[0])
+    assert keep_in_view(drawn[:0], masks[:0]).shape == (0, 4)
 
 
 def test_both_ways_of_resizing_show_the_same_crop():

@@ -16,9 +16,9 @@ from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.mask_prompts import PROMPT_KEY
 from ovseg.stages import run_stage, stage_folder
 from ovseg.training.finetune import FINETUNE, LOG_FILE, starting_clip
-from ovseg.training.groups import freeze_except
+from ovseg.training.groups import freeze_except, parameter_groups
 from ovseg.training.snapshots import find_snapshots, restore_snapshot, snapshot_steps
-from ovseg.training.trainer import epoch_order, steps_per_epoch
+from ovseg.training.trainer import Trainer, epoch_order, steps_per_epoch
 
 # Of 20 steps of mask prompt tuning on 64 synthetic pairs, the same on one thread and on two: other
 # losses mean that something else is trained.
@@ -78,6 +78,11 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
         ("mask_prompts", "distinct", True),
         ("mask_prompts", "batch", False),
         ("joint", "batch", True),
+        ("pixel_prompts", "batch", True),
+        ("mask_and_pixel_prompts", "distinct", False),
+        ("joint_pixel_prompts", "batch", True),
+        ("joint_mask_and_pixel_prompts", "batch", False),
+        ("visual_prompts", "batch", True),
     ],
 )
 def test_a_phase_changes_what_it_trains_and_nothing_else(
@@ -88,15 +93,24 @@ def test_a_phase_changes_what_it_trains_and_nothing_else(
     before, after = tensors_of(tiny_clip), tensors_of(tuned.payload())
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     expected = set()
-    if trains != "mask_prompts":
+    if trains == "image_encoder" or trains.startswith("joint"):
         expected |= {name for name in before if name.startswith("visual.")}
     if train_logit_scale:
         expected.add("logit_scale")
     assert changed == expected
-    if trains == "image_encoder":
-        assert PROMPT_KEY not in after
-    else:
+    added = set(after) - set(before)
+    pixels = {f"pixel_prompts.{name}" for name in ("image", "strength", "fixed_background")}
+    assert added == {
+        *({PROMPT_KEY} if "mask" in trains or trains == "joint" else ()),
+        *(pixels if "pixel" in trains else ()),
+        *({"visual_prompts"} if "visual" in trains else ()),
+    }
+    if PROMPT_KEY in added:
         assert after[PROMPT_KEY].shape == (3, 16, 32)
+    if "pixel" in trains:
+        assert after["pixel_prompts.image"].abs().max() > 1e-4
+    if "visual" in trains:
+        assert after["visual_prompts"].shape == (3, 50, 32)  # all blocks there are, not six
     assert tuned.stats["pairs"] == tuned.stats["n"] == 64
     assert tuned.stats["bad"] == 0
     assert tuned.stats["nouns"] == 4
@@ -206,7 +220,9 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("augmentation", ["exact", "batched"])
-@pytest.mark.parametrize("trains", ["joint", "mask_prompts"])
+@pytest.mark.parametrize(
+    "trains", ["joint", "mask_prompts", "joint_mask_and_pixel_prompts", "visual_prompts"]
+)
 def test_a_killed_training_resumes_to_the_same_end(
     training_set, finetune, tiny_clip, tmp_path, trains, augmentation
 ):
@@ -216,6 +232,10 @@ def test_a_killed_training_resumes_to_the_same_end(
         "epochs": 3,
         "checkpoint_every": 3,
         "augmentation": augmentation,
+        "region": "image" if "pixel" in trains else "mean",
+        "pixel_background": 0.5,
+        "learn_background": True,
+        "prompt_learning_rate": 1e-2,
     }
     whole = finetune(data, root="whole", **settings)
     assert whole.rows == 12
@@ -432,3 +452,80 @@ def test_divergence_stops_in_one_line_and_keeps_the_last_good_state(
     with safe_open(states[0], framework="pt") as file:
         assert all(file.get_tensor(key).isfinite().all() for key in file.keys())  # noqa: SIM118
     assert not list((tmp_path / "runs").rglob("shard-*"))
+
+
+# --------------------------------------------------------------------------------------
+# Prompts of other kinds
+
+
+def test_a_phase_keeps_the_prompts_it_finds_and_trains_beside_them(training_set, finetune):
+    data = training_set(16)
+    pixels = {"pixel_strength": 0.5, "pixel_background": 0.5, "learning_rate": 2e-2}
+    before = finetune(data, trains="pixel_prompts", learn_background=True, **pixels)
+    start = tensors_of(before.payload())
+    assert start["pixel_prompts.strength"] == 0.5
+    # fine-tuning after prompts, and tokens after pixels
+    for trains in ("image_encoder", "mask_prompts"):
+        end = tensors_of(finetune(data, trains=trains, checkpoint=before).payload())
+        kept = [name for name in start if name.startswith("pixel_prompts.")]
+        assert kept and all(torch.equal(start[name], end[name]) for name in kept)
+    # a further phase goes on from them, but draws anew what other settings ask for
+    again = {"trains": "pixel_prompts", "device": "cpu", **pixels}
+    for learned, same in ((True, True), (False, False)):
+        model = starting_clip(
+            str(before.payload()), FinetuneConfig(learn_background=learned, **again)
+        )
+        assert torch.equal(model.pixel_prompts.image, start["pixel_prompts.image"]) == same
+
+
+def test_the_background_is_learned_where_the_region_has_one(training_set, finetune):
+    data = training_set(16)
+    settings = {"trains": "pixel_prompts", "pixel_background": 0.5, "learning_rate": 2e-2}
+    tuned = finetune(data, region="image", learn_background=True, **settings)
+    assert tuned.stats["trained_parameters"] == 3 * 32 * 32 + 1 + 1
+    learned = load_clip(str(tuned.payload())).pixel_prompts.background.detach()
+    assert 0 < learned < 1 and (learned - 0.5).abs() > 1e-3
+    fixed = load_clip(str(finetune(data, region="image", **settings).payload()))
+    assert float(fixed.pixel_prompts.background) == 0.5
+    with pytest.raises(OvsegError, match="starts between 0 and 1"):
+        finetune(data, learn_background=True, **{**settings, "pixel_background": 1.0})
+
+
+def test_visual_prompts_are_drawn_by_the_seed(tiny_clip):
+    def start(**settings) -> torch.Tensor:
+        values = {"trains": "visual_prompts", "device": "cpu", **settings}
+        drawn = starting_clip(str(tiny_clip), FinetuneConfig(**values)).visual_prompts
+        assert drawn is not None
+        return drawn.detach()
+
+    drawn = start(visual_tokens=10, visual_depth=2)
+    assert drawn.shape == (2, 10, 32) and drawn.std().item() == pytest.approx(0.02, rel=0.1)
+    assert torch.equal(drawn, start(visual_tokens=10, visual_depth=2))
+    assert not torch.equal(drawn, start(visual_tokens=10, visual_depth=2, seed=1))
+
+
+def test_prompts_have_their_own_learning_rate_and_decay(tiny_clip):
+    values = {"trains": "joint_mask_and_pixel_prompts", "device": "cpu", "pixel_background": 0.5}
+    settings = FinetuneConfig(learn_background=True, **values)
+    model = starting_clip(str(tiny_clip), settings)
+    parameters = freeze_except(model, settings.trains, train_logit_scale=True)
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    groups = parameter_groups(
+        parameters, weight_decay=0.2, prompt_weight_decay=0.1, prompt_rate=40.0
+    )
+    found = {
+        names[id(parameter)]: (group["weight_decay"], group["rate"])
+        for group in groups
+        for parameter in group["params"]
+    }
+    assert found.keys() == parameters.keys()
+    assert found["mask_prompts"] == found["pixel_prompts.image"] == (0.1, 40)
+    assert found["pixel_prompts.background_logit"] == (0, 40)
+    assert found["clip.visual.conv1.weight"] == (0.2, 1)
+    assert found["clip.visual.ln_pre.weight"] == found["clip.logit_scale"] == (0, 1)
+    texts = torch.nn.functional.normalize(torch.randn(2, 16), dim=-1)
+    settings = settings.model_copy(update={"learning_rate": 1e-3, "prompt_learning_rate": 2e-2})
+    trainer = Trainer(model, texts, config=settings, total_steps=200)
+    trainer.step(torch.randn(2, 3, 32, 32), torch.ones(2, 32, 32) > 0, torch.tensor([0, 1]))
+    rates = {group["rate"]: group["lr"] for group in trainer.optimizer.param_groups}
+    assert rates[20.0] == pytest.approx(20 * rates[1.0])

@@ -13,7 +13,8 @@ from ovseg.config import FinetuneConfig
 from ovseg.evaluation.image_rows import rank
 from ovseg.models.clip import create_clip
 from ovseg.models.ensemble import COSINE_SCALE
-from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, patch_masks
+from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP
+from ovseg.models.prompted_tower import patch_masks
 from ovseg.models.prompts import text_embeddings
 from ovseg.training.trainer import Trainer
 

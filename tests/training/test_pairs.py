@@ -77,7 +77,7 @@ def test_a_region_is_the_masks_box_blanked_outside(training_set):
     assert len(rows) == 8
     corner = regions.regions(rows).pixels[:, 0, 0]
     assert corner.tolist() == [[122, 117, 105]] * len(rows)
-    black = make_regions(data, cache_bytes=2**30, fill="zero").regions(rows).pixels[:, 0, 0]
+    black = make_regions(data, cache_bytes=2**30, region="zero").regions(rows).pixels[:, 0, 0]
     assert black.tolist() == [[0, 0, 0]] * len(rows)
 
 
@@ -139,3 +139,23 @@ def test_an_image_lost_on_the_way_stops_with_its_name(training_set):
     Image.new("RGB", (64, 64)).save(regions.path(0))
     with pytest.raises(OvsegError, match=r"\(changed\)"):
         regions.regions([0])
+
+
+def test_a_region_may_be_the_whole_image_with_the_mask_in_place(training_set):
+    data = training_set(3)
+    batch = make_regions(data, region="image").regions([0, 1, 2, 3])
+    faded = make_regions(data, region="attenuated_image", background=0.25).regions([0, 1, 2, 3])
+    pairs = read_pairs(data.curated, [data.table]).to_pylist()
+    mean = 255 * torch.tensor(MEAN)
+    for row in range(4):
+        image = Image.open(data.image_root / pairs[row]["image_path"])
+        squashed = torch.tensor(np.array(image.resize((32, 32), Image.Resampling.BICUBIC)))
+        assert (batch.pixels[row].float() - squashed.float()).abs().max() <= 4
+        full = masks.decode([pairs[row]["mask_counts"]], (image.height, image.width))[0]
+        at = np.arange(32)
+        nearest = full[np.ix_(at * image.height // 32, at * image.width // 32)]
+        assert torch.equal(batch.masks[row], torch.from_numpy(nearest))
+        inside, outside = batch.masks[row], ~batch.masks[row]
+        assert torch.equal(faded.pixels[row][inside], batch.pixels[row][inside])
+        expected = 0.25 * batch.pixels[row][outside] + 0.75 * mean
+        assert (faded.pixels[row][outside].float() - expected).abs().max() <= 0.51 + 0.125
