@@ -224,7 +224,7 @@ class FinetuneConfig(Config):
     )
     prompt_weight_decay: float = Field(0.0, ge=0, description="of prompts of every kind")
     prompt_depth: int = Field(3, ge=1, description="blocks that are fed mask prompts")
-    pixel_strength: float = Field(1.0, ge=0, description="alpha of pixel prompts")
+    pixel_strength: float = Field(0.1, ge=0, description="alpha of pixel prompts")
     pixel_background: float = Field(
         1.0, ge=0, le=1, description="beta of pixel prompts; where it is learned, its start"
     )
