@@ -143,9 +143,9 @@ def test_settings_choose_pixels_alone_or_pooled_in_proposals(base: BenchmarkConf
     for segmentor in found:
         labels = segmentor.segment(image_of()).labels
         assert labels.shape == (41, 55) and labels.max() <= 3
-    assert set(network_weights(alone, clip=base.clip)) == {"clip", "pixels"}
-    assert set(network_weights(pooled, clip=base.clip)) == {"clip", "maskformer", "pixels"}
-    assert set(network_weights(base, clip=base.clip)) == {"clip", "maskformer"}
+    assert set(network_weights(alone, clip=base.clip)) == {"texts", "clip", "pixels"}
+    assert set(network_weights(pooled, clip=base.clip)) == {"texts", "clip", "maskformer", "pixels"}
+    assert set(network_weights(base, clip=base.clip)) == {"texts", "clip", "maskformer"}
 
 
 def test_what_needs_proposals_is_refused_before_anything_runs(base: BenchmarkConfig) -> None:
