@@ -339,7 +339,7 @@ def test_any_source_of_proposals_is_scored(config, tmp_path, monkeypatch):
     segmentor = load_segmentor(
         config.model_copy(update={"proposals": "nothing"}), benchmark.classes, clip=config.clip
     )
-    image, labels = evaluator.read_sample(benchmark, benchmark.samples[0])
+    image, _ = evaluator.read_sample(benchmark, benchmark.samples[0])
     assert (segmentor.segment(image).labels == len(CLASSES)).all()
     assert segmentor.propose(image).p_maskformer is None
     merged = load_segmentor(
