@@ -154,6 +154,12 @@ class ProposalsConfig(Config):
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
     decode_workers: int = execution(0, "processes that decode images; 0 decodes in place")
 
+    def unlabelled(self) -> dict[str, Any]:
+        """The same source as settings of a segmentor, which has no labels to take masks from."""
+        source = "maskformer" if self.source == "ground_truth" else self.source
+        shared = ("maskformer", "segments", "short_side", "max_side")
+        return {"proposals": source, **{name: getattr(self, name) for name in shared}}
+
 
 class PairingConfig(Config):
     """For every noun of an image the proposal that CLIP likes best."""

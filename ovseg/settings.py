@@ -80,15 +80,7 @@ class PipelineConfig(Config):
         """How a registered model segments: as on the first benchmark, else with mining's models."""
         if self.benchmarks:
             return self.benchmarks[0].without_memory()
-        source = self.proposals.source  # a registered model has no labels to go by
-        return BenchmarkConfig(
-            clip=self.pairing.clip,
-            proposals="maskformer" if source == "ground_truth" else source,
-            maskformer=self.proposals.maskformer,
-            segments=self.proposals.segments,
-            short_side=self.proposals.short_side,
-            max_side=self.proposals.max_side,
-        )
+        return BenchmarkConfig(clip=self.pairing.clip, **self.proposals.unlabelled())
 
     @property
     def miniature(self) -> bool:

@@ -204,7 +204,7 @@ def build_mask2former(
     """
     if out is None and part:
         raise OvsegError("the Mask2Former that ships is of split 0: give --out for another")
-    start = time.monotonic()
+    start = time.process_time()
     out = out or STORYBOOK_MASK2FORMER
     tell = progress or (lambda what, done, total: None)
     names = seen_names(part)
@@ -233,7 +233,7 @@ def build_mask2former(
             recipe=recipe,
             scenes=scenes,
             validation=validation,
-            seconds=time.monotonic() - start,
+            seconds=time.process_time() - start,
         )
         publish(folder, out)
     finally:
@@ -260,7 +260,7 @@ def describe(
         recipe: of the training.
         scenes: how many were trained on.
         validation: how many are measured.
-        seconds: that the training took.
+        seconds: of processor time that the training took, all cores together.
 
     Returns:
         The metrics.
@@ -285,7 +285,8 @@ def describe(
         " segments. Unseen categories had no masks in training; their pixels were background.",
         data=f"{scenes} procedural scenes (part *pretrain*, 160 pixels), {recipe.steps} steps of"
         f" {recipe.batch_size} crops; masks of the {len(names)} seen categories only (split"
-        f" {part}). The backbone began with that of the compact MaskFormer of the same split.",
+        f" {part}). The backbone began with that of the compact MaskFormer of the same split."
+        " The duration is processor time, all cores together.",
         licence="Apache-2.0, as the repository; no external data or weights went in.",
         limits="Knows only storybook scenes. Useless on photographs; its numbers are never set"
         " beside published ones.",
