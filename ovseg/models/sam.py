@@ -1,6 +1,7 @@
 """Segment Anything as proposals: SAM, SAM-HQ and SAM 2 through `transformers`' mask generation.
 
-A name is a folder or a hub id such as `facebook/sam-vit-base` or `facebook/sam2.1-hiera-tiny`. The
+A name is a folder or a hub id such as `facebook/sam-vit-base` or `facebook/sam2.1-hiera-tiny`, or
+`random-sam` and `random-sam2`, whose small random weights only show that the path works. The
 network is asked at a grid of points; what it is not sure of or what is not stable goes, then what
 overlaps: all as `transformers` has it (Kirillov et al., 2023, section 5). A mask's score is the IoU
 that the network predicts for it.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +38,8 @@ from ovseg.models.pixels import ImageArray
 FAMILIES: dict[str, Any] = {"sam": SamModel, "sam_hq": SamHQModel, "sam2": Sam2Model}
 """By the `model_type` of a configuration."""
 STORYBOOK = re.compile(r"storybook(-\w+)?")
+RANDOM = {"random-sam": "sam", "random-sam2": "sam2"}
+"""Names of networks with random weights, which are made where they are asked for."""
 ADVICE = (
     "name a folder, or a hub id that is cached or can be reached, as facebook/sam2.1-hiera-tiny"
 )
@@ -111,15 +115,23 @@ def load_sam(name: str, device: str = "cpu") -> SamProposals:
     """A network by its name; loaded once a process, device and content.
 
     Args:
-        name: folder or hub id.
+        name: folder, hub id, or a key of `RANDOM`.
         device: a torch device, or `auto`.
 
     Raises:
         OvsegError: there is none, or it is of another kind.
     """
+    if name in RANDOM:
+        return _load_random(name, resolve_device(device))
     if STORYBOOK.fullmatch(name):
         raise OvsegError(f"there is no SAM of the storybook; {ADVICE}")
     return _load(name, resolve_device(device), folder_stamp(Path(name)))
+
+
+@lru_cache(maxsize=1)
+def _load_random(name: str, device: str) -> SamProposals:
+    with tempfile.TemporaryDirectory() as folder:
+        return _load(str(write_random_sam(Path(folder), family=RANDOM[name])), device, name)
 
 
 @lru_cache(maxsize=1)
