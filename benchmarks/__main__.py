@@ -13,7 +13,15 @@ from pathlib import Path
 
 import torch
 
-BENCHMARKS = ("nouns", "regions", "proposals", "training", "agreement")
+BENCHMARKS = (
+    "nouns",
+    "regions",
+    "naming",
+    "proposals",
+    "proposal_sources",
+    "training",
+    "agreement",
+)
 
 
 def main() -> None:

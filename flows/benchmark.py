@@ -17,7 +17,7 @@ from flows.mine import mine
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.catalog import publish_catalog
-from tasks.mining import by_source
+from tasks.mining import by_source, with_contexts
 from tasks.progress import bars
 from tasks.records import record_benchmark, record_scores
 from tasks.scoring import score
@@ -59,6 +59,7 @@ def benchmark(
         if remembered and not pairs:
             pairs = [mine(each)["table"] for each in by_source(config)]
         config, _ = draw(config) if remembered else draw_scored(config)
+        config = with_contexts(config)
         for setting in config.benchmarks:
             name = setting.benchmark
             with track(f"benchmark/{name}", root=config.root, uri=uri) as tracked:

@@ -2,6 +2,7 @@
 
     ovseg run --preset storybook
     ovseg run --preset storybook --seeds 3
+    ovseg ablate all --preset storybook --seeds 3
     ovseg mine --preset paper --captions captions_train2017.json --images train2017 \
         --clip ViT-L-14-quickgelu/openai --maskformer facebook/maskformer-swin-base-coco
 
@@ -94,6 +95,19 @@ AllowValidation = Annotated[
     bool,
     typer.Option("--allow-validation", help="Tune on a validation set; the table will say so."),
 ]
+Tables = Annotated[
+    list[str] | None, typer.Argument(help="Names of tables, or all; lists them where empty.")
+]
+AblationSeeds = Annotated[
+    int, typer.Option(help="Run claims' cells with seeds 0 to N-1, the others with seed 0.")
+]
+Listed = Annotated[
+    bool, typer.Option("--list", help="Say what the tables hold, expect and cost; run nothing.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Page to write, plots beside it; docs/ablations.md for all, else none."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any setting, as pairing.min_margin=0.01; may be repeated."),
@@ -153,14 +167,29 @@ def _request(
     }
 
 
-def _requested(command: Callable[..., None]) -> Callable[..., None]:
+def _check(request: dict[str, Any], own: dict[str, Any]) -> bool:
+    """Say what is wrong with a request before anything is started; whether to start at all."""
+    from ovseg.configure import configure, configure_seeds, tuning_request
+
+    if (seeds := own.get("seeds")) is not None:
+        configure_seeds(**request, seeds=seeds)
+    else:
+        config = configure(**request)
+        if "thresholds" in own:
+            asked = {name: own[name] for name in ("arm", "split", "weights", "thresholds")}
+            tuning_request(config, **asked)
+    return True
+
+
+def _requested(
+    command: Callable[..., None], check: Callable[..., bool] = _check
+) -> Callable[..., None]:
     """Give a command the options of `_request`, beside its own, and hand it what they stand for."""
     shared, (_, *own) = inspect.signature(_request), inspect.signature(command).parameters.values()
 
     @functools.wraps(command)
     def wrapper(**options: Any) -> None:
         from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
-        from ovseg.configure import configure, configure_seeds, tuning_request
 
         mine = {each.name: options.pop(each.name) for each in own}
         request = _request(**options)
@@ -169,14 +198,8 @@ def _requested(command: Callable[..., None]) -> Callable[..., None]:
             raise OvsegError(
                 f"preset {request['preset']} scores a checkpoint: use it with `ovseg benchmark`"
             )
-        # what is wrong with the request is said before anything is started
-        if (seeds := mine.get("seeds")) is not None:
-            configure_seeds(**request, seeds=seeds)
-        else:
-            config = configure(**request)
-            if command.__name__ == "tune_ensemble":
-                asked = {name: mine[name] for name in ("arm", "split", "weights", "thresholds")}
-                tuning_request(config, **asked)
+        if not check(request, mine):
+            return
         typer.echo("starting Prefect and loading the models", err=True)
         from tasks.console import quiet_expected_errors
 
@@ -279,6 +302,29 @@ def tune_ensemble(
         allow_validation=allow_validation,
     )
     show_tuning(tuned)
+
+
+def _check_ablations(request: dict[str, Any], own: dict[str, Any]) -> bool:
+    from ovseg.ablation_request import check_request
+
+    return check_request(request, own["tables"], seeds=own["seeds"], listed=own["listed"])
+
+
+@app.command()
+@functools.partial(_requested, check=_check_ablations)
+def ablate(
+    request: dict[str, Any],
+    tables: Tables = None,
+    seeds: AblationSeeds = 1,
+    listed: Listed = False,
+    out: Out = None,
+) -> None:
+    """Run the paper's ablations by name, each a table and a plot with intervals."""
+    from flows.ablations import ablate as flow
+
+    request.pop("seed")
+    page = Path("docs/ablations.md") if out is None and tables == ["all"] else out
+    flow(tables, **request, seeds=seeds, out=page).conclude()
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ Leaves the staging stages, `tables/pairs` and a catalogue to query under the roo
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -36,11 +38,13 @@ from tasks.worlds import draw
     task_runner=ThreadPoolTaskRunner(max_workers=4),
     validate_parameters=False,
 )
-def mine(config: PipelineConfig) -> dict[str, Manifest]:
+def mine(config: PipelineConfig, adapted: Path | None = None) -> dict[str, Manifest]:
     """Mine the pair table of a configuration; whatever is already whole is not computed again.
 
     Args:
         config: the whole run, of one source of pairs; only its mining part is used.
+        adapted: of a further mining round: folder of the checkpoint, trained on the round before,
+            that chooses the masks in place of the original CLIP.
 
     Returns:
         The manifests by role: images, nouns, proposals, texts, pairs, table, and what the
@@ -53,9 +57,9 @@ def mine(config: PipelineConfig) -> dict[str, Manifest]:
         images = source["images"]
         nouns = find_nouns(config, images)
         proposals = propose_masks(config, images)
-        texts = embed_nouns(config, nouns)
+        texts = embed_nouns(config, nouns, adapted)
         parts = {"images": images, "nouns": nouns, "proposals": proposals, "texts": texts}
-        pairs = pair(config, parts)
+        pairs = pair(config, parts, adapted)
         mined = {**source, **parts, "pairs": pairs, "table": publish_table(config, pairs)}
         publish_catalog(config.root, mined)
         show_funnel(config)

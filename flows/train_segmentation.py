@@ -1,10 +1,11 @@
-"""Train an open-vocabulary MaskFormer on a folder of labelled images.
+"""Train an open-vocabulary MaskFormer, or pixel embeddings, on a folder of labelled images.
 
     python -m flows.train_segmentation --data FOLDER --clip NAME --out DIR [--recipe swin]
 
 FOLDER holds `images/`, `labels/` (an index PNG or TIFF an image, same stem; 255 is ignored) and
 `classes.txt`, a class a line. The same command again goes on where a killed one stopped. `--out` is
-what `--maskformer` takes elsewhere; states, results and mlflow.db are kept in `--root`.
+what `--maskformer` takes elsewhere, or `benchmarks.pixels` of an `lseg` recipe; states, results and
+mlflow.db are kept in `--root`.
 """
 
 import argparse
@@ -43,6 +44,7 @@ def train_segmentation_flow(
     clip: str = "storybook",
     recipe: str = "swin",
     layout: str = "prepared",
+    classes: tuple[str, ...] = (),
     settings: Mapping[str, Any] | None = None,
     validation: Path | None = None,
     score_images: int = 100,
@@ -55,8 +57,9 @@ def train_segmentation_flow(
         data: labelled folder.
         out: folder of the network, replaced as a whole.
         clip: the CLIP whose text embeddings classify the queries.
-        recipe: swin, r101c or compact.
+        recipe: a key of `ovseg.training.recipes.RECIPES`.
         layout: prepared, or the name of a benchmark whose layout the folder has.
+        classes: those trained on; all where empty.
         settings: of the recipe, by name.
         validation: labelled folder to score on; the training images where empty.
         score_images: the first n images are scored; 0 scores none.
@@ -67,7 +70,12 @@ def train_segmentation_flow(
         The scores, with a prefix that says on which images.
     """
     config = segmentation.configure(
-        data, layout=layout, clip=clip, recipe_name=recipe, settings=settings or {}
+        data,
+        layout=layout,
+        classes=classes,
+        clip=clip,
+        recipe_name=recipe,
+        settings=settings or {},
     )
     segmentation.check_out(out)
     with track("train-segmentation", root=root, uri=tracking) as tracked, bars():
@@ -91,8 +99,12 @@ def main() -> int:
     parser.add_argument(
         "--clip", default="storybook", help="storybook, a folder or ARCH/pretrained"
     )
-    parser.add_argument("--recipe", default="swin", help="swin, r101c or compact")
+    parser.add_argument("--recipe", default="swin", help=", ".join(segmentation.RECIPES))
     parser.add_argument("--layout", default="prepared", help="prepared, or a benchmark's name")
+    parser.add_argument(
+        "--class", dest="classes", action="append", default=[], help="train on it; repeatable"
+    )
+    parser.add_argument("--start", help="MaskFormer whose weights are taken over")
     parser.add_argument("--backbone-file", type=Path, help="weights trained for classification")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps")
@@ -105,7 +117,10 @@ def main() -> int:
     parser.add_argument("--root", type=Path, default=ROOT, help="states, results, mlflow.db")
     parser.add_argument("--tracking", help="MLflow server; SQLite in --root by default")
     chosen = parser.parse_args()
-    options = {name: getattr(chosen, name) for name in ("backbone_file", "steps", "device", "seed")}
+    options = {
+        name: getattr(chosen, name)
+        for name in ("backbone_file", "start", "steps", "device", "seed")
+    }
     try:
         settings = dict(parse_setting(text) for text in chosen.set)
     except OvsegError as error:
@@ -118,6 +133,7 @@ def main() -> int:
             clip=chosen.clip,
             recipe=chosen.recipe,
             layout=chosen.layout,
+            classes=tuple(chosen.classes),
             settings=settings,
             validation=chosen.validation,
             score_images=chosen.score_images,

@@ -16,10 +16,13 @@ from ovseg.locations import Location, Place
 EMBEDDING = (
     "clip",
     "embedder",
+    "pixels",
     "mask_prompts",
     "region",
     "background",
     "expand_ratio",
+    "picture_size",
+    "whole_places",
     "batch_size",
     "device",
 )
@@ -34,8 +37,28 @@ class BenchmarkConfig(Config):
         "ovseg", description="a name in ovseg.systems.SYSTEMS, which stands for other settings"
     )
     clip: str = Field("storybook", description="CLIP, where no checkpoint is handed in")
-    maskformer: str = "storybook"
+    proposals: str = Field(
+        "maskformer", description="a name in ovseg.models.proposers.PROPOSERS: what proposes masks"
+    )
+    maskformer: str = Field(
+        "storybook", description="weights of it: for maskformer storybook, a folder or a hub id"
+    )
+    segments: str = Field(
+        "queries", description="a name in ovseg.models.segments.SEGMENTS: what queries become"
+    )
+    prompting: str = Field("templates", description="a name in ovseg.models.prompting.PROMPTINGS")
     templates: str = Field("vild", description="template set of the class names")
+    period: bool = Field(True, description="false drops the period at the end of a template")
+    contexts: int = Field(6, ge=1, description="of prompting=mined: the n most frequent of a noun")
+    contexts_from: Path | None = execution(
+        None, "of prompting=mined: folder of a nouns stage; that of the run where empty"
+    )
+    synonyms: bool = Field(
+        False, description="a class gets the logit of the best of its name and listed synonyms"
+    )
+    relations: float = Field(
+        0.0, ge=0, le=1, description="share of its probability a class lends to those like it"
+    )
     short_side: int = 640
     max_side: int = 2560
     mask_threshold: float = Field(0.4, gt=0, lt=1, description="of the regions shown to CLIP")
@@ -55,6 +78,19 @@ class BenchmarkConfig(Config):
         description="all proposals under their soft masks; best_mask: one binary mask a class, as"
         " the official demo, and pixels under none count as missed",
     )
+    vocabulary: Literal["open", "own"] = Field(
+        "open",
+        description="own: the MaskFormer's class scores are those of the classes it was trained on,"
+        " matched by name; always so where a closed network is asked alone (maskformer_only)",
+    )
+    segmentor: Literal["proposals", "pixels"] = Field(
+        "proposals", description="pixels: each pixel by its own embedding, without proposals (LSeg)"
+    )
+    pixels: str = execution(
+        "",
+        "folder of the pixel embeddings, for segmentor=pixels and embedder=pixel_pooling;"
+        " storybook-lseg is trained where it is asked for",
+    )
     embedder: str = Field("crops", description="a name in ovseg.models.embedders.EMBEDDERS")
     retrieval_weight: float = Field(
         0.0, ge=0, le=1, description="of the nearest mined regions' nouns beside CLIP's own answer"
@@ -64,6 +100,17 @@ class BenchmarkConfig(Config):
     region: RegionStyle = Field("mean", description="what CLIP sees of a proposal")
     background: float = Field(0.3, ge=0, le=1, description=BETA)
     expand_ratio: float = Field(1.0, ge=1)
+    picture_size: int = Field(
+        0,
+        ge=0,
+        description="of the whole picture that mask_tokens (side of a square) and mask_pooling"
+        " (short side) see, pixels; 0: the CLIP's own, and the picture's own",
+    )
+    whole_places: bool = Field(
+        False,
+        description="mask_pooling counts the places that are mostly covered, as FC-CLIP, and drops"
+        " masks without one; else each by the covered share",
+    )
     oracle: Literal["none", "gt_masks", "gt_labels"] = Field(
         "none",
         description="gt_masks: ground truth is the proposals, CLIP names them; gt_labels: the"

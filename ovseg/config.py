@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ovseg.locations import Place
 
@@ -83,7 +83,9 @@ def _nested_execution_fields(value: Any) -> dict[Any, Any]:
 class WorldConfig(Config):
     """The embedded storybook world written to disk in COCO format."""
 
-    part: Literal["mining", "val"] = Field(description="which disjoint range of scene seeds")
+    part: Literal["pretrain", "mining", "val"] = Field(
+        description="which disjoint range of scene seeds"
+    )
     scenes: int = Field(400, ge=1, description="how many scenes")
     size: int = Field(160, ge=64, description="side of a scene in pixels")
     seed: int = Field(0, ge=0, description="offset inside the part's range of scene seeds")
@@ -131,7 +133,12 @@ class ProposalsConfig(Config):
     """Mask proposals. Every gate is off by default, as in the paper."""
 
     source: str = Field("maskformer", description="a name in ovseg.mining.proposal_sources.SOURCES")
-    maskformer: str = Field("storybook", description="storybook, a folder or a hub id")
+    maskformer: str = Field(
+        "storybook", description="weights of the source: storybook, a folder or a hub id"
+    )
+    segments: str = Field(
+        "queries", description="a name in ovseg.models.segments.SEGMENTS: what queries become"
+    )
     label_set: str = Field("", description="of ground truth: benchmark, the folder's name if empty")
     label_classes: tuple[str, ...] = Field((), description="whose masks may be used; all if empty")
     labels: Path | None = execution(None, "of ground truth: folder of the labelled set")
@@ -146,6 +153,12 @@ class ProposalsConfig(Config):
     batch_size: int = execution(8, "images a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
     decode_workers: int = execution(0, "processes that decode images; 0 decodes in place")
+
+    def unlabelled(self) -> dict[str, Any]:
+        """The same source as settings of a segmentor, which has no labels to take masks from."""
+        source = "maskformer" if self.source == "ground_truth" else self.source
+        shared = ("maskformer", "segments", "short_side", "max_side")
+        return {"proposals": source, **{name: getattr(self, name) for name in shared}}
 
 
 class PairingConfig(Config):
@@ -236,10 +249,24 @@ class FinetuneConfig(Config):
         description="InfoNCE over the batch (paper), or a softmax over its distinct nouns, where"
         " two regions of one noun are no negatives of each other",
     )
+    relation_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="of loss=distinct: share of a region's target that goes to the nouns of the"
+        " batch by how alike their texts are",
+    )
+    relation_temperature: float = Field(0.05, gt=0, description="of that softmax over cosines")
     train_logit_scale: bool = True
     initial_logit_scale: float | None = Field(None, description="exp of it; the model's if empty")
     region: RegionStyle = Field("mean", description="what CLIP sees of a pair's mask")
     background: float = Field(0.3, ge=0, le=1, description=BETA)
+    embedder: Literal["crops", "mask_tokens"] = Field(
+        "crops",
+        description="what is trained: the embedding of the region, or that of a mask token over"
+        " the whole picture (region=image)",
+    )
+    picture_size: int = Field(0, ge=0, description="side of that picture; 0: the CLIP's own")
     seed: int = 0
     snapshots: int = Field(
         0,
@@ -254,6 +281,12 @@ class FinetuneConfig(Config):
     cache_regions: bool = execution(True, "keep decoded regions in memory between epochs ...")
     cache_gib: float = execution(2.0, "... if they fit into this much of it")
     decode_workers: int = execution(0, "threads that decode images ahead; 0 decodes in place")
+
+    @model_validator(mode="after")
+    def _smoothed_loss(self) -> FinetuneConfig:
+        if self.relation_smoothing and self.loss != "distinct":
+            raise ValueError("relation_smoothing is of the loss over nouns: set loss to distinct")
+        return self
 
 
 # --------------------------------------------------------------------------------------

@@ -3,9 +3,12 @@
 | subject | registry | setting |
 | --- | --- | --- |
 | caption sources | `ovseg.data.captions.FORMATS` | `images.captions_format` |
-| proposal sources | `ovseg.mining.proposal_sources.SOURCES` | `proposals.source` |
+| proposal sources of mining | `ovseg.mining.proposal_sources.SOURCES` | `proposals.source` |
+| networks that propose | `ovseg.models.proposers.PROPOSERS` | `benchmarks.proposals` |
+| what queries become | `ovseg.models.segments.SEGMENTS` | `benchmarks.segments` |
 | benchmarks | `ovseg.data.benchmarks.READERS` | `benchmarks.benchmark` |
 | systems | `ovseg.systems.SYSTEMS` | `benchmarks.system` |
+| text prompts | `ovseg.models.prompting.PROMPTINGS` | `benchmarks.prompting` |
 | region embedders | `ovseg.models.embedders.EMBEDDERS` | `benchmarks.embedder` |
 | published data sets | `ovseg.data.published.PUBLISHED` | the name given to `ovseg prepare` |
 | what CLIP sees of a region | `ovseg.models.regions.REGIONS` | `region` of a stage |

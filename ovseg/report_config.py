@@ -1,4 +1,4 @@
-"""Configuration of what a run says of itself: the study over seeds, the contact sheet, the report.
+"""Configuration of what a run says of itself: studies, ablations, the contact sheet, the report.
 
 As in `ovseg.config`, one frozen model a stage.
 """
@@ -24,6 +24,36 @@ class StudyConfig(Config):
     resamples: int = Field(1000, ge=10, description="bootstrap draws")
     level: float = Field(0.95, gt=0, lt=1, description="of the intervals")
     seed: int = Field(0, ge=0, description="of the draws")
+
+
+class Comparison(Config):
+    """One cell of an ablation held against another."""
+
+    better: str = Field(description="the cell that is said to be better")
+    worse: str = Field(description="the cell it is held against")
+    metric: str = Field("miou_union_unseen", description="by which score")
+    margin: float = Field(
+        0.0, ge=0, lt=1, description="how much worse it may be, as a fraction; 0: it is better"
+    )
+
+
+class Claim(Config):
+    """What is claimed of the cells of one ablation, as comparisons that can be checked."""
+
+    name: str = Field(description="slug")
+    text: str = Field(description="the claim in words")
+    ways: tuple[tuple[Comparison, ...], ...] = Field(
+        min_length=1, description="it holds if all comparisons of one of these hold"
+    )
+    note: str = Field("", description="what else is to be said of it")
+
+
+class AblationConfig(StudyConfig):
+    """The cells of an ablation (the arms of a study) on one benchmark, some with fewer seeds."""
+
+    table: str = Field(description="name of the ablation")
+    favourite: str = Field("", description="none: the claims say what is compared")
+    claims: tuple[Claim, ...] = Field((), description="what is judged")
 
 
 class SheetConfig(Config):

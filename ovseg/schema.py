@@ -15,6 +15,10 @@ def _schema(grain: str, *fields: tuple[str, pa.DataType]) -> pa.Schema:
     return pa.schema([pa.field(name, kind) for name, kind in fields], metadata={"grain": grain})
 
 
+def _of(kind: pa.DataType, names: str) -> list[tuple[str, pa.DataType]]:
+    return [(name, kind) for name in names.split()]
+
+
 CAPTION = pa.struct([("caption_id", pa.int64()), ("text", pa.string())])
 
 IMAGES = _schema(
@@ -24,8 +28,7 @@ IMAGES = _schema(
     ("image_path", pa.string()),  # relative to the image root; a tar's member as a.tar#b.jpg
     ("image_sha256", pa.string()),
     ("image_phash", pa.uint64()),
-    ("width", pa.int32()),
-    ("height", pa.int32()),
+    *_of(pa.int32(), "width height"),
     ("captions", pa.list_(CAPTION)),
     ("kept", pa.bool_()),
     ("drop_reason", pa.string()),
@@ -41,16 +44,22 @@ FINGERPRINTS = _schema(
     ("drop_reason", pa.string()),  # why it has no hash
 )
 
+SPAN = (  # where something stands in a caption
+    ("surface", pa.string()),
+    ("char_start", pa.int32()),  # in Unicode code points of the caption as published
+    ("char_end", pa.int32()),
+)
+
 NOUNS = _schema(
     "one row for each mention of a noun in a caption; a caption without a noun has one row too",
     ("dataset", pa.string()),
     ("image_id", pa.int64()),
     ("caption_id", pa.int64()),
     ("noun", pa.string()),  # lemma; of a compound its words joined by a space
-    ("surface", pa.string()),
-    ("char_start", pa.int32()),  # in Unicode code points of the caption as published
-    ("char_end", pa.int32()),
+    *SPAN,
     ("head", pa.string()),  # of a compound: the lemma of its head; else null
+    ("adjectives", pa.list_(pa.string())),  # that the caption gives it: red, little
+    ("place", pa.string()),  # where it is, shortened: on the grass; else null
     ("parser", pa.string()),
     ("kept", pa.bool_()),
     ("drop_reason", pa.string()),
@@ -72,14 +81,7 @@ PROPOSALS = _schema(
     ("drop_reason", pa.string()),
 )
 
-MENTION = pa.struct(
-    [
-        ("caption_id", pa.int64()),
-        ("surface", pa.string()),
-        ("char_start", pa.int32()),
-        ("char_end", pa.int32()),
-    ]
-)
+MENTION = pa.struct([("caption_id", pa.int64()), *SPAN])
 
 PAIRS = _schema(
     "one row for each (source, dataset, round, image_id, noun)",
@@ -92,8 +94,7 @@ PAIRS = _schema(
     ("image_path", pa.string()),
     ("image_sha256", pa.string()),
     ("image_phash", pa.uint64()),
-    ("width", pa.int32()),
-    ("height", pa.int32()),
+    *_of(pa.int32(), "width height"),
     ("mentions", pa.list_(MENTION)),
     ("head", pa.string()),
     ("parser", pa.string()),
@@ -110,9 +111,7 @@ PAIRS = _schema(
     ("mutual_best", pa.bool_()),
     ("kept", pa.bool_()),
     ("drop_reason", pa.string()),
-    ("proposal_model", pa.string()),
-    ("clip_model", pa.string()),
-    ("config_digest", pa.string()),
+    *_of(pa.string(), "proposal_model clip_model config_digest"),
     ("shard", pa.int32()),
 )
 
@@ -138,11 +137,8 @@ PREPARED = _schema(
     ("source_image", pa.string()),  # relative to the owner's folder
     ("source_label", pa.string()),
     ("image", pa.string()),  # relative to the prepared folder; null where it was dropped
-    ("label", pa.string()),
-    ("image_sha256", pa.string()),
-    ("label_sha256", pa.string()),
-    ("width", pa.int32()),
-    ("height", pa.int32()),
+    *_of(pa.string(), "label image_sha256 label_sha256"),
+    *_of(pa.int32(), "width height"),
     ("class_pixels", pa.list_(PIXELS_OF_CLASS)),  # of the classes that occur
     ("kept", pa.bool_()),
     ("drop_reason", pa.string()),
@@ -251,9 +247,7 @@ TUNING_COUNTS = _schema(
     ("mask_threshold", pa.float64()),
     ("ensemble_weight", pa.float64()),
     ("class_id", pa.int32()),
-    ("hit", pa.int64()),
-    ("gt_pixels", pa.int64()),
-    ("predicted_pixels", pa.int64()),
+    *_of(pa.int64(), "hit gt_pixels predicted_pixels"),
 )
 
 TUNING = _schema(
@@ -264,14 +258,8 @@ TUNING = _schema(
     ("metric", pa.string()),  # the best is best by
     ("value", pa.float64()),
     ("best", pa.bool_()),
-    ("miou_union", pa.float64()),
-    ("miou_gt", pa.float64()),
-    ("fwiou", pa.float64()),
-    ("macc", pa.float64()),
-    ("pacc", pa.float64()),
-    ("miou_union_seen", pa.float64()),
-    ("miou_union_unseen", pa.float64()),
-    ("miou_union_harmonic", pa.float64()),
+    *_of(pa.float64(), "miou_union miou_gt fwiou macc pacc"),
+    *_of(pa.float64(), "miou_union_seen miou_union_unseen miou_union_harmonic"),
     *PROTOCOL_FIELDS,
 )
 
@@ -326,13 +314,21 @@ STUDY = _schema(
     ("improved", pa.float64()),  # of a difference: share of draws above 0; else null
 )
 
+CLAIMS = _schema(
+    "one row for each (benchmark, ablation, claim, way, better, worse, metric)",
+    *_of(pa.string(), "benchmark ablation claim text verdict"),  # of the whole claim
+    ("way", pa.int32()),  # a claim holds if all comparisons of one way do
+    *_of(pa.string(), "better worse metric answer"),  # of this comparison
+    ("margin", pa.float64()),  # better minus worse is to be above minus this
+    ("seeds", pa.int32()),
+    *_of(pa.float64(), "value low high seeds_low seeds_high"),  # null: not scored, one seed
+)
+
 TRAINING_LOG = _schema(
     "one row for each optimiser step",
     ("step", pa.int64()),
     ("epoch", pa.int32()),
-    ("loss", pa.float64()),
-    ("learning_rate", pa.float64()),
-    ("logit_scale", pa.float64()),
+    *_of(pa.float64(), "loss learning_rate logit_scale"),
 )
 
 

@@ -80,12 +80,7 @@ class PipelineConfig(Config):
         """How a registered model segments: as on the first benchmark, else with mining's models."""
         if self.benchmarks:
             return self.benchmarks[0].without_memory()
-        return BenchmarkConfig(
-            clip=self.pairing.clip,
-            maskformer=self.proposals.maskformer,
-            short_side=self.proposals.short_side,
-            max_side=self.proposals.max_side,
-        )
+        return BenchmarkConfig(clip=self.pairing.clip, **self.proposals.unlabelled())
 
     @property
     def miniature(self) -> bool:

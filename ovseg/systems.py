@@ -50,10 +50,62 @@ SYSTEMS: dict[str, System] = {
             "benchmarks.seen_weight": 0.2,
         },
     ),
+    "maskclip": System(
+        title="a mask token a proposal in one pass of unadapted CLIP",
+        source="MaskCLIP, ICML 2023",
+        settings={
+            **UNADAPTED,
+            "benchmarks.embedder": "mask_tokens",
+            "benchmarks.mask_threshold": 0.5,
+        },
+        # CLIP's own 6 x 6 patches are coarser than most of what is drawn there
+        miniature={"benchmarks.picture_size": 192},
+    ),
+    "fc-clip": System(
+        title="dense features of a frozen convolutional CLIP pooled under the masks",
+        source="FC-CLIP, NeurIPS 2023",
+        settings={
+            **UNADAPTED,
+            "benchmarks.clip": "convnext_large_d_320/laion2b_s29b_b131k_ft_soup",
+            "benchmarks.embedder": "mask_pooling",
+            "benchmarks.mask_threshold": 0.5,
+            "benchmarks.ensemble": "void",
+            "benchmarks.ensemble_weight": 0.8,
+            "benchmarks.seen_weight": 0.4,
+            "benchmarks.whole_places": True,
+        },
+        miniature={"benchmarks.clip": "storybook-conv", "benchmarks.picture_size": 320},
+    ),
     "retrieval": System(
         title="OVSeg with the votes of the nearest mined regions",
         source="RetCLIP, 2026; CorrCLIPv2",
         settings={"benchmarks.retrieval_weight": 0.3},
+    ),
+    "lseg": System(
+        title="every pixel named by its own embedding, trained on seen classes",
+        source="LSeg, ICLR 2022; LSeg+ of OVSeg's table 1",
+        settings={**UNADAPTED, "benchmarks.segmentor": "pixels"},
+        miniature={"benchmarks.pixels": "storybook-lseg"},
+    ),
+    "lseg-proposals": System(
+        title="pixel embeddings pooled in the proposals",
+        source="LSeg+ with OVSeg's proposals",
+        settings={
+            **UNADAPTED,
+            "benchmarks.embedder": "pixel_pooling",
+            "benchmarks.ensemble": "clip_only",
+        },
+        miniature={"benchmarks.pixels": "storybook-lseg"},
+    ),
+    "maskformer": System(
+        title="a supervised MaskFormer with the classes it was trained on, without CLIP",
+        source="MaskFormer, NeurIPS 2021",
+        settings={
+            **UNADAPTED,
+            "benchmarks.ensemble": "maskformer_only",
+            "benchmarks.vocabulary": "own",
+        },
+        miniature={"benchmarks.maskformer": "storybook-supervised"},
     ),
 }
 """By the value of `benchmarks.system`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from prefect import get_run_logger
 
@@ -89,27 +90,45 @@ def find_nouns(config: PipelineConfig, images: Manifest) -> Manifest:
     return run(NOUNS, config.nouns, {"images": images}, config.root, label="find nouns")
 
 
+def with_contexts(config: PipelineConfig) -> PipelineConfig:
+    """The same run whose benchmarks know the noun table that their prompts are mined from."""
+    wanting = (each for each in config.benchmarks if each.prompting == "mined")
+    if all(each.contexts_from for each in wanting):
+        return config
+    nouns = find_nouns(config, read_images(config)["images"])
+    return config.replaced({"benchmarks.contexts_from": nouns.folder})
+
+
 def propose_masks(config: PipelineConfig, images: Manifest) -> Manifest:
     """Propose masks in the images."""
     label = "propose masks" if config.source == "mined" else "read ground truth"
     return run(PROPOSALS, config.proposals, {"images": images}, config.root, label=label)
 
 
-def embed_nouns(config: PipelineConfig, nouns: Manifest) -> Manifest:
-    """Embed each distinct noun once."""
-    return run(TEXTS, config.texts, {"nouns": nouns}, config.root, label="embed nouns")
+def embed_nouns(config: PipelineConfig, nouns: Manifest, adapted: Path | None = None) -> Manifest:
+    """Embed each distinct noun once, by the adapted CLIP in a further mining round."""
+    parts = {"nouns": nouns, **_of_round(adapted)}
+    return run(TEXTS, config.texts, parts, config.root, label="embed nouns")
 
 
-def pair(config: PipelineConfig, parts: Mapping[str, Manifest]) -> Manifest:
+def _of_round(adapted: Path | None) -> dict[str, Manifest]:
+    return {} if adapted is None else {"checkpoint": Manifest.read(adapted)}
+
+
+def pair(
+    config: PipelineConfig, parts: Mapping[str, Manifest], adapted: Path | None = None
+) -> Manifest:
     """Pair every noun with the mask that CLIP likes best, or labels with theirs.
 
     Args:
         config: the whole run; its source says what is paired.
         parts: the stages before, by role.
+        adapted: folder of the checkpoint that pairs in a further mining round.
     """
     if config.source == "gt_label":
         labelled = {role: parts[role] for role in ("images", "proposals")}
         return run(LABEL_PAIRS, config.table, labelled, config.root, label="pair labels with masks")
+    parts = {**parts, **_of_round(adapted)}
     return run(PAIRS, config.pairing, parts, config.root, label="pair nouns with masks")
 
 

@@ -1,4 +1,4 @@
-"""The steps of training a MaskFormer on labels: training, scoring, handing out, recording."""
+"""The steps of training a network on labels: training, scoring, handing out, recording."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.storage import Manifest
-from ovseg.training.recipes import recipe
+from ovseg.training.recipes import RECIPES, recipe
 from ovseg.training.segmentation_stage import (
     LOG_FILE,
     SEGMENTATION,
@@ -23,14 +23,29 @@ from tasks.mlflow_run import reported
 from tasks.stages import run
 from tasks.tracking import TrackedRun
 
-__all__ = ["check_out", "configure", "hand_out", "named_scores", "record", "score", "train"]
+__all__ = [
+    "RECIPES",
+    "check_out",
+    "configure",
+    "hand_out",
+    "named_scores",
+    "record",
+    "score",
+    "train",
+]
 
 SCORES = ("miou_union", "miou_gt", "fwiou", "macc", "pacc")
 """Those of the MaskFormer; the others are CLIP's on ground-truth masks."""
 
 
 def configure(
-    data: Path, *, layout: str, clip: str, recipe_name: str, settings: Mapping[str, Any]
+    data: Path,
+    *,
+    layout: str,
+    clip: str,
+    recipe_name: str,
+    settings: Mapping[str, Any],
+    classes: tuple[str, ...] = (),
 ) -> LabelledTrainingConfig:
     """A recipe for a labelled folder.
 
@@ -40,6 +55,7 @@ def configure(
         clip: the CLIP whose texts name the classes.
         recipe_name: a key of `ovseg.training.recipes.RECIPES`.
         settings: of the recipe, replaced; dotted names reach into `architecture` and `inputs`.
+        classes: those trained on; all where empty.
     """
     replaced: dict[str, Any] = {}
     for name, value in settings.items():
@@ -49,13 +65,17 @@ def configure(
         else:
             replaced[outer] = value
     return LabelledTrainingConfig(
-        root=data, layout=layout, clip=clip, recipe=recipe(recipe_name, replaced)
+        root=data,
+        layout=layout,
+        classes=classes,
+        clip=clip,
+        recipe=recipe(recipe_name, replaced),
     )
 
 
 def train(config: LabelledTrainingConfig, root: Path) -> Manifest:
     """Train, or find what was trained; goes on where an earlier run stopped."""
-    return run(SEGMENTATION, config, {}, root, label="train MaskFormer")
+    return run(SEGMENTATION, config, {}, root, label=f"train {_what(config)}")
 
 
 def score(
@@ -75,14 +95,24 @@ def score(
         root=data,
         limit=images,
         clip=config.clip,
-        maskformer=str(trained.payload()),
         templates=config.templates,
-        ensemble="maskformer_only",
+        **_alone(config, trained),
         short_side=config.recipe.inputs.short_side,
         max_side=config.recipe.inputs.max_side,
         device=config.recipe.device,
     )
-    return run(BENCHMARK, setting, {}, root, label="score MaskFormer")
+    return run(BENCHMARK, setting, {}, root, label=f"score {_what(config)}")
+
+
+def _what(config: LabelledTrainingConfig) -> str:
+    return "MaskFormer" if config.recipe.head == "queries" else "pixel embeddings"
+
+
+def _alone(config: LabelledTrainingConfig, trained: Manifest) -> dict[str, Any]:
+    """The settings by which a trained network segments without CLIP's view of images."""
+    if config.recipe.head == "queries":
+        return {"maskformer": str(trained.payload()), "ensemble": "maskformer_only"}
+    return {"pixels": str(trained.payload()), "segmentor": "pixels"}
 
 
 def named_scores(measured: Manifest, *, validated: bool) -> dict[str, float]:

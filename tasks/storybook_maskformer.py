@@ -1,4 +1,4 @@
-"""Training the storybook's MaskFormer as a Prefect task, without logic."""
+"""Training the storybook's MaskFormers as Prefect tasks, without logic."""
 
 from pathlib import Path
 
@@ -18,3 +18,17 @@ def train_maskformer(out: Path | None, part: int, seed: int, clip: str) -> dict[
             logger.info("%s: %d of %d", what, done, total)
 
     return build_maskformer(out, part=part, seed=seed, clip=clip, progress=report)
+
+
+@task(name="train-mask2former", tags=["train"], cache_policy=NO_CACHE, persist_result=False)
+def train_mask2former(out: Path | None, part: int, seed: int) -> dict[str, float]:
+    """Train the small Mask2Former and write its card beside it."""
+    from ovseg.storybook.pretrain_mask2former import build_mask2former
+
+    logger = get_run_logger()
+
+    def report(what: str, done: int, total: int) -> None:
+        if done % 100 == 0 or done == total:
+            logger.info("%s: %d of %d", what, done, total)
+
+    return build_mask2former(out, part=part, seed=seed, progress=report)

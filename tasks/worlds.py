@@ -1,10 +1,12 @@
-"""The embedded world of a run: drawn where the configuration asks for it."""
+"""The embedded world of a run: drawn, and networks trained on it, where they are asked for."""
 
 from __future__ import annotations
 
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from ovseg.storybook.stage import WORLD
+from ovseg.storybook.trained import SCENES, trained_names, training_of, with_trained
+from ovseg.training.segmentation_stage import SEGMENTATION
 from tasks.stages import run
 
 
@@ -12,7 +14,7 @@ def draw(config: PipelineConfig) -> tuple[PipelineConfig, dict[str, Manifest]]:
     """Draw the storybook parts a run wants, inside a flow, and point the run at them.
 
     Returns:
-        The configuration with its paths, and the drawn parts by role.
+        The configuration with its paths, and by role what was drawn and trained.
     """
     worlds: dict[str, Manifest] = {}
     if config.mining_world is not None:
@@ -33,4 +35,27 @@ def draw_scored(config: PipelineConfig) -> tuple[PipelineConfig, dict[str, Manif
         world = run(WORLD, config.benchmark_world, {}, config.root, label="draw scenes to score")
         config = config.with_benchmark_root("storybook", world.payload())
         worlds["world/benchmark"] = world
+    names = sorted({name for setting in config.benchmarks for name in trained_names(setting)})
+    for name in names:
+        worlds["world/training"] = run(
+            WORLD, SCENES, {}, config.root, label="draw scenes to train on"
+        )
+        network = train_network(config, name, worlds["world/training"])
+        benchmarks = [with_trained(each, name, network.payload()) for each in config.benchmarks]
+        config = config.model_copy(update={"benchmarks": tuple(benchmarks)})
+        worlds[f"network/{name}"] = network
     return config, worlds
+
+
+def train_network(config: PipelineConfig, name: str, scenes: Manifest) -> Manifest:
+    """Train a network of `ovseg.storybook.trained.TRAINED` for a run's split, or find it.
+
+    Args:
+        config: the run; its seed is the split, its first benchmark that names the network says
+            what it is trained for.
+        name: of the network.
+        scenes: drawn ones.
+    """
+    setting = next(each for each in config.benchmarks if name in trained_names(each))
+    training = training_of(name, scenes=scenes.payload(), split=config.seed, setting=setting)
+    return run(SEGMENTATION, training, {}, config.root, label=f"train {name}")

@@ -12,6 +12,7 @@ SOURCES = sorted(
     for path in (ROOT / floor).rglob("*.py")
 )
 SEEN_FROM_FLOWS = {  # what a flow is configured with and hands on, nothing that computes
+    "ovseg.ablation_request",
     "ovseg.cli",
     "ovseg.config",
     "ovseg.errors",

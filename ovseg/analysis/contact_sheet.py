@@ -21,6 +21,7 @@ from ovseg.analysis.overlay import palette
 from ovseg.analysis.tables import table_files
 from ovseg.data import masks
 from ovseg.data.images import ImageError, read_image
+from ovseg.models.proposer_modules import PROPOSER_MODULES
 from ovseg.report_config import SheetConfig
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import Manifest, ShardPlan
@@ -273,27 +274,22 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.evaluation.oracles",
         "ovseg.evaluation.splits",
         "ovseg.storybook.catalogue",
-        "ovseg.data.masks",
-        "ovseg.models.class_embedding",
-        "ovseg.models.resnet",  # a backbone of it
-        "ovseg.models.clip",
-        "ovseg.models.safe_pickle",
-        "ovseg.models.weight_files",
-        "ovseg.models.mask_prompts",
-        "ovseg.models.pixel_prompts",
-        "ovseg.models.prompted_tower",
-        "ovseg.models.deep_stem_maskformer",
-        "ovseg.models.maskformer",
-        "ovseg.models.names",
-        "ovseg.models.pixels",
-        "ovseg.models.prompts",
-        "ovseg.models.proposal_networks",
+        "ovseg.models.class_relations",
+        "ovseg.models.class_texts",
+        "ovseg.models.prompting",
+        "ovseg.models.mask_tokens",
+        "ovseg.models.picture_embedders",
         "ovseg.models.regions",
         "ovseg.models.segmentor",
         "ovseg.models.systems",
         "ovseg.models.embedders",
+        "ovseg.models.closed_vocabulary",
+        "ovseg.models.pixel_embedder",
+        "ovseg.models.pixel_embedding",
+        "ovseg.models.pixel_segmentor",
         "ovseg.models.retrieval",
         "ovseg.models.ensemble",
+        *PROPOSER_MODULES,
     )
     suffix = ""
 
@@ -307,11 +303,14 @@ class SheetStage(Stage[SheetConfig]):
             return {}
         from ovseg.evaluation.evaluator import BENCHMARK
         from ovseg.models.clip import clip_digest
-        from ovseg.models.maskformer import maskformer_digest
+        from ovseg.models.proposers import proposer_digest
 
+        scored = config.benchmark
         return {
-            "clip": clip_digest(config.benchmark.clip),
-            "maskformer": maskformer_digest(config.benchmark.maskformer),
+            "clip": clip_digest(scored.clip),
+            "maskformer": proposer_digest(
+                scored.proposals, scored.maskformer, segments=scored.segments
+            ),
             "benchmark": BENCHMARK.plan(config.benchmark, {}).ids_digest,
         }
 

@@ -28,7 +28,7 @@ from ovseg.analysis.sql_files import sql_files
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.models.clip import clip_digest
-from ovseg.models.maskformer import maskformer_digest
+from ovseg.models.proposers import proposer_digest
 from ovseg.report_config import ReportConfig
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import Manifest, ShardPlan, digest_json, file_sha256
@@ -138,7 +138,9 @@ class ReportStage(Stage[ReportConfig]):
         return {
             **found,
             "clip": clip_digest(setting.clip),
-            "maskformer": maskformer_digest(setting.maskformer),
+            "maskformer": proposer_digest(
+                setting.proposals, setting.maskformer, segments=setting.segments
+            ),
             "benchmark": BENCHMARK.plan(setting, {}).ids_digest,
         }
 

@@ -9,7 +9,7 @@ intervals mean stands in `ovseg.evaluation.intervals`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class StudyStage(Stage[StudyConfig]):
         """Compare."""
         arms = [name for name, _ in config.arms]
         by_seed = _by_seed(_benchmarks(inputs), arms)
-        resampled = _resample(by_seed, config, progress)
+        resampled = resample(by_seed, config, progress)
         table = rows_to_table(study_rows(resampled, config), STUDY_ROWS)
         curves = _curves(inputs)
         target.mkdir(parents=True)
@@ -177,10 +177,19 @@ class Resampled:
     draws: dict[str, Floats]
 
 
-def _resample(
+def resample(
     by_seed: Mapping[str, Mapping[str, Manifest]], config: StudyConfig, progress: Progress
 ) -> dict[str, dict[str, Resampled]]:
-    """Score every arm of every seed under the draws of images that go with the seed's images."""
+    """Score every arm of every seed under the draws of images that go with the seed's images.
+
+    Args:
+        by_seed: finished benchmarks by seed and arm; a seed may lack some arms.
+        config: how often images are drawn.
+        progress: told of each benchmark.
+
+    Raises:
+        OvsegError: if the arms of a seed were scored on different images.
+    """
     drawn: dict[str, Counts] = {}
     resampled: dict[str, dict[str, Resampled]] = {}
     for seed, arms in by_seed.items():
@@ -230,13 +239,30 @@ def study_rows(
     pairs: list[tuple[str, str | None]] = [(arm, None) for arm in arms]
     pairs += [(arm, config.baseline) for arm in arms if config.baseline in arms]
     pairs += [(config.favourite, arm) for arm in arms if config.favourite in arms]
-    seed_draws = draw_seeds(len(resampled), resamples=config.resamples, seed=config.seed)
+    yield from compared_rows(resampled, pairs, config)
+
+
+def compared_rows(
+    resampled: Mapping[str, Mapping[str, Resampled]],
+    pairs: Iterable[tuple[str, str | None]],
+    config: StudyConfig,
+) -> Iterator[Row]:
+    """The rows of `ovseg.schema.STUDY` of some arms and pairs of arms.
+
+    Args:
+        resampled: by seed and arm; a pair is compared over the seeds that have both.
+        pairs: an arm alone (None), or an arm and what its score is compared with.
+        config: the benchmark's name, draws and level.
+    """
     for arm, baseline in dict.fromkeys(pairs):
         if arm == baseline:
             continue
+        both = {arm} if baseline is None else {arm, baseline}
+        shared = {seed: arms for seed, arms in resampled.items() if both <= set(arms)}
+        seed_draws = draw_seeds(max(len(shared), 1), resamples=config.resamples, seed=config.seed)
         for metric in METRICS:
-            of_seeds = _of_seeds(resampled, arm, baseline, metric)
-            for row in _intervals(of_seeds, len(resampled), seed_draws, config, baseline):
+            of_seeds = _of_seeds(shared, arm, baseline, metric)
+            for row in _intervals(of_seeds, len(shared), seed_draws, config, baseline):
                 yield {
                     "benchmark": config.benchmark,
                     "arm": arm,
@@ -276,7 +302,7 @@ def _intervals(
 
     for seed, (value, draws) in of_seeds.items():
         yield row(seed, "images", value, draws)
-    if len(of_seeds) < seeds:
+    if not of_seeds or len(of_seeds) < seeds:
         return  # a score that some seed lacks has no mean over the seeds
     values = [value for value, _ in of_seeds.values()]
     mean = float(np.mean(values))

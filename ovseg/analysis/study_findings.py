@@ -21,6 +21,7 @@ METRICS = {
     "miou_union_seen": "mIoU seen",
     "miou_union_unseen": "mIoU unseen",
     "miou_union": "mIoU all",
+    "miou_union_harmonic": "mIoU harmonic",
     "miou_gt_seen": "mIoU (GT) seen",
     "miou_gt_unseen": "mIoU (GT) unseen",
     "miou_gt": "mIoU (GT) all",

@@ -30,33 +30,33 @@ INK, GRID, DPI = "#1e2026", "#dddddd", 160
 
 def plot_scores(findings: Findings, path: Path) -> None:
     """Each arm's scores: a mean with its interval, and a dot for each seed."""
-    figure, axes = _figure("Scores", _note(findings))
+    figure, axes = figure_of("Scores", _note(findings))
     arms = list(findings.titles)
     for axis, (metric, title) in zip(axes, PANELS.items()):
         parts = _parts(findings, metric)
         for number, (name, part) in enumerate(parts.items()):
             at = np.arange(len(arms)) + 0.3 * (number - (len(parts) - 1) / 2)
             for x, arm in zip(at, arms):
-                _bar(axis, x, findings.score(arm, name), PARTS[part][0], vertical=True)
+                draw_interval(axis, x, findings.score(arm, name), PARTS[part][0], vertical=True)
                 seeds = [findings.score(arm, name, seed) for seed in findings.seeds]
                 values = [100 * one.value for one in seeds if one is not None]
                 if len(values) > 1:
                     axis.scatter(
                         [x + 0.09] * len(values), values, s=14, color=PARTS[part][0], alpha=0.45
                     )
-        axis.set_xticks(range(len(arms)), [_wrapped(findings.title(arm)) for arm in arms])
+        axis.set_xticks(range(len(arms)), [wrapped(findings.title(arm)) for arm in arms])
         axis.set_ylim(bottom=0)
         axis.set_ylabel("%")
         axis.set_title(title)
         axis.grid(axis="y", color=GRID)
     _part_legend(figure, findings)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_gains(findings: Findings, path: Path) -> None:
     """Each arm's paired difference to the baseline, with intervals and a line at zero."""
     baseline = findings.title(findings.config.baseline)
-    figure, axes = _figure(f"Paired difference to {baseline}", _note(findings))
+    figure, axes = figure_of(f"Paired difference to {baseline}", _note(findings))
     arms = findings.challengers
     for axis, (metric, title) in zip(axes, PANELS.items()):
         parts = _parts(findings, metric)
@@ -64,7 +64,7 @@ def plot_gains(findings: Findings, path: Path) -> None:
             at = np.arange(len(arms)) + 0.26 * (number - (len(parts) - 1) / 2)
             for y, arm in zip(at, arms):
                 gain = findings.gain(arm, findings.config.baseline, name)
-                _bar(axis, y, gain, PARTS[part][0], vertical=False)
+                draw_interval(axis, y, gain, PARTS[part][0], vertical=False)
                 seeds = [
                     findings.gain(arm, findings.config.baseline, name, seed)
                     for seed in findings.seeds
@@ -75,13 +75,13 @@ def plot_gains(findings: Findings, path: Path) -> None:
                         values, [y + 0.08] * len(values), s=14, color=PARTS[part][0], alpha=0.45
                     )
         axis.axvline(0, color=INK, linewidth=1)
-        axis.set_yticks(range(len(arms)), [_wrapped(findings.title(arm)) for arm in arms])
+        axis.set_yticks(range(len(arms)), [wrapped(findings.title(arm)) for arm in arms])
         axis.set_ylim(len(arms) - 0.5, -0.5)
         axis.set_xlabel("points")
         axis.set_title(title)
         axis.grid(axis="x", color=GRID)
     _part_legend(figure, findings)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_curves(curves: pa.Table, config: StudyConfig, path: Path) -> None:
@@ -93,7 +93,7 @@ def plot_curves(curves: pa.Table, config: StudyConfig, path: Path) -> None:
         config: the arms and what is shown of them.
         path: PNG to write.
     """
-    figure, axes = _figure("Learning curves", "Thick: mean over the seeds. Thin: each seed.")
+    figure, axes = figure_of("Learning curves", "Thick: mean over the seeds. Thin: each seed.")
     for axis, part in zip(axes, _curve_parts(curves)):
         for place, ((arm, title), color) in enumerate(zip(config.arms, _colors(config))):
             # arms that begin alike share their first phase: the later lie under the earlier
@@ -119,19 +119,30 @@ def plot_curves(curves: pa.Table, config: StudyConfig, path: Path) -> None:
         axis.set_ylabel("ground-truth masks named rightly, %")
         axis.grid(color=GRID)
         axis.legend(frameon=False, fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 # --------------------------------------------------------------------------------------
 # Parts of a plot
 
 
-def _figure(title: str, note: str) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure(figsize=(9, 4.6), dpi=DPI, layout="constrained", facecolor="white")
+def figure_of(
+    title: str, note: str, *, height: float = 4.6, shared: bool = False
+) -> tuple[Figure, Sequence[Axes]]:
+    """A figure of two panels, 9 inches wide.
+
+    Args:
+        title: above them; none where empty.
+        note: below them.
+        height: in inches.
+        shared: the panels have one vertical axis.
+    """
+    figure = Figure(figsize=(9, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, color=INK, fontsize=13)
+    if title:
+        figure.suptitle(title, color=INK, fontsize=13)
     figure.supxlabel(note, color="#606470", fontsize=8.5)
-    axes: Sequence[Axes] = figure.subplots(1, 2)
+    axes: Sequence[Axes] = figure.subplots(1, 2, sharey=shared)
     for axis in axes:
         axis.set_axisbelow(True)
         for side in ("top", "right"):
@@ -160,7 +171,17 @@ def _parts(findings: Findings, metric: str) -> Mapping[str, str]:
     return some or {metric: "all"}
 
 
-def _bar(axis: Axes, at: float, estimate: Estimate | None, color: str, *, vertical: bool) -> None:
+def draw_interval(
+    axis: Axes,
+    at: float,
+    estimate: Estimate | None,
+    color: str,
+    *,
+    vertical: bool,
+    marker: str = "o",
+    filled: bool = True,
+) -> None:
+    """Draw an estimate in % as a dot on its interval; nothing where there is none."""
     if estimate is None:
         return
     value, low, high = (100 * v for v in (estimate.value, estimate.low, estimate.high))
@@ -168,10 +189,11 @@ def _bar(axis: Axes, at: float, estimate: Estimate | None, color: str, *, vertic
     if not vertical:
         place, span = place[::-1], span[::-1]
     axis.plot(*span, color=color, linewidth=2)
-    axis.plot(*place, "o", color=color, markersize=6)
+    face = color if filled else "white"
+    axis.plot(*place, marker, color=color, markersize=6, markerfacecolor=face)
 
 
-def _wrapped(title: str) -> str:
+def wrapped(title: str) -> str:
     """A title over two lines, broken at the space nearest to its middle."""
     spaces = [index for index, letter in enumerate(title) if letter == " "]
     if len(title) < 12 or not spaces:
@@ -209,5 +231,6 @@ def _by_order(curves: pa.Table, arm: str, part: str) -> tuple[np.ndarray, np.nda
     return together[:, :, 0], together[:, :, 1]
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG without the versions of what drew it."""
     figure.savefig(path, format="png", metadata={"Software": None})

@@ -166,7 +166,10 @@ def coverage(findings: Findings, *, shown_as: str = "Brackets") -> str:
 # Tables
 
 Lines = list[list[str]]
-LEFT = ("model", "against", "seed", "question", "answer", "difference, in points")
+LEFT = (
+    *("model", "against", "seed", "question", "answer", "difference, in points"),
+    *("claim", "benchmark", "verdict"),
+)
 """Headings of columns of text."""
 
 
@@ -214,13 +217,19 @@ def _answers(findings: Findings) -> Lines:
 def headline(findings: Findings) -> str:
     """The scores and the answers alone, as Markdown."""
     lines = [f"{coverage(findings)} {LEGEND}", ""]
-    lines += [*_markdown_table(_scores(findings, findings.main)), ""]
-    return "\n".join([*lines, *_markdown_table(_answers(findings)), ""])
+    lines += [*markdown_table(_scores(findings, findings.main)), ""]
+    return "\n".join([*lines, *markdown_table(_answers(findings)), ""])
 
 
-def _markdown_table(rows: Lines) -> Iterator[str]:
+def markdown_table(rows: Lines, *, text: int | None = None) -> Iterator[str]:
+    """The lines of a Markdown table.
+
+    Args:
+        rows: the first is the head.
+        text: how many columns, from the left, are of text; by their headings where empty.
+    """
     head, *body = rows
-    text = sum(name in LEFT for name in head)
+    text = sum(name in LEFT for name in head) if text is None else text
     yield "| " + " | ".join(head) + " |"
     yield "|" + " --- |" * text + " ---: |" * (len(head) - text)
     for row in body:
@@ -257,7 +266,7 @@ def markdown(findings: Findings, *, images: int, curves: bool) -> str:
     if len(answers) > 1:
         sections.insert(0, ("Answers", answers))
     for title, rows in sections:
-        lines += [f"## {title}", "", *_markdown_table(rows), ""]
+        lines += [f"## {title}", "", *markdown_table(rows), ""]
     lines += ["## Plots", "", "![Scores of each model](scores.png)", ""]
     if findings.challengers:
         lines += ["![Paired gains](gains.png)", ""]

@@ -131,6 +131,35 @@ def load_benchmark(name: str, root: Path | None, *, limit: int | None = None) ->
     return replace(found, name=name, samples=tuple(samples))
 
 
+def only_classes(benchmark: Benchmark, names: Sequence[str]) -> Benchmark:
+    """A benchmark in which only the named classes count; pixels of the others are ignored.
+
+    Args:
+        benchmark: of more classes.
+        names: of those to keep, in any order; all where there are none.
+
+    Raises:
+        OvsegError: for a name that is no class of it.
+    """
+    if not names:
+        return benchmark
+    if unknown := [name for name in names if name not in benchmark.classes]:
+        raise OvsegError(
+            f"benchmark {benchmark.name} has no class {unknown[0]!r}; choose of its"
+            f" {len(benchmark.classes)} classes"
+        )
+    kept = [index for index, name in enumerate(benchmark.classes) if name in set(names)]
+    others = set(range(len(benchmark.classes))) - set(kept)
+    place = {index: number for number, index in enumerate(kept)}
+    return replace(
+        benchmark,
+        classes=tuple(benchmark.classes[index] for index in kept),
+        stored=[benchmark.stored[index] for index in kept],
+        ignored=(*benchmark.ignored, *sorted(benchmark.stored[index] for index in others)),
+        prompts=tuple((text, place[index]) for text, index in benchmark.prompts if index in place),
+    )
+
+
 def read_storybook(root: Path) -> Benchmark:
     """A part of the embedded world, in the COCO layout of `ovseg.storybook.world`."""
     path = root / "annotations" / "panoptic.json"

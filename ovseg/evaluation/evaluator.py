@@ -42,11 +42,12 @@ from ovseg.evaluation.image_rows import (
 from ovseg.evaluation.metrics import Confusion, all_scores
 from ovseg.evaluation.oracles import label_proposals, paint_regions
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
-from ovseg.models.clip import clip_digest
-from ovseg.models.maskformer import maskformer_digest
+from ovseg.models.class_texts import shown_texts
 from ovseg.models.names import clip_name
+from ovseg.models.pixel_segmentor import PixelSegmentor
+from ovseg.models.proposer_modules import PROPOSER_MODULES
 from ovseg.models.segmentor import Segmentor
-from ovseg.models.systems import load_segmentor
+from ovseg.models.systems import check_proposes, load_segmentor, network_weights
 from ovseg.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import ShardPlan, ShardRecord, digest_json, write_parquet
@@ -77,42 +78,38 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.data.images",
         "ovseg.models.segmentor",
         "ovseg.models.systems",
+        "ovseg.models.class_relations",
+        "ovseg.models.class_texts",
+        "ovseg.models.prompting",
         "ovseg.models.embedders",
+        "ovseg.models.closed_vocabulary",
+        "ovseg.models.pixel_embedder",
+        "ovseg.models.pixel_embedding",
+        "ovseg.models.pixel_segmentor",
         "ovseg.models.retrieval",
         "ovseg.models.ensemble",
-        "ovseg.models.clip",
-        "ovseg.models.safe_pickle",
-        "ovseg.models.weight_files",
-        "ovseg.models.mask_prompts",
-        "ovseg.models.pixel_prompts",
-        "ovseg.models.prompted_tower",
-        "ovseg.models.names",
-        "ovseg.models.class_embedding",
-        "ovseg.models.resnet",  # a backbone of it
-        "ovseg.models.deep_stem_maskformer",
-        "ovseg.models.maskformer",
-        "ovseg.models.pixels",
-        "ovseg.models.proposal_networks",
-        "ovseg.models.prompts",
+        "ovseg.models.mask_tokens",
+        "ovseg.models.picture_embedders",
         "ovseg.models.regions",
+        *PROPOSER_MODULES,
     )
     suffix = ""
 
     def plan(self, config: BenchmarkConfig, inputs: Inputs) -> ShardPlan:
         """Blocks of the images by id; the contents of images and label maps are in the digest."""
+        if config.oracle == "gt_labels":
+            check_proposes(config, "the oracle gt_labels")
         benchmark = open_benchmark(config)
         plan = ShardPlan.blocks(benchmark.contents(), config.shard_size, at_least=config.min_shards)
         # names and seen classes decide the result too, though no image holds them
         splits = benchmark_splits(config, benchmark.classes)
-        digest = digest_json([benchmark.classes, benchmark.prompts, splits, plan.ids_digest])
+        shown = shown_texts(config, benchmark.classes, benchmark.prompts)
+        digest = digest_json([benchmark.classes, shown, splits, plan.ids_digest])
         return plan.model_copy(update={"ids_digest": digest})
 
     def weights(self, config: BenchmarkConfig, inputs: Inputs) -> dict[str, str]:
-        """Content digests of both networks."""
-        return {
-            "clip": clip_digest(clip_name(config.clip, inputs)),
-            "maskformer": maskformer_digest(config.maskformer),
-        }
+        """Content digests of the networks."""
+        return network_weights(config, clip=clip_name(config.clip, inputs))
 
     def write(
         self,
@@ -167,6 +164,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
             "reasons": dict(sorted(reasons.items())),
             "first_bad": first_bad,
             "class_names": list(benchmark.classes),
+            "unknown_classes": _unknown(segmentor),
             "splits": benchmark_splits(config, benchmark.classes),
             **tallies_to_json(tally_rows(total, pixels, masks)),
         }
@@ -192,6 +190,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
             "first_bad": first[0] if first else None,
             "masks": int(tallies.masks.masks.sum()),
             "class_names": classes,
+            "unknown_classes": stats[0]["unknown_classes"],
             "seen": [classes[index] for index in splits.get(HEADLINE, ())],
             "splits": splits,
             "scores": all_scores(tallies, splits),
@@ -229,7 +228,7 @@ def read_sample(benchmark: Benchmark, sample: Sample) -> tuple[ImageArray, Label
 
 def benchmark_segmentor(
     config: BenchmarkConfig, benchmark: Benchmark, *, clip: str, regions: Path | None = None
-) -> Segmentor:
+) -> Segmentor | PixelSegmentor:
     """The segmentor of a configuration for the classes of a benchmark, as it prompts for them."""
     seen = benchmark_splits(config, benchmark.classes).get(HEADLINE, ())
     return load_segmentor(
@@ -237,12 +236,22 @@ def benchmark_segmentor(
     )
 
 
+def _unknown(segmentor: Segmentor | PixelSegmentor) -> list[str]:
+    """The classes that a network with a vocabulary of its own does not know."""
+    own = segmentor.own if isinstance(segmentor, Segmentor) else None
+    return [] if own is None else list(own.unknown)
+
+
 # --------------------------------------------------------------------------------------
 # One image
 
 
 def score_image(
-    segmentor: Segmentor, oracle: str, sample: Sample, image: ImageArray, labels: Labels
+    segmentor: Segmentor | PixelSegmentor,
+    oracle: str,
+    sample: Sample,
+    image: ImageArray,
+    labels: Labels,
 ) -> tuple[NDArray[np.integer], list[Row]]:
     """Segment an image and name its ground-truth masks.
 
@@ -264,5 +273,6 @@ def score_image(
         named = np.array([row["predicted_class"] for row in rows], dtype=np.int32)
         return paint_regions(labels, classes, named, k), rows
     if oracle == "gt_labels":
+        assert isinstance(segmentor, Segmentor)  # or the plan would have been refused
         return label_proposals(segmentor.propose(image).masks, labels, k), rows
     return segmentor.segment(image).labels, rows

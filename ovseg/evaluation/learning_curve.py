@@ -23,15 +23,18 @@ from torch import Tensor
 
 from ovseg.benchmark_config import BenchmarkConfig, CurveConfig
 from ovseg.data.benchmarks import Benchmark, LabelError, region_masks
-from ovseg.data.images import ImageError
+from ovseg.data.images import ImageArray, ImageError
 from ovseg.evaluation.evaluator import BENCHMARK, open_benchmark, read_sample
 from ovseg.evaluation.image_rows import rank
 from ovseg.evaluation.metrics import count_masks, mask_scores
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
+from ovseg.models.class_texts import ClassTexts, class_texts, shown_texts
 from ovseg.models.clip import clip_digest, load_clip
+from ovseg.models.ensemble import COSINE_SCALE
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.names import resolve_device
-from ovseg.models.prompts import text_embeddings
+from ovseg.models.picture_embedders import MaskTokenEmbedder
+from ovseg.models.prompting import text_prompts
 from ovseg.models.regions import Regions, region_crops
 from ovseg.models.segmentor import best_of_class, name_regions
 from ovseg.schema import LEARNING_CURVE, PHASE_CURVE, rows_to_table
@@ -66,8 +69,9 @@ class PhaseCurveStage(Stage[BenchmarkConfig]):
         return ShardPlan.single(images.ids_digest, sum(images.counts) * points)
 
     def weights(self, config: BenchmarkConfig, inputs: Inputs) -> dict[str, str]:
-        """The CLIP the phase started from, unless that is a parent."""
-        return {} if "start" in inputs else {"clip": clip_digest(_start(inputs))}
+        """The CLIP the phase started from, unless that is a parent, and what texts are made of."""
+        texts = {"texts": text_prompts(config).digest}
+        return texts if "start" in inputs else {**texts, "clip": clip_digest(_start(inputs))}
 
     def write(
         self,
@@ -83,11 +87,9 @@ class PhaseCurveStage(Stage[BenchmarkConfig]):
         device = resolve_device(config.device)
         start = load_clip(_start(inputs), device=device).requires_grad_(False)
         clip = load_clip(str(checkpoint.payload()), device=device).requires_grad_(False)
-        # of the start as well: no phase trains the text encoder
-        shown = [text for text, _ in benchmark.texts]
-        texts = text_embeddings(clip, shown, templates=config.templates)
+        texts = _texts(config, benchmark, start)  # no phase trains the text encoder
         points = _points(checkpoint)
-        images = _Images(benchmark, config, clip, texts.device)
+        images = _Images(benchmark, config, clip, texts.embeddings.device)
         classes: list[int] = []
         ranks: dict[int, list[int]] = {step: [] for step in points}
         for block in images.blocks():
@@ -96,8 +98,10 @@ class PhaseCurveStage(Stage[BenchmarkConfig]):
                 if snapshot is not None:
                     restore_snapshot(clip, snapshot)
                 model = clip if step else start
+                trained = step and clip.text_prompts is not None
+                shown = _texts(config, benchmark, clip) if trained else texts
                 for image in block:
-                    ranks[step] += image.ranks(model, texts, benchmark, prompts=config.mask_prompts)
+                    ranks[step] += image.ranks(model, shown, config)
                     progress(1)
         rows = [
             {"step": step, **row}
@@ -190,6 +194,13 @@ def _points(checkpoint: Manifest) -> Mapping[int, Path | None]:
     return {0: None, **(snapshots or last)}
 
 
+def _texts(config: BenchmarkConfig, benchmark: Benchmark, clip: MaskAdaptedCLIP) -> ClassTexts:
+    """The texts of the benchmark's classes as the configuration has a CLIP embed them."""
+    shown = shown_texts(config, benchmark.classes, benchmark.prompts)
+    texts_te = text_prompts(config).embed(clip, [text for text, _ in shown])
+    return class_texts(config, texts_te, shown, len(benchmark.classes))
+
+
 # --------------------------------------------------------------------------------------
 # The masks
 
@@ -201,25 +212,33 @@ class _Image:
     Attributes:
         classes: the true class of each of N masks.
         regions: the crops, in the batches that the benchmark makes of them.
+        picture: instead of crops, the image and its masks `(N, H, W)` for mask tokens.
     """
 
     classes: list[int]
     regions: list[Regions]
+    picture: tuple[ImageArray, Tensor] | None = None
 
     @property
     def bytes(self) -> int:
         """What the crops take up."""
-        return sum(part.pixels.nbytes + part.masks.nbytes for part in self.regions)
+        crops = sum(part.pixels.nbytes + part.masks.nbytes for part in self.regions)
+        return crops + (0 if self.picture is None else sum(part.nbytes for part in self.picture))
 
     @torch.no_grad()
-    def ranks(
-        self, clip: MaskAdaptedCLIP, texts_te: Tensor, benchmark: Benchmark, *, prompts: bool
-    ) -> list[int]:
+    def ranks(self, clip: MaskAdaptedCLIP, texts: ClassTexts, config: BenchmarkConfig) -> list[int]:
         """The rank, from 1, that a CLIP gives to the true class of each mask."""
-        rows = [name_regions(clip, part, texts_te, prompts=prompts) for part in self.regions]
-        of_texts = torch.cat(rows).cpu().numpy() if rows else np.zeros((0, len(texts_te)), "f4")
-        class_of = [index for _, index in benchmark.texts]
-        probabilities = best_of_class(of_texts, class_of, len(benchmark.classes))
+        if self.picture is not None:
+            image, masks = self.picture
+            embedder = MaskTokenEmbedder(clip, size=config.picture_size)
+            features, _ = embedder.embed(image, masks, threshold=None)
+            rows = [texts.probabilities(COSINE_SCALE * features @ texts.embeddings.T)]
+        else:
+            prompts = config.mask_prompts
+            rows = [name_regions(clip, part, texts, prompts=prompts) for part in self.regions]
+        columns = texts.columns
+        scores = torch.cat(rows).cpu().numpy() if rows else np.zeros((0, len(columns)), "f4")
+        probabilities = best_of_class(scores, columns, texts.classes)
         return [rank(row, index) for row, index in zip(probabilities, self.classes, strict=True)]
 
 
@@ -254,6 +273,7 @@ class _Images:
                 continue
             classes, masks = region_masks(labels, len(self.benchmark.classes))
             on_device = torch.as_tensor(masks).to(self.device)
+            whole = self.config.embedder == "mask_tokens"
             regions = [
                 region_crops(
                     torch.tensor(image),
@@ -266,8 +286,10 @@ class _Images:
                     expand_ratio=self.config.expand_ratio,
                 )
                 for part in torch.split(on_device, self.config.batch_size)
+                if not whole
             ]
-            block.append(_Image(classes=classes.tolist(), regions=regions))
+            picture = (image, on_device) if whole else None
+            block.append(_Image(classes=classes.tolist(), regions=regions, picture=picture))
             if sum(one.bytes for one in block) >= BLOCK_BYTES:
                 yield block
                 block = []

@@ -21,7 +21,8 @@ from ovseg.data import masks
 from ovseg.data.images import ImageError, read_image
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest
-from ovseg.models.embedders import region_embedder
+from ovseg.models.clip_modules import CLIP_MODULES
+from ovseg.models.embedders import embedder_weights, region_embedder
 from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.retrieval import RegionMemory
 from ovseg.stages import Inputs, Output, Progress, Stage
@@ -42,18 +43,23 @@ class RegionMemoryStage(Stage[MemoryConfig]):
         "ovseg.evaluation.region_memory",
         "ovseg.data.images",
         "ovseg.data.masks",
-        "ovseg.models.clip",
+        "ovseg.models.class_embedding",
+        "ovseg.models.class_relations",
+        "ovseg.models.class_texts",
+        "ovseg.data.vocabulary",
+        "ovseg.storybook.catalogue",  # its words
+        *CLIP_MODULES,
         "ovseg.models.embedders",
         "ovseg.models.ensemble",
-        "ovseg.models.mask_prompts",
-        "ovseg.models.pixel_prompts",
-        "ovseg.models.prompted_tower",
-        "ovseg.models.names",
+        "ovseg.models.mask_tokens",
+        "ovseg.models.picture_embedders",
+        "ovseg.models.network_folders",
+        "ovseg.models.pixel_embedder",
+        "ovseg.models.pixel_embedding",
         "ovseg.models.pixels",
         "ovseg.models.regions",
+        "ovseg.models.resnet",
         "ovseg.models.retrieval",
-        "ovseg.models.safe_pickle",
-        "ovseg.models.weight_files",
         "ovseg.training.pairs",
     )
 
@@ -63,8 +69,9 @@ class RegionMemoryStage(Stage[MemoryConfig]):
         return ShardPlan.single(curated.content_digest, curated.rows)
 
     def weights(self, config: MemoryConfig, inputs: Inputs) -> dict[str, str]:
-        """The CLIP's."""
-        return {"clip": clip_digest(clip_name(config.benchmark.clip, inputs))}
+        """The networks' that embed."""
+        clip = clip_digest(clip_name(config.benchmark.clip, inputs))
+        return {"clip": clip, **embedder_weights(config.benchmark)}
 
     def write(
         self, config: MemoryConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress

@@ -33,6 +33,8 @@ from ovseg.evaluation.metrics import ClassCounts, Confusion, segmentation_scores
 from ovseg.evaluation.protocol import protocol_columns
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.models.names import clip_name
+from ovseg.models.segmentor import Segmentor
+from ovseg.models.systems import check_proposes
 from ovseg.schema import TUNING as TUNING_ROWS
 from ovseg.schema import TUNING_COUNTS as COUNT_ROWS
 from ovseg.schema import rows_to_table
@@ -55,6 +57,7 @@ class TuningCountsStage(Stage[TuneConfig]):
 
     def plan(self, config: TuneConfig, inputs: Inputs) -> ShardPlan:
         """As the benchmark's."""
+        check_proposes(config.benchmark, "the search for an ensemble weight")
         return BENCHMARK.plan(config.benchmark, inputs)
 
     def weights(self, config: TuneConfig, inputs: Inputs) -> dict[str, str]:
@@ -70,6 +73,7 @@ class TuningCountsStage(Stage[TuneConfig]):
         span = self.plan(config, inputs).span(shard)
         clip = clip_name(setting.clip, inputs)
         segmentor = benchmark_segmentor(setting, benchmark, clip=clip)
+        assert isinstance(segmentor, Segmentor)  # or the plan would have been refused
         k, ignore = len(benchmark.classes), benchmark.ignore_index
         totals = {
             (threshold, weight): Confusion(k, ignore)

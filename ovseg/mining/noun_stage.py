@@ -40,10 +40,12 @@ class NounsStage(Stage[NounsConfig]):
     """Parses each distinct caption once, also where it comes back in another shard."""
 
     name = "nouns"
+    schema_version = 2  # 2: adjectives, place
     code = (
         "ovseg.mining.caption_text",
         "ovseg.mining.compounds",
         "ovseg.mining.lemmas",
+        "ovseg.mining.noun_contexts",
         "ovseg.mining.nouns",
         "ovseg.mining.stop_nouns",
         "ovseg.models.names",
@@ -114,6 +116,8 @@ def _rows(mentions: list[Mention]) -> Iterator[dict[str, Any]]:
             "char_start": mention.char_start,
             "char_end": mention.char_end,
             "head": mention.head,
+            "adjectives": mention.context.adjectives,
+            "place": mention.context.place,
             "kept": mention.kept,
             "drop_reason": mention.drop_reason,
         }

@@ -21,6 +21,7 @@ from spacy.tokens import Doc
 from ovseg.errors import OvsegError
 from ovseg.mining.caption_text import pieces_of
 from ovseg.mining.compounds import Word, compounds_of, words_of
+from ovseg.mining.noun_contexts import Context, contexts_of
 from ovseg.mining.stop_nouns import StopNouns
 
 STORYBOOK_WEIGHTS = Path(__file__).parents[1] / "storybook" / "weights" / "parser"
@@ -49,6 +50,7 @@ class Mention:
     head: str | None  # of a compound: the lemma of its last word
     kept: bool
     drop_reason: str | None  # not_a_word, too_short, proper_noun, stop_noun:..., compound_modifier
+    context: Context  # what the caption says of it; of a compound: of its head
 
 
 # --- The pipeline -------------------------------------------------------------------------------
@@ -177,13 +179,14 @@ def _mentions(
 ) -> list[Mention]:
     tags = ("NOUN", "PROPN") if proper_nouns else ("NOUN",)
     words = words_of(doc, tags=tags, stop_nouns=stop_nouns)
+    contexts = contexts_of(doc, words, stop_nouns=stop_nouns)
     modifiers: set[int] = set()
     mentions: list[Mention] = []
     runs = compounds_of(words, linked=doc.has_annotation("DEP")) if compounds else ()
     for run in runs:
         # A stop noun is no head: of "kitchen counter top" the "kitchen counter" remains.
         while len(run) > 1:
-            joined = _compound(run, stop_nouns)
+            joined = _compound(run, stop_nouns, contexts[run[-1].index])
             mentions.append(joined)
             if joined.kept:
                 modifiers.update(word.index for word in run[:-1])
@@ -198,19 +201,31 @@ def _mentions(
                 reason = "compound_modifier"
             if reason is None and (group := stop_nouns.group(word.lemma)):
                 reason = f"stop_noun:{group}"
-            mentions.append(_mention(word.lemma, word.start, word.end, head=None, reason=reason))
+            mentions.append(
+                _mention(
+                    word.lemma,
+                    word.start,
+                    word.end,
+                    head=None,
+                    reason=reason,
+                    context=contexts[word.index],
+                )
+            )
     return sorted(mentions, key=lambda mention: (mention.char_start, -mention.char_end))
 
 
-def _compound(run: list[Word], stop_nouns: StopNouns) -> Mention:
+def _compound(run: list[Word], stop_nouns: StopNouns, context: Context) -> Mention:
     head = run[-1].lemma
     lemma = " ".join([*(word.written for word in run[:-1]), head])
     group = None if stop_nouns.is_exception(lemma) else stop_nouns.group(lemma, head)
     reason = f"stop_noun:{group}" if group else None
-    return _mention(lemma, run[0].start, run[-1].end, head=head, reason=reason)
+    start, end = run[0].start, run[-1].end
+    return _mention(lemma, start, end, head=head, reason=reason, context=context)
 
 
-def _mention(lemma: str, start: int, end: int, *, head: str | None, reason: str | None) -> Mention:
+def _mention(
+    lemma: str, start: int, end: int, *, head: str | None, reason: str | None, context: Context
+) -> Mention:
     """A mention in a piece of text; `_moved` gives it its place and surface in the caption."""
     return Mention(
         lemma=lemma,
@@ -220,6 +235,7 @@ def _mention(lemma: str, start: int, end: int, *, head: str | None, reason: str 
         head=head,
         kept=reason is None,
         drop_reason=reason,
+        context=context,
     )
 
 

@@ -29,8 +29,9 @@ from ovseg.mining.pair_rows import OF_IMAGE, complete, pair_stats
 from ovseg.mining.ranking import rank
 from ovseg.mining.texts import clip_label, read_texts
 from ovseg.models.clip import clip_digest, shared_clip
-from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.names import clip_name, resolve_device
+from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.regions import Regions, region_crops
 from ovseg.schema import PAIRS as SCHEMA
 from ovseg.schema import rows_to_table
@@ -61,14 +62,7 @@ class PairsStage(Stage[PairingConfig]):
         "ovseg.data.masks",
         "ovseg.mining.ranking",
         "ovseg.mining.texts",
-        "ovseg.models.clip",
-        "ovseg.models.safe_pickle",
-        "ovseg.models.weight_files",
-        "ovseg.models.mask_prompts",
-        "ovseg.models.pixel_prompts",
-        "ovseg.models.prompted_tower",
-        "ovseg.models.names",
-        "ovseg.models.prompts",
+        *CLIP_MODULES,
         "ovseg.models.regions",
         __name__,
     )
@@ -156,7 +150,7 @@ def _zip_read(reader: ListedImages, jobs: list[Job]) -> Iterator[tuple[Job, tupl
 
 @torch.inference_mode()
 def embed_proposals(
-    decoded: Iterable[Decoded], clip: MaskAdaptedCLIP, config: PairingConfig, *, device: str
+    decoded: Iterable[Decoded], clip: OpenClipModel, config: PairingConfig, *, device: str
 ) -> Iterator[Embedded]:
     """Embed the proposals of images as masked regions, those of several images at a time.
 
@@ -185,7 +179,7 @@ def embed_proposals(
 
 
 def _regions(
-    job: Job, image: ImageArray, clip: MaskAdaptedCLIP, config: PairingConfig, device: str
+    job: Job, image: ImageArray, clip: OpenClipModel, config: PairingConfig, device: str
 ) -> Regions:
     height, width = image.shape[:2]
     counts = [row["mask_counts"] for row in job.proposals]
@@ -219,7 +213,7 @@ def _regions(
 
 
 def _embed(
-    waiting: Sequence[tuple[Job, Regions | ImageError]], clip: MaskAdaptedCLIP, batch_size: int
+    waiting: Sequence[tuple[Job, Regions | ImageError]], clip: OpenClipModel, batch_size: int
 ) -> Iterator[Embedded]:
     crops = [one for _, one in waiting if isinstance(one, Regions)]
     if crops:

@@ -19,16 +19,17 @@ from ovseg.data import masks
 from ovseg.data.images import ImageArray
 from ovseg.mining.ground_truth import GroundTruthSource
 from ovseg.mining.proposed import ProposalSource, Proposed
-from ovseg.models.maskformer import ProposalNetwork, load_maskformer, maskformer_digest
-from ovseg.models.names import model_label, resolve_device
+from ovseg.models.names import model_label
 from ovseg.models.pixels import resized_shape
+from ovseg.models.proposal_networks import ProposalNetwork
+from ovseg.models.proposers import PROPOSERS, proposer
 from ovseg.registry import chosen
 
 QUERIES_AT_ONCE = 16  # enlarged to an image's own size; a photograph of 12 MP takes 50 MB a query
 
 
-class MaskFormerSource:
-    """Every query of the MaskFormer that `config.maskformer` names, of either kind."""
+class NetworkSource:
+    """What a network of `ovseg.models.proposers.PROPOSERS` finds in the pixels."""
 
     def __init__(self, config: ProposalsConfig) -> None:
         self.config = config
@@ -36,17 +37,26 @@ class MaskFormerSource:
     @cached_property
     def network(self) -> ProposalNetwork:
         """On its device; loaded once a process."""
-        return load_maskformer(self.config.maskformer, resolve_device(self.config.device))
+        config = self.config
+        return proposer(
+            config.source,
+            config.maskformer,
+            config.device,
+            segments=config.segments,
+            stage="proposals",
+        )
 
     @property
     def label(self) -> str:
-        """The network's name and digest."""
-        return model_label(self.config.maskformer, self.network.digest)
+        """The network's name and digest; of a source that is no MaskFormer the source's name."""
+        source = self.config.source
+        name = self.config.maskformer if source == "maskformer" else source
+        return model_label(name, self.network.digest)
 
     @property
     def weights(self) -> dict[str, str]:
         """The network's."""
-        return {"maskformer": maskformer_digest(self.config.maskformer)}
+        return {"maskformer": self.network.digest}
 
     def propose(self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]) -> list[Proposed]:
         """See `ProposalSource`."""
@@ -54,7 +64,7 @@ class MaskFormerSource:
 
 
 SOURCES: dict[str, Callable[[ProposalsConfig], ProposalSource]] = {
-    "maskformer": MaskFormerSource,
+    **dict.fromkeys(PROPOSERS, NetworkSource),
     "ground_truth": GroundTruthSource,
 }
 """What makes a source of a configuration, by the value of `proposals.source`."""

@@ -26,6 +26,7 @@ from ovseg.errors import OvsegError
 from ovseg.mining import gates
 from ovseg.mining.proposal_sources import proposal_source
 from ovseg.mining.proposed import ProposalSource, Proposed
+from ovseg.models.proposer_modules import PROPOSER_MODULES
 from ovseg.schema import PROPOSALS as SCHEMA
 from ovseg.schema import rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
@@ -43,19 +44,12 @@ class ProposalsStage(Stage[ProposalsConfig]):
         "ovseg.data.label_maps",
         "ovseg.data.images",
         "ovseg.data.listed",
-        "ovseg.data.masks",
         "ovseg.mining.gates",
         "ovseg.mining.ground_truth",
         "ovseg.mining.proposal_sources",
         "ovseg.mining.proposed",
-        "ovseg.models.class_embedding",
-        "ovseg.models.resnet",  # a backbone of it
-        "ovseg.models.deep_stem_maskformer",
-        "ovseg.models.maskformer",
-        "ovseg.models.names",
-        "ovseg.models.pixels",
-        "ovseg.models.proposal_networks",
         __name__,
+        *PROPOSER_MODULES,
     )
 
     def weights(self, config: ProposalsConfig, inputs: Inputs) -> dict[str, str]:

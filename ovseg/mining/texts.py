@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from ovseg.config import TextsConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest, shared_clip
-from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.names import clip_name, model_label, resolve_device
+from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.prompts import fill_templates
 from ovseg.schema import TEXTS as SCHEMA
 from ovseg.stages import Inputs, Output, Progress, Stage
@@ -37,14 +38,7 @@ class TextsStage(Stage[TextsConfig]):
 
     name = "texts"
     code = (
-        "ovseg.models.clip",
-        "ovseg.models.safe_pickle",
-        "ovseg.models.weight_files",
-        "ovseg.models.mask_prompts",
-        "ovseg.models.pixel_prompts",
-        "ovseg.models.prompted_tower",
-        "ovseg.models.names",
-        "ovseg.models.prompts",
+        *CLIP_MODULES,
         __name__,
     )
 
@@ -86,7 +80,7 @@ def distinct_nouns(nouns: Manifest) -> list[str]:
 
 @torch.inference_mode()
 def embed_texts(
-    clip: MaskAdaptedCLIP, texts: list[str], *, batch_size: int, progress: Progress
+    clip: OpenClipModel, texts: list[str], *, batch_size: int, progress: Progress
 ) -> NDArray[np.float32]:
     """Embed texts in batches, `(T, E)` float32 rows of L2 norm 1.
 

@@ -157,6 +157,20 @@ class MLP(nn.Module):
         return x
 
 
+def ready_backbone(model: MaskFormerModel, architecture: Architecture) -> None:
+    """Make the backbone that `transformers` built the one of the architecture, in place."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # `transformers` draws these near 0, which stops a backbone trained from scratch
+            nn.init.ones_(module.weight)
+    if architecture.backbone == "resnet_deep_stem":
+        model.pixel_level_module.encoder = DeepStemResNet(
+            stem_dim=architecture.stem_dim,
+            dim=architecture.backbone_dim,
+            depths=architecture.depths,
+        )
+
+
 class OpenVocabularyMaskFormer(nn.Module):
     """MaskFormer whose queries are classified by cosine with text embeddings.
 
@@ -173,16 +187,7 @@ class OpenVocabularyMaskFormer(nn.Module):
         self.mask_embed = MLP([width, width, width, architecture.mask_dim])
         self.non_object_embedding = nn.Parameter(torch.empty(1, architecture.embedding_dim))
         nn.init.normal_(self.non_object_embedding, std=0.02)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                # `transformers` draws these near 0, which stops a backbone trained from scratch
-                nn.init.ones_(module.weight)
-        if architecture.backbone == "resnet_deep_stem":
-            self.model.pixel_level_module.encoder = DeepStemResNet(
-                stem_dim=architecture.stem_dim,
-                dim=architecture.backbone_dim,
-                depths=architecture.depths,
-            )
+        ready_backbone(self.model, architecture)
 
     def forward(self, pixels_nchw: Tensor, *, with_aux: bool = False) -> MaskFormerOutput:
         """Run the network.

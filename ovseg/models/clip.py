@@ -1,10 +1,10 @@
-"""Mask-adapted CLIP by name: loading, saving, digests.
+"""CLIP by name: loading, saving, digests.
 
 `load_clip` knows three kinds of names: `storybook` (the compact model this package ships), a local
 folder, and open_clip's `ARCHITECTURE/pretrained`, where `pretrained` is a tag or a weights file.
-A folder holds safetensors and JSON, never pickles, and stock open_clip reads it as well
-(`open_clip.create_model("local-dir:FOLDER")`): the mask prompts lie in a file of their own beside
-the weights.
+It gives a mask-adapted ViT; `load_model` and `shared_clip` give convolutional CLIPs as well, such
+as `storybook-conv`. A folder holds safetensors and JSON, and stock open_clip reads it as well
+(`open_clip.create_model("local-dir:FOLDER")`): prompts of any kind lie in files of their own.
 """
 
 import copy
@@ -21,7 +21,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ovseg.errors import OvsegError
-from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, Tokenizer, is_prompt
+from ovseg.models.conv_clip import ConvCLIP, is_convolutional
+from ovseg.models.learned_prompts import (
+    FILES,
+    ContextVectors,
+    load_context_vectors,
+    save_context_vectors,
+)
+from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, is_prompt
+from ovseg.models.open_clip_model import VOCABULARY_FILE, OpenClipModel, tokenizer_of
 from ovseg.models.weight_files import is_torchscript, named_tensors, read_weights
 from ovseg.storage import known_sha256
 
@@ -30,7 +38,9 @@ __all__ = [
     "clip_digest",
     "clip_folder",
     "create_clip",
+    "create_model",
     "load_clip",
+    "load_model",
     "save_clip",
     "shared_clip",
 ]
@@ -38,25 +48,30 @@ __all__ = [
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "model.safetensors"
 PROMPTS_FILE = "mask_prompts.safetensors"
-VOCABULARY_FILE = "bpe_vocab.txt.gz"
 IMPORTED = "clip"  # where an imported checkpoint has its CLIP
-STORYBOOK_FOLDER = Path(__file__).resolve().parents[1] / "storybook" / "weights" / "clip"
+WEIGHTS = Path(__file__).resolve().parents[1] / "storybook" / "weights"
+STORYBOOK_FOLDER, CONV_FOLDER = WEIGHTS / "clip", WEIGHTS / "conv_clip"
+SHIPPED = {
+    "storybook": (STORYBOOK_FOLDER, "train_clip"),
+    "storybook-conv": (CONV_FOLDER, "train_conv_clip"),
+}
+"""Folder and flow of the models that ship, by name."""
 
 
 # ---------------------------------------------------------------------------------------- names
 
 
 def clip_folder(name: str) -> Path | None:
-    """The folder a name stands for (`storybook` or a local folder), or None for other names.
+    """The folder a name stands for (one that ships or a local one), or None for other names.
 
     Of an imported checkpoint it is the folder inside that holds its CLIP.
     """
-    folder = STORYBOOK_FOLDER if name == "storybook" else Path(name).expanduser()
+    folder, flow = SHIPPED.get(name, (Path(name).expanduser(), ""))
     for place in (folder, folder / IMPORTED):
         if (place / CONFIG_FILE).is_file():
             return place
-    if name == "storybook":
-        raise OvsegError(f"no CLIP in {folder}: rebuild it with python -m flows.train_clip")
+    if flow:
+        raise OvsegError(f"no CLIP in {folder}: rebuild it with python -m flows.{flow}")
     if folder.is_dir():
         raise OvsegError(f"{folder} has no {CONFIG_FILE}: is it a folder save_clip wrote?")
     return None
@@ -114,7 +129,7 @@ def clip_digest(name: str) -> str:
     folder = clip_folder(name)
     digest = hashlib.sha256()
     if folder is not None:
-        for file in (CONFIG_FILE, WEIGHTS_FILE, PROMPTS_FILE, VOCABULARY_FILE):
+        for file in (CONFIG_FILE, WEIGHTS_FILE, PROMPTS_FILE, VOCABULARY_FILE, *FILES):
             if (folder / file).is_file():
                 digest.update(f"{file}={known_sha256(folder / file)}\n".encode())
     else:
@@ -135,7 +150,7 @@ def create_clip(
     vocabulary: Path | None = None,
     preprocess_cfg: dict[str, Any] | None = None,
 ) -> MaskAdaptedCLIP:
-    """A CLIP with random weights from open_clip's configuration of it.
+    """A mask-adapted CLIP with random weights from open_clip's configuration of it.
 
     Args:
         model_cfg: `embed_dim`, `vision_cfg`, `text_cfg`, ... as open_clip writes them.
@@ -144,8 +159,31 @@ def create_clip(
         preprocess_cfg: `mean` and `std` of the pixels on a 0..1 scale; None for OpenAI's.
 
     Raises:
-        OvsegError: the configuration does not describe a model, or not one of this vocabulary.
+        OvsegError: the configuration does not describe a ViT, or not one of this vocabulary.
     """
+    model = create_model(model_cfg, vocabulary=vocabulary, preprocess_cfg=preprocess_cfg)
+    adapted = _mask_adapted(model)
+    if prompt_depth:
+        adapted.draw_prompts(prompt_depth)
+    return adapted
+
+
+def _mask_adapted(model: OpenClipModel) -> MaskAdaptedCLIP:
+    if not isinstance(model, MaskAdaptedCLIP):
+        raise OvsegError(
+            "this CLIP is convolutional, choose a ViT for prompts, mask tokens and fine-tuning; it"
+            " names regions as it is, best with benchmarks.embedder=mask_pooling"
+        )
+    return model
+
+
+def create_model(
+    model_cfg: dict[str, Any],
+    *,
+    vocabulary: Path | None = None,
+    preprocess_cfg: dict[str, Any] | None = None,
+) -> OpenClipModel:
+    """As `create_clip`, whatever the image tower: a `MaskAdaptedCLIP` or a `ConvCLIP`."""
     arguments = {key: copy.deepcopy(value) for key, value in model_cfg.items()}
     text_cfg = arguments.get("text_cfg", {})
     custom_text = arguments.pop("custom_text", False) or "hf_model_name" in text_cfg
@@ -159,40 +197,19 @@ def create_clip(
     preprocess = preprocess_cfg or {}
     model.visual.image_mean = tuple(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN))
     model.visual.image_std = tuple(preprocess.get("std", open_clip.OPENAI_DATASET_STD))
-    return MaskAdaptedCLIP(
+    kind = ConvCLIP if is_convolutional(model.visual) else MaskAdaptedCLIP
+    return kind(
         model,
-        tokenizer=_tokenizer(text_cfg, vocabulary),
-        prompt_depth=prompt_depth,
+        tokenizer=tokenizer_of(text_cfg, vocabulary),
         model_cfg=model_cfg,
         vocabulary=vocabulary,
     )
 
 
-def _tokenizer(text_cfg: dict[str, Any], vocabulary: Path | None) -> Tokenizer:
-    # open_clip would resolve a relative bpe_path against the working directory; ours is absolute
-    context_length = text_cfg.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
-    extra = {k: v for k, v in (text_cfg.get("tokenizer_kwargs") or {}).items() if k != "bpe_path"}
-    if text_cfg.get("hf_tokenizer_name"):
-        tokenizer: Any = open_clip.HFTokenizer(
-            text_cfg["hf_tokenizer_name"], context_length=context_length, **extra
-        )
-        return tokenizer  # type: ignore[no-any-return]
-    if vocabulary is not None:
-        extra["bpe_path"] = str(vocabulary)
-    tokenizer = open_clip.SimpleTokenizer(context_length=context_length, **extra)
-    expected = text_cfg.get("vocab_size", 49408)
-    if tokenizer.vocab_size != expected:
-        raise OvsegError(
-            f"the vocabulary {vocabulary or 'of open_clip'} has {tokenizer.vocab_size} entries, "
-            f"the model {expected}: put the model's own {VOCABULARY_FILE} beside its weights"
-        )
-    return tokenizer  # type: ignore[no-any-return]
-
-
 def load_clip(
     name: str, *, device: str = "cpu", prompt_depth: int | None = None
 ) -> MaskAdaptedCLIP:
-    """Load a model by name, in eval mode and float32; the caller owns it and may train it.
+    """Load a ViT by name, in eval mode and float32; the caller owns it and may train it.
 
     Args:
         name: `storybook`, a folder of `save_clip`, or `ARCHITECTURE/pretrained` of open_clip.
@@ -202,18 +219,10 @@ def load_clip(
             are taken or dropped with them.
 
     Raises:
-        OvsegError: unknown name, impossible download, damaged or unfitting files, or prompts of
-            another depth than asked for.
+        OvsegError: unknown name, impossible download, damaged or unfitting files, prompts of
+            another depth than asked for, or a convolutional CLIP.
     """
-    folder = clip_folder(name)
-    if folder is not None:
-        model = _model_of_folder(folder)
-        state = _read_tensors(folder / WEIGHTS_FILE)
-        if (folder / PROMPTS_FILE).is_file():
-            state.update(_read_tensors(folder / PROMPTS_FILE))
-        model.load_checkpoint_state(state, prompts=prompt_depth != 0)
-    else:
-        model = _model_of_tag(name, prompts=prompt_depth != 0)
+    model = _mask_adapted(load_model(name, device=device, prompts=prompt_depth != 0))
     if prompt_depth and model.mask_prompts is None:
         model.draw_prompts(prompt_depth)
     if prompt_depth and model.prompt_depth != prompt_depth:
@@ -221,17 +230,32 @@ def load_clip(
             f"{name} has mask prompts of depth {model.prompt_depth}, {prompt_depth} was asked for: "
             "leave prompt_depth out, or give 0 to drop them"
         )
+    return model
+
+
+def load_model(name: str, *, device: str = "cpu", prompts: bool = True) -> OpenClipModel:
+    """As `load_clip`, whatever the image tower; prompts the weights come with may be left aside."""
+    folder = clip_folder(name)
+    if folder is not None:
+        model = _model_of_folder(folder)
+        state = _read_tensors(folder / WEIGHTS_FILE)
+        if (folder / PROMPTS_FILE).is_file():
+            state.update(_read_tensors(folder / PROMPTS_FILE))
+        model.load_checkpoint_state(state, prompts=prompts)
+        model.text_prompts = load_context_vectors(folder, model)
+    else:
+        model = _model_of_tag(name, prompts=prompts)
     return model.float().to(device).eval()
 
 
-def _model_of_folder(folder: Path) -> MaskAdaptedCLIP:
+def _model_of_folder(folder: Path) -> OpenClipModel:
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         model_cfg, preprocess_cfg = config["model_cfg"], config.get("preprocess_cfg")
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise OvsegError(f"{folder / CONFIG_FILE} holds no model_cfg: {error}") from error
     vocabulary = folder / VOCABULARY_FILE
-    return create_clip(
+    return create_model(
         model_cfg,
         vocabulary=vocabulary if vocabulary.is_file() else None,
         preprocess_cfg=preprocess_cfg,
@@ -245,9 +269,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise OvsegError(f"cannot read the weights {path}: {error}") from error
 
 
-def _model_of_tag(name: str, *, prompts: bool) -> MaskAdaptedCLIP:
+def _model_of_tag(name: str, *, prompts: bool) -> OpenClipModel:
     model_cfg, preprocess_cfg, file = _resolve(name)
-    model = create_clip(model_cfg, preprocess_cfg=preprocess_cfg)
+    model = create_model(model_cfg, preprocess_cfg=preprocess_cfg)
     stored = read_weights(file)
     state = named_tensors(stored, file).state
     try:
@@ -261,20 +285,20 @@ def _model_of_tag(name: str, *, prompts: bool) -> MaskAdaptedCLIP:
     return model
 
 
-_SHARED: dict[tuple[str, str], MaskAdaptedCLIP] = {}
+_SHARED: dict[tuple[str, str], OpenClipModel] = {}
 _SHARED_LOCK = threading.Lock()
 
 
-def shared_clip(name: str, *, device: str = "cpu") -> MaskAdaptedCLIP:
+def shared_clip(name: str, *, device: str = "cpu") -> OpenClipModel:
     """The one frozen instance of this process for a model's content; threads may share it."""
     key = (clip_digest(name), device)
     with _SHARED_LOCK:
         if key not in _SHARED:
-            _SHARED[key] = load_clip(name, device=device).requires_grad_(False)
+            _SHARED[key] = load_model(name, device=device).requires_grad_(False)
         return _SHARED[key]
 
 
-def save_clip(model: MaskAdaptedCLIP, folder: Path, *, half: bool = False) -> Path:
+def save_clip(model: OpenClipModel, folder: Path, *, half: bool = False) -> Path:
     """Write a folder that `load_clip` and stock open_clip read.
 
     Args:
@@ -293,7 +317,7 @@ def save_clip(model: MaskAdaptedCLIP, folder: Path, *, half: bool = False) -> Pa
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = copy.deepcopy(model.model_cfg)
-    for name in (PROMPTS_FILE, VOCABULARY_FILE):
+    for name in (PROMPTS_FILE, VOCABULARY_FILE, *FILES):
         if model.vocabulary != folder / name:
             (folder / name).unlink(missing_ok=True)
     if model.vocabulary is not None:
@@ -313,6 +337,8 @@ def save_clip(model: MaskAdaptedCLIP, folder: Path, *, half: bool = False) -> Pa
     for name, tensors in files.items():
         save_file(tensors, folder / name, metadata={"format": "pt"})
         (folder / name).chmod(0o644)  # safetensors lets nobody but the owner read
+    if isinstance(model.text_prompts, ContextVectors):
+        save_context_vectors(model.text_prompts, folder)
     preprocess = {
         "mean": list(model.pixel_mean),
         "std": list(model.pixel_std),

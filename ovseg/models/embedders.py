@@ -1,7 +1,8 @@
 """How a mask becomes an embedding in CLIP's space: `EMBEDDERS` says which ways there are.
 
-`crops` is the paper's: each mask's region is cut out, masked and shown to CLIP by itself. A
-segmentor asks nothing else of an embedder than `RegionEmbedder.embed`, whatever happens inside.
+`crops` is the paper's: each mask's region is cut out, masked and shown to CLIP by itself.
+`mask_tokens` and `mask_pooling` show CLIP the whole picture once for all its masks. A segmentor
+asks nothing else of an embedder than `RegionEmbedder.embed`, whatever happens inside.
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ import torch
 from torch import Tensor
 
 from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.errors import OvsegError
 from ovseg.models.clip import shared_clip
+from ovseg.models.conv_clip import ConvCLIP
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.open_clip_model import OpenClipModel
+from ovseg.models.picture_embedders import MaskPoolingEmbedder, MaskTokenEmbedder
+from ovseg.models.pixel_embedder import PixelPoolingEmbedder, load_pixels, pixels_digest
 from ovseg.models.pixels import ImageArray
 from ovseg.models.regions import region_crops
 from ovseg.registry import chosen
@@ -53,7 +59,7 @@ class CropEmbedder:
 
     def __init__(
         self,
-        clip: MaskAdaptedCLIP,
+        clip: OpenClipModel,
         *,
         mask_prompts: bool = True,
         region: str = "mean",
@@ -106,11 +112,43 @@ def _crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
     )
 
 
+def _pixel_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    return PixelPoolingEmbedder(load_pixels(config.pixels, device))
+
+
+def _mask_tokens(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    model = shared_clip(clip, device=device)
+    if not isinstance(model, MaskAdaptedCLIP):
+        raise OvsegError(
+            f"{clip} is convolutional and has no mask tokens: choose benchmarks.embedder="
+            "mask_pooling, or a ViT"
+        )
+    return MaskTokenEmbedder(model, size=config.picture_size)
+
+
+def _mask_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    model = shared_clip(clip, device=device)
+    if not isinstance(model, ConvCLIP):
+        raise OvsegError(
+            f"{clip} is no convolutional CLIP, whose features masks could pool: choose"
+            " benchmarks.clip=storybook-conv, or benchmarks.embedder=mask_tokens"
+        )
+    return MaskPoolingEmbedder(model, size=config.picture_size, whole_places=config.whole_places)
+
+
 EMBEDDERS: dict[str, Callable[[BenchmarkConfig, str, str], RegionEmbedder]] = {
     "crops": _crops,
+    "pixel_pooling": _pixel_pooling,
+    "mask_tokens": _mask_tokens,
+    "mask_pooling": _mask_pooling,
 }
 """What makes an embedder of a configuration, the CLIP's name and a device, by the value of
 `benchmarks.embedder`."""
+
+
+def embedder_weights(config: BenchmarkConfig) -> dict[str, str]:
+    """Content digests of the networks that embed regions beside CLIP, by their settings."""
+    return {"pixels": pixels_digest(config.pixels)} if config.embedder == "pixel_pooling" else {}
 
 
 def region_embedder(config: BenchmarkConfig, *, clip: str, device: str) -> RegionEmbedder:

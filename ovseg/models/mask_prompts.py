@@ -7,27 +7,24 @@ instead of them: pixel prompts (`ovseg.models.pixel_prompts`) and visual prompts
 (`ovseg.models.prompted_tower`). `ovseg.models.clip` loads and saves it all.
 """
 
-import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ovseg.errors import OvsegError
+from ovseg.models.open_clip_model import OpenClipModel, Tokenizer
 from ovseg.models.pixel_prompts import PIXEL_PREFIX, PixelPrompts
 from ovseg.models.prompted_tower import prompted_features
 
 PROMPT_KEY = "visual.mask_embedding"  # the name published checkpoints use
 VISUAL_KEY = "visual_prompts"
 POSITION_KEY = "visual.positional_embedding"
-
-Tokenizer = Callable[[Sequence[str]], Tensor]
 
 
 def is_prompt(name: str) -> bool:
@@ -64,7 +61,7 @@ def resized_patches(tokens: Tensor, grid: int) -> Tensor:
     return resized.permute(0, 2, 3, 1).reshape(*leading, grid * grid, width).to(tokens.dtype)
 
 
-class MaskAdaptedCLIP(nn.Module):
+class MaskAdaptedCLIP(OpenClipModel):
     """A CLIP of open_clip plus mask prompts; without prompts it is open_clip's model to the bit.
 
     The forward pass holds no state and installs no hooks, so threads may share one instance.
@@ -99,7 +96,6 @@ class MaskAdaptedCLIP(nn.Module):
         model_cfg: Mapping[str, Any] | None = None,
         vocabulary: Path | None = None,
     ) -> None:
-        super().__init__()
         visual: Any = clip.visual
         if not isinstance(visual, VisionTransformer):
             raise OvsegError(
@@ -108,12 +104,7 @@ class MaskAdaptedCLIP(nn.Module):
             )
         if not isinstance(visual.patch_dropout, nn.Identity):
             raise OvsegError("the CLIP drops patches at random: set patch_dropout to 0")
-        if visual.image_size[0] != visual.image_size[1]:
-            raise OvsegError(f"regions are square, the CLIP takes {visual.image_size} pixels")
-        self.clip: Any = clip
-        self.tokenizer = tokenizer
-        self.model_cfg = copy.deepcopy(dict(model_cfg)) if model_cfg is not None else None
-        self.vocabulary = vocabulary
+        super().__init__(clip, tokenizer=tokenizer, model_cfg=model_cfg, vocabulary=vocabulary)
         self.mask_prompts = self.pixel_prompts = self.visual_prompts = None
         self.draw_prompts(prompt_depth, init=prompt_init, shared=shared_prompts)
 
@@ -161,11 +152,6 @@ class MaskAdaptedCLIP(nn.Module):
             self.visual_prompts = nn.Parameter(prompts.to(self.logit_scale.device))
 
     @property
-    def image_size(self) -> int:
-        """Side of the square input, pixels."""
-        return int(self.clip.visual.image_size[0])
-
-    @property
     def patch_size(self) -> int:
         """Side of a patch, pixels."""
         return int(self.clip.visual.patch_size[0])
@@ -176,32 +162,9 @@ class MaskAdaptedCLIP(nn.Module):
         return int(self.clip.visual.grid_size[0])
 
     @property
-    def embed_dim(self) -> int:
-        """Length of an embedding, image or text."""
-        return int(self.clip.visual.output_dim)
-
-    @property
     def prompt_depth(self) -> int:
         """Layers that have mask prompts, 0 without any."""
         return 0 if self.mask_prompts is None else int(self.mask_prompts.shape[0])
-
-    @property
-    def logit_scale(self) -> nn.Parameter:
-        """Logarithm of the learned inverse temperature, scalar."""
-        scale: nn.Parameter = self.clip.logit_scale
-        return scale
-
-    @property
-    def pixel_mean(self) -> tuple[float, float, float]:
-        """Mean the pixels are normalised with, on a 0..1 scale, RGB."""
-        mean = getattr(self.clip.visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
-        return (float(mean[0]), float(mean[1]), float(mean[2]))
-
-    @property
-    def pixel_std(self) -> tuple[float, float, float]:
-        """Standard deviation the pixels are normalised with, on a 0..1 scale, RGB."""
-        std = getattr(self.clip.visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
-        return (float(std[0]), float(std[1]), float(std[2]))
 
     def encode_regions(
         self, pixels_nchw: Tensor, masks_nhw: Tensor | None = None, *, prompts: bool = True
@@ -245,25 +208,13 @@ class MaskAdaptedCLIP(nn.Module):
             )
         return F.normalize(features, dim=-1)
 
-    def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Embed token ids `(T, context)` int64 as `(T, E)` rows of L2 norm 1."""
-        if tokens.shape[0] == 0:
-            return self.logit_scale.new_zeros((0, self.embed_dim))
-        return F.normalize(self.clip.encode_text(tokens), dim=-1)
-
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts as `(T, E)` rows of L2 norm 1; texts over the context length are cut."""
-        if not texts:
-            return self.logit_scale.new_zeros((0, self.embed_dim))
-        return self.encode_tokens(self.tokenizer(list(texts)).to(self.logit_scale.device))
-
     def checkpoint_state(self) -> dict[str, Tensor]:
         """Tensors under open_clip's names, and what prompts there are.
 
         Mask prompts are `visual.mask_embedding`, visual prompts `visual_prompts`, pixel prompts
         begin with `pixel_prompts.`.
         """
-        state: dict[str, Tensor] = dict(self.clip.state_dict())
+        state = super().checkpoint_state()
         if self.mask_prompts is not None:
             state[PROMPT_KEY] = self.mask_prompts.detach()
         if self.visual_prompts is not None:
@@ -293,11 +244,7 @@ class MaskAdaptedCLIP(nn.Module):
             patches = len(positions) - 1
             resized = resized_patches(positions[1:], self.grid)
             towers[POSITION_KEY] = torch.cat([positions[:1], resized])
-        try:
-            self.clip.load_state_dict(towers, strict=True)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise OvsegError(f"these weights are of another CLIP architecture: {reason}") from error
+        super().load_checkpoint_state(towers)
         if prompts and PROMPT_KEY in state:
             self._adopt_prompts(state[PROMPT_KEY], patches)
         if prompts and VISUAL_KEY in state:

@@ -1,14 +1,14 @@
 """Proposal networks: class-agnostic masks, with a score each, from any MaskFormer by its name.
 
 A name is `storybook` (the compact weights shipped here; `storybook-1` for those of the storybook's
-split 1, and so on), a folder written by `save_maskformer` or `ovseg import-checkpoint`, or
-a `transformers` MaskFormer (a hub id such as `facebook/maskformer-swin-base-coco`, or a folder).
+split 1, and so on), `storybook-mask2former`, a folder written by `save_maskformer` or `ovseg
+import-checkpoint`, or a `transformers` MaskFormer or Mask2Former (a hub id such as
+`facebook/maskformer-swin-base-coco` or `facebook/mask2former-swin-base-ade-semantic`, or a folder).
 `load_maskformer(name).propose(images)` is all that mining and the segmentor need to know.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -19,14 +19,26 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import MaskFormerConfig, MaskFormerForInstanceSegmentation
+from transformers import (
+    Mask2FormerForUniversalSegmentation,
+    MaskFormerConfig,
+    MaskFormerForInstanceSegmentation,
+)
 
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
 from ovseg.models.deep_stem_maskformer import DeepStemMaskFormer, DeepStemMaskFormerConfig
 from ovseg.models.names import resolve_device
+from ovseg.models.network_folders import (
+    CONFIG_FILE,
+    Stamp,
+    content_digest,
+    fill_network,
+    folder_stamp,
+    read_config,
+    write_network,
+)
 from ovseg.models.pixels import InputSettings, pad_batch, resize_shortest_edge
 from ovseg.models.proposal_networks import (
     ClosedMaskFormer,
@@ -51,17 +63,19 @@ __all__ = [
 ]
 
 STORYBOOK_WEIGHTS = Path(__file__).parent.parent / "storybook" / "weights" / "maskformer"
+STORYBOOK_MASK2FORMER = STORYBOOK_WEIGHTS.parent / "mask2former"
+MASK2FORMER = "storybook-mask2former"
+"""The name of the small Mask2Former that ships, trained on split 0's seen categories."""
 MODEL_TYPE = "ovseg-maskformer"
 IMPORTED = "maskformer"
 """Where an imported checkpoint has its MaskFormer."""
 CLOSED: dict[str, Any] = {
     "maskformer": MaskFormerForInstanceSegmentation,
+    "mask2former": Mask2FormerForUniversalSegmentation,
     DeepStemMaskFormerConfig.model_type: DeepStemMaskFormer,
 }
 """Closed-vocabulary networks that give class and mask logits a query, by the `model_type` of their
 configuration."""
-
-Stamp = tuple[tuple[str, int, int], ...]
 
 
 def save_maskformer(
@@ -83,21 +97,13 @@ def save_maskformer(
         text_embeddings: (K, E) float, their embeddings.
         half: store the floating-point weights as float16.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     config = {
         "model_type": MODEL_TYPE,
         "architecture": network.architecture.model_dump(mode="json"),
         "inputs": inputs.model_dump(mode="json"),
         "class_names": list(class_names),
     }
-    state = {
-        key: (value.half() if half and value.is_floating_point() else value).contiguous().cpu()
-        for key, value in network.state_dict().items()
-    }
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    text = text_embeddings.detach().float().cpu().contiguous()
-    save_file({"text_embeddings": text}, folder / "text_embeddings.safetensors")
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_network(network, folder, config, text_embeddings=text_embeddings, half=half)
 
 
 def load_maskformer(name: str, device: str = "cpu") -> ClosedMaskFormer | OpenMaskFormer:
@@ -110,7 +116,7 @@ def load_maskformer(name: str, device: str = "cpu") -> ClosedMaskFormer | OpenMa
     Raises:
         OvsegError: if there is no such network, or it is not a MaskFormer.
     """
-    return _load(name, resolve_device(device), _stamp(maskformer_folder(name)))
+    return _load(name, resolve_device(device), folder_stamp(maskformer_folder(name)))
 
 
 def maskformer_digest(name: str) -> str:
@@ -123,9 +129,11 @@ def maskformer_folder(name: str) -> Path:
     split = _storybook_split(name)
     if split is not None:
         return storybook_weights(split)
+    if name == MASK2FORMER:
+        return STORYBOOK_MASK2FORMER
     folder = Path(name).expanduser()
     imported = folder / IMPORTED
-    return imported if imported.is_dir() and not (folder / "config.json").is_file() else folder
+    return imported if imported.is_dir() and not (folder / CONFIG_FILE).is_file() else folder
 
 
 def _storybook_split(name: str) -> int | None:
@@ -142,30 +150,21 @@ def storybook_weights(split: int) -> Path:
     return STORYBOOK_WEIGHTS / f"split-{split}"
 
 
-def _stamp(folder: Path) -> Stamp:
-    """Names, sizes and times of a folder's files; nothing for a hub id."""
-    if not folder.is_dir():
-        return ()
-    stats = {file.name: file.stat() for file in sorted(folder.iterdir()) if file.is_file()}
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items())
-
-
 @lru_cache(maxsize=2)
 def _load(name: str, device: str, stamp: Stamp) -> ClosedMaskFormer | OpenMaskFormer:
     # the stamp is part of the key only: a folder that was written again is read again
     folder = maskformer_folder(name)
-    config_file = folder / "config.json"
+    config_file = folder / CONFIG_FILE
     split = _storybook_split(name)
     if split is not None and not config_file.is_file():
         raise OvsegError(
             f"{folder}: there is no storybook MaskFormer for split {split};"
             f" run python -m flows.train_maskformer --split {split}"
         )
+    if name == MASK2FORMER and not config_file.is_file():
+        raise OvsegError(f"{folder}: no Mask2Former there; run python -m flows.train_mask2former")
     if config_file.is_file():
-        try:
-            config = json.loads(config_file.read_text())
-        except json.JSONDecodeError as error:
-            raise OvsegError(f"{config_file} is not JSON ({error}); restore the folder") from None
+        config = read_config(folder)
         if config.get("model_type") == MODEL_TYPE:
             return _load_ours(folder, config, torch.device(device))
     elif folder.is_dir():
@@ -177,11 +176,7 @@ def _load_ours(folder: Path, config: dict[str, Any], device: torch.device) -> Op
     try:
         inputs = InputSettings(**config["inputs"])
         network = OpenVocabularyMaskFormer(Architecture(**config["architecture"]))
-        state = load_file(folder / "model.safetensors")
-        text = load_file(folder / "text_embeddings.safetensors")["text_embeddings"]
-        network.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-        )
+        text = fill_network(network, folder)
         class_names = list(config["class_names"])
     except (KeyError, OSError, RuntimeError, ValidationError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -193,7 +188,7 @@ def _load_ours(folder: Path, config: dict[str, Any], device: torch.device) -> Op
         class_names=class_names,
         text_embeddings=text,
         inputs=inputs,
-        digest=_content_digest(config, {**network.state_dict(), "text_embeddings": text}),
+        digest=content_digest(config, {**network.state_dict(), "text_embeddings": text}),
         device=device,
     )
 
@@ -208,7 +203,7 @@ def _load_transformers(name: str, device: torch.device) -> ClosedMaskFormer:
                 f"{name} is a {config.get('model_type')} model, not a MaskFormer; {advice}"
             )
         network = family.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError) as error:  # what transformers raises for all that is missing
+    except (OSError, ValueError, RuntimeError) as error:  # missing, or of other shapes
         reason = str(error).strip().splitlines()[0][:200]
         raise OvsegError(f"MaskFormer {name!r} cannot be loaded ({reason}); {advice}") from error
     inputs = _image_statistics(name)
@@ -218,7 +213,7 @@ def _load_transformers(name: str, device: torch.device) -> ClosedMaskFormer:
     return ClosedMaskFormer(
         network,
         inputs=inputs,
-        digest=_content_digest(settings, network.state_dict()),
+        digest=content_digest(settings, network.state_dict()),
         device=device,
     )
 
@@ -240,12 +235,3 @@ def _image_statistics(name: str) -> InputSettings:
         mean=tuple(255 * value for value in stored["image_mean"]),
         std=tuple(255 * value for value in stored["image_std"]),
     )
-
-
-def _content_digest(settings: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    sha = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for key in sorted(tensors):
-        tensor = tensors[key].detach().cpu().contiguous()
-        sha.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return sha.hexdigest()[:16]

@@ -30,7 +30,8 @@ class InputSettings(BaseModel):
 def resized_shape(height: int, width: int, short_side: int, max_side: int) -> tuple[int, int]:
     """Size after bringing the short side to `short_side` and the long one under `max_side`.
 
-    The arithmetic, rounding included, is detectron2's `ResizeShortestEdge`.
+    The arithmetic, rounding included, is detectron2's `ResizeShortestEdge`; but no side becomes 0,
+    however narrow the image.
     """
     scale = short_side / min(height, width)
     new_height: float = short_side if height < width else scale * height
@@ -39,7 +40,7 @@ def resized_shape(height: int, width: int, short_side: int, max_side: int) -> tu
     if longest > max_side:
         shrink = max_side / longest
         new_height, new_width = new_height * shrink, new_width * shrink
-    return int(new_height + 0.5), int(new_width + 0.5)
+    return max(1, int(new_height + 0.5)), max(1, int(new_width + 0.5))
 
 
 def resize_shortest_edge(image: ImageArray, short_side: int, max_side: int) -> ImageArray:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
 from ovseg.models.official_names import Names, backbone_names, to_our_names
+from ovseg.models.pixel_embedding import PixelEmbeddingNetwork
 from ovseg.models.weight_files import listed, named_tensors, read_weights
 
 PREFIX = "backbone."
@@ -30,7 +31,9 @@ _DRAWN = re.compile(r"backbone\.norm\d+\.(weight|bias)")
 _COMPUTED = re.compile(r".*\.relative_position_index")
 
 
-def load_backbone(network: OpenVocabularyMaskFormer, path: Path) -> dict[str, str]:
+def load_backbone(
+    network: OpenVocabularyMaskFormer | PixelEmbeddingNetwork, path: Path
+) -> dict[str, str]:
     """Put the weights of a file into a network's backbone.
 
     Args:

@@ -13,13 +13,14 @@ from open_clip import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 
 from ovseg.errors import OvsegError
-from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.open_clip_model import OpenClipModel
 
 # Punctuation matters: the second to fifth sentences of `vild` end without a period
 # (OVSeg, CVPR 2023, appendix A.2, and the official implementation).
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "single": ("a photo of a {}.",),
     "mining": ("a photo of a {}",),
+    "scene": ("a photo of a {}.", "a picture of a {}.", "a {} in the scene."),
     "vild": (
         "a photo of a {}.",
         "This is a photo of a {}",
@@ -67,7 +68,7 @@ def fill_templates(names: Sequence[str], templates: str | Sequence[str]) -> list
 
 
 def text_embeddings(
-    clip: MaskAdaptedCLIP,
+    clip: OpenClipModel,
     names: Sequence[str],
     *,
     templates: str | Sequence[str],
@@ -87,18 +88,34 @@ def text_embeddings(
     Raises:
         OvsegError: see `fill_templates`.
     """
-    prompts = fill_templates(names, templates)
+    return mean_embeddings(clip, fill_templates(names, templates), batch_size=batch_size)
+
+
+def mean_embeddings(
+    clip: OpenClipModel, prompts: Sequence[Sequence[str]], *, batch_size: int = 512
+) -> Tensor:
+    """Embed lists of prompts, each list as one: the mean of its embeddings, without gradients.
+
+    Args:
+        clip: the model; the result lies on its device.
+        prompts: K lists of at least one prompt each, not all of one length.
+        batch_size: prompts encoded at once.
+
+    Returns:
+        `(K, E)` float rows of L2 norm 1; `(0, E)` for no lists.
+    """
     if not prompts:
         return clip.encode_texts([])
     flat = [prompt for of_name in prompts for prompt in of_name]
+    lengths = [len(of_name) for of_name in prompts]
     with torch.no_grad():
         tokens = clip.tokenizer(flat).to(clip.logit_scale.device)
-        rows = [encode_trimmed(clip, part) for part in torch.split(tokens, batch_size)]
-        per_template = torch.cat(rows).reshape(len(prompts), len(prompts[0]), -1)
-        return F.normalize(per_template.mean(dim=1), dim=-1)
+        rows = torch.cat([encode_trimmed(clip, part) for part in torch.split(tokens, batch_size)])
+        means = [of_name.mean(dim=0) for of_name in torch.split(rows, lengths)]
+        return F.normalize(torch.stack(means), dim=-1)
 
 
-def encode_trimmed(clip: MaskAdaptedCLIP, tokens: Tensor) -> Tensor:
+def encode_trimmed(clip: OpenClipModel, tokens: Tensor) -> Tensor:
     """`encode_tokens` without computing the padding behind the longest text.
 
     Attention is causal and the embedding is read at the end-of-text token, so what follows it
@@ -111,18 +128,36 @@ def encode_trimmed(clip: MaskAdaptedCLIP, tokens: Tensor) -> Tensor:
     Returns:
         `(T, E)` rows of L2 norm 1.
     """
-    model = clip.clip
-    if not isinstance(model, open_clip.CLIP) or not _reads_the_end(model):
+    if not reads_the_end(clip):
         return clip.encode_tokens(tokens)
-    length = int(tokens.argmax(dim=1).max()) + 1
-    tokens = tokens[:, :length]
-    x = model.token_embedding(tokens) + model.positional_embedding[:length]
-    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-    x = model.ln_final(x)[torch.arange(len(tokens)), tokens.argmax(dim=1)]
+    ends = tokens.argmax(dim=1)
+    tokens = tokens[:, : int(ends.max()) + 1]
+    return encode_embedded(clip, clip.clip.token_embedding(tokens), ends)
+
+
+def encode_embedded(clip: OpenClipModel, x: Tensor, ends: Tensor) -> Tensor:
+    """Run the text transformer over texts whose tokens are embedded already.
+
+    Args:
+        clip: a model that `reads_the_end`.
+        x: `(T, L, width)` token embeddings without positions, L at most the context length.
+        ends: `(T,)` int64 place of each text's end-of-text token.
+
+    Returns:
+        `(T, E)` rows of L2 norm 1, with gradients where `x` has them.
+    """
+    model, length = clip.clip, x.shape[1]
+    x = model.transformer(
+        x + model.positional_embedding[:length], attn_mask=model.attn_mask[:length, :length]
+    )
+    x = model.ln_final(x)[torch.arange(len(x), device=x.device), ends]
     return F.normalize(x @ model.text_projection, dim=-1)
 
 
-def _reads_the_end(model: open_clip.CLIP) -> bool:
-    """Whether a tower's embedding is that of the end-of-text token and of nothing behind it."""
+def reads_the_end(clip: OpenClipModel) -> bool:
+    """Whether texts are embedded by open_clip's own tower, at the end-of-text token alone."""
+    model = clip.clip
+    if not isinstance(model, open_clip.CLIP):
+        return False
     causal = model.attn_mask is not None and model.text_pool_type == "argmax"
     return causal and isinstance(model.text_projection, Tensor)

@@ -1,7 +1,7 @@
 """Proposal networks: class-agnostic masks with a score each, from a MaskFormer of either kind.
 
 `ClosedMaskFormer` wraps a `transformers` checkpoint, `OpenMaskFormer` the class-embedding network;
-`ovseg.models.maskformer` loads them by name.
+`ovseg.models.maskformer` loads them by name, `ovseg.models.proposers` what is no MaskFormer too.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +34,32 @@ class ProposalBatch:
         scores: (Q,) float32 in [0, 1]: how sure the network is that the query shows something.
         class_embeddings: (Q, E) float32, not normalised; None for a closed vocabulary.
         images: the resized images (h', w', 3) uint8 the network looked at, without padding.
+        class_probabilities: (Q, K) float32, of the classes the network was trained on, or of the
+            texts it was given; what is missing to 1 is *no object*. None without classes.
     """
 
     mask_probabilities: list[Tensor]
     scores: list[Tensor]
     class_embeddings: list[Tensor] | None
     images: list[ImageArray]
+    class_probabilities: list[Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class QueryPrediction:
+    """What a network says of a batch of B images.
+
+    Attributes:
+        mask_logits: (B, Q, h, w).
+        scores: (B, Q) in [0, 1].
+        class_probabilities: (B, Q, K), see `ProposalBatch`.
+        class_embeddings: (B, Q, E), or None.
+    """
+
+    mask_logits: Tensor
+    scores: Tensor
+    class_probabilities: Tensor
+    class_embeddings: Tensor | None = None
 
 
 @runtime_checkable
@@ -61,6 +81,16 @@ class ProposalNetwork(Protocol):
         """Masks of every query of every image; see `MaskFormerProposals.propose`."""
 
 
+@runtime_checkable
+class OpenVocabularyNetwork(ProposalNetwork, Protocol):
+    """A network whose proposals have embeddings that any vocabulary's texts are compared with."""
+
+    embedding_dim: int
+
+    def class_logits(self, class_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
+        """(..., Q, K + 1) logits of proposals for a vocabulary; the last is *non-object*."""
+
+
 class MaskFormerProposals(ABC):
     """Pre- and post-processing common to both kinds of network.
 
@@ -80,10 +110,8 @@ class MaskFormerProposals(ABC):
         self.device = device
 
     @abstractmethod
-    def predict(
-        self, pixels_nchw: Tensor, text_embeddings: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Mask logits (B, Q, h, w), scores (B, Q), class embeddings (B, Q, E) or None."""
+    def predict(self, pixels_nchw: Tensor, text_embeddings: Tensor | None) -> QueryPrediction:
+        """Masks, scores and classes of every query of a batch of prepared pixels."""
 
     @torch.inference_mode()
     def propose(
@@ -117,38 +145,46 @@ class MaskFormerProposals(ABC):
         groups: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(resized):
             groups.setdefault(padded_shape([image]), []).append(index)
-        found: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
+        found: dict[int, tuple[Tensor, Tensor, Tensor, Tensor | None]] = {}
         for indices in groups.values():
             pixels = pad_batch(
                 [resized[i] for i in indices], self.inputs.mean, self.inputs.std, self.device
             )
-            logits, scores, embeddings = self.predict(pixels, text_embeddings)
+            said = self.predict(pixels, text_embeddings)
+            embeddings = said.class_embeddings
             for row, i in enumerate(indices):
                 target = images[i] if output == "original" else resized[i]
                 masks = mask_probabilities(
-                    logits[row], pixels.shape[-2:], resized[i].shape[:2], target.shape[:2]
+                    said.mask_logits[row], pixels.shape[-2:], resized[i].shape[:2], target.shape[:2]
                 )
-                found[i] = masks, scores[row], None if embeddings is None else embeddings[row]
+                embedded = None if embeddings is None else embeddings[row]
+                found[i] = masks, said.scores[row], said.class_probabilities[row], embedded
         rows = [found[i] for i in range(len(images))]
-        embedded = [row[2] for row in rows if row[2] is not None]
+        of_open = [row[3] for row in rows if row[3] is not None]
         return ProposalBatch(
             mask_probabilities=[row[0] for row in rows],
             scores=[row[1] for row in rows],
-            class_embeddings=embedded if isinstance(self, OpenMaskFormer) else None,
+            class_probabilities=[row[2] for row in rows],
+            class_embeddings=of_open if isinstance(self, OpenMaskFormer) else None,
             images=resized,
         )
 
 
 class ClosedMaskFormer(MaskFormerProposals):
-    """A `transformers` MaskFormer; a proposal's score is its best class probability."""
+    """A `transformers` MaskFormer or Mask2Former; a score is the best class's probability."""
 
-    def predict(
-        self, pixels_nchw: Tensor, text_embeddings: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of its K classes, as its configuration has them."""
+        config: Any = self.network.config
+        labels: dict[int, str] = config.id2label
+        return tuple(labels[index] for index in sorted(labels))
+
+    def predict(self, pixels_nchw: Tensor, text_embeddings: Tensor | None) -> QueryPrediction:
         """See the base class; the last column of the logits is *no object*."""
         out = self.network(pixels_nchw)
-        scores = out.class_queries_logits.softmax(-1)[..., :-1].amax(-1)
-        return out.masks_queries_logits, scores, None
+        classes = out.class_queries_logits.softmax(-1)[..., :-1]
+        return QueryPrediction(out.masks_queries_logits, classes.amax(-1), classes)
 
 
 class OpenMaskFormer(MaskFormerProposals):
@@ -179,14 +215,19 @@ class OpenMaskFormer(MaskFormerProposals):
         self.class_names = tuple(class_names)
         self.text_embeddings = text_embeddings.to(device)
 
-    def predict(
-        self, pixels_nchw: Tensor, text_embeddings: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the class embeddings, that of the texts it was trained with."""
+        return self.network.architecture.embedding_dim
+
+    def predict(self, pixels_nchw: Tensor, text_embeddings: Tensor | None) -> QueryPrediction:
         """See the base class."""
         out = self.network(pixels_nchw)
         text = self.text_embeddings if text_embeddings is None else text_embeddings
-        scores = 1 - self.class_logits(out.class_embeddings, text).softmax(-1)[..., -1]
-        return out.mask_logits, scores, out.class_embeddings
+        classes = self.class_logits(out.class_embeddings, text).softmax(-1)
+        return QueryPrediction(
+            out.mask_logits, 1 - classes[..., -1], classes[..., :-1], out.class_embeddings
+        )
 
     def class_logits(self, class_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
         """(..., Q, K + 1) logits of proposals for a vocabulary; the last is *non-object*."""

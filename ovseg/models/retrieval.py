@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ovseg.errors import OvsegError
-from ovseg.models.ensemble import class_probabilities
+from ovseg.models.class_texts import ClassTexts
+from ovseg.models.ensemble import COSINE_SCALE
 
 REGIONS_FILE = "regions.safetensors"
 NOUN_SEPARATOR = "\n"
@@ -77,7 +78,7 @@ class Retrieval:
     Args:
         memory: the regions, embedded as the regions they are compared with will be.
         noun_texts_me: `(M, E)` embeddings of its nouns, L2 norm 1.
-        texts_te: `(T, E)` embeddings of the vocabulary's texts, L2 norm 1.
+        texts: of the classes; the votes have their columns.
         neighbours: how many regions vote.
         weight: of the vote in the geometric mean with CLIP's own answer, 0..1.
 
@@ -89,22 +90,22 @@ class Retrieval:
         self,
         memory: RegionMemory,
         noun_texts_me: Tensor,
-        texts_te: Tensor,
+        texts: ClassTexts,
         *,
         neighbours: int,
         weight: float,
     ) -> None:
         if not len(memory.regions_ne):
             raise OvsegError("there is no region to retrieve: mine pairs, or set the weight to 0")
-        if memory.regions_ne.shape[1] != texts_te.shape[1]:
+        if memory.regions_ne.shape[1] != texts.embeddings.shape[1]:
             raise OvsegError(
                 f"the regions to retrieve have {memory.regions_ne.shape[1]} numbers, the texts"
-                f" {texts_te.shape[1]}: embed them with the CLIP that is benchmarked"
+                f" {texts.embeddings.shape[1]}: embed them with the CLIP that is benchmarked"
             )
         self.memory, self.weight = memory, weight
         self.neighbours = min(neighbours, len(memory.regions_ne))
         # a noun means a class as far as CLIP's texts say so; its own name takes nearly all of it
-        self.meaning_mt = class_probabilities(noun_texts_me, texts_te)
+        self.meaning_mc = texts.probabilities(COSINE_SCALE * noun_texts_me @ texts.embeddings.T)
 
     def vote(self, features_ve: Tensor) -> Tensor:
         """The neighbours' classes.
@@ -113,15 +114,15 @@ class Retrieval:
             features_ve: `(V, E)` embeddings of regions, L2 norm 1.
 
         Returns:
-            `(V, T)`, rows that sum to 1.
+            `(V, C)`, rows that sum to 1.
         """
         cosines, rows = self._nearest(features_ve)
         votes_vn = (SHARPNESS * cosines).softmax(-1)
-        return torch.einsum("vn,vnt->vt", votes_vn, self.meaning_mt[self.memory.nouns_n[rows]])
+        return torch.einsum("vn,vnc->vc", votes_vn, self.meaning_mc[self.memory.nouns_n[rows]])
 
-    def join(self, p_clip_vt: Tensor, features_ve: Tensor) -> Tensor:
+    def join(self, p_clip_vc: Tensor, features_ve: Tensor) -> Tensor:
         """CLIP's answer and the vote: `p_clip^(1 - weight) * vote^weight`, rows that sum to 1."""
-        joined = p_clip_vt ** (1 - self.weight) * self.vote(features_ve) ** self.weight
+        joined = p_clip_vc ** (1 - self.weight) * self.vote(features_ve) ** self.weight
         return joined / joined.sum(-1, keepdim=True).clamp_min(torch.finfo(joined.dtype).tiny)
 
     def _nearest(self, features_ve: Tensor) -> tuple[Tensor, Tensor]:

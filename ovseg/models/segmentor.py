@@ -21,20 +21,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovseg.errors import OvsegError
+from ovseg.models.class_texts import ClassTexts, Pooling
+from ovseg.models.closed_vocabulary import ClosedVocabulary
 from ovseg.models.embedders import CropEmbedder, RegionEmbedder
 from ovseg.models.ensemble import (
+    COSINE_SCALE,
     Ensemble,
     aggregate,
     best_masks,
-    class_probabilities,
     ensemble,
     label_map,
     resized_maps,
 )
-from ovseg.models.mask_prompts import MaskAdaptedCLIP
-from ovseg.models.maskformer import OpenMaskFormer, ProposalNetwork
+from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.pixels import ImageArray
 from ovseg.models.prompts import text_embeddings
+from ovseg.models.proposal_networks import OpenVocabularyNetwork, ProposalNetwork
 from ovseg.models.regions import Regions
 from ovseg.models.retrieval import Retrieval
 
@@ -43,21 +45,21 @@ OTHERS = "others"
 
 
 def name_regions(
-    clip: MaskAdaptedCLIP, regions: Regions, texts_ke: Tensor, *, prompts: bool = True
+    clip: OpenClipModel, regions: Regions, texts: ClassTexts, *, prompts: bool = True
 ) -> Tensor:
-    """The class probabilities CLIP gives to regions: a softmax over the K classes.
+    """The probabilities CLIP gives to regions.
 
     Args:
         clip: the CLIP.
         regions: V of them, cut for it.
-        texts_ke: `(K, E)` embeddings of the class names, L2 norm 1.
+        texts: of the classes.
         prompts: use the mask prompts of a CLIP that has them.
 
     Returns:
-        `(V, K)` float32.
+        `(V, C)` float32 of the texts' columns.
     """
     features = clip.encode_regions(regions.pixels, regions.masks, prompts=prompts)
-    return class_probabilities(features, texts_ke)
+    return texts.probabilities(COSINE_SCALE * features @ texts.embeddings.T)
 
 
 def best_of_class(
@@ -106,7 +108,8 @@ class Segmentation:
         classes: the K class names.
         masks: `(R, h, w)` float32 masks, at the resized size, of the proposals that took part:
             soft ones, or binary ones of `best_mask`.
-        probabilities: `(R, T)` float32 scores of the texts, one a class unless there are prompts.
+        probabilities: `(R, C)` float32 scores, one a class unless there are prompts: then one a
+            text.
     """
 
     labels: NDArray[np.int64]
@@ -127,6 +130,8 @@ class Segmentor:
             others than the names. A pixel gets the class of the best text, a mask its classes'
             best texts.
         texts: `(T, E)` embeddings of the names, or of the prompts, if they are at hand already.
+        pooling: how several texts of a class are read, see `ovseg.models.class_texts`.
+        relations: share of its probability a class lends to those whose texts are like its own.
         short_side: images are resized to this short side for both branches; None for the
             network's own.
         max_side: but no longer than this; None for the network's own.
@@ -140,6 +145,8 @@ class Segmentor:
             pixels under no kept mask get label K.
         embedder: how regions become embeddings; masked crops of the CLIP where None.
         retrieval: mined regions that vote beside CLIP.
+        own: the network's own classes as those of `class_names`; its class scores are those then,
+            instead of what its class embeddings say of the texts.
 
     Raises:
         OvsegError: no class, or a MaskFormer trained for another CLIP's embeddings.
@@ -147,13 +154,15 @@ class Segmentor:
 
     def __init__(
         self,
-        clip: MaskAdaptedCLIP,
+        clip: OpenClipModel,
         network: ProposalNetwork,
         *,
         class_names: Sequence[str],
         templates: str | Sequence[str] = "vild",
         prompts: Sequence[tuple[str, int]] = (),
         texts: Tensor | None = None,
+        pooling: Pooling = "texts",
+        relations: float = 0.0,
         short_side: int | None = None,
         max_side: int | None = None,
         mask_threshold: float = 0.4,
@@ -162,6 +171,7 @@ class Segmentor:
         inference: Inference = "sum",
         embedder: RegionEmbedder | None = None,
         retrieval: Retrieval | None = None,
+        own: ClosedVocabulary | None = None,
     ) -> None:
         if inference not in get_args(Inference):
             raise OvsegError(
@@ -171,15 +181,23 @@ class Segmentor:
             raise OvsegError("there is nothing to look for: name at least one class")
         self.embedder = CropEmbedder(clip) if embedder is None else embedder
         self.retrieval = retrieval
+        self.own = own
         self.network = network
         self.class_names = tuple(class_names)
         shown = [text for text, _ in prompts] or [*class_names]
-        self.class_of = [index for _, index in prompts] or list(range(len(shown)))
         self.texts = text_embeddings(clip, shown, templates=templates) if texts is None else texts
         if len(self.texts) != len(shown):
             raise ValueError(f"{len(self.texts)} embeddings for {len(shown)} names")
-        if isinstance(network, OpenMaskFormer):
-            width = network.network.architecture.embedding_dim
+        self.class_texts = ClassTexts(
+            embeddings=self.texts,
+            class_of=tuple(index for _, index in prompts) or tuple(range(len(shown))),
+            classes=len(class_names),
+            pooling=pooling,
+            relations=relations,
+        )
+        self.class_of = self.class_texts.columns
+        if isinstance(network, OpenVocabularyNetwork) and own is None:
+            width = network.embedding_dim
             if width != self.texts.shape[1] and mode != "clip_only":
                 raise OvsegError(
                     f"the MaskFormer's class embeddings have {width} numbers, CLIP's texts"
@@ -188,7 +206,7 @@ class Segmentor:
         self.short_side = short_side
         self.max_side = max_side
         self.mask_threshold = mask_threshold
-        self.ensemble_weight = self._of_texts(ensemble_weight)
+        self.ensemble_weight = self._of_columns(ensemble_weight)
         self.mode = mode
         self.inference = inference
 
@@ -209,7 +227,7 @@ class Segmentor:
 
     @torch.no_grad()
     def class_maps(self, image: ImageArray) -> Tensor:
-        """The `(T, H, W)` float32 maps whose argmax `segment` takes, all at once."""
+        """The `(C, H, W)` float32 maps whose argmax `segment` takes, all at once."""
         probabilities, masks = self._proposals(image)
         return resized_maps(aggregate(probabilities, masks), (image.shape[0], image.shape[1]))
 
@@ -228,7 +246,7 @@ class Segmentor:
         """
         on_device = torch.as_tensor(masks_qhw).to(self.texts.device)
         p_clip, valid = self._clip_branch(image, on_device, threshold=None)
-        probabilities = torch.zeros(len(on_device), len(self.texts))
+        probabilities = torch.zeros(len(on_device), len(self.class_of))
         probabilities[valid.cpu()] = p_clip.cpu()
         return best_of_class(probabilities.numpy(), self.class_of, len(self.class_names))
 
@@ -241,10 +259,12 @@ class Segmentor:
         masks = batch.mask_probabilities[0].to(self.texts.device)
         p_maskformer = None
         network, embeddings = self.network, batch.class_embeddings
-        if isinstance(network, OpenMaskFormer) and embeddings and self.mode != "clip_only":
+        if self.own is not None and batch.class_probabilities is not None:
+            p_own = self.own.probabilities(batch.class_probabilities[0])
+            p_maskformer = p_own[:, self.class_of].to(masks)
+        elif isinstance(network, OpenVocabularyNetwork) and embeddings and self.mode != "clip_only":
             logits = network.class_logits(embeddings[0], self.texts)
-            # the non-object column takes part in the softmax and is dropped after it
-            p_maskformer = logits.softmax(-1)[:, :-1].to(masks)
+            p_maskformer = self.class_texts.probabilities(logits, void=True).to(masks)
         return Proposals(image=batch.images[0], masks=masks, p_maskformer=p_maskformer)
 
     @torch.no_grad()
@@ -262,7 +282,7 @@ class Segmentor:
         weight: float | Tensor,
     ) -> NDArray[np.int64]:
         """The `(H, W)` labels of `segment` at any weight, from what `propose` and CLIP said."""
-        return self._labels(*self._joined(proposed, *named, self._of_texts(weight)), size)
+        return self._labels(*self._joined(proposed, *named, self._of_columns(weight)), size)
 
     def _proposals(self, image: ImageArray) -> tuple[Tensor, Tensor]:
         """Class scores `(R, K)` and soft masks `(R, h, w)` of the proposals that take part."""
@@ -270,7 +290,7 @@ class Segmentor:
         masks = proposed.masks
         if self.mode == "maskformer_only":
             valid = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
-            p_clip = masks.new_zeros(0, len(self.texts))
+            p_clip = masks.new_zeros(0, len(self.class_of))
         else:
             p_clip, valid = self.name_proposals(proposed, threshold=self.mask_threshold)
         return self._joined(proposed, p_clip, valid, self.ensemble_weight)
@@ -299,7 +319,7 @@ class Segmentor:
         """The label map `(H, W)` of class scores and masks; K where no proposal says anything."""
         if not len(probabilities):
             return np.full(size, len(self.class_names), dtype=np.int64)
-        empty = len(self.texts) if self.inference == "best_mask" else None
+        empty = len(self.class_of) if self.inference == "best_mask" else None
         best = label_map(probabilities, masks, size, empty=empty).cpu().numpy()
         labels: NDArray[np.int64] = np.array([*self.class_of, len(self.class_names)])[best]
         return labels
@@ -307,17 +327,17 @@ class Segmentor:
     def _clip_branch(
         self, image: ImageArray, masks_qhw: Tensor, threshold: float | None
     ) -> tuple[Tensor, Tensor]:
-        """CLIP's `(V, T)` probabilities of the valid masks, and `(Q,)` which are valid."""
+        """CLIP's `(V, C)` probabilities of the valid masks, and `(Q,)` which are valid."""
         features, valid = self.embedder.embed(image, masks_qhw, threshold=threshold)
-        p_clip = class_probabilities(features, self.texts)
+        p_clip = self.class_texts.probabilities(COSINE_SCALE * features @ self.texts.T)
         if self.retrieval is not None:
             p_clip = self.retrieval.join(p_clip, features)
         return p_clip, valid
 
-    def _of_texts(self, weight_k: float | Tensor) -> float | Tensor:
-        """A weight a class as one a text."""
+    def _of_columns(self, weight_k: float | Tensor) -> float | Tensor:
+        """A weight a class as one a column of the scores."""
         if not isinstance(weight_k, Tensor):
             return weight_k
         if weight_k.shape != (len(self.class_names),):
             raise ValueError(f"{tuple(weight_k.shape)} weights, {len(self.class_names)} classes")
-        return weight_k.to(self.texts.device)[self.class_of]
+        return weight_k.to(self.texts.device)[list(self.class_of)]

@@ -14,11 +14,16 @@ from torch import Tensor
 
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.errors import OvsegError
+from ovseg.models.class_texts import ClassTexts, class_texts, shown_texts
 from ovseg.models.clip import clip_digest, shared_clip
-from ovseg.models.embedders import region_embedder
-from ovseg.models.maskformer import load_maskformer
+from ovseg.models.closed_vocabulary import ClosedVocabulary, benchmark_vocabulary
+from ovseg.models.embedders import embedder_weights, region_embedder
 from ovseg.models.names import resolve_device
-from ovseg.models.prompts import text_embeddings
+from ovseg.models.pixel_embedder import load_pixels, pixels_digest
+from ovseg.models.pixel_segmentor import PixelSegmentor
+from ovseg.models.prompting import TextPrompts, text_prompts
+from ovseg.models.proposal_networks import OpenVocabularyNetwork, ProposalNetwork
+from ovseg.models.proposers import proposer, proposer_digest
 from ovseg.models.retrieval import RegionMemory, Retrieval
 from ovseg.models.segmentor import Segmentor
 
@@ -31,11 +36,11 @@ def load_segmentor(
     prompts: Sequence[tuple[str, int]] = (),
     seen: Sequence[int] = (),
     regions: Path | None = None,
-) -> Segmentor:
+) -> Segmentor | PixelSegmentor:
     """The segmentor of a configuration; its models and texts are loaded once a process.
 
     Args:
-        config: thresholds, ensemble, embedder, device and the MaskFormer's name.
+        config: thresholds, ensemble, embedder, device and what proposes masks.
         classes: K names.
         clip: name of the CLIP.
         prompts: as for `Segmentor`.
@@ -46,14 +51,31 @@ def load_segmentor(
         OvsegError: unknown names, or models that do not fit one another.
     """
     device = resolve_device(config.device)
-    names = tuple(text for text, _ in prompts) or tuple(classes)
-    texts = _texts(clip_digest(clip), clip, device, names, config.templates)
+    shown = shown_texts(config, classes, prompts)
+    names = tuple(text for text, _ in shown)
+    texts_te = _texts(text_prompts(config), clip_digest(clip), clip, device, names)
+    texts = class_texts(config, texts_te, shown, len(classes))
+    if config.segmentor == "pixels":
+        for purpose in ("retrieval_weight", "relations"):
+            if getattr(config, purpose):
+                check_proposes(config, f"benchmarks.{purpose}")
+        return PixelSegmentor(
+            load_pixels(config.pixels, device),
+            class_names=classes,
+            prompts=shown,
+            texts=texts_te,
+            short_side=config.short_side,
+            max_side=config.max_side,
+        )
+    network = proposer(config.proposals, config.maskformer, device, segments=config.segments)
     return Segmentor(
         shared_clip(clip, device=device),
-        load_maskformer(config.maskformer, device),
+        network,
         class_names=classes,
-        prompts=prompts,
-        texts=texts,
+        prompts=shown,
+        texts=texts_te,
+        pooling=texts.pooling,
+        relations=texts.relations,
         short_side=config.short_side,
         max_side=config.max_side,
         mask_threshold=config.mask_threshold,
@@ -62,7 +84,44 @@ def load_segmentor(
         inference=config.inference,
         embedder=region_embedder(config, clip=clip, device=device),
         retrieval=_retrieval(config, regions, texts, clip=clip, device=device),
+        own=_own_vocabulary(config, network, classes),
     )
+
+
+def check_proposes(config: BenchmarkConfig, purpose: str) -> None:
+    """Raise `OvsegError` for a segmentor without proposals, where a purpose needs them."""
+    if config.segmentor == "pixels":
+        raise OvsegError(
+            f"benchmarks.segmentor=pixels proposes no masks, and {purpose} needs some: take"
+            " benchmarks.segmentor=proposals"
+        )
+
+
+def network_weights(config: BenchmarkConfig, *, clip: str) -> dict[str, str]:
+    """Content digests of the networks that a configuration segments with, by their settings."""
+    weights = {"clip": clip_digest(clip), "texts": text_prompts(config).digest}
+    if config.segmentor == "proposals":
+        weights["maskformer"] = proposer_digest(
+            config.proposals, config.maskformer, segments=config.segments
+        )
+    else:
+        weights["pixels"] = pixels_digest(config.pixels)
+    return weights | embedder_weights(config)
+
+
+def _own_vocabulary(
+    config: BenchmarkConfig, network: ProposalNetwork, classes: Sequence[str]
+) -> ClosedVocabulary | None:
+    closed = not isinstance(network, OpenVocabularyNetwork)
+    if config.vocabulary == "open" and not (closed and config.ensemble == "maskformer_only"):
+        return None
+    own = getattr(network, "class_names", ())
+    if not own:
+        raise OvsegError(
+            f"{config.maskformer} knows no classes: it proposes masks that CLIP names, leave"
+            " benchmarks.vocabulary=open and the ensemble to it"
+        )
+    return benchmark_vocabulary(tuple(own), tuple(classes), config.benchmark)
 
 
 def class_weights(config: BenchmarkConfig, classes: int, seen: Sequence[int]) -> float | Tensor:
@@ -81,7 +140,7 @@ def class_weights(config: BenchmarkConfig, classes: int, seen: Sequence[int]) ->
 
 
 def _retrieval(
-    config: BenchmarkConfig, regions: Path | None, texts: Tensor, *, clip: str, device: str
+    config: BenchmarkConfig, regions: Path | None, texts: ClassTexts, *, clip: str, device: str
 ) -> Retrieval | None:
     if not config.retrieval_weight:
         return None
@@ -91,7 +150,7 @@ def _retrieval(
             " handed in: score it with `ovseg benchmark`, or set it to 0"
         )
     memory = _memory(str(regions), device)
-    of_nouns = _texts(clip_digest(clip), clip, device, memory.nouns, config.templates)
+    of_nouns = _texts(text_prompts(config), clip_digest(clip), clip, device, memory.nouns)
     return Retrieval(
         memory,
         of_nouns,
@@ -107,6 +166,9 @@ def _memory(regions: str, device: str) -> RegionMemory:
 
 
 @lru_cache(maxsize=16)
-def _texts(digest: str, clip: str, device: str, names: tuple[str, ...], templates: str) -> Tensor:
-    # the digest is part of the key only: the same folder may hold another model by now
-    return text_embeddings(shared_clip(clip, device=device), names, templates=templates)
+def _texts(
+    strategy: TextPrompts, digest: str, clip: str, device: str, names: tuple[str, ...]
+) -> Tensor:
+    # the CLIP's digest is part of the key only: the same folder may hold another model by now;
+    # strategies of one digest are equal
+    return strategy.embed(shared_clip(clip, device=device), names)

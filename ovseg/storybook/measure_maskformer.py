@@ -12,6 +12,7 @@ from torch import Tensor
 from ovseg.evaluation.metrics import Confusion, segmentation_scores
 from ovseg.models.maskformer import OpenMaskFormer
 from ovseg.storybook.catalogue import CATEGORIES
+from ovseg.storybook.measure_proposals import best_ious, recall
 from ovseg.storybook.scenes import Scene, draw_scene
 from ovseg.storybook.world import scene_seeds
 
@@ -40,34 +41,19 @@ def measure(
         of ground-truth masks that some proposal meets with IoU >= 0.5) and the mean of each mask's
         best IoU; mIoU of the network alone (`miou_union`, `miou_union_seen`, `miou_union_unseen`).
     """
-    best: dict[str, list[float]] = {}
+    best: list[dict[tuple[str, str, int], float]] = []
     confusion = Confusion(len(CATEGORIES), UNLABELLED)
     for scene in scenes:
         batch = network.propose([scene.image])
         masks = batch.mask_probabilities[0]
-        proposed = (masks > 0.5).flatten(1).float()
-        truths: dict[tuple[str, str, int], NDArray[np.bool_]] = {}
+        best.append(best_ious(masks, scene))
         truth_map = np.full(scene.image.shape[:2], UNLABELLED, dtype=np.uint16)
         for segment in scene.segments:
-            name = segment.category.name
-            truths["segment", name, segment.id] = segment.mask
-            union = truths.get(("category", name, 0), np.zeros_like(segment.mask))
-            truths["category", name, 0] = union | segment.mask
             truth_map[segment.mask] = segment.category.id - 1
-        true = torch.from_numpy(np.stack(list(truths.values()))).flatten(1).float()
-        overlap = proposed @ true.T
-        union_area = proposed.sum(1)[:, None] + true.sum(1)[None] - overlap
-        found = (overlap / union_area.clamp(min=1)).amax(0).tolist()
-        for (grain, name, _), iou in zip(truths, found):
-            part = "seen" if name in seen else "unseen"
-            best.setdefault(f"{part} {grain}", []).append(iou)
         confusion.update(
             truth_map, _semantic_map(network, batch.class_embeddings, masks, text_embeddings)
         )
-    metrics: dict[str, float] = {}
-    for key in sorted(best):
-        metrics[f"{key}/recall at IoU 0.5"] = float(np.mean(np.array(best[key]) >= 0.5))
-        metrics[f"{key}/mean best IoU"] = float(np.mean(best[key]))
+    metrics = recall(best, seen)
     indices = [category.id - 1 for category in CATEGORIES if category.name in seen]
     scores = segmentation_scores(confusion.class_counts(), seen=indices)
     for part in ("", "_seen", "_unseen"):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.storybook.pretrain_data import CaptionedPictures
 
 
@@ -23,7 +23,7 @@ class Batches:
     """
 
     def __init__(
-        self, data: CaptionedPictures, clip: MaskAdaptedCLIP, *, batch: int, seed: int
+        self, data: CaptionedPictures, clip: OpenClipModel, *, batch: int, seed: int
     ) -> None:
         self.pictures = data.pictures_nhwc
         self.size = clip.image_size

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ovseg.models.clip import MaskAdaptedCLIP, load_clip
+from ovseg.models.clip import load_model
+from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.prompts import text_embeddings
 from ovseg.models.regions import region_crops
 from ovseg.storybook.captions import describe
@@ -21,7 +22,7 @@ from ovseg.storybook.world import scene_seeds
 
 
 def region_accuracy(
-    clip: MaskAdaptedCLIP, scenes: list[Scene], *, region: str, prompts: bool = True
+    clip: OpenClipModel, scenes: list[Scene], *, region: str, prompts: bool = True
 ) -> dict[str, float]:
     """Top-1 accuracy over all category names for crops of ground-truth regions.
 
@@ -56,7 +57,12 @@ def region_accuracy(
             )
             hits.append((features @ texts.T).argmax(dim=1) == label)
             labels.append(label)
-    hit, label = torch.cat(hits).float(), torch.cat(labels)
+    return accuracy_parts(torch.cat(hits), torch.cat(labels))
+
+
+def accuracy_parts(hits: Tensor, label: Tensor) -> dict[str, float]:
+    """The parts of `region_accuracy` of `(N,)` right answers and `(N,)` true categories."""
+    hit, names = hits.float(), [category.name for category in CATEGORIES]
     seen_names, _ = split(0)
     seen = torch.tensor([name in seen_names for name in names])[label]
     thing = torch.tensor([category.isthing for category in CATEGORIES])[label]
@@ -71,7 +77,7 @@ def region_accuracy(
     }
 
 
-def retrieval(clip: MaskAdaptedCLIP, scenes: list[Scene]) -> tuple[float, float]:
+def retrieval(clip: OpenClipModel, scenes: list[Scene]) -> tuple[float, float]:
     """Recall at 1 of caption for picture, and of picture for caption, among the scenes."""
     whole = torch.ones(1, *scenes[0].image.shape[:2], dtype=torch.bool)
     with torch.no_grad():
@@ -100,7 +106,7 @@ def evaluate(folder: Path | str, *, scenes: int = 300) -> dict[str, float]:
     Returns:
         `unmasked/...` and `masked/...` of `region_accuracy`, and both directions of `retrieval`.
     """
-    clip = load_clip(str(folder))
+    clip = load_model(str(folder))
     drawn = [draw_scene(seed) for seed in scene_seeds("val", scenes)]
     metrics = {}
     for part, region in (("unmasked", "box"), ("masked", "mean")):

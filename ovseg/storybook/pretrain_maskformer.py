@@ -38,8 +38,9 @@ from ovseg.training.batches import augmented_batches
 from ovseg.training.class_head import train_class_head
 from ovseg.training.criterion import LossWeights
 from ovseg.training.matching import MatchingCosts
+from ovseg.training.objectives import target_of
 from ovseg.training.recipes import COMPACT_CONFIG, SegmentationConfig
-from ovseg.training.segmentation import SegmentationReport, target_of, train_segmentation
+from ovseg.training.segmentation import SegmentationReport, train_segmentation
 
 TRAINING_SCENES = 5000
 TEMPLATES = "vild"

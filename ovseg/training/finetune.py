@@ -14,6 +14,7 @@ sections 3.2 and 3.3). A killed run goes on from its last state to the same loss
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,7 +24,9 @@ from ovseg import schema
 from ovseg.config import FinetuneConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest, load_clip, save_clip
+from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.mask_tokens import check_tower
 from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.prompts import text_embeddings
 from ovseg.stages import Inputs, Output, Progress, Stage
@@ -49,14 +52,8 @@ class Finetune(Stage[FinetuneConfig]):
     code: ClassVar[tuple[str, ...]] = (
         "ovseg.data.images",
         "ovseg.data.masks",
-        "ovseg.models.clip",
-        "ovseg.models.safe_pickle",
-        "ovseg.models.weight_files",
-        "ovseg.models.mask_prompts",
-        "ovseg.models.pixel_prompts",
-        "ovseg.models.prompted_tower",
-        "ovseg.models.names",
-        "ovseg.models.prompts",
+        *CLIP_MODULES,
+        "ovseg.models.mask_tokens",
         "ovseg.models.regions",
         "ovseg.training.crops",
         "ovseg.training.finetune",
@@ -91,11 +88,12 @@ class Finetune(Stage[FinetuneConfig]):
         """Train and write the checkpoint; what a killed run needs lies in `state` meanwhile."""
         tables = [table for role, table in inputs.items() if role.startswith("table")]
         pairs = read_pairs(inputs["curated"], tables)
-        model = starting_clip(clip_name(config.clip, inputs), config)
+        nouns, numbers_n = distinct_nouns(pairs["noun"].to_pylist())
+        model = starting_clip(clip_name(config.clip, inputs), config, nouns)
         regions = PairRegions(
             pairs,
             image_root=config.image_root or Path(),
-            size=model.image_size,
+            size=config.picture_size or model.image_size,
             mean=model.pixel_mean,
             std=model.pixel_std,
             region=config.region,
@@ -104,10 +102,10 @@ class Finetune(Stage[FinetuneConfig]):
             workers=config.decode_workers,
         )
         stats = _survey(regions, config)
-        nouns, numbers_n = distinct_nouns(pairs["noun"].to_pylist())
         trainer = Trainer(
             model,
             text_embeddings(model, nouns, templates=[config.template]),
+            nouns=nouns,
             config=config,
             total_steps=config.epochs * steps_per_epoch(len(regions.usable), config.batch_size),
         )
@@ -146,18 +144,29 @@ class Finetune(Stage[FinetuneConfig]):
 FINETUNE = Finetune()
 
 
-def starting_clip(name: str, config: FinetuneConfig) -> MaskAdaptedCLIP:
+def starting_clip(name: str, config: FinetuneConfig, nouns: Sequence[str] = ()) -> MaskAdaptedCLIP:
     """Load the CLIP a phase starts from, with what its method trains.
 
     Args:
         name: as in `load_clip`.
         config: of the phase.
+        nouns: of the training set, for a method that trains something of each.
 
     Raises:
-        OvsegError: there is no such CLIP, or it has too few blocks for the prompts.
+        OvsegError: there is no such CLIP, it has too few blocks for the prompts, or what it is to
+            be trained on does not fit it.
     """
     model = load_clip(name, device=resolve_device(config.device))
-    method(config.trains).prepare(model, config)
+    if config.embedder == "mask_tokens":
+        check_tower(model)
+        if config.region != "image" or config.picture_size % model.patch_size:
+            raise OvsegError(
+                "mask tokens are trained on whole pictures: set arms.region=image, and"
+                f" arms.picture_size to a multiple of {model.patch_size}"
+            )
+    elif config.picture_size:
+        raise OvsegError("arms.picture_size is for arms.embedder=mask_tokens: leave it out")
+    method(config.trains).prepare(model, config, nouns)
     if config.initial_logit_scale is not None:
         with torch.no_grad():
             model.logit_scale.fill_(math.log(config.initial_logit_scale))

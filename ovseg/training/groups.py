@@ -1,12 +1,13 @@
 """What a phase of training trains: `METHODS` says which ways there are, `arms.trains` chooses.
 
 A way of adapting CLIP is the names of the parameters it trains, and what it does to a loaded CLIP
-that lacks them. The text tower is frozen always (OVSeg, CVPR 2023, section 3.2).
+that lacks them. The text tower is frozen always (OVSeg, CVPR 2023, section 3.2); what learns on
+the text side is context vectors in front of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 
 from ovseg.config import FinetuneConfig
 from ovseg.errors import OvsegError
+from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.pixel_prompts import PixelPrompts
 from ovseg.registry import chosen
@@ -26,12 +28,13 @@ _UNDECAYED = ("bn", "ln", "bias", "logit_scale")
 _TOKENS = "mask_prompts"
 _PIXELS = "pixel_prompts."
 _VISUAL = "visual_prompts"
-_PROMPTS = (_TOKENS, _PIXELS, _VISUAL)
+_TEXTS = "text_prompts."
+_PROMPTS = (_TOKENS, _PIXELS, _VISUAL, _TEXTS)
 _TOWER = "clip.visual."
 _SCALE = "clip.logit_scale"
 
 
-def draw_mask_prompts(model: MaskAdaptedCLIP, config: FinetuneConfig) -> None:
+def draw_mask_prompts(model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]) -> None:
     """Give a CLIP mask prompts of the depth asked for; those it has of that depth are kept.
 
     They are drawn from N(0, 0.02) by the configured seed.
@@ -49,7 +52,9 @@ def draw_mask_prompts(model: MaskAdaptedCLIP, config: FinetuneConfig) -> None:
         model.mask_prompts.copy_(drawn)
 
 
-def draw_pixel_prompts(model: MaskAdaptedCLIP, config: FinetuneConfig) -> None:
+def draw_pixel_prompts(
+    model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
+) -> None:
     """Give a CLIP pixel prompts with the settings asked for; those it has with them are kept.
 
     Raises:
@@ -66,13 +71,17 @@ def draw_pixel_prompts(model: MaskAdaptedCLIP, config: FinetuneConfig) -> None:
     ).to(model.logit_scale.device)
 
 
-def draw_mask_and_pixel_prompts(model: MaskAdaptedCLIP, config: FinetuneConfig) -> None:
+def draw_mask_and_pixel_prompts(
+    model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
+) -> None:
     """Both, each as by itself."""
-    draw_mask_prompts(model, config)
-    draw_pixel_prompts(model, config)
+    draw_mask_prompts(model, config, nouns)
+    draw_pixel_prompts(model, config, nouns)
 
 
-def draw_visual_prompts(model: MaskAdaptedCLIP, config: FinetuneConfig) -> None:
+def draw_visual_prompts(
+    model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
+) -> None:
     """Give a CLIP visual prompts of the size asked for; those it has of that size are kept.
 
     They are drawn from N(0, 0.02) by the configured seed. The depth is cut to the blocks there are.
@@ -90,7 +99,30 @@ def draw_visual_prompts(model: MaskAdaptedCLIP, config: FinetuneConfig) -> None:
         model.visual_prompts.copy_(drawn)
 
 
-def _as_it_is(model: MaskAdaptedCLIP, config: FinetuneConfig) -> None:
+def begin_text_prompts(
+    model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
+) -> ContextVectors:
+    """Give a CLIP context vectors that begin as its template; those it has of it are kept.
+
+    Raises:
+        OvsegError: the CLIP or the template takes none.
+    """
+    vectors = model.text_prompts
+    if not isinstance(vectors, ContextVectors) or vectors.template != config.template:
+        vectors = ContextVectors(model, config.template)
+    vectors.share()
+    model.text_prompts = vectors
+    return vectors
+
+
+def begin_class_text_prompts(
+    model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
+) -> None:
+    """The same for each noun of its own: they begin as the shared ones, trained before or not."""
+    begin_text_prompts(model, config, nouns).specialise(nouns)
+
+
+def _as_it_is(model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]) -> None:
     """For a method that trains what every CLIP has."""
 
 
@@ -101,11 +133,14 @@ class Method:
     Attributes:
         parameters: the beginnings of the names, as in `MaskAdaptedCLIP.named_parameters`, of what
             it trains; beside them the temperature, where the configuration says so.
-        prepare: gives a loaded CLIP what it trains, where it is not there yet.
+        prepare: gives a loaded CLIP what it trains, where it is not there yet; it is told the
+            nouns of the training set.
+        trains_texts: texts change while it trains, so they are embedded anew every step.
     """
 
     parameters: tuple[str, ...]
-    prepare: Callable[[MaskAdaptedCLIP, FinetuneConfig], None] = _as_it_is
+    prepare: Callable[[MaskAdaptedCLIP, FinetuneConfig, Sequence[str]], object] = _as_it_is
+    trains_texts: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -121,6 +156,14 @@ METHODS: dict[str, Method] = {
         parameters=(_TOWER, _TOKENS, _PIXELS), prepare=draw_mask_and_pixel_prompts
     ),
     "visual_prompts": Method(parameters=(_VISUAL,), prepare=draw_visual_prompts),
+    "text_prompts": Method(
+        parameters=(_TEXTS + "shared",), prepare=begin_text_prompts, trains_texts=True
+    ),
+    "class_text_prompts": Method(
+        parameters=(_TEXTS + "specific",),
+        prepare=begin_class_text_prompts,
+        trains_texts=True,
+    ),
 }
 """By the value of `trains`: the joint ones train the image encoder as well. What a phase does not
 train but finds in its CLIP stays and takes part: prompts before fine-tuning are two phases."""

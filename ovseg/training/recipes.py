@@ -1,8 +1,10 @@
-"""What a training of the class-embedding MaskFormer is set to, and the recipes known by name.
+"""What a training on masks and labels is set to, and the recipes known by name.
 
 `swin` and `r101c` hold the published constants (OVSeg, CVPR 2023, and the official implementation:
-COCO-Stuff, 120k steps of 32 crops on 8 large GPUs); `compact` trains on two CPU cores what ships
-with the repository. `recipe("swin")` is one of them, with settings replaced where asked.
+COCO-Stuff, 120k steps of 32 crops on 8 large GPUs); `lseg` trains pixel embeddings on the same
+terms; `compact` trains on two CPU cores what ships with the repository, `compact-lseg` and
+`compact-supervised` may start from that. `recipe("swin")` is one of them, with settings replaced
+where asked.
 """
 
 from __future__ import annotations
@@ -16,13 +18,20 @@ from pydantic import Field, ValidationError
 from ovseg.config import Config, execution
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import R101C, Architecture
+from ovseg.models.pixel_embedding import TEMPERATURE
 from ovseg.models.pixels import InputSettings
 from ovseg.training.augmentation import HUE_DEGREES
 
 
 class SegmentationConfig(Config):
-    """Training of the class-embedding MaskFormer. Defaults: the paper's Swin-B + ViT-L/14."""
+    """Training on masks and labels. Defaults: the paper's Swin-B MaskFormer with ViT-L/14."""
 
+    head: Literal["queries", "fpn", "dpt"] = Field(
+        "queries",
+        description="queries: the class-embedding MaskFormer; pixel embeddings (LSeg) from the"
+        " feature pyramid, or from a fusion decoder",
+    )
+    temperature: float = Field(TEMPERATURE, gt=0, description="of pixel embeddings' cosines")
     architecture: Architecture = Architecture()
     inputs: InputSettings = InputSettings()
     steps: int = Field(120_000, ge=1)
@@ -32,6 +41,9 @@ class SegmentationConfig(Config):
     backbone_multiplier: float = Field(1.0, gt=0, description="learning rate of the backbone, x")
     backbone_file: Path | None = execution(
         None, "weights trained for classification; None begins with random ones"
+    )
+    start: str = execution(
+        "", "class-embedding MaskFormer whose weights are taken over; random ones where empty"
     )
     frozen_parts: int = Field(
         0, ge=0, description="of a deep-stem ResNet: 1 the stem, 2 the stem and the first stage"
@@ -130,10 +142,28 @@ COMPACT_CONFIG = SegmentationConfig(
 )
 """The recipe of the compact MaskFormers that ship with the repository."""
 
+LSEG_CONFIG = R101C_CONFIG.model_copy(update={"head": "fpn", "target_stride": 2})
+"""LSeg+ on ResNet-101c + ViT-B/16. OVSeg's table names backbone and data only (R-101, COCO
+Panoptic: 2.5 / 5.2 / 13.0 / 36.0 / 59.0 mIoU on A-847, PC-459, A-150, PC-59, PAS-20); schedule and
+augmentation are those of `r101c`, so that heads are compared. It needs a `backbone_file`."""
+
+COMPACT_LSEG_CONFIG = COMPACT_CONFIG.model_copy(
+    update={"head": "fpn", "steps": 500, "warmup_steps": 50}
+)
+"""Pixel embeddings for the storybook: minutes, where it starts from the compact MaskFormer."""
+
+COMPACT_SUPERVISED_CONFIG = COMPACT_CONFIG.model_copy(
+    update={"steps": 400, "warmup_steps": 50, "learning_rate": 5e-4}
+)
+"""The compact MaskFormer trained on with more classes: minutes, where it starts from one."""
+
 RECIPES: dict[str, SegmentationConfig] = {
     "swin": SegmentationConfig(),
     "r101c": R101C_CONFIG,
+    "lseg": LSEG_CONFIG,
     "compact": COMPACT_CONFIG,
+    "compact-lseg": COMPACT_LSEG_CONFIG,
+    "compact-supervised": COMPACT_SUPERVISED_CONFIG,
 }
 """Recipes by name."""
 

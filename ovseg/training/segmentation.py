@@ -1,7 +1,8 @@
-"""Trains the class-embedding MaskFormer from masks and labels.
+"""Trains a network from masks and labels: the class-embedding MaskFormer, or pixel embeddings.
 
-`ovseg.training.recipes` has what it is set to; `ovseg.training.labelled_folder` trains on a folder
-of images and label maps, `ovseg.storybook.pretrain_maskformer` on the storybook's scenes.
+`ovseg.training.recipes` has what it is set to, `ovseg.training.objectives` what is minimised;
+`ovseg.training.labelled_folder` trains on a folder of images and label maps,
+`ovseg.storybook.pretrain_maskformer` on the storybook's scenes.
 """
 
 from __future__ import annotations
@@ -18,22 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from ovseg.errors import OvsegError
-from ovseg.models.class_embedding import COSINE_SCALE, LayerOutput, OpenVocabularyMaskFormer
-from ovseg.models.maskformer import save_maskformer
 from ovseg.models.names import resolve_device
 from ovseg.models.pixels import pad_batch
 from ovseg.models.pretrained_backbone import load_backbone
 from ovseg.models.resnet import DeepStemResNet
 from ovseg.storage import digest_json
-from ovseg.training.augmentation import SegmentationSample, merge_categories
+from ovseg.training.augmentation import SegmentationSample
 from ovseg.training.batches import augmented_batches
-from ovseg.training.criterion import LossWeights, Prediction, criterion
-from ovseg.training.matching import MatchingCosts, Target
+from ovseg.training.objectives import OBJECTIVES, Trainable, build_network, save_network
 from ovseg.training.recipes import SegmentationConfig
 from ovseg.training.state import LogRow, load_state, save_state
-
-TERMS = ("loss_ce", "loss_mask", "loss_dice")
-"""Unweighted terms of the last decoder layer."""
+from ovseg.training.warm_start import start_from
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class SegmentationReport:
 
     Attributes:
         log: a row for each step, those of an earlier attempt included.
-        terms: unweighted terms of the last layer, the mean of the last tenth of the steps.
+        terms: the objective's unweighted terms, the mean of the last tenth of the steps.
         seconds: wall time.
         parameters: number of trained values.
     """
@@ -69,7 +65,7 @@ def warmup_poly(
     return float(warm * (1 - step / steps) ** power)
 
 
-def freeze_backbone(network: OpenVocabularyMaskFormer, parts: int) -> None:
+def freeze_backbone(network: Trainable, parts: int) -> None:
     """Stop gradients to the first parts of a deep-stem ResNet; 0 freezes nothing.
 
     Raises:
@@ -135,7 +131,7 @@ def train_segmentation(
     progress: Callable[[int, float], None] | None = None,
     continuation: Continuation | None = None,
 ) -> SegmentationReport:
-    """Train and write the folder that `load_maskformer` reads.
+    """Train and write the folder that `load_maskformer`, or `load_pixels`, reads.
 
     Args:
         config: recipe; the architecture's `embedding_dim` must be the text embeddings' width.
@@ -165,23 +161,18 @@ def train_segmentation(
     device = resolve_device(config.device)
     with torch.random.fork_rng(devices=None if device.startswith("cuda") else []):
         torch.manual_seed(config.seed)
-        network = OpenVocabularyMaskFormer(config.architecture).to(device)
+        network = build_network(config).to(device)
+        if config.start:
+            start_from(network, config.start)
         if config.backbone_file is not None:
             load_backbone(network, config.backbone_file)
         training = Training(config, network, text_embeddings.to(device))
         training.run(samples, progress=progress, continuation=continuation)
-    save_maskformer(
-        network,
-        out_dir,
-        inputs=config.inputs,
-        class_names=class_names,
-        text_embeddings=text_embeddings,
-        half=config.half_weights,
-    )
+    save_network(network, out_dir, config, class_names=class_names, text_embeddings=text_embeddings)
     tail = training.terms[math.ceil(config.steps * 0.9) :]
     return SegmentationReport(
         log=training.log,
-        terms=dict(zip(TERMS, tail.mean(dim=0).tolist())) if len(tail) else {},
+        terms=dict(zip(training.objective.terms, tail.mean(dim=0).tolist())) if len(tail) else {},
         seconds=time.monotonic() - start,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
     )
@@ -199,22 +190,16 @@ class Training:
     def __init__(
         self,
         config: SegmentationConfig,
-        network: OpenVocabularyMaskFormer,
+        network: Trainable,
         text_embeddings: Tensor,
     ) -> None:
-        self.config, self.network, self.text_embeddings = config, network, text_embeddings
+        self.config, self.network, self.device = config, network, text_embeddings.device
+        self.objective = OBJECTIVES[config.head](config, network, text_embeddings)
         network.train()
         freeze_backbone(network, config.frozen_parts)
         self.optimizer = torch.optim.AdamW(parameter_groups(network, config))
         self.log: list[LogRow] = []
-        self.terms = torch.zeros(config.steps, len(TERMS), dtype=torch.float64)
-        self._weights = LossWeights(
-            mask=config.mask_weight,
-            dice=config.dice_weight,
-            non_object=config.non_object_weight,
-            spare_unknown=config.spare_unknown,
-        )
-        self._costs = MatchingCosts(mask=config.mask_weight, dice=config.dice_weight)
+        self.terms = torch.zeros(config.steps, len(self.objective.terms), dtype=torch.float64)
 
     def run(
         self,
@@ -248,7 +233,7 @@ class Training:
         Raises:
             OvsegError: the loss is no longer finite.
         """
-        config, number, device = self.config, len(self.log), self.text_embeddings.device
+        config, number, device = self.config, len(self.log), self.device
         torch.manual_seed(_step_seed(config.seed, number))  # for dropout: no state to keep
         factor = warmup_poly(
             number,
@@ -262,33 +247,21 @@ class Training:
         images = [sample.image for sample in batch]
         pixels = pad_batch(images, config.inputs.mean, config.inputs.std, device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
-            output = self.network(pixels, with_aux=True)
-        result = criterion(
-            self._predict(output),
-            [self._predict(layer) for layer in output.aux],
-            [target_of(sample, config, device) for sample in batch],
-            weights=self._weights,
-            costs=self._costs,
-        )
-        loss = result.total.item()
+            output = self.objective.forward(pixels)
+        total, terms = self.objective.loss(output, batch)
+        loss = total.item()
         if not math.isfinite(loss):
             raise OvsegError(
                 f"the loss is {loss} at step {number}; lower learning_rate"
                 f" ({config.learning_rate:g}) or raise warmup_steps ({config.warmup_steps})"
             )
         self.optimizer.zero_grad()
-        torch.autograd.backward(result.total)
+        torch.autograd.backward(total)
         nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
         self.optimizer.step()
-        self.terms[number] = torch.stack([result.terms[name].detach() for name in TERMS])
-        self.log.append((number, epoch, loss, config.learning_rate * factor, COSINE_SCALE))
+        self.terms[number] = torch.stack([terms[k].detach() for k in self.objective.terms])
+        self.log.append((number, epoch, loss, config.learning_rate * factor, self.objective.scale))
         return loss
-
-    def _predict(self, layer: LayerOutput) -> Prediction:
-        """Logits of a decoder layer, in full precision whatever the network's is."""
-        embeddings = layer.class_embeddings.float()
-        logits = self.network.class_logits(embeddings, self.text_embeddings)
-        return Prediction(logits, layer.mask_logits.float())
 
     def _state(self) -> Mapping[str, nn.Parameter]:
         """All that the steps change beside the optimiser: parameters, running statistics, terms."""
@@ -313,22 +286,3 @@ class Training:
 
 def _step_seed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
-
-
-def target_of(
-    sample: SegmentationSample, config: SegmentationConfig, device: torch.device
-) -> Target:
-    """A sample as the criterion wants it, its masks thinned to the target stride.
-
-    With `ignore_unknown` off, unlabelled pixels are background to every mask, as upstream.
-    """
-    if config.targets == "category":
-        sample = merge_categories(sample)
-    thin = slice(config.target_stride // 2, None, config.target_stride)
-    masks = torch.from_numpy(np.ascontiguousarray(sample.masks[:, thin, thin])).to(device)
-    known = torch.from_numpy(np.ascontiguousarray(sample.known[thin, thin])).to(device)
-    return Target(
-        labels=torch.from_numpy(sample.labels).to(device),
-        masks=masks,
-        valid=known if config.ignore_unknown else None,
-    )

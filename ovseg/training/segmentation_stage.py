@@ -1,9 +1,9 @@
-"""The stage that trains the class-embedding MaskFormer on a labelled folder.
+"""The stage that trains a MaskFormer, or pixel embeddings, on a labelled folder.
 
     python -m flows.train_segmentation --data FOLDER --clip NAME --out DIR
 
-The payload is the folder that `load_maskformer` reads, with the log of its training. A killed run
-goes on from its last state to the same weights.
+The payload is the folder that `load_maskformer`, or `load_pixels`, reads, with the log of its
+training. A killed run goes on from its last state to the same weights.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from pydantic import Field
 
 from ovseg import schema
 from ovseg.config import Config, execution
-from ovseg.data.benchmarks import Benchmark, load_benchmark
+from ovseg.data.benchmarks import Benchmark, load_benchmark, only_classes
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest, load_clip
+from ovseg.models.clip_modules import CLIP_MODULES
+from ovseg.models.maskformer import maskformer_digest
 from ovseg.models.names import resolve_device
 from ovseg.models.prompts import text_embeddings
 from ovseg.stages import Inputs, Output, Progress, Stage
@@ -47,6 +49,9 @@ class LabelledTrainingConfig(Config):
         "prepared", description="name of a benchmark that is read as published, or prepared"
     )
     limit: int | None = Field(None, ge=1, description="the first n images by id, for trials")
+    classes: tuple[str, ...] = Field(
+        (), description="those trained on; pixels of the others are not labelled. All where empty"
+    )
     clip: str = "storybook"
     templates: str = Field("vild", description="template set of the class names")
     recipe: SegmentationConfig = SegmentationConfig()
@@ -67,30 +72,28 @@ class SegmentationTraining(Stage[LabelledTrainingConfig]):
         "ovseg.data.label_maps",
         "ovseg.data.images",
         "ovseg.models.class_embedding",
-        "ovseg.models.clip",
-        "ovseg.models.mask_prompts",
-        "ovseg.models.pixel_prompts",
-        "ovseg.models.prompted_tower",
+        *CLIP_MODULES,
         "ovseg.models.deep_stem_maskformer",
         "ovseg.models.maskformer",
-        "ovseg.models.names",
+        "ovseg.models.network_folders",
         "ovseg.models.official_names",
+        "ovseg.models.pixel_embedder",
+        "ovseg.models.pixel_embedding",
         "ovseg.models.pixels",
         "ovseg.models.pretrained_backbone",
-        "ovseg.models.prompts",
         "ovseg.models.proposal_networks",
         "ovseg.models.resnet",
-        "ovseg.models.safe_pickle",
-        "ovseg.models.weight_files",
         "ovseg.training.augmentation",
         "ovseg.training.batches",
         "ovseg.training.criterion",
         "ovseg.training.labelled_folder",
         "ovseg.training.matching",
+        "ovseg.training.objectives",
         "ovseg.training.recipes",
         "ovseg.training.segmentation",
         "ovseg.training.segmentation_stage",
         "ovseg.training.state",
+        "ovseg.training.warm_start",
     )
 
     def plan(self, config: LabelledTrainingConfig, inputs: Inputs) -> ShardPlan:
@@ -100,13 +103,15 @@ class SegmentationTraining(Stage[LabelledTrainingConfig]):
         return ShardPlan.single(digest, config.recipe.steps)
 
     def weights(self, config: LabelledTrainingConfig, inputs: Inputs) -> dict[str, str]:
-        """The CLIP, and the file the backbone starts from."""
+        """The CLIP, and what training starts from."""
         weights = {"clip": clip_digest(config.clip)}
         if (file := config.recipe.backbone_file) is not None:
             try:
                 weights["backbone"] = known_sha256(file)
             except OSError as error:
                 raise OvsegError(f"{file}: the backbone's file cannot be read ({error})") from error
+        if config.recipe.start:
+            weights["start"] = maskformer_digest(config.recipe.start)
         return weights
 
     def write(
@@ -166,7 +171,8 @@ SEGMENTATION = SegmentationTraining()
 
 
 def _open(config: LabelledTrainingConfig) -> Benchmark:
-    return load_benchmark(config.layout, config.root, limit=config.limit)
+    folder = load_benchmark(config.layout, config.root, limit=config.limit)
+    return only_classes(folder, config.classes)
 
 
 def check_out(out: Path) -> None:

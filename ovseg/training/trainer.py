@@ -1,6 +1,7 @@
 """One optimiser step after another over the regions of pairs: the training loop without the stage.
 
-The text tower is frozen, so its embeddings are computed once a noun and training never runs it.
+The text tower is frozen, so its embeddings are computed once a noun and training never runs it,
+unless the phase trains context vectors in front of it.
 Every random choice hangs on the seed and the number of the epoch or step alone, which is what lets
 a resumed training reach the same losses.
 """
@@ -8,7 +9,7 @@ a resumed training reach the same losses.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ from torch import Tensor
 
 from ovseg.config import FinetuneConfig
 from ovseg.errors import OvsegError
+from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.mask_tokens import covered_patches, encode_mask_tokens
 from ovseg.training.crops import (
     augmented_pixels,
     crop_masks,
@@ -26,7 +29,7 @@ from ovseg.training.crops import (
     keep_in_view,
     seeded_generator,
 )
-from ovseg.training.groups import freeze_except, parameter_groups
+from ovseg.training.groups import freeze_except, method, parameter_groups
 from ovseg.training.losses import clip_loss, distinct_noun_loss
 from ovseg.training.pairs import PairRegions
 from ovseg.training.schedule import cosine_learning_rate
@@ -50,6 +53,7 @@ class Trainer:
     Args:
         model: trained in place; what the phase does not train gets `requires_grad` False.
         noun_embeddings_ke: `(K, E)` embeddings of all nouns of the training set, L2 norm 1.
+        nouns: the K nouns, for a phase that trains their texts.
         config: which parameters are trained, and how.
         total_steps: of the whole training, for the schedule.
 
@@ -64,11 +68,17 @@ class Trainer:
         model: MaskAdaptedCLIP,
         noun_embeddings_ke: Tensor,
         *,
+        nouns: Sequence[str] = (),
         config: FinetuneConfig,
         total_steps: int,
     ) -> None:
         self.model, self.config, self.total_steps = model.eval(), config, total_steps
         self.noun_embeddings_ke = noun_embeddings_ke.detach()
+        self._texts: ContextVectors | None = None
+        if method(config.trains).trains_texts:
+            assert isinstance(model.text_prompts, ContextVectors)
+            self._texts = model.text_prompts
+            self._tokens = self._texts.tokens(model, nouns)
         self.parameters = freeze_except(
             model, config.trains, train_logit_scale=config.train_logit_scale
         )
@@ -86,13 +96,32 @@ class Trainer:
         )
         self.log: list[LogRow] = []
 
+    def noun_texts(self, nouns_n: Tensor) -> Tensor:
+        """The embeddings `(N, E)` of nouns by their numbers, with gradients if they are trained."""
+        if self._texts is None:
+            return self.noun_embeddings_ke[nouns_n]
+        with self._autocast():
+            return self._texts.encode(self.model, self._tokens[nouns_n])
+
     def loss(self, image_ne: Tensor, nouns_n: Tensor) -> Tensor:
         """The configured loss of region embeddings `(N, E)` and their nouns' numbers `(N,)`."""
-        scale = self.model.logit_scale
-        if self.config.loss == "batch":
-            return clip_loss(image_ne, self.noun_embeddings_ke[nouns_n], scale)
+        scale, config = self.model.logit_scale, self.config
         distinct, local_n = torch.unique(nouns_n, return_inverse=True)
-        return distinct_noun_loss(image_ne, self.noun_embeddings_ke[distinct], local_n, scale)
+        noun_ke = self.noun_texts(distinct)
+        if config.loss == "batch":
+            return clip_loss(image_ne, noun_ke[local_n], scale)
+        return distinct_noun_loss(
+            image_ne,
+            noun_ke,
+            local_n,
+            scale,
+            smoothing=config.relation_smoothing,
+            temperature=config.relation_temperature,
+        )
+
+    def _autocast(self) -> torch.autocast:
+        device = self.model.logit_scale.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def step(self, pixels: Tensor, masks: Tensor, nouns_n: Tensor, *, epoch: int = 0) -> float:
         """One optimiser step.
@@ -117,10 +146,8 @@ class Trainer:
             warmup_steps=self.config.warmup_steps,
             total_steps=self.total_steps,
         )
-        with torch.autocast(
-            pixels.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"
-        ):
-            image_ne = self.model.encode_regions(pixels, masks)
+        with self._autocast():
+            image_ne = self._embedded(pixels, masks)
         loss = self.loss(image_ne, nouns_n)
         value, scale = float(loss.detach()), float(self.model.logit_scale.detach().exp())
         if not math.isfinite(value):
@@ -135,6 +162,14 @@ class Trainer:
                 self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
         self.log.append((number, epoch, value, rate, scale))
         return value
+
+    def _embedded(self, pixels: Tensor, masks: Tensor) -> Tensor:
+        """The embeddings `(N, E)` that are held against the nouns."""
+        if self.config.embedder == "crops":
+            return self.model.encode_regions(pixels, masks)
+        covered = covered_patches(masks, pixels.shape[-1] // self.model.patch_size)
+        tokens, _ = encode_mask_tokens(self.model, pixels, covered[:, None])
+        return tokens[:, 0]
 
     def check_finite(self) -> None:
         """Refuse parameters that overflowed, before they are kept.

@@ -63,6 +63,8 @@ def noun_rows():
                         "char_start": start,
                         "char_end": start + len(noun),
                         "head": NOUNS[noun],
+                        "adjectives": ["old"] if len(noun) > 3 else [],
+                        "place": "on the grass" if noun == "dog" else None,
                         "kept": noun != "night",
                         "drop_reason": "stop:time" if noun == "night" else None,
                     }

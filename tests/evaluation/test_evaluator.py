@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from ovseg.benchmark_config import BenchmarkConfig, ScoresConfig
@@ -16,6 +17,8 @@ from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.evaluation.image_rows import rank
 from ovseg.evaluation.metrics import Confusion
 from ovseg.evaluation.scores import SCORES, read_confusion
+from ovseg.models.image_proposals import ImageProposals
+from ovseg.models.proposers import PROPOSERS
 from ovseg.models.systems import load_segmentor
 from ovseg.schema import CLASS_SCORES, CONFUSION, GT_MASKS
 from ovseg.schema import SCORES as SCORE_ROWS
@@ -308,3 +311,38 @@ def test_several_texts_may_stand_for_a_class(config, root, tiny_clip, tmp_path):
     before = BENCHMARK.plan(config, {})
     (root / "prompts.tsv").write_text("class_name\tprompt\nhouse\thouse\nrest\tsea\n")
     assert BENCHMARK.plan(config, {}) != before
+
+
+class Blind(ImageProposals):
+    """Proposes nothing."""
+
+    def masks_of(self, image):
+        return torch.zeros(0, 4, 4), torch.zeros(0)
+
+
+def test_any_source_of_proposals_is_scored(config, tmp_path, monkeypatch):
+    monkeypatch.setitem(PROPOSERS, "nothing", lambda weights, device: Blind(digest="0" * 16))
+    found = {}
+    for proposing in (
+        {"proposals": "slic"},
+        {"proposals": "slic", "segments": "instance"},
+        {"proposals": "nothing"},
+        {"segments": "panoptic"},
+        {"segments": "semantic"},
+    ):
+        setting = config.model_copy(update=proposing)
+        found[tuple(proposing.values())] = run_stage(BENCHMARK, setting, {}, tmp_path)
+    assert len({manifest.digest for manifest in found.values()}) == len(found)
+    nothing = found["nothing",]
+    assert nothing.stats["scores"]["pacc"] == 0, "without a proposal no pixel has a class"
+    benchmark = load_benchmark("mini", config.root)
+    segmentor = load_segmentor(
+        config.model_copy(update={"proposals": "nothing"}), benchmark.classes, clip=config.clip
+    )
+    image, _ = evaluator.read_sample(benchmark, benchmark.samples[0])
+    assert (segmentor.segment(image).labels == len(CLASSES)).all()
+    assert segmentor.propose(image).p_maskformer is None
+    merged = load_segmentor(
+        config.model_copy(update={"segments": "semantic"}), benchmark.classes, clip=config.clip
+    ).propose(image)
+    assert merged.p_maskformer is not None and merged.masks.sum(0).max() <= 1

@@ -11,8 +11,9 @@ from ovseg.config import ProposalsConfig
 from ovseg.data import masks
 from ovseg.data.image_stage import IMAGES
 from ovseg.errors import OvsegError
-from ovseg.mining.proposal_sources import network_masks
+from ovseg.mining.proposal_sources import SOURCES, network_masks
 from ovseg.mining.proposals import PROPOSALS, proposal_rows
+from ovseg.models.image_proposals import ImageProposals
 from ovseg.models.maskformer import load_maskformer
 from ovseg.models.pixels import resize_shortest_edge
 from ovseg.schema import PROPOSALS as SCHEMA
@@ -159,3 +160,63 @@ def test_a_wrong_folder_is_said_at_once_and_leaves_nothing(source, tmp_path: Pat
             run_stage(PROPOSALS, config, {"images": images}, tmp_path)
     assert not list((tmp_path / "proposals").rglob("shard-*"))
     run_stage(PROPOSALS, source.proposals, {"images": images}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("proposing", "label"),
+    [
+        ({"source": "slic"}, "slic"),
+        ({"source": "clusters"}, "clusters"),
+        ({"source": "felzenszwalb", "segments": "instance"}, "felzenszwalb"),
+        ({"source": "maskformer", "segments": "semantic"}, "maskformer"),
+    ],
+)
+def test_any_source_gives_rows_and_batches_do_not_change_them(
+    proposing, label, source, tiny, tmp_path: Path
+):
+    if label == "clusters":
+        proposing = {**proposing, "maskformer": tiny.clip}  # whose patches are clustered
+    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    config = source.proposals.model_copy(update=proposing)
+    whole = run_stage(PROPOSALS, config, {"images": images}, tmp_path)
+    rows = whole.table().to_pylist()
+    kept = [row for row in rows if row["kept"]]
+    assert len({row["image_id"] for row in kept}) == 9
+    assert {row["proposal_model"].partition("@")[0] for row in rows} == {label}
+    single = config.model_copy(update={"batch_size": 1})
+    again = run_stage(PROPOSALS, single, {"images": images}, tmp_path / "again")
+    columns = ["image_id", "proposal_id", "mask_counts", "kept"]
+    assert again.table().select(columns) == whole.table().select(columns)
+    plain = source.proposals
+    assert PROPOSALS.weights(config, {}) != PROPOSALS.weights(plain, {})
+
+
+def test_an_image_of_which_nothing_is_proposed_has_a_row(source, tmp_path: Path):
+    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    config = source.proposals.model_copy(update={"source": "nothing"})
+    SOURCES["nothing"] = Nothing
+    try:
+        rows = run_stage(PROPOSALS, config, {"images": images}, tmp_path).table().to_pylist()
+    finally:
+        del SOURCES["nothing"]
+    reasons = {row["image_id"]: (row["proposal_id"], row["drop_reason"]) for row in rows}
+    assert reasons == {i: (-1, "no_query") for i in range(100, 110) if i != 107} | {
+        107: (-1, "image_dropped")
+    }
+
+
+class Nothing:
+    """A network that never finds anything, through `network_masks` as all of them."""
+
+    label, weights = "nothing@00000000", {}
+
+    def __init__(self, config: ProposalsConfig) -> None:
+        self.config = config
+
+    def propose(self, batch):
+        return network_masks(Blind(digest="0"), [image for _, image in batch], self.config)
+
+
+class Blind(ImageProposals):
+    def masks_of(self, image):
+        return torch.zeros(0, 4, 4), torch.zeros(0)

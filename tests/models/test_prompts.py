@@ -21,6 +21,8 @@ def clip() -> MaskAdaptedCLIP:
 def test_templates_are_verbatim():
     assert TEMPLATES["mining"] == ("a photo of a {}",)
     assert TEMPLATES["single"] == ("a photo of a {}.",)
+    scene = TEMPLATES["scene"]
+    assert scene == ("a photo of a {}.", "a picture of a {}.", "a {} in the scene.")
     vild = TEMPLATES["vild"]
     assert len(vild) == 14 and len(set(vild)) == 14
     without_period = [index for index, template in enumerate(vild) if not template.endswith(".")]
@@ -39,7 +41,7 @@ def test_names_enter_verbatim_but_stripped():
 @pytest.mark.parametrize(
     ("names", "templates", "message"),
     [
-        (["boat"], "vilt", "choose one of single, mining, vild, imagenet"),
+        (["boat"], "vilt", "choose one of single, mining, scene, vild, imagenet"),
         (["boat"], [], "needs one {}"),
         (["boat"], ["a photo"], "needs one {}"),
         (["boat", "  "], "vild", "class name 2 of 2 is empty"),

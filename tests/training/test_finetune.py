@@ -12,6 +12,7 @@ from ovseg import schema
 from ovseg.config import FinetuneConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip import load_clip
+from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.mask_prompts import PROMPT_KEY
 from ovseg.stages import run_stage, stage_folder
 from ovseg.training.finetune import FINETUNE, LOG_FILE, starting_clip
@@ -114,6 +115,32 @@ def test_a_phase_changes_what_it_trains_and_nothing_else(
     assert tuned.stats["bad"] == 0
     assert tuned.stats["nouns"] == 4
     assert tuned.stats["steps"] == tuned.rows == 8
+
+
+@pytest.mark.parametrize("trains", ["text_prompts", "class_text_prompts"])
+def test_text_prompts_learn_with_all_of_clip_frozen(training_set, finetune, tiny_clip, trains):
+    data = training_set(32)
+    settings = {"loss": "distinct", "train_logit_scale": False, "template": "a photo of a {}"}
+    tuned = finetune(data, trains=trains, epochs=10, learning_rate=0.05, **settings)
+    before, after = tensors_of(tiny_clip), tensors_of(tuned.payload())
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    vectors = load_clip(str(tuned.payload())).text_prompts
+    losses = log_of(tuned)["loss"]
+    assert sum(losses[-4:]) < 0.95 * sum(losses[:4])
+    if trains == "text_prompts":
+        assert vectors.nouns == () and tuned.stats["trained_parameters"] == vectors.shared.numel()
+        again = finetune(
+            data, root="again", trains=trains, epochs=10, learning_rate=0.05, **settings
+        )
+        assert again.content_digest == tuned.content_digest
+    else:
+        assert vectors.nouns == ("fence", "leaf", "moon", "sea")
+        assert not torch.equal(vectors.specific[0], vectors.specific[1])
+        assert torch.equal(vectors.shared, _begun(tiny_clip))
+
+
+def _begun(tiny_clip):
+    return ContextVectors(load_clip(str(tiny_clip)), "a photo of a {}").shared
 
 
 def test_the_log_has_a_row_a_step_and_the_schedule(training_set, finetune):
@@ -349,6 +376,27 @@ def test_how_it_is_run_does_not_change_the_result(training_set, finetune):
     again = finetune(data, root="cached", trains="joint", progress=lambda n: pytest.fail("redone"))
     assert again == expected
     assert finetune(data, seed=1, trains="joint").content_digest != expected.content_digest
+
+
+@pytest.mark.parametrize("picture_size", [0, 48])
+def test_mask_tokens_are_trained_on_whole_pictures(training_set, finetune, tiny_clip, picture_size):
+    settings = {"embedder": "mask_tokens", "region": "image", "picture_size": picture_size}
+    checkpoint = finetune(training_set(), epochs=6, learning_rate=2e-3, **settings)
+    losses = log_of(checkpoint)["loss"]
+    assert sum(losses[-2:]) < sum(losses[:2]) - 0.2
+    before, after = tensors_of(tiny_clip), tensors_of(checkpoint.payload())
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "visual.conv1.weight" in changed
+    assert all(name.startswith("visual.") or name == "logit_scale" for name in changed)
+
+
+def test_mask_tokens_want_the_picture_and_whole_patches(tiny_clip):
+    wanted = {"embedder": "mask_tokens", "region": "image"}
+    for settings in ({**wanted, "region": "mean"}, {**wanted, "picture_size": 20}):
+        with pytest.raises(OvsegError, match="multiple of 8"):
+            starting_clip(str(tiny_clip), FinetuneConfig(device="cpu", **settings))
+    with pytest.raises(OvsegError, match="leave it out"):
+        starting_clip(str(tiny_clip), FinetuneConfig(device="cpu", picture_size=48))
 
 
 def test_mask_prompt_losses_are_the_recorded_ones(training_set, finetune):

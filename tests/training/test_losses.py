@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from ovseg.training.losses import clip_loss, distinct_noun_loss
+from ovseg.training.losses import clip_loss, distinct_noun_loss, soft_targets
 
 ZERO = torch.tensor(0.0)
 
@@ -94,3 +94,33 @@ def test_clip_loss_is_the_recorded_one_with_its_gradients(agrees, recording, nam
     for part, index in names.items():
         expected = golden[f"{name}.grad.{part}"]
         agrees(case, f"gradient of {part}", inputs[index].grad, expected, tolerance=2e-6)
+
+
+def test_targets_smoothed_by_how_alike_nouns_are_against_loops():
+    nouns, images, scale = embeddings(3, 5), embeddings(4, 6), torch.tensor(1.5)
+    numbers, share, temperature = [0, 2, 2, 1], 0.3, 0.4
+    found = soft_targets(nouns, share, temperature)
+    for k in range(3):
+        alike = [math.exp(float(nouns[k] @ nouns[j]) / temperature) for j in range(3)]
+        for j in range(3):
+            expected = (1 - share) * (j == k) + share * alike[j] / sum(alike)
+            assert float(found[k, j]) == pytest.approx(expected, abs=1e-6)
+    hard = distinct_noun_loss(images, nouns, torch.tensor(numbers), scale)
+    soft = distinct_noun_loss(
+        images, nouns, torch.tensor(numbers), scale, smoothing=share, temperature=temperature
+    )
+    total = 0.0
+    for n, k in enumerate(numbers):
+        logits = [math.exp(1.5) * float(images[n] @ nouns[j]) for j in range(3)]
+        norm = math.log(sum(math.exp(logit) for logit in logits))
+        total += sum(float(found[k, j]) * (norm - logits[j]) for j in range(3))
+        total -= norm - logits[k]  # what the hard target would have cost
+    assert float(soft - hard) == pytest.approx(total / len(numbers) / 2, abs=1e-5)
+
+
+def test_smoothing_sends_no_gradient_through_the_targets():
+    nouns = embeddings(3, 5).requires_grad_()
+    assert not soft_targets(nouns, 0.5, 0.1).requires_grad
+    images, numbers = embeddings(3, 6).requires_grad_(), torch.arange(3)
+    distinct_noun_loss(images, nouns, numbers, ZERO, smoothing=0.5).backward()
+    assert images.grad is not None and images.grad.isfinite().all()

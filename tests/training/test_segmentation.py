@@ -18,11 +18,11 @@ from ovseg.training.augmentation import (
     jitter_colours,
     merge_categories,
 )
+from ovseg.training.objectives import target_of
 from ovseg.training.recipes import R101C_CONFIG, SegmentationConfig
 from ovseg.training.segmentation import (
     freeze_backbone,
     parameter_groups,
-    target_of,
     train_segmentation,
     warmup_poly,
 )

@@ -1,0 +1,96 @@
+"""Ablations: every cell of a table mined, trained and scored, then compared with intervals.
+
+    ovseg ablate ensemble --preset storybook
+    ovseg ablate all --preset storybook --seeds 3
+
+All cells of a seed share `<root>/seed-<n>`, so what they have in common is computed once. Stopped
+anywhere, the same command goes on where it was; a cell that fails is reported, the others go on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows.benchmark import benchmark
+from flows.finetune import finetune
+from flows.mine import mine
+from flows.pipeline import Preset
+from tasks.ablations import (
+    Outcomes,
+    describe,
+    once,
+    plan_tables,
+    record_cell,
+    record_page,
+    record_table,
+)
+from tasks.mining import by_source
+from tasks.progress import bars
+from tasks.stages import folders
+from tasks.tracking import track
+
+
+@flow(name="ablations", flow_run_name="ablations of {preset}: {tables}")
+def ablate(
+    tables: list[str],
+    preset: Preset = "storybook",
+    seeds: int = 1,
+    root: Path | None = None,
+    captions: str | Path | None = None,
+    images: str | Path | None = None,
+    overrides: dict[str, Any] | None = None,
+    out: Path | None = None,
+) -> Outcomes:
+    """Run tables of ablations and write what came out.
+
+    Args:
+        tables: their names, or `all`; `ovseg ablate` lists them.
+        preset: What every cell begins as.
+        seeds: How many seeds; the cells that claims hang on are run with each, others with seed 0.
+        root: Folder of all results, `<root>/seed-<n>` of a seed's; the preset's own with
+            `-ablations` behind it where empty.
+        captions: Captions file or folder, a path or URL; needs images. The preset's where empty.
+        images: Folder or URL of the images that the captions name; needs captions.
+        overrides: Settings of every cell, by the dotted names that `ovseg settings` lists.
+        out: Markdown page to write, its plots in a folder of its name; none where empty.
+
+    Returns:
+        What became of each cell, and the compared tables.
+    """
+    plan = plan_tables(
+        tables,
+        preset,
+        seeds=seeds,
+        root=root,
+        captions=captions,
+        images=images,
+        overrides=overrides,
+    )
+    outcomes, mined = Outcomes(plan), once(mine)
+    with track(plan.title, root=plan.root, uri=plan.tracking_uri) as tracked, bars():
+        describe(tracked, plan)
+        for planned in plan.tables:
+            name = f"ablation/{planned.name}"
+            with track(name, root=plan.root, uri=tracked.uri) as parent:
+                for cell in outcomes.runs(planned, tracked.uri):
+                    name = f"{planned.name}/{cell.name} seed {cell.config.seed}"
+                    with (
+                        outcomes.attempt(cell),
+                        track(name, root=plan.root, uri=tracked.uri) as child,
+                    ):
+                        checkpoints: dict[str, Any] = {}
+                        pairs: list[Path] = []
+                        for config in outcomes.rounds(cell):
+                            adapted = folders(checkpoints).get(cell.arm)
+                            of_sources = [mined(each, adapted) for each in by_source(config)]
+                            pairs = [each["table"].folder for each in of_sources]
+                            checkpoints = finetune(config, pairs)
+                        scores = benchmark(cell.config, folders(checkpoints), pairs)
+                        record_cell(child, cell, outcomes.keep(cell, scores))
+                record_table(parent, planned, outcomes.compare(planned), outcomes)
+        outcomes.publish(out)
+        record_page(tracked, outcomes)
+    return outcomes

@@ -1,0 +1,35 @@
+"""What `ovseg ablate` was asked for, before anything is started: a list, or tables to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ovseg.ablation_tables import chosen_tables
+from ovseg.ablations import plan_ablations
+
+
+def check_request(
+    request: Mapping[str, Any], tables: Sequence[str] | None, *, seeds: int, listed: bool
+) -> bool:
+    """List the tables, or find what is wrong with those that are to be run.
+
+    Args:
+        request: the arguments of `ovseg.configure.configure`.
+        tables: their names, or `all`; all are listed where empty.
+        seeds: how many.
+        listed: list them, run nothing.
+
+    Returns:
+        Whether there is something to run.
+
+    Raises:
+        OvsegError: for a name there is not, and what `plan_ablations` refuses.
+    """
+    if listed or not tables:
+        from ovseg.analysis.ablation_list import show_tables
+
+        show_tables(tables, request["preset"], seeds=seeds)
+        return False
+    plan_ablations(chosen_tables(tables), **request, seeds=seeds)
+    return True

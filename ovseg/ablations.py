@@ -1,0 +1,344 @@
+"""Ablations: named tables of cells, each cell a configuration of the whole run.
+
+    plan = plan_ablations(["ensemble"], "storybook", seeds=3)
+    plan.tables[0].runs[0].config
+
+A cell is what it changes of a preset, by the dotted names of `ovseg settings`, and the phases it
+trains. All cells of a seed share one root, so what two of them have in common is computed once. The
+tables themselves stand in `ovseg.ablation_tables`; `ovseg ablate` runs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ovseg.config import FinetuneConfig
+from ovseg.configure import configure, configure_seeds
+from ovseg.errors import OvsegError
+from ovseg.report_config import AblationConfig, Claim, Comparison
+from ovseg.settings import PipelineConfig
+from ovseg.storage import digest_json
+
+Settings = Mapping[str, Any]
+TUNED_LIKE = {
+    "image_encoder": "image_encoder",
+    "joint": "image_encoder",
+    "joint_pixel_prompts": "image_encoder",
+}
+"""Whose settings of the preset a phase begins with; those of the mask prompts where not listed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One model of an ablation.
+
+    Attributes:
+        title: what is shown of it.
+        settings: what it changes of the preset, by dotted name.
+        trains: the phases of its training in order, each as settings of `FinetuneConfig` over the
+            preset's own of such a phase; empty for the original CLIP.
+        repeated: run with every seed; else with seed 0 alone.
+        presets: the presets it makes sense in; all where empty.
+        not_scored: why its figures are none, where it only shows that the path works.
+    """
+
+    title: str
+    settings: Settings = field(default_factory=dict)
+    trains: tuple[Settings, ...] = ()
+    repeated: bool = False
+    presets: tuple[str, ...] = ()
+    not_scored: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Figures as the paper has them, of photographs: never to be set beside those of the storybook.
+
+    Attributes:
+        source: where in the paper.
+        headings: of the columns, the first a name.
+        rows: mIoU in %.
+    """
+
+    source: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A named sweep.
+
+    Attributes:
+        title: what it is about.
+        question: what it asks.
+        cells: by slug, in the order they are shown.
+        reference: the cell that gains are measured against.
+        expect: what the preset `paper` is to show on real data, by the paper.
+        cost: what that costs, beside mining once.
+        published: the paper's figures, where it has some.
+        claims: what is judged.
+        note: what else a reader has to know.
+        miniature: settings of every cell in the embedded world; a cell's own go before them.
+    """
+
+    title: str
+    question: str
+    cells: Mapping[str, Cell]
+    reference: str
+    expect: str
+    cost: str
+    published: Published | None = None
+    claims: tuple[Claim, ...] = ()
+    note: str = ""
+    miniature: Settings = field(default_factory=dict)
+
+    def of(self, preset: str) -> Table:
+        """The table with the cells that a preset has."""
+        cells = {
+            name: cell
+            for name, cell in self.cells.items()
+            if not cell.presets or preset in cell.presets
+        }
+        return replace(self, cells=cells)
+
+
+def above(
+    better: str, *worse: str, metric: str = "miou_union_unseen", margin: float = 0.0
+) -> tuple[Comparison, ...]:
+    """That one cell is better than each of some others, or no more than a margin worse."""
+    return tuple(
+        Comparison(better=better, worse=one, metric=metric, margin=margin) for one in worse
+    )
+
+
+# --------------------------------------------------------------------------------------
+# Cells as configurations
+
+
+def cell_config(
+    base: PipelineConfig, table: str, name: str, cell: Cell, miniature: Settings | None = None
+) -> PipelineConfig:
+    """The whole run of one cell.
+
+    Args:
+        base: the preset with what the user changed of it, over its images.
+        table: name of the ablation.
+        name: of the cell.
+        cell: the cell.
+        miniature: settings of all cells of its table in the embedded world.
+
+    Raises:
+        OvsegError: a setting there is not, or a phase that the preset has nothing for.
+    """
+    arm = f"{table}-{name}"
+    phases = [_phase(base, settings) for settings in cell.trains]
+    arms = {arm: tuple(phase.model_dump() for phase in phases)}
+    shared = {} if base.benchmark_world is None else dict(miniature or {})
+    return base.replaced({"arms": arms, **shared, **cell.settings})
+
+
+def _phase(base: PipelineConfig, settings: Settings) -> FinetuneConfig:
+    """A phase as the preset trains such, with what the cell changes; without snapshots.
+
+    Prompts that are trained beside the encoder keep the rate that they have alone.
+    """
+    own = {phase.trains: phase for phases in base.arms.values() for phase in phases}
+    trains = settings["trains"]
+    like = own.get(trains, own.get(TUNED_LIKE.get(trains, "mask_prompts")))
+    if like is None:
+        raise OvsegError(f"preset {base.preset} has no training phase that {trains} is like")
+    prompts = own.get("mask_prompts", like)
+    shared: dict[str, Any] = {"prompt_depth": prompts.prompt_depth, "snapshots": 0}
+    if trains.startswith("joint"):
+        shared["prompt_learning_rate"] = prompts.learning_rate
+    return FinetuneConfig(**{**like.model_dump(), **shared, **settings})
+
+
+def rounds(config: PipelineConfig) -> list[PipelineConfig]:
+    """The mining rounds a cell needs, from 0 to its own; none where it trains nothing.
+
+    Each round is mined, and its arm trained, before the next pairs with what it trained.
+    """
+    if not any(config.arms.values()):
+        return []
+    return [config.replaced({"pairing.round": n}) for n in range(config.pairing.round + 1)]
+
+
+# --------------------------------------------------------------------------------------
+# The plan
+
+
+@dataclass(frozen=True)
+class CellRun:
+    """One cell with one seed."""
+
+    table: str
+    name: str
+    cell: Cell
+    config: PipelineConfig
+
+    @property
+    def arm(self) -> str:
+        """The name of its one model in catalogue and tracking."""
+        return f"{self.table}-{self.name}"
+
+    @property
+    def key(self) -> str:
+        """`<seed>/<cell>`."""
+        return f"{self.config.seed}/{self.name}"
+
+
+@dataclass(frozen=True)
+class PlannedTable:
+    """A table and its runs, seed by seed."""
+
+    name: str
+    table: Table
+    runs: tuple[CellRun, ...]
+
+    def comparison(self, benchmark: str, scored: Sequence[str]) -> AblationConfig:
+        """How its cells are compared.
+
+        Args:
+            benchmark: on which.
+            scored: `<seed>/<cell>` of those that were scored.
+        """
+        there = {key.partition("/")[2] for key in scored}
+        arms = tuple((n, cell.title) for n, cell in self.table.cells.items() if n in there)
+        return AblationConfig(
+            table=self.name,
+            benchmark=benchmark,
+            arms=arms,
+            baseline=self.table.reference,
+            claims=self.table.claims,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one call runs.
+
+    Attributes:
+        preset: its name.
+        seeds: how many.
+        root: folder of all results, `<root>/seed-<n>` of a seed's.
+        tracking_uri: MLflow server; SQLite in the root where empty.
+        tables: in order.
+    """
+
+    preset: str
+    seeds: int
+    root: Path
+    tracking_uri: str | None
+    tables: tuple[PlannedTable, ...]
+
+    @property
+    def title(self) -> str:
+        """Of the run."""
+        names = ", ".join(planned.name for planned in self.tables)
+        return f"ablations of {self.preset}: {names}"
+
+    @property
+    def runs(self) -> Iterator[CellRun]:
+        """Of all tables."""
+        return (run for planned in self.tables for run in planned.runs)
+
+    @property
+    def miniature(self) -> bool:
+        """Whether it is scored in the embedded world."""
+        return any(run.config.benchmark_world is not None for run in self.runs)
+
+
+def plan_ablations(
+    tables: Mapping[str, Table],
+    preset: str,
+    *,
+    seeds: int,
+    root: Path | None = None,
+    captions: str | Path | None = None,
+    images: str | Path | None = None,
+    seed: int | None = None,
+    overrides: Settings | None = None,
+) -> Plan:
+    """The configurations of every cell of some tables, all of them checked.
+
+    Args:
+        tables: by name, as `ovseg.ablation_tables.chosen_tables` gives them.
+        preset: one of `ovseg.presets.PRESETS`.
+        seeds: how many; cells that are not repeated are run with seed 0 alone.
+        root: folder of all results; the preset's own with `-ablations` behind it where empty, so
+            that `ovseg study` and the catalogue of `ovseg run` keep to the preset's own models.
+        captions: as for `ovseg.configure.configure`.
+        images: as for `ovseg.configure.configure`.
+        seed: refused, as the seeds are numbered from 0.
+        overrides: settings of every cell, by dotted name; what a cell sets itself comes last.
+
+    Raises:
+        OvsegError: for what `configure_seeds` refuses.
+    """
+    given: dict[str, Any] = {"captions": captions, "images": images, "overrides": overrides}
+    if root is None:
+        own = configure(preset, **given).root
+        root = own.with_name(f"{own.name}-ablations")
+    bases = configure_seeds(preset, seeds=seeds, root=root, seed=seed, **given)
+    planned = [
+        PlannedTable(
+            name,
+            table,
+            tuple(
+                CellRun(name, slug, cell, cell_config(base, name, slug, cell, table.miniature))
+                for base in bases
+                for slug, cell in table.cells.items()
+                if cell.repeated or base.seed == bases[0].seed
+            ),
+        )
+        for name, table in ((name, table.of(preset)) for name, table in tables.items())
+    ]
+    return Plan(preset, seeds, bases[0].root.parent, bases[0].tracking_uri, tuple(planned))
+
+
+# --------------------------------------------------------------------------------------
+# What it costs
+
+
+@dataclass(frozen=True)
+class Cost:
+    """How often each step is computed; what cells share counts once."""
+
+    minings: int
+    trainings: int
+    benchmarks: int
+
+
+def cost(runs: Iterator[CellRun] | Sequence[CellRun]) -> Cost:
+    """Count the distinct steps of some runs by the settings they are made of.
+
+    A mining counts once for each seed, source of pairs, round and its settings; a training phase
+    for each start and training set; a benchmark for each model and its settings.
+    """
+    from ovseg.analysis.pair_sources import pair_sources  # loads duckdb
+
+    minings: set[str] = set()
+    trainings: set[str] = set()
+    benchmarks: set[str] = set()
+    for run in runs:
+        config, before = run.config, ""
+        for each in rounds(config):
+            parts = each.published()
+            chosen = ("mining_world", "images", "screening", "nouns", "proposals", "pairing")
+            mined = [parts[name] for name in chosen]
+            place = [config.seed, str(config.root), before]
+            sources = [digest_json([*place, mined, name]) for name in pair_sources(each)]
+            minings.update(sources)
+            before = digest_json([sources, each.curation])
+            for phase in config.arms[run.arm]:
+                before = digest_json([before, phase.published()])
+                trainings.add(before)
+        for setting in config.benchmarks:
+            scored = [str(config.root), before, setting.published()]
+            benchmarks.add(digest_json(scored))
+    return Cost(len(minings), len(trainings), len(benchmarks))

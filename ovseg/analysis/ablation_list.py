@@ -1,0 +1,85 @@
+"""What the ablations are, hold and cost, for the terminal: `ovseg ablate`, which runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+
+from ovseg.ablation_tables import TABLES, chosen_tables
+from ovseg.ablations import Cost, Table, cost, plan_ablations
+
+MINUTES = {"mining": 1.5, "training": 1.1, "benchmark": 0.5, "cell": 0.1}
+"""Of the storybook on 2 CPU cores: 800 scenes mined; a phase on the 2,500 pairs that agree (those
+of all captions take three times as long); 240 scenes scored; what finding a cell done takes."""
+
+
+def minutes(steps: Cost, runs: int) -> float:
+    """How long some steps take on the storybook, roughly.
+
+    Args:
+        steps: the distinct ones.
+        runs: cells with their seeds, each of which takes a moment though all of it be found.
+    """
+    return (
+        steps.minings * MINUTES["mining"]
+        + steps.trainings * MINUTES["training"]
+        + steps.benchmarks * MINUTES["benchmark"]
+        + runs * MINUTES["cell"]
+    )
+
+
+def show_tables(names: Sequence[str] | None, preset: str, *, seeds: int) -> None:
+    """Print tables with their cells, the paper's figures, what to expect and what it costs.
+
+    Args:
+        names: of the tables; all where empty.
+        preset: whose cells.
+        seeds: how many seeds are counted.
+    """
+    console = Console(highlight=False)
+    for line in list_lines(names, preset, seeds=seeds):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def list_lines(names: Sequence[str] | None, preset: str, *, seeds: int) -> Iterator[str]:
+    """The lines that `show_tables` prints."""
+    tables = chosen_tables(names) if names else dict(TABLES)
+    counted = preset == "storybook"  # others need a user's data before a cell can be made
+    for name, whole in tables.items():
+        table = whole.of(preset)
+        yield f"{name}: {table.title}"
+        yield f"  {table.question}"
+        for slug, cell in table.cells.items():
+            marks = ["every seed" if cell.repeated else "seed 0"]
+            marks += ["reference"] if slug == table.reference else []
+            marks += [f"not scored: {cell.not_scored}"] if cell.not_scored else []
+            yield f"  - {slug}: {cell.title} ({', '.join(marks)}){_changes(cell.settings)}"
+        for claim in table.claims:
+            yield f"  claim: {claim.text}"
+        if table.published is not None:
+            yield f"  published ({table.published.source}):"
+            yield f"    {' | '.join(table.published.headings)}"
+            yield from (f"    {' | '.join(row)}" for row in table.published.rows)
+        yield f"  on real data expect: {table.expect}"
+        yield f"  on real data it costs: {table.cost}"
+        if counted:
+            yield f"  on the storybook: {_cost({name: whole}, seeds)}"
+        yield ""
+    if counted and len(tables) > 1:
+        yield f"all of these on the storybook: {_cost(tables, seeds)}"
+
+
+def _changes(settings: object) -> str:
+    items = dict(settings).items() if isinstance(settings, dict) else ()
+    return "".join(f" {name}={value}" for name, value in items)
+
+
+def _cost(tables: dict[str, Table], seeds: int) -> str:
+    runs = list(plan_ablations(tables, "storybook", seeds=seeds).runs)
+    steps = cost(runs)
+    return (
+        f"{len(runs)} cells with {'1 seed' if seeds == 1 else f'{seeds} seeds'}, {steps.minings}"
+        f" minings, {steps.trainings} training phases, {steps.benchmarks} benchmarks: about"
+        f" {minutes(steps, len(runs)):.0f} min on 2 CPU cores"
+    )

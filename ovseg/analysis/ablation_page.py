@@ -1,0 +1,216 @@
+"""The page of all ablations: how it was made, claims with verdicts, tables, plots.
+
+    publish_page(page, Path("docs/ablations.md"))
+
+The plots go to a folder of the page's name beside it. What the paper published stands apart from
+what was measured, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from ovseg.ablations import Plan, PlannedTable, cost
+from ovseg.analysis.ablation import read_ablation
+from ovseg.analysis.ablation_claims import in_words
+from ovseg.analysis.ablation_report import section, seeds_of
+from ovseg.analysis.study_report import LEGEND, markdown_table
+from ovseg.storage import Manifest, discard, publish, publish_text, temporary_name
+
+MINIATURE = (
+    "**A miniature is a miniature.** The models are small, the pictures are drawn, and the"
+    " questions are asked of this world alone. No figure of ours on this page can be set beside one"
+    " of photographs; those called *published* are the paper's, of other data and models."
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A table compared on a benchmark."""
+
+    table: str
+    benchmark: str
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A cell that failed, and of what."""
+
+    table: str
+    cell: str
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page is made of.
+
+    Attributes:
+        plan: what was run.
+        compared: the tables, compared.
+        failed: the cells that failed.
+        command: as it was typed.
+        commit: of the code.
+        seconds: that this command took, from its start.
+    """
+
+    plan: Plan
+    compared: list[Compared]
+    failed: list[Failed]
+    command: str
+    commit: str
+    seconds: float
+
+
+def publish_page(page: Page, out: Path) -> Path:
+    """Write the page and, before it, its plots; each appears whole or not at all.
+
+    Args:
+        page: what it is made of.
+        out: Markdown file; the plots go to the folder of its name without the suffix.
+
+    Returns:
+        The page.
+    """
+    plots = out.with_suffix("")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(plots)
+    try:
+        temporary.mkdir()
+        for one in page.compared:
+            payload, name = one.manifest.payload(), _file(one)
+            shutil.copyfile(payload / "ablation.png", temporary / f"{name}.png")
+            shutil.copyfile(payload / "ablation.parquet", temporary / f"{name}.parquet")
+            shutil.copyfile(payload / "claims.parquet", temporary / f"{name}-claims.parquet")
+        publish(temporary, plots)
+    finally:
+        discard(temporary)
+    publish_text(page_text(page, plots.name), out)
+    return out
+
+
+def _file(one: Compared) -> str:
+    return f"{one.table}-{one.benchmark}"
+
+
+def page_text(page: Page, plots: str) -> str:
+    """The page as Markdown.
+
+    Args:
+        page: what it is made of.
+        plots: folder of the plots, relative to the page.
+    """
+    lines = ["# Ablations", "", *_made(page), "", "## Claims", "", *_claims(page), ""]
+    for planned in page.plan.tables:
+        lines += [*_table(page, planned, plots), ""]
+    return "\n".join(lines)
+
+
+def _made(page: Page) -> Iterator[str]:
+    plan, steps = page.plan, cost(page.plan.runs)
+    yield "Written by one command, not by hand:"
+    yield ""
+    yield f"```bash\n{page.command}\n```"
+    yield ""
+    if plan.miniature:
+        yield MINIATURE
+        yield ""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy"))
+    yield (
+        f"Commit {page.commit}; Python {platform.python_version()}, {packages},"
+        f" {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"
+        f" CPU cores, {platform.machine()}. This call took {_minutes(page.seconds)}; all that lies"
+        f" under its root took {_minutes(_computed(plan.root))} to compute."
+    )
+    yield ""
+    runs = list(plan.runs)
+    seeds = "1 seed" if plan.seeds == 1 else f"{plan.seeds} seeds"
+    yield (
+        f"Preset `{plan.preset}`, {seeds}: {len(runs)} cells with their seeds, which share"
+        f" {steps.minings} minings, {steps.trainings} training phases and {steps.benchmarks}"
+        " benchmarks. Cells that a claim hangs on are run with every seed, the others with seed 0"
+        " alone; the column *seeds* says which. Brackets: 95 % bootstrap intervals over images and"
+        " seeds, of one seed over images alone. Gains are paired: both models on the same drawn"
+        " images of the same seeds."
+    )
+    yield ""
+    yield LEGEND
+
+
+def _claims(page: Page) -> Iterator[str]:
+    rows = [["claim", "benchmark", "verdict", "difference, in points"]]
+    for one in page.compared:
+        findings, verdicts = read_ablation(one.manifest)
+        for verdict in verdicts:
+            ways = ("; ".join(in_words(j, findings) for j in way) for way in verdict.ways)
+            told = " **or** ".join(ways)
+            rows.append([verdict.claim.text, one.benchmark, f"**{verdict.answer.words}**", told])
+    yield (
+        "A claim holds if every interval of its paired differences lies above 0 (or above minus the"
+        " margin that is asked), does not hold here if every one lies below, and is undecided else;"
+        " over several seeds the interval by the spread of the seeds alone has to agree."
+    )
+    yield ""
+    if len(rows) == 1:
+        yield "None is bound to these tables."
+    else:
+        yield from markdown_table(rows)
+
+
+def _table(page: Page, planned: PlannedTable, plots: str) -> Iterator[str]:
+    table = planned.table
+    yield f"## {table.title}"
+    yield ""
+    yield f"{table.question} `ovseg ablate {planned.name}`"
+    if table.note:
+        yield ""
+        yield table.note
+    for one in page.compared:
+        if one.table == planned.name:
+            findings, verdicts = read_ablation(one.manifest)
+            yield ""
+            yield (
+                f"On {one.benchmark}, {one.manifest.stats['images']} images; "
+                + "; ".join(
+                    f"{title}: seed{'s' if len(seeds_of(findings, name)) > 1 else ''}"
+                    f" {', '.join(seeds_of(findings, name))}"
+                    for name, title in findings.config.arms
+                )
+                + "."
+            )
+            yield from section(findings, verdicts, plot=f"{plots}/{_file(one)}.png")
+    unscored = {c.title: c.not_scored for c in table.cells.values() if c.not_scored}
+    failed = [one for one in page.failed if one.table == planned.name]
+    if unscored or failed:
+        yield ""
+        for title, why in unscored.items():
+            yield f"- {title}: *not scored*, {why}"
+        for broken in failed:
+            yield f"- {broken.cell}, seed {broken.seed}: *failed*, {broken.reason}"
+    if table.published is not None:
+        yield ""
+        yield f"Published, {table.published.source}; mIoU in % on photographs, by other models:"
+        yield ""
+        published = [list(table.published.headings), *map(list, table.published.rows)]
+        yield from markdown_table(published, text=1)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _computed(root: Path) -> float:
+    """Seconds that the stages under a root took when they were computed."""
+    found = 0.0
+    for path in root.rglob("run.json"):
+        found += sum(json.loads(path.read_text(encoding="utf-8")).get("seconds", {}).values())
+    return found

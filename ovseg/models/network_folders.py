@@ -1,0 +1,99 @@
+"""The folder of a network this project trained: config.json, weights and the texts of its classes.
+
+`save_maskformer` and `save_pixel_network` write one, the loaders beside them read it. Weights are
+safetensors; a folder's content digest covers settings, weights and text embeddings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ovseg.errors import OvsegError
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+TEXTS_FILE = "text_embeddings.safetensors"
+
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+def write_network(
+    network: nn.Module,
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    text_embeddings: Tensor,
+    half: bool = False,
+) -> None:
+    """Write config.json, model.safetensors and text_embeddings.safetensors into a folder.
+
+    Args:
+        network: what to save.
+        folder: made if it is not there.
+        config: all that is needed to build the network again, its `model_type` included.
+        text_embeddings: (K, E) float, those of its training classes.
+        half: store the floating-point weights as float16.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        key: (value.half() if half and value.is_floating_point() else value).contiguous().cpu()
+        for key, value in network.state_dict().items()
+    }
+    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    text = text_embeddings.detach().float().cpu().contiguous()
+    save_file({"text_embeddings": text}, folder / TEXTS_FILE)
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a folder; raises `OvsegError` where it is none."""
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text())
+    except json.JSONDecodeError as error:
+        file = folder / CONFIG_FILE
+        raise OvsegError(f"{file} is not JSON ({error}); restore the folder") from None
+    return config
+
+
+def fill_network(network: nn.Module, folder: Path) -> Tensor:
+    """Put a folder's weights into a network.
+
+    Returns:
+        (K, E) float32 text embeddings of its training classes.
+
+    Raises:
+        OSError, RuntimeError, KeyError, SafetensorError: the folder is not whole, or of another
+            network.
+    """
+    state = load_file(folder / WEIGHTS_FILE)
+    text = load_file(folder / TEXTS_FILE)["text_embeddings"]
+    network.load_state_dict(
+        {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    )
+    return text
+
+
+def content_digest(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Content hash (16 hex digits) of settings and tensors."""
+    sha = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu().contiguous()
+        sha.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()[:16]
+
+
+def folder_stamp(folder: Path) -> Stamp:
+    """Names, sizes and times of a folder's files; nothing for a hub id."""
+    if not folder.is_dir():
+        return ()
+    stats = {file.name: file.stat() for file in sorted(folder.iterdir()) if file.is_file()}
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items())

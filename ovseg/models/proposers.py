@@ -1,0 +1,97 @@
+"""Proposal networks of every kind by name: `PROPOSERS`, for mining and for the segmentor alike.
+
+    network = proposer("maskformer", "storybook", "cpu", segments="panoptic")
+    network.propose([image])
+
+A source is given the name of its weights (`proposals.maskformer`, `benchmarks.maskformer`), which
+the classical ones leave aside. `segments` says what becomes of the queries.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from ovseg.models.maskformer import load_maskformer
+from ovseg.models.names import resolve_device
+from ovseg.models.patch_features import load_patch_features
+from ovseg.models.proposal_networks import ProposalNetwork
+from ovseg.models.segments import segmented
+from ovseg.registry import chosen
+
+Proposer = Callable[[str, str], ProposalNetwork]
+"""Makes a network of the name of its weights and a device; loads once a process what it loads."""
+
+
+def _sam(weights: str, device: str) -> ProposalNetwork:
+    from ovseg.models.sam import load_sam  # seconds to import
+
+    return load_sam(weights, device)
+
+
+def _maskcut(weights: str, device: str) -> ProposalNetwork:
+    from ovseg.models.maskcut import MaskCut
+
+    return MaskCut(load_patch_features(patches_of(weights), device))
+
+
+def _clusters(weights: str, device: str) -> ProposalNetwork:
+    from ovseg.models.feature_clusters import FeatureClusters
+
+    return FeatureClusters(load_patch_features(patches_of(weights), device))
+
+
+def _superpixels(algorithm: str) -> Proposer:
+    def make(weights: str, device: str) -> ProposalNetwork:
+        from ovseg.models.superpixels import Superpixels
+
+        return Superpixels(algorithm)
+
+    return make
+
+
+def patches_of(weights: str) -> str:
+    """Whose patches a name of weights means: for a storybook MaskFormer its world's CLIP."""
+    return "storybook" if re.fullmatch(r"storybook(-\d+)?", weights) else weights
+
+
+PROPOSERS: dict[str, Proposer] = {
+    "maskformer": load_maskformer,
+    "sam": _sam,
+    "maskcut": _maskcut,
+    "clusters": _clusters,
+    "slic": _superpixels("slic"),
+    "felzenszwalb": _superpixels("felzenszwalb"),
+}
+"""By the value of `proposals.source` and `benchmarks.proposals`."""
+
+
+def proposer(
+    source: str,
+    weights: str,
+    device: str = "cpu",
+    *,
+    segments: str = "queries",
+    stage: str = "benchmarks",
+) -> ProposalNetwork:
+    """The network that settings mean.
+
+    Args:
+        source: a key of `PROPOSERS`.
+        weights: name of its weights.
+        device: a torch device, or `auto`.
+        segments: a key of `ovseg.models.segments.SEGMENTS`.
+        stage: `benchmarks` or `proposals`, whose settings a message is to name.
+
+    Raises:
+        OvsegError: if there is no such source, post-processing, weights or device.
+    """
+    setting = "proposals.source" if stage == "proposals" else f"{stage}.proposals"
+    make = chosen(PROPOSERS, source, setting=setting)
+    network = make(weights, resolve_device(device))
+    return segmented(network, segments, setting=f"{stage}.segments")
+
+
+def proposer_digest(source: str, weights: str, *, segments: str = "queries") -> str:
+    """Content hash (16 hex digits) of weights and of what is done with them; see `proposer`."""
+    return proposer(source, weights, segments=segments).digest

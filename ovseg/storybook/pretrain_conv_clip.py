@@ -1,0 +1,379 @@
+"""Trains the compact convolutional CLIP of the storybook: text locked, from pictures and captions.
+
+    python -m flows.train_conv_clip [--seed 0] [--out DIR]
+
+The text tower is the shipped CLIP's and frozen, so the image tower learns to speak its language,
+from captions and from what the shipped CLIP's own image tower makes of the same pictures. The
+pictures are laid beside one another in mosaics and the dense features are averaged a tile: so the
+features stay local, as mask pooling needs them. No masks are used, and no scene outside the
+pretraining part.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ovseg.models.clip import CONV_FOLDER, create_model, load_clip, load_model, save_clip
+from ovseg.models.conv_clip import ConvCLIP
+from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.picture_embedders import MaskPoolingEmbedder
+from ovseg.models.prompts import encode_trimmed, text_embeddings
+from ovseg.storybook.cards import write_card
+from ovseg.storybook.catalogue import CATEGORIES
+from ovseg.storybook.pretrain_clip import caption_loss
+from ovseg.storybook.pretrain_data import CaptionedPictures, render_pictures
+from ovseg.storybook.pretrain_eval import accuracy_parts, region_accuracy
+from ovseg.storybook.scenes import draw_scene
+from ovseg.storybook.world import scene_seeds
+
+CARD = "MODEL_CARD.md"
+EVAL_SIZE = 320  # twice the pictures' own: objects then are about as large as in the tiles
+_FORWARD = 256  # pictures or texts at once, where nothing is trained
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvRecipe:
+    """One training run; the defaults made the weights that ship.
+
+    Attributes:
+        scenes: how many scenes are rendered; each gives up to six pictures.
+        steps: optimiser steps.
+        tiles: pictures along one side of a mosaic.
+        mosaics: a step.
+        tile_size: side of a picture in the mosaic, pixels, a multiple of `STRIDE`; CLIP's input.
+        rate: peak learning rate of AdamW, after a linear warm-up, falling to zero along a cosine.
+        warmup: steps of it.
+        weight_decay: of matrices.
+        distil: weight of the distance to the shipped CLIP's image embedding.
+        eval_scenes: validation scenes the metrics are taken on.
+        stored_size: side of the rendered pictures: room to crop from.
+        tower: timm's name of the image tower.
+    """
+
+    scenes: int = 3000
+    steps: int = 600
+    tiles: int = 4
+    mosaics: int = 8
+    tile_size: int = 64
+    rate: float = 3e-3
+    warmup: int = 40
+    weight_decay: float = 0.05
+    distil: float = 4.0
+    eval_scenes: int = 300
+    stored_size: int = 72
+    tower: str = "test_convnext2"
+
+    @property
+    def batch(self) -> int:
+        """Pictures a step."""
+        return self.mosaics * self.tiles**2
+
+    def model_cfg(self, text_of: MaskAdaptedCLIP) -> dict[str, Any]:
+        """open_clip's configuration: this tower beside the text tower of another model."""
+        assert text_of.model_cfg is not None
+        return {
+            "embed_dim": text_of.embed_dim,
+            "vision_cfg": {
+                "timm_model_name": self.tower,
+                "timm_model_pretrained": False,
+                "timm_pool": "",
+                "timm_proj": "linear",
+                "image_size": self.tile_size,
+            },
+            "text_cfg": text_of.model_cfg["text_cfg"],
+        }
+
+
+def start(teacher: MaskAdaptedCLIP, recipe: ConvRecipe) -> ConvCLIP:
+    """A fresh convolutional tower beside the text tower and the temperature of a CLIP, frozen."""
+    clip = create_model(
+        recipe.model_cfg(teacher),
+        vocabulary=teacher.vocabulary,
+        preprocess_cfg={"mean": teacher.pixel_mean, "std": teacher.pixel_std},
+    )
+    assert isinstance(clip, ConvCLIP)
+    texts = {
+        name: tensor
+        for name, tensor in teacher.clip.state_dict().items()
+        if not name.startswith("visual.")
+    }
+    clip.clip.load_state_dict(texts, strict=False)
+    for name, parameter in clip.clip.named_parameters():
+        parameter.requires_grad_(name.startswith("visual."))
+    return clip
+
+
+def mosaic(pictures_nchw: Tensor, tiles: int) -> Tensor:
+    """Lay `(M * T * T, 3, S, S)` pictures out as `(M, 3, T * S, T * S)` mosaics, row by row."""
+    count, channels, size = pictures_nchw.shape[:3]
+    grid = pictures_nchw.reshape(count // tiles**2, tiles, tiles, channels, size, size)
+    return grid.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, tiles * size, tiles * size)
+
+
+def tile_embeddings(clip: ConvCLIP, mosaics_nchw: Tensor, tiles: int) -> Tensor:
+    """The `(M * T * T, E)` embeddings of the pictures of mosaics, each of its own dense features.
+
+    What `ConvCLIP.pool_masks` gives for the masks of the tiles, for all mosaics at once.
+    """
+    visual = clip.clip.visual
+    pooled = F.adaptive_avg_pool2d(clip.dense_features(mosaics_nchw), tiles)  # (M, C, T, T)
+    rows = pooled.permute(0, 2, 3, 1).reshape(-1, pooled.shape[1], 1, 1)
+    return F.normalize(visual.head(visual.trunk.forward_head(rows)), dim=-1)
+
+
+# ------------------------------------------------------------------------------------------- data
+
+
+class TileBatches:
+    """Endless shuffled batches: cropped pictures, what their captions and the teacher say of them.
+
+    The targets are computed once: the text tower is frozen, and one caption a picture is enough
+    for a run of a few epochs.
+
+    Args:
+        data: the pictures.
+        teacher: the CLIP whose texts and image embeddings are the targets.
+        recipe: batch, size.
+        seed: of order, captions and augmentation.
+    """
+
+    def __init__(
+        self, data: CaptionedPictures, teacher: MaskAdaptedCLIP, *, recipe: ConvRecipe, seed: int
+    ) -> None:
+        self.pictures = data.pictures_nhwc
+        self.recipe = recipe
+        self.rng = np.random.default_rng([seed, 43])
+        self.mean = 255 * torch.tensor(teacher.pixel_mean)[:, None, None]
+        self.std = 255 * torch.tensor(teacher.pixel_std)[:, None, None]
+        said = [texts[self.rng.integers(len(texts))] for texts in data.captions]
+        distinct = sorted(set(said))
+        number = {text: index for index, text in enumerate(distinct)}
+        self.caption_n = torch.tensor([number[text] for text in said])
+        with torch.no_grad():
+            tokens = teacher.tokenizer(distinct)
+            self.texts_te = torch.cat(
+                [encode_trimmed(teacher, part) for part in torch.split(tokens, _FORWARD)]
+            )
+            self.wanted_ne = torch.cat(
+                [
+                    teacher.encode_regions(self._resized(part, teacher.image_size))
+                    for part in np.array_split(np.arange(len(said)), max(1, len(said) // _FORWARD))
+                ]
+            )
+        self.order: list[int] = []
+
+    def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The next batch.
+
+        Returns:
+            Pixels `(B, 3, S, S)` float32 normalised, the teacher's embeddings `(B, E)` of the
+            pictures, the embeddings `(U, E)` of the batch's distinct captions, and for each picture
+            the row of its caption `(B,)`.
+        """
+        while len(self.order) < self.recipe.batch:
+            self.order.extend(self.rng.permutation(len(self.pictures)).tolist())
+        chosen, self.order = self.order[: self.recipe.batch], self.order[self.recipe.batch :]
+        rows = torch.tensor(chosen)
+        distinct, local = torch.unique(self.caption_n[rows], return_inverse=True)
+        return self._cropped(chosen), self.wanted_ne[rows], self.texts_te[distinct], local
+
+    def _read(self, rows: Sequence[int] | NDArray[np.int64]) -> Tensor:
+        pictures = self.pictures[np.sort(rows)][np.argsort(np.argsort(rows))]
+        return torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+
+    def _resized(self, rows: Sequence[int] | NDArray[np.int64], size: int) -> Tensor:
+        pixels = F.interpolate(self._read(rows), size=(size, size), mode="bilinear", antialias=True)
+        return (pixels - self.mean) / self.std
+
+    def _cropped(self, rows: Sequence[int]) -> Tensor:
+        """Random crops of 70-100 % of each side, brightness; no flip, which captions may tell."""
+        count, size = len(rows), self.recipe.tile_size
+        affine = np.zeros((count, 2, 3), np.float32)
+        for axis in range(2):
+            part = self.rng.uniform(0.7, 1.0, count)
+            affine[:, axis, axis] = part
+            affine[:, axis, 2] = self.rng.uniform(-1, 1, count) * (1 - part)
+        grid = F.affine_grid(torch.from_numpy(affine), [count, 3, size, size], align_corners=False)
+        pixels = F.grid_sample(self._read(rows), grid, padding_mode="border", align_corners=False)
+        gain = torch.from_numpy(self.rng.uniform(0.85, 1.15, (count, 1, 1, 1)).astype(np.float32))
+        return (pixels * gain - self.mean) / self.std
+
+
+# ------------------------------------------------------------------------------------- whole run
+
+
+def fit(
+    clip: ConvCLIP,
+    teacher: MaskAdaptedCLIP,
+    data: CaptionedPictures,
+    *,
+    recipe: ConvRecipe,
+    seed: int,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> list[float]:
+    """Train an image tower in place.
+
+    Args:
+        clip: of `start`.
+        teacher: whose image embeddings are imitated.
+        data: the pictures.
+        recipe: the run.
+        seed: of order and augmentation.
+        progress: called with steps done, steps in all, and the loss.
+
+    Returns:
+        The loss of every step.
+    """
+    batches = TileBatches(data, teacher, recipe=recipe, seed=seed)
+    parameters = [p for p in clip.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=recipe.rate,
+        betas=(0.9, 0.98),
+    )
+    losses = []
+    clip.train()
+    for step in range(recipe.steps):
+        warm = min(1.0, (step + 1) / recipe.warmup)
+        for group in optimiser.param_groups:
+            done = step / recipe.steps
+            group["lr"] = recipe.rate * warm * 0.5 * (1 + math.cos(math.pi * done))
+        pixels, wanted, texts, rows = batches.draw()
+        images = tile_embeddings(clip, mosaic(pixels, recipe.tiles), recipe.tiles)
+        loss = caption_loss(images, texts, rows, clip.logit_scale.exp())
+        loss = loss + recipe.distil * (1 - (images * wanted).sum(dim=1)).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        losses.append(float(loss.detach()))
+        if progress is not None:
+            progress(step + 1, recipe.steps, losses[-1])
+    clip.eval()
+    return losses
+
+
+def pretrain_conv_clip(
+    out: Path = CONV_FOLDER,
+    *,
+    cache_dir: Path,
+    seed: int = 0,
+    recipe: ConvRecipe | None = None,
+    workers: int = 2,
+    log: Callable[[str], None] = print,
+) -> dict[str, float]:
+    """Render, train, evaluate and save the compact convolutional CLIP with its model card.
+
+    Args:
+        out: folder to write, see `save_clip`.
+        cache_dir: rendered pictures are kept here for the next run.
+        seed: of weights, order and augmentation; one seed gives one model on one machine.
+        recipe: the run; None for the one that made the shipped weights.
+        workers: rendering processes.
+        log: receives a line now and then.
+
+    Returns:
+        Top-1 over all category names of ground-truth masks, `pooled/...` by mask pooling and
+        `crops/...` by loose crops, with the parts of `pretrain_eval.region_accuracy`.
+    """
+    recipe = recipe or ConvRecipe()
+    started = time.monotonic()
+    data = render_pictures(
+        scene_seeds("pretrain", recipe.scenes),
+        cache_dir,
+        size=recipe.stored_size,
+        workers=workers,
+        progress=lambda done, total: log(f"rendered {done} of {total} scenes"),
+    )
+    teacher = load_clip("storybook", prompt_depth=0)
+    torch.manual_seed(seed)
+    clip = start(teacher, recipe)
+
+    def report(step: int, steps: int, loss: float) -> None:
+        if step % 20 == 0 or step == steps:
+            seconds = time.monotonic() - started
+            log(f"step {step} of {steps}: loss {loss:.3f}, {seconds:.0f} s")
+
+    fit(clip, teacher, data, recipe=recipe, seed=seed, progress=report)
+    save_clip(clip, out, half=True)
+    seconds = time.monotonic() - started
+    return describe(out, recipe=recipe, seed=seed, seconds=seconds, pictures=len(data.captions))
+
+
+def describe(
+    out: Path, *, recipe: ConvRecipe, seed: int, seconds: float, pictures: int
+) -> dict[str, float]:
+    """Evaluate a saved model and write its card beside it; the metrics."""
+    metrics = evaluate(out, scenes=recipe.eval_scenes)
+    write_card(
+        out / CARD,
+        title="Storybook convolutional CLIP",
+        purpose=(
+            "A compact ConvNeXt beside the text tower of the storybook CLIP. It stands in for the "
+            "convolutional CLIPs of open_clip where masks pool dense features."
+        ),
+        command=f"python -m flows.train_conv_clip --seed {seed}",
+        seed=seed,
+        seconds=seconds,
+        metrics=metrics,
+        metrics_note=(
+            f"Taken on {recipe.eval_scenes} validation scenes with the saved float16 weights. "
+            "Top-1 over all category names (vild templates) for ground-truth masks: `pooled` under "
+            f"the mask from one pass over the picture at {EVAL_SIZE} pixels, `crops` with their "
+            "background; seen and unseen by the split of seed 0."
+        ),
+        data=(
+            f"{recipe.scenes} storybook scenes of the pretraining part (drawn by this repository) "
+            f"as whole pictures and loose crops, {pictures} in all, with captions of all "
+            f"categories and without masks; {recipe.steps} steps of {recipe.batch}. The text tower "
+            "is the storybook CLIP's and was not trained; its image embeddings of the same "
+            "pictures are a target beside the captions."
+        ),
+        licence=(
+            "Apache-2.0, as this repository. The vocabulary file is cut from OpenAI CLIP's "
+            "(MIT licence)."
+        ),
+        limits=(
+            "A miniature: it knows some fifty drawn categories and nothing of photographs. Its "
+            "figures say that the machinery works and are not comparable with published ones."
+        ),
+        packages=("torch", "open_clip_torch", "timm", "numpy"),
+    )
+    return metrics
+
+
+def evaluate(folder: Path, *, scenes: int) -> dict[str, float]:
+    """Metrics of a saved convolutional CLIP on validation scenes, see `pretrain_conv_clip`."""
+    clip = load_model(str(folder))
+    assert isinstance(clip, ConvCLIP)
+    drawn = [draw_scene(seed) for seed in scene_seeds("val", scenes)]
+    names = [category.name for category in CATEGORIES]
+    embedder = MaskPoolingEmbedder(clip, size=EVAL_SIZE)
+    texts = text_embeddings(clip, names, templates="vild")
+    hits, labels = [], []
+    for scene in drawn:
+        masks = torch.stack([torch.from_numpy(segment.mask) for segment in scene.segments])
+        embeddings, valid = embedder.embed(scene.image, masks, threshold=None)
+        label = torch.tensor([names.index(s.category.name) for s in scene.segments])[valid]
+        hits.append((embeddings @ texts.T).argmax(dim=1) == label)
+        labels.append(label)
+    pooled = accuracy_parts(torch.cat(hits), torch.cat(labels))
+    crops = region_accuracy(clip, drawn, region="box")
+    return {
+        **{f"pooled/{name}": value for name, value in pooled.items()},
+        **{f"crops/{name}": value for name, value in crops.items()},
+    }

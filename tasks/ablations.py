@@ -1,0 +1,232 @@
+"""What the flow of ablations does beside running cells: attempts, comparisons, page, records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ovseg.ablation_tables import chosen_tables
+from ovseg.ablations import CellRun, Plan, PlannedTable, cost, plan_ablations, rounds
+from ovseg.analysis.ablation import ABLATION, read_ablation
+from ovseg.analysis.ablation_page import Compared, Failed, Page, publish_page
+from ovseg.analysis.ablation_report import claim_lines, shown_metrics
+from ovseg.errors import OvsegError
+from ovseg.settings import PipelineConfig
+from ovseg.storage import Manifest, digest_json
+from tasks.mlflow_run import reported
+from tasks.progress import console
+from tasks.provenance import command_line, git_commit
+from tasks.stages import run
+from tasks.tracking import TrackedRun
+
+__all__ = [
+    "Outcomes",
+    "describe",
+    "once",
+    "plan_tables",
+    "record_cell",
+    "record_page",
+    "record_table",
+]
+
+Mined = dict[str, Manifest]
+Mine = Callable[[PipelineConfig, Path | None], Mined]
+MINED = ("mining_world", "images", "screening", "nouns", "proposals", "pairing", "sources")
+
+
+def plan_tables(tables: list[str], preset: str, **given: Any) -> Plan:
+    """The runs of tables by name, as `ovseg.ablations.plan_ablations` gives them."""
+    return plan_ablations(chosen_tables(tables), preset, **given)
+
+
+def once(mine: Mine) -> Mine:
+    """The flow that mines, called once for equal settings: even finding all done takes seconds."""
+    known: dict[str, Mined] = {}
+
+    def mined(config: PipelineConfig, adapted: Path | None) -> Mined:
+        parts = config.model_dump(mode="json", include=set(MINED))
+        key = digest_json([str(config.root), str(adapted), parts])
+        if key not in known:
+            known[key] = mine(config, adapted)
+        return known[key]
+
+    return mined
+
+
+class Outcomes:
+    """What became of the cells of a plan.
+
+    Attributes:
+        plan: what is run.
+        scored: the finished benchmark of each (table, benchmark), by `<seed>/<cell>`.
+        failed: the cells that failed, with the reason.
+        compared: the compared tables.
+        page: the Markdown page, once it is published.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.scored: dict[tuple[str, str], dict[str, Manifest]] = {}
+        self.failed: list[Failed] = []
+        self.compared: list[Compared] = []
+        self.page: Path | None = None
+        self._began = time.monotonic()
+
+    def runs(self, planned: PlannedTable, uri: str | None) -> Iterator[CellRun]:
+        """The runs of a table, all in one MLflow store, each announced on the console."""
+        for number, cell in enumerate(planned.runs, start=1):
+            console.print(
+                f"{planned.name} {number} of {len(planned.runs)}: {cell.cell.title}, seed"
+                f" {cell.config.seed}",
+                style="bold",
+            )
+            yield replace(cell, config=cell.config.model_copy(update={"tracking_uri": uri}))
+
+    def rounds(self, cell: CellRun) -> list[PipelineConfig]:
+        """The mining rounds of a cell."""
+        return rounds(cell.config)
+
+    @contextmanager
+    def attempt(self, cell: CellRun) -> Iterator[None]:
+        """Run a cell; what it fails of is noted and the next one goes on."""
+        try:
+            yield
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            reason = (
+                lines[0] if isinstance(error, OvsegError) else f"{type(error).__name__}: {lines[0]}"
+            )
+            self.failed.append(Failed(cell.table, cell.name, cell.config.seed, reason))
+            console.print(f"{cell.table}/{cell.name}: failed: {reason}", style="red", markup=False)
+
+    def keep(self, cell: CellRun, scores: Mapping[str, Manifest]) -> dict[str, Manifest]:
+        """Keep the benchmarks that a cell's scores are of; the scores by benchmark."""
+        found = {}
+        for manifest in scores.values():
+            name = manifest.stats["benchmark"]
+            folder = cell.config.root / "benchmarks" / manifest.stats["benchmark_digest"]
+            if not cell.cell.not_scored:
+                self.scored.setdefault((cell.table, name), {})[cell.key] = Manifest.read(folder)
+            found[name] = manifest
+        return found
+
+    def compare(self, planned: PlannedTable) -> list[Compared]:
+        """Compare the cells of a table on each benchmark, inside a flow."""
+        made = []
+        for (table, name), inputs in self.scored.items():
+            if table == planned.name:
+                config = planned.comparison(name, list(inputs))
+                label = f"compare {table} on {name}"
+                manifest = run(ABLATION, config, inputs, self.plan.root, label=label)
+                made.append(Compared(table, name, manifest))
+        self.compared += made
+        return made
+
+    def publish(self, out: Path | None) -> None:
+        """Write the page, where one is asked for."""
+        if out is not None:
+            page = Page(
+                plan=self.plan,
+                compared=self.compared,
+                failed=self.failed,
+                command=command_line(),
+                commit=git_commit(),
+                seconds=time.monotonic() - self._began,
+            )
+            self.page = publish_page(page, out)
+
+    def conclude(self) -> None:
+        """Say where all lies.
+
+        Raises:
+            OvsegError: if a cell failed.
+        """
+        for one in self.compared:
+            console.print(f"{one.table}: {one.manifest.payload() / 'ablation.md'}", highlight=False)
+        if self.page is not None:
+            console.print(f"page: {self.page}", highlight=False)
+        if self.failed:
+            first = self.failed[0]
+            raise OvsegError(
+                f"{len(self.failed)} cells failed, the first {first.table}/{first.cell} with seed"
+                f" {first.seed}: {first.reason}; the same command goes on with them"
+            )
+
+
+# --------------------------------------------------------------------------------------
+# Records
+
+
+@reported
+def describe(run: TrackedRun, plan: Plan) -> None:
+    """Say what a run of ablations is, before it does anything."""
+    steps = cost(plan.runs)
+    run.inherit({"preset": plan.preset})
+    run.tags({"stage": "ablations", "seeds": str(plan.seeds)})
+    run.note(
+        f"Ablations of preset `{plan.preset}`, seeds 0 to {plan.seeds - 1}: {steps.trainings}"
+        f" trainings, {steps.benchmarks} benchmarks. Each table is a child run, each cell with each"
+        " seed a child of its table's."
+    )
+
+
+@reported
+def record_cell(run: TrackedRun, cell: CellRun, scores: Mapping[str, Manifest]) -> None:
+    """Log a cell's settings and its scores."""
+    run.tags(
+        {
+            "stage": "cell",
+            "ablation": cell.table,
+            "cell": cell.name,
+            "seed": str(cell.config.seed),
+            **({"not_scored": cell.cell.not_scored} if cell.cell.not_scored else {}),
+        }
+    )
+    run.note(f"**{cell.cell.title}**, cell `{cell.name}` of ablation `{cell.table}`.")
+    trains = " + ".join(str(phase["trains"]) for phase in cell.cell.trains) or "nothing"
+    run.values({"cell": cell.name, "trains": trains, **cell.cell.settings})
+    run.params(cell.config, ())
+    if not cell.cell.not_scored:
+        for name, manifest in scores.items():
+            values = manifest.stats["scores"]
+            run.metrics({f"{name}/{metric}": value for metric, value in values.items()})
+
+
+@reported
+def record_table(
+    run: TrackedRun, planned: PlannedTable, compared: list[Compared], outcomes: Outcomes
+) -> None:
+    """Log a table's means, gains and verdicts, and upload its tables and plot."""
+    table = planned.table
+    failed = [one for one in outcomes.failed if one.table == planned.name]
+    run.tags({"stage": "ablation", "ablation": planned.name, "failed_cells": str(len(failed))})
+    lines = [f"{table.title}. {table.question}", ""]
+    for one in compared:
+        findings, verdicts = read_ablation(one.manifest)
+        run.metrics(
+            {
+                f"{one.benchmark}/{cell}/{metric}": score.value
+                for cell in findings.titles
+                for metric in shown_metrics(findings)
+                if (score := findings.score(cell, metric)) is not None
+            }
+        )
+        run.tags({f"claim.{v.claim.name}.{one.benchmark}": v.answer.words for v in verdicts})
+        run.file(one.manifest.payload(), f"ablation/{one.benchmark}")
+        run.manifest(f"ablation/{one.benchmark}", one.manifest)
+        lines += [f"On {one.benchmark}: Artifacts, `ablation/{one.benchmark}/ablation.md`.", ""]
+        lines += claim_lines(verdicts, findings)
+    lines += [f"- failed: {one.cell}, seed {one.seed}: {one.reason}" for one in failed]
+    run.note("\n".join(lines))
+
+
+@reported
+def record_page(run: TrackedRun, outcomes: Outcomes) -> None:
+    """Upload the page of all tables."""
+    if outcomes.page is not None:
+        run.file(outcomes.page)
+        run.file(outcomes.page.with_suffix(""), outcomes.page.stem)

@@ -1,0 +1,145 @@
+"""Ablations end to end in a tiny world: cells share what is equal, one fails, a page is written."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from flows.ablations import ablate
+from ovseg.ablation_tables import TABLES
+from ovseg.ablations import Cell, Table, above
+from ovseg.errors import OvsegError
+from ovseg.report_config import Claim
+
+FT = {"trains": "image_encoder"}
+TOY = Table(
+    title="Toys",
+    question="What of it?",
+    cells={
+        "original": Cell(title="original CLIP", repeated=True),
+        "boxes": Cell(title="boxes", settings={"benchmarks.region": "box"}),
+        "again": Cell(title="paired again", settings={"pairing.round": 1}, trains=(FT,)),
+        "broken": Cell(title="broken", settings={"benchmarks.clip": "no-such-model"}),
+        "unscored": Cell(
+            title="unscored", settings={"benchmarks.limit": 1}, not_scored="random weights"
+        ),
+    },
+    reference="original",
+    expect="nothing",
+    cost="nothing",
+    claims=(Claim(name="toy", text="Boxes beat masks", ways=(above("boxes", "original"),)),),
+)
+
+
+@pytest.fixture(scope="module")
+def done(prefect_server, small, tmp_path_factory):
+    """Two tables of which one has a cell that fails."""
+    home = tmp_path_factory.mktemp("ablations")
+    few = {"mining_world.scenes": 16, "images.min_shards": 2}
+    request = {"root": home / "runs", "overrides": {**small, **few}, "out": home / "docs" / "a.md"}
+    twin = Table(
+        title="Twins",
+        question="?",
+        cells={
+            "boxes": Cell(title="boxes", settings={"benchmarks.region": "box"}),
+            "plain": Cell(title="the original again"),
+        },
+        reference="plain",
+        expect="",
+        cost="",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TABLES, "toy", TOY)
+        patch.setitem(TABLES, "twin", twin)
+        yield home, ablate(["toy", "twin"], **request), request
+
+
+def test_a_failed_cell_is_named_and_the_others_go_on(done):
+    _, outcomes, _ = done
+    (failed,) = outcomes.failed
+    assert (failed.table, failed.cell, failed.seed) == ("toy", "broken", 0)
+    assert "no-such-model" in failed.reason and "\n" not in failed.reason
+    with pytest.raises(OvsegError, match="1 cells failed, the first toy/broken with seed 0"):
+        outcomes.conclude()
+    toy, twin = outcomes.compared
+    assert toy.manifest.stats["cells"] == ["original", "boxes", "again"]
+    assert twin.manifest.stats["cells"] == ["boxes", "plain"]
+    assert set(toy.manifest.stats["verdicts"].values()) <= {
+        *("holds", "does not hold here", "undecided")
+    }
+
+
+def test_equal_cells_of_two_tables_are_one_benchmark(done):
+    home, outcomes, _ = done
+    toy, twin = (one.manifest for one in outcomes.compared)
+    assert toy.parents["0/boxes"] == twin.parents["0/boxes"]
+    assert toy.parents["0/original"] == twin.parents["0/plain"]
+    whole = list((home / "runs/seed-0/benchmarks").glob("*/manifest.json"))
+    assert len(whole) == 4, "original, boxes, again, unscored"
+
+
+def test_the_second_round_is_paired_by_what_the_first_trained(done):
+    home, _, _ = done
+    tables = [
+        json.loads(path.read_text())
+        for path in (home / "runs/seed-0").glob("pairs/*/manifest.json")
+    ]
+    by_round = {table["config"]["round"]: table for table in tables}
+    assert set(by_round) == {0, 1}
+    checkpoints = [
+        json.loads(path.read_text())
+        for path in (home / "runs/seed-0").glob("checkpoints/*/manifest.json")
+    ]
+    assert len(checkpoints) == 2
+    assert "checkpoint" in by_round[1]["parents"] and "checkpoint" not in by_round[0]["parents"]
+    assert by_round[0]["weights"]["clip"] != by_round[1]["weights"]["clip"]
+
+
+def test_the_page_and_its_plots_are_there(done):
+    home, outcomes, _ = done
+    text = outcomes.page.read_text()
+    assert "A miniature is a miniature" in text
+    assert "broken, seed 0: *failed*" in text and "unscored: *not scored*, random weights" in text
+    assert (home / "docs/a/toy-storybook.png").is_file()
+    rows = pq.read_table(home / "docs/a/toy-storybook-claims.parquet").to_pylist()
+    assert [row["claim"] for row in rows] == ["toy"] and rows[0]["verdict"] in text
+
+
+def test_mlflow_holds_a_run_a_table_and_a_child_a_cell(done):
+    from mlflow.tracking import MlflowClient
+
+    home, _, _ = done
+    client = MlflowClient(f"sqlite:///{home / 'runs' / 'mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "ovseg"]
+    runs = client.search_runs([experiment.experiment_id])
+    named = {run.info.run_name: run for run in runs}
+    top, toy = named["ablations of storybook: toy, twin"], named["ablation/toy"]
+    assert toy.data.tags["mlflow.parentRunId"] == top.info.run_id
+    children = {
+        run.info.run_name: run
+        for run in runs
+        if run.data.tags.get("mlflow.parentRunId") == toy.info.run_id
+    }
+    assert set(children) == {f"toy/{name} seed 0" for name in TOY.cells}
+    assert children["toy/broken seed 0"].info.status == "FAILED"
+    boxes = children["toy/boxes seed 0"]
+    assert boxes.data.params["benchmarks.region"] == "box"
+    assert boxes.data.metrics["storybook/miou_union"] >= 0
+    assert not children["toy/unscored seed 0"].data.metrics
+    uploaded = {item.path for item in client.list_artifacts(toy.info.run_id, "ablation/storybook")}
+    assert {name.rpartition("/")[2] for name in uploaded} == {
+        *("ablation.md", "ablation.parquet", "ablation.png", "claims.parquet")
+    }
+    assert not (home / "runs" / "tracking-problems.txt").exists()
+
+
+def test_again_computes_nothing(done, monkeypatch):
+    _, outcomes, request = done
+
+    def refuse(*_, **__):
+        raise AssertionError("a finished stage was computed again")
+
+    monkeypatch.setattr("tasks.stages.run_shard", refuse)
+    again = ablate(["toy"], **{**request, "out": None})
+    assert again.compared[0].manifest == outcomes.compared[0].manifest
+    assert len(again.failed) == 1 and again.page is None

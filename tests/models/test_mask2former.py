@@ -1,0 +1,93 @@
+"""Mask2Former through the loader of MaskFormers: masks, scores, classes, digest, segments."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
+
+from ovseg.models.maskformer import ClosedMaskFormer, load_maskformer, maskformer_digest
+from ovseg.models.pixels import pad_batch
+from ovseg.models.proposers import proposer
+from ovseg.models.segments import SEGMENTS
+from ovseg.storybook.pretrain_mask2former import Mask2FormerRecipe, architecture
+
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+RECIPE = Mask2FormerRecipe(width=32, queries=5, decoder_layers=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mask2former")
+    torch.manual_seed(0)
+    network = Mask2FormerForUniversalSegmentation(architecture(RECIPE, ["a", "b", "c"])).eval()
+    network.save_pretrained(folder)
+    return folder
+
+
+def image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_masks_scores_and_classes_are_the_network_s(folder: Path) -> None:
+    network = load_maskformer(str(folder))
+    assert isinstance(network, ClosedMaskFormer)
+    batch = network.propose([image(64, 96)], short_side=64, max_side=128)
+    model = Mask2FormerForUniversalSegmentation.from_pretrained(folder).eval()
+    with torch.no_grad():
+        out = model(pad_batch([image(64, 96)], MEAN, STD))
+    assert out.masks_queries_logits.shape[-2:] == (16, 24), "a quarter of the image"
+    logits = torch.nn.functional.interpolate(
+        out.masks_queries_logits, size=(64, 96), mode="bilinear", align_corners=False
+    )
+    torch.testing.assert_close(batch.mask_probabilities[0], logits[0].sigmoid())
+    classes = out.class_queries_logits[0].softmax(-1)[:, :-1]
+    torch.testing.assert_close(batch.class_probabilities[0], classes)
+    torch.testing.assert_close(batch.scores[0], classes.amax(-1))
+    assert batch.class_embeddings is None
+
+
+def test_semantic_segments_are_those_of_transformers(folder: Path) -> None:
+    batch = proposer("maskformer", str(folder), segments="semantic").propose(
+        [image(64, 64)], short_side=64, max_side=128
+    )
+    model = Mask2FormerForUniversalSegmentation.from_pretrained(folder).eval()
+    with torch.no_grad():
+        out = model(pad_batch([image(64, 64)], MEAN, STD))
+    (labels,) = Mask2FormerImageProcessor().post_process_semantic_segmentation(
+        out, target_sizes=[(64, 64)]
+    )
+    masks = batch.mask_probabilities[0].bool()
+    assert len(masks) == len(labels.unique())
+    # theirs enlarges the masks twice, by way of 384 pixels
+    agree = sum(
+        float((mask & (labels == k)).sum()) for mask, k in zip(masks, labels.unique(), strict=True)
+    )
+    assert agree / labels.numel() > 0.97
+
+
+@pytest.mark.parametrize("segments", sorted(SEGMENTS))
+def test_an_image_does_not_depend_on_its_neighbours(folder: Path, segments: str) -> None:
+    network = proposer("maskformer", str(folder), segments=segments)
+    images = [image(64, 64), image(64, 60, seed=2), image(30, 70, seed=3)]
+    how = {"short_side": 64, "max_side": 128}
+    together = network.propose(images, **how)
+    for place, one in enumerate(images):
+        alone = network.propose([one], **how)
+        masks = together.mask_probabilities[place]
+        assert masks.shape[1:] == one.shape[:2] and masks.shape == alone.mask_probabilities[0].shape
+        other = (masks - alone.mask_probabilities[0]).abs() > 1e-3
+        assert other.sum() <= 0.01 * masks.numel()
+
+
+def test_digest_follows_the_settings(folder: Path, tmp_path: Path) -> None:
+    digest = maskformer_digest(str(folder))
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert maskformer_digest(str(tmp_path)) == digest
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["no_object_weight"] = 0.2
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert maskformer_digest(str(tmp_path)) != digest

@@ -1,0 +1,154 @@
+"""The tables of ablations: every cell of every preset is a run; what they share counts once."""
+
+import pytest
+
+from ovseg.ablation_tables import TABLES, chosen_tables
+from ovseg.ablations import Cell, cell_config, cost, plan_ablations, rounds
+from ovseg.analysis.ablation_list import list_lines
+from ovseg.analysis.curation import load_curation
+from ovseg.analysis.study_findings import METRICS
+from ovseg.configure import configure
+from ovseg.errors import OvsegError
+from ovseg.report_config import AblationConfig
+
+
+@pytest.fixture(scope="module")
+def storybook():
+    return plan_ablations(TABLES, "storybook", seeds=3)
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    """Every cell over captions, images and one benchmark folder that are merely there."""
+    home = tmp_path_factory.mktemp("paper")
+    (home / "images").mkdir()
+    (home / "captions.json").write_text("{}")
+    for name in ("labels", "data/ade20k-150"):
+        (home / name).mkdir(parents=True)
+    overrides = {"data": str(home / "data"), "proposals.labels": str(home / "labels")}
+    given = {"captions": home / "captions.json", "images": home / "images"}
+    return plan_ablations(TABLES, "paper", seeds=1, overrides=overrides, **given)
+
+
+@pytest.mark.parametrize("preset", ["storybook", "paper"])
+def test_every_cell_is_a_whole_run_of_one_model(preset, request):
+    plan = request.getfixturevalue(preset)
+    for run in plan.runs:
+        assert list(run.config.arms) == [run.arm]
+        assert [phase.trains for phase in run.config.arms[run.arm]] == [
+            phase["trains"] for phase in run.cell.trains
+        ]
+        assert not any(phase.snapshots for phase in run.config.arms[run.arm])
+        load_curation(run.config.curation)
+        assert run.config.benchmarks
+    names = {run.arm for run in plan.runs}
+    assert len(names) == sum(len(table.of(preset).cells) for table in TABLES.values())
+    for table in TABLES.values():
+        own = table.of(preset)
+        assert own.reference in own.cells and len(own.cells) > 1
+        assert own.expect and own.cost and own.question
+
+
+def test_paper_cells_train_and_pair_by_the_papers_models(paper):
+    phases = [phase for run in paper.runs for phase in run.config.arms[run.arm]]
+    assert {phase.clip for phase in phases} == {"ViT-L-14-quickgelu/openai"}
+    rates = {phase.trains: phase.learning_rate for phase in phases}
+    assert rates["image_encoder"] == rates["joint"] == rates["joint_pixel_prompts"] == 5e-6
+    assert rates["mask_prompts"] == 2e-2
+    assert rates["visual_prompts"] == rates["pixel_prompts"] == 2e-2
+    assert {p.prompt_learning_rate for p in phases if p.trains == "joint"} == {2e-2}
+    depths = {p.prompt_depth for run in paper.runs for p in run.config.arms[run.arm]}
+    assert {1, 3, 6, 12} <= depths
+    (planned,) = [one for one in paper.tables if one.name == "depth"]
+    assert "depth-2" not in planned.table.cells, "the storybook's depths are not the paper's"
+
+
+def test_claims_name_cells_that_run_with_every_seed():
+    claims = [(table, claim) for table in TABLES.values() for claim in table.claims]
+    assert len({claim.name for _, claim in claims}) == len(claims) >= 8
+    for table, claim in claims:
+        for one in (comparison for way in claim.ways for comparison in way):
+            assert one.metric in METRICS
+            for name in (one.better, one.worse):
+                assert table.cells[name].repeated and not table.cells[name].not_scored
+
+
+def test_seeds_share_a_root_and_their_data(storybook):
+    for seed in (0, 1, 2):
+        runs = [run for run in storybook.runs if run.config.seed == seed]
+        assert {run.config.root for run in runs} == {storybook.root / f"seed-{seed}"}
+        assert len({run.config.mining_world for run in runs}) == 1
+    assert storybook.root.name == "storybook-ablations"
+    keys = [(run.table, run.key) for run in storybook.runs]
+    assert len(set(keys)) == len(keys)
+    assert {run.config.seed for run in storybook.runs if not run.cell.repeated} == {0}
+
+
+def test_equal_steps_of_two_tables_count_once(storybook):
+    by_table = {planned.name: cost(planned.runs) for planned in storybook.tables}
+    whole = cost(storybook.runs)
+    assert whole.trainings < sum(one.trainings for one in by_table.values())
+    # original, prompts, fine-tuned and both: three phases are distinct, for each of three seeds
+    assert (by_table["ft-mpt"].trainings, by_table["ft-mpt"].benchmarks) == (9, 12)
+    both = [run for run in storybook.runs if run.table in ("ft-mpt", "order")]
+    added = cost(both).trainings - by_table["ft-mpt"].trainings
+    assert added == 3 * 2, "of the order, prompts then fine-tuning and both at once are new"
+    # the seed of 3 runs: labels, nouns on true masks, one mining for all proposals
+    (source,) = [planned for planned in storybook.tables if planned.name == "source"]
+    assert cost([run for run in source.runs if run.config.seed == 0]).minings == 3
+
+
+def test_a_cell_is_mined_round_by_round(storybook):
+    (run,) = [r for r in storybook.runs if r.arm == "rounds-round-2"]
+    assert [config.pairing.round for config in rounds(run.config)] == [0, 1, 2]
+    (original,) = [r for r in storybook.runs if r.arm == "rounds-original" and not r.config.seed]
+    assert rounds(original.config) == []
+
+
+def test_what_the_user_sets_holds_but_for_what_the_cell_is_about():
+    overrides = {"arms.epochs": 1, "benchmarks.ensemble": "geometric", "benchmarks.limit": 3}
+    plan = plan_ablations(chosen_tables(["ensemble"]), "storybook", seeds=1, overrides=overrides)
+    modes = {run.name: run.config.benchmarks[0].ensemble for run in plan.runs}
+    assert modes["maskformer"] == "maskformer_only" and modes["adapted-both"] == "geometric"
+    assert {run.config.benchmarks[0].limit for run in plan.runs} == {3}
+    assert {p.epochs for run in plan.runs for p in run.config.arms[run.arm]} == {1}
+
+
+def test_a_wrong_cell_or_name_is_one_line():
+    with pytest.raises(OvsegError, match=r"no ablation 'nothing': choose one of source, "):
+        chosen_tables(["ensemble", "nothing"])
+    base = configure("storybook")
+    with pytest.raises(OvsegError, match=r"no setting named 'benchmarks\.colour'"):
+        cell_config(base, "t", "c", Cell(title="x", settings={"benchmarks.colour": 1}))
+    bare = base.model_copy(update={"arms": {"original": ()}})
+    with pytest.raises(OvsegError, match="no training phase that image_encoder is like"):
+        cell_config(bare, "t", "c", Cell(title="x", trains=({"trains": "image_encoder"},)))
+    with pytest.raises(OvsegError, match="give no seed beside it"):
+        plan_ablations(TABLES, "storybook", seeds=2, seed=1)
+
+
+def test_the_list_says_what_there_is_and_what_it_costs():
+    text = "\n".join(list_lines(None, "storybook", seeds=3))
+    for name, table in TABLES.items():
+        assert f"{name}: {table.title}" in text and table.expect in text
+    assert "published (Table 4, A-150):" in text and "adapted | 19.6 | 25.1 | 29.6" in text
+    assert text.splitlines()[-1].startswith("all of these on the storybook: ")
+    paper = "\n".join(list_lines(["depth"], "paper", seeds=1))
+    assert "depth-12" in paper and "depth-2:" not in paper and "on the storybook" not in paper
+
+
+def test_an_ablation_has_no_favourite():
+    config = AblationConfig(table="t", arms=(("a", "A"),), baseline="a")
+    assert config.favourite == "" and config.level == 0.95
+
+
+def test_the_command_lists_without_running(capsys):
+    from ovseg.ablation_request import check_request
+
+    request = {"preset": "storybook", "root": None, "overrides": {}}
+    assert not check_request(request, ["crops"], seeds=1, listed=True)
+    assert "crops: How a region is shown to CLIP" in capsys.readouterr().out
+    assert not check_request(request, None, seeds=1, listed=False)
+    assert check_request(request, ["crops"], seeds=1, listed=False)
+    with pytest.raises(OvsegError, match="no ablation 'crop'"):
+        check_request(request, ["crop"], seeds=1, listed=False)
