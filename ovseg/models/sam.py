@@ -1,7 +1,7 @@
 """Segment Anything as proposals: SAM, SAM-HQ and SAM 2 through `transformers`' mask generation.
 
-A name is a folder or a hub id such as `facebook/sam-vit-base` or `facebook/sam2.1-hiera-tiny`, or
-`random-sam` and `random-sam2`, whose small random weights only show that the path works. The
+A name is a folder or a hub id such as `facebook/sam-vit-base` or `facebook/sam2.1-hiera-tiny`;
+`random-sam` and `random-sam2` are small networks of random weights, to prove the path. The
 network is asked at a grid of points; what it is not sure of or what is not stable goes, then what
 overlaps: all as `transformers` has it (Kirillov et al., 2023, section 5). A mask's score is the IoU
 that the network predicts for it.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,9 +36,9 @@ from ovseg.models.pixels import ImageArray
 
 FAMILIES: dict[str, Any] = {"sam": SamModel, "sam_hq": SamHQModel, "sam2": Sam2Model}
 """By the `model_type` of a configuration."""
-STORYBOOK = re.compile(r"storybook(-\w+)?")
 RANDOM = {"random-sam": "sam", "random-sam2": "sam2"}
-"""Names of networks with random weights, which are made where they are asked for."""
+"""Families of the random networks, by name."""
+STORYBOOK = re.compile(r"storybook(-\w+)?")
 ADVICE = (
     "name a folder, or a hub id that is cached or can be reached, as facebook/sam2.1-hiera-tiny"
 )
@@ -115,28 +114,23 @@ def load_sam(name: str, device: str = "cpu") -> SamProposals:
     """A network by its name; loaded once a process, device and content.
 
     Args:
-        name: folder, hub id, or a key of `RANDOM`.
+        name: folder or hub id.
         device: a torch device, or `auto`.
 
     Raises:
         OvsegError: there is none, or it is of another kind.
     """
-    if name in RANDOM:
-        return _load_random(name, resolve_device(device))
     if STORYBOOK.fullmatch(name):
         raise OvsegError(f"there is no SAM of the storybook; {ADVICE}")
     return _load(name, resolve_device(device), folder_stamp(Path(name)))
 
 
 @lru_cache(maxsize=1)
-def _load_random(name: str, device: str) -> SamProposals:
-    with tempfile.TemporaryDirectory() as folder:
-        return _load(str(write_random_sam(Path(folder), family=RANDOM[name])), device, name)
-
-
-@lru_cache(maxsize=1)
 def _load(name: str, device: str, stamp: object) -> SamProposals:
     # the stamp is part of the key only: a folder that was written again is read again
+    if name in RANDOM:
+        network, processor = random_sam(RANDOM[name])
+        return _proposals(network, processor, device, Generation(points_per_side=4))
     try:
         config = AutoConfig.from_pretrained(name)
         family = FAMILIES.get(config.model_type)
@@ -150,16 +144,22 @@ def _load(name: str, device: str, stamp: object) -> SamProposals:
     except (OSError, ValueError, RuntimeError) as error:  # missing, or of other shapes
         reason = str(error).strip().splitlines()[0][:200]
         raise OvsegError(f"SAM {name!r} cannot be loaded ({reason}); {ADVICE}") from error
+    return _proposals(network, processor, device, Generation())
+
+
+def _proposals(network: Any, processor: Any, device: str, generation: Generation) -> SamProposals:
     settings = {
         "config": network.config.to_dict(),
         "processor": json.loads(processor.to_json_string()),
-        "generation": Generation()._asdict(),
+        "generation": generation._asdict(),
     }
     settings["config"].pop("transformers_version", None)
     settings["config"].pop("_name_or_path", None)
     del settings["generation"]["points_at_once"]
     digest = content_digest(settings, network.state_dict())
-    return SamProposals(network.to(device), processor, digest=digest, device=device)
+    return SamProposals(
+        network.to(device), processor, digest=digest, device=device, generation=generation
+    )
 
 
 # --------------------------------------------------------------------------------------
@@ -167,10 +167,7 @@ def _load(name: str, device: str, stamp: object) -> SamProposals:
 
 
 def write_random_sam(folder: Path, *, family: str = "sam", seed: int = 0) -> Path:
-    """Write a small network with random weights that keeps some of its masks.
-
-    It shows that the path works where no weights can be had. Its masks mean nothing: results that
-    come of it are *not scored*.
+    """Write a network of `random_sam` into a folder, which `load_sam` reads.
 
     Args:
         folder: made if it is not there.
@@ -178,7 +175,23 @@ def write_random_sam(folder: Path, *, family: str = "sam", seed: int = 0) -> Pat
         seed: of the weights.
 
     Returns:
-        The folder, which `load_sam` reads.
+        The folder.
+    """
+    network, processor = random_sam(family, seed=seed)
+    network.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def random_sam(family: str, *, seed: int = 0) -> tuple[Any, Any]:
+    """A small network with random weights that keeps some of its masks, and its processor.
+
+    It shows that the path works where no weights can be had. Its masks mean nothing: results that
+    come of it are *not scored*.
+
+    Args:
+        family: `sam` or `sam2`.
+        seed: of the weights.
     """
     from transformers import (
         Sam2Config,
@@ -258,6 +271,4 @@ def write_random_sam(folder: Path, *, family: str = "sam", seed: int = 0) -> Pat
         torch.nn.init.constant_(decoder_module.iou_prediction_head.proj_out.bias, 4.0)
         for mlp in decoder_module.output_hypernetworks_mlps:
             torch.nn.init.normal_(mlp.proj_out.weight, std=5e4)
-    network.eval().save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+    return network.eval(), processor

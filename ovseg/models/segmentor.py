@@ -319,8 +319,8 @@ class Segmentor:
         """The label map `(H, W)` of class scores and masks; K where no proposal says anything."""
         if not len(probabilities):
             return np.full(size, len(self.class_names), dtype=np.int64)
-        empty = len(self.class_of) if self.inference == "best_mask" else None
-        best = label_map(probabilities, masks, size, empty=empty).cpu().numpy()
+        # soft masks are nowhere 0; binary ones, of segments or superpixels, may leave pixels free
+        best = label_map(probabilities, masks, size, empty=len(self.class_of)).cpu().numpy()
         labels: NDArray[np.int64] = np.array([*self.class_of, len(self.class_names)])[best]
         return labels
 

@@ -346,3 +346,21 @@ def test_any_source_of_proposals_is_scored(config, tmp_path, monkeypatch):
         config.model_copy(update={"segments": "semantic"}), benchmark.classes, clip=config.clip
     ).propose(image)
     assert merged.p_maskformer is not None and merged.masks.sum(0).max() <= 1
+
+
+class Corner(ImageProposals):
+    """Proposes the upper left quarter."""
+
+    def masks_of(self, image):
+        mask = torch.zeros(1, *image.shape[:2])
+        mask[:, : image.shape[0] // 2, : image.shape[1] // 2] = 1
+        return mask, torch.ones(1)
+
+
+def test_pixels_under_no_mask_get_no_class(config, monkeypatch):
+    monkeypatch.setitem(PROPOSERS, "corner", lambda weights, device: Corner(digest="1" * 16))
+    setting = config.model_copy(update={"proposals": "corner"})
+    segmentor = load_segmentor(setting, CLASSES, clip=config.clip)
+    labels = segmentor.segment(np.full((64, 64, 3), 80, dtype=np.uint8)).labels
+    assert (labels[:32, :32] < len(CLASSES)).all()
+    assert (labels[32:] == len(CLASSES)).all() and (labels[:, 32:] == len(CLASSES)).all()

@@ -56,6 +56,16 @@ def test_nothing_kept_is_no_proposal_and_tiny_images_pass(folder: Path) -> None:
     assert batch.mask_probabilities[0].shape == (0, 1, 1) and batch.scores[0].shape == (0,)
 
 
+@pytest.mark.parametrize("name", ["random-sam", "random-sam2"])
+def test_random_networks_have_names(name: str, tmp_path: Path) -> None:
+    network = load_sam(name)
+    assert network is load_sam(name)
+    image = draw_scene(4, size=64).image
+    batch = network.propose([image], short_side=64, max_side=128)
+    assert 0 < len(batch.scores[0]) == len(batch.mask_probabilities[0])
+    assert network.digest != load_sam(str(write_random_sam(tmp_path))).digest
+
+
 def test_the_same_seed_writes_the_same_network(folder: Path, tmp_path: Path) -> None:
     family = load_sam(str(folder)).network.config.model_type
     again = write_random_sam(tmp_path / "again", family=family)
