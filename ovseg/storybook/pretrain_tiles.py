@@ -57,13 +57,14 @@ class TileBatches:
         number = {text: index for index, text in enumerate(distinct)}
         self.caption_n = torch.tensor([number[text] for text in said])
         with torch.no_grad():
-            tokens = teacher.tokenizer(distinct)
+            device = teacher.logit_scale.device
+            tokens = teacher.tokenizer(distinct).to(device)
             self.texts_te = torch.cat(
-                [encode_trimmed(teacher, part) for part in torch.split(tokens, _FORWARD)]
+                [encode_trimmed(teacher, part).cpu() for part in torch.split(tokens, _FORWARD)]
             )
             self.wanted_ne = torch.cat(
                 [
-                    teacher.encode_regions(self._resized(part, teacher.image_size))
+                    teacher.encode_regions(self._resized(part, teacher.image_size).to(device)).cpu()
                     for part in np.array_split(np.arange(len(said)), max(1, len(said) // _FORWARD))
                 ]
             )
