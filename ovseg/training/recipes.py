@@ -152,9 +152,7 @@ COMPACT_LSEG_CONFIG = COMPACT_CONFIG.model_copy(
 )
 """Pixel embeddings for the storybook: minutes, where it starts from the compact MaskFormer."""
 
-COMPACT_SUPERVISED_CONFIG = COMPACT_CONFIG.model_copy(
-    update={"steps": 400, "warmup_steps": 50, "learning_rate": 5e-4}
-)
+COMPACT_SUPERVISED_CONFIG = COMPACT_CONFIG.model_copy(update={"steps": 600, "warmup_steps": 50})
 """The compact MaskFormer trained on with more classes: minutes, where it starts from one."""
 
 RECIPES: dict[str, SegmentationConfig] = {
