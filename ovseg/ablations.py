@@ -82,6 +82,7 @@ class Table:
         published: the paper's figures, where it has some.
         claims: what is judged.
         note: what else a reader has to know.
+        miniature: settings of every cell in the embedded world; a cell's own go before them.
     """
 
     title: str
@@ -93,6 +94,7 @@ class Table:
     published: Published | None = None
     claims: tuple[Claim, ...] = ()
     note: str = ""
+    miniature: Settings = field(default_factory=dict)
 
     def of(self, preset: str) -> Table:
         """The table with the cells that a preset has."""
@@ -117,7 +119,9 @@ def above(
 # Cells as configurations
 
 
-def cell_config(base: PipelineConfig, table: str, name: str, cell: Cell) -> PipelineConfig:
+def cell_config(
+    base: PipelineConfig, table: str, name: str, cell: Cell, miniature: Settings | None = None
+) -> PipelineConfig:
     """The whole run of one cell.
 
     Args:
@@ -125,6 +129,7 @@ def cell_config(base: PipelineConfig, table: str, name: str, cell: Cell) -> Pipe
         table: name of the ablation.
         name: of the cell.
         cell: the cell.
+        miniature: settings of all cells of its table in the embedded world.
 
     Raises:
         OvsegError: a setting there is not, or a phase that the preset has nothing for.
@@ -132,7 +137,8 @@ def cell_config(base: PipelineConfig, table: str, name: str, cell: Cell) -> Pipe
     arm = f"{table}-{name}"
     phases = [_phase(base, settings) for settings in cell.trains]
     arms = {arm: tuple(phase.model_dump() for phase in phases)}
-    return base.replaced({"arms": arms, **cell.settings})
+    shared = {} if base.benchmark_world is None else dict(miniature or {})
+    return base.replaced({"arms": arms, **shared, **cell.settings})
 
 
 def _phase(base: PipelineConfig, settings: Settings) -> FinetuneConfig:
@@ -284,7 +290,7 @@ def plan_ablations(
             name,
             table,
             tuple(
-                CellRun(name, slug, cell, cell_config(base, name, slug, cell))
+                CellRun(name, slug, cell, cell_config(base, name, slug, cell, table.miniature))
                 for base in bases
                 for slug, cell in table.cells.items()
                 if cell.repeated or base.seed == bases[0].seed

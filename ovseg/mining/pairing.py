@@ -30,7 +30,7 @@ from ovseg.mining.ranking import rank
 from ovseg.mining.texts import clip_label, read_texts
 from ovseg.models.clip import clip_digest, shared_clip
 from ovseg.models.clip_modules import CLIP_MODULES
-from ovseg.models.names import clip_name, resolve_device
+from ovseg.models.names import autocast, clip_name, resolve_device
 from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.regions import Regions, region_crops
 from ovseg.schema import PAIRS as SCHEMA
@@ -173,9 +173,9 @@ def embed_proposals(
         waiting.append((job, crops))
         regions += len(crops.pixels)
         if regions >= config.batch_size:
-            yield from _embed(waiting, clip, config.batch_size)
+            yield from _embed(waiting, clip, config, device)
             waiting, regions = [], 0
-    yield from _embed(waiting, clip, config.batch_size)
+    yield from _embed(waiting, clip, config, device)
 
 
 def _regions(
@@ -213,18 +213,22 @@ def _regions(
 
 
 def _embed(
-    waiting: Sequence[tuple[Job, Regions | ImageError]], clip: OpenClipModel, batch_size: int
+    waiting: Sequence[tuple[Job, Regions | ImageError]],
+    clip: OpenClipModel,
+    config: PairingConfig,
+    device: str,
 ) -> Iterator[Embedded]:
     crops = [one for _, one in waiting if isinstance(one, Regions)]
     if crops:
         pixels = torch.cat([one.pixels for one in crops])
         region_masks = torch.cat([one.masks for one in crops])
-        parts = [
-            clip.encode_regions(some, their_masks)
-            for some, their_masks in zip(
-                torch.split(pixels, batch_size), torch.split(region_masks, batch_size), strict=True
-            )
-        ]
+        batches = zip(
+            torch.split(pixels, config.batch_size),
+            torch.split(region_masks, config.batch_size),
+            strict=True,
+        )
+        with autocast(device, config.precision):
+            parts = [clip.encode_regions(some, their_masks) for some, their_masks in batches]
         embeddings = torch.cat(parts).float().cpu().numpy()
         if not np.isfinite(embeddings).all():
             raise OvsegError("CLIP gives embeddings that are not finite: its weights are damaged")

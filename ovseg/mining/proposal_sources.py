@@ -19,7 +19,7 @@ from ovseg.data import masks
 from ovseg.data.images import ImageArray
 from ovseg.mining.ground_truth import GroundTruthSource
 from ovseg.mining.proposed import ProposalSource, Proposed
-from ovseg.models.names import model_label
+from ovseg.models.names import autocast, model_label, resolve_device
 from ovseg.models.pixels import resized_shape
 from ovseg.models.proposal_networks import ProposalNetwork
 from ovseg.models.proposers import PROPOSERS, proposer
@@ -105,12 +105,13 @@ def network_masks(
         shrunk.append(input_height * input_width < height * width)
     for small in (False, True):
         places = [place for place, is_small in enumerate(shrunk) if is_small == small]
-        proposed = network.propose(
-            [images[place] for place in places],
-            output="resized" if small else "original",
-            short_side=short_side,
-            max_side=max_side,
-        )
+        with autocast(resolve_device(config.device), config.precision):
+            proposed = network.propose(
+                [images[place] for place in places],
+                output="resized" if small else "original",
+                short_side=short_side,
+                max_side=max_side,
+            )
         for place, soft, scores in zip(
             places, proposed.mask_probabilities, proposed.scores, strict=True
         ):
@@ -123,7 +124,7 @@ def network_masks(
 @torch.inference_mode()
 def _binary_counts(soft_qhw: Tensor, size: masks.Size, threshold: float) -> list[bytes]:
     counts: list[bytes] = []
-    for some in torch.split(soft_qhw, QUERIES_AT_ONCE):
+    for some in torch.split(soft_qhw.float(), QUERIES_AT_ONCE):
         if some.shape[1:] != size:
             some = F.interpolate(some[None], size=size, mode="bilinear", align_corners=False)[0]
         counts += masks.encode((some > threshold).cpu().numpy())

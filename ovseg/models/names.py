@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ovseg.errors import OvsegError
 from ovseg.stages import Inputs
+
+if TYPE_CHECKING:
+    import torch
 
 
 def resolve_device(name: str) -> str:
@@ -27,6 +31,20 @@ def resolve_device(name: str) -> str:
         reason = str(error).splitlines()[0][:120]
         raise OvsegError(f"device {name!r} cannot be used ({reason}); set it to auto") from error
     return name
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """A context in which a device's networks compute in bfloat16, if `precision` is `bf16`.
+
+    Args:
+        device: a torch device.
+        precision: `fp32` or `bf16`.
+    """
+    import torch
+
+    return torch.autocast(
+        torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16"
+    )
 
 
 def clip_name(configured: str, inputs: Inputs) -> str:

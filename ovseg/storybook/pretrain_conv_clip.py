@@ -13,33 +13,31 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ovseg.models.clip import CONV_FOLDER, create_model, load_clip, load_model, save_clip
 from ovseg.models.conv_clip import ConvCLIP
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.picture_embedders import MaskPoolingEmbedder
-from ovseg.models.prompts import encode_trimmed, text_embeddings
+from ovseg.models.prompts import text_embeddings
 from ovseg.storybook.cards import write_card
 from ovseg.storybook.catalogue import CATEGORIES
 from ovseg.storybook.pretrain_clip import caption_loss
 from ovseg.storybook.pretrain_data import CaptionedPictures, render_pictures
 from ovseg.storybook.pretrain_eval import accuracy_parts, region_accuracy
+from ovseg.storybook.pretrain_tiles import TileBatches, mosaic
 from ovseg.storybook.scenes import draw_scene
 from ovseg.storybook.world import scene_seeds
 
 CARD = "MODEL_CARD.md"
 EVAL_SIZE = 320  # twice the pictures' own: objects then are about as large as in the tiles
-_FORWARD = 256  # pictures or texts at once, where nothing is trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +68,7 @@ class ConvRecipe:
     warmup: int = 40
     weight_decay: float = 0.05
     distil: float = 4.0
-    eval_scenes: int = 300
+    eval_scenes: int = 100
     stored_size: int = 72
     tower: str = "test_convnext2"
 
@@ -114,13 +112,6 @@ def start(teacher: MaskAdaptedCLIP, recipe: ConvRecipe) -> ConvCLIP:
     return clip
 
 
-def mosaic(pictures_nchw: Tensor, tiles: int) -> Tensor:
-    """Lay `(M * T * T, 3, S, S)` pictures out as `(M, 3, T * S, T * S)` mosaics, row by row."""
-    count, channels, size = pictures_nchw.shape[:3]
-    grid = pictures_nchw.reshape(count // tiles**2, tiles, tiles, channels, size, size)
-    return grid.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, tiles * size, tiles * size)
-
-
 def tile_embeddings(clip: ConvCLIP, mosaics_nchw: Tensor, tiles: int) -> Tensor:
     """The `(M * T * T, E)` embeddings of the pictures of mosaics, each of its own dense features.
 
@@ -130,84 +121,6 @@ def tile_embeddings(clip: ConvCLIP, mosaics_nchw: Tensor, tiles: int) -> Tensor:
     pooled = F.adaptive_avg_pool2d(clip.dense_features(mosaics_nchw), tiles)  # (M, C, T, T)
     rows = pooled.permute(0, 2, 3, 1).reshape(-1, pooled.shape[1], 1, 1)
     return F.normalize(visual.head(visual.trunk.forward_head(rows)), dim=-1)
-
-
-# ------------------------------------------------------------------------------------------- data
-
-
-class TileBatches:
-    """Endless shuffled batches: cropped pictures, what their captions and the teacher say of them.
-
-    The targets are computed once: the text tower is frozen, and one caption a picture is enough
-    for a run of a few epochs.
-
-    Args:
-        data: the pictures.
-        teacher: the CLIP whose texts and image embeddings are the targets.
-        recipe: batch, size.
-        seed: of order, captions and augmentation.
-    """
-
-    def __init__(
-        self, data: CaptionedPictures, teacher: MaskAdaptedCLIP, *, recipe: ConvRecipe, seed: int
-    ) -> None:
-        self.pictures = data.pictures_nhwc
-        self.recipe = recipe
-        self.rng = np.random.default_rng([seed, 43])
-        self.mean = 255 * torch.tensor(teacher.pixel_mean)[:, None, None]
-        self.std = 255 * torch.tensor(teacher.pixel_std)[:, None, None]
-        said = [texts[self.rng.integers(len(texts))] for texts in data.captions]
-        distinct = sorted(set(said))
-        number = {text: index for index, text in enumerate(distinct)}
-        self.caption_n = torch.tensor([number[text] for text in said])
-        with torch.no_grad():
-            tokens = teacher.tokenizer(distinct)
-            self.texts_te = torch.cat(
-                [encode_trimmed(teacher, part) for part in torch.split(tokens, _FORWARD)]
-            )
-            self.wanted_ne = torch.cat(
-                [
-                    teacher.encode_regions(self._resized(part, teacher.image_size))
-                    for part in np.array_split(np.arange(len(said)), max(1, len(said) // _FORWARD))
-                ]
-            )
-        self.order: list[int] = []
-
-    def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The next batch.
-
-        Returns:
-            Pixels `(B, 3, S, S)` float32 normalised, the teacher's embeddings `(B, E)` of the
-            pictures, the embeddings `(U, E)` of the batch's distinct captions, and for each picture
-            the row of its caption `(B,)`.
-        """
-        while len(self.order) < self.recipe.batch:
-            self.order.extend(self.rng.permutation(len(self.pictures)).tolist())
-        chosen, self.order = self.order[: self.recipe.batch], self.order[self.recipe.batch :]
-        rows = torch.tensor(chosen)
-        distinct, local = torch.unique(self.caption_n[rows], return_inverse=True)
-        return self._cropped(chosen), self.wanted_ne[rows], self.texts_te[distinct], local
-
-    def _read(self, rows: Sequence[int] | NDArray[np.int64]) -> Tensor:
-        pictures = self.pictures[np.sort(rows)][np.argsort(np.argsort(rows))]
-        return torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
-
-    def _resized(self, rows: Sequence[int] | NDArray[np.int64], size: int) -> Tensor:
-        pixels = F.interpolate(self._read(rows), size=(size, size), mode="bilinear", antialias=True)
-        return (pixels - self.mean) / self.std
-
-    def _cropped(self, rows: Sequence[int]) -> Tensor:
-        """Random crops of 70-100 % of each side, brightness; no flip, which captions may tell."""
-        count, size = len(rows), self.recipe.tile_size
-        affine = np.zeros((count, 2, 3), np.float32)
-        for axis in range(2):
-            part = self.rng.uniform(0.7, 1.0, count)
-            affine[:, axis, axis] = part
-            affine[:, axis, 2] = self.rng.uniform(-1, 1, count) * (1 - part)
-        grid = F.affine_grid(torch.from_numpy(affine), [count, 3, size, size], align_corners=False)
-        pixels = F.grid_sample(self._read(rows), grid, padding_mode="border", align_corners=False)
-        gain = torch.from_numpy(self.rng.uniform(0.85, 1.15, (count, 1, 1, 1)).astype(np.float32))
-        return (pixels * gain - self.mean) / self.std
 
 
 # ------------------------------------------------------------------------------------- whole run
@@ -235,7 +148,7 @@ def fit(
     Returns:
         The loss of every step.
     """
-    batches = TileBatches(data, teacher, recipe=recipe, seed=seed)
+    batches = TileBatches(data, teacher, batch=recipe.batch, size=recipe.tile_size, seed=seed)
     parameters = [p for p in clip.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
         [

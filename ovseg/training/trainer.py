@@ -22,6 +22,7 @@ from ovseg.errors import OvsegError
 from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.mask_tokens import covered_patches, encode_mask_tokens
+from ovseg.models.names import autocast
 from ovseg.training.crops import (
     augmented_pixels,
     crop_masks,
@@ -120,8 +121,7 @@ class Trainer:
         )
 
     def _autocast(self) -> torch.autocast:
-        device = self.model.logit_scale.device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bf16")
+        return autocast(self.model.logit_scale.device.type, self.config.precision)
 
     def step(self, pixels: Tensor, masks: Tensor, nouns_n: Tensor, *, epoch: int = 0) -> float:
         """One optimiser step.

@@ -244,6 +244,23 @@ def test_batches_do_not_change_the_rows(source, parts, tiny):
             assert np.allclose(one, another, atol=1e-5)
 
 
+def test_bfloat16_pairs_nearly_as_float32(source, parts, tiny, tmp_path: Path):
+    exact, half = (
+        run_stage(
+            PAIRS,
+            source.pairing.model_copy(update={"precision": name}),
+            parts,
+            tmp_path / name,
+        ).table(["noun", "clip_similarity"])
+        for name in ("fp32", "bf16")
+    )
+    assert exact["noun"].equals(half["noun"])
+    ours, theirs = (
+        np.array(each["clip_similarity"].to_pylist(), dtype=float) for each in (exact, half)
+    )
+    assert np.nanmax(np.abs(ours - theirs)) < 0.02 and not np.array_equal(ours, theirs)
+
+
 def test_masks_of_large_images_are_cut_out_in_parts(source, parts, tiny, monkeypatch, tmp_path):
     whole = run_stage(PAIRS, source.pairing, parts, tmp_path / "whole").table()
     monkeypatch.setattr(pairing, "MASK_PIXELS", 1)

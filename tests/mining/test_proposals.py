@@ -220,3 +220,23 @@ class Nothing:
 class Blind(ImageProposals):
     def masks_of(self, image):
         return torch.zeros(0, 4, 4), torch.zeros(0)
+
+
+def test_bfloat16_masks_are_nearly_those_of_float32(tiny_maskformer):
+    images = [
+        np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8) for seed in (0, 1)
+    ]
+    network = load_maskformer(str(tiny_maskformer))
+    found = [
+        network_masks(
+            network,
+            images,
+            ProposalsConfig(device="cpu", precision=precision, short_side=48, max_side=64),
+        )
+        for precision in ("fp32", "bf16")
+    ]
+    for exact, half in zip(*found, strict=True):
+        size = (48, 64)
+        ours, theirs = (masks.decode(list(one.counts), size) for one in (exact, half))
+        assert (ours == theirs).mean() > 0.97
+        assert np.allclose(exact.scores, half.scores, atol=0.05)

@@ -7,13 +7,12 @@ from ovseg.models.clip import CONV_FOLDER, STORYBOOK_FOLDER, load_clip, load_mod
 from ovseg.models.conv_clip import ConvCLIP
 from ovseg.storybook.pretrain_conv_clip import (
     ConvRecipe,
-    TileBatches,
     fit,
-    mosaic,
     start,
     tile_embeddings,
 )
 from ovseg.storybook.pretrain_data import render_pictures
+from ovseg.storybook.pretrain_tiles import TileBatches, mosaic
 from ovseg.storybook.world import scene_seeds
 
 RECIPE = ConvRecipe(scenes=6, steps=8, tiles=2, mosaics=2, warmup=2, tower="test_convnext")
@@ -64,7 +63,7 @@ def test_a_run_in_miniature_learns_leaves_the_texts_and_is_repeatable(teacher, d
 
 
 def test_a_batch_has_the_targets_of_its_pictures(teacher, data):
-    batches = TileBatches(data, teacher, recipe=RECIPE, seed=0)
+    batches = TileBatches(data, teacher, batch=8, size=64, seed=0)
     pixels, wanted, texts, rows = batches.draw()
     assert pixels.shape == (8, 3, 64, 64) and wanted.shape == (8, teacher.embed_dim)
     assert len(texts) == int(rows.max()) + 1 and rows.shape == (8,)
