@@ -10,6 +10,7 @@ import-checkpoint`, or a `transformers` MaskFormer or Mask2Former (a hub id such
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -61,6 +62,11 @@ __all__ = [
     "resize_shortest_edge",
     "save_maskformer",
 ]
+
+# of a ResNet it says that Mask2Former may not take it, which it does
+logging.getLogger("transformers.models.mask2former.configuration_mask2former").setLevel(
+    logging.ERROR
+)
 
 STORYBOOK_WEIGHTS = Path(__file__).parent.parent / "storybook" / "weights" / "maskformer"
 STORYBOOK_MASK2FORMER = STORYBOOK_WEIGHTS.parent / "mask2former"
