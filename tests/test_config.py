@@ -57,6 +57,8 @@ def test_execution_fields_of_nested_configurations_stay_out_too():
     assert here.execution()["benchmark"] == {
         "root": "/a",
         "batch_size": 1,
+        "contexts_from": None,
+        "pixels": "",
         "device": "auto",
         "max_bad_fraction": 0.05,
     }

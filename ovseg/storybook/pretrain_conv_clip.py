@@ -60,7 +60,7 @@ class ConvRecipe:
     """
 
     scenes: int = 3000
-    steps: int = 2500
+    steps: int = 6000
     tiles: int = 4
     mosaics: int = 8
     tile_size: int = 64
@@ -228,11 +228,24 @@ def pretrain_conv_clip(
     fit(clip, teacher, data, recipe=recipe, seed=seed, progress=report)
     save_clip(clip, out, half=True)
     seconds = time.monotonic() - started
-    return describe(out, recipe=recipe, seed=seed, seconds=seconds, pictures=len(data.captions))
+    return describe(
+        out,
+        recipe=recipe,
+        seed=seed,
+        seconds=seconds,
+        pictures=len(data.captions),
+        device=device,
+    )
 
 
 def describe(
-    out: Path, *, recipe: ConvRecipe, seed: int, seconds: float, pictures: int
+    out: Path,
+    *,
+    recipe: ConvRecipe,
+    seed: int,
+    seconds: float,
+    pictures: int,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Evaluate a saved model and write its card beside it; the metrics."""
     metrics = evaluate(out, scenes=recipe.eval_scenes)
@@ -243,7 +256,7 @@ def describe(
             "A compact ConvNeXt beside the text tower of the storybook CLIP. It stands in for the "
             "convolutional CLIPs of open_clip where masks pool dense features."
         ),
-        command=f"python -m flows.train_conv_clip --seed {seed}",
+        command=f"python -m flows.train_conv_clip --seed {seed} --device {device}",
         seed=seed,
         seconds=seconds,
         metrics=metrics,

@@ -154,7 +154,10 @@ def test_every_row_names_its_protocol_and_interval(config, single, tmp_path):
     names = single.stats["class_names"]
     for row in table.to_pylist():
         assert row["vocabulary_digest"] == vocabulary_digest(names)
-        assert (row["clip_digest"], row["maskformer_digest"]) == tuple(single.weights.values())
+        assert (row["clip_digest"], row["maskformer_digest"]) == (
+            single.weights["clip"],
+            single.weights["maskformer"],
+        )
         assert row["resize_rule"].startswith("short side 96, long side at most 2560; class decided")
         assert (row["mask_threshold"], row["ensemble_weight"]) == (0.4, 0.7)
         assert (row["ensemble"], row["oracle"]) == ("upstream", "none")

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ovseg.models.clip import load_clip
+from ovseg.models.clip import CONV_FOLDER, STORYBOOK_FOLDER, load_clip, load_model
+from ovseg.models.conv_clip import ConvCLIP
 from ovseg.storybook.pretrain_conv_clip import (
     ConvRecipe,
     fit,
@@ -67,3 +68,13 @@ def test_a_batch_has_the_targets_of_its_pictures(teacher, data):
     assert pixels.shape == (8, 3, 64, 64) and wanted.shape == (8, teacher.embed_dim)
     assert len(texts) == int(rows.max()) + 1 and rows.shape == (8,)
     torch.testing.assert_close(wanted.norm(dim=1), torch.ones(8))
+
+
+def test_what_ships_is_small_and_speaks_the_shipped_texts(teacher):
+    clip = load_model("storybook-conv")
+    assert isinstance(clip, ConvCLIP)
+    assert (CONV_FOLDER / "model.safetensors").stat().st_size < 4 * 2**20
+    assert (CONV_FOLDER / "MODEL_CARD.md").is_file() and STORYBOOK_FOLDER != CONV_FOLDER
+    with torch.no_grad():
+        texts = ["a moon over a house", "grass"]
+        torch.testing.assert_close(clip.encode_texts(texts), teacher.encode_texts(texts))
