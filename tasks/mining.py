@@ -25,6 +25,7 @@ from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from ovseg.training.groups import method
 from tasks.stages import run
+from tasks.worlds import draw
 
 
 def by_source(config: PipelineConfig) -> list[PipelineConfig]:
@@ -95,7 +96,8 @@ def with_contexts(config: PipelineConfig) -> PipelineConfig:
     wanting = (each for each in config.benchmarks if each.prompting == "mined")
     if all(each.contexts_from for each in wanting):
         return config
-    nouns = find_nouns(config, read_images(config)["images"])
+    drawn, _ = draw(config)
+    nouns = find_nouns(drawn, read_images(drawn)["images"])
     return config.replaced({"benchmarks.contexts_from": nouns.folder})
 
 

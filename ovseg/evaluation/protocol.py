@@ -96,6 +96,6 @@ def _changed(config: Mapping[str, Any]) -> str:
     changed = {
         name: value
         for name, value in config.items()
-        if name not in _ELSEWHERE and value != default[name]
+        if name in default and name not in _ELSEWHERE and value != default[name]
     }
     return json.dumps(changed, sort_keys=True)

@@ -43,7 +43,11 @@ ours as (
         and scores.system = 'ovseg'
         and not regexp_matches(
             scores.settings,
-            '"(embedder|proposals|prompting|relations|retrieval_weight|seen_weight|segments|synonyms)"'
+            '"(embedder|own|period|pixels|prompting|proposals|relations|retrieval_weight)"'
+        )
+        and not regexp_matches(
+            scores.settings,
+            '"(seen_weight|segmentor|segments|synonyms|vocabulary|whole_places)"'
         )
 )
 

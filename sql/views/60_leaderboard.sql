@@ -6,7 +6,8 @@
 --   boundary_miou_union, miou_gt_small, miou_gt_medium, miou_gt_large (of objects by size),
 --   mask_acc (ground-truth masks named rightly) with its parts, mask_acc_top5, mask_threshold,
 --   ensemble, ensemble_weight, region, templates, system, settings (JSON, those that are not the
---   defaults), resize_rule, image_limit, vocabulary_digest, benchmark_digest, checkpoint_digest. Null where a run did not measure it.
+--   defaults), resize_rule, image_limit, vocabulary_digest, benchmark_digest, checkpoint_digest.
+--   Null where a run did not measure it.
 select
     runs.benchmark,
     runs.arm,

@@ -8,7 +8,7 @@ def test_a_run_ends_with_its_report(small_run):
     root, summary = small_run
     html = summary.report.read_text(encoding="utf-8")
     assert summary.report.is_relative_to(root) and summary.report.name == "report.html"
-    assert "embedded storybook world" in html and NO_BENCHMARK not in html
+    assert "A miniature." in html and NO_BENCHMARK not in html
     for label in ("original CLIP", "fine-tuned", "mask prompts"):
         assert label in html
 

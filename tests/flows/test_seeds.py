@@ -34,10 +34,10 @@ def run(small_run, overrides, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         compute = module.pipeline.fn.__globals__["benchmark"]
 
-        def stop(config, checkpoints):
+        def stop(config, checkpoints, tables):
             if config.seed == 1:
                 raise OvsegError("the power went")
-            return compute(config, checkpoints)
+            return compute(config, checkpoints, tables)
 
         patch.setitem(module.pipeline.fn.__globals__, "benchmark", stop)
         with pytest.raises(OvsegError, match="the power went"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ovseg.config import BenchmarkConfig
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.configure import configure, tuning_request
 from ovseg.errors import OvsegError
 

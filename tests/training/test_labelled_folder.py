@@ -188,7 +188,7 @@ def test_recipes_hold_the_published_constants() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("swim", {}, "choose one of swin, r101c, compact"),
+        ("swim", {}, "choose one of swin, r101c, lseg, compact"),
         ("swin", {"stepz": 1}, "setting stepz is no good"),
         ("swin", {"crop": 100}, "setting crop is no good"),
         ("swin", {"architecture": {"depth": 1}}, r"setting architecture\.depth is no good"),
