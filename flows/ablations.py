@@ -68,6 +68,7 @@ def ablate(
         captions=captions,
         images=images,
         overrides=overrides,
+        out=out,
     )
     outcomes, mined = Outcomes(plan), once(mine)
     with track(plan.title, root=plan.root, uri=plan.tracking_uri) as tracked, bars():

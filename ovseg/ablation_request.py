@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ovseg.ablation_tables import chosen_tables
@@ -10,7 +11,12 @@ from ovseg.ablations import plan_ablations
 
 
 def check_request(
-    request: Mapping[str, Any], tables: Sequence[str] | None, *, seeds: int, listed: bool
+    request: Mapping[str, Any],
+    tables: Sequence[str] | None,
+    *,
+    seeds: int,
+    listed: bool,
+    out: Path | None = None,
 ) -> bool:
     """List the tables, or find what is wrong with those that are to be run.
 
@@ -19,6 +25,7 @@ def check_request(
         tables: their names, or `all`; all are listed where empty.
         seeds: how many.
         listed: list them, run nothing.
+        out: page to write.
 
     Returns:
         Whether there is something to run.
@@ -31,5 +38,5 @@ def check_request(
 
         show_tables(tables, request["preset"], seeds=seeds)
         return False
-    plan_ablations(chosen_tables(tables), **request, seeds=seeds)
+    plan_ablations(chosen_tables(tables), **request, seeds=seeds, out=out)
     return True

@@ -263,6 +263,7 @@ def plan_ablations(
     images: str | Path | None = None,
     seed: int | None = None,
     overrides: Settings | None = None,
+    out: Path | None = None,
 ) -> Plan:
     """The configurations of every cell of some tables, all of them checked.
 
@@ -276,15 +277,21 @@ def plan_ablations(
         images: as for `ovseg.configure.configure`.
         seed: refused, as the seeds are numbered from 0.
         overrides: settings of every cell, by dotted name; what a cell sets itself comes last.
+        out: page that will be written, with a folder of its name for the plots.
 
     Raises:
-        OvsegError: for what `configure_seeds` refuses.
+        OvsegError: for what `configure_seeds` refuses, and a page among the results.
     """
     given: dict[str, Any] = {"captions": captions, "images": images, "overrides": overrides}
     if root is None:
         own = configure(preset, **given).root
         root = own.with_name(f"{own.name}-ablations")
     bases = configure_seeds(preset, seeds=seeds, root=root, seed=seed, **given)
+    if out is not None and out.resolve().is_relative_to(bases[0].root.parent.resolve()):
+        raise OvsegError(
+            f"--out {out} lies among the results in {bases[0].root.parent}, whose folders its plots"
+            " could replace: name a page elsewhere"
+        )
     planned = [
         PlannedTable(
             name,

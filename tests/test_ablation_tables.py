@@ -152,3 +152,14 @@ def test_the_command_lists_without_running(capsys):
     assert check_request(request, ["crops"], seeds=1, listed=False)
     with pytest.raises(OvsegError, match="no ablation 'crop'"):
         check_request(request, ["crop"], seeds=1, listed=False)
+
+
+def test_a_page_among_the_results_is_refused(tmp_path):
+    from ovseg.ablation_request import check_request
+
+    request = {"preset": "storybook", "root": tmp_path / "runs", "overrides": {}}
+    with pytest.raises(OvsegError, match=r"--out .*/runs/ablations\.md lies among the results"):
+        check_request(
+            request, ["crops"], seeds=1, listed=False, out=tmp_path / "runs" / "ablations.md"
+        )
+    assert check_request(request, ["crops"], seeds=1, listed=False, out=tmp_path / "ablations.md")
