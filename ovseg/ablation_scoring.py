@@ -197,16 +197,24 @@ def _system(name: str, system: System) -> Cell:
     )
 
 
+def _adapted_tokens(picture_size: int, *presets: str) -> Cell:
+    """Mask tokens with the image encoder trained for them, at one size of the picture."""
+    tokens = {"embedder": "mask_tokens", "region": "image", "picture_size": picture_size}
+    return Cell(
+        title="maskclip: the image encoder adapted to mask tokens on the pairs",
+        settings={"benchmarks.system": "maskclip", "benchmarks.picture_size": picture_size},
+        trains=({**FT, **tokens},),
+        presets=presets,
+    )
+
+
 COMPARED = Table(
     title="Systems of the field, by the same proposals and the same benchmark",
     question="How far does what others do get with the same parts?",
     cells={
         **{name: _system(name, system) for name, system in SYSTEMS.items()},
-        "maskclip-adapted": Cell(
-            title="maskclip: mask tokens, the image encoder adapted to them on the pairs",
-            settings={"benchmarks.system": "maskclip"},
-            trains=({**FT, "embedder": "mask_tokens", "region": "image"},),
-        ),
+        "maskclip-adapted": _adapted_tokens(96, "storybook"),
+        "maskclip-adapted-own": _adapted_tokens(0, "paper", "gated"),
     },
     reference="ovseg",
     expect="A-150: SimBaseline 15.3 (R-101c, COCO-Stuff-156), OVSeg 29.6; each by its own models",
