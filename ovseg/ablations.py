@@ -308,10 +308,6 @@ def plan_ablations(
     return Plan(preset, seeds, bases[0].root.parent, bases[0].tracking_uri, tuple(planned))
 
 
-# --------------------------------------------------------------------------------------
-# What it costs
-
-
 @dataclass(frozen=True)
 class Cost:
     """How often each step is computed; what cells share counts once."""

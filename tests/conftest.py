@@ -87,6 +87,7 @@ def bucket() -> Iterator[object]:
     fs = s3fs.S3FileSystem()
     fs.mkdir("photos")
     yield fs
+    fs.rm("photos", recursive=True)  # moto's buckets outlive its server in one process
     s3fs.S3FileSystem.clear_instance_cache()
     for name, value in before.items():
         if value is None:
