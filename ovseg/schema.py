@@ -167,7 +167,7 @@ GT_MASKS = _schema(
     "one row for each ground-truth mask that CLIP classified",
     ("image_id", pa.int64()),
     ("gt_class", pa.int32()),
-    ("predicted_class", pa.int32()),
+    ("predicted_class", pa.int32()),  # K: too small for CLIP to say anything
     ("gt_rank", pa.int32()),  # of the true class among all, from 1
     ("area_fraction", pa.float32()),
 )

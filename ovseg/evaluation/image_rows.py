@@ -80,14 +80,17 @@ def mask_rows(
         image_id: of the image.
         classes: `(N,)` true classes of its ground-truth masks.
         masks: `(N, H, W)`.
-        probabilities: `(N, K)` that CLIP gives them.
+        probabilities: `(N, K)` that CLIP gives them; a row of zeros for a mask too small for it,
+            which gets class K and the last rank.
     """
+    k = probabilities.shape[1]
     for gt, mask, of_mask in zip(classes.tolist(), masks, probabilities):
+        named = bool(of_mask.any())  # of a row of zeros the first class would be the best one
         yield {
             "image_id": image_id,
             "gt_class": gt,
-            "predicted_class": int(of_mask.argmax()),
-            "gt_rank": rank(of_mask, gt),
+            "predicted_class": int(of_mask.argmax()) if named else k,
+            "gt_rank": rank(of_mask, gt) if named else k,
             "area_fraction": float(mask.mean()),
         }
 

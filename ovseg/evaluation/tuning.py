@@ -34,7 +34,7 @@ from ovseg.evaluation.protocol import protocol_columns
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.models.names import clip_name
 from ovseg.models.segmentor import Segmentor
-from ovseg.models.systems import check_proposes
+from ovseg.models.systems import check_proposes, class_weights
 from ovseg.schema import TUNING as TUNING_ROWS
 from ovseg.schema import TUNING_COUNTS as COUNT_ROWS
 from ovseg.schema import rows_to_table
@@ -75,6 +75,11 @@ class TuningCountsStage(Stage[TuneConfig]):
         segmentor = benchmark_segmentor(setting, benchmark, clip=clip)
         assert isinstance(segmentor, Segmentor)  # or the plan would have been refused
         k, ignore = len(benchmark.classes), benchmark.ignore_index
+        seen = benchmark_splits(setting, benchmark.classes).get(HEADLINE, ())
+        of_classes = {  # a weight of the seen classes' own stays
+            weight: class_weights(setting.model_copy(update={"ensemble_weight": weight}), k, seen)
+            for weight in config.weights
+        }
         totals = {
             (threshold, weight): Confusion(k, ignore)
             for threshold in config.thresholds
@@ -100,7 +105,7 @@ class TuningCountsStage(Stage[TuneConfig]):
                 named = segmentor.name_proposals(proposed, threshold=threshold)
                 for weight in config.weights:
                     predicted = segmentor.segment_named(
-                        proposed, named, size=labels.shape, weight=weight
+                        proposed, named, size=labels.shape, weight=of_classes[weight]
                     )
                     totals[threshold, weight].update(labels, predicted)
             progress(1)

@@ -24,6 +24,7 @@ from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture
 from ovseg.models.clip import CONFIG_FILE, PROMPTS_FILE, WEIGHTS_FILE, clip_folder
 from ovseg.models.import_record import ImportRecord
+from ovseg.models.learned_prompts import TENSORS_FILE
 from ovseg.models.mask_prompts import PROMPT_KEY, is_prompt
 from ovseg.models.maskformer import MODEL_TYPE, maskformer_folder
 from ovseg.models.official_clip import OVSEG_PREFIX, buffer_of, prefixed, stock_architecture
@@ -84,6 +85,8 @@ def export_checkpoint(
     stored_as = record.stored_as if record is not None else {}
     state, config = _clip(clip or folder)
     left_out: dict[str, str] = {}
+    if ((clip_folder(clip or folder) or Path()) / TENSORS_FILE).is_file():
+        left_out[TENSORS_FILE] = "no published format has a place for learned text prompts"
     usage: tuple[str, ...]
     if layout == "ovseg":
         whole = _maskformer(folder, record)

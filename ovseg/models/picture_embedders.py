@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ovseg.errors import OvsegError
 from ovseg.models.conv_clip import STRIDE, ConvCLIP
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.mask_tokens import check_tower, covered_patches, encode_mask_tokens
@@ -44,8 +45,8 @@ class MaskTokenEmbedder:
             0 for the CLIP's own.
 
     Raises:
-        OvsegError: a ViT without a class token at its end, or of other attention.
-        ValueError: a size that is no multiple of the patch size.
+        OvsegError: a ViT without a class token at its end, or of other attention; a size that is
+            no multiple of the patch size.
     """
 
     def __init__(self, clip: MaskAdaptedCLIP, *, size: int = 0) -> None:
@@ -53,7 +54,10 @@ class MaskTokenEmbedder:
         self.clip = clip
         self.size = size or clip.image_size
         if self.size % clip.patch_size:
-            raise ValueError(f"{self.size} pixels are not whole patches of {clip.patch_size}")
+            raise OvsegError(
+                f"{self.size} pixels are not whole patches of {clip.patch_size}: set"
+                " benchmarks.picture_size to a multiple"
+            )
 
     @torch.no_grad()
     def embed(

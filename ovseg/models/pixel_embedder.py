@@ -78,7 +78,7 @@ class PixelFeatures:
 
         Args:
             masks_qhw: (Q, H, W) bool at any one size; Q may be 0.
-            budget: numbers that resized masks may hold at once.
+            budget: numbers that masks may hold at once, as they are or resized.
 
         Returns:
             (V, E) float32 of the masks that have a pixel, in order, and (Q,) bool, which have.
@@ -86,7 +86,8 @@ class PixelFeatures:
         valid = masks_qhw.flatten(1).any(dim=1)
         shown = masks_qhw[valid]
         weights = [self.embeddings.new_zeros(0, *self.embeddings.shape[1:])]
-        step = max(1, budget // (self.padded[0] * self.padded[1]))
+        height, width = masks_qhw.shape[1:]
+        step = max(1, budget // max(height * width, self.padded[0] * self.padded[1]))
         weights += [self._cells(part) for part in torch.split(shown, step) if len(part)]
         sums = torch.einsum("qhw,ehw->qe", torch.cat(weights), self.embeddings)
         return F.normalize(sums, dim=1), valid

@@ -44,6 +44,7 @@ PLACES = (
     "on the table",
     "in the sky",
 )
+TEXTS_AT_ONCE = 512  # tens of thousands of nouns at once would fill the memory
 
 
 class TextPrompts(ABC):
@@ -159,8 +160,12 @@ class LearnedPrompts(TextPrompts):
         fill_templates(names, [PLAIN])  # refuses an empty name
         if not names:
             return clip.encode_texts([])
+        parts = [
+            names[start : start + TEXTS_AT_ONCE] for start in range(0, len(names), TEXTS_AT_ONCE)
+        ]
         with torch.no_grad():
-            return vectors.encode(clip, vectors.tokens(clip, names))
+            rows = [vectors.encode(clip, vectors.tokens(clip, part)) for part in parts]
+        return torch.cat(rows)
 
 
 # --------------------------------------------------------------------------------------

@@ -164,6 +164,11 @@ def starting_clip(name: str, config: FinetuneConfig, nouns: Sequence[str] = ()) 
                 "mask tokens are trained on whole pictures: set arms.region=image, and"
                 f" arms.picture_size to a multiple of {model.patch_size}"
             )
+        if method(config.trains).prompts_regions:
+            raise OvsegError(
+                f"mask tokens leave the prompts of {config.trains} aside, which would learn"
+                " nothing: choose arms.embedder=crops, or arms.trains=image_encoder"
+            )
     elif config.picture_size:
         raise OvsegError("arms.picture_size is for arms.embedder=mask_tokens: leave it out")
     method(config.trains).prepare(model, config, nouns)

@@ -142,6 +142,11 @@ class Method:
     prepare: Callable[[MaskAdaptedCLIP, FinetuneConfig, Sequence[str]], object] = _as_it_is
     trains_texts: bool = False
 
+    @property
+    def prompts_regions(self) -> bool:
+        """Whether it trains prompts of the image tower, in which mask tokens take no part."""
+        return any(name in (_TOKENS, _PIXELS, _VISUAL) for name in self.parameters)
+
 
 METHODS: dict[str, Method] = {
     "image_encoder": Method(parameters=(_TOWER,)),

@@ -14,7 +14,7 @@ from ovseg.data.benchmarks import load_benchmark
 from ovseg.errors import OvsegError
 from ovseg.evaluation import evaluator
 from ovseg.evaluation.evaluator import BENCHMARK
-from ovseg.evaluation.image_rows import rank
+from ovseg.evaluation.image_rows import mask_rows, rank
 from ovseg.evaluation.metrics import Confusion
 from ovseg.evaluation.scores import SCORES, read_confusion
 from ovseg.models.image_proposals import ImageProposals
@@ -364,3 +364,11 @@ def test_pixels_under_no_mask_get_no_class(config, monkeypatch):
     labels = segmentor.segment(np.full((64, 64, 3), 80, dtype=np.uint8)).labels
     assert (labels[:32, :32] < len(CLASSES)).all()
     assert (labels[32:] == len(CLASSES)).all() and (labels[:, 32:] == len(CLASSES)).all()
+
+
+def test_a_mask_too_small_for_clip_is_no_mask_of_the_first_class():
+    scores = np.array([[0, 0, 0], [0.2, 0.5, 0.3]], dtype=np.float32)
+    masks = np.ones((2, 4, 4), dtype=bool)
+    unseen, named = mask_rows(7, np.array([0, 2], dtype=np.int32), masks, scores)
+    assert (unseen["predicted_class"], unseen["gt_rank"]) == (3, 3)
+    assert (named["predicted_class"], named["gt_rank"]) == (1, 2)

@@ -74,6 +74,20 @@ def test_each_setting_scores_as_a_benchmark_under_it_does(config, tuned, tmp_pat
     assert best["split"] == "training" and best["images"] == 3
 
 
+def test_a_weight_of_the_seen_classes_stays_while_the_other_is_searched(config, tmp_path):
+    setting = config.benchmark.model_copy(
+        update={"seen_weight": 0.2, "ensemble": "geometric", "mask_threshold": 0.5}
+    )
+    search = {"benchmark": setting, "weights": (0.9,), "thresholds": (0.5,)}
+    (row,) = pq.read_table(tune(config.model_copy(update=search), tmp_path).payload()).to_pylist()
+    found = {}
+    for seen_weight in (0.2, None):
+        changed = {"ensemble_weight": 0.9, "seen_weight": seen_weight}
+        scored = run_stage(BENCHMARK, setting.model_copy(update=changed), {}, tmp_path)
+        found[seen_weight] = scored.stats["scores"]["pacc"]
+    assert row["pacc"] == found[0.2] != found[None]
+
+
 def test_shards_change_nothing_and_proposals_are_made_once(config, tuned, tmp_path, monkeypatch):
     asked = {"propose": 0, "name_proposals": 0}
     for name in asked:

@@ -35,6 +35,7 @@ from ovseg.models.checkpoint_export import export_checkpoint
 from ovseg.models.checkpoints import import_checkpoint
 from ovseg.models.clip import clip_digest, clip_folder, create_clip, load_clip, save_clip
 from ovseg.models.import_record import ImportRecord
+from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.maskformer import load_maskformer, maskformer_folder
 from ovseg.models.official_clip import (
     OVSEG_PREFIX,
@@ -199,6 +200,15 @@ def test_a_training_checkpoint_there_and_back(tmp_path: Path, prompts: int):
     assert list(report.left_out) == (["visual.mask_embedding"] if prompts else [])
     state.pop("visual.mask_embedding", None)
     same(read(tmp_path / "b.pt", "state_dict"), prefixed(state, "module."))
+
+
+def test_an_export_says_that_it_leaves_learned_text_prompts_out(tmp_path: Path):
+    import_checkpoint(save_training(clip_state(), tmp_path / "epoch.pt"), tmp_path / "ours")
+    clip = load_clip(str(tmp_path / "ours"))
+    clip.text_prompts = ContextVectors(clip, "a {}")
+    save_clip(clip, tmp_path / "learned")
+    report = export_checkpoint(str(tmp_path / "learned"), tmp_path / "a.pt", layout="open_clip")
+    assert list(report.left_out) == ["text_prompts.safetensors"]
 
 
 def test_stock_open_clip_loads_an_export_and_refuses_prompts(tmp_path: Path, monkeypatch):

@@ -189,7 +189,7 @@ def test_the_embedder_leaves_empty_masks_out(clip):
 def test_what_does_not_fit_is_refused(clip):
     with pytest.raises(OvsegError, match="class token"):
         MaskTokenEmbedder(make_clip(pool_type="avg"))
-    with pytest.raises(ValueError, match="whole patches of 8"):
+    with pytest.raises(OvsegError, match="whole patches of 8"):
         MaskTokenEmbedder(clip, size=20)
     with pytest.raises(ValueError, match="no squares"):
         encode_mask_tokens(clip, torch.zeros(1, 3, 20, 20), torch.ones(1, 1, 4, dtype=torch.bool))

@@ -171,6 +171,17 @@ def test_pooling_in_parts_and_of_larger_masks() -> None:
     torch.testing.assert_close(features.pooled(twice)[0], whole)  # the same pixels, larger
 
 
+def test_large_masks_are_brought_to_the_cells_a_few_at_a_time(monkeypatch) -> None:
+    features = features_of(20, 30)
+    cells, parts = PixelFeatures._cells, []
+    monkeypatch.setattr(
+        PixelFeatures, "_cells", lambda self, part: parts.append(len(part)) or cells(self, part)
+    )
+    masks = torch.ones(5, 200, 300, dtype=torch.bool)
+    assert len(features.pooled(masks, budget=2 * 200 * 300)[0]) == 5
+    assert parts == [2, 2, 1]
+
+
 def test_no_mask_and_an_empty_mask_are_pooled_to_nothing() -> None:
     features = features_of(20, 30)
     regions, valid = features.pooled(torch.zeros(0, 20, 30, dtype=torch.bool))

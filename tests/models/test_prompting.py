@@ -12,7 +12,7 @@ from ovseg.config import ImagesConfig, NounsConfig
 from ovseg.data.image_stage import IMAGES
 from ovseg.errors import OvsegError
 from ovseg.mining.noun_stage import NOUNS
-from ovseg.models import systems
+from ovseg.models import prompting, systems
 from ovseg.models.clip import clip_digest, load_clip
 from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.prompting import (
@@ -83,7 +83,7 @@ def test_mined_contexts_are_the_most_frequent_of_each_noun(clip):
     assert mined.embed(clip, []).shape == (0, clip.embed_dim)
 
 
-def test_learned_vectors_are_used_where_the_clip_has_them(tiny_clip):
+def test_learned_vectors_are_used_where_the_clip_has_them(tiny_clip, monkeypatch):
     clip = load_clip(str(tiny_clip)).requires_grad_(False)
     learned = LearnedPrompts(TemplatePrompts("vild"))
     assert torch.equal(learned.embed(clip, ["boat"]), TemplatePrompts("vild").embed(clip, ["boat"]))
@@ -94,6 +94,8 @@ def test_learned_vectors_are_used_where_the_clip_has_them(tiny_clip):
     vectors = clip.text_prompts
     torch.testing.assert_close(found, vectors.encode(clip, vectors.tokens(clip, ["boat", "sea"])))
     assert not torch.allclose(found[:1], clip.encode_texts(["a boat"]), atol=1e-3)
+    monkeypatch.setattr(prompting, "TEXTS_AT_ONCE", 1)
+    torch.testing.assert_close(learned.embed(clip, ["boat", "sea"]), found)
     with pytest.raises(OvsegError, match="empty"):
         learned.embed(clip, [""])
 

@@ -16,7 +16,7 @@ from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.mask_prompts import PROMPT_KEY
 from ovseg.stages import run_stage, stage_folder
 from ovseg.training.finetune import FINETUNE, LOG_FILE, starting_clip
-from ovseg.training.groups import freeze_except, parameter_groups
+from ovseg.training.groups import METHODS, freeze_except, parameter_groups
 from ovseg.training.snapshots import find_snapshots, restore_snapshot, snapshot_steps
 from ovseg.training.trainer import Trainer, epoch_order, steps_per_epoch
 
@@ -397,6 +397,18 @@ def test_mask_tokens_want_the_picture_and_whole_patches(tiny_clip):
             starting_clip(str(tiny_clip), FinetuneConfig(device="cpu", **settings))
     with pytest.raises(OvsegError, match="leave it out"):
         starting_clip(str(tiny_clip), FinetuneConfig(device="cpu", picture_size=48))
+
+
+@pytest.mark.parametrize("trains", sorted(METHODS))
+def test_prompts_that_mask_tokens_leave_aside_are_not_trained_with_them(tiny_clip, trains):
+    config = FinetuneConfig(
+        device="cpu", embedder="mask_tokens", region="image", trains=trains, prompt_depth=1
+    )
+    if trains in ("image_encoder", "text_prompts", "class_text_prompts"):
+        assert starting_clip(str(tiny_clip), config, ["boat"]).mask_prompts is None
+        return
+    with pytest.raises(OvsegError, match="would learn nothing"):
+        starting_clip(str(tiny_clip), config, ["boat"])
 
 
 def test_mask_prompt_losses_are_the_recorded_ones(training_set, finetune):
