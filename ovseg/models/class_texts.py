@@ -90,7 +90,13 @@ class ClassTexts:
             scores = logits.softmax(-1)
         else:
             scores = torch.cat([logits, rest], dim=1).softmax(-1)[:, :-1]
-        return share_evidence(scores, self.related, self.relations) if self.relations else scores
+        return self.shared(scores)
+
+    def shared(self, scores_vc: Tensor) -> Tensor:
+        """Probabilities `(V, C)` of the columns after classes lent to those like them."""
+        if not self.relations:
+            return scores_vc
+        return share_evidence(scores_vc, self.related, self.relations)
 
 
 def shown_texts(

@@ -261,7 +261,7 @@ class Segmentor:
         network, embeddings = self.network, batch.class_embeddings
         if self.own is not None and batch.class_probabilities is not None:
             p_own = self.own.probabilities(batch.class_probabilities[0])
-            p_maskformer = p_own[:, self.class_of].to(masks)
+            p_maskformer = self.class_texts.shared(p_own[:, self.class_of].to(masks))
         elif isinstance(network, OpenVocabularyNetwork) and embeddings and self.mode != "clip_only":
             logits = network.class_logits(embeddings[0], self.texts)
             p_maskformer = self.class_texts.probabilities(logits, void=True).to(masks)

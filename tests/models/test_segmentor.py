@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from ovseg.errors import OvsegError
 from ovseg.models import ensemble as formulas
 from ovseg.models.clip import load_clip
+from ovseg.models.closed_vocabulary import closed_vocabulary
 from ovseg.models.embedders import CropEmbedder
 from ovseg.models.ensemble import aggregate, best_masks, ensemble, label_map
 from ovseg.models.maskformer import ProposalBatch, load_maskformer
@@ -353,6 +354,19 @@ def test_modes_of_the_whole(clip, network):
     assert torch.equal(
         probabilities(mode="maskformer_only"), probabilities(mode="geometric", ensemble_weight=0.0)
     )
+
+
+def test_classes_of_the_networks_own_lend_to_those_like_them(clip, network):
+    names = [*network.class_names]
+    own = closed_vocabulary(names, names)
+    plain, related = (
+        Segmentor(clip, network, class_names=names, templates="single", own=own, relations=weight)
+        for weight in (0.0, 0.5)
+    )
+    before, after = (each.propose(image_of()).p_maskformer for each in (plain, related))
+    expected = 0.5 * before + 0.5 * before @ related.class_texts.related
+    torch.testing.assert_close(after, expected)
+    assert not torch.allclose(after, before, atol=1e-4)
 
 
 def test_classify_masks(clip, network):
