@@ -203,7 +203,9 @@ def test_a_training_checkpoint_there_and_back(tmp_path: Path, prompts: int):
 
 
 def test_an_export_says_that_it_leaves_learned_text_prompts_out(tmp_path: Path):
-    import_checkpoint(save_training(clip_state(), tmp_path / "epoch.pt"), tmp_path / "ours")
+    import_checkpoint(
+        save_training(clip_state(prompts=0), tmp_path / "epoch.pt"), tmp_path / "ours"
+    )
     clip = load_clip(str(tmp_path / "ours"))
     clip.text_prompts = ContextVectors(clip, "a {}")
     save_clip(clip, tmp_path / "learned")
