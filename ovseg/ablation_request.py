@@ -8,6 +8,7 @@ from typing import Any
 
 from ovseg.ablation_tables import chosen_tables
 from ovseg.ablations import plan_ablations
+from ovseg.errors import OvsegError
 
 
 def check_request(
@@ -31,12 +32,15 @@ def check_request(
         Whether there is something to run.
 
     Raises:
-        OvsegError: for a name there is not, and what `plan_ablations` refuses.
+        OvsegError: for a name there is not, a page that cannot be a file, and what
+            `plan_ablations` refuses.
     """
     if listed or not tables:
         from ovseg.analysis.ablation_list import show_tables
 
         show_tables(tables, request["preset"], seeds=seeds)
         return False
+    if out is not None and (out.is_dir() or any(parent.is_file() for parent in out.parents)):
+        raise OvsegError(f"--out {out} can be no file: name a page, as docs/ablations.md")
     plan_ablations(chosen_tables(tables), **request, seeds=seeds, out=out)
     return True

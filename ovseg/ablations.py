@@ -150,7 +150,10 @@ def _phase(base: PipelineConfig, settings: Settings) -> FinetuneConfig:
     trains = settings["trains"]
     like = own.get(trains, own.get(TUNED_LIKE.get(trains, "mask_prompts")))
     if like is None:
-        raise OvsegError(f"preset {base.preset} has no training phase that {trains} is like")
+        raise OvsegError(
+            f"preset {base.preset} trains no arm as {trains} is trained: leave arms and system as"
+            " they are"
+        )
     prompts = own.get("mask_prompts", like)
     shared: dict[str, Any] = {"prompt_depth": prompts.prompt_depth, "snapshots": 0}
     if trains.startswith("joint"):

@@ -14,6 +14,7 @@ from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
 from ovseg.config import ProposalsConfig
 from ovseg.errors import OvsegError
 from ovseg.locations import Location, located, reaching, reason
+from ovseg.named_settings import check_names
 from ovseg.presets import PRESETS, compact_maskformer, load_preset
 from ovseg.settings import PipelineConfig, parse_fractions
 
@@ -39,10 +40,12 @@ def configure(
         overrides: dotted settings to replace, as for `load_preset`.
 
     Raises:
-        OvsegError: for what `load_preset` refuses, captions without images or the reverse, and
-            paths that do not exist.
+        OvsegError: for what `load_preset` and `check_names` refuse, captions without images or
+            the reverse, and paths that do not exist.
     """
     config = load_preset(preset, {**(overrides or {}), **({} if seed is None else {"seed": seed})})
+    if overrides:
+        check_names(config, load_preset(preset))
     if root is not None:
         config = config.model_copy(update={"root": root})
     if config.scored and config.data is None:

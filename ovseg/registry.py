@@ -4,16 +4,20 @@
 | --- | --- | --- |
 | caption sources | `ovseg.data.captions.FORMATS` | `images.captions_format` |
 | proposal sources of mining | `ovseg.mining.proposal_sources.SOURCES` | `proposals.source` |
-| networks that propose | `ovseg.models.proposers.PROPOSERS` | `benchmarks.proposals` |
-| what queries become | `ovseg.models.segments.SEGMENTS` | `benchmarks.segments` |
+| what proposes, of pixels alone | `ovseg.models.proposers.PROPOSERS` | `benchmarks.proposals` |
+| what queries become | `ovseg.models.segments.SEGMENTS` | `segments` of `proposals`, `benchmarks` |
 | benchmarks | `ovseg.data.benchmarks.READERS` | `benchmarks.benchmark` |
 | systems | `ovseg.systems.SYSTEMS` | `benchmarks.system` |
 | text prompts | `ovseg.models.prompting.PROMPTINGS` | `benchmarks.prompting` |
+| template sets | `ovseg.models.prompts.TEMPLATES` | `benchmarks.templates` |
 | region embedders | `ovseg.models.embedders.EMBEDDERS` | `benchmarks.embedder` |
 | published data sets | `ovseg.data.published.PUBLISHED` | the name given to `ovseg prepare` |
 | what CLIP sees of a region | `ovseg.models.regions.REGIONS` | `region` of a stage |
 | training methods | `ovseg.training.groups.METHODS` | `arms.trains` |
+| ablations | `ovseg.ablation_tables.TABLES` | the name given to `ovseg ablate` |
 | tables of the catalogue | `ovseg.analysis.relations.RELATIONS` | |
+
+`ovseg.named_settings` looks up the settings among these before a run begins.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def test_a_wrong_cell_or_name_is_one_line():
     with pytest.raises(OvsegError, match=r"no setting named 'benchmarks\.colour'"):
         cell_config(base, "t", "c", Cell(title="x", settings={"benchmarks.colour": 1}))
     bare = base.model_copy(update={"arms": {"original": ()}})
-    with pytest.raises(OvsegError, match="no training phase that image_encoder is like"):
+    with pytest.raises(OvsegError, match="trains no arm as image_encoder is trained"):
         cell_config(bare, "t", "c", Cell(title="x", trains=({"trains": "image_encoder"},)))
     with pytest.raises(OvsegError, match="give no seed beside it"):
         plan_ablations(TABLES, "storybook", seeds=2, seed=1)
@@ -163,3 +163,7 @@ def test_a_page_among_the_results_is_refused(tmp_path):
             request, ["crops"], seeds=1, listed=False, out=tmp_path / "runs" / "ablations.md"
         )
     assert check_request(request, ["crops"], seeds=1, listed=False, out=tmp_path / "ablations.md")
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file" / "ablations.md"):
+        with pytest.raises(OvsegError, match="can be no file"):
+            check_request(request, ["crops"], seeds=1, listed=False, out=place)

@@ -40,6 +40,7 @@ INFRASTRUCTURE = {
     "ovseg.config",
     "ovseg.errors",
     "ovseg.locations",
+    "ovseg.named_settings",  # looks at names, changes none
     "ovseg.registry",
     "ovseg.systems",  # names for settings
     "ovseg.report_config",
