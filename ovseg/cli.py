@@ -192,7 +192,7 @@ def settings(
 
     table = Table(box=None, pad_edge=False)
     for heading in ("setting", "value", "what it is"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "setting")
     for name, value, description in settings(load_preset(preset)):
         table.add_row(name, value if len(value) < 60 else f"{value[:57]}...", description)
     Console().print(table, highlight=False)
