@@ -31,6 +31,7 @@ from ovseg.data.benchmarks import (
     region_masks,
 )
 from ovseg.data.images import ImageArray, ImageError, read_image
+from ovseg.errors import OvsegError
 from ovseg.evaluation.image_rows import (
     confusion_rows,
     kind_pixel_rows,
@@ -103,6 +104,12 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         plan = ShardPlan.blocks(benchmark.contents(), config.shard_size, at_least=config.min_shards)
         # names and seen classes decide the result too, though no image holds them
         splits = benchmark_splits(config, benchmark.classes)
+        if config.seen_weight is not None and HEADLINE not in splits:
+            raise OvsegError(
+                f"benchmark {config.benchmark}: seen_weight is that of the seen classes, and"
+                " nothing says which are: set benchmarks.trained_on or benchmarks.seen, or"
+                " benchmarks.seen_weight=null"
+            )
         shown = shown_texts(config, benchmark.classes, benchmark.prompts)
         digest = digest_json([benchmark.classes, shown, splits, plan.ids_digest])
         return plan.model_copy(update={"ids_digest": digest})

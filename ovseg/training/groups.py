@@ -99,27 +99,31 @@ def draw_visual_prompts(
         model.visual_prompts.copy_(drawn)
 
 
+def _context_vectors(model: MaskAdaptedCLIP, template: str) -> ContextVectors:
+    """Context vectors that begin as a template; those the CLIP has of it are kept."""
+    vectors = model.text_prompts
+    if not isinstance(vectors, ContextVectors) or vectors.template != template:
+        vectors = ContextVectors(model, template)
+    model.text_prompts = vectors
+    return vectors
+
+
 def begin_text_prompts(
     model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
-) -> ContextVectors:
-    """Give a CLIP context vectors that begin as its template; those it has of it are kept.
+) -> None:
+    """Give a CLIP context vectors that all nouns share; those it has of the template are kept.
 
     Raises:
         OvsegError: the CLIP or the template takes none.
     """
-    vectors = model.text_prompts
-    if not isinstance(vectors, ContextVectors) or vectors.template != config.template:
-        vectors = ContextVectors(model, config.template)
-    vectors.share()
-    model.text_prompts = vectors
-    return vectors
+    _context_vectors(model, config.template).share()
 
 
 def begin_class_text_prompts(
     model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
 ) -> None:
-    """The same for each noun of its own: they begin as the shared ones, trained before or not."""
-    begin_text_prompts(model, config, nouns).specialise(nouns)
+    """The same for each noun of its own: those it has are kept, others begin as the shared ones."""
+    _context_vectors(model, config.template).specialise(nouns)
 
 
 def _as_it_is(model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]) -> None:

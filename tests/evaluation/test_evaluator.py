@@ -128,6 +128,14 @@ def test_the_inference_of_the_demo_counts_uncovered_pixels_as_missed(config, tmp
     assert stage_folder(BENCHMARK, config, {}, tmp_path)[0] != manifest.folder
 
 
+def test_a_weight_of_seen_classes_needs_some(config, tmp_path):
+    weighed = config.model_copy(update={"seen_weight": 0.2})
+    assert run_stage(BENCHMARK, weighed, {}, tmp_path).stats["seen"] == ["house", "tree"]
+    nobody = weighed.model_copy(update={"seen": ()})
+    with pytest.raises(OvsegError, match="seen_weight is that of the seen classes, and nothing"):
+        run_stage(BENCHMARK, nobody, {}, tmp_path)
+
+
 def test_schemas(config, tmp_path):
     manifest = run_stage(BENCHMARK, config, {}, tmp_path)
     for path in manifest.paths():

@@ -111,7 +111,7 @@ def test_vectors_of_nouns_begin_where_the_shared_ones_ended(clip):
     assert torch.equal(clip.text_prompts.specific, trained.repeat(2, 1, 1))
     moved(clip.text_prompts)
     kept = clip.text_prompts.specific.detach().clone()
-    clip.text_prompts.specialise(["sea", "moon"])
+    method("class_text_prompts").prepare(clip, single, ["sea", "moon"])
     assert torch.equal(clip.text_prompts.specific[0], kept[1])
     assert torch.equal(clip.text_prompts.specific[1], clip.text_prompts.shared)
     method("text_prompts").prepare(clip, shared, [])
