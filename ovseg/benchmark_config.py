@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ovseg.config import BETA, Config, RegionStyle, execution
 from ovseg.locations import Location, Place
@@ -22,6 +22,8 @@ EMBEDDING = (
     "background",
     "expand_ratio",
     "picture_size",
+    "short_side",
+    "max_side",
     "whole_places",
     "batch_size",
     "device",
@@ -84,7 +86,9 @@ class BenchmarkConfig(Config):
         " matched by name; always so where a closed network is asked alone (maskformer_only)",
     )
     segmentor: Literal["proposals", "pixels"] = Field(
-        "proposals", description="pixels: each pixel by its own embedding, without proposals (LSeg)"
+        "proposals",
+        description="pixels: each pixel by its own embedding (LSeg), without proposals and whatever"
+        " is to be done with them, such as an ensemble",
     )
     pixels: str = execution(
         "",
@@ -104,7 +108,7 @@ class BenchmarkConfig(Config):
         0,
         ge=0,
         description="of the whole picture that mask_tokens (side of a square) and mask_pooling"
-        " (short side) see, pixels; 0: the CLIP's own, and the picture's own",
+        " (short side) see, pixels; 0: the CLIP's own, and the benchmark's short_side",
     )
     whole_places: bool = Field(
         False,
@@ -134,6 +138,29 @@ class BenchmarkConfig(Config):
     root: Path | None = execution(None, "folder of the prepared benchmark")
     batch_size: int = execution(256, "regions a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+
+    @model_validator(mode="after")
+    def _nothing_unheard(self) -> BenchmarkConfig:
+        """What is asked for by hand and would have no effect is refused."""
+        asked = {
+            "oracle=gt_labels": self.oracle == "gt_labels",
+            "retrieval_weight": self.retrieval_weight > 0,
+            "relations": self.relations > 0,
+            "seen_weight": self.seen_weight is not None,
+            "inference=best_mask": self.inference == "best_mask",
+        }
+        unheard = [name for name, is_asked in asked.items() if is_asked]
+        if self.segmentor == "pixels" and unheard:
+            raise ValueError(
+                "benchmarks.segmentor=pixels proposes no masks, and"
+                f" benchmarks.{unheard[0]} needs some: take benchmarks.segmentor=proposals"
+            )
+        if self.ensemble == "maskformer_only" and self.retrieval_weight:
+            raise ValueError(
+                "benchmarks.retrieval_weight is of regions' votes beside CLIP's, which"
+                " benchmarks.ensemble=maskformer_only does not ask: set one of them otherwise"
+            )
+        return self
 
     def without_memory(self) -> BenchmarkConfig:
         """The same without retrieval, where no mined regions are at hand: pictures, models."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from prefect import get_run_logger
+
 from ovseg.analysis.contact_sheet import SHEET, sheet_inputs
 from ovseg.analysis.report import REPORT, report_inputs
 from ovseg.analysis.summary import Summary, show, show_scores, summarise
 from ovseg.benchmark_config import BenchmarkConfig, CurveConfig, MemoryConfig, ScoresConfig
 from ovseg.config import TruthConfig
 from ovseg.evaluation.evaluator import BENCHMARK
-from ovseg.evaluation.learning_curve import CURVES, PHASE_CURVES
+from ovseg.evaluation.learning_curve import CURVES, PHASE_CURVES, not_traced
 from ovseg.evaluation.pair_truth import TRUTH
 from ovseg.evaluation.region_memory import REGION_MEMORY
 from ovseg.evaluation.scores import SCORES
@@ -86,9 +88,12 @@ def trace(config: PipelineConfig, arm: str, phases: Sequence[Manifest]) -> list[
 
     Returns:
         The scored phases in order and, last, the learning curve; nothing where no phase kept
-        snapshots or there is no benchmark.
+        snapshots, there is no benchmark, or `not_traced` says why.
     """
     if not config.benchmarks or not any(phase.snapshots for phase in config.arms[arm]):
+        return []
+    if reason := not_traced(config.benchmarks[0]):
+        get_run_logger().info("no learning curve of %s: %s", arm, reason)
         return []
     setting = CurveConfig(arm=arm, benchmark=config.benchmarks[0], limit=config.curve_images)
     points: list[Manifest] = []

@@ -48,7 +48,7 @@ from ovseg.models.names import clip_name
 from ovseg.models.pixel_segmentor import PixelSegmentor
 from ovseg.models.proposer_modules import PROPOSER_MODULES
 from ovseg.models.segmentor import Segmentor
-from ovseg.models.systems import check_proposes, load_segmentor, network_weights
+from ovseg.models.systems import load_segmentor, network_weights
 from ovseg.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import ShardPlan, ShardRecord, digest_json, write_parquet
@@ -98,8 +98,6 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
 
     def plan(self, config: BenchmarkConfig, inputs: Inputs) -> ShardPlan:
         """Blocks of the images by id; the contents of images and label maps are in the digest."""
-        if config.oracle == "gt_labels":
-            check_proposes(config, "the oracle gt_labels")
         benchmark = open_benchmark(config)
         plan = ShardPlan.blocks(benchmark.contents(), config.shard_size, at_least=config.min_shards)
         # names and seen classes decide the result too, though no image holds them
@@ -280,6 +278,6 @@ def score_image(
         named = np.array([row["predicted_class"] for row in rows], dtype=np.int32)
         return paint_regions(labels, classes, named, k), rows
     if oracle == "gt_labels":
-        assert isinstance(segmentor, Segmentor)  # or the plan would have been refused
+        assert isinstance(segmentor, Segmentor)  # or the configuration would have been refused
         return label_proposals(segmentor.propose(image).masks, labels, k), rows
     return segmentor.segment(image).labels, rows

@@ -24,11 +24,12 @@ from torch import Tensor
 from ovseg.benchmark_config import BenchmarkConfig, CurveConfig
 from ovseg.data.benchmarks import Benchmark, LabelError, region_masks
 from ovseg.data.images import ImageArray, ImageError
+from ovseg.errors import OvsegError
 from ovseg.evaluation.evaluator import BENCHMARK, open_benchmark, read_sample
 from ovseg.evaluation.image_rows import rank
 from ovseg.evaluation.metrics import count_masks, mask_scores
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
-from ovseg.models.class_texts import ClassTexts, class_texts, shown_texts
+from ovseg.models.class_texts import ClassTexts, best_of_class, class_texts, shown_texts
 from ovseg.models.clip import clip_digest, load_clip
 from ovseg.models.ensemble import COSINE_SCALE
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
@@ -36,7 +37,7 @@ from ovseg.models.names import resolve_device
 from ovseg.models.picture_embedders import MaskTokenEmbedder
 from ovseg.models.prompting import text_prompts
 from ovseg.models.regions import Regions, region_crops
-from ovseg.models.segmentor import best_of_class, name_regions
+from ovseg.models.segmentor import name_regions
 from ovseg.schema import LEARNING_CURVE, PHASE_CURVE, rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import Manifest, ShardPlan, digest_json, write_parquet
@@ -44,6 +45,9 @@ from ovseg.training.snapshots import find_snapshots, restore_snapshot
 
 BLOCK_BYTES = 2**29
 """Crops held at once: every snapshot sees a block of images before the next block is cut."""
+
+TRACED = ("crops", "mask_tokens")
+"""The embedders that ask nothing but the CLIP that an arm trains."""
 
 Row = dict[str, Any]
 
@@ -64,6 +68,8 @@ class PhaseCurveStage(Stage[BenchmarkConfig]):
 
     def plan(self, config: BenchmarkConfig, inputs: Inputs) -> ShardPlan:
         """One shard; it counts each image once a point."""
+        if reason := not_traced(config):
+            raise OvsegError(f"there is no learning curve of this benchmark: {reason}")
         images = BENCHMARK.plan(config, {})
         points = len(_points(inputs["checkpoint"]))
         return ShardPlan.single(images.ids_digest, sum(images.counts) * points)
@@ -167,6 +173,18 @@ class CurveStage(Stage[CurveConfig]):
             "last": last,
         }
         return Output(rows=len(rows), stats=stats)
+
+
+def not_traced(config: BenchmarkConfig) -> str:
+    """Why a benchmark's masks have no learning curve; empty where they have.
+
+    A curve names them as the benchmark does, with the weights of every snapshot.
+    """
+    if config.segmentor == "pixels" or config.embedder not in TRACED:
+        return "no snapshot's image encoder sees its masks (benchmarks.segmentor, .embedder)"
+    if config.retrieval_weight:
+        return "mined regions vote in it (benchmarks.retrieval_weight)"
+    return ""
 
 
 PHASE_CURVES = PhaseCurveStage()

@@ -34,7 +34,7 @@ from ovseg.evaluation.protocol import protocol_columns
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.models.names import clip_name
 from ovseg.models.segmentor import Segmentor
-from ovseg.models.systems import check_proposes, class_weights
+from ovseg.models.systems import class_weights
 from ovseg.schema import TUNING as TUNING_ROWS
 from ovseg.schema import TUNING_COUNTS as COUNT_ROWS
 from ovseg.schema import rows_to_table
@@ -57,7 +57,11 @@ class TuningCountsStage(Stage[TuneConfig]):
 
     def plan(self, config: TuneConfig, inputs: Inputs) -> ShardPlan:
         """As the benchmark's."""
-        check_proposes(config.benchmark, "the search for an ensemble weight")
+        if config.benchmark.segmentor == "pixels":
+            raise OvsegError(
+                "benchmarks.segmentor=pixels has no ensemble whose weight could be searched: take"
+                " benchmarks.segmentor=proposals"
+            )
         return BENCHMARK.plan(config.benchmark, inputs)
 
     def weights(self, config: TuneConfig, inputs: Inputs) -> dict[str, str]:
@@ -98,8 +102,9 @@ class TuningCountsStage(Stage[TuneConfig]):
             proposed = segmentor.propose(image)
             if proposed.p_maskformer is None:
                 raise OvsegError(
-                    f"MaskFormer {setting.maskformer} has a vocabulary of its own or is not asked"
-                    f" (ensemble {setting.ensemble}): there is no ensemble weight to search"
+                    f"{setting.proposals} {setting.maskformer} scores no classes of this benchmark,"
+                    f" or is not asked to (ensemble {setting.ensemble}): there is no ensemble"
+                    " weight to search"
                 )
             for threshold in config.thresholds:
                 named = segmentor.name_proposals(proposed, threshold=threshold)

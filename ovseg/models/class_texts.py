@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ovseg.benchmark_config import BenchmarkConfig
@@ -182,3 +184,21 @@ def best_logits(logits_vt: Tensor, class_of: Sequence[int], classes: int) -> Ten
     index = torch.tensor(class_of, dtype=torch.int64, device=logits_vt.device)
     best = logits_vt.new_full((len(logits_vt), classes), -torch.inf)
     return best.scatter_reduce(1, index.expand(len(logits_vt), -1), logits_vt, "amax")
+
+
+def best_of_class(
+    scores: NDArray[np.float32], class_of: Sequence[int], classes: int
+) -> NDArray[np.float32]:
+    """The score of each class: that of its best text.
+
+    Args:
+        scores: `(Q, T)` of the texts, not negative.
+        class_of: `(T,)` index of the class each text stands for.
+        classes: K.
+
+    Returns:
+        `(Q, K)`.
+    """
+    best = np.zeros((classes, len(scores)), dtype=scores.dtype)
+    np.maximum.at(best, np.asarray(class_of, dtype=np.int64), scores.T)
+    return best.T

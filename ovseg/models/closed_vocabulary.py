@@ -56,6 +56,10 @@ class ClosedVocabulary:
             asked[:, place] += p_qm[:, own]
         return asked
 
+    def p_object(self, p_qm: Tensor) -> Tensor:
+        """How likely a proposal is any class asked for, `(Q,)`: each own class counts once."""
+        return p_qm[:, sorted({own for own, _ in self.places})].sum(dim=-1)
+
 
 def closed_vocabulary(
     own: Sequence[str], classes: Sequence[str], synonyms: Mapping[str, Sequence[str]] | None = None

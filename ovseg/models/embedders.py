@@ -133,7 +133,12 @@ def _mask_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbe
             f"{clip} is no convolutional CLIP, whose features masks could pool: choose"
             " benchmarks.clip=storybook-conv, or benchmarks.embedder=mask_tokens"
         )
-    return MaskPoolingEmbedder(model, size=config.picture_size, whole_places=config.whole_places)
+    return MaskPoolingEmbedder(
+        model,
+        size=config.picture_size or config.short_side,
+        max_side=config.max_side,
+        whole_places=config.whole_places,
+    )
 
 
 EMBEDDERS: dict[str, Callable[[BenchmarkConfig, str, str], RegionEmbedder]] = {

@@ -44,6 +44,7 @@ def ensemble(
     weight: float | Tensor,
     *,
     mode: Ensemble = "upstream",
+    p_object_q: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Join what the two branches say of each proposal.
 
@@ -63,6 +64,8 @@ def ensemble(
             product is one again, times 1 - P(non-object), and a proposal that CLIP never saw is
             MaskFormer's alone; `clip_only` and `maskformer_only` whatever the weight. A network
             with a vocabulary of its own always leaves it to CLIP.
+        p_object_q: `(Q,)` of `void`, 1 - P(non-object); where None, the sum of `p_maskformer_qk`,
+            which it is not where one class of the network has several columns.
 
     Returns:
         `(R, K)` class scores of the R proposals that take part, and `(Q,)` bool saying which.
@@ -92,18 +95,18 @@ def ensemble(
     p_clip_qk = torch.ones_like(p_maskformer_qk)
     p_clip_qk[valid_q] = p_clip_vk.to(p_clip_qk)
     if mode == "void":
-        return _void(p_maskformer_qk, p_clip_qk, valid_q, weight_k), torch.ones_like(valid_q)
+        p_object = p_maskformer_qk.sum(dim=-1) if p_object_q is None else p_object_q
+        joined = _void(p_maskformer_qk, p_clip_qk, weight_k * valid_q[:, None])
+        return joined * p_object[:, None], torch.ones_like(valid_q)
     return p_maskformer_qk ** (1 - weight) * p_clip_qk**weight, torch.ones_like(valid_q)
 
 
-def _void(p_maskformer_qk: Tensor, p_clip_qk: Tensor, valid_q: Tensor, weight_k: Tensor) -> Tensor:
-    """FC-CLIP's ensemble; what the MaskFormer's classes leave of 1 is its *non-object*."""
-    object_q1 = p_maskformer_qk.sum(dim=-1, keepdim=True)
-    inside = p_maskformer_qk / object_q1.clamp_min(torch.finfo(object_q1.dtype).tiny)
-    weight_qk = weight_k * valid_q[:, None]
+def _void(p_maskformer_qk: Tensor, p_clip_qk: Tensor, weight_qk: Tensor) -> Tensor:
+    """FC-CLIP's joint distribution over the classes, of a proposal that is an object."""
+    tiny = torch.finfo(p_maskformer_qk.dtype).tiny
+    inside = p_maskformer_qk / p_maskformer_qk.sum(dim=-1, keepdim=True).clamp_min(tiny)
     joined = inside ** (1 - weight_qk) * p_clip_qk**weight_qk
-    total = joined.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(joined.dtype).tiny)
-    return joined / total * object_q1
+    return joined / joined.sum(dim=-1, keepdim=True).clamp_min(tiny)
 
 
 def best_masks(

@@ -85,12 +85,16 @@ class MaskPoolingEmbedder:
         clip: the convolutional CLIP.
         size: short side the picture is resized to, pixels; 0 leaves it as it is. Both sides are
             rounded to whole places of `STRIDE` pixels.
+        max_side: but no longer than this, pixels; 0 for no limit.
         whole_places: see above.
     """
 
-    def __init__(self, clip: ConvCLIP, *, size: int = 0, whole_places: bool = False) -> None:
+    def __init__(
+        self, clip: ConvCLIP, *, size: int = 0, max_side: int = 0, whole_places: bool = False
+    ) -> None:
         self.clip = clip
         self.size = size
+        self.max_side = max_side
         self.whole_places = whole_places
 
     @torch.no_grad()
@@ -101,6 +105,8 @@ class MaskPoolingEmbedder:
         binary = _foreground(masks_qhw, threshold)
         height, width = image.shape[:2]
         scale = self.size / min(height, width) if self.size else 1.0
+        if self.max_side:
+            scale = min(scale, self.max_side / max(height, width))
         places = (max(1, round(height * scale / STRIDE)), max(1, round(width * scale / STRIDE)))
         shares = place_shares(binary, places)
         if self.whole_places:

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovseg.errors import OvsegError
+from ovseg.models.class_texts import best_of_class
 from ovseg.models.ensemble import SCORE_BUDGET, class_probabilities
 from ovseg.models.pixel_embedder import PixelEmbedder, PixelFeatures
 from ovseg.models.pixels import ImageArray
-from ovseg.models.segmentor import Segmentation, best_of_class
+from ovseg.models.segmentor import Segmentation
 
 
 class PixelSegmentor:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovseg.errors import OvsegError
-from ovseg.models.class_texts import ClassTexts, Pooling
+from ovseg.models.class_texts import ClassTexts, Pooling, best_of_class
 from ovseg.models.closed_vocabulary import ClosedVocabulary
 from ovseg.models.embedders import CropEmbedder, RegionEmbedder
 from ovseg.models.ensemble import (
@@ -62,24 +62,6 @@ def name_regions(
     return texts.probabilities(COSINE_SCALE * features @ texts.embeddings.T)
 
 
-def best_of_class(
-    scores: NDArray[np.float32], class_of: Sequence[int], classes: int
-) -> NDArray[np.float32]:
-    """The score of each class: that of its best text.
-
-    Args:
-        scores: `(Q, T)` of the texts, not negative.
-        class_of: `(T,)` index of the class each text stands for.
-        classes: K.
-
-    Returns:
-        `(Q, K)`.
-    """
-    best = np.zeros((classes, len(scores)), dtype=scores.dtype)
-    np.maximum.at(best, np.asarray(class_of, dtype=np.int64), scores.T)
-    return best.T
-
-
 # --------------------------------------------------------------------------------------
 # The segmentor
 
@@ -92,11 +74,13 @@ class Proposals:
         image: `(h, w, 3)` uint8 RGB, resized.
         masks: `(Q, h, w)` float32 soft masks.
         p_maskformer: `(Q, K)` float32 in 0..1; None where nothing asks the network for classes.
+        p_object: `(Q,)` float32, P(any of them), where it is not the sum of `p_maskformer`.
     """
 
     image: ImageArray
     masks: Tensor
     p_maskformer: Tensor | None
+    p_object: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,15 +241,18 @@ class Segmentor:
             [image], output="resized", short_side=self.short_side, max_side=self.max_side
         )
         masks = batch.mask_probabilities[0].to(self.texts.device)
-        p_maskformer = None
+        p_maskformer = p_object = None
         network, embeddings = self.network, batch.class_embeddings
         if self.own is not None and batch.class_probabilities is not None:
             p_own = self.own.probabilities(batch.class_probabilities[0])
             p_maskformer = self.class_texts.shared(p_own[:, self.class_of].to(masks))
+            p_object = self.own.p_object(batch.class_probabilities[0]).to(masks)
         elif isinstance(network, OpenVocabularyNetwork) and embeddings and self.mode != "clip_only":
             logits = network.class_logits(embeddings[0], self.texts)
             p_maskformer = self.class_texts.probabilities(logits, void=True).to(masks)
-        return Proposals(image=batch.images[0], masks=masks, p_maskformer=p_maskformer)
+        return Proposals(
+            image=batch.images[0], masks=masks, p_maskformer=p_maskformer, p_object=p_object
+        )
 
     @torch.no_grad()
     def name_proposals(self, proposed: Proposals, *, threshold: float) -> tuple[Tensor, Tensor]:
@@ -300,7 +287,14 @@ class Segmentor:
     ) -> tuple[Tensor, Tensor]:
         """What `_proposals` gives, from what both branches said."""
         masks = proposed.masks
-        scores, taken = ensemble(proposed.p_maskformer, p_clip, valid, weight, mode=self.mode)
+        scores, taken = ensemble(
+            proposed.p_maskformer,
+            p_clip,
+            valid,
+            weight,
+            mode=self.mode,
+            p_object_q=proposed.p_object,
+        )
         if self.inference == "sum":
             return scores, masks[taken]
         if self.mode == "maskformer_only":

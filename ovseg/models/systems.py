@@ -56,9 +56,6 @@ def load_segmentor(
     texts_te = _texts(text_prompts(config), clip_digest(clip), clip, device, names)
     texts = class_texts(config, texts_te, shown, len(classes))
     if config.segmentor == "pixels":
-        for purpose in ("retrieval_weight", "relations"):
-            if getattr(config, purpose):
-                check_proposes(config, f"benchmarks.{purpose}")
         return PixelSegmentor(
             load_pixels(config.pixels, device),
             class_names=classes,
@@ -86,15 +83,6 @@ def load_segmentor(
         retrieval=_retrieval(config, regions, texts, clip=clip, device=device),
         own=_own_vocabulary(config, network, classes),
     )
-
-
-def check_proposes(config: BenchmarkConfig, purpose: str) -> None:
-    """Raise `OvsegError` for a segmentor without proposals, where a purpose needs them."""
-    if config.segmentor == "pixels":
-        raise OvsegError(
-            f"benchmarks.segmentor=pixels proposes no masks, and {purpose} needs some: take"
-            " benchmarks.segmentor=proposals"
-        )
 
 
 def network_weights(config: BenchmarkConfig, *, clip: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from ovseg.config import Config
 from ovseg.errors import OvsegError
 from ovseg.evaluation import learning_curve
 from ovseg.evaluation.evaluator import BENCHMARK
-from ovseg.evaluation.learning_curve import CURVES, PHASE_CURVES
+from ovseg.evaluation.learning_curve import CURVES, PHASE_CURVES, not_traced
 from ovseg.models.clip import load_clip, save_clip
 from ovseg.schema import LEARNING_CURVE, PHASE_CURVE
 from ovseg.stages import Output, Stage, run_stage
@@ -157,6 +157,22 @@ def test_the_ends_are_what_the_benchmark_says(config, tiny_clip, tmp_path):
     assert curve.stats["checkpoint"] == second.content_digest
     masks = {row["part"]: row["gt_masks"] for row in table.to_pylist()}
     assert masks["all"] == masks["seen"] + masks["unseen"] > 8
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"embedder": "mask_pooling"},
+        {"embedder": "pixel_pooling"},
+        {"segmentor": "pixels"},
+        {"retrieval_weight": 0.3},
+    ],
+)
+def test_there_is_no_curve_of_what_the_snapshots_do_not_name(config, tiny_clip, tmp_path, setting):
+    other = config.model_copy(update=setting)
+    assert not_traced(other) and not not_traced(config)
+    with pytest.raises(OvsegError, match="no learning curve of this benchmark"):
+        PHASE_CURVES.plan(other, {})
 
 
 def test_blocks_do_not_change_the_points(config, tiny_clip, tmp_path, monkeypatch):

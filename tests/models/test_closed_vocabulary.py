@@ -32,6 +32,13 @@ def test_a_whole_name_goes_before_a_shared_word() -> None:
     assert shared.places == ((0, 0), (0, 1))
 
 
+def test_an_object_is_any_class_that_is_asked_for_once() -> None:
+    own = closed_vocabulary(["sea, lake", "sky", "moon"], ["sea", "lake", "moon"])
+    p = torch.tensor([[0.5, 0.2, 0.2]])
+    torch.testing.assert_close(own.probabilities(p), torch.tensor([[0.5, 0.5, 0.2]]))
+    torch.testing.assert_close(own.p_object(p), torch.tensor([0.7]))
+
+
 def test_no_proposal_and_one_class() -> None:
     found = closed_vocabulary(["a"], ["a"])
     assert found.probabilities(torch.zeros(0, 1)).shape == (0, 1)

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.tokenizer import SimpleTokenizer
 
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest, load_clip, load_model, save_clip, shared_clip
 from ovseg.models.conv_clip import STRIDE, ConvCLIP
+from ovseg.models.embedders import region_embedder
 from ovseg.models.picture_embedders import MaskPoolingEmbedder, place_shares
 
 TEXT = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -136,6 +138,19 @@ def test_the_embedder_keeps_small_masks_unless_whole_places_are_asked_for(clip):
         image, masks > 0.4, threshold=None
     )
     assert larger.shape == (2, 24)
+
+
+def test_the_embedder_sees_a_picture_of_any_size_as_the_benchmark_resizes_it(clip, monkeypatch):
+    seen = []
+    features = clip.dense_features
+    monkeypatch.setattr(clip, "dense_features", lambda x: seen.append(x.shape[2:]) or features(x))
+    config = BenchmarkConfig(embedder="mask_pooling", short_side=64, max_side=160)
+    monkeypatch.setattr("ovseg.models.embedders.shared_clip", lambda name, device: clip)
+    embedder = region_embedder(config, clip="any", device="cpu")
+    for size in [(64, 96), (128, 192), (32, 48), (64, 320)]:
+        image = np.zeros((*size, 3), dtype=np.uint8)
+        embedder.embed(image, torch.ones(1, *size, dtype=torch.bool), threshold=None)
+    assert seen == [(64, 96), (64, 96), (64, 96), (32, 160)]
 
 
 def test_gradients_reach_the_tower_and_no_text(clip):

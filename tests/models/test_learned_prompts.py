@@ -118,6 +118,14 @@ def test_vectors_of_nouns_begin_where_the_shared_ones_ended(clip):
     assert clip.text_prompts.specific is None and clip.text_prompts.nouns == ()
 
 
+def test_a_class_finds_the_vectors_of_its_noun_however_it_is_spelled(clip):
+    vectors = ContextVectors(clip, TEMPLATE)
+    vectors.specialise(["sea", "traffic light", "Traffic-Light"])
+    names = ["Sea", "traffic_light", "Traffic-Light", "ocean, sea", "boat, ship"]
+    assert vectors.tokens(clip, names).rows.tolist() == [0, 1, 2, 0, -1]
+    assert vectors.tokens(clip, vectors.nouns).rows.tolist() == [0, 1, 2]  # each noun its own
+
+
 @pytest.mark.parametrize("nouns", [[], ["boat", "sea"]])
 def test_they_are_kept_beside_their_clip(clip, nouns, tmp_path):
     folder = save_clip(clip, tmp_path / "clip")

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from ovseg.benchmark_config import BenchmarkConfig, TuneConfig
 from ovseg.errors import OvsegError
-from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.evaluation.tuning import TUNING_COUNTS
 from ovseg.models.class_embedding import Architecture
 from ovseg.models.clip import load_clip
@@ -19,6 +18,7 @@ from ovseg.models.pixel_embedding import PixelEmbeddingNetwork
 from ovseg.models.pixel_segmentor import PixelSegmentor
 from ovseg.models.pixels import InputSettings
 from ovseg.models.systems import load_segmentor, network_weights
+from ovseg.presets import load_preset
 
 NAMES = ["house", "tree", "sea"]
 
@@ -148,17 +148,40 @@ def test_settings_choose_pixels_alone_or_pooled_in_proposals(base: BenchmarkConf
     assert set(network_weights(base, clip=base.clip)) == {"texts", "clip", "maskformer"}
 
 
-def test_what_needs_proposals_is_refused_before_anything_runs(base: BenchmarkConfig) -> None:
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"oracle": "gt_labels"},
+        {"retrieval_weight": 0.3},
+        {"relations": 0.2},
+        {"seen_weight": 0.4},
+        {"inference": "best_mask"},
+    ],
+)
+def test_what_needs_proposals_is_refused_with_the_settings(asked: dict[str, object]) -> None:
+    config = load_preset("storybook")
+    (name,) = asked
+    with pytest.raises(OvsegError, match=rf"no masks, and benchmarks.{name}.* needs some"):
+        config.replaced(
+            {
+                "benchmarks.system": "lseg",
+                **{f"benchmarks.{name}": value for name, value in asked.items()},
+            }
+        )
+    kept = {f"benchmarks.{name}": value for name, value in asked.items()}
+    assert config.replaced(kept).benchmarks[0].segmentor == "proposals"
+
+
+def test_votes_that_nobody_hears_are_refused() -> None:
+    settings = {"benchmarks.ensemble": "maskformer_only", "benchmarks.retrieval_weight": 0.3}
+    with pytest.raises(OvsegError, match="retrieval_weight is of regions' votes"):
+        load_preset("storybook").replaced(settings)
+
+
+def test_what_pixels_lack_is_refused_before_anything_runs(base: BenchmarkConfig) -> None:
     alone = base.model_copy(update={"segmentor": "pixels"})
-    for plan in (
-        lambda: BENCHMARK.plan(alone.model_copy(update={"oracle": "gt_labels"}), {}),
-        lambda: TUNING_COUNTS.plan(TuneConfig(benchmark=alone), {}),
-        lambda: load_segmentor(
-            alone.model_copy(update={"retrieval_weight": 0.3}), NAMES, clip=base.clip
-        ),
-    ):
-        with pytest.raises(OvsegError, match=r"proposes no masks, and .* needs some"):
-            plan()
+    with pytest.raises(OvsegError, match="no ensemble whose weight"):
+        TUNING_COUNTS.plan(TuneConfig(benchmark=alone), {})
     with pytest.raises(OvsegError, match="train one with"):
         network_weights(alone.model_copy(update={"pixels": ""}), clip=base.clip)
 

@@ -369,6 +369,24 @@ def test_classes_of_the_networks_own_lend_to_those_like_them(clip, network):
     assert not torch.allclose(after, before, atol=1e-4)
 
 
+def test_what_is_an_object_counts_each_class_of_the_network_once(clip, network):
+    names = [*network.class_names]
+    own = closed_vocabulary(names, names)
+    prompts = [(f"a {name}", i) for i, name in enumerate(names)] + [("again", 0), ("once more", 0)]
+    plain, many = (
+        Segmentor(
+            clip, network, class_names=names, templates="single", own=own, mode="void", prompts=each
+        )
+        for each in ((), prompts)
+    )
+    expected = plain.propose(image_of()).p_maskformer.sum(dim=1)
+    for segmentor in (plain, many):
+        proposed = segmentor.propose(image_of())
+        scores, _ = segmentor._proposals(image_of())
+        torch.testing.assert_close(proposed.p_object, expected)
+        torch.testing.assert_close(scores.sum(dim=1), expected)  # P(object)
+
+
 def test_classify_masks(clip, network):
     segmentor = Segmentor(clip, network, class_names=NAMES)
     masks = np.zeros((3, 48, 40), bool)
