@@ -10,7 +10,8 @@ from ovseg.analysis.overlay import overlay
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.benchmarks import LabelError, load_benchmark
 from ovseg.data.images import ImageError
-from ovseg.evaluation.evaluator import benchmark_segmentor, read_sample
+from ovseg.evaluation.evaluator import benchmark_segmentor
+from ovseg.evaluation.samples import read_sample
 from ovseg.storage import Manifest
 
 

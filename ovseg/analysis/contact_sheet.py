@@ -268,6 +268,7 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.data.vocabulary",
         "ovseg.evaluation.boundary",
         "ovseg.evaluation.evaluator",
+        "ovseg.evaluation.samples",
         "ovseg.evaluation.image_rows",
         "ovseg.evaluation.metrics",
         "ovseg.evaluation.objects",

@@ -22,7 +22,8 @@ from ovseg.analysis.report_pictures import data_uri, masked_scene, placeholder, 
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.benchmarks import Benchmark, LabelError, Labels
 from ovseg.data.images import REASONS, ImageArray, ImageError
-from ovseg.evaluation.evaluator import benchmark_segmentor, open_benchmark, read_sample
+from ovseg.evaluation.evaluator import benchmark_segmentor
+from ovseg.evaluation.samples import open_benchmark, read_sample
 from ovseg.storage import Manifest
 
 LabelMap = NDArray[np.int64]

@@ -22,15 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.data.benchmarks import (
-    Benchmark,
-    LabelError,
-    Labels,
-    Sample,
-    load_benchmark,
-    region_masks,
-)
-from ovseg.data.images import ImageArray, ImageError, read_image
+from ovseg.data.benchmarks import Benchmark, Labels, Sample, region_masks
+from ovseg.data.images import ImageArray
 from ovseg.errors import OvsegError
 from ovseg.evaluation.image_rows import (
     confusion_rows,
@@ -42,6 +35,7 @@ from ovseg.evaluation.image_rows import (
 )
 from ovseg.evaluation.metrics import Confusion, all_scores
 from ovseg.evaluation.oracles import label_proposals, paint_regions
+from ovseg.evaluation.samples import UsableSamples, open_benchmark
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.models.class_texts import shown_texts
 from ovseg.models.names import clip_name
@@ -71,6 +65,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.evaluation.metrics",
         "ovseg.evaluation.objects",
         "ovseg.evaluation.oracles",
+        "ovseg.evaluation.samples",
         "ovseg.evaluation.splits",
         "ovseg.data.benchmarks",
         "ovseg.data.label_maps",
@@ -139,16 +134,8 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         pixels: list[Row] = []
         masks: list[Row] = []
         total = Confusion(k, benchmark.ignore_index)
-        reasons: Counter[str] = Counter()
-        first_bad = None
-        for sample in benchmark.samples[span]:
-            try:
-                image, labels = read_sample(benchmark, sample)
-            except (ImageError, LabelError) as error:
-                reasons[str(error)] += 1
-                first_bad = first_bad or f"{sample.image.name}: {error}"
-                progress(1)
-                continue
+        samples = UsableSamples(benchmark, benchmark.samples[span], progress)
+        for sample, image, labels in samples:
             predicted, of_masks = score_image(segmentor, config.oracle, sample, image, labels)
             one = Confusion(k, benchmark.ignore_index)
             one.update(labels, predicted)
@@ -158,16 +145,12 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
                 kind_pixel_rows(sample.image_id, labels, predicted, k, benchmark.ignore_index)
             )
             masks.extend(of_masks)
-            progress(1)
         target.mkdir(parents=True)
         write_parquet(rows_to_table(confusions, CONFUSION), target / "confusion.parquet")
         write_parquet(rows_to_table(pixels, KIND_PIXELS), target / "kind_pixels.parquet")
         write_parquet(rows_to_table(masks, GT_MASKS), target / "gt_masks.parquet")
         stats = {
-            "n": span.stop - span.start,
-            "bad": sum(reasons.values()),
-            "reasons": dict(sorted(reasons.items())),
-            "first_bad": first_bad,
+            **samples.stats(),
             "class_names": list(benchmark.classes),
             "unknown_classes": _unknown(segmentor),
             "splits": benchmark_splits(config, benchmark.classes),
@@ -203,28 +186,6 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
 
 
 BENCHMARK = BenchmarkStage()
-
-
-# --------------------------------------------------------------------------------------
-# What is scored
-
-
-def open_benchmark(config: BenchmarkConfig) -> Benchmark:
-    """The benchmark a configuration means."""
-    return load_benchmark(config.benchmark, config.root, limit=config.limit)
-
-
-def read_sample(benchmark: Benchmark, sample: Sample) -> tuple[ImageArray, Labels]:
-    """An image `(H, W, 3)` and its label map `(H, W)`.
-
-    Raises:
-        ImageError: if the image cannot be used.
-        LabelError: if the label map cannot, or is of another size.
-    """
-    image, labels = read_image(sample.image), benchmark.labels(sample)
-    if image.shape[:2] != labels.shape:
-        raise LabelError("label map of another size than the image")
-    return image, labels
 
 
 # --------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ benchmark's, and the last point of an arm is what the benchmark itself says of i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,13 @@ import torch
 from torch import Tensor
 
 from ovseg.benchmark_config import BenchmarkConfig, CurveConfig
-from ovseg.data.benchmarks import Benchmark, LabelError, region_masks
-from ovseg.data.images import ImageArray, ImageError
+from ovseg.data.benchmarks import Benchmark, region_masks
+from ovseg.data.images import ImageArray
 from ovseg.errors import OvsegError
-from ovseg.evaluation.evaluator import BENCHMARK, open_benchmark, read_sample
+from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.evaluation.image_rows import rank
 from ovseg.evaluation.metrics import count_masks, mask_scores
+from ovseg.evaluation.samples import UsableSamples, open_benchmark
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.models.class_texts import ClassTexts, best_of_class, class_texts, shown_texts
 from ovseg.models.clip import clip_digest, load_clip
@@ -118,10 +118,7 @@ class PhaseCurveStage(Stage[BenchmarkConfig]):
         stats = {
             "benchmark": config.benchmark,
             "checkpoint": checkpoint.content_digest,
-            "n": len(benchmark.samples),
-            "bad": sum(images.reasons.values()),
-            "reasons": dict(sorted(images.reasons.items())),
-            "first_bad": images.first_bad,
+            **images.usable.stats(),
             "trains": checkpoint.config["trains"],
             "steps": max(points),
             "points": len(points),
@@ -264,8 +261,7 @@ class _Images:
     """The images of a benchmark as crops, a block at a time.
 
     Attributes:
-        reasons: how many images could not be used, by reason.
-        first_bad: the first of them and its reason.
+        usable: its images, and how many could not be used.
     """
 
     def __init__(
@@ -276,19 +272,12 @@ class _Images:
         device: torch.device,
     ) -> None:
         self.benchmark, self.config, self.clip, self.device = benchmark, config, clip, device
-        self.reasons: Counter[str] = Counter()
-        self.first_bad: str | None = None
+        self.usable = UsableSamples(benchmark, benchmark.samples)
 
     def blocks(self) -> Iterator[list[_Image]]:
         """Images in order, as many at once as `BLOCK_BYTES` holds and at least one."""
         block: list[_Image] = []
-        for sample in self.benchmark.samples:
-            try:
-                image, labels = read_sample(self.benchmark, sample)
-            except (ImageError, LabelError) as error:
-                self.reasons[str(error)] += 1
-                self.first_bad = self.first_bad or f"{sample.image.name}: {error}"
-                continue
+        for _, image, labels in self.usable:
             classes, masks = region_masks(labels, len(self.benchmark.classes))
             on_device = torch.as_tensor(masks).to(self.device)
             whole = self.config.embedder == "mask_tokens"

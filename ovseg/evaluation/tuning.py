@@ -14,7 +14,6 @@ and once its proposals, besides a label map each.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ovseg.benchmark_config import BenchmarkConfig, TuneConfig
-from ovseg.data.benchmarks import LabelError
-from ovseg.data.images import ImageError
 from ovseg.data.vocabulary import vocabulary_names
 from ovseg.errors import OvsegError
-from ovseg.evaluation.evaluator import BENCHMARK, benchmark_segmentor, open_benchmark, read_sample
+from ovseg.evaluation.evaluator import BENCHMARK, benchmark_segmentor
 from ovseg.evaluation.metrics import ClassCounts, Confusion, segmentation_scores
 from ovseg.evaluation.protocol import protocol_columns
+from ovseg.evaluation.samples import UsableSamples, open_benchmark
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.models.names import clip_name
 from ovseg.models.segmentor import Segmentor
@@ -89,16 +87,8 @@ class TuningCountsStage(Stage[TuneConfig]):
             for threshold in config.thresholds
             for weight in config.weights
         }
-        reasons: Counter[str] = Counter()
-        first_bad = None
-        for sample in benchmark.samples[span]:
-            try:
-                image, labels = read_sample(benchmark, sample)
-            except (ImageError, LabelError) as error:
-                reasons[str(error)] += 1
-                first_bad = first_bad or f"{sample.image.name}: {error}"
-                progress(1)
-                continue
+        samples = UsableSamples(benchmark, benchmark.samples[span], progress)
+        for _, image, labels in samples:
             proposed = segmentor.propose(image)
             if proposed.p_maskformer is None:
                 raise OvsegError(
@@ -113,16 +103,9 @@ class TuningCountsStage(Stage[TuneConfig]):
                         proposed, named, size=labels.shape, weight=of_classes[weight]
                     )
                     totals[threshold, weight].update(labels, predicted)
-            progress(1)
         rows = [row for key, total in totals.items() for row in _count_rows(key, total)]
         write_parquet(rows_to_table(rows, COUNT_ROWS), target)
-        stats = {
-            "n": span.stop - span.start,
-            "bad": sum(reasons.values()),
-            "reasons": dict(sorted(reasons.items())),
-            "first_bad": first_bad,
-        }
-        return Output(rows=len(rows), stats=stats)
+        return Output(rows=len(rows), stats=samples.stats())
 
     def summarise(
         self, config: TuneConfig, inputs: Inputs, records: Sequence[Any]

@@ -11,7 +11,7 @@ own, and `ovseg.models.clip` loads them with it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ovseg.data.vocabulary import normalised
 from ovseg.errors import OvsegError
 from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.prompts import encode_embedded, reads_the_end
@@ -109,16 +108,18 @@ class ContextVectors(nn.Module):
         """Drop the vectors of single nouns."""
         self.nouns, self.specific = (), None
 
-    def tokens(self, clip: OpenClipModel, names: Sequence[str]) -> PromptTokens:
+    def tokens(
+        self, clip: OpenClipModel, names: Sequence[str], nouns: Sequence[str] | None = None
+    ) -> PromptTokens:
         """Put names between the places for the vectors; a name over the context length is cut.
 
         Args:
             clip: the CLIP the vectors belong to.
             names: at least one.
+            nouns: the noun whose own vectors each name has, where it is spelled otherwise.
         """
         room = clip.clip.positional_embedding.shape[0] - 2 - len(self.words)
-        rows = {noun: row for row, noun in enumerate(self.nouns)}
-        known = {**{normalised(noun): row for noun, row in rows.items()}, **rows}
+        known = {noun: row for row, noun in enumerate(self.nouns)}
         (blank,) = clip.tokenizer([""])
         start, end = (int(blank[place]) for place in (0, 1))
         before, after = self.words[: self.before], self.words[self.before :]
@@ -135,7 +136,7 @@ class ContextVectors(nn.Module):
             ids=torch.tensor([x + [0] * (longest - len(x)) for x in ids], device=device),
             places=torch.tensor([x + [-1] * (longest - len(x)) for x in places], device=device),
             ends=torch.tensor([len(x) - 1 for x in ids], device=device),
-            rows=torch.tensor([_row(known, name) for name in names], device=device),
+            rows=torch.tensor([known.get(noun, -1) for noun in nouns or names], device=device),
         )
 
     def encode(self, clip: OpenClipModel, tokens: PromptTokens) -> Tensor:
@@ -200,9 +201,3 @@ def load_context_vectors(folder: Path, clip: OpenClipModel) -> ContextVectors | 
             f"{folder} holds no learned prompts of this CLIP ({reason}): train them again"
         ) from error
     return vectors
-
-
-def _row(known: Mapping[str, int], name: str) -> int:
-    """The row of a name, or of the first of the words it lists, that has vectors; -1 for none."""
-    words = (name, *(normalised(word) for word in (name, *name.split(","))))
-    return next((known[word] for word in words if word in known), -1)

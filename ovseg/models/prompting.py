@@ -164,8 +164,19 @@ class LearnedPrompts(TextPrompts):
             names[start : start + TEXTS_AT_ONCE] for start in range(0, len(names), TEXTS_AT_ONCE)
         ]
         with torch.no_grad():
-            rows = [vectors.encode(clip, vectors.tokens(clip, part)) for part in parts]
+            rows = [
+                vectors.encode(clip, vectors.tokens(clip, part, self.nouns(vectors, part)))
+                for part in parts
+            ]
         return torch.cat(rows)
+
+    @staticmethod
+    def nouns(vectors: ContextVectors, names: Sequence[str]) -> list[str]:
+        """The noun of each name: as it is spelled, else of its first word that has vectors."""
+        exact = {noun: noun for noun in vectors.nouns}
+        known = {**{normalised(noun): noun for noun in vectors.nouns}, **exact}
+        words = [[name, *map(normalised, [name, *name.split(",")])] for name in names]
+        return [next((known[word] for word in each if word in known), each[0]) for each in words]
 
 
 # --------------------------------------------------------------------------------------

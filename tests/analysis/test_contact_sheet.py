@@ -28,7 +28,7 @@ from ovseg.analysis.contact_sheet import (
 from ovseg.analysis.overlay import palette
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.benchmarks import load_benchmark
-from ovseg.evaluation.evaluator import read_sample
+from ovseg.evaluation.samples import read_sample
 from ovseg.report_config import SheetConfig
 from ovseg.stages import run_stage, stage_folder
 from ovseg.storybook.world import write_world

@@ -12,7 +12,7 @@ from PIL import Image
 from ovseg.benchmark_config import BenchmarkConfig, ScoresConfig
 from ovseg.data.benchmarks import load_benchmark
 from ovseg.errors import OvsegError
-from ovseg.evaluation import evaluator
+from ovseg.evaluation import evaluator, samples
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.evaluation.image_rows import mask_rows, rank
 from ovseg.evaluation.metrics import Confusion
@@ -154,10 +154,8 @@ def test_resume_computes_only_what_is_missing(config, tmp_path, monkeypatch):
     damaged = first.paths()[1] / "confusion.parquet"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     seen = []
-    read = evaluator.read_sample
-    monkeypatch.setattr(
-        evaluator, "read_sample", lambda b, s: seen.append(s.image_id) or read(b, s)
-    )
+    read = samples.read_sample
+    monkeypatch.setattr(samples, "read_sample", lambda b, s: seen.append(s.image_id) or read(b, s))
     second = run_stage(BENCHMARK, config, {}, tmp_path)
     assert seen == [3, 4, 5]
     assert (second.folder / "manifest.json").read_bytes() == content
@@ -298,7 +296,7 @@ def test_several_texts_may_stand_for_a_class(config, root, tiny_clip, tmp_path):
     assert merged.class_names == ("house", "rest") and len(merged.texts) == 6
     total = Confusion(2, 255)
     for sample in benchmark.samples:
-        image, labels = evaluator.read_sample(benchmark, sample)
+        image, labels = samples.read_sample(benchmark, sample)
         expected = index[plain.segment(image).labels]
         assert (merged.segment(image).labels == expected).all()
         total.update(labels, expected)
@@ -347,7 +345,7 @@ def test_any_source_of_proposals_is_scored(config, tmp_path, monkeypatch):
     segmentor = load_segmentor(
         config.model_copy(update={"proposals": "nothing"}), benchmark.classes, clip=config.clip
     )
-    image, _ = evaluator.read_sample(benchmark, benchmark.samples[0])
+    image, _ = samples.read_sample(benchmark, benchmark.samples[0])
     assert (segmentor.segment(image).labels == len(CLASSES)).all()
     assert segmentor.propose(image).p_maskformer is None
     merged = load_segmentor(

@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from toy_benchmarks import random_images, toy_benchmark
 
 from ovseg.benchmark_config import BenchmarkConfig, ScoresConfig
-from ovseg.evaluation import evaluator
+from ovseg.evaluation import samples
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.evaluation.image_rows import KINDS
 from ovseg.evaluation.intervals import MASKS, PIXELS, ImageCounts, draw_images, resampled_scores
@@ -68,7 +68,6 @@ WORKER = """
 import sys
 from pathlib import Path
 from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.evaluation import evaluator
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.stages import run_stage
 config = BenchmarkConfig.model_validate_json(sys.argv[1])
@@ -92,7 +91,7 @@ def test_killed_and_resumed_by_several_workers_it_leaves_the_same_bytes(config, 
 def test_stopped_within_a_shard_it_goes_on_to_the_same_bytes(config, single, tmp_path, monkeypatch):
     whole = config.model_copy(update={"min_shards": 3})
     single = run_stage(BENCHMARK, whole, {}, tmp_path / "single")
-    read, calls = evaluator.read_sample, []
+    read, calls = samples.read_sample, []
 
     def stopped(benchmark, sample):
         calls.append(sample)
@@ -101,7 +100,7 @@ def test_stopped_within_a_shard_it_goes_on_to_the_same_bytes(config, single, tmp
         return read(benchmark, sample)
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluator, "read_sample", stopped)
+        patch.setattr(samples, "read_sample", stopped)
         with pytest.raises(KeyboardInterrupt):
             run_stage(BENCHMARK, whole, {}, tmp_path)
     finish_by_three(whole, single, tmp_path)

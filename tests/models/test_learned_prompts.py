@@ -1,5 +1,6 @@
 """Context vectors: they begin as their template, agree with prompts put together by hand, train."""
 
+import dataclasses
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from ovseg.config import FinetuneConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip import MaskAdaptedCLIP, clip_digest, create_clip, load_clip, save_clip
 from ovseg.models.learned_prompts import CONFIG_FILE, TENSORS_FILE, ContextVectors
+from ovseg.models.prompting import LearnedPrompts, TemplatePrompts
 from ovseg.training.groups import freeze_except, method, parameter_groups
 
 VISION = {"image_size": 16, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
@@ -118,12 +120,20 @@ def test_vectors_of_nouns_begin_where_the_shared_ones_ended(clip):
     assert clip.text_prompts.specific is None and clip.text_prompts.nouns == ()
 
 
+@torch.no_grad()
 def test_a_class_finds_the_vectors_of_its_noun_however_it_is_spelled(clip):
-    vectors = ContextVectors(clip, TEMPLATE)
+    vectors = moved(ContextVectors(clip, TEMPLATE))
     vectors.specialise(["sea", "traffic light", "Traffic-Light"])
+    vectors.specific.add_(torch.arange(3.0)[:, None, None])
+    clip.text_prompts = vectors
     names = ["Sea", "traffic_light", "Traffic-Light", "ocean, sea", "boat, ship"]
-    assert vectors.tokens(clip, names).rows.tolist() == [0, 1, 2, 0, -1]
-    assert vectors.tokens(clip, vectors.nouns).rows.tolist() == [0, 1, 2]  # each noun its own
+    nouns = LearnedPrompts.nouns(vectors, names)
+    assert nouns == ["sea", "traffic light", "Traffic-Light", "sea", "boat, ship"]
+    assert vectors.tokens(clip, names, nouns).rows.tolist() == [0, 1, 2, 0, -1]
+    found = LearnedPrompts(TemplatePrompts([TEMPLATE])).embed(clip, ["Traffic_light", "Sea"])
+    tokens = vectors.tokens(clip, ["Traffic_light", "Sea"])
+    tokens = dataclasses.replace(tokens, rows=torch.tensor([1, 0]))
+    torch.testing.assert_close(found, vectors.encode(clip, tokens))
 
 
 @pytest.mark.parametrize("nouns", [[], ["boat", "sea"]])

@@ -1,0 +1,79 @@
+"""The images of a benchmark with their label maps, and what becomes of those that cannot be used.
+
+    samples = UsableSamples(benchmark, benchmark.samples[span])
+    for sample, image, labels in samples:
+        ...
+    stats = samples.stats()
+
+The benchmark, the search for an ensemble weight and the learning curves all read theirs so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.data.benchmarks import Benchmark, LabelError, Labels, Sample, load_benchmark
+from ovseg.data.images import ImageArray, ImageError, read_image
+
+
+def open_benchmark(config: BenchmarkConfig) -> Benchmark:
+    """The benchmark a configuration means."""
+    return load_benchmark(config.benchmark, config.root, limit=config.limit)
+
+
+def read_sample(benchmark: Benchmark, sample: Sample) -> tuple[ImageArray, Labels]:
+    """An image `(H, W, 3)` and its label map `(H, W)`.
+
+    Raises:
+        ImageError: if the image cannot be used.
+        LabelError: if the label map cannot, or is of another size.
+    """
+    image, labels = read_image(sample.image), benchmark.labels(sample)
+    if image.shape[:2] != labels.shape:
+        raise LabelError("label map of another size than the image")
+    return image, labels
+
+
+class UsableSamples:
+    """Some samples of a benchmark, read one after the other; the others are counted.
+
+    Args:
+        benchmark: whose they are.
+        samples: which of them.
+        progress: called with 1 for each, when whatever is done with it is done.
+    """
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        samples: Sequence[Sample],
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self.benchmark, self.samples, self.progress = benchmark, samples, progress
+        self.reasons: Counter[str] = Counter()
+        self.first_bad: str | None = None
+
+    def __iter__(self) -> Iterator[tuple[Sample, ImageArray, Labels]]:
+        """A sample, its image `(H, W, 3)` uint8 and its label map `(H, W)`."""
+        for sample in self.samples:
+            try:
+                image, labels = read_sample(self.benchmark, sample)
+            except (ImageError, LabelError) as error:
+                self.reasons[str(error)] += 1
+                self.first_bad = self.first_bad or f"{sample.image.name}: {error}"
+            else:
+                yield sample, image, labels
+            if self.progress is not None:
+                self.progress(1)
+
+    def stats(self) -> dict[str, Any]:
+        """`n`, `bad`, `reasons` and `first_bad`, once all are read."""
+        return {
+            "n": len(self.samples),
+            "bad": sum(self.reasons.values()),
+            "reasons": dict(sorted(self.reasons.items())),
+            "first_bad": self.first_bad,
+        }
