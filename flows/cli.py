@@ -192,9 +192,9 @@ def _requested(
         from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
 
         mine = {each.name: options.pop(each.name) for each in own}
-        request = _request(**options)
-        scoring = ("benchmark", "tune_ensemble")
-        if request["preset"] in CHECKPOINT_PRESETS and command.__name__ not in scoring:
+        scoring = command.__name__ in ("benchmark", "tune_ensemble")
+        request = _request(**options) | ({"mines": False} if scoring else {})
+        if request["preset"] in CHECKPOINT_PRESETS and not scoring:
             raise OvsegError(
                 f"preset {request['preset']} scores a checkpoint: use it with `ovseg benchmark`"
             )

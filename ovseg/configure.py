@@ -27,6 +27,7 @@ def configure(
     images: str | Path | None = None,
     seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
+    mines: bool = True,
 ) -> PipelineConfig:
     """The configuration of a run: a preset, over the embedded world or over a user's own images.
 
@@ -38,6 +39,8 @@ def configure(
         images: folder or URL of the images it names; goes with `captions`.
         seed: the setting `seed`, whatever `overrides` has; theirs or 0 where empty.
         overrides: dotted settings to replace, as for `load_preset`.
+        mines: pairs are mined whatever the arms; False where only what is scored needs any, which
+            models do that are taken as they are.
 
     Raises:
         OvsegError: for what `load_preset` and `check_names` refuse, captions without images or
@@ -56,15 +59,27 @@ def configure(
     if preset in CHECKPOINT_PRESETS:
         return _scoring(config, source)
     config = config.with_rooted() if config.data is None else config.with_prepared(config.data)
+    if not mines and not config.benchmarks:
+        raise OvsegError(
+            f"preset {preset} scores prepared benchmarks: give --data FOLDER, which `ovseg prepare`"
+            " makes"
+        )
     if source is not None and folder is not None:
         return _own_images(config, folder, root).with_source(source.resolve(), folder.resolve())
     if config.proposals.labels is not None:
         return _labels_alone(config, config.proposals.labels, root)
-    if config.mining_world is None:
+    if config.mining_world is None and (mines or _scores_pairs(config)):
         raise OvsegError(
             f"preset {preset} mines your images: give --captions FILE and --images FOLDER"
         )
     return config
+
+
+def _scores_pairs(config: PipelineConfig) -> bool:
+    """Whether what is scored hangs on pairs or captions, and not on given models alone."""
+    return any(config.arms.values()) or any(
+        item.retrieval_weight or item.prompting == "mined" for item in config.benchmarks
+    )
 
 
 def _source(
@@ -179,13 +194,11 @@ def tuning_request(
     """The arm that is tuned and the values tried, once the request is found sound.
 
     Raises:
-        OvsegError: no benchmark or no such arm, a split that is not there, or none where it is
-            not the embedded world that is scored; values that are no numbers from 0 to 1.
+        OvsegError: no such arm, a split that is not there, or none where it is not the embedded
+            world that is scored; values that are no numbers from 0 to 1.
     """
     given = {"weights": weights, "thresholds": thresholds}
     parsed = {name: parse_fractions(text, f"--{name}") for name, text in given.items()}
-    if not config.benchmarks:
-        raise OvsegError(f"preset {config.preset} has no benchmark whose ensemble could be tuned")
     chosen = arm if arm is not None else next(iter(config.arms))
     if chosen not in config.arms:
         raise OvsegError(f"there is no arm {chosen!r}; choose one of {', '.join(config.arms)}")

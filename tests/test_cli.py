@@ -65,6 +65,8 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
         (["export-checkpoint", "gone", "--out", "here.pt"], "gone"),
         (["benchmark", "--preset", "ovseg-swinb-vitl14"], "give --checkpoint"),
         (["run", "--preset", "ovseg-r101c-vitb16"], "use it with `ovseg benchmark`"),
+        (["benchmark", "--preset", "paper", "--system", "zsseg"], "give --data FOLDER"),
+        (["run", "--preset", "paper", "--system", "zsseg"], "give --captions"),
         (["tune-ensemble", "--preset", "nonsense"], "unknown preset 'nonsense'"),
         (["tune-ensemble", "--weights", "2"], "--weights '2': give numbers from 0 to 1"),
     ],

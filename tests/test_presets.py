@@ -66,6 +66,28 @@ def test_prepared_benchmarks_are_scored_where_data_is_given(name, tmp_path):
         configure(name, **given, overrides={"data": str(images)})
 
 
+@pytest.mark.parametrize(
+    ("settings", "asks"),
+    [
+        ({}, True),  # arms are trained on pairs
+        ({"benchmarks.system": "zsseg"}, False),
+        ({"benchmarks.system": "zsseg", "benchmarks.retrieval_weight": 0.3}, True),
+        ({"benchmarks.system": "zsseg", "benchmarks.prompting": "mined"}, True),
+    ],
+)
+def test_models_as_they_are_are_scored_without_captions(settings, asks, tmp_path):
+    (tmp_path / "voc-20").mkdir()
+    overrides = {"data": str(tmp_path), **settings}
+    if asks:
+        with pytest.raises(OvsegError, match="give --captions"):
+            configure("paper", mines=False, overrides=overrides)
+    else:
+        config = configure("paper", mines=False, overrides=overrides)
+        assert [item.benchmark for item in config.benchmarks] == ["voc-20"]
+    with pytest.raises(OvsegError, match="give --captions"):
+        configure("paper", overrides=overrides)
+
+
 @pytest.mark.parametrize("name", ["paper", "gated", *CHECKPOINT_PRESETS])
 def test_every_benchmark_of_real_weights_knows_its_seen_classes(name):
     for item in load_preset(name).benchmarks:
