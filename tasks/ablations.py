@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ovseg.ablation_tables import chosen_tables
-from ovseg.ablations import CellRun, Plan, PlannedTable, cost, plan_ablations, rounds
-from ovseg.analysis.ablation import ABLATION, read_ablation
-from ovseg.analysis.ablation_page import Compared, Failed, Page, publish_page
-from ovseg.analysis.ablation_report import claim_lines, shown_metrics
+from ovseg.ablations.comparison import ABLATION, read_ablation
+from ovseg.ablations.page import Compared, Failed, Page, publish_page
+from ovseg.ablations.plan import CellRun, Plan, PlannedTable, cost, plan_ablations, rounds
+from ovseg.ablations.report import claim_lines, shown_metrics
+from ovseg.ablations.tables import chosen_tables
 from ovseg.errors import OvsegError
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest, digest_json
@@ -39,7 +39,7 @@ MINED = ("mining_world", "images", "screening", "nouns", "proposals", "pairing",
 
 
 def plan_tables(tables: list[str], preset: str, **given: Any) -> Plan:
-    """The runs of tables by name, as `ovseg.ablations.plan_ablations` gives them."""
+    """The runs of tables by name, as `ovseg.ablations.plan.plan_ablations` gives them."""
     return plan_ablations(chosen_tables(tables), preset, **given)
 
 

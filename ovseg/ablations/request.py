@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ovseg.ablation_tables import chosen_tables
-from ovseg.ablations import plan_ablations
+from ovseg.ablations.listing import show_tables
+from ovseg.ablations.plan import plan_ablations
+from ovseg.ablations.tables import chosen_tables
 from ovseg.errors import OvsegError
 
 
@@ -36,8 +37,6 @@ def check_request(
             `plan_ablations` refuses.
     """
     if listed or not tables:
-        from ovseg.analysis.ablation_list import show_tables
-
         show_tables(tables, request["preset"], seeds=seeds)
         return False
     if out is not None and (out.is_dir() or any(parent.is_file() for parent in out.parents)):
