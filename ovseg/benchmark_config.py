@@ -136,7 +136,7 @@ class BenchmarkConfig(Config):
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
 
     def without_memory(self) -> BenchmarkConfig:
-        """The same without retrieval, where no mined regions are at hand: pictures, models."""
+        """The same without retrieval, where no mined regions are at hand: pictures."""
         return self.model_copy(update={"retrieval_weight": 0.0})
 
 

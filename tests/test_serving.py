@@ -197,7 +197,8 @@ def travelled(tiny_clip, tiny_maskformer, tmp_path_factory):
     proposals = {
         "maskformer": str(maskformer),
         "embedder": "pixel_pooling",
-        "ensemble": "clip_only",
+        "ensemble": "geometric",
+        "ensemble_weight": 0.4,
         "retrieval_weight": 0.5,
         "seen_split": str(made / "split.tsv"),
         "oracle": "gt_masks",
