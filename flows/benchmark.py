@@ -20,7 +20,7 @@ from tasks.catalog import publish_catalog
 from tasks.mining import by_source, with_contexts
 from tasks.progress import bars
 from tasks.records import record_benchmark, record_scores
-from tasks.scoring import score
+from tasks.scoring import remember, score
 from tasks.stages import read_manifests
 from tasks.tracking import track
 from tasks.worlds import draw, draw_scored
@@ -64,10 +64,12 @@ def benchmark(
             name = setting.benchmark
             with track(f"benchmark/{name}", root=config.root, uri=uri) as tracked:
                 for arm in config.arms:
-                    result, scores = score(config, setting, arm, trained.get(arm), pairs)
-                    publish_catalog(config.root, {"benchmark": result, "scores": scores})
                     checkpoint = trained.get(arm)
-                    record_benchmark(tracked, config, setting, arm, checkpoint, result, scores)
+                    regions = remember(config, setting, arm, checkpoint, pairs)
+                    result, scores = score(config, setting, arm, checkpoint, regions)
+                    publish_catalog(config.root, {"benchmark": result, "scores": scores})
+                    parts = {"checkpoint": checkpoint, "regions": regions}
+                    record_benchmark(tracked, config, setting, arm, parts, result, scores)
                     scored[f"{name}/{arm}"] = scores
                 record_scores(tracked, config, setting, scored)
     return scored

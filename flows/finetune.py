@@ -16,10 +16,10 @@ from flows.mine import mine
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.catalog import publish_catalog
-from tasks.mining import by_source
+from tasks.mining import by_source, with_contexts
 from tasks.progress import bars
 from tasks.records import record_training
-from tasks.scoring import trace
+from tasks.scoring import remember, trace
 from tasks.tracking import track
 from tasks.training import curate, train_arm
 from tasks.worlds import draw
@@ -47,6 +47,7 @@ def finetune(config: PipelineConfig, tables: list[Path] | None = None) -> dict[s
         else:
             pairs = [Manifest.read(folder) for folder in tables]
         config, _ = draw(config)
+        config = with_contexts(config)
         curated = curate(config, pairs)
         trained = {arm: train_arm(config, arm, curated, pairs) for arm in config.arms}
         checkpoints = {arm: phases[-1] for arm, phases in trained.items() if phases}
@@ -54,5 +55,9 @@ def finetune(config: PipelineConfig, tables: list[Path] | None = None) -> dict[s
         curves = {arm: trace(config, arm, phases) for arm, phases in trained.items()}
         traced = {f"curve/{arm}": made[-1] for arm, made in curves.items() if made}
         publish_catalog(config.root, {"curated": curated, **arms, **traced})
-        record_training(tracked, config, curated, trained, curves)
+        memories = {
+            arm: remember(config, config.serving, arm, checkpoint, pairs)
+            for arm, checkpoint in checkpoints.items()
+        }
+        record_training(tracked, config, curated, trained, curves, memories)
     return checkpoints

@@ -163,7 +163,7 @@ class BenchmarkConfig(Config):
         return self
 
     def without_memory(self) -> BenchmarkConfig:
-        """The same without retrieval, where no mined regions are at hand: pictures, models."""
+        """The same without retrieval, where no mined regions are at hand: pictures."""
         return self.model_copy(update={"retrieval_weight": 0.0})
 
 

@@ -3,14 +3,13 @@
     model = mlflow.pyfunc.load_model("models:/ovseg-storybook@both")
     model.predict(pandas.DataFrame({"image": ["photo.jpg"], "classes": ["moon, tree, sea"]}))
 
-Nothing is pickled: MLflow runs this file, and the weights are artifacts beside it. The one module
-of the library that may import mlflow.
+Nothing is pickled: MLflow runs this file, and all that the settings need are artifacts beside it
+(`ovseg.models.served`). The one module of the library that may import mlflow.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ import numpy as np
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from pycocotools import mask as coco_mask
 
-from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.images import ImageError, decode, read_image
 from ovseg.errors import OvsegError
 
@@ -33,10 +31,10 @@ class SegmentorModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed
     """Labels images with the class names that come with them."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Remember where the weights are; they are loaded with the first image."""
-        settings = json.loads(Path(context.artifacts["settings"]).read_text(encoding="utf-8"))
-        self.config = BenchmarkConfig(**settings)
-        self.clip = context.artifacts["clip"]
+        """Remember where everything is; weights are loaded with the first image."""
+        from ovseg.models.served import restored
+
+        self.config, self.regions = restored(context.artifacts)
 
     def predict(
         self,
@@ -62,14 +60,15 @@ class SegmentorModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed
         from ovseg.evaluation.splits import HEADLINE, benchmark_splits
         from ovseg.models.systems import load_segmentor
 
-        config = self.config.model_copy(update={"seen_split": ""})  # other classes than its own
-        answers = []
+        config, answers = self.config, []
         for row in model_input.to_dict("records"):
             classes = [name.strip() for name in str(row["classes"]).split(",") if name.strip()]
             if not classes:
                 raise OvsegError("no classes: give names separated by commas")
             seen = benchmark_splits(config, classes).get(HEADLINE, ())
-            segmentor = load_segmentor(config, classes, clip=self.clip, seen=seen)
+            segmentor = load_segmentor(
+                config, classes, clip=config.clip, seen=seen, regions=self.regions
+            )
             labels = segmentor.segment(_read(str(row["image"]))).labels
             segments = [
                 {

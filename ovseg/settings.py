@@ -79,7 +79,7 @@ class PipelineConfig(Config):
     def serving(self) -> BenchmarkConfig:
         """How a registered model segments: as on the first benchmark, else with mining's models."""
         if self.benchmarks:
-            return self.benchmarks[0].without_memory()
+            return self.benchmarks[0]
         return BenchmarkConfig(clip=self.pairing.clip, **self.proposals.unlabelled())
 
     @property

@@ -1,7 +1,7 @@
 """Registered models: the segmentor with an adapted CLIP, as a version with what a reviewer asks.
 
-A version is named by the content of its weights and made once. Its alias is its arm; whoever
-reviews it sets `champion`:
+A version is named by its content, the weights, the settings and what these need, and made once. Its
+alias is its arm; whoever reviews it sets `champion`:
 
     client.set_registered_model_alias("ovseg-storybook", "champion", 3)
 """
@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovseg.config import Config
-from ovseg.storage import digest_json, file_sha256
+from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.errors import OvsegError
+from ovseg.models.served import ServedModel, served_model
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -43,23 +42,40 @@ class Registered:
         return f"models:/{self.name}/{self.version}"
 
 
-def weight_files(clip: Path) -> list[Path]:
-    """The files of a checkpoint that make the model: those in its folder, no snapshots below."""
-    return sorted(path for path in clip.iterdir() if path.is_file())
-
-
-def content_of(clip: Path) -> str:
-    """16 hex digits over the files of a model."""
-    return digest_json([[path.name, file_sha256(path)] for path in weight_files(clip)])[:16]
-
-
-def find_version(client: MlflowClient, name: str, clip: Path) -> Registered | None:
-    """The version that holds exactly this checkpoint."""
-    content = content_of(clip)
+def find_version(client: MlflowClient, name: str, content: str) -> Registered | None:
+    """The version of a content, `ServedModel.content`: of these weights, settings and folders."""
     for found in client.search_model_versions(f"name='{name}'"):
         if found.tags.get("content") == content:
             return _registered(found)
     return None
+
+
+def find_scored(
+    client: MlflowClient,
+    name: str,
+    setting: BenchmarkConfig,
+    *,
+    clip: Path,
+    regions: Path | None,
+) -> Registered | None:
+    """The version that a benchmark scored, if there is one that segments just as it did.
+
+    Of an oracle or of the first few images alone no scores are a version's.
+
+    Args:
+        client: of the server.
+        name: of the registered model.
+        setting: of the benchmark.
+        clip: folder of the checkpoint.
+        regions: folder of the mined regions it retrieved from.
+    """
+    if setting.oracle != "none" or setting.limit is not None:
+        return None
+    try:
+        content = served_model(setting, clip=clip, regions=regions).content
+    except OvsegError:  # what cannot be served was not registered
+        return None
+    return find_version(client, name, content)
 
 
 def register(
@@ -68,34 +84,33 @@ def register(
     run_id: str,
     *,
     name: str,
-    clip: Path,
-    settings: Config,
+    model: ServedModel,
     arm: str,
     nested: bool,
     description: str,
     about: str,
     tags: Mapping[str, str],
 ) -> Registered:
-    """Make a version of a registered model from a checkpoint, unless there is one.
+    """Make a version of a registered model, unless there is one of its content.
 
     Args:
         client: of the server.
         uri: its address.
         run_id: the run that made the checkpoint.
         name: of the registered model, made on the first version.
-        clip: folder of the checkpoint.
-        settings: how the model segments.
+        model: its settings and all they need.
         arm: the alias, which points at the version afterwards.
         nested: whether the run is a child.
         description: Markdown of a new version.
         about: Markdown of the registered model, where it has none yet.
         tags: of a new version, beside `content` and `arm`.
     """
-    found = find_version(client, name, clip)
+    content = model.content
+    found = find_version(client, name, content)
     if found is None:
-        version = _log(uri, run_id, name, clip, settings, arm, nested=nested)
+        version = _log(uri, run_id, name, model, arm, nested=nested)
         found = _registered(client.get_model_version(name, version))
-        for key, value in {**tags, "content": content_of(clip), "arm": arm}.items():
+        for key, value in {**tags, "content": content, "arm": arm}.items():
             client.set_model_version_tag(name, found.version, key, value)
         client.update_model_version(name, found.version, description)
         if not client.get_registered_model(name).description:
@@ -111,9 +126,7 @@ def _registered(version: ModelVersion) -> Registered:
     return Registered(version.name, str(version.version), model_id)
 
 
-def _log(
-    uri: str, run_id: str, name: str, clip: Path, settings: Config, arm: str, *, nested: bool
-) -> str:
+def _log(uri: str, run_id: str, name: str, model: ServedModel, arm: str, *, nested: bool) -> str:
     """Upload the model and register it; gives the version."""
     import mlflow
 
@@ -123,16 +136,11 @@ def _log(
         contextlib.redirect_stderr(io.StringIO()),  # MLflow tells of its own workings there
         mlflow.start_run(run_id=run_id, nested=nested),
     ):
-        path = Path(folder) / "settings.json"
-        path.write_text(json.dumps(settings.published(), indent=1), encoding="utf-8")
-        weights = Path(folder) / "clip"
-        weights.mkdir()
-        for file in weight_files(clip):
-            shutil.copyfile(file, weights / file.name)  # MLflow follows no links
+        artifacts = {key: str(path) for key, path in model.write(Path(folder)).items()}
         logged = mlflow.pyfunc.log_model(
             name=f"{name}-{arm}",
             python_model=str(SERVING),
-            artifacts={"clip": str(weights), "settings": str(path)},
+            artifacts=artifacts,
             registered_model_name=name,
             signature=_signature(),
             pip_requirements=["ovseg"],

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from urllib.parse import quote
 
 from ovseg.analysis.summary import COLUMNS, Summary, markdown
 from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.models.served import pixels_alone
 from ovseg.presets import ARMS
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
@@ -210,6 +212,20 @@ def _phases(config: PipelineConfig, arm: str) -> str:
     return ", then ".join(phase.trains.replace("_", " ") for phase in config.arms[arm])
 
 
+def _served(setting: BenchmarkConfig) -> str:
+    """How a model segments, in a line or two of a list."""
+    weights = setting.maskformer
+    shown = ", weights that it holds" if Path(weights).exists() else f" `{weights}`"
+    lines = [f"- mask proposals: {setting.proposals}{'' if pixels_alone(setting) else shown}"]
+    if setting.segmentor == "pixels":
+        lines = ["- no mask proposals: each pixel is named by its own embedding"]
+    if setting.retrieval_weight:
+        lines.append(
+            f"- the nearest of the mined regions it holds vote, weight {setting.retrieval_weight:g}"
+        )
+    return "\n".join([*lines, "- all settings: `settings.json` among its artifacts"])
+
+
 def model_note(run: MlflowRun, config: PipelineConfig, arm: str, curated: Manifest) -> str:
     """Of a model version, before it is scored."""
     name = f"ovseg-{config.preset}"
@@ -221,7 +237,7 @@ def model_note(run: MlflowRun, config: PipelineConfig, arm: str, curated: Manife
             "",
             f"- adapted: {_phases(config, arm)}, starting from `{phases[0].clip}`",
             f"- on: {training_set(config, curated)}",
-            f"- mask proposals: MaskFormer `{config.serving.maskformer}`",
+            _served(config.serving),
             f"- trained in run {link_to(run)}",
             "",
             "```",
@@ -238,7 +254,8 @@ def about_model(config: PipelineConfig) -> str:
     """Of a registered model."""
     return (
         f"Segmentors of preset `{config.preset}`: a MaskFormer proposes masks, an adapted CLIP"
-        " names them with the classes that come with each image. One version a checkpoint content."
+        " names them with the classes that come with each image. One version a content: weights,"
+        " settings and what these need."
         "\n\nThe alias of a model's kind (`finetuned`, `prompts`, `both`) points at its latest"
         " version; a reviewer sets `champion`. Each version's description has its scores."
     )

@@ -100,6 +100,7 @@ def record_training(
     curated: Manifest,
     trained: Mapping[str, Sequence[Manifest]],
     curves: Mapping[str, Sequence[Manifest]],
+    memories: Mapping[str, Manifest | None],
 ) -> None:
     """Log the training set's SQL and the learning curves, and each trained arm in a child run.
 
@@ -109,6 +110,7 @@ def record_training(
         curated: the training set.
         trained: the checkpoints of each arm's phases.
         curves: of each arm the scored phases and, last, the learning curve; empty without.
+        memories: of each trained arm the regions that its model retrieves from, if it does.
     """
     run.tags({**_about(config, "finetune"), "curated": curated.digest})
     run.params(config, TRAINING_FIELDS)
@@ -120,7 +122,7 @@ def record_training(
         if phases:
             tags = {**_about(config, "train"), "arm": arm, "checkpoint": phases[-1].digest}
             with track(f"finetune/{arm}", root=run.root, uri=run.uri, tags=tags) as child:
-                _record_arm(child, config, arm, curated, phases)
+                _record_arm(child, config, arm, curated, phases, memories[arm])
                 if curves[arm]:
                     _record_curve(run, child, arm, curves[arm])
     run.note(notes.training_note(run, config, curated, curves))
@@ -132,6 +134,7 @@ def _record_arm(
     arm: str,
     curated: Manifest,
     phases: Sequence[Manifest],
+    memory: Manifest | None,
 ) -> None:
     """One arm: its phases' settings, its losses over the steps of all phases, its model."""
     settings: Sequence[FinetuneConfig] = config.arms[arm]
@@ -149,6 +152,7 @@ def _record_arm(
         model_name(config),
         clip=phases[-1].payload(),
         settings=config.serving,
+        regions=memory.payload() if memory else None,
         arm=arm,
         description=notes.model_note(run, config, arm, curated),
         about=notes.about_model(config),
@@ -196,7 +200,7 @@ def record_benchmark(
     config: PipelineConfig,
     setting: BenchmarkConfig,
     arm: str,
-    checkpoint: Manifest | None,
+    parts: Mapping[str, Manifest | None],
     result: Manifest,
     scores: Manifest,
 ) -> None:
@@ -207,11 +211,13 @@ def record_benchmark(
         config: of the whole run.
         setting: of the benchmark.
         arm: the arm.
-        checkpoint: its last phase's; None for the arm that trains nothing.
+        parts: `checkpoint`, its last phase's, None for the arm that trains nothing, and `regions`
+            that were retrieved from, None without.
         result: the finished benchmark.
         scores: its scores as tables.
     """
     name, values = setting.benchmark, scores.stats["scores"]
+    checkpoint, regions = parts["checkpoint"], parts["regions"]
     tags = {**_about(config, "score"), "benchmark": name, "arm": arm}
     if checkpoint is not None:
         tags["checkpoint"] = checkpoint.digest
@@ -224,10 +230,11 @@ def record_benchmark(
         child.values({"arm": arm, "benchmark": name})
         child.scores(
             values,
-            benchmark=name,
+            setting=setting,
             headline=list(COLUMNS),
             name=model_name(config),
             clip=checkpoint.payload() if checkpoint else None,
+            regions=regions.payload() if regions else None,
         )
         by_class = io.BytesIO()
         pc.write_csv(pq.read_table(scores.payload() / "class_scores.parquet"), by_class)

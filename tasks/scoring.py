@@ -27,6 +27,7 @@ __all__ = [
     "Summary",
     "draw_sheet",
     "judge_pairs",
+    "remember",
     "score",
     "show",
     "show_scores",
@@ -41,7 +42,7 @@ def score(
     setting: BenchmarkConfig,
     arm: str,
     checkpoint: Manifest | None,
-    tables: Sequence[Manifest] = (),
+    regions: Manifest | None = None,
 ) -> tuple[Manifest, Manifest]:
     """Score an arm on a benchmark: (the benchmark run, its scores as tables).
 
@@ -50,11 +51,11 @@ def score(
         setting: the benchmark.
         arm: the arm.
         checkpoint: its CLIP; the configured one where None.
-        tables: published pair tables, where the benchmark retrieves mined regions.
+        regions: those it retrieves from, as `remember` gives them.
     """
     inputs = {"checkpoint": checkpoint} if checkpoint else {}
-    if setting.retrieval_weight:
-        inputs["regions"] = remember(config, setting, arm, checkpoint, tables)
+    if regions is not None:
+        inputs["regions"] = regions
     label = f"score {setting.benchmark}: {arm}"
     result = run(BENCHMARK, setting, inputs, config.root, label=label)
     inputs = {"benchmark": result}
@@ -68,8 +69,21 @@ def remember(
     arm: str,
     checkpoint: Manifest | None,
     tables: Sequence[Manifest],
-) -> Manifest:
-    """Embed the regions of the curated pairs as the arm's CLIP sees them on a benchmark."""
+) -> Manifest | None:
+    """Embed the regions of the curated pairs as the arm's CLIP sees them on a benchmark.
+
+    Args:
+        config: the whole run.
+        setting: the benchmark.
+        arm: the arm.
+        checkpoint: its CLIP; the configured one where None.
+        tables: published pair tables.
+
+    Returns:
+        The regions; None for a benchmark that does not retrieve.
+    """
+    if not setting.retrieval_weight:
+        return None
     inputs = {"curated": curate(config, tables), **tables_by_role(tables)}
     if checkpoint:
         inputs["checkpoint"] = checkpoint

@@ -21,10 +21,13 @@ from typing import Any
 
 from prefect.exceptions import TerminationSignal
 
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.config import Config
+from ovseg.errors import OvsegError
+from ovseg.models.served import served_model
 from ovseg.storage import Manifest, file_sha256, publish_text
 from tasks.mlflow_run import EXPERIMENT, MlflowRun, reported, tracking_uri
-from tasks.model_registry import Registered, find_version, register, write_scores
+from tasks.model_registry import Registered, find_scored, register, write_scores
 from tasks.provenance import without_password
 
 __all__ = ["EXPERIMENT", "TrackedRun", "track", "tracking_uri"]
@@ -209,26 +212,41 @@ class TrackedRun(MlflowRun):
         name: str,
         *,
         clip: Path,
-        settings: Config,
+        settings: BenchmarkConfig,
         arm: str,
+        regions: Path | None = None,
         description: str = "",
         about: str = "",
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Register the segmentor with this checkpoint, once a content.
 
-        The model is code plus safetensors, never a pickle; a version whose `content` tag equals
-        the checkpoint's digest is registered already and not made again. The alias `<arm>` points
-        at what the arm's latest run made; who reviews it sets `champion`. What was made or found
-        is in `registered` afterwards. The other arguments are those of `register`.
+        A version whose `content` tag is that of weights, settings and what these need is not made
+        again. The alias `<arm>` points at what the arm's latest run made or found, `registered`
+        holds it. What cannot be served makes no version: the tag `not_registered` says why.
+
+        Args:
+            name: of the registered model.
+            clip: folder of the checkpoint.
+            settings: how it segments, with the folders that needs.
+            arm: the alias.
+            regions: folder of the mined regions, where it retrieves.
+            description: of a new version, Markdown.
+            about: of a new registered model, Markdown.
+            tags: of a new version.
         """
+        try:
+            model = served_model(settings, clip=clip, regions=regions)
+        except OvsegError as error:
+            logger.warning("%s of %s is not registered: %s", arm, name, error)
+            self.tags({"not_registered": str(error)})
+            return
         self.registered[arm] = register(
             self.client,
             self.uri,
             str(self.run_id),
             name=name,
-            clip=clip,
-            settings=settings,
+            model=model,
             arm=arm,
             nested=self.parent is not None,
             description=description,
@@ -241,25 +259,29 @@ class TrackedRun(MlflowRun):
         self,
         scores: Mapping[str, float],
         *,
-        benchmark: str,
+        setting: BenchmarkConfig,
         headline: Sequence[str],
         name: str,
         clip: Path | None,
+        regions: Path | None = None,
     ) -> None:
-        """Log a model's scores, and put the headline into the registered version it is.
+        """Log a model's scores, and put the headline into the registered version they are of.
 
         Args:
             scores: by metric, fractions in 0..1; logged as `<benchmark>/<metric>`.
-            benchmark: its name.
+            setting: of the benchmark; the scores are of a version that segments just so.
             headline: the metrics that the version's page shows.
             name: of the registered model.
             clip: the adapted CLIP's folder; None for a model that was not trained.
+            regions: folder of the mined regions that were retrieved from.
         """
-        model = find_version(self.client, name, clip) if clip is not None else None
-        self.metrics({f"{benchmark}/{key}": value for key, value in scores.items()}, model=model)
+        model, label = None, setting.benchmark
+        if clip is not None:
+            model = find_scored(self.client, name, setting, clip=clip, regions=regions)
+        self.metrics({f"{label}/{key}": value for key, value in scores.items()}, model=model)
         if model is not None:
             shown = {key: scores[key] for key in headline if key in scores}
-            write_scores(self.client, model, benchmark, shown)
+            write_scores(self.client, model, label, shown)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ beside the CLIP and the names; two of one digest are equal, so that embeddings c
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -26,7 +27,7 @@ from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.prompts import TEMPLATES, fill_templates, mean_embeddings, text_embeddings
 from ovseg.registry import chosen
-from ovseg.storage import Manifest, digest_json
+from ovseg.storage import Manifest, digest_json, known_sha256
 
 # Without a final period, as captions are written: a CLIP that never read one is thrown off by it.
 (PLAIN,) = TEMPLATES["mining"]
@@ -44,6 +45,7 @@ PLACES = (
     "on the table",
     "in the sky",
 )
+CONTEXTS_FILE = "contexts.json"
 TEXTS_AT_ONCE = 512  # tens of thousands of nouns at once would fill the memory
 
 
@@ -194,7 +196,7 @@ def read_contexts(folder: Path) -> dict[str, list[tuple[str, str]]]:
     """The contexts of every noun of a noun table, the most frequent first.
 
     Args:
-        folder: of a finished nouns stage.
+        folder: of a finished nouns stage, or one that holds what `contexts_text` gave.
 
     Returns:
         By noun `(kind, context)`, where equally frequent ones follow the alphabet.
@@ -202,6 +204,8 @@ def read_contexts(folder: Path) -> dict[str, list[tuple[str, str]]]:
     Raises:
         OvsegError: no such stage.
     """
+    if (stored := folder / CONTEXTS_FILE).is_file():
+        return _stored_contexts(stored, known_sha256(stored))
     manifest = Manifest.read(folder)
     if manifest.stage != "nouns":
         raise OvsegError(
@@ -209,6 +213,29 @@ def read_contexts(folder: Path) -> dict[str, list[tuple[str, str]]]:
             " nouns stage, <root>/nouns/<digest>"
         )
     return _contexts(folder, manifest.content_digest)
+
+
+def contexts_text(contexts: Mapping[str, Sequence[tuple[str, str]]], most: int) -> str:
+    """Contexts as the JSON of a file `CONTEXTS_FILE`, without the table they were counted in.
+
+    Args:
+        contexts: by noun, the most frequent first.
+        most: how many of them are kept.
+    """
+    kept = {noun: found[:most] for noun, found in contexts.items()}
+    return json.dumps(kept, ensure_ascii=False, sort_keys=True, indent=0) + "\n"
+
+
+@lru_cache(maxsize=4)
+def _stored_contexts(path: Path, sha256: str) -> dict[str, list[tuple[str, str]]]:
+    # the hash is part of the key only: the same path may hold other contexts by now
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            noun: [(kind, context) for kind, context in found] for noun, found in stored.items()
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise OvsegError(f"{path} holds no contexts ({error}): restore the file") from error
 
 
 @lru_cache(maxsize=4)

@@ -295,7 +295,8 @@ def test_a_torn_stage_is_reported_and_fails_nothing(root):
     write_parquet(table, scores.payload() / "class_scores.parquet")
     done = []
     with track("run", root=root) as run:
-        record_benchmark(run, config, config.benchmarks[0], "original", None, manifest, scores)
+        parts = {"checkpoint": None, "regions": None}
+        record_benchmark(run, config, config.benchmarks[0], "original", parts, manifest, scores)
         done.append("benchmark")
     assert done == ["benchmark"]
     (problem,) = problems(root)
@@ -319,26 +320,61 @@ def test_a_model_is_registered_once_a_content(root):
         clips[name] = root / name
         clips[name].mkdir()
         (clips[name] / "model.safetensors").write_bytes(name.encode())
-    made = [("one", "prompts"), ("one", "prompts"), ("two", "prompts"), ("one", "both")]
+    plain, boxes = BenchmarkConfig(), BenchmarkConfig(region="box")
+    elsewhere = BenchmarkConfig(benchmark="toy", root=root, device="cpu", limit=3)
+    asked = {"headline": ["miou_union"], "name": "ovseg-toy"}
     with track("run", root=root), track("finetune", root=root) as run:
-        for clip, arm in made:
-            run.model("ovseg-toy", clip=clips[clip], settings=BenchmarkConfig(), arm=arm)
+        for clip, setting, arm in (
+            ("one", plain, "prompts"),
+            ("one", elsewhere, "prompts"),  # the same model
+            ("two", plain, "prompts"),
+            ("one", boxes, "boxes"),  # the same weights, asked otherwise
+            ("one", plain, "both"),
+        ):
+            run.model("ovseg-toy", clip=clips[clip], settings=setting, arm=arm)
+        for setting, score in (
+            (plain, 0.25),
+            (boxes.model_copy(update={"benchmark": "toy"}), 0.5),
+            (elsewhere, 0.625),  # the first images only
+            (BenchmarkConfig(oracle="gt_labels"), 0.75),
+            (BenchmarkConfig(ensemble_weight=0.6), 0.875),  # no version segments so
+        ):
+            run.scores({"miou_union": score}, setting=setting, clip=clips["one"], **asked)
         run.metrics({"after": 1})
     assert problems(root) == []
     client = client_of(root)
     versions = client.search_model_versions("name='ovseg-toy'")
-    contents = {int(version.version): version.tags["content"] for version in versions}
-    assert contents == {
-        number: file_sha256(clips[name])[:16] for number, name in ((1, "one"), (2, "two"))
+    assert {int(version.version) for version in versions} == {1, 2, 3}
+    assert len({version.tags["content"] for version in versions}) == 3
+    aliases = {
+        arm: int(client.get_model_version_by_alias("ovseg-toy", arm).version)
+        for arm in ("prompts", "boxes", "both")
     }
-    assert int(client.get_model_version_by_alias("ovseg-toy", "prompts").version) == 2
-    assert int(client.get_model_version_by_alias("ovseg-toy", "both").version) == 1
-    assert {arm: model.version for arm, model in run.registered.items()} == {
-        "prompts": "2",
-        "both": "1",
+    assert aliases == {"prompts": 2, "boxes": 3, "both": 1}
+    assert {arm: int(model.version) for arm, model in run.registered.items()} == aliases
+    shown = {
+        int(version.version): {key: text for key, text in version.tags.items() if "/" in key}
+        for version in versions
     }
+    assert shown == {1: {"storybook/miou_union": "0.2500"}, 2: {}, 3: {"toy/miou_union": "0.5000"}}
     logged = runs_by_name(root)["finetune"]
-    assert logged.info.status == "FINISHED" and logged.data.metrics == {"after": 1.0}
+    assert logged.info.status == "FINISHED" and logged.data.metrics["after"] == 1.0
+    assert logged.data.metrics["toy/miou_union"] == 0.625  # the run has them all
+
+
+def test_what_cannot_be_served_makes_no_version_and_says_why(root, caplog):
+    root.mkdir()
+    (root / "model.safetensors").write_bytes(b"weights")
+    setting = BenchmarkConfig(prompting="mined")
+    with track("run", root=root) as run:
+        run.model("ovseg-toy", clip=root, settings=setting, arm="both")
+        run.scores({"miou_union": 0.5}, setting=setting, headline=[], name="ovseg-toy", clip=root)
+    assert problems(root) == [] and run.registered == {}
+    assert client_of(root).search_registered_models() == []
+    logged = runs_by_name(root)["run"]
+    assert "set benchmarks.contexts_from" in logged.data.tags["not_registered"]
+    assert "both of ovseg-toy is not registered: benchmarks.prompting=mined" in caplog.text
+    assert logged.data.metrics == {"storybook/miou_union": 0.5}
 
 
 def test_a_model_version_shows_its_scores_and_no_snapshots(root):
@@ -348,6 +384,7 @@ def test_a_model_version_shows_its_scores_and_no_snapshots(root):
     (clip / "snapshots" / "step-000001.safetensors").write_bytes(b"snapshot")
     scores = {"miou_union": 0.25, "miou_gt": 0.5, "pacc": 0.125}
     asked = {"headline": ["miou_union", "miou_gt"], "name": "ovseg-toy"}
+    toy, more = BenchmarkConfig(benchmark="toy"), BenchmarkConfig(benchmark="more-7")
     with track("run", root=root) as run:
         run.model(
             "ovseg-toy",
@@ -359,10 +396,10 @@ def test_a_model_version_shows_its_scores_and_no_snapshots(root):
             tags={"seed": "0"},
         )
         with track("score", root=root) as child:
-            child.scores(scores, benchmark="toy", clip=clip, **asked)
-            child.scores({"miou_union": 0.75}, benchmark="more-7", clip=clip, **asked)
+            child.scores(scores, setting=toy, clip=clip, **asked)
+            child.scores({"miou_union": 0.75}, setting=more, clip=clip, **asked)
         with track("original", root=root) as original:
-            original.scores(scores, benchmark="toy", clip=None, **asked)
+            original.scores(scores, setting=toy, clip=None, **asked)
     assert problems(root) == []
     client = client_of(root)
     (version,) = client.search_model_versions("name='ovseg-toy'")

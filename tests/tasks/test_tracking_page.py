@@ -28,7 +28,7 @@ def results(tiny_clip, tiny_maskformer, tmp_path, monkeypatch):
         with track("benchmark/storybook/both", root=root, tags=tags) as child:
             child.scores(
                 {"miou_union": 0.25},
-                benchmark="storybook",
+                setting=settings,
                 headline=["miou_union"],
                 name=name,
                 clip=tiny_clip,
