@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 SERVING = Path(__file__).resolve().parent.parent / "ovseg" / "serving.py"
+WEIGHT = "ensemble_weight"
 _SCORES = "\n\n### Scores\n"
 
 
@@ -60,7 +61,8 @@ def find_scored(
 ) -> Registered | None:
     """The version that a benchmark scored, if there is one that segments just as it did.
 
-    Of an oracle or of the first few images alone no scores are a version's.
+    Only the weight of the ensemble may be the benchmark's own, as the paper has one for each. Of an
+    oracle or of the first few images alone no scores are a version's.
 
     Args:
         client: of the server.
@@ -71,11 +73,17 @@ def find_scored(
     """
     if setting.oracle != "none" or setting.limit is not None:
         return None
-    try:
-        content = served_model(setting, clip=clip, regions=regions).content
-    except OvsegError:  # what cannot be served was not registered
-        return None
-    return find_version(client, name, content)
+    versions = client.search_model_versions(f"name='{name}'")
+    others = {float(each.tags[WEIGHT]) for each in versions if WEIGHT in each.tags}
+    for weight in dict.fromkeys([setting.ensemble_weight, *sorted(others)]):
+        like = setting.model_copy(update={"ensemble_weight": weight})
+        try:
+            content = served_model(like, clip=clip, regions=regions).content
+        except OvsegError:  # what cannot be served was not registered
+            return None
+        if found := find_version(client, name, content):
+            return found
+    return None
 
 
 def register(
@@ -103,14 +111,16 @@ def register(
         nested: whether the run is a child.
         description: Markdown of a new version.
         about: Markdown of the registered model, where it has none yet.
-        tags: of a new version, beside `content` and `arm`.
+        tags: of a new version, beside `content`, `arm` and `ensemble_weight`.
     """
     content = model.content
     found = find_version(client, name, content)
     if found is None:
         version = _log(uri, run_id, name, model, arm, nested=nested)
         found = _registered(client.get_model_version(name, version))
-        for key, value in {**tags, "content": content, "arm": arm}.items():
+        weight = str(model.settings["ensemble_weight"])
+        own = {"content": content, "arm": arm, WEIGHT: weight}
+        for key, value in {**tags, **own}.items():
             client.set_model_version_tag(name, found.version, key, value)
         client.update_model_version(name, found.version, description)
         if not client.get_registered_model(name).description:
@@ -170,7 +180,12 @@ def _signature() -> Any:
 
 
 def write_scores(
-    client: MlflowClient, model: Registered, benchmark: str, scores: Mapping[str, float]
+    client: MlflowClient,
+    model: Registered,
+    benchmark: str,
+    scores: Mapping[str, float],
+    *,
+    weight: float,
 ) -> None:
     """Put a version's scores on a benchmark into its tags and its description.
 
@@ -179,16 +194,20 @@ def write_scores(
         model: the version.
         benchmark: its name.
         scores: headline metrics, fractions in 0..1.
+        weight: of the ensemble on this benchmark, shown where it is not the version's own.
     """
+    client.set_model_version_tag(model.name, model.version, f"{WEIGHT}.{benchmark}", str(weight))
     for metric, value in scores.items():
         key = f"{benchmark}/{metric}"
         client.set_model_version_tag(model.name, model.version, key, f"{value:.4f}")
     version = client.get_model_version(model.name, model.version)
     head = (version.description or "").split(_SCORES)[0]
-    rows = [
-        f"| {key.split('/', 1)[0]} | {key.split('/', 1)[1]} | {100 * float(value):.1f} |"
-        for key, value in sorted(version.tags.items())
-        if "/" in key
-    ]
+    rows = []
+    for key, value in sorted(version.tags.items()):
+        of, slash, metric = key.partition("/")
+        if slash:
+            own = version.tags.get(f"{WEIGHT}.{of}")
+            other = "" if own == version.tags.get(WEIGHT) else f" (ensemble weight {own})"
+            rows.append(f"| {of}{other} | {metric} | {100 * float(value):.1f} |")
     table = ["", "| benchmark | metric | % |", "| --- | --- | ---: |", *rows]
     client.update_model_version(model.name, model.version, head + _SCORES + "\n".join(table))

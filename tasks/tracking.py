@@ -281,7 +281,7 @@ class TrackedRun(MlflowRun):
         self.metrics({f"{label}/{key}": value for key, value in scores.items()}, model=model)
         if model is not None:
             shown = {key: scores[key] for key in headline if key in scores}
-            write_scores(self.client, model, label, shown)
+            write_scores(self.client, model, label, shown, weight=setting.ensemble_weight)
 
 
 @contextmanager

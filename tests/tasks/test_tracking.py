@@ -337,7 +337,8 @@ def test_a_model_is_registered_once_a_content(root):
             (boxes.model_copy(update={"benchmark": "toy"}), 0.5),
             (elsewhere, 0.625),  # the first images only
             (BenchmarkConfig(oracle="gt_labels"), 0.75),
-            (BenchmarkConfig(ensemble_weight=0.6), 0.875),  # no version segments so
+            (BenchmarkConfig(region="zero"), 0.875),  # no version segments so
+            (BenchmarkConfig(benchmark="voc-20", ensemble_weight=0.45), 0.125),  # its own weight
         ):
             run.scores({"miou_union": score}, setting=setting, clip=clips["one"], **asked)
         run.metrics({"after": 1})
@@ -356,7 +357,14 @@ def test_a_model_is_registered_once_a_content(root):
         int(version.version): {key: text for key, text in version.tags.items() if "/" in key}
         for version in versions
     }
-    assert shown == {1: {"storybook/miou_union": "0.2500"}, 2: {}, 3: {"toy/miou_union": "0.5000"}}
+    assert shown == {
+        1: {"storybook/miou_union": "0.2500", "voc-20/miou_union": "0.1250"},
+        2: {},
+        3: {"toy/miou_union": "0.5000"},
+    }
+    page = client.get_model_version("ovseg-toy", "1").description
+    assert "| storybook | miou_union | 25.0 |" in page
+    assert "| voc-20 (ensemble weight 0.45) | miou_union | 12.5 |" in page
     logged = runs_by_name(root)["finetune"]
     assert logged.info.status == "FINISHED" and logged.data.metrics["after"] == 1.0
     assert logged.data.metrics["toy/miou_union"] == 0.625  # the run has them all
