@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovseg.ablation_tables import TABLES
 from ovseg.analysis import sql_files
 from ovseg.analysis.catalog import build_catalog, open_catalog
 from ovseg.analysis.query import failed_checks, relations
@@ -54,7 +55,7 @@ def blocks(title: str, language: str) -> list[str]:
 @pytest.fixture
 def follow():
     """Runs a recipe's Python; what it registered is gone after the test."""
-    registries = (FORMATS, SOURCES, READERS, SYSTEMS, EMBEDDERS, PROMPTINGS, METHODS)
+    registries = (FORMATS, SOURCES, READERS, SYSTEMS, EMBEDDERS, PROMPTINGS, METHODS, TABLES)
     before = [dict(registry) for registry in registries]
 
     def run(title: str) -> None:
@@ -266,6 +267,40 @@ def test_a_prompt_strategy(follow, two_tone, tmp_path):
     scored = run_stage(BENCHMARK, setting, {}, tmp_path / "runs")
     assert (scored.stats["n"], scored.stats["bad"]) == (2, 0)
     assert scored.weights["texts"] == strategy.digest
+
+
+def test_an_ablation(follow, tiny_clip, tiny_maskformer, tmp_path):
+    from ovseg.ablation_request import plan_request
+    from ovseg.analysis.ablation import ABLATION
+    from ovseg.evaluation.evaluator import BENCHMARK
+    from ovseg.storybook.stage import WORLD
+
+    small = {
+        "benchmark_world.scenes": 2,
+        "benchmark_world.size": 64,
+        "benchmarks.clip": str(tiny_clip),
+        "benchmarks.maskformer": str(tiny_maskformer),
+        "benchmarks.short_side": 64,
+        "benchmarks.device": "cpu",
+    }
+    request = {"seeds": 1, "root": tmp_path / "runs", "overrides": small}
+    with pytest.raises(OvsegError, match="no ablation 'thresholds'"):
+        plan_request(["thresholds"], "storybook", **request)
+    follow("An ablation")
+    plan = plan_request(["thresholds"], "storybook", **request)
+    (planned,) = plan.tables
+    scored = {}
+    for cell in planned.runs:
+        world = run_stage(WORLD, cell.config.benchmark_world, {}, cell.config.root)
+        config = cell.config.with_benchmark_root("storybook", world.payload())
+        scored[cell.key] = run_stage(BENCHMARK, config.benchmarks[0], {}, config.root)
+    cuts = {key: manifest.config["mask_threshold"] for key, manifest in scored.items()}
+    assert cuts == {"0/loose": 0.2, "0/tight": 0.7}
+    comparison = planned.comparison("storybook", list(scored))
+    compared = run_stage(ABLATION, comparison, scored, plan.root)
+    assert compared.stats["cells"] == ["loose", "tight"]
+    assert list(compared.stats["verdicts"]) == ["tight-masks"]
+    assert "masks cut at 0.7" in (compared.payload() / "ablation.md").read_text(encoding="utf-8")
 
 
 def test_a_view_a_query_and_a_check(follow, listed, tmp_path, monkeypatch):
