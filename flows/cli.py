@@ -305,7 +305,7 @@ def tune_ensemble(
 
 
 def _check_ablations(request: dict[str, Any], own: dict[str, Any]) -> bool:
-    from ovseg.ablation_request import check_request
+    from ovseg.ablations.request import check_request
 
     return check_request(
         request, own["tables"], seeds=own["seeds"], listed=own["listed"], out=own["out"]

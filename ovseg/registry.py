@@ -14,7 +14,7 @@
 | published data sets | `ovseg.data.published.PUBLISHED` | the name given to `ovseg prepare` |
 | what CLIP sees of a region | `ovseg.models.regions.REGIONS` | `region` of a stage |
 | training methods | `ovseg.training.groups.METHODS` | `arms.trains` |
-| ablations | `ovseg.ablation_tables.TABLES` | the name given to `ovseg ablate` |
+| ablations | `ovseg.ablations.tables.TABLES` | the name given to `ovseg ablate` |
 | tables of the catalogue | `ovseg.analysis.relations.RELATIONS` | |
 
 `ovseg.named_settings` looks up the settings among these before a run begins.

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ovseg.ablation_request import plan_request
-from ovseg.ablations import CellRun, Plan, PlannedTable, cost, rounds
-from ovseg.analysis.ablation import ABLATION, read_ablation
-from ovseg.analysis.ablation_page import Compared, Failed, Page, publish_page
-from ovseg.analysis.ablation_report import claim_lines, shown_metrics
+from ovseg.ablations.comparison import ABLATION, read_ablation
+from ovseg.ablations.page import Compared, Failed, Page, publish_page
+from ovseg.ablations.plan import CellRun, Plan, PlannedTable, cost, rounds
+from ovseg.ablations.report import claim_lines, shown_metrics
+from ovseg.ablations.request import plan_request
 from ovseg.errors import OvsegError
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest, digest_json
@@ -40,7 +40,7 @@ MINED = ("mining_world", "images", "screening", "nouns", "proposals", "pairing",
 
 
 def plan_tables(tables: list[str], preset: str, **given: Any) -> Plan:
-    """The runs of tables by name, as `ovseg.ablation_request.plan_request` gives them."""
+    """The runs of tables by name, as `ovseg.ablations.request.plan_request` gives them."""
     return plan_request(tables, preset, **given)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg.ablation_tables import TABLES
+from ovseg.ablations.tables import TABLES
 from ovseg.analysis import sql_files
 from ovseg.analysis.catalog import build_catalog, open_catalog
 from ovseg.analysis.query import failed_checks, relations
@@ -270,8 +270,8 @@ def test_a_prompt_strategy(follow, two_tone, tmp_path):
 
 
 def test_an_ablation(follow, tiny_clip, tiny_maskformer, tmp_path):
-    from ovseg.ablation_request import plan_request
-    from ovseg.analysis.ablation import ABLATION
+    from ovseg.ablations.comparison import ABLATION
+    from ovseg.ablations.request import plan_request
     from ovseg.evaluation.evaluator import BENCHMARK
     from ovseg.storybook.stage import WORLD
 

@@ -49,15 +49,6 @@ class ClassTexts:
     pooling: Pooling = "texts"
     relations: float = 0.0
 
-    @classmethod
-    def one_each(cls, embeddings: Tensor) -> ClassTexts:
-        """Classes of one text each, `(K, E)`."""
-        return cls(
-            embeddings=embeddings,
-            class_of=tuple(range(len(embeddings))),
-            classes=len(embeddings),
-        )
-
     @property
     def pooled(self) -> bool:
         """Whether scores have a column a class."""

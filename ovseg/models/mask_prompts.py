@@ -72,8 +72,6 @@ class MaskAdaptedCLIP(OpenClipModel):
             last kept id is the end-of-text one (open_clip's behaviour; the official
             implementation raises instead).
         prompt_depth: how many layers get prompts: the input and after blocks 1..depth-1. 0: none.
-        prompt_init: `"normal"` for N(0, 0.02), `"zeros"`.
-        shared_prompts: one prompt a layer for all patches instead of one a patch.
         model_cfg: open_clip's configuration of the model, needed by `save_clip`.
         vocabulary: BPE file of the tokenizer if it is not open_clip's own, copied by `save_clip`.
 
@@ -91,8 +89,6 @@ class MaskAdaptedCLIP(OpenClipModel):
         *,
         tokenizer: Tokenizer,
         prompt_depth: int = 0,
-        prompt_init: str = "normal",
-        shared_prompts: bool = False,
         model_cfg: Mapping[str, Any] | None = None,
         vocabulary: Path | None = None,
     ) -> None:
@@ -106,15 +102,14 @@ class MaskAdaptedCLIP(OpenClipModel):
             raise OvsegError("the CLIP drops patches at random: set patch_dropout to 0")
         super().__init__(clip, tokenizer=tokenizer, model_cfg=model_cfg, vocabulary=vocabulary)
         self.mask_prompts = self.pixel_prompts = self.visual_prompts = None
-        self.draw_prompts(prompt_depth, init=prompt_init, shared=shared_prompts)
+        self.draw_prompts(prompt_depth)
 
-    def draw_prompts(self, depth: int, *, init: str = "normal", shared: bool = False) -> None:
+    def draw_prompts(self, depth: int, *, init: str = "normal") -> None:
         """Replace the mask prompts by fresh ones; depth 0 removes them.
 
         Args:
             depth: how many layers get prompts, at most the number of blocks.
             init: `"normal"` for N(0, 0.02), `"zeros"`.
-            shared: one prompt a layer for all patches.
 
         Raises:
             OvsegError: the depth exceeds the blocks of the tower.
@@ -123,11 +118,11 @@ class MaskAdaptedCLIP(OpenClipModel):
         if not 0 <= depth <= blocks:
             raise OvsegError(f"prompt_depth {depth} is not within 0..{blocks}, its blocks")
         if init not in ("normal", "zeros"):
-            raise ValueError(f"prompt_init is 'normal' or 'zeros', not {init!r}")
+            raise ValueError(f"init is 'normal' or 'zeros', not {init!r}")
         self.mask_prompts = None
         if depth:
             width = self.clip.visual.conv1.out_channels
-            prompts = torch.zeros(depth, 1 if shared else self.grid**2, width)
+            prompts = torch.zeros(depth, self.grid**2, width)
             if init == "normal":
                 nn.init.normal_(prompts, std=0.02)
             self.mask_prompts = nn.Parameter(prompts.to(self.logit_scale.device))

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     Mask2FormerForUniversalSegmentation,
@@ -35,9 +33,9 @@ from ovseg.models.network_folders import (
     CONFIG_FILE,
     Stamp,
     content_digest,
-    fill_network,
     folder_stamp,
     read_config,
+    read_network,
     write_network,
 )
 from ovseg.models.pixels import InputSettings, pad_batch, resize_shortest_edge
@@ -179,22 +177,16 @@ def _load(name: str, device: str, stamp: Stamp) -> ClosedMaskFormer | OpenMaskFo
 
 
 def _load_ours(folder: Path, config: dict[str, Any], device: torch.device) -> OpenMaskFormer:
-    try:
-        inputs = InputSettings(**config["inputs"])
-        network = OpenVocabularyMaskFormer(Architecture(**config["architecture"]))
-        text = fill_network(network, folder)
-        class_names = list(config["class_names"])
-    except (KeyError, OSError, RuntimeError, ValidationError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise OvsegError(
-            f"{folder} is not a whole MaskFormer ({reason}); write it again with its training"
-        ) from error
+    def make() -> OpenVocabularyMaskFormer:
+        return OpenVocabularyMaskFormer(Architecture(**config["architecture"]))
+
+    stored = read_network(folder, config, make, kind="MaskFormer")
     return OpenMaskFormer(
-        network,
-        class_names=class_names,
-        text_embeddings=text,
-        inputs=inputs,
-        digest=content_digest(config, {**network.state_dict(), "text_embeddings": text}),
+        stored.network,
+        class_names=stored.class_names,
+        text_embeddings=stored.text_embeddings,
+        inputs=stored.inputs,
+        digest=stored.digest,
         device=device,
     )
 

@@ -8,21 +8,44 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ovseg.errors import OvsegError
+from ovseg.models.pixels import InputSettings
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 TEXTS_FILE = "text_embeddings.safetensors"
 
 Stamp = tuple[tuple[str, int, int], ...]
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredNetwork(Generic[Network]):
+    """What a folder holds.
+
+    Attributes:
+        network: the module, with its weights.
+        inputs: how pixels are prepared.
+        class_names: names of the K classes it was trained on.
+        text_embeddings: (K, E) float32, theirs.
+        digest: content hash of settings, weights and text embeddings.
+    """
+
+    network: Network
+    inputs: InputSettings
+    class_names: tuple[str, ...]
+    text_embeddings: Tensor
+    digest: str
 
 
 def write_network(
@@ -63,22 +86,41 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def fill_network(network: nn.Module, folder: Path) -> Tensor:
-    """Put a folder's weights into a network.
+def read_network(
+    folder: Path, config: Mapping[str, Any], make: Callable[[], Network], *, kind: str
+) -> StoredNetwork[Network]:
+    """The network of a folder, in float32.
 
-    Returns:
-        (K, E) float32 text embeddings of its training classes.
+    Args:
+        folder: where it lies.
+        config: its config.json.
+        make: builds the module of it.
+        kind: what it is called in a message.
 
     Raises:
-        OSError, RuntimeError, KeyError, SafetensorError: the folder is not whole, or of another
-            network.
+        OvsegError: the folder is not whole, or of another network.
     """
-    state = load_file(folder / WEIGHTS_FILE)
-    text = load_file(folder / TEXTS_FILE)["text_embeddings"]
-    network.load_state_dict(
-        {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    try:
+        inputs = InputSettings(**config["inputs"])
+        network = make()
+        state = load_file(folder / WEIGHTS_FILE)
+        text = load_file(folder / TEXTS_FILE)["text_embeddings"]
+        network.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        )
+        class_names = tuple(config["class_names"])
+    except (KeyError, OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise OvsegError(
+            f"{folder} is not a whole {kind} ({reason}); write it again with its training"
+        ) from error
+    return StoredNetwork(
+        network=network,
+        inputs=inputs,
+        class_names=class_names,
+        text_embeddings=text,
+        digest=content_digest(config, {**network.state_dict(), "text_embeddings": text}),
     )
-    return text
 
 
 def content_digest(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -17,7 +17,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,10 +26,9 @@ from ovseg.models.names import resolve_device
 from ovseg.models.network_folders import (
     CONFIG_FILE,
     Stamp,
-    content_digest,
-    fill_network,
     folder_stamp,
     read_config,
+    read_network,
     write_network,
 )
 from ovseg.models.pixel_embedding import PixelEmbeddingNetwork
@@ -241,24 +239,19 @@ def _load(folder: Path, device: str, stamp: Stamp) -> PixelEmbedder:
             f"{folder} is a {config.get('model_type')} model, no network of pixel embeddings;"
             " train one with python -m flows.train_segmentation --recipe lseg"
         )
-    try:
-        inputs = InputSettings(**config["inputs"])
-        network = PixelEmbeddingNetwork(
+
+    def make() -> PixelEmbeddingNetwork:
+        return PixelEmbeddingNetwork(
             Architecture(**config["architecture"]),
             head=config["head"],
             temperature=config["temperature"],
         )
-        text = fill_network(network, folder)
-        class_names = list(config["class_names"])
-    except (KeyError, OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise OvsegError(
-            f"{folder} is not a whole network ({reason}); write it again with its training"
-        ) from error
+
+    stored = read_network(folder, config, make, kind="network")
     return PixelEmbedder(
-        network,
-        class_names=class_names,
-        inputs=inputs,
-        digest=content_digest(config, {**network.state_dict(), "text_embeddings": text}),
+        stored.network,
+        class_names=stored.class_names,
+        inputs=stored.inputs,
+        digest=stored.digest,
         device=torch.device(device),
     )

@@ -166,23 +166,6 @@ def _proposals(network: Any, processor: Any, device: str, generation: Generation
 # Without published weights
 
 
-def write_random_sam(folder: Path, *, family: str = "sam", seed: int = 0) -> Path:
-    """Write a network of `random_sam` into a folder, which `load_sam` reads.
-
-    Args:
-        folder: made if it is not there.
-        family: `sam` or `sam2`.
-        seed: of the weights.
-
-    Returns:
-        The folder.
-    """
-    network, processor = random_sam(family, seed=seed)
-    network.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
-
-
 def random_sam(family: str, *, seed: int = 0) -> tuple[Any, Any]:
     """A small network with random weights that keeps some of its masks, and its processor.
 

@@ -23,13 +23,21 @@ from torch import Tensor, nn
 from ovseg.models.clip import STORYBOOK_FOLDER, create_clip, save_clip
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.prompts import encode_trimmed
+from ovseg.storybook.cards import NAME as CARD
 from ovseg.storybook.cards import write_card
 from ovseg.storybook.pretrain_batches import Batches
 from ovseg.storybook.pretrain_data import CaptionedPictures, render_pictures
 from ovseg.storybook.vocabulary import cut_bpe
 from ovseg.storybook.world import scene_seeds
 
-CARD = "MODEL_CARD.md"
+LICENCE = (
+    "Apache-2.0, as this repository. The vocabulary file is cut from OpenAI CLIP's (MIT licence)."
+)
+LIMITS = (
+    "A miniature: it knows some fifty drawn categories and nothing of photographs. Its figures say"
+    " that the machinery works and are not comparable with published ones."
+)
+"""Of the card of either compact CLIP."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,14 +285,8 @@ def pretrain_clip(
             f"as whole pictures and loose crops, {len(data.captions)} in all, with captions of all "
             f"categories and without masks; {recipe.steps} steps of {recipe.batch}."
         ),
-        licence=(
-            "Apache-2.0, as this repository. The vocabulary file is cut from OpenAI CLIP's "
-            "(MIT licence)."
-        ),
-        limits=(
-            "A miniature: it knows some fifty drawn categories and nothing of photographs. Its "
-            "figures say that the machinery works and are not comparable with published ones."
-        ),
+        licence=LICENCE,
+        limits=LIMITS,
         packages=("torch", "open_clip_torch", "numpy"),
     )
     return metrics

@@ -27,16 +27,16 @@ from ovseg.models.conv_clip import ConvCLIP
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.picture_embedders import MaskPoolingEmbedder
 from ovseg.models.prompts import text_embeddings
+from ovseg.storybook.cards import NAME as CARD
 from ovseg.storybook.cards import write_card
 from ovseg.storybook.catalogue import CATEGORIES
-from ovseg.storybook.pretrain_clip import caption_loss
+from ovseg.storybook.pretrain_clip import LICENCE, LIMITS, caption_loss
 from ovseg.storybook.pretrain_data import CaptionedPictures, render_pictures
 from ovseg.storybook.pretrain_eval import accuracy_parts, region_accuracy
 from ovseg.storybook.pretrain_tiles import TileBatches, mosaic
 from ovseg.storybook.scenes import draw_scene
 from ovseg.storybook.world import scene_seeds
 
-CARD = "MODEL_CARD.md"
 EVAL_SIZE = 320  # twice the pictures' own: objects then are about as large as in the tiles
 
 
@@ -273,14 +273,8 @@ def describe(
             "is the storybook CLIP's and was not trained; its image embeddings of the same "
             "pictures are a target beside the captions."
         ),
-        licence=(
-            "Apache-2.0, as this repository. The vocabulary file is cut from OpenAI CLIP's "
-            "(MIT licence)."
-        ),
-        limits=(
-            "A miniature: it knows some fifty drawn categories and nothing of photographs. Its "
-            "figures say that the machinery works and are not comparable with published ones."
-        ),
+        licence=LICENCE,
+        limits=LIMITS,
         packages=("torch", "open_clip_torch", "timm", "numpy"),
     )
     return metrics

@@ -30,7 +30,7 @@ from ovseg.storybook.cards import NAME as CARD
 from ovseg.storybook.cards import write_card
 from ovseg.storybook.measure_maskformer import validation_scenes
 from ovseg.storybook.measure_proposals import measure_proposals
-from ovseg.storybook.pretrain_maskformer import SceneSamples, seen_names
+from ovseg.storybook.pretrain_maskformer import LICENCE, LIMITS, SceneSamples, seen_names
 from ovseg.storybook.world import scene_seeds
 from ovseg.training.augmentation import SegmentationSample, merge_categories
 from ovseg.training.batches import augmented_batches
@@ -287,9 +287,8 @@ def describe(
         f" {recipe.batch_size} crops; masks of the {len(names)} seen categories only (split"
         f" {part}). The backbone began with that of the compact MaskFormer of the same split."
         " The duration is processor time, all cores together.",
-        licence="Apache-2.0, as the repository; no external data or weights went in.",
-        limits="Knows only storybook scenes. Useless on photographs; its numbers are never set"
-        " beside published ones.",
+        licence=LICENCE,
+        limits=LIMITS,
         packages=("torch", "transformers", "numpy"),
     )
     return metrics

@@ -44,6 +44,12 @@ from ovseg.training.segmentation import SegmentationReport, train_segmentation
 
 TRAINING_SCENES = 5000
 TEMPLATES = "vild"
+LICENCE = "Apache-2.0, as the repository; no external data or weights went in."
+LIMITS = (
+    "Knows only storybook scenes. Useless on photographs; its numbers are never set beside"
+    " published ones."
+)
+"""Of the card of either proposal network."""
 
 CONFIG = COMPACT_CONFIG
 HEAD_STEPS = 600
@@ -286,8 +292,7 @@ def describe(
         f" class head alone with label smoothing {LABEL_SMOOTHING}; masks of the"
         f" {len(seen_names(part))} seen categories only (split {part}). Text"
         f" embeddings: CLIP {clip_digest(clip)}, templates *{TEMPLATES}*.",
-        licence="Apache-2.0, as the repository; no external data or weights went in.",
-        limits="Knows only storybook scenes. Useless on photographs; its numbers are never set"
-        " beside published ones.",
+        licence=LICENCE,
+        limits=LIMITS,
         packages=("torch", "transformers", "numpy"),
     )

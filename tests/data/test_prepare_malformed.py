@@ -12,7 +12,7 @@ from published_sources import SOURCES, index_map, picture
 
 from ovseg.data.benchmarks import LabelError, load_benchmark
 from ovseg.data.prepare import prepare
-from ovseg.data.prepare_check import check_prepared, check_source
+from ovseg.data.prepare_check import check_source
 from ovseg.data.source_layouts import read_list
 from ovseg.errors import OvsegError
 
@@ -357,58 +357,10 @@ def test_eight_bits_where_sixteen_are_needed(tmp_path):
         benchmark.labels(benchmark.samples[0])
 
 
-def own_folder(folder: Path) -> Path:
-    """Two images with label maps of two classes."""
-    for part in ("images", "labels"):
-        (folder / part).mkdir(parents=True)
-    for stem in ("a", "b"):
-        Image.new("RGB", (8, 6)).save(folder / "images" / f"{stem}.png")
-        Image.new("L", (8, 6)).save(folder / "labels" / f"{stem}.png")
-    (folder / "classes.txt").write_text("road\ncaf\u00e9\n", encoding="utf-8")
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("names", "what"),
-    [
-        ("road\ncaf\u00e9\n".encode("latin-1"), "is no UTF-8 .*: save it as such"),
-        (b"road\nroad\n", "'road' stands twice"),
-    ],
-    ids=["not UTF-8", "a name twice"],
-)
-def test_class_names_that_cannot_be_used_are_one_line(names, what, tmp_path):
-    folder = own_folder(tmp_path / "mine")
-    (folder / "classes.txt").write_bytes(names)
-    with pytest.raises(OvsegError, match=what) as caught:
-        load_benchmark("mine", folder)
-    assert "\n" not in str(caught.value)
-    (problem,) = check_prepared("mine", folder)
-    assert problem.what == str(caught.value)
-
-
-def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
-    folder = own_folder(tmp_path / "mine")
-    (folder / "classes.txt").write_text("road\nsky\n", encoding="utf-8-sig")
-    prompts = "class_name\tprompt\nroad\tstreet\nsky\theaven\n"
-    (folder / "prompts.tsv").write_text(prompts, encoding="utf-8-sig")
-    benchmark = load_benchmark("mine", folder)
-    assert benchmark.classes == ("road", "sky")
-    assert benchmark.prompts == (("street", 0), ("heaven", 1))
-
-
 def test_a_byte_order_mark_is_no_part_of_a_list(tmp_path):
     path = tmp_path / "val.txt"
     path.write_bytes("\ufeff2007_000033\r\n2007_000042\r\n".encode())
     assert read_list(path) == ("2007_000033", "2007_000042")
-
-
-def test_label_maps_that_no_image_belongs_to_are_listed(tmp_path):
-    folder = own_folder(tmp_path / "mine")
-    assert check_prepared("mine", folder) == []
-    (folder / "images" / "b.png").rename(folder / "images" / "b.heic")
-    (problem,) = check_prepared("mine", folder)
-    assert problem.file == str(folder / "labels" / "b.png")
-    assert "no image of that name" in problem.what
 
 
 def test_json_nested_without_end_is_one_line(tmp_path):

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.ablations import ablate
-from ovseg.ablation_tables import TABLES
-from ovseg.ablations import Cell, Table, above
+from ovseg.ablations.cells import Cell, Table, above
+from ovseg.ablations.tables import TABLES
 from ovseg.errors import OvsegError
 from ovseg.report_config import Claim
 from tasks.ablations import CellsFailed

@@ -70,8 +70,8 @@ def test_the_preset_exists_and_gets_the_data_it_needs(deployment):
 
 
 def test_the_ablations_are_all_tables_with_a_page_beside_the_results():
-    from ovseg.ablation_request import plan_request
-    from ovseg.ablation_tables import TABLES
+    from ovseg.ablations.request import plan_request
+    from ovseg.ablations.tables import TABLES
 
     deployment = DEPLOYMENTS["ablations"]
     given = flow_of(deployment).validate_parameters(

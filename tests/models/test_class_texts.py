@@ -138,7 +138,7 @@ def test_a_single_class_and_no_region_are_no_trouble():
 def test_an_unseen_class_gains_from_what_is_like_it():
     texts = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.2], [0.0, 1.0]]))
     read = ClassTexts(embeddings=texts, class_of=(0, 1, 2), classes=3, relations=0.3)
-    plain = ClassTexts.one_each(texts)
+    plain = ClassTexts(embeddings=texts, class_of=(0, 1, 2), classes=3)
     logits = torch.tensor([[9.0, 0.0, 0.0]])  # all for the first class, the second is like it
     gained = read.probabilities(logits) - plain.probabilities(logits)
     assert gained[0, 1] > 0.2 > gained[0, 2]

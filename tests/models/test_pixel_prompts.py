@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,7 +16,6 @@ from ovseg.models.checkpoint_export import export_checkpoint
 from ovseg.models.clip import MaskAdaptedCLIP, clip_digest, create_clip, load_clip, save_clip
 from ovseg.models.pixel_prompts import PixelPrompts
 from ovseg.models.regions import region_crops
-from ovseg.storybook.vocabulary import cut_bpe
 
 SIZE = 32
 CONFIG = {
@@ -28,13 +26,6 @@ CONFIG = {
 }
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-@pytest.fixture(scope="module")
-def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bpe") / "bpe_vocab.txt.gz"
-    assert cut_bpe(Path(open_clip.tokenizer.default_bpe()), path, merges=100) == 614
-    return path
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,20 +10,12 @@ from torch import nn
 from ovseg.errors import OvsegError
 from ovseg.models.clip import MaskAdaptedCLIP, clip_digest, create_clip, load_clip, save_clip
 from ovseg.models.prompted_tower import patch_masks
-from ovseg.storybook.vocabulary import cut_bpe
 
 CONFIG = {
     "embed_dim": 16,
     "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": 4},
     "text_cfg": {"context_length": 12, "vocab_size": 614, "width": 32, "heads": 2, "layers": 1},
 }
-
-
-@pytest.fixture(scope="module")
-def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bpe") / "bpe_vocab.txt.gz"
-    assert cut_bpe(Path(open_clip.tokenizer.default_bpe()), path, merges=100) == 614
-    return path
 
 
 @pytest.fixture

@@ -17,6 +17,11 @@ def unit(rows: int, width: int, seed: int) -> torch.Tensor:
     return F.normalize(torch.randn(rows, width, generator=generator), dim=-1)
 
 
+def one_each(texts: torch.Tensor) -> ClassTexts:
+    """Classes of one text each."""
+    return ClassTexts(embeddings=texts, class_of=tuple(range(len(texts))), classes=len(texts))
+
+
 def memory_of(regions: int, nouns: int, seed: int) -> RegionMemory:
     generator = torch.Generator().manual_seed(seed + 1)
     return RegionMemory(
@@ -53,9 +58,7 @@ def naive_vote(query, memory, noun_texts, texts, neighbours):
 def test_the_vote_equals_a_loop_over_all_regions(regions, neighbours, seed, at_once):
     memory = memory_of(regions, 5, seed)
     noun_texts, texts, queries = unit(5, 8, seed + 2), unit(3, 8, seed + 3), unit(4, 8, seed + 4)
-    retrieval = Retrieval(
-        memory, noun_texts, ClassTexts.one_each(texts), neighbours=neighbours, weight=0.3
-    )
+    retrieval = Retrieval(memory, noun_texts, one_each(texts), neighbours=neighbours, weight=0.3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ROWS_AT_ONCE", at_once)
         votes = retrieval.vote(queries)
@@ -71,9 +74,7 @@ def test_the_vote_joins_geometrically():
     queries = unit(2, 8, 5)
     p_clip = torch.tensor([[0.2, 0.3, 0.5], [0.9, 0.1, 0.0]])
     for weight in (0.0, 0.4, 1.0):
-        retrieval = Retrieval(
-            memory, unit(4, 8, 7), ClassTexts.one_each(texts), neighbours=3, weight=weight
-        )
+        retrieval = Retrieval(memory, unit(4, 8, 7), one_each(texts), neighbours=3, weight=weight)
         vote = retrieval.vote(queries)
         product = p_clip ** (1 - weight) * vote**weight
         expected = product / product.sum(1, keepdim=True)
@@ -87,7 +88,7 @@ def test_a_region_seen_before_is_named_as_it_was():
     memory = RegionMemory(
         regions_ne=unit(6, 8, 2), nouns_n=torch.tensor([0, 1, 2, 0, 1, 2]), nouns=("a", "b", "c")
     )
-    retrieval = Retrieval(memory, texts, ClassTexts.one_each(texts), neighbours=1, weight=1.0)
+    retrieval = Retrieval(memory, texts, one_each(texts), neighbours=1, weight=1.0)
     assert retrieval.vote(memory.regions_ne).argmax(1).tolist() == [0, 1, 2, 0, 1, 2]
 
 
@@ -110,9 +111,7 @@ def test_what_is_refused(tmp_path):
         RegionMemory.load(tmp_path)
     empty = memory_of(0, 1, 0)
     with pytest.raises(OvsegError, match="no region to retrieve"):
-        Retrieval(
-            empty, unit(1, 8, 0), ClassTexts.one_each(unit(2, 8, 1)), neighbours=3, weight=0.5
-        )
+        Retrieval(empty, unit(1, 8, 0), one_each(unit(2, 8, 1)), neighbours=3, weight=0.5)
     with pytest.raises(OvsegError, match="8 numbers, the texts 16"):
-        other = ClassTexts.one_each(unit(2, 16, 1))
+        other = one_each(unit(2, 16, 1))
         Retrieval(memory_of(3, 1, 0), unit(1, 16, 0), other, neighbours=3, weight=0.5)

@@ -10,10 +10,18 @@ from transformers import pipeline
 
 from ovseg.models.proposal_networks import ProposalNetwork
 from ovseg.models.proposers import proposer_digest
-from ovseg.models.sam import Generation, SamProposals, load_sam, write_random_sam
+from ovseg.models.sam import Generation, SamProposals, load_sam, random_sam
 from ovseg.storybook.scenes import draw_scene
 
 FEW = Generation(points_per_side=3, predicted_iou=0.5, stability=0.5)
+
+
+def write_random_sam(folder: Path, *, family: str = "sam", seed: int = 0) -> Path:
+    """A network of random weights written into a folder, which `load_sam` reads."""
+    network, processor = random_sam(family, seed=seed)
+    network.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module", params=["sam", "sam2"])

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from toy_phases import config
 
 from ovseg import schema
 from ovseg.config import Config
@@ -24,6 +25,7 @@ from ovseg.models.clip import create_clip, save_clip
 from ovseg.stages import Output, Stage, run_stage
 from ovseg.storage import Manifest, ShardPlan, write_parquet
 from ovseg.storybook.vocabulary import cut_bpe
+from ovseg.training.finetune import FINETUNE
 
 NOUNS = {
     "moon": (240, 220, 90),
@@ -175,3 +177,22 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         model = create_clip(TINY_CLIP, vocabulary=vocabulary)
     return save_clip(model, folder / "model")
+
+
+@pytest.fixture
+def finetune(tiny_clip: Path, tmp_path: Path):
+    """Runs the stage on a training set with a small configuration and overrides."""
+
+    def run(data, *, root: str = "runs", checkpoint=None, progress=lambda n: None, **settings):
+        inputs = {"curated": data.curated, "table": data.table}
+        if checkpoint is not None:
+            inputs["checkpoint"] = checkpoint
+        return run_stage(
+            FINETUNE,
+            config(tiny_clip, data, **settings),
+            inputs,
+            tmp_path / root,
+            progress=progress,
+        )
+
+    return run

@@ -1,6 +1,6 @@
 """The cells of an ablation compared on a benchmark: scores, gains over a reference, claims, a plot.
 
-    from ovseg.analysis.ablation import ABLATION
+    from ovseg.ablations.comparison import ABLATION
     run_stage(ABLATION, config, {"0/original": manifest, "0/finetuned": manifest}, Path("runs/x"))
 
 `ovseg ablate` runs it at the end of each table. It is the study over seeds
@@ -16,9 +16,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ovseg.analysis.ablation_claims import Verdict, claim_rows, compared_pairs, judge
-from ovseg.analysis.ablation_plots import plot_ablation
-from ovseg.analysis.ablation_report import section
+from ovseg.ablations.claims import Verdict, claim_rows, compared_pairs, judge
+from ovseg.ablations.plots import plot_ablation
+from ovseg.ablations.report import section
 from ovseg.analysis.study import compared_rows, resample
 from ovseg.analysis.study_findings import Findings
 from ovseg.errors import OvsegError
@@ -36,10 +36,10 @@ class AblationStage(Stage[AblationConfig]):
 
     name = "ablations"
     code = (
-        "ovseg.analysis.ablation",
-        "ovseg.analysis.ablation_claims",
-        "ovseg.analysis.ablation_plots",
-        "ovseg.analysis.ablation_report",
+        "ovseg.ablations.comparison",
+        "ovseg.ablations.claims",
+        "ovseg.ablations.plots",
+        "ovseg.ablations.report",
         "ovseg.analysis.study",
         "ovseg.analysis.study_findings",
         "ovseg.analysis.study_plots",

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from toy_benchmarks import random_images, toy_benchmark
 
-from ovseg.ablations import Cell, Plan, PlannedTable, Published, Table, above
-from ovseg.analysis.ablation import ABLATION, read_ablation
-from ovseg.analysis.ablation_claims import Answer, Verdict, answer, in_words, judge
-from ovseg.analysis.ablation_page import Compared, Failed, Page, publish_page
+from ovseg.ablations.cells import Cell, Published, Table, above
+from ovseg.ablations.claims import Answer, Verdict, answer, in_words, judge
+from ovseg.ablations.comparison import ABLATION, read_ablation
+from ovseg.ablations.page import Compared, Failed, Page, publish_page
+from ovseg.ablations.plan import Plan, PlannedTable
 from ovseg.analysis.study_findings import Estimate
 from ovseg.errors import OvsegError
 from ovseg.report_config import AblationConfig, Claim

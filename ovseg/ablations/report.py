@@ -1,11 +1,11 @@
 """An ablation in words: its scores, its gains over the reference, its claims, as Markdown.
 
-The page of all of them is put together in `ovseg.analysis.ablation_page`.
+The page of all of them is put together in `ovseg.ablations.page`.
 """
 
 from __future__ import annotations
 
-from ovseg.analysis.ablation_claims import Verdict, in_words
+from ovseg.ablations.claims import Verdict, in_words
 from ovseg.analysis.study_findings import METRICS, Findings
 from ovseg.analysis.study_report import Lines, cell, markdown_table, signed
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from ovseg.ablation_tables import TABLES, chosen_tables
-from ovseg.ablations import Cell, cell_config, cost, plan_ablations, rounds
-from ovseg.analysis.ablation_list import list_lines
+from ovseg.ablations.cells import Cell
+from ovseg.ablations.listing import list_lines
+from ovseg.ablations.plan import cell_config, cost, plan_ablations, rounds
+from ovseg.ablations.tables import TABLES, chosen_tables
 from ovseg.analysis.curation import load_curation
 from ovseg.analysis.study_findings import METRICS
 from ovseg.configure import configure
@@ -143,7 +144,7 @@ def test_an_ablation_has_no_favourite():
 
 
 def test_the_command_lists_without_running(capsys):
-    from ovseg.ablation_request import check_request
+    from ovseg.ablations.request import check_request
 
     request = {"preset": "storybook", "root": None, "overrides": {}}
     assert not check_request(request, ["crops"], seeds=1, listed=True)
@@ -155,7 +156,7 @@ def test_the_command_lists_without_running(capsys):
 
 
 def test_a_page_among_the_results_is_refused(tmp_path):
-    from ovseg.ablation_request import check_request
+    from ovseg.ablations.request import check_request
 
     request = {"preset": "storybook", "root": tmp_path / "runs", "overrides": {}}
     with pytest.raises(OvsegError, match=r"--out .*/runs/ablations\.md lies among the results"):

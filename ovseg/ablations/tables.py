@@ -1,18 +1,17 @@
 """The tables of `ovseg ablate` by name.
 
-ovseg ablate
-ovseg ablate ensemble --preset storybook --seeds 3
+    ovseg ablate
+    ovseg ablate ensemble --preset storybook --seeds 3
+
+A table stands in the module of its subject and is named here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ovseg import ablation_prompts as prompts
-from ovseg import ablation_scoring as scoring
-from ovseg import ablation_texts as texts
-from ovseg import ablation_training as training
-from ovseg.ablations import Table
+from ovseg.ablations import prompts, scoring, texts, training
+from ovseg.ablations.cells import Table
 from ovseg.errors import OvsegError
 
 TABLES: dict[str, Table] = {

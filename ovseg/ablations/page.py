@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from ovseg.ablations import Plan, PlannedTable, cost
-from ovseg.analysis.ablation import read_ablation
-from ovseg.analysis.ablation_claims import in_words
-from ovseg.analysis.ablation_report import section, seeds_of
+from ovseg.ablations.claims import in_words
+from ovseg.ablations.comparison import read_ablation
+from ovseg.ablations.plan import Plan, PlannedTable, cost
+from ovseg.ablations.report import section, seeds_of
 from ovseg.analysis.study_report import LEGEND, markdown_table
 from ovseg.storage import Manifest, discard, publish, publish_text, temporary_name
 

@@ -1,12 +1,12 @@
 """Ablations of the texts of classes: templates, contexts, learned prompts, synonyms, relations.
 
-What is called published, and what costs are, stands in `ovseg.ablation_training`.
+What is called published, and what costs are, stands in `ovseg.ablations.training`.
 """
 
 from __future__ import annotations
 
-from ovseg.ablation_training import A_BENCHMARK, A_TRAINING, FT, MARGIN
-from ovseg.ablations import Cell, Settings, Table, above
+from ovseg.ablations.cells import Cell, Settings, Table, above
+from ovseg.ablations.training import A_BENCHMARK, A_TRAINING, FT, MARGIN
 from ovseg.report_config import Claim
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
-from ovseg.ablation_tables import TABLES, chosen_tables
-from ovseg.ablations import Cost, Table, cost, plan_ablations
+from ovseg.ablations.cells import Table
+from ovseg.ablations.plan import Cost, cost, plan_ablations
+from ovseg.ablations.tables import TABLES, chosen_tables
 
 MINUTES = {"mining": 1.5, "training": 1.1, "benchmark": 0.5, "cell": 0.1}
 """Of the storybook on 2 CPU cores: 800 scenes mined; a phase on the 2,500 pairs that agree (those

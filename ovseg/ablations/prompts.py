@@ -1,12 +1,12 @@
 """Ablations of prompts for the eye: mask prompts against visual ones, and prompts in pixels.
 
-What is called published, and what costs are, stands in `ovseg.ablation_training`.
+What is called published, and what costs are, stands in `ovseg.ablations.training`.
 """
 
 from __future__ import annotations
 
-from ovseg.ablation_training import A_BENCHMARK, A_TRAINING, FT, MPT, ORIGINAL
-from ovseg.ablations import Cell, Published, Settings, Table
+from ovseg.ablations.cells import Cell, Published, Settings, Table
+from ovseg.ablations.training import A_BENCHMARK, A_TRAINING, FT, MPT, ORIGINAL
 
 VISUAL = Table(
     title="Mask prompts against deep visual prompts (Table 7)",

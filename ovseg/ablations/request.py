@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ovseg.ablation_tables import chosen_tables
-from ovseg.ablations import Plan, plan_ablations
+from ovseg.ablations.listing import show_tables
+from ovseg.ablations.plan import Plan, plan_ablations
+from ovseg.ablations.tables import chosen_tables
 from ovseg.errors import OvsegError
 
 
@@ -35,8 +36,6 @@ def check_request(
         OvsegError: for what `plan_request` refuses.
     """
     if listed or not tables:
-        from ovseg.analysis.ablation_list import show_tables
-
         show_tables(tables, request["preset"], seeds=seeds)
         return False
     plan_request(tables, **request, seeds=seeds, out=out)

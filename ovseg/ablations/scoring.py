@@ -1,14 +1,14 @@
 """Ablations of how regions are named: the ensemble's branches, the crops, whole systems by name.
 
-What is called published, and what costs are, stands in `ovseg.ablation_training`.
+What is called published, and what costs are, stands in `ovseg.ablations.training`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ovseg.ablation_training import A_BENCHMARK, A_TRAINING, FT, MPT
-from ovseg.ablations import Cell, Published, Settings, Table, above
+from ovseg.ablations.cells import Cell, Published, Settings, Table, above
+from ovseg.ablations.training import A_BENCHMARK, A_TRAINING, FT, MPT
 from ovseg.report_config import Claim
 from ovseg.systems import SYSTEMS, System
 

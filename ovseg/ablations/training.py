@@ -8,7 +8,7 @@ takes 0.8 s an image by the paper (A5000), half an hour for the 2,000 images of 
 
 from __future__ import annotations
 
-from ovseg.ablations import Cell, Published, Settings, Table, above
+from ovseg.ablations.cells import Cell, Published, Settings, Table, above
 from ovseg.report_config import Claim
 
 FT: Settings = {"trains": "image_encoder"}

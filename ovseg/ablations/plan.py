@@ -1,118 +1,33 @@
-"""Ablations: named tables of cells, each cell a configuration of the whole run.
+"""What `ovseg ablate` runs: each cell of some tables as a configuration of the whole run.
 
-    plan = plan_ablations(["ensemble"], "storybook", seeds=3)
+    plan = plan_ablations(chosen_tables(["ensemble"]), "storybook", seeds=3)
     plan.tables[0].runs[0].config
 
-A cell is what it changes of a preset, by the dotted names of `ovseg settings`, and the phases it
-trains. All cells of a seed share one root, so what two of them have in common is computed once. The
-tables themselves stand in `ovseg.ablation_tables`; `ovseg ablate` runs them.
+All cells of a seed share one root, so what two of them have in common is computed once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ovseg.ablations.cells import Cell, Settings, Table
+from ovseg.analysis.pair_sources import pair_sources
 from ovseg.config import FinetuneConfig
 from ovseg.configure import configure, configure_seeds
 from ovseg.errors import OvsegError
-from ovseg.report_config import AblationConfig, Claim, Comparison
+from ovseg.report_config import AblationConfig
 from ovseg.settings import PipelineConfig
 from ovseg.storage import digest_json
 
-Settings = Mapping[str, Any]
 TUNED_LIKE = {
     "image_encoder": "image_encoder",
     "joint": "image_encoder",
     "joint_pixel_prompts": "image_encoder",
 }
 """Whose settings of the preset a phase begins with; those of the mask prompts where not listed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One model of an ablation.
-
-    Attributes:
-        title: what is shown of it.
-        settings: what it changes of the preset, by dotted name.
-        trains: the phases of its training in order, each as settings of `FinetuneConfig` over the
-            preset's own of such a phase; empty for the original CLIP.
-        repeated: run with every seed; else with seed 0 alone.
-        presets: the presets it makes sense in; all where empty.
-        not_scored: why its figures are none, where it only shows that the path works.
-    """
-
-    title: str
-    settings: Settings = field(default_factory=dict)
-    trains: tuple[Settings, ...] = ()
-    repeated: bool = False
-    presets: tuple[str, ...] = ()
-    not_scored: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """Figures as the paper has them, of photographs: never to be set beside those of the storybook.
-
-    Attributes:
-        source: where in the paper.
-        headings: of the columns, the first a name.
-        rows: mIoU in %.
-    """
-
-    source: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A named sweep.
-
-    Attributes:
-        title: what it is about.
-        question: what it asks.
-        cells: by slug, in the order they are shown.
-        reference: the cell that gains are measured against.
-        expect: what the preset `paper` is to show on real data, by the paper.
-        cost: what that costs, beside mining once.
-        published: the paper's figures, where it has some.
-        claims: what is judged.
-        note: what else a reader has to know.
-        miniature: settings of every cell in the embedded world; a cell's own go before them.
-    """
-
-    title: str
-    question: str
-    cells: Mapping[str, Cell]
-    reference: str
-    expect: str
-    cost: str
-    published: Published | None = None
-    claims: tuple[Claim, ...] = ()
-    note: str = ""
-    miniature: Settings = field(default_factory=dict)
-
-    def of(self, preset: str) -> Table:
-        """The table with the cells that a preset has."""
-        cells = {
-            name: cell
-            for name, cell in self.cells.items()
-            if not cell.presets or preset in cell.presets
-        }
-        return replace(self, cells=cells)
-
-
-def above(
-    better: str, *worse: str, metric: str = "miou_union_unseen", margin: float = 0.0
-) -> tuple[Comparison, ...]:
-    """That one cell is better than each of some others, or no more than a margin worse."""
-    return tuple(
-        Comparison(better=better, worse=one, metric=metric, margin=margin) for one in worse
-    )
 
 
 # --------------------------------------------------------------------------------------
@@ -271,7 +186,7 @@ def plan_ablations(
     """The configurations of every cell of some tables, all of them checked.
 
     Args:
-        tables: by name, as `ovseg.ablation_tables.chosen_tables` gives them.
+        tables: by name, as `ovseg.ablations.tables.chosen_tables` gives them.
         preset: one of `ovseg.presets.PRESETS`.
         seeds: how many; cells that are not repeated are run with seed 0 alone.
         root: folder of all results; the preset's own with `-ablations` behind it where empty, so
@@ -326,8 +241,6 @@ def cost(runs: Iterator[CellRun] | Sequence[CellRun]) -> Cost:
     A mining counts once for each seed, source of pairs, round and its settings; a training phase
     for each start and training set; a benchmark for each model and its settings.
     """
-    from ovseg.analysis.pair_sources import pair_sources  # loads duckdb
-
     minings: set[str] = set()
     trainings: set[str] = set()
     benchmarks: set[str] = set()
