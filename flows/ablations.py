@@ -47,7 +47,7 @@ def ablate(
     """Run tables of ablations and write what came out.
 
     Args:
-        tables: their names, or `all`; `ovseg ablate` lists them.
+        tables: Their names, or `all`; `ovseg ablate` lists them.
         preset: What every cell begins as.
         seeds: How many seeds; the cells that claims hang on are run with each, others with seed 0.
         root: Folder of all results, `<root>/seed-<n>` of a seed's; the preset's own with
@@ -55,10 +55,14 @@ def ablate(
         captions: Captions file or folder, a path or URL; needs images. The preset's where empty.
         images: Folder or URL of the images that the captions name; needs captions.
         overrides: Settings of every cell, by the dotted names that `ovseg settings` lists.
-        out: Markdown page to write, its plots in a folder of its name; none where empty.
+        out: Markdown page to write, its plots in a folder of its name; not among the results; none
+            where empty.
 
     Returns:
         What became of each cell, and the compared tables.
+
+    Raises:
+        OvsegError: for a request that cannot be run; at the end, if a cell failed.
     """
     plan = plan_tables(
         tables,
@@ -94,4 +98,5 @@ def ablate(
                 record_table(parent, planned, outcomes.compare(planned), outcomes)
         outcomes.publish(out)
         record_page(tracked, outcomes)
+    outcomes.conclude()
     return outcomes

@@ -326,7 +326,7 @@ def ablate(
 
     request.pop("seed")
     page = Path("docs/ablations.md") if out is None and tables == ["all"] else out
-    flow(tables, **request, seeds=seeds, out=page).conclude()
+    flow(tables, **request, seeds=seeds, out=page)
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from ovseg.ablations.comparison import ABLATION, read_ablation
 from ovseg.ablations.page import Compared, Failed, Page, publish_page
-from ovseg.ablations.plan import CellRun, Plan, PlannedTable, cost, plan_ablations, rounds
+from ovseg.ablations.plan import CellRun, Plan, PlannedTable, cost, rounds
 from ovseg.ablations.report import claim_lines, shown_metrics
-from ovseg.ablations.tables import chosen_tables
+from ovseg.ablations.request import plan_request
 from ovseg.errors import OvsegError
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest, digest_json
@@ -24,6 +24,7 @@ from tasks.stages import run
 from tasks.tracking import TrackedRun
 
 __all__ = [
+    "CellsFailed",
     "Outcomes",
     "describe",
     "once",
@@ -39,8 +40,8 @@ MINED = ("mining_world", "images", "screening", "nouns", "proposals", "pairing",
 
 
 def plan_tables(tables: list[str], preset: str, **given: Any) -> Plan:
-    """The runs of tables by name, as `ovseg.ablations.plan.plan_ablations` gives them."""
-    return plan_ablations(chosen_tables(tables), preset, **given)
+    """The runs of tables by name, as `ovseg.ablations.request.plan_request` gives them."""
+    return plan_request(tables, preset, **given)
 
 
 def once(mine: Mine) -> Mine:
@@ -55,6 +56,22 @@ def once(mine: Mine) -> Mine:
         return known[key]
 
     return mined
+
+
+class CellsFailed(OvsegError):
+    """Some cells failed, in the words of the first.
+
+    Attributes:
+        outcomes: what became of all of them.
+    """
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        first = outcomes.failed[0]
+        super().__init__(
+            f"{len(outcomes.failed)} cells failed, the first {first.table}/{first.cell} with seed"
+            f" {first.seed}: {first.reason}; the same command goes on with them"
+        )
+        self.outcomes = outcomes
 
 
 class Outcomes:
@@ -143,18 +160,14 @@ class Outcomes:
         """Say where all lies.
 
         Raises:
-            OvsegError: if a cell failed.
+            CellsFailed: if a cell failed.
         """
         for one in self.compared:
             console.print(f"{one.table}: {one.manifest.payload() / 'ablation.md'}", highlight=False)
         if self.page is not None:
             console.print(f"page: {self.page}", highlight=False)
         if self.failed:
-            first = self.failed[0]
-            raise OvsegError(
-                f"{len(self.failed)} cells failed, the first {first.table}/{first.cell} with seed"
-                f" {first.seed}: {first.reason}; the same command goes on with them"
-            )
+            raise CellsFailed(self)
 
 
 # --------------------------------------------------------------------------------------

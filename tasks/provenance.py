@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import re
 import shlex
 import subprocess
@@ -18,7 +19,18 @@ def without_password(text: str) -> str:
 
 
 def command_line() -> str:
-    """The command this process was started with, as one would type it, without passwords."""
+    """The command that started this run, as one would type it, without passwords.
+
+    What a worker was told to run has no command line of its own: it is the deployment's.
+    """
+    from prefect.runtime import deployment, flow_run
+
+    if deployment.id:
+        name = f"{flow_run.flow_name}/{deployment.name}"
+        given = json.dumps(deployment.parameters, default=str)
+        return without_password(
+            shlex.join(["prefect", "deployment", "run", name, "--params", given])
+        )
     program = Path(sys.argv[0])
     name = "ovseg" if program.stem in _PROGRAMS else program.name
     return without_password(shlex.join([name, *sys.argv[1:]]))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovseg.ablations.tables import TABLES
 from ovseg.analysis import sql_files
 from ovseg.analysis.catalog import build_catalog, open_catalog
 from ovseg.analysis.query import failed_checks, relations
@@ -31,8 +32,12 @@ from ovseg.data.screening import SCREEN
 from ovseg.errors import OvsegError
 from ovseg.mining.proposal_sources import SOURCES
 from ovseg.mining.proposals import PROPOSALS
+from ovseg.models.embedders import EMBEDDERS
+from ovseg.models.prompting import PROMPTINGS
+from ovseg.presets import load_preset
 from ovseg.screening_config import ScreeningConfig
 from ovseg.stages import run_stage
+from ovseg.systems import SYSTEMS
 from ovseg.training.groups import METHODS
 
 TEXT = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -50,7 +55,7 @@ def blocks(title: str, language: str) -> list[str]:
 @pytest.fixture
 def follow():
     """Runs a recipe's Python; what it registered is gone after the test."""
-    registries = (FORMATS, SOURCES, READERS, METHODS)
+    registries = (FORMATS, SOURCES, READERS, SYSTEMS, EMBEDDERS, PROMPTINGS, METHODS, TABLES)
     before = [dict(registry) for registry in registries]
 
     def run(title: str) -> None:
@@ -150,9 +155,9 @@ def test_a_proposal_source_a_training_method_and_what_lies_between(
     }
 
 
-def test_a_benchmark(follow, tiny_clip, tiny_maskformer, tmp_path):
-    from ovseg.evaluation.evaluator import BENCHMARK
-
+@pytest.fixture
+def two_tone(tiny_clip, tiny_maskformer, tmp_path) -> BenchmarkConfig:
+    """Two images and their label maps, as the recipe of a benchmark wants them."""
     root = tmp_path / "two-tone"
     root.mkdir()
     stored = np.array([[20, 20, 0], [10, 10, 10]], dtype=np.uint8).repeat(16, 0).repeat(16, 1)
@@ -160,7 +165,7 @@ def test_a_benchmark(follow, tiny_clip, tiny_maskformer, tmp_path):
         pixels = np.stack([stored * 10, stored * 5, 255 - stored], axis=-1).astype(np.uint8)
         Image.fromarray(pixels).save(root / f"{number}.png")
         Image.fromarray(stored).save(root / f"{number}_labels.png")
-    setting = BenchmarkConfig(
+    return BenchmarkConfig(
         benchmark="two-tone",
         root=root,
         clip=str(tiny_clip),
@@ -169,15 +174,133 @@ def test_a_benchmark(follow, tiny_clip, tiny_maskformer, tmp_path):
         max_side=64,
         device="cpu",
     )
+
+
+def test_a_benchmark(follow, two_tone, tmp_path):
+    from ovseg.evaluation.evaluator import BENCHMARK
+
     with pytest.raises(OvsegError, match=r"classes\.txt"):  # taken for a prepared folder
-        BENCHMARK.plan(setting, {})
+        BENCHMARK.plan(two_tone, {})
     follow("A benchmark")
-    scored = run_stage(BENCHMARK, setting, {}, tmp_path / "runs")
+    scored = run_stage(BENCHMARK, two_tone, {}, tmp_path / "runs")
     assert (scored.stats["n"], scored.stats["bad"]) == (2, 0)
     assert scored.stats["class_names"] == ["road", "sky"]
     pixels = [shard.stats["counts"]["gt_pixels"] for shard in scored.shards]
     assert np.sum(pixels, axis=0).tolist() == [2 * 3 * 256, 2 * 2 * 256]
     assert 0 <= scored.stats["scores"]["miou_union"] <= 1
+
+
+def test_a_system(follow, two_tone, tmp_path):
+    from ovseg.evaluation.evaluator import BENCHMARK
+
+    named = {"benchmarks.system": "boxes"}
+    with pytest.raises(OvsegError, match=r"benchmarks\.system: there is no 'boxes'"):
+        load_preset("storybook", named)
+    follow("A benchmark")
+    follow("A system")
+    assert load_preset("storybook", named).benchmarks[0].short_side == 160
+    by_hand = {
+        f"benchmarks.{field}": getattr(two_tone, field) for field in two_tone.model_fields_set
+    }
+    config = load_preset("storybook", {**named, **by_hand, "benchmarks.seen": ("road",)})
+    assert config.arms == {"original": ()}
+    scored = run_stage(BENCHMARK, config.benchmarks[0], {}, tmp_path / "runs")
+    assert (scored.stats["n"], scored.stats["bad"], scored.stats["seen"]) == (2, 0, ["road"])
+    shown = {name: scored.config[name] for name in ("system", "region", "ensemble", "short_side")}
+    assert shown == {
+        "system": "boxes",
+        "region": "box",
+        "ensemble": "clip_only",
+        "short_side": 32,
+    }
+
+
+def test_an_embedder(follow, two_tone, tmp_path):
+    import torch
+
+    from ovseg.evaluation.evaluator import BENCHMARK
+    from ovseg.models.embedders import region_embedder
+
+    def of(**changed):
+        return two_tone.model_copy(update=changed)
+
+    def embeddings(setting):
+        """Of both sides of an image's diagonal, and of a mask without foreground."""
+        whole = torch.ones(32, 48, dtype=torch.bool)
+        sides = torch.stack([whole.tril(), whole.triu(), ~whole])
+        image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+        embedder = region_embedder(setting, clip=setting.clip, device="cpu")
+        return embedder.embed(image, sides, threshold=None)
+
+    with pytest.raises(OvsegError, match=r"benchmarks\.embedder: there is no 'two_views'"):
+        embeddings(of(embedder="two_views"))
+    follow("A benchmark")
+    follow("An embedder")
+    rows, valid = embeddings(of(embedder="two_views"))
+    assert valid.tolist() == [True, True, False] and rows.shape == (2, 16)
+    views = [embeddings(of(region=region))[0] for region in ("mean", "box")]
+    assert not views[0].allclose(views[1])
+    torch.testing.assert_close(rows, torch.nn.functional.normalize(sum(views) / 2, dim=-1))
+    scored = run_stage(BENCHMARK, of(embedder="two_views"), {}, tmp_path / "runs")
+    assert (scored.stats["n"], scored.stats["bad"], scored.stats["masks"]) == (2, 0, 4)
+
+
+def test_a_prompt_strategy(follow, two_tone, tmp_path):
+    import torch
+
+    from ovseg.evaluation.evaluator import BENCHMARK
+    from ovseg.models.clip import load_clip
+    from ovseg.models.prompting import TemplatePrompts, text_prompts
+
+    setting = two_tone.model_copy(update={"prompting": "each_word"})
+    with pytest.raises(OvsegError, match=r"benchmarks\.prompting: there is no 'each_word'"):
+        text_prompts(setting)
+    follow("A benchmark")
+    follow("A prompt strategy")
+    strategy, clip = text_prompts(setting), load_clip(setting.clip)
+    plain = TemplatePrompts("mining").embed(clip, ["ship", "boat"])
+    found = strategy.embed(clip, ["ship, boat", "boat"])
+    torch.testing.assert_close(found[0], torch.nn.functional.normalize(plain.sum(0), dim=-1))
+    torch.testing.assert_close(found[1], plain[1])
+    with pytest.raises(OvsegError, match="class name 2 of 2 is empty"):
+        strategy.embed(clip, ["ship, "])
+    scored = run_stage(BENCHMARK, setting, {}, tmp_path / "runs")
+    assert (scored.stats["n"], scored.stats["bad"]) == (2, 0)
+    assert scored.weights["texts"] == strategy.digest
+
+
+def test_an_ablation(follow, tiny_clip, tiny_maskformer, tmp_path):
+    from ovseg.ablations.comparison import ABLATION
+    from ovseg.ablations.request import plan_request
+    from ovseg.evaluation.evaluator import BENCHMARK
+    from ovseg.storybook.stage import WORLD
+
+    small = {
+        "benchmark_world.scenes": 2,
+        "benchmark_world.size": 64,
+        "benchmarks.clip": str(tiny_clip),
+        "benchmarks.maskformer": str(tiny_maskformer),
+        "benchmarks.short_side": 64,
+        "benchmarks.device": "cpu",
+    }
+    request = {"seeds": 1, "root": tmp_path / "runs", "overrides": small}
+    with pytest.raises(OvsegError, match="no ablation 'thresholds'"):
+        plan_request(["thresholds"], "storybook", **request)
+    follow("An ablation")
+    plan = plan_request(["thresholds"], "storybook", **request)
+    (planned,) = plan.tables
+    scored = {}
+    for cell in planned.runs:
+        world = run_stage(WORLD, cell.config.benchmark_world, {}, cell.config.root)
+        config = cell.config.with_benchmark_root("storybook", world.payload())
+        scored[cell.key] = run_stage(BENCHMARK, config.benchmarks[0], {}, config.root)
+    cuts = {key: manifest.config["mask_threshold"] for key, manifest in scored.items()}
+    assert cuts == {"0/loose": 0.2, "0/tight": 0.7}
+    comparison = planned.comparison("storybook", list(scored))
+    compared = run_stage(ABLATION, comparison, scored, plan.root)
+    assert compared.stats["cells"] == ["loose", "tight"]
+    assert list(compared.stats["verdicts"]) == ["tight-masks"]
+    assert "masks cut at 0.7" in (compared.payload() / "ablation.md").read_text(encoding="utf-8")
 
 
 def test_a_view_a_query_and_a_check(follow, listed, tmp_path, monkeypatch):
@@ -201,10 +324,12 @@ def test_a_view_a_query_and_a_check(follow, listed, tmp_path, monkeypatch):
 
 
 def test_settings_of_the_recipes_are_settings():
-    from ovseg.presets import load_preset
     from ovseg.settings import parse_setting
 
     named = dict(parse_setting(text) for text in re.findall(r"--set ([\w.]+=[^\s`]+)", TEXT))
-    assert set(named) == {"images.captions_format", "proposals.source"}
+    assert set(named) == {
+        *("images.captions_format", "proposals.source"),
+        *("benchmarks.embedder", "benchmarks.prompting"),
+    }
     config = load_preset("paper", named)
     assert json.loads(config.model_dump_json())["proposals"]["source"] == "squares"

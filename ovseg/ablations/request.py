@@ -1,4 +1,4 @@
-"""What `ovseg ablate` was asked for, before anything is started: a list, or tables to run."""
+"""What was asked of the ablations, before anything is started: a list, or tables to run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ovseg.ablations.listing import show_tables
-from ovseg.ablations.plan import plan_ablations
+from ovseg.ablations.plan import Plan, plan_ablations
 from ovseg.ablations.tables import chosen_tables
 from ovseg.errors import OvsegError
 
@@ -33,13 +33,36 @@ def check_request(
         Whether there is something to run.
 
     Raises:
-        OvsegError: for a name there is not, a page that cannot be a file, and what
-            `plan_ablations` refuses.
+        OvsegError: for what `plan_request` refuses.
     """
     if listed or not tables:
         show_tables(tables, request["preset"], seeds=seeds)
         return False
+    plan_request(tables, **request, seeds=seeds, out=out)
+    return True
+
+
+def plan_request(
+    tables: Sequence[str], preset: str, *, seeds: int, out: Path | None = None, **given: Any
+) -> Plan:
+    """The runs of tables by name; what is wrong with a request is found here, by command and flow.
+
+    Args:
+        tables: their names, or `all`.
+        preset: one of `ovseg.presets.PRESETS`.
+        seeds: how many.
+        out: page to write.
+        given: other arguments of `plan_ablations`.
+
+    Raises:
+        OvsegError: for no name or one there is not, a page that cannot be a file, and what
+            `plan_ablations` refuses.
+    """
+    chosen = chosen_tables(tables)
+    if not chosen:
+        raise OvsegError(
+            "no table is named: name those to run, as `ovseg ablate` lists them, or all"
+        )
     if out is not None and (out.is_dir() or any(parent.is_file() for parent in out.parents)):
         raise OvsegError(f"--out {out} can be no file: name a page, as docs/ablations.md")
-    plan_ablations(chosen_tables(tables), **request, seeds=seeds, out=out)
-    return True
+    return plan_ablations(chosen, preset, seeds=seeds, out=out, **given)

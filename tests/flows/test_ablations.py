@@ -10,6 +10,7 @@ from ovseg.ablations.cells import Cell, Table, above
 from ovseg.ablations.tables import TABLES
 from ovseg.errors import OvsegError
 from ovseg.report_config import Claim
+from tasks.ablations import CellsFailed
 
 FT = {"trains": "image_encoder"}
 TOY = Table(
@@ -51,16 +52,18 @@ def done(prefect_server, small, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(TABLES, "toy", TOY)
         patch.setitem(TABLES, "twin", twin)
-        yield home, ablate(["toy", "twin"], **request), request
+        with pytest.raises(CellsFailed) as failed:
+            ablate(["toy", "twin"], **request)
+        yield home, failed.value.outcomes, request
 
 
-def test_a_failed_cell_is_named_and_the_others_go_on(done):
+def test_a_failed_cell_is_named_at_the_end_and_the_others_go_on(done):
     _, outcomes, _ = done
     (failed,) = outcomes.failed
     assert (failed.table, failed.cell, failed.seed) == ("toy", "broken", 0)
     assert "no-such-model" in failed.reason and "\n" not in failed.reason
     with pytest.raises(OvsegError, match="1 cells failed, the first toy/broken with seed 0"):
-        outcomes.conclude()
+        outcomes.conclude()  # as the flow does last: its run is a failed one
     toy, twin = outcomes.compared
     assert toy.manifest.stats["cells"] == ["original", "boxes", "again"]
     assert twin.manifest.stats["cells"] == ["boxes", "plain"]
@@ -140,6 +143,21 @@ def test_again_computes_nothing(done, monkeypatch):
         raise AssertionError("a finished stage was computed again")
 
     monkeypatch.setattr("tasks.stages.run_shard", refuse)
-    again = ablate(["toy"], **{**request, "out": None})
+    with pytest.raises(CellsFailed) as failed:
+        ablate(["toy"], **{**request, "out": None})
+    again = failed.value.outcomes
     assert again.compared[0].manifest == outcomes.compared[0].manifest
     assert len(again.failed) == 1 and again.page is None
+
+
+def test_what_cannot_be_run_is_refused_before_anything_is(tmp_path):
+    request = {"root": tmp_path / "runs"}
+    for tables, out, message in (
+        ([], None, "no table is named"),
+        (["crop"], None, "no ablation 'crop'"),
+        (["crops"], tmp_path, "can be no file"),
+        (["crops"], tmp_path / "runs" / "a.md", "lies among the results"),
+    ):
+        with pytest.raises(OvsegError, match=message):
+            ablate(tables, **request, out=out)
+    assert not (tmp_path / "runs").exists()

@@ -1,6 +1,7 @@
 """prefect.yaml as written: every deployment names a flow, a preset and parameters that exist."""
 
 import importlib
+import json
 import re
 from pathlib import Path
 from typing import get_args
@@ -39,12 +40,15 @@ def flow_of(deployment) -> Flow:
     return getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
 
 
-def test_there_is_a_deployment_a_preset():
+def test_there_is_a_deployment_a_preset_and_one_of_the_ablations():
     from flows.pipeline import Preset
     from ovseg.presets import PRESETS
 
-    assert set(DEPLOYMENTS) == set(PRESETS) == set(get_args(Preset))
+    assert set(PRESETS) == set(get_args(Preset))
+    assert set(DEPLOYMENTS) == {*PRESETS, "ablations"}
     assert len(DEPLOYMENTS) == len(PROJECT["deployments"])
+    flows = {name: flow_of(deployment).name for name, deployment in DEPLOYMENTS.items()}
+    assert flows == {**dict.fromkeys(PRESETS, "pipeline"), "ablations": "ablations"}
 
 
 def test_the_entrypoint_is_a_flow_that_takes_the_parameters(deployment):
@@ -59,9 +63,28 @@ def test_the_entrypoint_is_a_flow_that_takes_the_parameters(deployment):
 def test_the_preset_exists_and_gets_the_data_it_needs(deployment):
     parameters = deployment["parameters"]
     preset = load_preset(parameters["preset"])
-    assert preset.preset == deployment["name"]
+    if flow_of(deployment).name == "pipeline":
+        assert preset.preset == deployment["name"]
     given = {"captions", "images"} & set(parameters)
     assert given == (set() if preset.mining_world else {"captions", "images"})
+
+
+def test_the_ablations_are_all_tables_with_a_page_beside_the_results():
+    from ovseg.ablations.request import plan_request
+    from ovseg.ablations.tables import TABLES
+
+    deployment = DEPLOYMENTS["ablations"]
+    given = flow_of(deployment).validate_parameters(
+        json.loads(json.dumps(deployment["parameters"]))
+    )
+    plan = plan_request(**given)  # refuses a page among the results
+    assert [planned.name for planned in plan.tables] == list(TABLES)
+    assert (plan.preset, plan.seeds) == ("storybook", 3)
+    assert plan.root == Path("runs/storybook-ablations")  # the command's own, so work is shared
+    assert given["out"] == Path("runs/ablations.md")
+    assert "runs/" in (REPOSITORY / ".gitignore").read_text().splitlines()
+    for place in ("`runs/ablations.md`", "`runs/storybook-ablations`"):
+        assert place in (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
 
 
 def test_it_says_what_it_is(deployment):

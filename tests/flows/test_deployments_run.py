@@ -119,12 +119,10 @@ class House:
         except OSError:
             return False
 
-    def run(self, root: Path) -> str:
-        """Start the storybook deployment, small, and give the flow run's id."""
-        parameters = json.dumps({"root": str(root), "overrides": SMALL})
-        said = self.shell(
-            "prefect", "deployment", "run", "pipeline/storybook", "--params", parameters
-        )
+    def run(self, root: Path, deployment: str = "pipeline/storybook", **given) -> str:
+        """Start a deployment in the embedded world, small, and give the flow run's id."""
+        parameters = json.dumps({"root": str(root), "overrides": SMALL, **given})
+        said = self.shell("prefect", "deployment", "run", deployment, "--params", parameters)
         return re.search(r"UUID: ([0-9a-f-]{36})", said).group(1)
 
     def state(self, run: str) -> str:
@@ -208,15 +206,16 @@ def published(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "pool", "collision"),
+    ("flow", "name", "pool", "collision"),
     [
-        ("storybook", "ovseg-cpu", "ENQUEUE"),
-        ("paper", "ovseg-gpu", "CANCEL_NEW"),
-        ("gated", "ovseg-gpu", "CANCEL_NEW"),
+        ("pipeline", "storybook", "ovseg-cpu", "ENQUEUE"),
+        ("pipeline", "paper", "ovseg-gpu", "CANCEL_NEW"),
+        ("pipeline", "gated", "ovseg-gpu", "CANCEL_NEW"),
+        ("ablations", "ablations", "ovseg-cpu", "ENQUEUE"),
     ],
 )
-def test_a_deployment_is_what_the_file_says(house, name, pool, collision):
-    made = house.get(f"/deployments/name/pipeline/{name}")
+def test_a_deployment_is_what_the_file_says(house, flow, name, pool, collision):
+    made = house.get(f"/deployments/name/{flow}/{name}")
     assert made["work_pool_name"] == pool
     assert set(made["tags"]) == {"ovseg", name, pool.removeprefix("ovseg-")}
     assert made["description"].endswith("in Zurich.")
@@ -226,20 +225,21 @@ def test_a_deployment_is_what_the_file_says(house, name, pool, collision):
     (schedule,) = made["schedules"]
     assert schedule["schedule"]["timezone"] == "Europe/Zurich"
     assert schedule["active"] is False
-    assert made["parameters"]["preset"] == name
+    assert made["parameters"]["preset"] == (name if flow == "pipeline" else "storybook")
     assert made["pull_steps"] == [
         {"prefect.deployments.steps.set_working_directory": {"directory": str(REPOSITORY)}}
     ]
 
 
-def test_the_parameters_explain_themselves(house):
-    made = house.get("/deployments/name/pipeline/storybook")
+@pytest.mark.parametrize("deployment", ["pipeline/storybook", "ablations/ablations"])
+def test_the_parameters_explain_themselves(house, deployment):
+    made = house.get(f"/deployments/name/{deployment}")
     parameters = made["parameter_openapi_schema"]["properties"]
     assert parameters["preset"]["enum"] == ["storybook", "paper", "gated"]
     assert {"preset", "root", "captions", "images", "overrides"} <= set(parameters)
     for name, schema in parameters.items():
         assert len(schema["description"]) > 20, name
-        assert "default" in schema, name
+        assert "default" in schema or name in made["parameters"], name
 
 
 def test_the_server_refuses_what_the_schema_does_not_know(house):
@@ -353,3 +353,25 @@ def test_a_cancelled_run_is_finished_by_the_next(house, whole, tmp_path):
     assert published(root) == published(undisturbed)
     assert any("tables/pairs" in path for path in published(root))
     assert any("checkpoints" in path for path in published(root))
+
+
+def test_ablations_write_their_page_and_tell_of_a_cell_that_failed(worker, tmp_path):
+    root, page = tmp_path / "results", tmp_path / "page.md"
+    asked = {"tables": ["visual-prompts"], "seeds": 1, "out": str(page)}
+    run = worker.run(root, "ablations/ablations", **asked)
+    assert worker.ended(run) == "COMPLETED", (worker.home / "prefect-worker.log").read_text()
+    assert worker.get(f"/flow_runs/{run}")["name"] == "ablations of storybook: ['visual-prompts']"
+    text = page.read_text(encoding="utf-8")
+    assert "prefect deployment run ablations/ablations --params" in text
+    assert "deep visual prompts: seed 0" in text and "failed" not in text
+    assert (tmp_path / "page" / "visual-prompts-storybook.png").is_file()
+    done = published(root)
+    assert sum(path.endswith("/manifest.json") for path in done if "ablations/" in path) == 1
+
+    # the same work found again; the one of another setting cannot be done
+    broken = {**SMALL, "arms.clip": str(tmp_path / "no-such-model")}
+    run = worker.run(root, "ablations/ablations", **{**asked, "overrides": broken})
+    assert worker.ended(run) == "FAILED"
+    said = worker.get(f"/flow_runs/{run}")["state"]["message"]
+    assert "2 cells failed, the first visual-prompts/mpt with seed 0" in said
+    assert published(root).items() >= done.items()
