@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
+from toy_networks import TINY
 
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.config import ImagesConfig, NounsConfig
 from ovseg.data.image_stage import IMAGES
 from ovseg.errors import OvsegError
 from ovseg.mining.noun_stage import NOUNS
-from ovseg.models.class_embedding import Architecture
 from ovseg.models.pixel_embedder import save_pixel_network
 from ovseg.models.pixel_embedding import PixelEmbeddingNetwork
 from ovseg.models.pixels import InputSettings
@@ -123,21 +123,8 @@ def test_no_classes(model, picture):
 
 def pixel_network(folder):
     """A network of pixel embeddings with random weights, for the tiny CLIP's texts."""
-    architecture = Architecture(
-        backbone="resnet",
-        backbone_dim=8,
-        depths=(1, 1, 1),
-        heads=(),
-        feature_dim=32,
-        mask_dim=32,
-        query_dim=32,
-        decoder_layers=1,
-        decoder_heads=2,
-        class_hidden_dim=32,
-        embedding_dim=16,
-    )
     save_pixel_network(
-        PixelEmbeddingNetwork(architecture),
+        PixelEmbeddingNetwork(TINY),
         folder,
         inputs=InputSettings(short_side=48, max_side=96),
         class_names=["house"],

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from toy_networks import TINY
 
 from ovseg.errors import OvsegError
-from ovseg.models.class_embedding import Architecture
 from ovseg.models.pixel_embedder import (
     PixelEmbedder,
     PixelFeatures,
@@ -24,21 +24,6 @@ from ovseg.models.pixel_embedder import (
 from ovseg.models.pixel_embedding import FusionDecoder, PixelEmbeddingNetwork
 from ovseg.models.pixels import InputSettings
 
-TINY = Architecture(
-    backbone="resnet",
-    backbone_dim=8,
-    depths=(1, 1, 1),
-    heads=(),
-    feature_dim=32,
-    mask_dim=32,
-    query_dim=32,
-    queries=4,
-    decoder_layers=1,
-    decoder_heads=2,
-    decoder_ffn=32,
-    class_hidden_dim=32,
-    embedding_dim=16,
-)
 INPUTS = InputSettings(short_side=40, max_side=80)
 
 

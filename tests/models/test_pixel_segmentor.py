@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from toy_networks import TINY
 
 from ovseg.benchmark_config import BenchmarkConfig, TuneConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.tuning import TUNING_COUNTS
-from ovseg.models.class_embedding import Architecture
 from ovseg.models.clip import load_clip
 from ovseg.models.maskformer import load_maskformer
 from ovseg.models.pixel_embedder import load_pixels, save_pixel_network
@@ -25,23 +25,10 @@ NAMES = ["house", "tree", "sea"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    architecture = Architecture(
-        backbone="resnet",
-        backbone_dim=8,
-        depths=(1, 1, 1),
-        heads=(),
-        feature_dim=32,
-        mask_dim=32,
-        query_dim=32,
-        decoder_layers=1,
-        decoder_heads=2,
-        class_hidden_dim=32,
-        embedding_dim=16,
-    )
     made = tmp_path_factory.mktemp("pixels")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = PixelEmbeddingNetwork(architecture)
+        network = PixelEmbeddingNetwork(TINY)
     save_pixel_network(
         network,
         made,
