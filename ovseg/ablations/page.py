@@ -209,8 +209,9 @@ def _minutes(seconds: float) -> str:
 
 
 def _computed(root: Path) -> float:
-    """Seconds that the stages under a root took when they were computed."""
+    """Seconds that the shards under a root took when they were computed, added up."""
     found = 0.0
-    for path in root.rglob("run.json"):
-        found += sum(json.loads(path.read_text(encoding="utf-8")).get("seconds", {}).values())
+    for results in (*root.glob("seed-*"), root / "ablations"):  # beside them lie tracked copies
+        for path in results.rglob("run.json"):
+            found += sum(json.loads(path.read_text(encoding="utf-8")).get("seconds", {}).values())
     return found

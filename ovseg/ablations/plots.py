@@ -61,7 +61,7 @@ def plot_ablation(findings: Findings, path: Path) -> None:
     left.set_title(f"mIoU on {findings.config.benchmark}")
     right.axvline(0, color=INK, linewidth=1)
     right.set_xlabel("points")
-    right.set_title(f"gain over {findings.title(findings.config.baseline)}")
+    right.set_title(wrapped(f"gain over {findings.title(findings.config.baseline)}"))
     figure.legend(
         handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9
     )

@@ -45,7 +45,10 @@ ENSEMBLE = Table(
             ways=(above("adapted-both", "maskformer", "adapted-clip", metric="miou_union"),),
         ),
     ),
-    note="Ground-truth masks are named by CLIP alone, whatever the ensemble.",
+    note="Ground-truth masks are named by CLIP alone, whatever the ensemble. The storybook's three"
+    " MaskFormers, one a seed, differ in how little their own branch is worth: beyond the span of"
+    " the 36 or 37 texts it was trained with the class head is arbitrary, and one unseen class may"
+    " win everywhere (`python -m benchmarks class_heads`, `docs/miniature.md`).",
 )
 
 
@@ -219,6 +222,8 @@ COMPARED = Table(
     reference="ovseg",
     expect="A-150: SimBaseline 15.3 (R-101c, COCO-Stuff-156), OVSeg 29.6; each by its own models",
     cost=f"{A_TRAINING} for each phase of ovseg; a benchmark a system, {A_BENCHMARK} each",
+    note="Ground-truth masks are named without proposals: by pixel embeddings in both LSeg, else by"
+    " the CLIP; so those of the supervised line are the original CLIP's.",
     published=Published(
         source="Table 1, each with models and training data of its own",
         headings=("system", "backbone", "A-847", "A-150", "PC-59"),

@@ -74,7 +74,10 @@ SOURCES = Table(
             ways=(above("one-caption", "gt-labels", margin=MARGIN),),
         ),
     ),
-    note="*Pairs that agree* is the storybook's own choice (`sql/curation/consistent.sql`).",
+    note="*Pairs that agree* is the storybook's own choice (`sql/curation/consistent.sql`). Masks"
+    " of ground truth are there for seen classes alone, so no noun of an unseen one meets its mask."
+    " How CLIP itself changed shows in the ground-truth masks; mIoU has the MaskFormer's branch in"
+    " it, of which the ensemble's table says more.",
 )
 
 PROMPTS = Table(

@@ -55,7 +55,6 @@ def images(world: Path) -> int:
         ({}, {"thresholds": "2"}, "--thresholds '2'"),
         ({"mining_world": None}, {}, "give --split FOLDER"),
         ({"benchmarks": (BenchmarkConfig(benchmark="voc-20"),)}, {}, "give --split FOLDER"),
-        ({"benchmarks": []}, {}, "has no benchmark"),
     ],
 )
 def test_requests_that_cannot_be_met_are_one_line(changed, words, message):
