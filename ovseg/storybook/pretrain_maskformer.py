@@ -4,8 +4,9 @@
 
 Pixels of unseen categories are unlabelled: they take part in no mask loss, and queries that cover
 them are not taught to be *non-object*. So they may be proposed, though no mask of theirs was shown.
-In the end the class head alone goes on with smoothed labels (`ovseg.training.class_head`): with 37
-classes it would otherwise leave those it never met no probability at all.
+In the end the class head alone goes on with smoothed labels, and is kept to the span of its texts
+(`ovseg.training.class_head`): with 37 classes it would otherwise leave those it never met no
+probability at all, or one of them nearly all.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from ovseg.storybook.scenes import draw_scene
 from ovseg.storybook.world import scene_seeds
 from ovseg.training.augmentation import SegmentationSample
 from ovseg.training.batches import augmented_batches
-from ovseg.training.class_head import train_class_head
+from ovseg.training.class_head import keep_to_span, train_class_head
 from ovseg.training.criterion import LossWeights
 from ovseg.training.matching import MatchingCosts
 from ovseg.training.objectives import target_of
@@ -173,7 +174,7 @@ def smooth_class_head(
     *,
     config: SegmentationConfig,
 ) -> None:
-    """Train the class head of a stored network on with smoothed labels, and store it again.
+    """Train a stored network's class head on with smoothed labels; store it, kept to its texts.
 
     Args:
         folder: weights as `train_segmentation` left them, rounding included.
@@ -201,6 +202,7 @@ def smooth_class_head(
         weight_decay=config.weight_decay,
         total_steps=config.steps,
     )
+    keep_to_span(stored.network, text_embeddings)
     save_maskformer(
         stored.network,
         folder,
@@ -289,7 +291,8 @@ def describe(
         " in ground truth or prediction. Unseen categories had no masks in training.",
         data=f"{TRAINING_SCENES} procedural scenes (part *pretrain*, {SIZE} pixels),"
         f" {CONFIG.steps} steps of {CONFIG.batch_size} crops, then {HEAD_STEPS} of the"
-        f" class head alone with label smoothing {LABEL_SMOOTHING}; masks of the"
+        f" class head alone with label smoothing {LABEL_SMOOTHING}, its answers then projected"
+        " onto the span of the texts; masks of the"
         f" {len(seen_names(part))} seen categories only (split {part}). Text"
         f" embeddings: CLIP {clip_digest(clip)}, templates *{TEMPLATES}*.",
         licence=LICENCE,

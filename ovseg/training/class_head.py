@@ -1,9 +1,14 @@
-"""The end of a class-embedding MaskFormer's training: its class head alone, with smoothed labels.
+"""The end of a class-embedding MaskFormer's training: its class head alone.
 
 Trained on few classes, the head learns to be certain of one of them, and at temperature 100 a class
 it never met then has no probability left that the ensemble with CLIP could raise (OVSeg, CVPR 2023,
 section 3.1). Label smoothing (Szegedy et al., CVPR 2016) bounds that certainty; the masks, and with
-them the proposals, stay as they are. The paper has no such phase.
+them the proposals, stay as they are.
+
+Few texts leave most of the space they lie in without a say in any loss: what the head answers there
+is arbitrary, and a text of a class it never met that reaches there can win for every query. So its
+answers are projected onto the span of the texts it was trained with. The paper has neither; of 171
+classes in 768 dimensions every other text is near to some of them.
 """
 
 from __future__ import annotations
@@ -77,3 +82,22 @@ def train_class_head(
         losses.append(loss.item())
     network.requires_grad_(True)
     return losses
+
+
+@torch.no_grad()
+def keep_to_span(network: OpenVocabularyMaskFormer, text_embeddings: Tensor) -> None:
+    """Project a network's class embeddings onto the span of some texts, in place.
+
+    Its last layer is linear, so the projection is part of it from then on.
+
+    Args:
+        network: the network; cosines with these texts rise alike for all classes of a query, those
+            with *non-object* and other texts lose what lies outside of the span.
+        text_embeddings: (K, E) float of the classes it was trained on.
+    """
+    last = network.class_embed.layers[-1]
+    assert isinstance(last, nn.Linear)
+    _, strengths, basis = torch.linalg.svd(text_embeddings.to(last.weight), full_matrices=False)
+    basis = basis[strengths > strengths.max() * 1e-5]
+    last.weight.copy_(basis.T @ (basis @ last.weight))
+    last.bias.copy_(basis.T @ (basis @ last.bias))
