@@ -4,31 +4,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
+from ovseg.models.class_embedding import OpenVocabularyMaskFormer
 from ovseg.training.class_head import keep_to_span
+from tests.toy_networks import TINY
 
-WIDTH, TEXTS = 16, 5
+WIDTH, TEXTS = TINY.embedding_dim, 5
 
 
 @pytest.fixture
 def network() -> OpenVocabularyMaskFormer:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return OpenVocabularyMaskFormer(
-            Architecture(
-                backbone="resnet",
-                backbone_dim=8,
-                depths=(1, 1, 1),
-                heads=(),
-                feature_dim=32,
-                mask_dim=32,
-                query_dim=32,
-                decoder_layers=1,
-                decoder_heads=2,
-                class_hidden_dim=32,
-                embedding_dim=WIDTH,
-            )
-        )
+        return OpenVocabularyMaskFormer(TINY)
 
 
 def unit(rows: int, seed: int) -> torch.Tensor:
