@@ -90,6 +90,10 @@ class Table:
         return replace(self, cells=cells)
 
 
+ALL_CLASSES = "miou_union"
+"""The mIoU that the paper's tables are in."""
+
+
 def above(
     better: str, *worse: str, metric: str = "miou_union_unseen", margin: float = 0.0
 ) -> tuple[Comparison, ...]:

@@ -157,7 +157,9 @@ def _claims(page: Page) -> Iterator[str]:
     yield (
         "A claim holds if every interval of its paired differences lies above 0 (or above minus the"
         " margin that is asked), does not hold here if every one lies below, and is undecided else;"
-        " over several seeds the interval by the spread of the seeds alone has to agree."
+        " over several seeds the interval by the spread of the seeds alone has to agree. Claims on"
+        " labels, nouns and proposals are judged by mIoU of unseen classes, those on crops by"
+        " ground-truth masks, the others as the paper's tables are: by mIoU of all classes."
     )
     yield ""
     if len(rows) == 1:
