@@ -52,10 +52,10 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
 
     A manifest replaces the current one of the same stage and data set (round and source of a pair
     table, query of a curated set, arm of a checkpoint, benchmark and arm of scores and of learning
-    curves); others stay. Of benchmark runs those are shown that current scores were counted from,
-    of learning curves those of current checkpoints, of curated sets and judgements those of
-    current pair tables: they leave with their table. Stages that analysts do not read (staging
-    pairs, texts, reports) are passed over. With no manifests the file is rebuilt
+    curves, system of scores); others stay. Of benchmark runs those are shown that current scores
+    were counted from, of learning curves those of current checkpoints, of curated sets and
+    judgements those of current pair tables: they leave with their table. Stages that analysts do
+    not read (staging pairs, texts, reports) are passed over. With no manifests the file is rebuilt
     as it stood, as after moving the root.
 
     Args:
@@ -211,7 +211,8 @@ def _labels(
         case "curves":
             return {"benchmark": manifest.stats["benchmark"], "arm": config["arm"]}
         case "scores":
-            return {"benchmark": manifest.stats["benchmark"], "arm": config["arm"]}
+            of_run = {"benchmark": manifest.stats["benchmark"], "arm": config["arm"]}
+            return {**of_run, "system": _system(manifest)}
         case _:
             return None
 
@@ -225,6 +226,12 @@ def _dataset(manifest: Manifest) -> str:
         if len(values):
             return str(values[0])
     return ""
+
+
+def _system(scores: Manifest) -> str:
+    """The system that scores are of, as each of their rows says."""
+    rows = pq.read_table(scores.payload() / "scores.parquet", columns=["system"])
+    return str(rows["system"][0])
 
 
 def _table_labels(root: Path, curated: Manifest, pointers: Iterable[Pointer]) -> dict[str, str]:

@@ -44,7 +44,7 @@ class Published:
     Attributes:
         manifest: what was published.
         labels: what tells it from others of its stage: dataset, round, source, query, benchmark,
-            arm; strings all.
+            arm, system; strings all.
     """
 
     manifest: Manifest
@@ -62,7 +62,7 @@ PUBLISHED = pa.schema(
             pa.field(name, pa.string())
             for name in ("stage", "digest", "content_digest", "dataset", "round", "source")
         ),
-        *(pa.field(name, pa.string()) for name in ("query", "benchmark", "arm")),
+        *(pa.field(name, pa.string()) for name in ("query", "benchmark", "arm", "system")),
         pa.field("rows", pa.int64()),
         *(pa.field(name, pa.string()) for name in ("folder", "config", "stats")),
     ],
@@ -75,12 +75,12 @@ BENCHMARK_RUNS = pa.schema(
     [
         *(
             pa.field(name, pa.string())
-            for name in ("benchmark", "arm", "benchmark_digest", "checkpoint_digest")
+            for name in ("benchmark", "system", "arm", "benchmark_digest", "checkpoint_digest")
         ),
         pa.field("images", pa.int64()),
         *(pa.field(name, pa.string()) for name in ("config", "weights")),
     ],
-    metadata={"grain": "one row for each arm on each benchmark; config and weights are JSON"},
+    metadata={"grain": "one row for each system, arm and benchmark; config and weights are JSON"},
 )
 
 VOCABULARIES = pa.schema(

@@ -72,11 +72,15 @@ def study_inputs(
 
 
 def _of_benchmark(root: Path, stage: str, benchmark: str) -> dict[str, Manifest]:
-    """What is current of a stage for one benchmark, by arm in the order they are shown."""
+    """What is current of a stage for one benchmark, by arm in the order they are shown.
+
+    Of one system: of `ovseg`, the defaults, where it was scored, else of the first by name.
+    """
+    items = [item for item in current(root, stage) if item.labels["benchmark"] == benchmark]
+    systems = {item.labels.get("system", "") for item in items}  # a curve is of no system
+    kept = "ovseg" if "ovseg" in systems else min(systems, default="")
     found = {
-        item.labels["arm"]: item.manifest
-        for item in current(root, stage)
-        if item.labels["benchmark"] == benchmark
+        item.labels["arm"]: item.manifest for item in items if item.labels.get("system", "") == kept
     }
     known = [arm for arm in ARMS if arm in found]
     return {arm: found[arm] for arm in [*known, *sorted(set(found) - set(known))]}

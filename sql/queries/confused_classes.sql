@@ -1,10 +1,12 @@
 -- Which class's pixels a benchmark run gives to which other class, most pixels first. Of one class:
 -- ovseg sql -c "from class_confusion where class_name = 'sea' order by pixels desc"
--- Grain: one row for each (benchmark, arm, class, predicted class) with wrong pixels. Columns:
---   benchmark, arm, class_name, predicted, pixels, share (of the class's pixels), images. A pixel
---   left without a class counts under '(none)'; ignored pixels do not count.
+-- Grain: one row for each (benchmark, system, arm, class, predicted class) with wrong pixels.
+--   Columns: benchmark, system, arm, class_name, predicted, pixels, share (of the class's
+--   pixels), images. A pixel left without a class counts under '(none)'; ignored pixels do not
+--   count.
 select
     benchmark,
+    system,
     arm,
     class_name,
     predicted,
@@ -12,4 +14,4 @@ select
     round(share, 4) as share,
     images
 from class_confusion
-order by pixels desc, benchmark, arm, class_name, predicted
+order by pixels desc, benchmark, system, arm, class_name, predicted

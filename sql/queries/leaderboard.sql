@@ -1,9 +1,10 @@
 -- The benchmark runs, best first: miou_union is the headline, in 0..1.
--- Grain: one row for each benchmark run. Columns: benchmark, arm, images, miou_union, miou_gt,
---   miou_union_seen, miou_union_unseen, mask_acc, mask_acc_seen, mask_acc_unseen, low and high (the
---   95 % interval of miou_union over images), boundary (boundary_miou_union), oracle.
+-- Grain: one row for each benchmark run. Columns: benchmark, system, arm, images, miou_union,
+--   miou_gt, miou_union_seen, miou_union_unseen, mask_acc, mask_acc_seen, mask_acc_unseen, low and
+--   high (the 95 % interval of miou_union over images), boundary (boundary_miou_union), oracle.
 select
     benchmark,
+    system,
     arm,
     images,
     round(miou_union, 4) as miou_union,
@@ -18,4 +19,4 @@ select
     round(boundary_miou_union, 4) as boundary,
     oracle
 from leaderboard
-order by benchmark, miou_union desc nulls last, arm
+order by benchmark, miou_union desc nulls last, system, arm

@@ -1,9 +1,11 @@
--- Every class of a benchmark under each arm: IoU, that of its boundary and by size of objects.
--- Grain: one row for each (benchmark, arm, class). Columns: benchmark, arm, class_id, class_name,
---   seen, published_seen, iou, accuracy, boundary_iou, iou_small, iou_medium, iou_large, gt_pixels,
---   predicted_pixels, gt_masks, gt_mask_accuracy, gt_mask_top5. In 0..1; null where not defined.
+-- Every class of a benchmark by system and arm: IoU, that of its boundary, by size of objects.
+-- Grain: one row for each (benchmark, system, arm, class). Columns: benchmark, system, arm,
+--   class_id, class_name, seen, published_seen, iou, accuracy, boundary_iou, iou_small, iou_medium,
+--   iou_large, gt_pixels, predicted_pixels, gt_masks, gt_mask_accuracy, gt_mask_top5. In 0..1; null
+--   where not defined.
 select
     runs.benchmark,
+    runs.system,
     runs.arm,
     classes.class_id,
     classes.class_name,
@@ -22,4 +24,4 @@ select
     round(classes.gt_mask_top5, 4) as gt_mask_top5
 from benchmark_runs as runs
 inner join class_scores as classes using (benchmark, benchmark_digest)
-order by runs.benchmark, runs.arm, classes.class_id
+order by runs.benchmark, runs.system, runs.arm, classes.class_id

@@ -1,10 +1,11 @@
--- What training did to each class: every arm against the original CLIP.
--- Grain: one row for each (benchmark, arm, class) of the arms other than `original`. Columns:
---   benchmark, arm, class_name, seen, original_iou, iou, iou_gain, mask_acc_gain, gt_masks,
---   mentions. Fractions; a gain is null where either run has no value.
+-- What training did to each class: every arm against the original CLIP in the same system.
+-- Grain: one row for each (benchmark, system, arm, class) of the arms other than `original`.
+--   Columns: benchmark, system, arm, class_name, seen, original_iou, iou, iou_gain, mask_acc_gain,
+--   gt_masks, mentions. Fractions; a gain is null where either run has no value.
 with by_arm as (
     select
         runs.benchmark,
+        runs.system,
         runs.arm,
         classes.class_name,
         classes.seen,
@@ -26,6 +27,7 @@ exposure as (
 
 select
     trained.benchmark,
+    trained.system,
     trained.arm,
     trained.class_name,
     trained.seen,
@@ -39,9 +41,15 @@ from by_arm as trained
 inner join by_arm as original
     on
         trained.benchmark = original.benchmark
+        and trained.system = original.system
         and trained.class_name = original.class_name
         and original.arm = 'original'
 left join exposure
     on trained.benchmark = exposure.benchmark and trained.class_name = exposure.class_name
 where trained.arm <> 'original'
-order by trained.benchmark, trained.arm, iou_gain desc nulls last, trained.class_name
+order by
+    trained.benchmark,
+    trained.system,
+    trained.arm,
+    iou_gain desc nulls last,
+    trained.class_name

@@ -1,7 +1,8 @@
 -- Each arm on classes with and without masks in training.
--- Grain: one row for each (benchmark, arm, seen). Columns: benchmark, arm, seen, classes (of the
---   list), miou_union (over classes in ground truth or prediction), miou_gt (in ground truth),
---   mask_acc (ground-truth masks named rightly), mentions (of the classes, in captions). In 0..1.
+-- Grain: one row for each (benchmark, system, arm, seen). Columns: benchmark, system, arm, seen,
+--   classes (of the list), miou_union (over classes in ground truth or prediction), miou_gt (in
+--   ground truth), mask_acc (ground-truth masks named rightly), mentions (of the classes, in
+--   captions). In 0..1.
 with exposure as (
     select
         benchmark,
@@ -13,6 +14,7 @@ with exposure as (
 
 select
     runs.benchmark,
+    runs.system,
     runs.arm,
     classes.seen,
     count(*) as classes,
@@ -24,5 +26,5 @@ select
 from benchmark_runs as runs
 inner join class_scores as classes using (benchmark, benchmark_digest)
 left join exposure using (benchmark, class_name)
-group by runs.benchmark, runs.arm, classes.seen
-order by runs.benchmark, runs.arm, classes.seen desc
+group by runs.benchmark, runs.system, runs.arm, classes.seen
+order by runs.benchmark, runs.system, runs.arm, classes.seen desc

@@ -1,15 +1,16 @@
 -- The benchmark runs side by side. Fractions in 0..1; miou_union is the headline (as in the paper).
 -- Grain: one row for each benchmark run.
--- Columns: benchmark, arm, images, oracle, miou_union, miou_union_low, miou_union_high (bounds of
---   its interval over images), miou_gt, both miou with their seen, unseen and harmonic parts, by a
---   published split miou_union_published_seen, miou_union_published_unseen, then fwiou, macc, pacc,
---   boundary_miou_union, miou_gt_small, miou_gt_medium, miou_gt_large (of objects by size),
---   mask_acc (ground-truth masks named rightly) with its parts, mask_acc_top5, mask_threshold,
---   ensemble, ensemble_weight, region, templates, system, settings (JSON, those that are not the
---   defaults), resize_rule, image_limit, vocabulary_digest, benchmark_digest, checkpoint_digest.
---   Null where a run did not measure it.
+-- Columns: benchmark, system, arm, images, oracle, miou_union, miou_union_low, miou_union_high
+--   (bounds of its interval over images), miou_gt, both miou with their seen, unseen and harmonic
+--   parts, by a published split miou_union_published_seen, miou_union_published_unseen, then fwiou,
+--   macc, pacc, boundary_miou_union, miou_gt_small, miou_gt_medium, miou_gt_large (of objects by
+--   size), mask_acc (ground-truth masks named rightly) with its parts, mask_acc_top5,
+--   mask_threshold, ensemble, ensemble_weight, region, templates, settings (JSON, those that are
+--   not the defaults), resize_rule, image_limit, vocabulary_digest, benchmark_digest,
+--   checkpoint_digest. Null where a run did not measure it.
 select
     runs.benchmark,
+    runs.system,
     runs.arm,
     runs.images,
     any_value(scores.oracle) as oracle,
@@ -46,7 +47,6 @@ select
     any_value(scores.ensemble_weight) as ensemble_weight,
     any_value(scores.region) as region,
     any_value(scores.templates) as templates,
-    any_value(scores.system) as system,
     any_value(scores.settings) as settings,
     any_value(scores.resize_rule) as resize_rule,
     any_value(scores.image_limit) as image_limit,
@@ -59,4 +59,10 @@ left join scores
         runs.benchmark = scores.benchmark
         and runs.benchmark_digest = scores.benchmark_digest
         and runs.arm = scores.arm
-group by runs.benchmark, runs.arm, runs.images, runs.benchmark_digest, runs.checkpoint_digest
+group by
+    runs.benchmark,
+    runs.system,
+    runs.arm,
+    runs.images,
+    runs.benchmark_digest,
+    runs.checkpoint_digest

@@ -1,8 +1,8 @@
 -- Which class's pixels a benchmark run gives to which other class.
--- Grain: one row for each (benchmark, arm, class, predicted class) with wrong pixels.
--- Columns: benchmark, arm, class_name, predicted, pixels, share (of the class's pixels), images
---   (with such pixels). A pixel left without a class counts under '(none)'; ignored pixels do not
---   count.
+-- Grain: one row for each (benchmark, system, arm, class, predicted class) with wrong pixels.
+-- Columns: benchmark, system, arm, class_name, predicted, pixels, share (of the class's pixels),
+--   images (with such pixels). A pixel left without a class counts under '(none)'; ignored pixels
+--   do not count.
 with names as (
     select distinct
         benchmark,
@@ -27,6 +27,7 @@ counted as (
 
 select
     runs.benchmark,
+    runs.system,
     runs.arm,
     truth.class_name,
     coalesce(guess.class_name, '(none)') as predicted,

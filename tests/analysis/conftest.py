@@ -100,7 +100,7 @@ def publish_table(root, rows=None, *, shards=2, dataset="toy", round=0, source="
     return run_stage(PAIR_TABLE, config, {"pairs": pairs}, root)
 
 
-def publish_benchmark(root, arm, gain):
+def publish_benchmark(root, arm, gain, system="ovseg"):
     confusion = [
         {"image_id": 1, "gt_class": 0, "predicted_class": 0, "pixels": 70},
         {"image_id": 1, "gt_class": 0, "predicted_class": 1, "pixels": 20},
@@ -116,7 +116,9 @@ def publish_benchmark(root, arm, gain):
         "confusion.parquet": (confusion, "confusion"),
         "gt_masks.parquet": (masks, "gt_masks"),
     }
-    config = BenchmarkConfig(ensemble_weight=gain)  # another setting makes it another run
+    config = BenchmarkConfig(
+        ensemble_weight=gain, system=system
+    )  # another setting makes it another run
     benchmark = run_stage(Rows("benchmarks", [payload, payload]), config, {}, root)
     stats = {
         "benchmark": "storybook",
@@ -127,7 +129,7 @@ def publish_benchmark(root, arm, gain):
     }
     rows = {
         "class_scores.parquet": (class_rows(benchmark.digest, gain), "class_scores"),
-        "scores.parquet": (metric_rows(benchmark.digest, arm, gain), "scores"),
+        "scores.parquet": (metric_rows(benchmark.digest, arm, gain, system), "scores"),
     }
     scores = run_stage(Rows("scores", [rows], stats=stats), ScoresConfig(arm=arm), {}, root)
     return benchmark, scores

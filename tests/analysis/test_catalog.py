@@ -13,7 +13,7 @@ import pytest
 from ovseg import schema
 from ovseg.analysis.catalog import build_catalog, open_catalog
 from ovseg.analysis.curation import CURATE, load_curation
-from ovseg.analysis.query import failed_checks
+from ovseg.analysis.query import failed_checks, named_query, run_query
 from ovseg.analysis.relations import RELATIONS
 from ovseg.analysis.statements import sql_type
 from ovseg.config import Config, NounsConfig
@@ -116,6 +116,21 @@ def test_scores_of_an_arm_replace_its_older_ones_and_hide_their_run(toy, tmp_pat
         assert rows(con, "select distinct benchmark_digest from confusion") == [(benchmark.digest,)]
         config = value(con, "select config from benchmark_runs")
         assert json.loads(config)["ensemble_weight"] == 0.2
+
+
+def test_systems_stand_side_by_side_and_each_arm_gains_over_its_own_systems(toy, tmp_path):
+    gains = {("ovseg", "both"): 0.1, ("ovseg", "original"): 0.0, ("zsseg", "original"): 0.3}
+    for (system, arm), gain in gains.items():
+        benchmark, scores = toy.publish_benchmark(tmp_path, arm, gain, system)
+        build_catalog(tmp_path, {"benchmark": benchmark, "scores": scores})
+    asked = ("leaderboard", "per_class", "seen_and_unseen", "confused_classes", "per_class_gain")
+    with open_catalog(tmp_path) as con:
+        found = {name: run_query(con, named_query(con, name)).to_pylist() for name in asked}
+    for name in asked[:4]:
+        assert {(row["system"], row["arm"]) for row in found[name]} == set(gains), name
+    gained = found["per_class_gain"]
+    assert {row["system"] for row in gained} == {"ovseg"}  # nothing else was trained
+    assert {row["iou_gain"] for row in gained if row["iou_gain"] is not None} == {0.1}
 
 
 def test_a_learning_curve_leaves_with_its_checkpoint(toy, tmp_path):

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from toy_benchmarks import random_images, toy_benchmark
 
+from ovseg.analysis.catalog import build_catalog
+from ovseg.analysis.seed_runs import study_inputs
 from ovseg.analysis.study import STUDY, score_draws, study_rows
 from ovseg.analysis.study_findings import METRICS, Findings, metrics, read_findings
 from ovseg.analysis.study_report import markdown, show_study, verdicts
@@ -331,3 +333,14 @@ def test_equal_studies_are_equal_to_the_byte(inputs, study, tmp_path):
 def test_the_table_is_empty_for_no_metric(tmp_path):
     empty = Findings(pa.Table.from_pylist([], schema=ROWS), CONFIG)
     assert empty.metrics == [] and verdicts(empty) == []
+
+
+def test_arms_of_one_system_are_compared(toy, tmp_path):
+    for system, arm in (("ovseg", "original"), ("ovseg", "both"), ("zsseg", "original")):
+        benchmark, scores = toy.publish_benchmark(tmp_path, arm, 0.0, system)
+        build_catalog(tmp_path, {"benchmark": benchmark, "scores": scores})
+    found = study_inputs({0: tmp_path}, "storybook")
+    assert {role: run.config["system"] for role, run in found.items()} == {
+        "0/original": "ovseg",
+        "0/both": "ovseg",
+    }

@@ -219,12 +219,13 @@ def class_rows(digest, gain=0.0):
     ]
 
 
-def metric_rows(digest, arm, gain=0.0):
+def metric_rows(digest, arm, gain=0.0, system="ovseg"):
     values = {"miou_union": 0.3 + gain, "miou_gt": 0.35 + gain, "mask_acc": 0.5 + gain}
     return [
         {
             "benchmark": "storybook",
             "benchmark_digest": digest,
+            "system": system,
             "arm": arm,
             "metric": metric,
             "value": value,
