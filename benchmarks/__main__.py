@@ -21,7 +21,6 @@ BENCHMARKS = (
     "proposal_sources",
     "training",
     "agreement",
-    "class_heads",
 )
 
 

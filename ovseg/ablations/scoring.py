@@ -45,10 +45,7 @@ ENSEMBLE = Table(
             ways=(above("adapted-both", "maskformer", "adapted-clip", metric=ALL_CLASSES),),
         ),
     ),
-    note="Ground-truth masks are named by CLIP alone, whatever the ensemble. The storybook's three"
-    " MaskFormers, one a seed, differ in how little their own branch is worth: beyond the span of"
-    " the 36 or 37 texts it was trained with the class head is arbitrary, and one unseen class may"
-    " win everywhere (`python -m benchmarks class_heads`, `docs/miniature.md`).",
+    note="Ground-truth masks are named by CLIP alone, whatever the ensemble.",
 )
 
 

@@ -77,7 +77,7 @@ SOURCES = Table(
     note="*Pairs that agree* is the storybook's own choice (`sql/curation/consistent.sql`). Masks"
     " of ground truth are there for seen classes alone, so no noun of an unseen one meets its mask."
     " How CLIP itself changed shows in the ground-truth masks; mIoU has the MaskFormer's branch in"
-    " it, of which the ensemble's table says more.",
+    " it.",
 )
 
 PROMPTS = Table(
