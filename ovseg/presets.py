@@ -109,8 +109,9 @@ def _paper(seed: int) -> PipelineConfig:
         preset="paper",
         seed=seed,
         expect="published: A-150 28.8 fine-tuned, 29.6 with mask prompts (mIoU over classes in"
-        " ground truth or prediction); about 440K pairs and 12K nouns from one caption an image;"
-        " days on one 80 GB GPU",
+        " ground truth or prediction), by an ensemble with a MaskFormer of class embeddings, which"
+        " this preset's is not: import OVSeg's; about 440K pairs and 12K nouns from one caption an"
+        " image; days on one 80 GB GPU",
         root=Path("runs/paper"),
         images=ImagesConfig(dataset="coco-2017", captions_per_image=1),
         nouns=NounsConfig(parser="en_core_web_sm", stop_nouns=False, compounds=False),

@@ -47,13 +47,21 @@ def cell_config(
         miniature: settings of all cells of its table in the embedded world.
 
     Raises:
-        OvsegError: a setting there is not, or a phase that the preset has nothing for.
+        OvsegError: a setting there is not, a phase that the preset has nothing for, or fewer
+            captions read than the cell trains on.
     """
     arm = f"{table}-{name}"
     phases = [_phase(base, settings) for settings in cell.trains]
     arms = {arm: tuple(phase.model_dump() for phase in phases)}
     shared = {} if base.benchmark_world is None else dict(miniature or {})
-    return base.replaced({"arms": arms, **shared, **cell.settings})
+    config = base.replaced({"arms": arms, **shared, **cell.settings})
+    read = config.images.captions_per_image
+    if config.curation == "five_captions" and read is not None and read < 5:
+        raise OvsegError(
+            f"cell {name} of {table} trains on nouns of 5 captions, and {read} an image is read:"
+            " give --set images.captions_per_image=5"
+        )
+    return config
 
 
 def _phase(base: PipelineConfig, settings: Settings) -> FinetuneConfig:
@@ -198,13 +206,19 @@ def plan_ablations(
         out: page that will be written, with a folder of its name for the plots.
 
     Raises:
-        OvsegError: for what `configure_seeds` refuses, and a page among the results.
+        OvsegError: for what `configure_seeds` refuses, no benchmark, what a cell refuses, and a
+            page among the results.
     """
     given: dict[str, Any] = {"captions": captions, "images": images, "overrides": overrides}
     if root is None:
         own = configure(preset, **given).root
         root = own.with_name(f"{own.name}-ablations")
     bases = configure_seeds(preset, seeds=seeds, root=root, seed=seed, **given)
+    if not bases[0].benchmarks:
+        raise OvsegError(
+            f"preset {preset} has nothing to score cells on: give --data FOLDER, which"
+            " `ovseg prepare` makes"
+        )
     if out is not None and out.resolve().is_relative_to(bases[0].root.parent.resolve()):
         raise OvsegError(
             f"--out {out} lies among the results in {bases[0].root.parent}, whose folders its plots"

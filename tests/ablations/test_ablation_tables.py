@@ -26,7 +26,11 @@ def paper(tmp_path_factory):
     (home / "captions.json").write_text("{}")
     for name in ("labels", "data/ade20k-150"):
         (home / name).mkdir(parents=True)
-    overrides = {"data": str(home / "data"), "proposals.labels": str(home / "labels")}
+    overrides = {
+        "data": str(home / "data"),
+        "proposals.labels": str(home / "labels"),
+        "images.captions_per_image": 5,
+    }
     given = {"captions": home / "captions.json", "images": home / "images"}
     return plan_ablations(TABLES, "paper", seeds=1, overrides=overrides, **given)
 
@@ -126,6 +130,32 @@ def test_a_wrong_cell_or_name_is_one_line():
         cell_config(bare, "t", "c", Cell(title="x", trains=({"trains": "image_encoder"},)))
     with pytest.raises(OvsegError, match="give no seed beside it"):
         plan_ablations(TABLES, "storybook", seeds=2, seed=1)
+
+
+def test_what_would_train_or_score_something_else_is_refused_before_it_starts(tmp_path):
+    (tmp_path / "captions.json").write_text("{}")
+    (tmp_path / "data" / "ade20k-150").mkdir(parents=True)
+    given = {"captions": tmp_path / "captions.json", "images": tmp_path, "seeds": 1}
+    with pytest.raises(OvsegError, match="nothing to score cells on: give --data FOLDER"):
+        plan_ablations(chosen_tables(["prompts"]), "paper", **given)
+    data = {"data": str(tmp_path / "data")}
+    tables = chosen_tables(["captions"])
+    with pytest.raises(OvsegError, match=r"1 an image is read: give --set images\.captions"):
+        plan_ablations(tables, "paper", overrides=data, **given)
+    for read in (5, None):
+        enough = {**data, "images.captions_per_image": read}
+        assert plan_ablations(tables, "paper", overrides=enough, **given).tables[0].runs
+
+
+def test_no_two_cells_of_a_table_are_the_same(storybook, paper):
+    for plan in (storybook, paper):
+        for planned in plan.tables:
+            cells = [
+                (run.config.seed, *run.config.replaced({"arms": phases}).published().items())
+                for run in planned.runs
+                for phases in [{"arm": tuple(p.model_dump() for p in run.config.arms[run.arm])}]
+            ]
+            assert len({repr(cell) for cell in cells}) == len(cells), planned.name
 
 
 def test_the_list_says_what_there_is_and_what_it_costs():
