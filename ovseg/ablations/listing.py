@@ -37,9 +37,12 @@ def show_tables(names: Sequence[str] | None, preset: str, *, seeds: int) -> None
         names: of the tables; all where empty.
         preset: whose cells.
         seeds: how many seeds are counted.
+
+    Raises:
+        OvsegError: for seeds that cannot be counted, before a line is printed.
     """
     console = Console(highlight=False)
-    for line in list_lines(names, preset, seeds=seeds):
+    for line in list(list_lines(names, preset, seeds=seeds)):
         console.print(line, markup=False, soft_wrap=True)
 
 

@@ -155,6 +155,39 @@ def test_the_command_lists_without_running(capsys):
         check_request(request, ["crop"], seeds=1, listed=False)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--preset nonsense", "unknown preset 'nonsense': choose one of storybook, paper, "),
+        ("all --list --preset nonsense", "unknown preset 'nonsense': choose one of storybook, "),
+        ("crop --list", "no ablation 'crop': choose one of source, "),
+        ("--list --set benchmarks.nonsense=1", "no setting named 'benchmarks.nonsense': `ovseg "),
+        ("--list --set benchmarks.relations=2", "setting benchmarks.0.relations: "),
+        ("--set benchmarks.prompting=nonsense", "benchmarks.prompting: there is no 'nonsense'; "),
+        ("--system nonsense", "benchmarks.system: there is no 'nonsense'; choose one of ovseg, "),
+        ("--preset paper --system nonsense", "benchmarks.system: there is no 'nonsense'; "),
+        ("ensemble --list --seeds 0", "--seeds 0: give how many seeds to run, at least 1"),
+    ],
+)
+def test_a_wrong_request_for_the_list_is_one_line_and_no_list(words, message, capsys, monkeypatch):
+    from flows.cli import main
+
+    monkeypatch.setattr("sys.argv", ["ovseg", "ablate", *words.split()])
+    with pytest.raises(SystemExit) as left:
+        main()
+    out, err = capsys.readouterr()
+    assert left.value.code == 2 and out == ""
+    assert err.startswith(f"ovseg: {message}") and err.count("\n") == 1
+
+
+def test_the_list_of_a_preset_over_own_images_needs_none(capsys):
+    from ovseg.ablations.request import check_request
+
+    request = {"preset": "paper", "root": None, "overrides": {"benchmarks.prompting": "learned"}}
+    assert not check_request(request, ["depth"], seeds=1, listed=True)
+    assert "depth-12" in capsys.readouterr().out
+
+
 def test_a_page_among_the_results_is_refused(tmp_path):
     from ovseg.ablations.request import check_request
 
