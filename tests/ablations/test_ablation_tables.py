@@ -138,6 +138,32 @@ def test_the_list_says_what_there_is_and_what_it_costs():
     assert "depth-12" in paper and "depth-2:" not in paper and "on the storybook" not in paper
 
 
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("order", "  - mpt: mask prompts (every seed) trains mask_prompts"),
+        ("order", "  - joint: both at once (every seed) trains joint"),
+        (
+            "order",
+            "  - ft-mpt: fine-tuned, then prompts (every seed) trains image_encoder, then"
+            " mask_prompts",
+        ),
+        (
+            "depth",
+            "  - ft-depth-12: fine-tuned, depth 12 (seed 0) trains image_encoder, then mask_prompts"
+            " prompt_depth=12",
+        ),
+        (
+            "rounds",
+            "  - round-1: paired again by that (seed 0) pairing.round=1 trains image_encoder",
+        ),
+        ("rounds", "  - original: original CLIP (every seed)"),
+    ],
+)
+def test_the_list_says_what_a_cell_trains(table, line):
+    assert line in list(list_lines([table], "paper", seeds=1))
+
+
 def test_an_ablation_has_no_favourite():
     config = AblationConfig(table="t", arms=(("a", "A"),), baseline="a")
     assert config.favourite == "" and config.level == 0.95
