@@ -222,10 +222,12 @@ class PipelineConfig(Config):
 def _in_words(error: ValidationError) -> str:
     """The first thing wrong with a configuration, on one line."""
     first = error.errors()[0]
-    if not first["loc"]:  # a rule over several settings, whose message names them
-        return first["msg"].removeprefix("Value error, ")
     where = ".".join(str(part) for part in first["loc"])
-    return f"setting {where}: {first['msg']} (got {first['input']!r:.80})"
+    if first["type"] != "value_error":
+        return f"setting {where}: {first['msg']} (got {first['input']!r:.80})"
+    rule = first["msg"].removeprefix("Value error, ")  # our own, mostly over several settings
+    names_itself = not where or f"{first['loc'][0]}." in rule
+    return rule if names_itself else f"setting {where}: {rule}"
 
 
 def _members(annotation: Any) -> Iterator[type[Config]]:

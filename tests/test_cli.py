@@ -68,6 +68,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
         (["benchmark", "--preset", "paper", "--system", "zsseg"], "give --data FOLDER"),
         (["run", "--preset", "paper", "--system", "zsseg"], "give --captions"),
         (["tune-ensemble", "--preset", "nonsense"], "unknown preset 'nonsense'"),
+        (["ablate", "all", "--list", "--preset", "nonsense"], "unknown preset 'nonsense'"),
         (["tune-ensemble", "--weights", "2"], "--weights '2': give numbers from 0 to 1"),
     ],
 )

@@ -160,6 +160,40 @@ def test_what_is_refused_is_said_on_one_line(overrides, words):
         assert word in message
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"benchmarks.system": "lseg", "benchmarks.relations": 0.2},
+            "benchmarks.segmentor=pixels proposes no masks, and benchmarks.relations needs some:"
+            " take benchmarks.segmentor=proposals",
+        ),
+        (
+            {"benchmarks.system": "maskformer", "benchmarks.retrieval_weight": 0.3},
+            "benchmarks.retrieval_weight is of regions' votes beside CLIP's, which"
+            " benchmarks.ensemble=maskformer_only does not ask: set one of them otherwise",
+        ),
+        (
+            {"arms.relation_smoothing": 0.1, "arms.loss": "batch"},
+            "setting arms.finetuned.0: relation_smoothing is of the loss over nouns: set loss to"
+            " distinct",
+        ),
+        (
+            {"pairing.image_root": 3},
+            "setting pairing.image_root: not a path or URL",
+        ),
+        (
+            {"benchmarks.relations": 2},
+            "setting benchmarks.0.relations: Input should be less than or equal to 1 (got 2)",
+        ),
+    ],
+)
+def test_a_rule_is_said_without_the_configuration_it_was_broken_in(overrides, message):
+    with pytest.raises(OvsegError) as error:
+        load_preset("storybook", overrides)
+    assert str(error.value) == message
+
+
 def test_a_stage_a_preset_leaves_out_has_no_settings():
     with pytest.raises(OvsegError, match=r"mining_world\.scenes"):
         load_preset("paper", {"mining_world.scenes": 3})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
-from ovseg.ablations.cells import Table
+from ovseg.ablations.cells import Cell, Settings, Table
 from ovseg.ablations.plan import Cost, cost, plan_ablations
 from ovseg.ablations.tables import TABLES, chosen_tables
 
@@ -37,9 +37,12 @@ def show_tables(names: Sequence[str] | None, preset: str, *, seeds: int) -> None
         names: of the tables; all where empty.
         preset: whose cells.
         seeds: how many seeds are counted.
+
+    Raises:
+        OvsegError: for seeds that cannot be counted, before a line is printed.
     """
     console = Console(highlight=False)
-    for line in list_lines(names, preset, seeds=seeds):
+    for line in list(list_lines(names, preset, seeds=seeds)):
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -55,7 +58,7 @@ def list_lines(names: Sequence[str] | None, preset: str, *, seeds: int) -> Itera
             marks = ["every seed" if cell.repeated else "seed 0"]
             marks += ["reference"] if slug == table.reference else []
             marks += [f"not scored: {cell.not_scored}"] if cell.not_scored else []
-            yield f"  - {slug}: {cell.title} ({', '.join(marks)}){_changes(cell.settings)}"
+            yield f"  - {slug}: {cell.title} ({', '.join(marks)}){_changes(cell)}"
         for claim in table.claims:
             yield f"  claim: {claim.text}"
         if table.published is not None:
@@ -71,9 +74,14 @@ def list_lines(names: Sequence[str] | None, preset: str, *, seeds: int) -> Itera
         yield f"all of these on the storybook: {_cost(tables, seeds)}"
 
 
-def _changes(settings: object) -> str:
-    items = dict(settings).items() if isinstance(settings, dict) else ()
-    return "".join(f" {name}={value}" for name, value in items)
+def _changes(cell: Cell) -> str:
+    """What a cell sets and trains; nothing of the original CLIP as the preset scores it."""
+    phases = [f"{phase['trains']}{_settings(phase)}" for phase in cell.trains]
+    return f"{_settings(cell.settings)}{' trains ' if phases else ''}{', then '.join(phases)}"
+
+
+def _settings(settings: Settings) -> str:
+    return "".join(f" {name}={value}" for name, value in settings.items() if name != "trains")
 
 
 def _cost(tables: dict[str, Table], seeds: int) -> str:

@@ -10,6 +10,8 @@ from ovseg.ablations.listing import show_tables
 from ovseg.ablations.plan import Plan, plan_ablations
 from ovseg.ablations.tables import chosen_tables
 from ovseg.errors import OvsegError
+from ovseg.named_settings import check_names
+from ovseg.presets import load_preset
 
 
 def check_request(
@@ -22,6 +24,9 @@ def check_request(
 ) -> bool:
     """List the tables, or find what is wrong with those that are to be run.
 
+    A list needs none of the data that running does, so that of a preset over a user's own images
+    it is shown without them; names and settings have to be right all the same.
+
     Args:
         request: the arguments of `ovseg.configure.configure`.
         tables: their names, or `all`; all are listed where empty.
@@ -33,9 +38,15 @@ def check_request(
         Whether there is something to run.
 
     Raises:
-        OvsegError: for what `plan_request` refuses.
+        OvsegError: for what `plan_request` refuses; of a list for tables, a preset and settings
+            there are not, before a line is shown.
     """
     if listed or not tables:
+        chosen_tables(tables or ())
+        overrides = request.get("overrides")
+        config = load_preset(request["preset"], overrides)
+        if overrides:
+            check_names(config, load_preset(request["preset"]))
         show_tables(tables, request["preset"], seeds=seeds)
         return False
     plan_request(tables, **request, seeds=seeds, out=out)

@@ -168,6 +168,32 @@ def test_the_list_says_what_there_is_and_what_it_costs():
     assert "depth-12" in paper and "depth-2:" not in paper and "on the storybook" not in paper
 
 
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("order", "  - mpt: mask prompts (every seed) trains mask_prompts"),
+        ("order", "  - joint: both at once (every seed) trains joint"),
+        (
+            "order",
+            "  - ft-mpt: fine-tuned, then prompts (every seed) trains image_encoder, then"
+            " mask_prompts",
+        ),
+        (
+            "depth",
+            "  - ft-depth-12: fine-tuned, depth 12 (seed 0) trains image_encoder, then mask_prompts"
+            " prompt_depth=12",
+        ),
+        (
+            "rounds",
+            "  - round-1: paired again by that (seed 0) pairing.round=1 trains image_encoder",
+        ),
+        ("rounds", "  - original: original CLIP (every seed)"),
+    ],
+)
+def test_the_list_says_what_a_cell_trains(table, line):
+    assert line in list(list_lines([table], "paper", seeds=1))
+
+
 def test_an_ablation_has_no_favourite():
     config = AblationConfig(table="t", arms=(("a", "A"),), baseline="a")
     assert config.favourite == "" and config.level == 0.95
@@ -183,6 +209,39 @@ def test_the_command_lists_without_running(capsys):
     assert check_request(request, ["crops"], seeds=1, listed=False)
     with pytest.raises(OvsegError, match="no ablation 'crop'"):
         check_request(request, ["crop"], seeds=1, listed=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--preset nonsense", "unknown preset 'nonsense': choose one of storybook, paper, "),
+        ("all --list --preset nonsense", "unknown preset 'nonsense': choose one of storybook, "),
+        ("crop --list", "no ablation 'crop': choose one of source, "),
+        ("--list --set benchmarks.nonsense=1", "no setting named 'benchmarks.nonsense': `ovseg "),
+        ("--list --set benchmarks.relations=2", "setting benchmarks.0.relations: "),
+        ("--set benchmarks.prompting=nonsense", "benchmarks.prompting: there is no 'nonsense'; "),
+        ("--system nonsense", "benchmarks.system: there is no 'nonsense'; choose one of ovseg, "),
+        ("--preset paper --system nonsense", "benchmarks.system: there is no 'nonsense'; "),
+        ("ensemble --list --seeds 0", "--seeds 0: give how many seeds to run, at least 1"),
+    ],
+)
+def test_a_wrong_request_for_the_list_is_one_line_and_no_list(words, message, capsys, monkeypatch):
+    from flows.cli import main
+
+    monkeypatch.setattr("sys.argv", ["ovseg", "ablate", *words.split()])
+    with pytest.raises(SystemExit) as left:
+        main()
+    out, err = capsys.readouterr()
+    assert left.value.code == 2 and out == ""
+    assert err.startswith(f"ovseg: {message}") and err.count("\n") == 1
+
+
+def test_the_list_of_a_preset_over_own_images_needs_none(capsys):
+    from ovseg.ablations.request import check_request
+
+    request = {"preset": "paper", "root": None, "overrides": {"benchmarks.prompting": "learned"}}
+    assert not check_request(request, ["depth"], seeds=1, listed=True)
+    assert "depth-12" in capsys.readouterr().out
 
 
 def test_a_page_among_the_results_is_refused(tmp_path):
