@@ -3,6 +3,8 @@
 import importlib.util
 import re
 import shlex
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -17,20 +19,36 @@ DOCUMENTS = [
 ]
 TEXT = {path.name: path.read_text(encoding="utf-8") for path in DOCUMENTS}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"(?:\A|(?<=\n\n))(?: {4}[^\n]+(?:\n+|\Z))+")
 INLINE = re.compile(r"`((?:ovseg|make|python -m) [^`]+)`")
+SHELLS = ("bash", "sh", "console")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
+def shell_lines(block: str) -> Iterator[list[str]]:
+    """The words of each command; one goes on where its line ends in a backslash or a quotation."""
+    begun = ""
+    for line in block.replace("\\\n", " ").splitlines():
+        begun = f"{begun}\n{line}" if begun else line
+        try:
+            words = shlex.split(begun, comments=True)
+        except ValueError:  # no closing quotation yet
+            continue
+        begun = ""
+        yield words
+    assert not begun, f"a quotation without an end: {begun}"
+
+
 def commands(text: str) -> list[list[str]]:
-    """The words of every command in bash blocks, and of those in backticks."""
-    lines: list[str] = []
-    for language, block in BLOCK.findall(text):
-        if language in ("bash", "sh", "console"):
-            lines += block.replace("\\\n", " ").splitlines()
-    lines += [" ".join(found.split()) for found in INLINE.findall(BLOCK.sub("", text))]
-    split = (shlex.split(line, comments=True) for line in lines)
+    """The words of every command in bash and indented blocks, and of those in backticks.
+
+    An indented block is one of commands; what else is shown is fenced and says its language.
+    """
+    fenced = [block for language, block in BLOCK.findall(text) if language in SHELLS]
+    text = BLOCK.sub("", text)
+    inline = [" ".join(each.split()) for each in INLINE.findall(INDENTED.sub("", text))]
     found = []
-    for words in split:
+    for words in chain(*map(shell_lines, [*fenced, *INDENTED.findall(text), *inline])):
         while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
             words = words[1:]  # a variable set for one command
         if words:
@@ -41,9 +59,8 @@ def commands(text: str) -> list[list[str]]:
 COMMANDS = {" ".join(words): words for name in TEXT for words in commands(TEXT[name])}
 OVSEG = {text: words for text, words in COMMANDS.items() if words[0] == "ovseg"}
 MAKE = {text: words for text, words in COMMANDS.items() if words[0] == "make"}
-MODULES = {
-    words[2] for words in COMMANDS.values() if words[:2] == ["python", "-m"] and len(words) > 2
-}
+PYTHON = {text: words for text, words in COMMANDS.items() if words[:2] == ["python", "-m"]}
+MODULES = {words[2] for words in PYTHON.values()}
 
 
 def targets() -> set[str]:
@@ -54,6 +71,40 @@ def targets() -> set[str]:
 def test_the_readme_has_commands_to_check():
     assert len(OVSEG) >= 8 and {"make demo", "make test"} <= set(MAKE)
     assert "flows.train_parser" in MODULES
+
+
+def test_commands_are_found_wherever_they_are_written():
+    text = """Prose, `ovseg sql
+funnel` in it.
+
+    ovseg mine --captions a.json \\
+        --images a            # a comment, isn't it
+
+    ovseg run --set 'arms={"a":
+      []}' --set seed=1
+
+No block, as no blank line is above:
+    ovseg nothing
+
+```python
+call("ovseg no command")
+
+    ovseg no command
+```
+
+```bash
+A=1 make demo
+```
+"""
+    assert commands(text) == [
+        ["make", "demo"],
+        ["ovseg", "mine", "--captions", "a.json", "--images", "a"],
+        ["ovseg", "run", "--set", 'arms={"a":\n      []}', "--set", "seed=1"],
+        ["ovseg", "sql", "funnel"],
+    ]
+    blocks = chain(*(INDENTED.findall(BLOCK.sub("", each)) for each in TEXT.values()))
+    first = {words[0] for words in chain(*map(shell_lines, blocks)) if words}
+    assert {"ovseg"} < first <= {"ovseg", "make", "python"}, "fence what is no command"
 
 
 @pytest.mark.parametrize("text", OVSEG)
@@ -96,6 +147,14 @@ def test_every_target_is_phony_or_a_file():
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_modules_to_run_exist(module):
     assert importlib.util.find_spec(module) is not None
+
+
+@pytest.mark.parametrize("text", PYTHON)
+def test_modules_know_the_options_they_are_given(text):
+    _, _, module, *words = PYTHON[text]
+    source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
+    for option in (word.split("=")[0] for word in words if word.startswith("--")):
+        assert f'"{option}"' in source, option
 
 
 def test_settings_named_in_the_text_exist():
