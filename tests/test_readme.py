@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from benchmarks.__main__ import BENCHMARKS
 from flows.cli import app
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -155,6 +156,8 @@ def test_modules_know_the_options_they_are_given(text):
     source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
     for option in (word.split("=")[0] for word in words if word.startswith("--")):
         assert f'"{option}"' in source, option
+    if module == "benchmarks":
+        assert {word for word in words if not word.startswith("-")} <= set(BENCHMARKS)
 
 
 def test_settings_named_in_the_text_exist():

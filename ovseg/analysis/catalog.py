@@ -70,7 +70,7 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
     """
     root.mkdir(parents=True, exist_ok=True)
     with _one_writer(root):
-        pointers = {pointer.key: pointer for pointer in _read_pointers(root)}
+        pointers = {p.key: p for p in (_labelled(root, old) for old in _read_pointers(root))}
         # Tables first: the labels of a curated set are those of the table it was selected from.
         for name, manifest in sorted(manifests.items(), key=_tables_first):
             if (pointer := _point(root, name, manifest, pointers.values())) is not None:
@@ -141,6 +141,15 @@ def _read_pointers(root: Path) -> list[Pointer]:
             f"{path} is no catalogue ({type(error).__name__}): delete it and run `ovseg run` again,"
             " which publishes everything anew"
         ) from error
+
+
+def _labelled(root: Path, pointer: Pointer) -> Pointer:
+    """A pointer with the system of its scores, which older catalogues did not tell apart."""
+    known = pointer.stage != "scores" or "system" in pointer.labels
+    if known or (item := _resolve(root, pointer)) is None:
+        return pointer
+    labels = {**pointer.labels, "system": _system(item.manifest)}
+    return pointer.model_copy(update={"labels": labels})
 
 
 def _resolve(root: Path, pointer: Pointer) -> Published | None:

@@ -133,6 +133,19 @@ def test_systems_stand_side_by_side_and_each_arm_gains_over_its_own_systems(toy,
     assert {row["iou_gain"] for row in gained if row["iou_gain"] is not None} == {0.1}
 
 
+def test_scores_of_a_catalogue_without_systems_get_theirs(toy, tmp_path):
+    benchmark, scores = toy.publish_benchmark(tmp_path, "original", 0.0, "zsseg")
+    build_catalog(tmp_path, {"benchmark": benchmark, "scores": scores})
+    written = json.loads((tmp_path / "catalog.json").read_text())
+    for pointer in written["current"]:
+        pointer["labels"].pop("system", None)
+    (tmp_path / "catalog.json").write_text(json.dumps(written))
+    for published in ({}, {"scores": scores}):
+        build_catalog(tmp_path, published)
+        with open_catalog(tmp_path) as con:
+            assert rows(con, "select system, arm from leaderboard") == [("zsseg", "original")]
+
+
 def test_a_learning_curve_leaves_with_its_checkpoint(toy, tmp_path):
     def trained(loss):
         log = [{"step": 0, "loss": loss}]
