@@ -134,7 +134,9 @@ class BenchmarkConfig(Config):
     limit: int | None = Field(None, ge=1, description="the first n images, for trials")
     shard_size: int = Field(500, ge=1, description="images a shard")
     min_shards: int = Field(2, ge=1)
-    max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
+    max_bad_fraction: float = execution(
+        0.05, "more bad images, or regions to retrieve, stop the stage", ge=0, le=1
+    )
     root: Path | None = execution(None, "folder of the prepared benchmark")
     batch_size: int = execution(256, "regions a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
@@ -178,7 +180,11 @@ class MemoryConfig(Config):
     def of(cls, benchmark: BenchmarkConfig, image_root: Location | None) -> MemoryConfig:
         """The memory for a benchmark: equal for all that embed alike."""
         kept = {name: getattr(benchmark, name) for name in EMBEDDING}
-        return cls(benchmark=BenchmarkConfig(**kept), image_root=image_root)
+        return cls(
+            benchmark=BenchmarkConfig(**kept),
+            image_root=image_root,
+            max_bad_fraction=benchmark.max_bad_fraction,
+        )
 
     @property
     def device(self) -> str:

@@ -65,3 +65,11 @@ def test_bad_images_are_counted_and_too_many_stop(training_set, tiny_clip, tmp_p
         Image.fromarray(other).save(data.image_root / f"{index:04d}.png")
     with pytest.raises(OvsegError, match="10 of 60 pairs are bad"):
         memory(data, tiny_clip, tmp_path / "b")
+
+
+def test_a_benchmark_says_how_many_regions_may_be_bad():
+    strict, lenient = (
+        MemoryConfig.of(BenchmarkConfig(max_bad_fraction=share), None) for share in (0.0, 0.3)
+    )
+    assert (strict.max_bad_fraction, lenient.max_bad_fraction) == (0.0, 0.3)
+    assert strict.published() == lenient.published(), "the memory is the same one"
