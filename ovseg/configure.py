@@ -46,9 +46,7 @@ def configure(
         OvsegError: for what `load_preset` and `check_names` refuse, captions without images or
             the reverse, and paths that do not exist.
     """
-    config = load_preset(preset, {**(overrides or {}), **({} if seed is None else {"seed": seed})})
-    if overrides:
-        check_names(config, load_preset(preset))
+    config = changed_preset(preset, overrides, seed=seed)
     if root is not None:
         config = config.model_copy(update={"root": root})
     if config.scored and config.data is None:
@@ -72,6 +70,20 @@ def configure(
         raise OvsegError(
             f"preset {preset} mines your images: give --captions FILE and --images FOLDER"
         )
+    return config
+
+
+def changed_preset(
+    preset: str, overrides: Mapping[str, Any] | None, *, seed: int | None = None
+) -> PipelineConfig:
+    """A preset with settings replaced, over no images yet; what is named in them is there.
+
+    Raises:
+        OvsegError: for what `load_preset` and `check_names` refuse.
+    """
+    config = load_preset(preset, {**(overrides or {}), **({} if seed is None else {"seed": seed})})
+    if overrides:
+        check_names(config, load_preset(preset))
     return config
 
 

@@ -9,9 +9,8 @@ from typing import Any
 from ovseg.ablations.listing import show_tables
 from ovseg.ablations.plan import Plan, plan_ablations
 from ovseg.ablations.tables import chosen_tables
+from ovseg.configure import changed_preset
 from ovseg.errors import OvsegError
-from ovseg.named_settings import check_names
-from ovseg.presets import load_preset
 
 
 def check_request(
@@ -43,10 +42,7 @@ def check_request(
     """
     if listed or not tables:
         chosen_tables(tables or ())
-        overrides = request.get("overrides")
-        config = load_preset(request["preset"], overrides)
-        if overrides:
-            check_names(config, load_preset(request["preset"]))
+        changed_preset(request["preset"], request.get("overrides"))
         show_tables(tables, request["preset"], seeds=seeds)
         return False
     plan_request(tables, **request, seeds=seeds, out=out)
