@@ -14,11 +14,12 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo test test-all fidelity lint style bench pools lock clean
+.PHONY: help install demo test test-all fuzz fidelity lint style bench pools lock clean
 
 help:
 	@echo "make demo      the full pipeline on the embedded storybook world (CPU)"
 	@echo "make test      the fast tests; make test-all adds the slow ones"
+	@echo "make fuzz      10,000 inputs nobody tried yet for each reader of what others wrote"
 	@echo "make fidelity  compare with the official implementation, rewrite docs/fidelity.md"
 	@echo "make lint      ruff and mypy; make style lets ruff rewrite"
 	@echo "make bench     timings, printed as ratios within one run"
@@ -44,6 +45,11 @@ test: $(STAMP)
 
 test-all: test
 	$(BIN)/python -m pytest -m slow
+
+# Other inputs each time; a failing one is printed, and belongs into the test's seeds.
+FUZZ_CASES ?= 10000
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 OVSEG_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest tests/fuzz -n $(WORKERS)
 
 # Needs OVSEG_REFERENCE_DATA, the folder with the recordings of the official implementation.
 fidelity: $(STAMP)
