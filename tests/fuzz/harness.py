@@ -173,9 +173,9 @@ def fuzzed(
             @given(strategy)
             def run(case: Case) -> None:
                 os.chdir(_emptied(folder))
-                with _watched((folder, temporary), seconds=seconds, mebibytes=mebibytes):
-                    with suppress(raises):
-                        target(case, folder)
+                watched = _watched((folder, temporary), seconds=seconds, mebibytes=mebibytes)
+                with watched, suppress(raises):
+                    target(case, folder)
                 assert not list(home.iterdir()), "something was left in the home folder"
 
             for seed in seeds:
