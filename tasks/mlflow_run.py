@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -18,6 +19,8 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
+from ovseg.storage import digest_json
+from tasks.mlflow_store import artifacts_uri, database_uri, prepare_store
 from tasks.provenance import flow_tags, origin_tags, without_password
 
 if TYPE_CHECKING:
@@ -39,25 +42,71 @@ description first.
 P = ParamSpec("P")
 
 
+class Problems(list[str]):
+    """Why something was not logged, as texts; shared by all runs of one flow run."""
+
+    gave_up = False
+    """Whether the server itself failed: nothing more is logged then."""
+
+
 def reported(method: Callable[P, None]) -> Callable[P, None]:
-    """Report a failure of tracking once and go on without; the run must not fail of it."""
+    """Report what cannot be logged and go on without it; the run must not fail of it."""
 
     @functools.wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         run: Any = args[0]
-        if run.problems:
+        opens = method.__name__ == "_open"
+        if run.problems.gave_up or (run.run_id is None and not opens):
             return
         try:
             method(*args, **kwargs)
         except Exception as error:
-            run.give_up(error)
+            run.report(error, what=method.__name__.strip("_"))
 
     return wrapper
 
 
 def tracking_uri(root: Path, uri: str | None) -> str:
     """The MLflow server of a run: the given one, or SQLite in the folder of results."""
-    return uri or f"sqlite:///{(root / 'mlflow.db').resolve()}"
+    return uri or database_uri(root)
+
+
+def mlflow_name(name: str) -> str:
+    """A name as MLflow takes it for metrics, params, tags and folders of artifacts.
+
+    What MLflow refuses (commas, brackets, empty parts of a path, ...) becomes `_`, and that part of
+    the name ends in six digits of its digest, so that two names stay two. Others stay as they are.
+    """
+    parts = []
+    for part in name.split("/"):
+        kept = re.sub(r"[^\w.\- :]", "_", part)[:120]
+        kept = "_" if kept.strip(". ") == "" else kept
+        parts.append(kept if kept == part else f"{kept}-{digest_json(part)[:6]}")
+    return "/".join(parts)
+
+
+def alias_name(name: str) -> str:
+    """A name as MLflow takes it for the alias of a model version."""
+    reserved = name in ("", "latest") or re.fullmatch(r"[vV]\d+", name)
+    kept = re.sub(r"[^\w\-]", "_", name)[:120]
+    return kept if kept == name and not reserved else f"{kept}-{digest_json(name)[:6]}"
+
+
+def _about_the_data(error: Exception) -> bool:
+    """Whether the server refused what it was given, and will take the next thing."""
+    code = getattr(error, "error_code", None)
+    return code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
+
+
+def _with_causes(error: BaseException) -> str:
+    """An error and what it came from, whole: `Type: message`, a line or more each."""
+    lines, seen = [], set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        lines.append(f"{type(cause).__name__}: {str(cause).strip()}")
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return "\n  caused by ".join(lines)
 
 
 class MlflowRun:
@@ -67,7 +116,7 @@ class MlflowRun:
         run_id: of MLflow; None where the run could not be opened.
         experiment_id: of MLflow.
         children: the runs opened inside this one, in order.
-        problems: why tracking failed, shared by all runs of one flow run; empty where it did not.
+        problems: what was not logged and why, shared by all runs of one flow run.
     """
 
     client: MlflowClient
@@ -85,21 +134,29 @@ class MlflowRun:
         self.run_id: str | None = None
         self.experiment_id = ""
         self.children: list[MlflowRun] = []
-        self.problems: list[str] = parent.problems if parent else []
+        self.problems: Problems = parent.problems if parent else Problems()
+        self.local = uri in (None, database_uri(root))
         self.uri = tracking_uri(root, uri)
         self.inherited: dict[str, str] = {}
         if parent is not None:
             parent.children.append(self)
         self._open(tags)
 
-    def give_up(self, error: Exception) -> None:
-        """Note why tracking failed; nothing more is logged, neither here nor in other runs."""
-        lines = str(error).strip().splitlines() or [""]
+    def report(self, error: Exception, *, what: str) -> None:
+        """Note what was not logged and why.
+
+        Where the server itself failed, nothing more is logged, neither here nor in other runs.
+        """
         problem = without_password(
-            f"MLflow run {self.name!r} at {self.uri}: {type(error).__name__}: {lines[0]}"
+            f"MLflow run {self.name!r} at {self.uri}: {what}: {_with_causes(error)}"
         )
-        logger.warning("tracking failed, the run goes on without: %s", problem)
         self.problems.append(problem)
+        first = problem.splitlines()[0]
+        if _about_the_data(error):
+            logger.warning("not logged, the run goes on: %s", first)
+        else:
+            self.problems.gave_up = True
+            logger.warning("tracking failed, the run goes on without: %s", first)
 
     @property
     def page(self) -> str:
@@ -132,18 +189,21 @@ class MlflowRun:
         from mlflow.tracking import MlflowClient
 
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-        self.root.mkdir(parents=True, exist_ok=True)
+        if self.parent is None and self.local:
+            prepare_store(self.root)
         self.client = self.parent.client if self.parent else MlflowClient(tracking_uri=self.uri)
         self.experiment_id = self._experiment()
         if self.parent is None:
             self.inherited = origin_tags()
         else:
             self.inherited = self.parent.inherited
-            tags = {"mlflow.parentRunId": str(self.parent.run_id), **tags}
+            if self.parent.run_id is not None:
+                tags = {"mlflow.parentRunId": str(self.parent.run_id), **tags}
+        all_tags = {**self.inherited, **flow_tags(), **tags}
         run = self.client.create_run(
             self.experiment_id,
             run_name=self.name,
-            tags={**self.inherited, **flow_tags(), **tags},
+            tags={mlflow_name(key): str(value) for key, value in all_tags.items()},
         )
         self.run_id = run.info.run_id
 
@@ -154,8 +214,7 @@ class MlflowRun:
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
         if experiment is not None:
             return str(experiment.experiment_id)
-        local = self.uri.startswith("sqlite:")
-        location = (self.root / "mlartifacts").resolve().as_uri() if local else None
+        location = artifacts_uri(self.root) if self.uri.startswith("sqlite:") else None
         made = str(self.client.create_experiment(EXPERIMENT, artifact_location=location))
         # of this kind MLflow shows the pages for training, not those for language models' traces
         self.client.set_experiment_tag(made, "mlflow.experimentKind", "custom_model_development")
@@ -167,7 +226,7 @@ class MlflowRun:
         """Set tags."""
         from mlflow.entities import RunTag
 
-        entities = [RunTag(key, value) for key, value in tags.items()]
+        entities = [RunTag(mlflow_name(key), value) for key, value in tags.items()]
         self.client.log_batch(self.run_id, tags=entities)
 
     @reported
@@ -187,5 +246,5 @@ class MlflowRun:
         try:
             self.client.set_terminated(self.run_id, status)
         except Exception as error:
-            if not self.problems:
-                self.give_up(error)
+            if not self.problems.gave_up:
+                self.report(error, what="close")

@@ -9,6 +9,7 @@ alias is its arm; whoever reviews it sets `champion`:
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import io
 import tempfile
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.errors import OvsegError
 from ovseg.models.served import ServedModel, served_model
+from tasks.mlflow_run import alias_name, mlflow_name
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -26,6 +28,20 @@ if TYPE_CHECKING:
 
 SERVING = Path(__file__).resolve().parent.parent / "ovseg" / "serving.py"
 WEIGHT = "ensemble_weight"
+COMPUTES = (
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "transformers",
+    "timm",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "pillow",
+    "pycocotools",
+)
+"""Packages whose version may change what a segmentor answers."""
 _SCORES = "\n\n### Scores\n"
 
 
@@ -121,11 +137,11 @@ def register(
         weight = str(model.settings["ensemble_weight"])
         own = {"content": content, "arm": arm, WEIGHT: weight}
         for key, value in {**tags, **own}.items():
-            client.set_model_version_tag(name, found.version, key, value)
+            client.set_model_version_tag(name, found.version, mlflow_name(key), value)
         client.update_model_version(name, found.version, description)
         if not client.get_registered_model(name).description:
             client.update_registered_model(name, about)
-    client.set_registered_model_alias(name, arm, found.version)
+    client.set_registered_model_alias(name, alias_name(arm), found.version)
     return found
 
 
@@ -148,14 +164,20 @@ def _log(uri: str, run_id: str, name: str, model: ServedModel, arm: str, *, nest
     ):
         artifacts = {key: str(path) for key, path in model.write(Path(folder)).items()}
         logged = mlflow.pyfunc.log_model(
-            name=f"{name}-{arm}",
+            name=alias_name(f"{name}-{arm}"),
             python_model=str(SERVING),
             artifacts=artifacts,
             registered_model_name=name,
             signature=_signature(),
-            pip_requirements=["ovseg"],
+            pip_requirements=pip_requirements(),
         )
     return str(logged.registered_model_version)
+
+
+def pip_requirements() -> list[str]:
+    """What a server of the model installs: this version of ovseg and of all it computes with."""
+    versions = {package: importlib.metadata.version(package) for package in ("ovseg", *COMPUTES)}
+    return [f"{package}=={version.partition('+')[0]}" for package, version in versions.items()]
 
 
 def _signature() -> Any:
@@ -196,10 +218,11 @@ def write_scores(
         scores: headline metrics, fractions in 0..1.
         weight: of the ensemble on this benchmark, shown where it is not the version's own.
     """
+    benchmark = mlflow_name(benchmark)
     client.set_model_version_tag(model.name, model.version, f"{WEIGHT}.{benchmark}", str(weight))
     for metric, value in scores.items():
         key = f"{benchmark}/{metric}"
-        client.set_model_version_tag(model.name, model.version, key, f"{value:.4f}")
+        client.set_model_version_tag(model.name, model.version, mlflow_name(key), f"{value:.4f}")
     version = client.get_model_version(model.name, model.version)
     head = (version.description or "").split(_SCORES)[0]
     rows = []

@@ -26,7 +26,7 @@ from ovseg.config import Config
 from ovseg.errors import OvsegError
 from ovseg.models.served import served_model
 from ovseg.storage import Manifest, file_sha256, publish_text
-from tasks.mlflow_run import EXPERIMENT, MlflowRun, reported, tracking_uri
+from tasks.mlflow_run import EXPERIMENT, MlflowRun, mlflow_name, reported, tracking_uri
 from tasks.model_registry import Registered, find_scored, register, write_scores
 from tasks.provenance import without_password
 
@@ -80,7 +80,7 @@ class TrackedRun(MlflowRun):
         from mlflow.entities import Param
 
         params = [
-            Param(key, without_password(str(value))[:5000])
+            Param(mlflow_name(key), without_password(str(value))[:5000])
             for key, value in _flatten(values).items()
         ]
         for start in range(0, len(params), 100):
@@ -127,7 +127,7 @@ class TrackedRun(MlflowRun):
 
         now = int(time.time() * 1000)
         metrics = [
-            Metric(key, float(value), now, int(step), model_id=model_id)
+            Metric(mlflow_name(key), float(value), now, int(step), model_id=model_id)
             for key, value, step in points
             if value is not None and abs(value) < float("inf")
         ]
@@ -137,12 +137,12 @@ class TrackedRun(MlflowRun):
     @reported
     def text(self, text: str, name: str) -> None:
         """Upload a text as a file."""
-        self.client.log_text(self.run_id, text, name)
+        self.client.log_text(self.run_id, text, mlflow_name(name))
 
     @reported
     def file(self, path: Path, folder: str | None = None) -> None:
         """Upload a file or a folder."""
-        self._upload(path, folder)
+        self._upload(path, None if folder is None else mlflow_name(folder))
 
     def _upload(self, path: Path, folder: str | None) -> None:
         upload = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
@@ -160,24 +160,24 @@ class TrackedRun(MlflowRun):
             upload: also upload the payload (pictures, tables of scores).
             model: address of the registered model that the payload was uploaded as.
         """
-        folder = manifest.folder
+        folder, place = manifest.folder, mlflow_name(f"stages/{role}")
         for name in ("manifest.json", "run.json"):
-            self.client.log_artifact(self.run_id, str(folder / name), f"stages/{role}")
+            self.client.log_artifact(self.run_id, str(folder / name), place)
         payload = {path for path in manifest.paths() if upload}
         for path in payload:
-            target = f"stages/{role}/{path.name}" if path.is_dir() else f"stages/{role}"
+            target = f"{place}/{path.name}" if path.is_dir() else place
             self._upload(path, target)
         others = [
             path
             for path in sorted(folder.rglob("*"))
             if path.is_file() and path.name not in ("manifest.json", "run.json")
         ]
-        self._log_references(f"stages/{role}", others, model)
+        self._log_references(place, others, model)
 
     @reported
     def references(self, role: str, paths: Sequence[Path]) -> None:
         """Log files by path, size and sha256 without uploading them."""
-        self._log_references(role, paths)
+        self._log_references(mlflow_name(role), paths)
 
     def _log_references(self, folder: str, paths: Sequence[Path], model: str | None = None) -> None:
         files = [
