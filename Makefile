@@ -2,7 +2,8 @@
 # Needs plain python3 >= 3.11 with pip; uv and everything else is installed into .venv.
 
 PYTHON ?= python3
-# Another build of torch, as uv names them: TORCH_BACKEND=auto, cpu, cu130, ...
+# Another build of torch, as uv names them: TORCH_BACKEND=auto, cpu, cu130, ... Its files are not those
+# whose hashes are in the lock, so they are not compared; without it every file's hash must match.
 TORCH_BACKEND ?=
 # Tests run in so many processes, each computing on one core.
 WORKERS ?= 2
@@ -31,9 +32,10 @@ install: $(STAMP)
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/uv || { $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "ovseg needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 2; }; \
-		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
+		$(PYTHON) -m venv $(VENV) && sed -n '/^uv==/,/# via/p' requirements.lock > $(VENV)/uv.txt \
+		&& $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement $(VENV)/uv.txt; }
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --requirements requirements.lock \
-		$(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND))
+		$(if $(TORCH_BACKEND),--no-verify-hashes --torch-backend $(TORCH_BACKEND),--require-hashes)
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
@@ -80,7 +82,8 @@ $(BIN)/prefect:
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra dask --extra app --extra gpu --extra s3 \
-		--universal --python-version 3.11 --no-emit-index-url --no-header --output-file requirements.lock
+		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info runs/storybook

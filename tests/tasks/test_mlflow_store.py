@@ -183,3 +183,14 @@ def test_the_problem_is_told_with_its_cause(root, monkeypatch):
     text = (root / "tracking-problems.txt").read_text()
     assert "RuntimeError: cannot write" in text
     assert "caused by TimeoutError: database is locked\nby another" in text
+
+
+def test_a_served_model_installs_the_versions_it_was_made_with():
+    import importlib.metadata
+
+    from tasks.model_registry import pip_requirements
+
+    wanted = pip_requirements()
+    assert f"ovseg=={importlib.metadata.version('ovseg')}" == wanted[0]
+    assert f"numpy=={importlib.metadata.version('numpy')}" in wanted
+    assert all(each.count("==") == 1 and "+" not in each for each in wanted)
