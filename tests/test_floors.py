@@ -48,6 +48,7 @@ INFRASTRUCTURE = {
     "ovseg.benchmark_config",  # its values are in the digest, as are the next one's
     "ovseg.config",
     "ovseg.errors",
+    "ovseg.json_files",  # reads a value or refuses the file, changes none
     "ovseg.locations",
     "ovseg.named_settings",  # looks at names, changes none
     "ovseg.registry",

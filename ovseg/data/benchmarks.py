@@ -10,7 +10,6 @@ sets; where a `prompts.tsv` lies in one, its texts are what the model is shown f
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from ovseg.data.label_maps import IGNORED, LabelError, Labels, look_up, read_indices
 from ovseg.errors import OvsegError
+from ovseg.json_files import read_json
 from ovseg.storage import known_sha256
 
 __all__ = ["Benchmark", "LabelError", "Labels", "Sample", "load_benchmark", "region_masks"]
@@ -164,7 +164,7 @@ def read_storybook(root: Path) -> Benchmark:
     """A part of the embedded world, in the COCO layout of `ovseg.storybook.world`."""
     path = root / "annotations" / "panoptic.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, advice="draw it again")
         categories = sorted(data["categories"], key=lambda category: int(category["id"]))
         ids = [int(category["id"]) for category in categories]
         samples = [

@@ -8,7 +8,6 @@ there is an error that says what was looked for. `ovseg.data.published` names th
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from ovseg.data.label_maps import (
 )
 from ovseg.data.vocabulary import stored_values
 from ovseg.errors import OvsegError
+from ovseg.json_files import read_json
 from ovseg.storage import known_sha256
 
 Values = Sequence[int]
@@ -212,7 +212,7 @@ def coco_panoptic(home: Path, values: Values) -> Source:
     images = one_of(home, ("val2017", "images/val2017"))
     maps = path.with_suffix("")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, advice="get it again")
         categories = {int(category["id"]) for category in data["categories"]}
         files = {int(item["id"]): Path(item["file_name"]).name for item in data["images"]}
         segments: dict[str, dict[int, int]] = {}
@@ -224,10 +224,7 @@ def coco_panoptic(home: Path, values: Values) -> Source:
                 raise OvsegError(f"{path}: {image} is annotated twice; get the file again")
             segments[stem] = {int(s["id"]): int(s["category_id"]) for s in item["segments_info"]}
             pairs.append(Pair(stem, images / image, maps / label))
-    except (
-        *(OSError, ValueError, KeyError, TypeError, AttributeError),
-        RecursionError,
-    ) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OvsegError(
             f"{path} is no COCO panoptic JSON ({type(error).__name__}: {error}): get it again"
         ) from error

@@ -7,7 +7,6 @@ correct, so the precision is a lower bound on data whose labels are not complete
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from ovseg.config import TruthConfig
 from ovseg.data import masks
 from ovseg.data.vocabulary import read_vocabulary
 from ovseg.errors import OvsegError
+from ovseg.json_files import read_json
 from ovseg.schema import PAIR_TRUTH, rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import ShardPlan, ShardRecord, file_sha256, write_parquet
@@ -62,7 +62,7 @@ def read_panoptic(panoptic: Path) -> tuple[list[str], dict[int, tuple[Path, dict
         OvsegError: if the file is missing or no COCO panoptic JSON.
     """
     try:
-        data = json.loads(panoptic.read_text(encoding="utf-8"))
+        data = read_json(panoptic, advice="get it again")
         names = {category["id"]: category["name"] for category in data["categories"]}
         folder = panoptic_folder(panoptic)
         return list(names.values()), {

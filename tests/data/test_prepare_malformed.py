@@ -230,7 +230,12 @@ ERRORS: dict[str, tuple[str, Spoil, str]] = {
     "truncated JSON": (
         "coco-panoptic-133",
         lambda s: cut(s / JSON),
-        "is no COCO panoptic JSON",
+        "is not valid JSON",
+    ),
+    "JSON of a number beyond a float": (
+        "coco-panoptic-133",
+        lambda s: (s / JSON).write_text('{"categories": [{"id": 1e999}]}'),
+        "the number 1e999 is too large",
     ),
     "JSON of a list": (
         "coco-panoptic-133",
@@ -367,5 +372,5 @@ def test_json_nested_without_end_is_one_line(tmp_path):
     SOURCES["coco-panoptic-133"](tmp_path / "source")
     (path,) = (tmp_path / "source").rglob("panoptic_val2017.json")
     path.write_text("[" * 100_000)
-    with pytest.raises(OvsegError, match="is no COCO panoptic JSON"):
+    with pytest.raises(OvsegError, match="nested more than 64 deep"):
         prepare("coco-panoptic-133", root=tmp_path / "source", out=tmp_path / "data")

@@ -197,7 +197,9 @@ def test_ground_truth_that_cannot_be_used(panoptic, tmp_path):
     picture.parent.rmdir()
     with pytest.raises(OvsegError, match="panoptic does not exist: the PNGs of"):
         judged(rows, panoptic, tmp_path)
-    for text in ("{", "[]", '{"categories": []}'):
+    not_json, other = "is not valid JSON", "no COCO panoptic JSON"
+    deep = "[" * 100_000
+    for text, words in (("{", not_json), (deep, not_json), ("[]", other), ("{}", other)):
         panoptic.write_text(text)
-        with pytest.raises(OvsegError, match="no COCO panoptic JSON"):
+        with pytest.raises(OvsegError, match=words):
             read_panoptic(panoptic)
