@@ -58,17 +58,12 @@ def tint(
     image[mask & ~inside] = color
 
 
-def _mask(row: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """The mask (H, W) of a row with `mask_size` and `mask_counts`."""
-    height, width = row["mask_size"]
-    mask: NDArray[np.bool_] = masks.decode([row["mask_counts"]], (height, width))[0]
-    return mask
-
-
 def draw_masks(image: NDArray[np.uint8], rows: Sequence[Mapping[str, Any]]) -> Image.Image:
     """Masks over an image, largest first, so that the small ones stay visible."""
     canvas = image.copy()
-    order = sorted((_mask(row) for row in rows), key=lambda m: -int(m.sum()))
+    order = sorted(
+        (masks.decode_row(row, image.shape[:2]) for row in rows), key=lambda m: -int(m.sum())
+    )
     for mask, color in zip(order, palette(order)):
         if mask.any():
             tint(canvas, mask, color, 0.35)
@@ -87,7 +82,7 @@ def draw_pairs(
     order = sorted(by_mask.values(), key=lambda row: -float(row["area_fraction"]))
     canvas, colors = image.copy(), palette(order)
     for row, color in zip(order, colors):
-        tint(canvas, _mask(row), color, 0.35)
+        tint(canvas, masks.decode_row(row, image.shape[:2]), color, 0.35)
     picture = fit(Image.fromarray(canvas), tile)
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
     height, width = image.shape[:2]
@@ -95,7 +90,7 @@ def draw_pairs(
     left, top = (tile - width * scale) / 2, (tile - height * scale) / 2
     taken: list[tuple[float, float, float, float]] = []
     for row, color in zip(order, colors):
-        ys, xs = np.nonzero(_mask(row))
+        ys, xs = np.nonzero(masks.decode_row(row, image.shape[:2]))
         if not xs.size:
             continue
         text = _cut(pen, font, ", ".join(sorted(set(nouns[row["mask_counts"]]))), tile - 6)

@@ -199,8 +199,7 @@ class Gallery:
             scene = placeholder(label, found)
         else:
             name, size = found
-            height, width = pair["mask_size"]
-            mask = masks.decode([bytes(pair["mask_counts"])], (height, width))[0]
+            mask = masks.decode_row(pair)
             use = f'<use href="#{name}"/>'
             scene = masked_scene(use, size, resize_mask(mask, size), label=label, kind=kind)
         parts = [f"similarity {pair['clip_similarity']:.2f}"]

@@ -191,8 +191,7 @@ def _judge_image(
         categories[ids == segment] = names.index(name)
     rows = []
     for pair in pairs:
-        height, width = pair["mask_size"]
-        mask = masks.decode([pair["mask_counts"]], (height, width))[0]
+        mask = masks.decode_row(pair)
         if mask.shape != ids.shape:
             raise OvsegError(
                 f"{path} is {ids.shape[1]} x {ids.shape[0]} pixels and the mask of pair"

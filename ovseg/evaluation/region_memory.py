@@ -101,8 +101,11 @@ class RegionMemoryStage(Stage[MemoryConfig]):
             fitting = [row for row in held if row["mask_size"] == [*image.shape[:2]]]
             reasons["no_mask"] += len(rows) - len(held)
             reasons["mask_of_other_size"] += len(held) - len(fitting)
+            size = (image.shape[0], image.shape[1])
+            damaged = masks.broken([row["mask_counts"] for row in fitting], size)
+            reasons["broken_mask"] += int(damaged.sum())
+            fitting = [row for row, is_broken in zip(fitting, damaged) if not is_broken]
             if fitting:
-                size = (image.shape[0], image.shape[1])
                 decoded = masks.decode([row["mask_counts"] for row in fitting], size)
                 masks_qhw = torch.from_numpy(decoded).to(device)
                 features, valid = embedder.embed(image, masks_qhw, threshold=None)

@@ -194,6 +194,10 @@ class PairRegions:
             if row not in reasons and self._sizes[row] != shape
         }
         fitting = [row for row in rows if row not in reasons]
+        counts = [self._counts[row].as_py() for row in fitting]
+        damaged = masks.broken(counts, (shape[0], shape[1]))
+        reasons |= {row: "broken_mask" for row, is_broken in zip(fitting, damaged) if is_broken}
+        fitting = [row for row in fitting if row not in reasons]
         decoded = self._masks(fitting, image)
         filled: NDArray[np.bool_] = np.asarray(decoded.any(axis=(1, 2)))
         reasons |= {row: "empty_mask" for row, has_any in zip(fitting, filled) if not has_any}

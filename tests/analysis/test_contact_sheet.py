@@ -28,6 +28,7 @@ from ovseg.analysis.contact_sheet import (
 from ovseg.analysis.overlay import palette
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.benchmarks import load_benchmark
+from ovseg.errors import OvsegError
 from ovseg.evaluation.samples import read_sample
 from ovseg.report_config import SheetConfig
 from ovseg.stages import run_stage, stage_folder
@@ -67,6 +68,14 @@ def test_small_masks_stay_visible_and_empty_ones_do_no_harm():
     drawn = np.asarray(draw_masks(image, [row(small), row(large), row(~large)]))
     assert drawn[8, 8].tolist() != drawn[0, 0].tolist()
     assert (image == 0).all()
+    for change in ({"mask_counts": b"0o"}, {"mask_size": [30, 40]}):
+        damaged = {**row(small), "image_id": 7, **change}
+        for draw in (
+            lambda rows: draw_masks(image, rows),
+            lambda rows: draw_pairs(image, rows, 99),
+        ):
+            with pytest.raises(OvsegError, match=r"the mask of image 7 cannot be used"):
+                draw([row(large), damaged])
 
 
 def test_fit_keeps_the_shape_and_centres():

@@ -104,6 +104,7 @@ def test_what_cannot_be_used_has_a_reason(training_set, given_manifests, cache_b
     (data.image_root / "0001.png").write_bytes(b"no image")
     Image.new("RGB", (48, 40)).save(data.image_root / "0002.png")  # not the one that was mined
     by_image[3][0]["mask_size"] = [20, 24]
+    by_image[3][1]["mask_counts"] = b"0o"  # ends within a number
     by_image[4][0]["mask_counts"] = masks.encode(np.zeros((1, 40, 48), dtype=bool))[0]
     by_image[5][1].update(mask_size=None, mask_counts=None)  # a pair without a proposal
     chosen = [{"pair_id": row["pair_id"], "noun": row["noun"]} for row in rows]
@@ -114,14 +115,16 @@ def test_what_cannot_be_used_has_a_reason(training_set, given_manifests, cache_b
         **{row["pair_id"]: "missing_file" for row in by_image[0]},
         **{row["pair_id"]: "changed" for row in by_image[1] + by_image[2]},
         by_image[3][0]["pair_id"]: "mask_of_other_size",
+        by_image[3][1]["pair_id"]: "broken_mask",
         by_image[4][0]["pair_id"]: "empty_mask",
         by_image[5][1]["pair_id"]: "no_mask",
     }
     assert reasons == expected
     usable = {rows[number]["pair_id"] for number in regions.usable.tolist()}
-    assert usable == {by_image[image][kept]["pair_id"] for image, kept in ((3, 1), (4, 1), (5, 0))}
+    assert usable == {by_image[image][kept]["pair_id"] for image, kept in ((4, 1), (5, 0))}
     assert regions.regions(regions.usable.tolist()).masks.any(dim=(1, 2)).all()
     assert reason_counts(regions.unusable.values()) == {
+        "broken_mask": 1,
         "changed": 4,
         "empty_mask": 1,
         "mask_of_other_size": 1,

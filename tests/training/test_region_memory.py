@@ -67,6 +67,17 @@ def test_bad_images_are_counted_and_too_many_stop(training_set, tiny_clip, tmp_p
         memory(data, tiny_clip, tmp_path / "b")
 
 
+def test_damaged_masks_are_counted(training_set, given_manifests, tiny_clip, tmp_path):
+    data = training_set(images=20)
+    data.rows[3]["mask_counts"] = b"0o"  # ends within a number
+    chosen = [{"pair_id": row["pair_id"], "noun": row["noun"]} for row in data.rows]
+    manifest = memory(
+        given_manifests(data.image_root, data.rows, chosen), tiny_clip, tmp_path / "a"
+    )
+    assert manifest.stats["bad_reasons"] == {"broken_mask": 1}
+    assert manifest.stats["regions"] == len(data.rows) - 1
+
+
 def test_a_benchmark_says_how_many_regions_may_be_bad():
     strict, lenient = (
         MemoryConfig.of(BenchmarkConfig(max_bad_fraction=share), None) for share in (0.0, 0.3)
