@@ -282,9 +282,11 @@ def _table_labels(root: Path, curated: Manifest, pointers: Iterable[Pointer]) ->
 
 
 def _connect(path: Path) -> duckdb.DuckDBPyConnection:
-    settings = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     try:
-        return duckdb.connect(str(path), read_only=True, config=settings)
+        con = duckdb.connect(str(path), read_only=True)
+        con.execute("set autoinstall_known_extensions = false")
+        con.execute("set autoload_known_extensions = false")
+        return con
     except duckdb.Error as error:
         if "lock" in str(error):
             raise OvsegError(

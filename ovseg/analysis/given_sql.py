@@ -175,13 +175,12 @@ def _parsed(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
             f"the SQL has {len(sql):,} characters: give at most {MAX_CHARACTERS:,}, and join"
             " long lists of values from a file"
         )
-    try:
+    if "\0" in sql or (not sql.isascii() and sql.encode(errors="replace").decode() != sql):
+        raise OvsegError("the SQL is not valid text: it holds a zero byte or half a character")
+    statements = con.extract_statements(sql)
+    if len(statements) == 1 and statements[0].type == duckdb.StatementType.EXPLAIN:
+        sql = _EXPLAIN.sub("", statements[0].query, count=1)
         statements = con.extract_statements(sql)
-        if len(statements) == 1 and statements[0].type == duckdb.StatementType.EXPLAIN:
-            sql = _EXPLAIN.sub("", statements[0].query, count=1)
-            statements = con.extract_statements(sql)
-    except UnicodeError as error:
-        raise OvsegError("the SQL is not valid text") from error
     if not statements:
         raise OvsegError(f"the SQL returns no rows: {_ONE}")
     if len(statements) > 1:
@@ -209,9 +208,8 @@ def _check_part(kind: str) -> None:
 def _check_function(name: str) -> None:
     if name.lower() not in _computing():
         raise OvsegError(
-            f"Permission Error: {name}() is not among the functions a query may call, all of which"
-            ' only compute: `ovseg sql -c "select function_name from duckdb_functions()"` lists'
-            " what there is"
+            f"Permission Error: {name}() is not a function that a query may call: it may call those"
+            " that compute and do nothing else"
         )
 
 
@@ -221,10 +219,10 @@ def _read_by(call: dict[str, Any], *, own_files: bool) -> list[str]:
     if name in TABLES:
         return []
     if name not in FILES or not own_files:
-        may = "data files named in the query" if own_files else "its relations"
+        may = "the catalogue and data files it names" if own_files else "its relations"
         raise OvsegError(
-            f"Permission Error: {name}() is not among the table functions a query may call: it"
-            f" reads {may}, and computes"
+            f"Permission Error: {name}() is not a table function that a query may call: it reads"
+            f" {may}, and computes"
         )
     arguments = [argument["expression"] for argument in call["arguments"][:1]]
     if arguments and arguments[0].get("function_name") == "list_value":

@@ -16,6 +16,7 @@ import pyarrow as pa
 from duckdb.sqltypes import DuckDBPyType
 
 from ovseg.analysis.catalog import open_catalog, outside
+from ovseg.analysis.csv_cells import cells
 from ovseg.analysis.given_sql import locked
 from ovseg.analysis.relations import RELATIONS
 from ovseg.analysis.sql_files import SqlFile, sql_files
@@ -94,11 +95,12 @@ def _as_text(found: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
 
 
 def _shown_type(kind: DuckDBPyType) -> str:
-    if kind.id in ("list", "array"):
-        return _shown_type(dict(kind.children)["child"]) + "[]"
-    if kind.id == "struct":
-        fields = (f"{identifier(name)} {_shown_type(each)}" for name, each in kind.children)
-        return f"struct({', '.join(fields)})"
+    if kind.id in ("list", "array", "struct"):
+        parts = {name: _shown_type(e) for name, e in kind.children if isinstance(e, DuckDBPyType)}
+        if kind.id == "struct":
+            fields = (f"{identifier(name)} {each}" for name, each in parts.items())
+            return f"struct({', '.join(fields)})"
+        return f"{parts['child']}[]"
     return str(kind) if kind.id in _COMMON else "varchar"
 
 
@@ -151,25 +153,44 @@ def failed_checks(con: duckdb.DuckDBPyConnection) -> dict[str, pa.Table]:
 def write_result(table: pa.Table, path: Path) -> None:
     """Write a result as CSV or Parquet, by the suffix, all at once.
 
-    In CSV lists and structs are DuckDB's text for them and binary values are escaped.
+    In CSV lists and structs are DuckDB's text for them and binary values are escaped; text that a
+    spreadsheet would take for a formula has an apostrophe before it (`ovseg.analysis.csv_cells`).
 
     Raises:
-        OvsegError: for another suffix, or a folder that does not exist.
+        OvsegError: for another suffix, a folder that does not exist or of that name, a file that
+            cannot be written, or a type that Parquet files cannot hold.
     """
-    if path.suffix not in (".csv", ".parquet"):
-        raise OvsegError(f"--out {path}: the suffix must be .csv or .parquet")
-    if not path.parent.is_dir():
-        raise OvsegError(f"--out {path}: the folder {path.parent} does not exist, make it first")
+    check_out(path)
     temporary = temporary_name(path)
     try:
         if path.suffix == ".parquet":
             write_parquet(table, temporary)
         else:
             with duckdb.connect() as con:
-                con.from_arrow(table).write_csv(str(temporary), header=True)
+                con.from_arrow(cells(table)).write_csv(str(temporary), header=True)
         publish(temporary, path)
+    except pa.ArrowNotImplementedError as error:
+        raise OvsegError(
+            f"--out {path}: {one_line(error)}; cast the column to varchar, or write .csv"
+        ) from error
+    except (OSError, duckdb.Error, pa.ArrowException) as error:
+        raise OvsegError(f"--out {path}: cannot be written: {one_line(error)}") from error
     finally:
         discard(temporary)
+
+
+def check_out(path: Path) -> None:
+    """Refuse a file that no result can be written to, before anything is computed.
+
+    Raises:
+        OvsegError: as `write_result` does, as far as it can be told by the path.
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise OvsegError(f"--out {path}: the suffix must be .csv or .parquet")
+    if path.is_dir():
+        raise OvsegError(f"--out {path} is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise OvsegError(f"--out {path}: the folder {path.parent} does not exist, make it first")
 
 
 def sql_command(
@@ -199,13 +220,16 @@ def sql_command(
     if name is None and command is None:
         print_queries(queries(), relations())
         return
+    if out is not None:
+        check_out(out)
     with open_catalog(root) as con:
         sql = command if command is not None else named_query(con, name or "")
         if out is not None:
-            table = run_query(con, sql)
+            table = run_query(con, sql, shown=out.suffix == ".csv")
             write_result(table, out)
             print(f"{table.num_rows} rows written to {out}")
             return
         shown = SCREEN_ROWS if limit is None else limit
-        table = run_query(con, sql, limit=shown + 1)  # one more tells whether there are more
+        # one more tells whether there are more
+        table = run_query(con, sql, limit=shown + 1, shown=True)
     print_table(table.slice(0, shown), more=table.num_rows > shown)
