@@ -8,13 +8,12 @@ counted is in the manifests below `stages`.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 
-import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
+from ovseg.analysis.csv_cells import csv_text
 from ovseg.analysis.report import report_file
 from ovseg.analysis.summary import COLUMNS, Summary, markdown, metrics
 from ovseg.benchmark_config import BenchmarkConfig
@@ -236,9 +235,8 @@ def record_benchmark(
             clip=checkpoint.payload() if checkpoint else None,
             regions=regions.payload() if regions else None,
         )
-        by_class = io.BytesIO()
-        pc.write_csv(pq.read_table(scores.payload() / "class_scores.parquet"), by_class)
-        child.text(by_class.getvalue().decode(), "class-scores.csv")
+        by_class = pq.read_table(scores.payload() / "class_scores.parquet")
+        child.text(csv_text(by_class), "class-scores.csv")
         child.metrics({"seconds": _seconds(result)})
         child.manifest("1-benchmark", result)
         child.manifest("2-scores", scores, upload=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
+from ovseg.analysis.csv_cells import csv_text
 from ovseg.analysis.tuning_report import markdown, show_tuning
 from ovseg.benchmark_config import BenchmarkConfig, TuneConfig
 from ovseg.errors import OvsegError
@@ -78,7 +77,5 @@ def record_tuning(run: TrackedRun, config: PipelineConfig, tuned: Manifest) -> N
             "best/ensemble_weight": best["ensemble_weight"],
         }
     )
-    table = io.BytesIO()
-    pc.write_csv(pq.read_table(tuned.payload()), table)
-    run.text(table.getvalue().decode(), "tuning.csv")
+    run.text(csv_text(pq.read_table(tuned.payload())), "tuning.csv")
     run.manifest("tuning", tuned, upload=True)

@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from ovseg.analysis.relations import Published, base_relations
 from ovseg.analysis.sql_files import sql_files
 from ovseg.analysis.statements import identifier, one_line
+from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.errors import OvsegError
 from ovseg.storage import Manifest, discard, publish, publish_text, temporary_name
 
@@ -85,22 +86,36 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
 def open_catalog(root: Path) -> duckdb.DuckDBPyConnection:
     """Open the catalogue read-only.
 
+    A catalogue that names another place's files, as that of a root that was moved, copied or
+    restored does, is built again first; so is one that is not there though `catalog.json` is.
+
+    The connection is a program's own: it can write nothing into the catalogue, and fetches no
+    extensions, but DuckDB's functions that read and write other files work. SQL that somebody else
+    wrote belongs into `ovseg.analysis.query.run_query`, which runs it where they do not.
+
     DuckDB shares one snapshot among a process's connections to a file: close the old connection to
     see what was published since.
 
     Raises:
-        OvsegError: if there is none, or it cannot be opened.
+        OvsegError: if there is none, it cannot be opened, or has to be built again and cannot.
     """
     path = root / DATABASE
     if not path.is_file():
-        raise OvsegError(f"{path} does not exist: run `ovseg run` first, or give --root")
-    try:
-        return duckdb.connect(str(path), read_only=True)
-    except duckdb.Error as error:
-        raise OvsegError(
-            f"{path} cannot be opened: {one_line(error)}; delete it and run `ovseg run` again,"
-            " which rebuilds it"
-        ) from error
+        if not (root / POINTERS).is_file():
+            raise OvsegError(f"{path} does not exist: run `ovseg run` first, or give --root")
+        _rebuild(root, "is not there")
+    con = _connect(path)
+    if (elsewhere := _written_for(con, root)) is None:
+        return con
+    con.close()
+    _rebuild(root, f"names the files of {elsewhere}, from where it was moved or copied")
+    return _connect(path)
+
+
+def outside(root: Path) -> list[Path]:
+    """The folders of current results that lie elsewhere than under the root."""
+    pointers = [Path(pointer.folder) for pointer in _read_pointers(root)]
+    return [folder for folder in pointers if folder.is_absolute()]
 
 
 def current(root: Path, stage: str) -> list[Published]:
@@ -238,9 +253,19 @@ def _dataset(manifest: Manifest) -> str:
 
 
 def _system(scores: Manifest) -> str:
-    """The system that scores are of, as each of their rows says."""
-    rows = pq.read_table(scores.payload() / "scores.parquet", columns=["system"])
-    return str(rows["system"][0])
+    """The system that scores are of: each of their rows says so, or the run they were counted from.
+
+    There are no rows where no metric is defined, as on label maps in which nothing counts.
+    """
+    rows = pq.read_table(scores.payload() / "scores.parquet", columns=["system"])["system"]
+    if len(rows):
+        return str(rows[0])
+    digest = scores.stats["benchmark_digest"]
+    try:
+        run = Manifest.read(scores.folder.parents[1] / "benchmarks" / digest)
+    except OvsegError:  # cleaned up
+        return BenchmarkConfig().system
+    return str(run.config.get("system", BenchmarkConfig().system))
 
 
 def _table_labels(root: Path, curated: Manifest, pointers: Iterable[Pointer]) -> dict[str, str]:
@@ -254,6 +279,54 @@ def _table_labels(root: Path, curated: Manifest, pointers: Iterable[Pointer]) ->
 
 # --------------------------------------------------------------------------------------
 # The database
+
+
+def _connect(path: Path) -> duckdb.DuckDBPyConnection:
+    try:
+        con = duckdb.connect(str(path), read_only=True)
+        con.execute("set autoinstall_known_extensions = false")
+        con.execute("set autoload_known_extensions = false")
+        return con
+    except duckdb.Error as error:
+        if "lock" in str(error):
+            raise OvsegError(
+                f"{path} is open in another program, which may write to it: close it there, or open"
+                f" it there read-only ({one_line(error)})"
+            ) from error
+        raise OvsegError(
+            f"{path} cannot be opened: {one_line(error)}; delete it, and the next `ovseg sql` or"
+            " `ovseg run` builds it again"
+        ) from error
+
+
+def _written_for(con: duckdb.DuckDBPyConnection, root: Path) -> Path | None:
+    """Another root whose files the catalogue names though this one has the same results."""
+    try:
+        rows = con.execute("select stage, digest, folder from published").fetchall()
+    except duckdb.Error:
+        return None  # not a catalogue of ours: the query will say what is missing
+    for stage, digest, folder in rows:
+        here, named = root.resolve() / stage / digest, Path(folder)
+        if named != here and (here / "manifest.json").is_file() and not _same(named, here):
+            return named.parents[len(Path(stage).parts)]
+    return None
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)  # one folder may be mounted in two places
+    except OSError:
+        return False
+
+
+def _rebuild(root: Path, why: str) -> None:
+    try:
+        build_catalog(root, {})
+    except (OSError, duckdb.Error) as error:
+        raise OvsegError(
+            f"{root / DATABASE} {why}, and cannot be built here ({one_line(error)}): call"
+            f" `ovseg sql --root {root} funnel` once as somebody who may write there"
+        ) from error
 
 
 def _build(path: Path, published: Sequence[Published]) -> Path:

@@ -12,6 +12,7 @@ text of both and the tables' content determine the result. It returns the column
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ovseg.analysis.given_sql import locked
 from ovseg.analysis.sql_files import SqlFile, sql_file
-from ovseg.analysis.statements import columns, literal, nested, one_line, scan
+from ovseg.analysis.statements import columns, one_line, scan
 from ovseg.analysis.tables import table_files
 from ovseg.config import CurationConfig
 from ovseg.errors import OvsegError
@@ -35,6 +37,7 @@ class Curate(Stage[CurationConfig]):
     name = "curated"
     code = (
         "ovseg.analysis.curation",
+        "ovseg.analysis.given_sql",
         "ovseg.analysis.sql_files",
         "ovseg.analysis.statements",
         "ovseg.analysis.tables",
@@ -67,16 +70,16 @@ class Curate(Stage[CurationConfig]):
         """
         files = [path for table in inputs.values() for path in table_files(table)]
         try:
-            with _connect(files) as con:
+            with _tables(config, files) as con:
                 selected = _select(con, config)
                 if not selected.num_rows:
                     sources = {str(table.config.get("source")) for table in inputs.values()}
                     raise OvsegError(
-                        f"curation {config.query}: selects no pair of {', '.join(sorted(sources))};"
-                        " loosen its conditions, or name the sources it needs in its header"
+                        f"selects no pair of {', '.join(sorted(sources))}; loosen its conditions,"
+                        " or name the sources it needs in its header"
                     )
-                stats = _check(con, config, selected)
-        except duckdb.Error as error:
+                stats = _check(con, selected)
+        except (duckdb.Error, OvsegError) as error:
             raise OvsegError(f"curation {config.query}: {one_line(error)}") from error
         write_parquet(selected, target)
         progress(selected.num_rows)
@@ -109,44 +112,36 @@ def curation_file(name_or_path: str) -> SqlFile:
 # --------------------------------------------------------------------------------------
 
 
-def _connect(files: Sequence[Path]) -> duckdb.DuckDBPyConnection:
-    """A database in memory that can read the tables and nothing else."""
+def _tables(
+    config: CurationConfig, files: Sequence[Path]
+) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+    """A database in memory on which the query can read the tables and nothing else."""
+    prepare = [
+        f"create view pairs as select {columns(PAIRS)} from {scan(files)}",
+        f"create view kept_pairs as {sql_file('views', 'kept_pairs').text}",
+    ]
     # One thread: sums of floats, and with them gates at a quantile, must not depend on the machine.
-    con = duckdb.connect(config={"threads": 1})
-    con.execute(f"create view pairs as select {columns(PAIRS)} from {scan(files)}")
-    con.execute(f"create view kept_pairs as {sql_file('views', 'kept_pairs').text}")
-    allowed = ", ".join(literal(str(path)) for path in files)
-    con.execute(f"set allowed_paths = [{allowed}]")
-    con.execute("set enable_external_access = false")
-    con.execute("set lock_configuration = true")
-    return con
+    return locked(config.sql, prepare=prepare, readable=files, threads=1)
 
 
 def _select(con: duckdb.DuckDBPyConnection, config: CurationConfig) -> pa.Table:
-    statements = con.extract_statements(config.sql)
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise OvsegError(f"curation {config.query}: the file must hold one select and nothing else")
-    con.sql(nested(config.sql))
     found = con.sql(config.sql).to_arrow_table()
     if sorted(found.column_names) != sorted(CURATED.names):
         raise OvsegError(
-            f"curation {config.query}: returns {', '.join(found.column_names)};"
-            f" it must return {' and '.join(CURATED.names)}"
+            f"returns {', '.join(found.column_names)}; it must return {' and '.join(CURATED.names)}"
         )
     try:
         found = found.select(CURATED.names).cast(CURATED)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise OvsegError(f"curation {config.query}: pair_id and noun must be text") from error
+        raise OvsegError("pair_id and noun must be text") from error
     return found.sort_by("pair_id").combine_chunks()
 
 
-def _check(
-    con: duckdb.DuckDBPyConnection, config: CurationConfig, selected: pa.Table
-) -> dict[str, Any]:
+def _check(con: duckdb.DuckDBPyConnection, selected: pa.Table) -> dict[str, Any]:
     """Refuse what cannot be trained on, and count the rest."""
 
     def refuse(pair_id: object, why: str) -> None:
-        raise OvsegError(f"curation {config.query}: pair {pair_id} {why}")
+        raise OvsegError(f"pair {pair_id} {why}")
 
     counts = selected["pair_id"].combine_chunks().value_counts()
     for pair_id, count in zip(counts.field("values"), counts.field("counts"), strict=True):

@@ -9,16 +9,18 @@ ovseg sql gate_funnel --out funnel.csv  # or .parquet
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+from duckdb.sqltypes import DuckDBPyType
 
-from ovseg.analysis.catalog import open_catalog
+from ovseg.analysis.catalog import open_catalog, outside
+from ovseg.analysis.csv_cells import cells
+from ovseg.analysis.given_sql import locked
 from ovseg.analysis.relations import RELATIONS
 from ovseg.analysis.sql_files import SqlFile, sql_files
-from ovseg.analysis.statements import identifier, nested, one_line
+from ovseg.analysis.statements import identifier, literal, one_line
 from ovseg.errors import OvsegError
 from ovseg.storage import discard, publish, temporary_name, write_parquet
 
@@ -26,46 +28,80 @@ SCREEN_ROWS = 40
 """Rows printed where nobody says how many."""
 
 
-def run_query(con: duckdb.DuckDBPyConnection, sql: str, *, limit: int | None = None) -> pa.Table:
+def run_query(
+    con: duckdb.DuckDBPyConnection, sql: str, *, limit: int | None = None, shown: bool = False
+) -> pa.Table:
     """The result of a query as an Arrow table, its first `limit` rows if given.
 
     The query is one that only reads: a select (from, with, values, describe, show and summarize are
-    selects too), or the explanation of one. It may read files, as analysts join their own tables
-    (`from 'labels.csv'`); it writes none, results are written by `write_result`.
+    selects too), or the explanation of one. It runs on a connection of its own that can read the
+    files under the catalogue's root, those that its results lie in, and local data files that the
+    query names, as analysts join their own tables (`from 'labels.csv'`). It writes nothing and
+    reaches no network; results are written by `write_result`.
+
+    Args:
+        con: the catalogue, as `open_catalog` opens it.
+        sql: the query.
+        limit: rows at most.
+        shown: whether dates, intervals and whatever else has no common form outside of DuckDB come
+            as DuckDB's text for them.
 
     Raises:
-        OvsegError: if the SQL is wrong, holds no or several statements, or does more than read.
+        OvsegError: if the SQL is wrong, holds no or several statements, does more than read, or
+            fails on the way.
     """
+    path = _database(con)
+    prepare = [f"attach {literal(str(path))} as catalog (read_only)", "use catalog"]
+    readable = [path.parent, *outside(path.parent)]
     try:
-        with con.cursor() as cursor:  # a result cut short keeps its connection busy: close that
-            _refuse_writing(cursor, sql)
-            found = cursor.sql(sql)
+        with locked(sql, prepare=prepare, readable=readable, own_files=True) as own:
+            found = own.sql(sql)
+            if shown:
+                found = _as_text(found)
             return found.to_arrow_table() if limit is None else _first(found, limit)
-    except duckdb.Error as error:
+    except duckdb.PermissionException as error:
+        raise OvsegError(
+            f"{one_line(error)}; a query reads the catalogue and the data files that it names"
+        ) from error
+    except (duckdb.Error, pa.ArrowException, OSError) as error:  # a stream's errors are Arrow's
         raise OvsegError(one_line(error)) from error
 
 
-_EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?", re.IGNORECASE)
+def _database(con: duckdb.DuckDBPyConnection) -> Path:
+    (path,) = con.execute(
+        "select path from duckdb_databases() where database_name = current_database()"
+    ).fetchall()[0]
+    return Path(path)
 
 
-def _refuse_writing(con: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Refuse what is not one select, nor `explain [analyze]` of one, which runs what it explains.
+_COMMON = frozenset(
+    {
+        *("boolean", "tinyint", "smallint", "integer", "bigint", "hugeint", "utinyint"),
+        *("usmallint", "uinteger", "ubigint", "float", "double", "decimal", "varchar", "blob"),
+    }
+)
 
-    A read-only connection alone would still `copy` to files and `attach` databases.
-    """
-    statements = con.extract_statements(sql)
-    if len(statements) == 1 and statements[0].type == duckdb.StatementType.EXPLAIN:
-        statements = con.extract_statements(_EXPLAIN.sub("", statements[0].query, count=1))
-    if not statements:
-        raise OvsegError("the SQL returns no rows: end it with a select")
-    if len(statements) > 1:
-        raise OvsegError("the SQL holds several statements: give one select")
-    if statements[0].type != duckdb.StatementType.SELECT:
-        raise OvsegError(
-            "the catalogue is read-only: give one select (or describe, show, explain); write its"
-            " result to a file with --out"
-        )
-    con.sql(nested(statements[0].query))
+
+def _as_text(found: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """The relation with text for all values that are not numbers, text, bytes, or made of these."""
+    types = [_shown_type(kind) for kind in found.types]
+    if types == [str(kind) for kind in found.types]:
+        return found  # an explanation cannot be selected from; it is text
+    cast = (
+        f"cast(#{place} as {kind}) as {identifier(name)}"
+        for place, (name, kind) in enumerate(zip(found.columns, types, strict=True), 1)
+    )
+    return found.project(", ".join(cast))
+
+
+def _shown_type(kind: DuckDBPyType) -> str:
+    if kind.id in ("list", "array", "struct"):
+        parts = {name: _shown_type(e) for name, e in kind.children if isinstance(e, DuckDBPyType)}
+        if kind.id == "struct":
+            fields = (f"{identifier(name)} {each}" for name, each in parts.items())
+            return f"struct({', '.join(fields)})"
+        return f"{parts['child']}[]"
+    return str(kind) if kind.id in _COMMON else "varchar"
 
 
 def _first(found: duckdb.DuckDBPyRelation, limit: int) -> pa.Table:
@@ -117,25 +153,44 @@ def failed_checks(con: duckdb.DuckDBPyConnection) -> dict[str, pa.Table]:
 def write_result(table: pa.Table, path: Path) -> None:
     """Write a result as CSV or Parquet, by the suffix, all at once.
 
-    In CSV lists and structs are DuckDB's text for them and binary values are escaped.
+    In CSV lists and structs are DuckDB's text for them and binary values are escaped; text that a
+    spreadsheet would take for a formula has an apostrophe before it (`ovseg.analysis.csv_cells`).
 
     Raises:
-        OvsegError: for another suffix, or a folder that does not exist.
+        OvsegError: for another suffix, a folder that does not exist or of that name, a file that
+            cannot be written, or a type that Parquet files cannot hold.
     """
-    if path.suffix not in (".csv", ".parquet"):
-        raise OvsegError(f"--out {path}: the suffix must be .csv or .parquet")
-    if not path.parent.is_dir():
-        raise OvsegError(f"--out {path}: the folder {path.parent} does not exist, make it first")
+    check_out(path)
     temporary = temporary_name(path)
     try:
         if path.suffix == ".parquet":
             write_parquet(table, temporary)
         else:
             with duckdb.connect() as con:
-                con.from_arrow(table).write_csv(str(temporary), header=True)
+                con.from_arrow(cells(table)).write_csv(str(temporary), header=True)
         publish(temporary, path)
+    except pa.ArrowNotImplementedError as error:
+        raise OvsegError(
+            f"--out {path}: {one_line(error)}; cast the column to varchar, or write .csv"
+        ) from error
+    except (OSError, duckdb.Error, pa.ArrowException) as error:
+        raise OvsegError(f"--out {path}: cannot be written: {one_line(error)}") from error
     finally:
         discard(temporary)
+
+
+def check_out(path: Path) -> None:
+    """Refuse a file that no result can be written to, before anything is computed.
+
+    Raises:
+        OvsegError: as `write_result` does, as far as it can be told by the path.
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise OvsegError(f"--out {path}: the suffix must be .csv or .parquet")
+    if path.is_dir():
+        raise OvsegError(f"--out {path} is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise OvsegError(f"--out {path}: the folder {path.parent} does not exist, make it first")
 
 
 def sql_command(
@@ -165,13 +220,16 @@ def sql_command(
     if name is None and command is None:
         print_queries(queries(), relations())
         return
+    if out is not None:
+        check_out(out)
     with open_catalog(root) as con:
         sql = command if command is not None else named_query(con, name or "")
         if out is not None:
-            table = run_query(con, sql)
+            table = run_query(con, sql, shown=out.suffix == ".csv")
             write_result(table, out)
             print(f"{table.num_rows} rows written to {out}")
             return
         shown = SCREEN_ROWS if limit is None else limit
-        table = run_query(con, sql, limit=shown + 1)  # one more tells whether there are more
+        # one more tells whether there are more
+        table = run_query(con, sql, limit=shown + 1, shown=True)
     print_table(table.slice(0, shown), more=table.num_rows > shown)

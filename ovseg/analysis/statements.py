@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 _TYPES: dict[pa.DataType, str] = {
@@ -64,15 +63,6 @@ def sql_type(kind: pa.DataType) -> str:
     return _TYPES[kind]
 
 
-def nested(select: str) -> str:
-    """A select around a select.
-
-    DuckDB refuses to bind it where the inner one writes, as `with a as (copy ... to 'file') from a`
-    does, which by itself counts as a select. A closing semicolon or comment does no harm.
-    """
-    return f"from query({literal(select)})"
-
-
 def empty(schema: pa.Schema) -> str:
     """A select of this schema without rows."""
     nulls = ", ".join(
@@ -81,7 +71,7 @@ def empty(schema: pa.Schema) -> str:
     return f"select {nulls} where false"
 
 
-def one_line(error: duckdb.Error) -> str:
+def one_line(error: Exception) -> str:
     """DuckDB's message up to the empty line before its picture of the query."""
     return " ".join(str(error).split("\n\n")[0].split())
 

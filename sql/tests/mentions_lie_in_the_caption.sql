@@ -1,20 +1,65 @@
 -- A mention's characters are those of the published caption. Rows: mentions of which that is not
 -- so.
-select
-    nouns.dataset,
-    nouns.image_id,
-    nouns.caption_id,
-    nouns.surface,
-    nouns.char_start,
-    nouns.char_end
-from nouns
-inner join (
+-- Captions are compared piece by piece, 1000 characters each, and a mention with the pieces it lies
+-- in: to take it out of the whole caption takes the longer the further back it stands.
+with spoken as (
+    select distinct
+        dataset,
+        image_id,
+        caption_id,
+        surface,
+        char_start,
+        char_end
+    from nouns
+    where noun is not null and surface is not null
+),
+
+captions as (
     select
         dataset,
         image_id,
         unnest(captions, recursive := true)
     from images
-) as captions using (dataset, image_id, caption_id)
+),
+
+pieces as (
+    select
+        dataset,
+        image_id,
+        caption_id,
+        unnest(regexp_extract_all(text, '(?s).{1,1000}')) as piece,
+        generate_subscripts(regexp_extract_all(text, '(?s).{1,1000}'), 1) - 1 as number
+    from captions
+),
+
+parts as (
+    select
+        spoken.*,
+        unnest(range(char_start // 1000, greatest(char_start, char_end - 1) // 1000 + 1)) as number
+    from spoken
+    semi join captions using (dataset, image_id, caption_id)
+)
+
+select distinct
+    parts.dataset,
+    parts.image_id,
+    parts.caption_id,
+    parts.surface,
+    parts.char_start,
+    parts.char_end
+from parts
+left join pieces using (dataset, image_id, caption_id, number)
 where
-    nouns.noun is not null
-    and captions.text[nouns.char_start + 1:nouns.char_end] <> nouns.surface
+    parts.char_start < 0
+    or length(parts.surface) <> parts.char_end - parts.char_start
+    or coalesce(
+        pieces.piece[
+            greatest(parts.char_start - parts.number * 1000, 0) + 1
+            :least(parts.char_end - parts.number * 1000, 1000)
+        ],
+        ''
+    )
+    <> parts.surface[
+        greatest(parts.number * 1000 - parts.char_start, 0) + 1
+        :(parts.number + 1) * 1000 - parts.char_start
+    ]
