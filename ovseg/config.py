@@ -111,7 +111,9 @@ class ImagesConfig(Config):
     limit: int | None = Field(None, ge=1, description="the first n images by id, for trials")
     shard_size: int = Field(2000, ge=1, description="images a shard")
     min_shards: int = Field(8, ge=1, description="cut small sets finer, so that they run sharded")
-    max_pixels: int = Field(100_000_000, description="larger images are refused unread")
+    max_pixels: int = Field(
+        100_000_000, ge=1, le=178_956_970, description="larger images are refused unread"
+    )
     max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
 
 

@@ -47,6 +47,7 @@ INFRASTRUCTURE = {
     "ovseg.code",
     "ovseg.benchmark_config",  # its values are in the digest, as are the next one's
     "ovseg.config",
+    "ovseg.data.decode_ahead",  # says which process decodes; the pixels are those of data.images
     "ovseg.errors",
     "ovseg.json_files",  # reads a value or refuses the file, changes none
     "ovseg.locations",

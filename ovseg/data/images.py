@@ -1,35 +1,30 @@
-"""Images decoded safely: whatever a file holds, it becomes RGB pixels or an error with a reason.
-
-Workers that decode ahead import this module and nothing heavier, so they start in a moment. They
-are never forked from this process: it runs threads (models, task runners), and a fork would copy
-their locks in whatever state they are.
-"""
+"""Images decoded safely: whatever a file holds, it becomes RGB pixels or an error with a reason."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import multiprocessing
-import os
 import stat
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
-from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ovseg.archives import Span, read_span, resolved
-from ovseg.errors import OvsegError
 from ovseg.locations import Location, reaching
 
 ImageArray = NDArray[np.uint8]
 MAX_PIXELS = 100_000_000
+MOST_PIXELS = 178_956_970
+"""Pillow opens nothing larger (twice its `MAX_IMAGE_PIXELS`), whatever a setting allows."""
+STRIP_PIXELS = 2**22
+"""Converted at once, so that converting takes little memory next to the pixels."""
 MAX_BYTES = 2**29
 """A larger file is not read into memory."""
 FORMATS = (
@@ -46,12 +41,21 @@ REASONS = {
     "truncated": "the file ends before the image does",
     "broken": "the file is damaged inside",
     "too_large": "more pixels than max_pixels, or more than 512 MiB",
+    "unknown_values": "its values are negative, not finite, or of a range that is not known",
     "changed": "the bytes are no longer those the images stage listed",
 }
 """Every reason of an `ImageError`."""
 
 
-class ImageError(Exception):
+# sizes are checked here, against bounds of our own, and damage has its reason
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class Unusable(Exception):
+    """An image or label map that cannot be used."""
+
+
+class ImageError(Unusable):
     """An image that cannot be used; `reason` is one of `REASONS`."""
 
     def __init__(self, reason: str) -> None:
@@ -88,11 +92,7 @@ def _read_member(member: Span) -> bytes:
 
 def _read_file(path: Location) -> bytes:
     if isinstance(path, Path):
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # a pipe or a device might never end
-            raise ImageError("unreadable_file")
-        if found.st_size > MAX_BYTES:
-            raise ImageError("too_large")
+        _check_regular(path)
         return path.read_bytes()
     with reaching(path), path.open("rb") as stream:
         content: bytes = stream.read(MAX_BYTES + 1)
@@ -101,11 +101,50 @@ def _read_file(path: Location) -> bytes:
     return content
 
 
+def _check_regular(path: Path) -> None:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # a pipe or a device might never end
+        raise ImageError("unreadable_file")
+    if found.st_size > MAX_BYTES:
+        raise ImageError("too_large")
+
+
+@contextmanager
+def opened(stream: BinaryIO, *, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """Open an image file; whatever Pillow raises within is an `ImageError`.
+
+    Args:
+        stream: the file.
+        formats: by Pillow's names; no other is looked at.
+
+    Yields:
+        The image, whose pixels are not decoded yet.
+
+    Raises:
+        ImageError: with one of `REASONS`.
+    """
+    try:
+        with Image.open(stream, formats=formats) as image:
+            yield image
+    except Unusable:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError("not_an_image") from None
+    except (Image.DecompressionBombError, MemoryError):
+        raise ImageError("too_large") from None
+    except OSError as error:
+        # Pillow has no class for it; its decoders say so in words
+        words = str(error).lower()
+        raise ImageError("truncated" if "truncated" in words else "broken") from error
+    except Exception as error:  # decoders fail in every way on damaged bytes
+        raise ImageError("broken") from error
+
+
 def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageArray:
     """Decode an image file's bytes.
 
     The EXIF orientation is applied; of several frames the first is taken; transparent pixels lie on
-    white; 16-bit values are scaled to 8 bits.
+    white; grey values of more than 8 bits are scaled by `_range`.
 
     Args:
         content: the file.
@@ -117,46 +156,120 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageArray:
     Raises:
         ImageError: with one of `REASONS`.
     """
+    with opened(io.BytesIO(content)) as image:
+        if image.width * image.height > max_pixels:
+            raise ImageError("too_large")
+        raw = raw_mode(image)
+        image.load()
+        with suppress(
+            Exception
+        ):  # damaged EXIF says nothing of the orientation; the pixels are fine
+            ImageOps.exif_transpose(image, in_place=True)
+        return _rgb(image, raw)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image as it is decoded, from its head alone.
+
+    Raises:
+        ImageError: with one of `REASONS`.
+    """
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                raise ImageError("too_large")
-            image.load()
-            return np.array(_rgb(_upright(image)))
-    except UnidentifiedImageError:
-        raise ImageError("not_an_image") from None
-    except Image.DecompressionBombError:
-        raise ImageError("too_large") from None
+        _check_regular(path)
+        with path.open("rb") as stream, opened(stream) as image:
+            width, height = image.size
+            sideways = image.getexif().get(_ORIENTATION, 1) >= _SIDEWAYS
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise ImageError("missing_file") from None
     except OSError as error:
-        # Pillow has no class for it; its decoders say so in words
-        words = str(error).lower()
-        raise ImageError("truncated" if "truncated" in words else "broken") from error
-    except MemoryError:
-        raise ImageError("too_large") from None
-    except ImageError:
-        raise
-    except Exception as error:  # decoders fail in every way on damaged bytes
-        raise ImageError("broken") from error
+        raise ImageError("unreadable_file") from error
+    return (width, height) if sideways else (height, width)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image  # damaged EXIF says nothing about the orientation; the pixels are fine
+def raw_mode(image: Image.Image) -> str:
+    """How values are stored, in Pillow's words such as `L;4`; ask before they are decoded."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0].args if tiles else image.mode
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else image.mode
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        wide = image.mode != "I" or int(values.max()) > 255
-        image = Image.fromarray(
-            np.clip((values + 128) // 257 if wide else values, 0, 255).astype(np.uint8)
-        )
-    elif image.mode == "F":
-        image = Image.fromarray(np.clip(np.nan_to_num(np.asarray(image)), 0, 255).astype(np.uint8))
+def is_signed(image: Image.Image) -> bool:
+    """Whether a TIFF says that its values are signed, which Pillow passes over in 8 bits."""
+    return getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT) in (2, (2,))
+
+
+_SAMPLE_FORMAT, _PHOTOMETRIC = 339, 262  # tags of TIFF
+_ORIENTATION, _SIDEWAYS = 274, 5  # tag of EXIF; from 5 on the image lies on its side
+
+
+def _rgb(image: Image.Image, raw: str) -> ImageArray:
+    """RGB of any mode, a strip at a time."""
+    deep = image.mode == "F" or image.mode.startswith("I")
+    if not deep and (image.mode not in _MODES or _lost_bits(image, raw)):
+        raise ImageError("unknown_values")
+    step = max(1, STRIP_PIXELS // image.width)
+    tops = range(0, image.height, step)
+    boxes = [(0, top, image.width, min(top + step, image.height)) for top in tops]
+    most = _range(image.crop(box) for box in boxes) if deep else 0.0
+    rgb = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    for box in boxes:
+        strip = image.crop(box)
+        rgb[box[1] : box[3]] = _grey(strip, most)[..., None] if deep else np.asarray(_opaque(strip))
+    if deep and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # black is the highest value
+        np.subtract(255, rgb, out=rgb)
+    return rgb
+
+
+_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr")
+
+
+def _lost_bits(image: Image.Image, raw: str) -> bool:
+    """Whether 8 bits do not hold what was stored.
+
+    Of colours in 16 bits Pillow keeps the high ones, which are next to nothing of 12 bits in 16.
+    """
+    if is_signed(image):
+        return bool(np.max(image.getextrema()) > 127)
+    if ";16" not in raw:
+        return False
+    highest = np.reshape(image.getextrema(), (-1, 2))[:, 1]
+    colours = [band not in "Aa" for band in image.getbands()]
+    return bool(0 < highest[colours].max() < 16)
+
+
+def _range(strips: Iterator[Image.Image]) -> float:
+    """The value that is white: the first of 1 (of floats), 8, 12 and 16 bits that none exceeds.
+
+    Raises:
+        ImageError: `unknown_values`, for values that are negative, not finite or beyond 16 bits,
+            and floats that are too large for 0 to 1 and too small for 0 to 255.
+    """
+    ends = []
+    for strip in strips:
+        values = np.asarray(strip)
+        ends += [values.min(), values.max()]
+    is_float = values.dtype.kind == "f"
+    low, high = float(np.min(ends)), float(np.max(ends))  # of a value that is none, both are none
+    if not (low >= 0 and high <= 65535) or (is_float and 1 < high < 16):
+        raise ImageError("unknown_values")
+    return next(most for most in (1, 255, 4095, 65535) if high <= most and (is_float or most > 1))
+
+
+def _grey(image: Image.Image, most: float) -> NDArray[np.uint8]:
+    values = np.asarray(image)
+    if values.dtype.kind == "f":
+        return np.rint(values * (255 / most)).astype(np.uint8)
+    grey = ((values.astype(np.int64) * 255 + int(most) // 2) // int(most)).astype(np.uint8)
+    if isinstance(clear := image.info.get("transparency"), int):
+        grey[values == clear] = 255
+    return grey
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """RGB, transparent pixels on white."""
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layered = image.convert("RGBA")
+        layered = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, layered)
     return image.convert("RGB")
@@ -230,83 +343,3 @@ def phash(image: ImageArray) -> int:
     low = np.round(rows @ cells @ rows.T, 6)
     bits = (low > np.median(low)).ravel()
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
-
-
-# --------------------------------------------------------------------------------------
-# Decoding ahead
-
-Wanted = tuple[Location | Span, str | None]
-"""Where an image lies and the sha256 its bytes must have (None: any)."""
-
-
-def _adopt_environment(environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-
-
-def _try_read(wanted: Wanted, max_pixels: int) -> ImageArray | ImageError:
-    path, sha256 = wanted
-    try:
-        return read_image(path, max_pixels=max_pixels, sha256=sha256)
-    except ImageError as error:
-        return ImageError(error.reason)  # without the traceback, which cannot be sent
-
-
-def _for_worker(wanted: Wanted) -> Wanted:
-    """With a member's place in its archive, which is looked up in this process alone."""
-    path, sha256 = wanted
-    try:
-        return (path if isinstance(path, Span) else resolved(path)), sha256
-    except (OSError, ValueError):
-        return wanted  # the worker finds out why
-
-
-def decode_ahead(
-    wanted: Iterable[Wanted],
-    *,
-    workers: int = 0,
-    max_pixels: int = MAX_PIXELS,
-    ahead: int | None = None,
-) -> Iterator[ImageArray | ImageError]:
-    """Decode images in order, a few ahead of the reader.
-
-    Args:
-        wanted: (path, sha256 or None) of each image.
-        workers: processes that decode; 0 decodes in this one, one image at a time.
-        max_pixels: larger images are refused unread.
-        ahead: how many images may wait for the reader, which bounds memory; 4 a worker by default.
-
-    Yields:
-        `(H, W, 3)` uint8 RGB, or the `ImageError` of an image that cannot be used, in order.
-
-    Raises:
-        OvsegError: if a worker process dies.
-    """
-    if workers == 0:
-        for one in wanted:
-            yield _try_read(one, max_pixels)
-        return
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload([__name__])  # imported once, not by each worker
-    waiting: deque[Future[ImageArray | ImageError]] = deque()
-    source = iter(wanted)
-    # the fork server has the environment of the time it was started: what was set since, such as
-    # the credentials of a bucket, its workers are told
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_adopt_environment, initargs=(dict(os.environ),)
-    )
-    try:
-        for one in islice(source, ahead or 4 * workers):
-            waiting.append(pool.submit(_try_read, _for_worker(one), max_pixels))
-        while waiting:
-            image = waiting.popleft().result()
-            for one in islice(source, 1):
-                waiting.append(pool.submit(_try_read, _for_worker(one), max_pixels))
-            yield image
-    except BrokenProcessPool as error:
-        raise OvsegError(
-            "a process that decodes images died, for want of memory or because the script that"
-            ' runs this lacks `if __name__ == "__main__":`; set decode_workers to 0'
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

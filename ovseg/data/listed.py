@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ovseg.data.images import ImageArray, ImageError, decode_ahead
+from ovseg.data.decode_ahead import decode_ahead
+from ovseg.data.images import MOST_PIXELS, ImageArray, ImageError
 from ovseg.errors import OvsegError
 from ovseg.locations import Location, reaching, reason
 
@@ -75,7 +76,7 @@ class ListedImages:
         decoded = decode_ahead(
             ((self.image_root / row["image_path"], row["image_sha256"]) for row in rows),
             workers=self.workers,
-            max_pixels=2**62,
+            max_pixels=MOST_PIXELS,
         )
         for row, image in zip(rows, decoded, strict=True):
             self.read_images += 1

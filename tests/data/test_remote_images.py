@@ -13,8 +13,9 @@ from ovseg.config import ImagesConfig
 from ovseg.configure import configure
 from ovseg.data import masks
 from ovseg.data.captions import read_captions
+from ovseg.data.decode_ahead import decode_ahead
 from ovseg.data.image_stage import IMAGES
-from ovseg.data.images import ImageError, decode_ahead, read_image
+from ovseg.data.images import ImageError, read_image
 from ovseg.data.listed import ListedImages
 from ovseg.errors import OvsegError
 from ovseg.locations import located
