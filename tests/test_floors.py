@@ -53,6 +53,7 @@ INFRASTRUCTURE = {
     "ovseg.locations",
     "ovseg.named_settings",  # looks at names, changes none
     "ovseg.registry",
+    "ovseg.targets",  # refuses places to write to, changes nothing that is written
     "ovseg.systems",  # names for settings
     "ovseg.report_config",
     "ovseg.screening_config",

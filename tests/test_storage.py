@@ -13,10 +13,8 @@ from ovseg.errors import OvsegError
 from ovseg.storage import (
     Manifest,
     ShardPlan,
-    check_replaceable,
     digest_json,
     file_sha256,
-    list_files,
     publish,
     publish_text,
     temporary_name,
@@ -95,59 +93,3 @@ def test_a_manifest_that_is_none_says_what_to_do(tmp_path: Path, content: str | 
     with pytest.raises(OvsegError, match="run") as error:
         Manifest.read(tmp_path)
     assert "manifest.json" in str(error.value) and "\n" not in str(error.value)
-
-
-# ------------------------------------------------------------------- folders that may be replaced
-
-
-def _made(folder: Path) -> Path:
-    (folder / "sub").mkdir(parents=True)
-    (folder / "a.txt").write_text("a")
-    (folder / "sub" / "b.txt").write_text("b")
-    list_files(folder, "ovseg make")
-    return folder
-
-
-def test_what_is_missing_empty_or_our_own_may_be_replaced(tmp_path: Path):
-    check_replaceable(tmp_path / "new", "ovseg make")
-    (tmp_path / "empty").mkdir()
-    check_replaceable(tmp_path / "empty", "ovseg make")
-    made = _made(tmp_path / "made")
-    check_replaceable(made, "ovseg make")
-    (made / "a.txt").unlink()  # less than we wrote is still nothing of anybody else's
-    check_replaceable(made, "ovseg make")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda f: (f / "mine.txt").write_text("x"),
-            "holds mine.txt, which ovseg make did not write",
-        ),
-        (lambda f: (f / "sub" / "c").mkdir(), "holds sub/c, which ovseg make did not write"),
-        (lambda f: (f / "sub" / "b.txt").write_text("B"), "holds sub/b.txt, changed since"),
-        (lambda f: (f / "ovseg-files.json").unlink(), "not made by ovseg make: name a new folder"),
-        (lambda f: (f / "ovseg-files.json").write_text("[]"), "ovseg-files.json is damaged"),
-        (lambda f: (f / "ovseg-files.json").write_text("[" * 99999), "ovseg-files.json is damaged"),
-        (lambda f: list_files(f, "ovseg other"), "not made by ovseg make"),
-        (lambda f: ((f / "a.txt").unlink(), (f / "a.txt").symlink_to("/etc/hosts")), "holds a.txt"),
-        (lambda f: ((f / "a.txt").unlink(), (f / "a.txt").mkdir()), "holds a.txt, changed since"),
-    ],
-)
-def test_a_folder_that_holds_anything_else_is_not_replaced(tmp_path: Path, change, message):
-    folder = _made(tmp_path / "made")
-    change(folder)
-    with pytest.raises(OvsegError, match=message):
-        check_replaceable(folder, "ovseg make")
-
-
-def test_files_and_links_are_not_replaced_by_a_folder(tmp_path: Path):
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(OvsegError, match="is there already, not as a folder"):
-        check_replaceable(tmp_path / "file", "ovseg make")
-    (tmp_path / "link").symlink_to(_made(tmp_path / "made"))
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    for name in ("link", "dangling"):
-        with pytest.raises(OvsegError, match="is a symbolic link"):
-            check_replaceable(tmp_path / name, "ovseg make")

@@ -39,6 +39,9 @@ def import_command(
     Raises:
         OvsegError: see there; or an unreadable file of classes.
     """
+    from ovseg.models.import_record import check_import_target
+
+    check_import_target(source, out.expanduser())
     names = None
     if classes is not None:
         try:

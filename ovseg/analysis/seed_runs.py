@@ -19,7 +19,11 @@ from ovseg.errors import OvsegError
 from ovseg.presets import ARMS
 from ovseg.report_config import StudyConfig
 from ovseg.stages import run_stage
-from ovseg.storage import Manifest
+from ovseg.storage import Manifest, discard, publish, temporary_name
+from ovseg.targets import check_replaceable, list_files
+
+MADE_BY = "ovseg study"
+"""What the listing of a copied study says."""
 
 
 def seed_roots(root: Path) -> dict[int, Path]:
@@ -98,10 +102,11 @@ def study_command(root: Path, *, seeds: int | None, out: Path | None) -> None:
     Args:
         root: where `ovseg run --seeds` left its results.
         seeds: only seeds 0 to seeds - 1; all there are where empty.
-        out: folder the table and plots are copied to.
+        out: folder the table and plots are copied to; one of an earlier call is replaced.
 
     Raises:
-        OvsegError: if there are no runs of seeds, or a seed is not complete.
+        OvsegError: if there are no runs of seeds, a seed is not complete, or `out` holds anything
+            but what an earlier call wrote.
     """
     roots = seed_roots(root)
     if seeds is not None:
@@ -112,10 +117,23 @@ def study_command(root: Path, *, seeds: int | None, out: Path | None) -> None:
     names = sorted({item.labels["benchmark"] for item in current(first, "scores")})
     if not names:
         raise OvsegError(f"{first} holds no scores: `ovseg run --seeds` benchmarks each seed")
+    targets = {}
+    if out is not None:
+        targets = {name: out if len(names) == 1 else out / name for name in names}
+    for target in targets.values():
+        check_replaceable(target, MADE_BY)
     for name in names:
         inputs = study_inputs(roots, name)
         study = run_stage(STUDY, study_config(name, inputs), inputs, root)
         show_study(study)
-        if out is not None:
-            target = out if len(names) == 1 else out / name
-            shutil.copytree(study.payload(), target, dirs_exist_ok=True)
+        if target := targets.get(name):
+            temporary = temporary_name(target)
+            try:
+                shutil.copytree(study.payload(), temporary)
+                list_files(temporary, MADE_BY)
+                publish(temporary, target)
+            except OSError as error:
+                reason = error.strerror or error
+                raise OvsegError(f"--out {target} cannot be written: {reason}") from error
+            finally:
+                discard(temporary)

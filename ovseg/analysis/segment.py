@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +18,8 @@ from rich.text import Text
 from ovseg.analysis.overlay import overlay, palette
 from ovseg.data.images import REASONS, ImageError, read_image
 from ovseg.errors import OvsegError
+from ovseg.storage import discard, publish, temporary_name
+from ovseg.targets import check_file_target
 
 OTHERS = "others"
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -77,8 +80,7 @@ def segment_command(
     names = parse_classes(classes)
     if out.suffix.lower() not in PICTURE_SUFFIXES:
         raise OvsegError(f"--out {out}: end the name in {', '.join(PICTURE_SUFFIXES)}")
-    if not out.resolve().parent.is_dir():
-        raise OvsegError(f"--out {out}: the folder {out.resolve().parent} does not exist")
+    check_file_target(out, inputs=[image])
     try:
         pixels = read_image(image)
     except ImageError as error:
@@ -104,10 +106,15 @@ def segment_command(
     hidden = [len(names)] if len(names) == 1 else []
     colours = palette(segmentor.class_names)
     picture = overlay(pixels, labels, segmentor.class_names, hidden=hidden, colours=colours)
+    temporary = temporary_name(out)
     try:
-        picture.save(out)
-    except OSError as error:
-        raise OvsegError(f"--out {out} cannot be written: {error.strerror or error}") from error
+        picture.save(temporary, format=Image.registered_extensions()[out.suffix.lower()])
+        publish(temporary, out)
+    except (OSError, ValueError) as error:  # a side too long for WebP, a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise OvsegError(f"--out {out} cannot be written: {reason}") from error
+    finally:
+        discard(temporary)
     shares = {name: float(np.mean(labels == index)) for index, name in enumerate(names)}
     table = Table("class", "pixels", box=None, pad_edge=False)
     for name, share in sorted(shares.items(), key=lambda item: -item[1]):

@@ -32,6 +32,7 @@ from ovseg.models.official_maskformer import NON_OBJECT, to_official
 from ovseg.models.official_names import EMPTY_WEIGHT
 from ovseg.models.weight_files import DISTRIBUTED_PREFIX
 from ovseg.storage import discard, publish, temporary_name
+from ovseg.targets import check_file_target
 
 Layout = Literal["open_clip", "open_clip_prompts", "ovseg"]
 HEAD_VERSION = 2
@@ -75,10 +76,9 @@ def export_checkpoint(
     """
     if layout not in get_args(Layout):
         raise OvsegError(f"no layout {layout!r}: choose one of {', '.join(get_args(Layout))}")
+    check_file_target(out)
     if out.exists():
         raise OvsegError(f"--out {out} is there already: name a new file")
-    if not out.resolve().parent.is_dir():
-        raise OvsegError(f"--out {out}: the folder {out.resolve().parent} does not exist")
     if clip is not None and layout != "ovseg":
         raise OvsegError("--clip goes with --layout ovseg: name the CLIP's folder alone")
     record = ImportRecord.read(Path(folder).expanduser())

@@ -27,7 +27,7 @@ from ovseg.models.checkpoint_kinds import LABELS, Kind, recognise
 from ovseg.models.class_embedding import OpenVocabularyMaskFormer
 from ovseg.models.clip import create_clip, load_clip, save_clip
 from ovseg.models.closed_checkpoints import STRIDES, copy_transformers_folder, write_closed
-from ovseg.models.import_record import RECORD_FILE, ImportRecord
+from ovseg.models.import_record import MADE_BY, RECORD_FILE, ImportRecord, check_import_target
 from ovseg.models.maskformer import save_maskformer
 from ovseg.models.official_clip import (
     OVSEG_PREFIX,
@@ -42,6 +42,7 @@ from ovseg.models.pixels import InputSettings
 from ovseg.models.prompts import text_embeddings
 from ovseg.models.weight_files import NamedTensors, listed, named_tensors, read_weights
 from ovseg.storage import discard, file_sha256, publish, temporary_name
+from ovseg.targets import check_replaceable, list_files
 
 CLIP_FOLDER, MASKFORMER_FOLDER = "clip", "maskformer"
 TRAINING_VOCABULARY = "coco-stuff-171"
@@ -69,7 +70,7 @@ def import_checkpoint(
 
     Args:
         source: a weights file, or the folder of a `transformers` MaskFormer.
-        out: folder to make; one that an earlier import made is replaced.
+        out: folder to make; one that an earlier import made is replaced if it is still as it was.
         clip: for an open-vocabulary MaskFormer without a CLIP: the one it was trained with.
         class_names: of the classes a MaskFormer was trained on; COCO-Stuff's 171 where the file has
             as many.
@@ -86,8 +87,7 @@ def import_checkpoint(
             kind or architecture, tensors missing or left over, or a folder that is in use.
     """
     out = out.expanduser()
-    if out.exists() and not (out / RECORD_FILE).is_file() and (out.is_file() or any(out.iterdir())):
-        raise OvsegError(f"--out {out} holds something else: name a new folder")
+    check_import_target(source, out)
     temporary = temporary_name(out)
     try:
         temporary.mkdir(parents=True)
@@ -121,6 +121,8 @@ def import_checkpoint(
         )
         text = json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False)
         (temporary / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
+        list_files(temporary, MADE_BY)
+        check_replaceable(out, MADE_BY)  # minutes have passed
         publish(temporary, out)
     except OvsegError as error:
         message = str(error)

@@ -8,8 +8,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ovseg.errors import OvsegError
+from ovseg.targets import check_replaceable
 
 RECORD_FILE = "import.json"
+MADE_BY = "ovseg import-checkpoint"
+"""What the folder's listing says (`ovseg.storage.list_files`)."""
 
 
 class ImportRecord(BaseModel):
@@ -48,3 +51,17 @@ class ImportRecord(BaseModel):
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError, ValidationError) as error:
             raise OvsegError(f"{path} is damaged: import the checkpoint again") from error
+
+
+def check_import_target(source: Path, out: Path) -> None:
+    """Refuse a source that is not there, and a folder that an import must not replace.
+
+    Raises:
+        OvsegError: see `ovseg.storage.check_replaceable`; or one of the two lies in the other.
+    """
+    if not source.exists():
+        raise OvsegError(f"{source} does not exist: name a weights file or a MaskFormer's folder")
+    check_replaceable(out, MADE_BY)
+    inner, outer = source.resolve(), out.resolve()
+    if outer in inner.parents or inner in outer.parents or inner == outer:
+        raise OvsegError(f"--out {out} and {source} lie in one another: name a folder elsewhere")

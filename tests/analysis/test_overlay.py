@@ -1,6 +1,7 @@
 """Overlays: colours, what is painted and what not, the legend; and the segment command."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -157,10 +158,17 @@ def test_names_given_one_by_one_may_hold_commas():
         ("text.png", "x.png", "no known image format"),
         ("photo.png", "x.txt", "end the name in"),
         ("photo.png", "no/x.png", "does not exist"),
+        ("photo.png", "photo.png", "is the input itself"),
+        ("photo.png", "link.png", "is a symbolic link"),
+        ("photo.png", "folder.png", "is a folder: name a file"),
+        ("photo.png", "pipe.png", "is a device or a pipe"),
     ],
 )
 def test_what_the_command_refuses(photo, image, out, message):
     (photo.parent / "text.png").write_text("not a picture")
+    (photo.parent / "link.png").symlink_to("text.png")
+    (photo.parent / "folder.png").mkdir()
+    os.mkfifo(photo.parent / "pipe.png")
     with pytest.raises(OvsegError, match=message) as caught:
         segment_command(photo.with_name(image), classes="moon", out=photo.parent / out)
     assert "\n" not in str(caught.value)

@@ -174,6 +174,10 @@ def test_the_command_finds_the_study_and_copies_it(run, tmp_path, monkeypatch, c
         study.payload() / "study.md"
     ).read_text()
     assert str(root) in capsys.readouterr().out
+    study_command(root, seeds=None, out=tmp_path / "docs")
+    (tmp_path / "docs" / "notes.md").write_text("mine")
+    with pytest.raises(OvsegError, match=r"holds notes\.md, which ovseg study did not write"):
+        study_command(root, seeds=None, out=tmp_path / "docs")
     with pytest.raises(OvsegError, match="holds no runs of these seeds"):
         study_command(root, seeds=3, out=None)
 
