@@ -8,6 +8,7 @@ member is the range of bytes that it is.
 from __future__ import annotations
 
 import errno
+import os
 import tarfile
 import time
 from collections import Counter
@@ -68,10 +69,12 @@ def _split(location: Location) -> tuple[Location, str] | None:
 
 
 class _Headers:
-    """What `tarfile` reads headers through: none of it is larger, or lies before the start."""
+    """What `tarfile` reads headers through: none is larger than the bound, or out of the file."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream, self.tell = stream, stream.tell
+        self.end = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
 
     def read(self, size: int) -> bytes:
         """Bytes of a header, however many it says that it has."""
@@ -81,7 +84,7 @@ class _Headers:
 
     def seek(self, offset: int) -> int:
         """Go to where a header says that the next one is."""
-        if not 0 <= offset < 2**63:
+        if not 0 <= offset <= self.end:
             raise tarfile.ReadError(f"a header at {offset}")
         return self.stream.seek(offset)
 
@@ -116,7 +119,8 @@ def walk(
     counts: Counter[str] = Counter() if left_out is None else left_out
     with reaching(archive), archive.open("rb") as stream:
         try:
-            tar = tarfile.TarFile(fileobj=_Headers(stream))  # type: ignore[arg-type]
+            headers = _Headers(stream)
+            tar = tarfile.TarFile(fileobj=headers)  # type: ignore[arg-type]
         except _BROKEN as error:
             raise OSError(errno.EINVAL, f"not an uncompressed tar ({error})") from error
         try:
@@ -133,7 +137,7 @@ def walk(
                         content = _content(stream, info) if wanted else None
                         yield Member(info.name, info.offset_data, info.size, content)
                 tar.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
-            stream.seek(tar.offset)  # of the end mark, where there is one
+            headers.seek(tar.offset)  # of the end mark, where there is one
             whole = stream.read(_BLOCK) == bytes(_BLOCK)
         except _BROKEN:
             whole = False
