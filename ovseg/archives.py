@@ -8,18 +8,23 @@ member is the range of bytes that it is.
 from __future__ import annotations
 
 import errno
+import os
 import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from ovseg.locations import Location, reaching, stamp
 
 ENDING = ".tar"
 _MARK = f"{ENDING}#"
+MAX_TEXT = 2**22
+"""Bytes of a member that is read on the way; a caption has fewer, and what is said of an image."""
+MAX_HEADER = 2**20
+"""Bytes of an extended header, which holds a name or a note."""
 _BLOCK = 512
 _REMOTE_SECONDS = 60  # how long a remote archive is taken for unchanged without asking
 
@@ -63,38 +68,89 @@ def _split(location: Location) -> tuple[Location, str] | None:
     return None
 
 
+class _Headers:
+    """What `tarfile` reads headers through: none is larger than the bound, or out of the file."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.tell = stream, stream.tell
+        self.end = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+
+    def read(self, size: int) -> bytes:
+        """Bytes of a header, however many it says that it has."""
+        if not 0 <= size <= MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self.stream.read(size)
+
+    def seek(self, offset: int) -> int:
+        """Go to where a header says that the next one is."""
+        if not 0 <= offset <= self.end:
+            raise tarfile.ReadError(f"a header at {offset}")
+        return self.stream.seek(offset)
+
+
+# what `tarfile` raises at headers that are none; deep chains of extended ones end in the third
+_BROKEN = (tarfile.TarError, EOFError, RecursionError, ValueError, ArithmeticError, LookupError)
+
+
 def walk(
-    archive: Location, *, read: Callable[[str], bool], cut: Counter[str] | None = None
+    archive: Location,
+    *,
+    read: Callable[[str], bool],
+    left_out: Counter[str] | None = None,
+    max_bytes: int = MAX_TEXT,
 ) -> Iterator[Member]:
     """The regular files of an uncompressed tar, in order.
+
+    A sparse member is not one: its size is what it would have without the holes, and the bytes
+    after its header are not those of the file.
 
     Args:
         archive: the tar.
         read: of which members, by name, the content is read on the way.
-        cut: gets `archive_cut_short` where the tar ends before its end mark; what is whole before
-            that is given all the same.
+        left_out: gets `text_too_long` for a member to be read of more than `max_bytes`, which is
+            not given; `sparse_member`; and `archive_cut_short` where the tar ends before its end
+            mark: what is whole before that is given all the same.
+        max_bytes: of a member to be read.
 
     Raises:
-        OSError: if it cannot be opened, or is no uncompressed tar at all.
+        OSError: if it cannot be opened, or is not an uncompressed tar at all.
     """
+    counts: Counter[str] = Counter() if left_out is None else left_out
     with reaching(archive), archive.open("rb") as stream:
         try:
-            tar = tarfile.TarFile(fileobj=stream)
-        except (tarfile.TarError, EOFError) as error:
-            raise OSError(errno.EINVAL, f"no uncompressed tar ({error})") from error
+            headers = _Headers(stream)
+            tar = tarfile.TarFile(fileobj=headers)  # type: ignore[arg-type]
+        except _BROKEN as error:
+            raise OSError(errno.EINVAL, f"not an uncompressed tar ({error})") from error
         try:
             for info in tar:
-                if info.isreg():
-                    found = tar.extractfile(info) if read(info.name) else None
-                    content = found.read() if found is not None else None
-                    yield Member(info.name, info.offset_data, info.size, content)
+                if info.size < 0 or tar.offset <= info.offset:
+                    raise tarfile.ReadError("a member that ends before it begins")
+                if info.issparse():
+                    counts["sparse_member"] += 1
+                elif info.isreg():
+                    wanted = read(info.name)
+                    if wanted and info.size > max_bytes:
+                        counts["text_too_long"] += 1
+                    else:
+                        content = _content(stream, info) if wanted else None
+                        yield Member(info.name, info.offset_data, info.size, content)
                 tar.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
-            stream.seek(tar.offset)  # of the end mark, where there is one
+            headers.seek(tar.offset)  # of the end mark, where there is one
             whole = stream.read(_BLOCK) == bytes(_BLOCK)
-        except (tarfile.TarError, EOFError):
+        except _BROKEN:
             whole = False
-        if cut is not None and not whole:
-            cut["archive_cut_short"] += 1
+        if not whole:
+            counts["archive_cut_short"] += 1
+
+
+def _content(stream: IO[bytes], info: tarfile.TarInfo) -> bytes:
+    stream.seek(info.offset_data)
+    content = stream.read(info.size)
+    if len(content) < info.size:
+        raise EOFError
+    return content
 
 
 @lru_cache(maxsize=32)

@@ -7,9 +7,11 @@ and end points are the backend's own matter: for S3 the variables and files ever
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISREG
 from typing import Annotated, Any, NamedTuple
 
 import fsspec
@@ -95,11 +97,18 @@ def entries(location: Location) -> list[Entry]:
     with reaching(location):
         if isinstance(location, Path):
             files = location.iterdir() if location.is_dir() else [location]
-            stats = [(file.name, file.stat()) for file in files if not file.is_dir()]
+            stats = [(file.name, _regular(file)) for file in files if not file.is_dir()]
             return sorted(Entry(name, stat.st_size, str(stat.st_mtime_ns)) for name, stat in stats)
         location.fs.invalidate_cache()
         listed = location.fs.ls(location.path, detail=True)
         return sorted(_entry(info) for info in listed if info["type"] == "file")
+
+
+def _regular(file: Path) -> os.stat_result:
+    found = file.stat()
+    if not S_ISREG(found.st_mode):  # to open a pipe waits for a writer
+        raise OSError(errno.EINVAL, f"{file.name} is not a regular file", str(file))
+    return found
 
 
 def _entry(info: dict[str, Any]) -> Entry:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ovseg.archives import ENDING
+from ovseg.data.caption_files import refuse_other_kinds
 from ovseg.data.caption_tables import TABLES, TableReader
-from ovseg.data.captioned import CaptionedImage, Reader
+from ovseg.data.captioned import MAX_CAPTION, CaptionedImage, Reader
 from ovseg.data.coco_captions import read_coco
 from ovseg.data.flickr_captions import read_flickr
 from ovseg.data.img2dataset import read_img2dataset
@@ -53,14 +54,52 @@ class CaptionsFile:
     """Captions, read and checked.
 
     Attributes:
+        format: a key of `FORMATS`.
         images: sorted by image id, ids unique.
         left_out: how many entries of the file could not be used, by reason.
         sha256: of all this as it was read, 64 hex digits; how the file spells it is no part of it.
     """
 
+    format: str
     images: tuple[CaptionedImage, ...]
     left_out: dict[str, int]
     sha256: str
+
+    def advice(self) -> str:
+        """What to do where nothing of the file can be used, by what was left out of it most."""
+        if not self.left_out:
+            return "give images.captions another file"
+        reason = max(self.left_out, key=lambda reason: self.left_out[reason])
+        of_format = _ADVICE.get(f"{self.format} {reason}")
+        if of_format is None and self.format in TABLES:
+            of_format = _ADVICE.get(f"table {reason}")
+        return of_format or _ADVICE.get(reason, "give images.captions another file")
+
+
+_ADVICE = {
+    "undecodable_text": "its texts are not UTF-8 (they may be Windows-1252): save it as UTF-8",
+    "text_too_long": f"a caption has at most {MAX_CAPTION:,} characters",
+    "no_text": "its captions are empty",
+    "table no_text": "its captions are empty, or not text; images.caption_column names another"
+    " column",
+    "table no_file_name": "its rows name no files; images.path_column names another column",
+    "csv bad_row": "its rows have more or fewer fields than its first line",
+    "tsv bad_row": "its rows have more or fewer fields than its first line",
+    "jsonl bad_row": "each line holds one JSON object",
+    "coco no_id": "the image_id of an annotation is the whole number that is an image's id",
+    "coco caption_without_image": "the image_id of an annotation is the whole number that is an"
+    " image's id",
+    "img2dataset no_text": "the column caption is empty: name that of the source by --caption_col",
+    "img2dataset no_id": "keys are the numbers img2dataset gives; it wrote another folder",
+    "failed_to_download": "nothing of it was downloaded: run img2dataset again",
+    "failed_to_resize": "none of its images could be resized: run img2dataset again",
+    "sample_without_image": "an image lies beside each text under the same name",
+    "sample_without_caption": "beside each image lies a .txt, or a .json with caption or captions",
+    "bad_json": "the .json beside each image is a JSON object",
+    "archive_cut_short": "is the download complete?",
+    "sparse_member": "write the tars without sparse members (tar without --sparse)",
+}
+"""By reason, or by format and reason; `table` is each of `TABLES`."""
 
 
 def read_captions(
@@ -114,6 +153,8 @@ def guess(path: Location, listed: tuple[Entry, ...]) -> str:
             return "img2dataset"
         if tars or tables:
             return "webdataset" if tars else "parquet"
+    if not path.is_dir():
+        refuse_other_kinds(path, "")
     raise OvsegError(
         f"{path}: its name does not say how captions are written in it; set"
         f" images.captions_format to one of {', '.join(FORMATS)}"
@@ -140,6 +181,8 @@ def _read(
     left_out: Counter[str] = Counter()
     try:
         with reaching(path):
+            if not path.is_dir():
+                refuse_other_kinds(path, format)
             found = sorted(reader(path, left_out), key=lambda image: image.image_id)
     except OSError as error:
         raise OvsegError(
@@ -148,7 +191,7 @@ def _read(
     if len({image.image_id for image in found}) != len(found):
         raise ValueError(f"the reader of {format!r} gives two images one id")
     counted = dict(sorted(left_out.items()))
-    return CaptionsFile(tuple(found), counted, _sha256(found, counted))
+    return CaptionsFile(format, tuple(found), counted, _sha256(found, counted))
 
 
 def _sha256(images: list[CaptionedImage], left_out: dict[str, int]) -> str:

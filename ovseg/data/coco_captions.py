@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from ovseg.data.captioned import CaptionedImage, is_unicode, usable_text
+from ovseg.data.captioned import CaptionedImage, is_file_name, usable_text
 from ovseg.errors import OvsegError
+from ovseg.json_files import read_json
 from ovseg.locations import Location
 
 INT64 = 2**63
 _PARTS = ("images", "annotations")
+_ADVICE = (
+    "fetch it again if the download was not complete; if it is JSON lines, set"
+    " images.captions_format to jsonl"
+)
 
 
 def read_coco(path: Location, left_out: Counter[str]) -> Iterator[CaptionedImage]:
@@ -21,26 +25,39 @@ def read_coco(path: Location, left_out: Counter[str]) -> Iterator[CaptionedImage
     Args:
         path: the file.
         left_out: gets `no_id`, `duplicate_image_id`, `duplicate_caption_id`,
-            `caption_without_image`, `no_text` and `undecodable_text`.
+            `caption_without_image`, and what `usable_text` counts.
 
     Raises:
-        OvsegError: if it is no JSON, or no COCO captions file.
+        OvsegError: if it is not JSON, or not a COCO captions file.
     """
-    try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # JSON or its UTF-8 is broken
+    document = read_json(path, advice=_ADVICE, lenient=True)
+    if isinstance(document, list):
         raise OvsegError(
-            f"{path}: not a whole JSON file ({error}); is the download complete? fetch it again,"
-            " or name another images.captions_format"
-        ) from error
+            f"{path} is a list, not a COCO captions file: write an object of a file name and a"
+            " caption on each line, as JSON lines (.jsonl)"
+        )
     parts = [document.get(key) if isinstance(document, dict) else None for key in _PARTS]
     if not all(isinstance(part, list) for part in parts):
         raise OvsegError(
-            f"{path}: no COCO captions file, it lacks the lists 'images' and 'annotations';"
+            f"{path} is not a COCO captions file, the lists 'images' and 'annotations' are missing;"
             " give images.captions a file such as captions_val2017.json"
         )
-    names = _file_names(parts[0] or [], left_out)
-    captions = _captions(parts[1] or [], names, left_out)
+    images = parts[0] or []
+    names = _file_names(images, left_out)
+    if images and not names:
+        first = images[0].get("id") if isinstance(images[0], dict) else None
+        raise OvsegError(
+            f"{path}: no image has an id that is a whole number of 64 bits, the first has"
+            f" {first!a:.40}; number them, or write file names and captions as JSON lines (.jsonl),"
+            " which need no ids"
+        )
+    annotations = parts[1] or []
+    if annotations and not any(isinstance(e, dict) and "caption" in e for e in annotations):
+        raise OvsegError(
+            f"{path}: none of its {len(annotations)} annotations has a caption, they are of another"
+            " task; give images.captions a file such as captions_val2017.json"
+        )
+    captions = _captions(annotations, names, left_out)
     for image_id, name in names.items():
         yield CaptionedImage(image_id, name, tuple(sorted(captions.get(image_id, ()))))
 
@@ -62,7 +79,7 @@ def _file_names(entries: list[Any], left_out: Counter[str]) -> dict[int, str]:
             left_out["duplicate_image_id"] += 1
         else:
             name = entry.get("file_name")
-            names[image_id] = name if isinstance(name, str) and is_unicode(name) else ""
+            names[image_id] = name if isinstance(name, str) and is_file_name(name) else ""
     return names
 
 

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from ovseg.data.caption_files import text_lines
 from ovseg.data.captioned import CaptionedImage, decoded, numbered
 from ovseg.errors import OvsegError
 from ovseg.locations import Location
@@ -28,18 +29,17 @@ def read_flickr(path: Location, left_out: Counter[str]) -> Iterable[CaptionedIma
 
 def _rows(path: Location, left_out: Counter[str]) -> Iterator[tuple[str, str]]:
     found = False
-    with path.open("rb") as stream:
-        for line in stream:
-            text = decoded(line).rstrip("\r\n")
-            if not text.strip():
-                continue
-            if match := _LINE.fullmatch(text):
-                found = True
-                yield match["name"], match["text"]
-            else:
-                left_out["bad_row"] += 1
+    for line in text_lines(path, left_out):
+        text = decoded(line).rstrip("\r\n")
+        if not text.strip():
+            continue
+        if match := _LINE.fullmatch(text):
+            found = True
+            yield match["name"], match["text"]
+        else:
+            left_out["bad_row"] += 1
     if not found:
         raise OvsegError(
-            f"{path}: no line of it is NAME.jpg#NUMBER<TAB>CAPTION; name another"
-            " images.captions_format"
+            f"{path}: no line of it is NAME.jpg#NUMBER<TAB>CAPTION; set images.captions_format to"
+            " what it is, csv or tsv, say"
         )

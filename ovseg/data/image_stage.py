@@ -36,6 +36,8 @@ class ImagesStage(Stage[ImagesConfig]):
     name = "listed"
     code = (
         "ovseg.data.benchmarks",
+        "ovseg.data.caption_files",
+        "ovseg.data.caption_parquet",
         "ovseg.data.caption_tables",
         "ovseg.data.captioned",
         "ovseg.data.captions",
@@ -48,6 +50,7 @@ class ImagesStage(Stage[ImagesConfig]):
         "ovseg.data.labelled_images",
         "ovseg.data.listed",
         "ovseg.data.listing_stats",
+        "ovseg.data.separated_values",
         "ovseg.data.webdataset_captions",
         __name__,
     )
@@ -114,13 +117,11 @@ def _images(config: ImagesConfig) -> tuple[CaptionedImage, ...]:
     left_out = ", ".join(f"{reason} {count}" for reason, count in file.left_out.items())
     left_out = f" (left out: {left_out})" if left_out else ""
     if not images:
-        raise OvsegError(
-            f"{config.captions} lists no images{left_out}: give images.captions another file"
-        )
+        raise OvsegError(f"{config.captions} lists no images{left_out}: {file.advice()}")
     if not config.uncaptioned and not any(image.captions for image in images):
         raise OvsegError(
             f"{config.captions} has no caption of any of the {len(images)} images{left_out}:"
-            " in a COCO file the image_id of annotations is the whole number that is an image's id"
+            f" {file.advice()}"
         )
     return images
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 from ovseg.archives import ENDING, index, member_name
-from ovseg.data.caption_tables import parquet_values
+from ovseg.data.caption_files import refuse_other_kinds
+from ovseg.data.caption_parquet import parquet_values
 from ovseg.data.captioned import CaptionedImage, usable_text
 from ovseg.data.webdataset_captions import MEMBER_ENDINGS
 from ovseg.errors import OvsegError
@@ -29,7 +31,7 @@ def read_img2dataset(path: Location, left_out: Counter[str]) -> Iterator[Caption
     Args:
         path: the folder; file names are relative to it.
         left_out: gets `failed_to_download`, `failed_to_resize`, `other_status`, `no_id`,
-            `duplicate_image_id`, `no_text` and `undecodable_text`.
+            `duplicate_image_id`, and what `usable_text` counts.
 
     Raises:
         OvsegError: if it is no such folder, or a shard's metadata or images are not there.
@@ -93,6 +95,8 @@ def _images(path: Location, shard: str) -> dict[str, str]:
                     " images; is the download complete? other output formats are not read"
                 )
     except OSError as error:
+        with suppress(OSError):
+            refuse_other_kinds(path / f"{shard}{ENDING}", "webdataset")
         raise OvsegError(f"{path / shard}: {reason(error)}; is the download complete?") from error
     split = ((name.rpartition("/")[2].rpartition("."), place) for name, place in found.items())
     return {stem: place for (stem, _, end), place in split if end.lower() in MEMBER_ENDINGS}

@@ -6,14 +6,16 @@ The shards are streamed once for their texts; their images stay where they are a
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from ovseg.archives import ENDING, member_name, walk
+from ovseg.data.caption_files import refuse_other_kinds
 from ovseg.data.captioned import CaptionedImage, decoded, numbered
 from ovseg.errors import OvsegError
+from ovseg.json_files import parse_json
 from ovseg.locations import Location, entries, reason
 
 MEMBER_ENDINGS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif")
@@ -26,11 +28,12 @@ def read_webdataset(path: Location, left_out: Counter[str]) -> Iterable[Captione
 
     Args:
         path: a tar or a folder of them; file names are relative to the folder.
-        left_out: gets what `numbered` counts, `sample_without_image`, `sample_without_caption`,
-            `several_images_of_a_sample`, `duplicate_member`, `bad_json` and `archive_cut_short`.
+        left_out: gets what `numbered` and `walk` count, `sample_without_image`,
+            `sample_without_caption`, `several_images_of_a_sample`, `duplicate_member` and
+            `bad_json`.
 
     Raises:
-        OvsegError: if there is no shard, or one is no tar.
+        OvsegError: if there is no shard, or one is not a tar.
     """
     return numbered(_rows(path, left_out), left_out)
 
@@ -52,10 +55,10 @@ def _samples(shard: Location, left_out: Counter[str]) -> Iterator[dict[str, Any]
     from webdataset.tariterators import group_by_keys  # a third of a second
 
     def is_text(name: str) -> bool:
-        return name.lower().endswith((".txt", ".json"))
+        return name.rpartition("/")[2].partition(".")[2].lower() in ("txt", "json")
 
     def members() -> Iterator[dict[str, Any]]:
-        for member in walk(shard, read=is_text, cut=left_out):
+        for member in walk(shard, read=is_text, left_out=left_out):
             data = member.name if member.content is None else member.content
             yield {"fname": member.name, "data": data, "__url__": shard.name}
 
@@ -66,6 +69,8 @@ def _samples(shard: Location, left_out: Counter[str]) -> Iterator[dict[str, Any]
     try:
         yield from group_by_keys(members(), handler=twice)
     except OSError as error:
+        with suppress(OSError):
+            refuse_other_kinds(shard, "webdataset")
         raise OvsegError(
             f"{shard}: {reason(error)}; is the download complete? shards are uncompressed tars"
         ) from error
@@ -94,8 +99,8 @@ def _captions(
 
 def _of_json(content: bytes, left_out: Counter[str]) -> list[object]:
     try:
-        entry = json.loads(decoded(content))
-    except (ValueError, RecursionError):
+        entry = parse_json(content, lenient=True)
+    except ValueError:
         entry = None
     if not isinstance(entry, dict):
         left_out["bad_json"] += 1

@@ -220,15 +220,14 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
     "jsonl without captions": ("c.jsonl", b'{"image": "a.jpg"}\n', "no column of caption"),
     "empty csv": ("c.csv", b"", "is empty"),
     "csv of other columns": ("c.csv", b"a,b\n1,2\n", "no column of file_name"),
-    "csv in UTF-16": ("c.csv", "image,caption\n".encode("utf-16"), "no column"),
-    "csv with an open quote": ("c.csv", b'image,caption\n"a.jpg,dog\n', "line 2"),
-    "parquet that is text": ("c.parquet", b"image,caption\n", "no whole Parquet file"),
-    "parquet cut short": ("c.parquet", b"PAR1\x15\x04\x15", "no whole Parquet file"),
-    "empty parquet": ("c.parquet", b"", "no whole Parquet file"),
+    "csv in UTF-16": ("c.csv", "image,caption\n".encode("utf-16"), "text in UTF-16: save it as"),
+    "parquet that is text": ("c.parquet", b"image,caption\n", "not a whole Parquet file"),
+    "parquet cut short": ("c.parquet", b"PAR1\x15\x04\x15", "not a whole Parquet file"),
+    "empty parquet": ("c.parquet", b"", "not a whole Parquet file"),
     "flickr without numbers": ("c.token", b"a.jpg\ta dog\n", "no line of it is NAME.jpg#NUMBER"),
-    "empty tar": ("c.tar", b"", "no uncompressed tar"),
-    "tar that is text": ("c.tar", b"not a tar " * 200, "no uncompressed tar"),
-    "gzipped tar": ("c.tar", b"\x1f\x8b\x08" + bytes(600), "no uncompressed tar"),
+    "empty tar": ("c.tar", b"", "not an uncompressed tar"),
+    "tar that is text": ("c.tar", b"not a tar " * 200, "not an uncompressed tar"),
+    "gzipped tar": ("c.tar", b"\x1f\x8b\x08" + bytes(600), "compressed with gzip: unpack it"),
 }
 
 
@@ -266,13 +265,13 @@ def test_img2dataset_that_is_not_whole_is_one_line(tmp_path: Path):
     with pytest.raises(OvsegError, match=r"neither 0\.tar nor a folder 0"):
         read_captions(tmp_path, "img2dataset")
     write_tar(tmp_path / "0.tar", {})
-    with pytest.raises(OvsegError, match="no whole Parquet file"):
+    with pytest.raises(OvsegError, match="not a whole Parquet file"):
         read_captions(tmp_path)
     write_parquet(tmp_path / "0.parquet", url=["x"], key=["0"], status=["success"])
     with pytest.raises(OvsegError, match="lacks caption"):
         read_captions(tmp_path)
     (tmp_path / "0.tar").write_bytes(b"torn")
-    with pytest.raises(OvsegError, match="no uncompressed tar"):
+    with pytest.raises(OvsegError, match="not an uncompressed tar"):
         read_captions(tmp_path)
 
 

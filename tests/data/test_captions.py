@@ -73,13 +73,13 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b'{"images": [{"id": 1}], "annot', "not a whole JSON file"),
-        (b"", "not a whole JSON file"),
-        (b"\xff\xfe\x00\x01", "not a whole JSON file"),
-        (b"[" * 100_000, "not a whole JSON file"),
-        (b"[]", "lacks the lists"),
-        (b'{"images": []}', "lacks the lists"),
-        (b'{"images": {}, "annotations": []}', "lacks the lists"),
+        (b'{"images": [{"id": 1}], "annot', "not valid JSON .*fetch it again"),
+        (b"", "not valid JSON"),
+        (b"\xff\xfe\x00\x01", "text in UTF-16: save it as UTF-8"),
+        (b"[" * 100_000, "nested more than 64 deep"),
+        (b"[]", "is a list, not a COCO captions file: write .* JSON lines"),
+        (b'{"images": []}', "the lists 'images' and 'annotations' are missing"),
+        (b'{"images": {}, "annotations": []}', "the lists 'images' and 'annotations' are missing"),
     ],
 )
 def test_a_broken_file_stops_with_its_name(tmp_path: Path, content: bytes, words: str):
