@@ -135,7 +135,7 @@ def _record_path(folder: Path, shard: int) -> Path:
 def read_record(folder: Path, shard: int) -> ShardRecord | None:
     """The record of a shard if it is there and its sha256 matches the payload, else None."""
     try:
-        record = ShardRecord.parse(_record_path(folder, shard).read_text(encoding="utf-8"))
+        record = ShardRecord.read(_record_path(folder, shard))
         whole = record.index == shard and file_sha256(inside(folder, record.path)) == record.sha256
     except (OSError, ValueError, TypeError, OvsegError):
         return None  # missing, torn, changed or foreign: the shard is computed again

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ovseg.digests import digest_json, file_sha256, known_sha256
 from ovseg.errors import OvsegError
+from ovseg.json_files import read_json
 from ovseg.publishing import (
     WriteError,
     discard,
@@ -92,30 +93,33 @@ def inside(folder: Path, path: str) -> Path:
 # --------------------------------------------------------------------------------------
 # Plans, records, manifests
 
+MAX_BYTES = 2**28
+"""Of a record or manifest; the largest hold the counts of 847 x 847 classes, some MB."""
 SEAL = "seal"
 """Key of the digest of all else in a record or manifest, by which an edited one is noticed."""
 
 
-def _sealed(data: dict[str, Any], *, sort_keys: bool = False) -> str:
-    data = {**data, SEAL: digest_json(data)}
+def _sealed(model: BaseModel, *, sort_keys: bool = False) -> str:
+    data = json.loads(model.model_dump_json())  # what is no number there is null
+    data[SEAL] = digest_json(data)
     return json.dumps(data, indent=1, sort_keys=sort_keys, ensure_ascii=False) + "\n"
 
 
-def _unsealed(text: str) -> dict[str, Any]:
-    """The data of a record or manifest; those of earlier versions have no seal.
+def _unsealed(path: Path) -> dict[str, Any]:
+    """The data of a record's or manifest's file; those of earlier versions have no seal.
 
     Raises:
-        ValueError: it is not JSON, or not what was written.
+        OSError: it cannot be read.
+        OvsegError: it is not JSON.
+        ValueError: it is not what was written.
     """
-    try:
-        data = json.loads(text)
-        if not isinstance(data, dict):
-            raise ValueError("it is not an object")
-        seal = data.pop(SEAL, None)
-        if seal is not None and seal != digest_json(data):
-            raise ValueError("it was changed since it was written")
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    advice = "delete it and run the stage again"
+    data = read_json(path, advice=advice, max_bytes=MAX_BYTES, lenient=True)
+    if not isinstance(data, dict):
+        raise ValueError("it is not an object")
+    seal = data.pop(SEAL, None)
+    if seal is not None and seal != digest_json(data):
+        raise ValueError("it was changed since it was written")
     return data
 
 
@@ -176,16 +180,18 @@ class ShardRecord(BaseModel):
 
     def text(self) -> str:
         """The record as its file has it."""
-        return _sealed(json.loads(self.model_dump_json()))
+        return _sealed(self)
 
     @classmethod
-    def parse(cls, text: str) -> ShardRecord:
-        """The record of a text.
+    def read(cls, path: Path) -> ShardRecord:
+        """Read a record.
 
         Raises:
+            OSError: it cannot be read.
+            OvsegError: it is not JSON.
             ValueError: it is not a record, or was changed since it was written.
         """
-        return cls.model_validate(_unsealed(text))
+        return cls.model_validate(_unsealed(path))
 
 
 class Manifest(BaseModel):
@@ -249,7 +255,7 @@ class Manifest(BaseModel):
 
     def text(self) -> str:
         """The manifest as its file has it."""
-        return _sealed(self.model_dump(mode="json"), sort_keys=True)
+        return _sealed(self, sort_keys=True)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -261,8 +267,7 @@ class Manifest(BaseModel):
         """
         path = folder / "manifest.json"
         try:
-            data = _unsealed(path.read_text(encoding="utf-8"))
-            return cls.model_validate({**data, "folder": folder})
+            return cls.model_validate({**_unsealed(path), "folder": folder})
         except FileNotFoundError as error:
             raise OvsegError(
                 f"{path} is missing: the stage never finished, run it again"
