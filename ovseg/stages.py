@@ -29,13 +29,18 @@ from ovseg.storage import (
     digest_json,
     discard,
     file_sha256,
-    publish,
+    inside,
     publish_text,
-    temporary_name,
+    published,
+    writing,
 )
+from ovseg.threads import fixed_threads, torch_threads
 
 Progress = Callable[[int], None]
 """Called with the number of items (images, pairs, steps) finished since the last call."""
+
+STATE = "state"
+"""In a stage's folder: what a killed shard goes on from, removed once the stage is finished."""
 
 C = TypeVar("C", bound=Config)
 Inputs = Mapping[str, Manifest]
@@ -84,17 +89,18 @@ class Stage(Generic[C]):
 
     def digest(self, config: C, inputs: Inputs, plan: ShardPlan) -> str:
         """The name of the stage's folder: 16 hex digits over all that the result depends on."""
-        return digest_json(
-            [
-                self.name,
-                self.schema_version,
-                plan.model_dump(mode="json"),
-                {name: parent.content_digest for name, parent in inputs.items()},
-                self.weights(config, inputs),
-                config.digest(),
-                code_digest(self.code),
-            ]
-        )[:16]
+        parts: list[Any] = [
+            self.name,
+            self.schema_version,
+            plan.model_dump(mode="json"),
+            {name: parent.content_digest for name, parent in inputs.items()},
+            self.weights(config, inputs),
+            config.digest(),
+            code_digest(self.code),
+        ]
+        if (threads := torch_threads()) != 1:
+            parts.append({"torch_threads": threads})
+        return digest_json(parts)[:16]
 
 
 def merge_stats(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -129,10 +135,11 @@ def _record_path(folder: Path, shard: int) -> Path:
 def read_record(folder: Path, shard: int) -> ShardRecord | None:
     """The record of a shard if it is there and its sha256 matches the payload, else None."""
     try:
-        record = ShardRecord(**json.loads(_record_path(folder, shard).read_text(encoding="utf-8")))
-        return record if file_sha256(folder / record.path) == record.sha256 else None
-    except (OSError, ValueError, TypeError):
-        return None  # missing, torn or foreign: the shard is computed again
+        record = ShardRecord.read(_record_path(folder, shard))
+        whole = record.index == shard and file_sha256(inside(folder, record.path)) == record.sha256
+    except (OSError, ValueError, TypeError, OvsegError):
+        return None  # missing, torn, changed or foreign: the shard is computed again
+    return record if whole else None
 
 
 def _size(path: Path) -> int:
@@ -151,16 +158,17 @@ def run_shard(
 ) -> ShardRecord:
     """Compute and publish one shard, or return its record if it is already whole.
 
+    It computes with one thread of torch (see `ovseg.threads`).
+
     Raises:
-        OvsegError: if the disk is full; nothing half-written is left behind.
+        OvsegError: if it cannot be written; nothing half-written is left behind.
     """
     if (found := read_record(folder, shard)) is not None:
         return found
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"shard-{shard:05d}{stage.suffix}"
-    temporary, began = temporary_name(folder / name), time.monotonic()
-    try:
-        output = stage.write(config, inputs, temporary, shard=shard, progress=progress)
+    name, began = f"shard-{shard:05d}{stage.suffix}", time.monotonic()
+    with published(folder / name) as temporary:
+        with fixed_threads():
+            output = stage.write(config, inputs, temporary, shard=shard, progress=progress)
         record = ShardRecord(
             index=shard,
             path=name,
@@ -170,17 +178,7 @@ def run_shard(
             stats=output.stats,
             seconds=time.monotonic() - began,
         )
-        publish(temporary, folder / name)
-        publish_text(record.model_dump_json(indent=1) + "\n", _record_path(folder, shard))
-    except OSError as error:
-        if error.errno == 28:
-            raise OvsegError(
-                f"no space left on device while writing {folder / name}: free some and run again,"
-                " finished shards are kept"
-            ) from error
-        raise
-    finally:
-        discard(temporary)
+    publish_text(record.text(), _record_path(folder, shard))
     return record
 
 
@@ -225,9 +223,10 @@ def finish(
         stats=stats,
         folder=folder,
     )
-    text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
     _write_run(folder, config, seconds or {})
-    publish_text(text, folder / "manifest.json")
+    with writing(folder / STATE):
+        discard(folder / STATE)  # not before: until the records are there a kill costs few steps
+    publish_text(manifest.text(), folder / "manifest.json")
     return manifest
 
 
@@ -268,6 +267,7 @@ def _write_run(folder: Path, config: Config, seconds: Mapping[int, float]) -> No
         "python": platform.python_version(),
         "packages": versions,
         "execution": config.execution(),
+        "torch_threads": torch_threads(),
         "seconds": {str(shard): round(value, 3) for shard, value in seconds.items()},
     }
     publish_text(json.dumps(run, indent=1, sort_keys=True) + "\n", folder / "run.json")

@@ -1,4 +1,4 @@
-"""Where results live: shard plans, records, manifests, content digests and atomic publishing.
+"""Where results live: shard plans, records and manifests; digests and publishing by one name.
 
 A stage's folder is named by a digest of everything the result depends on; a record beside each
 shard says what the shard holds, and the manifest, written last, says that the stage is whole. What
@@ -7,99 +7,51 @@ no record or manifest names does not exist. `ovseg.stages` runs stages on top of
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ovseg.digests import digest_json, file_sha256, known_sha256
 from ovseg.errors import OvsegError
+from ovseg.json_files import read_json
+from ovseg.publishing import (
+    WriteError,
+    discard,
+    permit,
+    publish,
+    publish_text,
+    published,
+    temporary_name,
+    writing,
+)
+
+__all__ = [
+    "Manifest",
+    "Relative",
+    "ShardPlan",
+    "ShardRecord",
+    "WriteError",
+    "digest_json",
+    "discard",
+    "file_sha256",
+    "inside",
+    "known_sha256",
+    "permit",
+    "publish",
+    "publish_text",
+    "published",
+    "temporary_name",
+    "write_parquet",
+    "writing",
+]
 
 # --------------------------------------------------------------------------------------
-# Digests
-
-
-def digest_json(value: object) -> str:
-    """The sha256 (64 hex digits) of a JSON value in canonical form."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 (64 hex digits) of a file, or of a folder's files by relative name and content."""
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file())
-        return digest_json([[p.relative_to(path).as_posix(), file_sha256(p)] for p in files])
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def known_sha256(path: Path) -> str:
-    """`file_sha256` of a file, hashed once a process for as long as its size and time stay."""
-    stat = path.stat()
-    return _hashed(path.resolve(), stat.st_size, stat.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=100_000)
-def _hashed(path: Path, size: int, mtime_ns: int) -> str:
-    # size and time are part of the key only: an edited file is read again
-    return file_sha256(path)
-
-
-# --------------------------------------------------------------------------------------
-# Atomic publishing
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def temporary_name(path: Path) -> Path:
-    """A name beside `path` that no reader looks at: `<name>.tmp-<uuid>`."""
-    return path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex}")
-
-
-def discard(path: Path) -> None:
-    """Remove a file or a folder if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        with contextlib.suppress(NotADirectoryError):  # a file stands where its folder would be
-            path.unlink(missing_ok=True)
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Give a finished temporary file or folder its name, durably and all at once."""
-    for item in [*temporary.rglob("*")] if temporary.is_dir() else [temporary]:
-        _fsync(item)
-    if temporary.is_dir() and path.exists():
-        discard(path)  # a folder cannot be renamed onto a full one; its record is stale by now
-    temporary.replace(path)
-    _fsync(path.parent)
-
-
-def publish_text(text: str, path: Path) -> None:
-    """Write a text file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(path)
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        publish(temporary, path)
-    finally:
-        discard(temporary)
+# Files
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -107,14 +59,79 @@ def write_parquet(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd", row_group_size=122_880, store_schema=True)
 
 
+def _relative(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\0" in path or "\\" in path:
+        raise ValueError(f"the path {path!r} leads out of its folder")
+    return path
+
+
+Relative = Annotated[str, AfterValidator(_relative)]
+"""A path that a file gives of another, below a folder that is known."""
+
+
+def inside(folder: Path, path: str) -> Path:
+    """The absolute path of a `Relative` one.
+
+    Raises:
+        OvsegError: a link leads out of the folder.
+    """
+    home = folder.resolve()
+    found = (home / path).resolve()
+    if not found.is_relative_to(home):
+        raise OvsegError(
+            f"{folder / path} leads out of {folder}, to {found}: results lie in their own folder,"
+            " put the file itself there or delete the link and run again"
+        )
+    return found
+
+
 # --------------------------------------------------------------------------------------
 # Plans, records, manifests
+
+MAX_BYTES = 2**28
+"""Of a record or manifest; the largest hold the counts of 847 x 847 classes, some MB."""
+SEAL = "seal"
+"""Key of the digest of all else in a record or manifest, by which an edited one is noticed."""
+
+
+def _sealed(model: BaseModel, *, sort_keys: bool = False) -> str:
+    data = json.loads(model.model_dump_json())  # what is no number there is null
+    data[SEAL] = digest_json(data)
+    return json.dumps(data, indent=1, sort_keys=sort_keys, ensure_ascii=False) + "\n"
+
+
+def _unsealed(path: Path) -> dict[str, Any]:
+    """The data of a record's or manifest's file; those of earlier versions have no seal.
+
+    Raises:
+        OSError: it cannot be read.
+        OvsegError: it is not JSON.
+        ValueError: it is not what was written.
+    """
+    advice = "delete it and run the stage again"
+    data = read_json(path, advice=advice, max_bytes=MAX_BYTES, lenient=True)
+    if not isinstance(data, dict):
+        raise ValueError("it is not an object")
+    seal = data.pop(SEAL, None)
+    if seal is not None and seal != digest_json(data):
+        raise ValueError("it was changed since it was written")
+    return data
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a record or manifest, on one line."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return " ".join(f"{where}: {first['msg'].removeprefix('Value error, ')}".split())
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class ShardPlan(BaseModel):
     """How a stage is cut: contiguous blocks of the sorted ids, made once and shared downstream."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     counts: tuple[int, ...]
     """Items (images, say) in each shard."""
@@ -145,23 +162,38 @@ class ShardPlan(BaseModel):
 class ShardRecord(BaseModel):
     """What one finished shard holds."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    index: int
-    path: str
+    index: int = Field(ge=0)
+    path: Relative
     """Relative to the stage's folder."""
-    rows: int
-    bytes: int
+    rows: int = Field(ge=0)
+    bytes: int = Field(ge=0)
     sha256: str
     stats: dict[str, Any] = {}
     seconds: float | None = Field(default=None, exclude=True)
     """Time of this very run; None when the record was found. Never written into the record."""
 
+    def text(self) -> str:
+        """The record as its file has it."""
+        return _sealed(self)
+
+    @classmethod
+    def read(cls, path: Path) -> ShardRecord:
+        """Read a record.
+
+        Raises:
+            OSError: it cannot be read.
+            OvsegError: it is not JSON.
+            ValueError: it is not a record, or was changed since it was written.
+        """
+        return cls.model_validate(_unsealed(path))
+
 
 class Manifest(BaseModel):
     """A finished stage: what it was made from, with what, and which files it consists of."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     stage: str
     schema_version: int
@@ -174,6 +206,12 @@ class Manifest(BaseModel):
     shards: tuple[ShardRecord, ...]
     stats: dict[str, Any]
     folder: Path = Field(exclude=True)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Manifest:
+        if [record.index for record in self.shards] != list(range(len(self.plan))):
+            raise ValueError(f"its {len(self.shards)} shards are not those of its plan")
+        return self
 
     @property
     def digest(self) -> str:
@@ -191,8 +229,12 @@ class Manifest(BaseModel):
         return sum(record.rows for record in self.shards)
 
     def paths(self) -> list[Path]:
-        """Absolute paths of the shards' payloads, in order."""
-        return [(self.folder / record.path).resolve() for record in self.shards]
+        """Absolute paths of the shards' payloads, in order.
+
+        Raises:
+            OvsegError: one is a link that leads out of the stage's folder.
+        """
+        return [inside(self.folder, record.path) for record in self.shards]
 
     def payload(self) -> Path:
         """The payload of a stage of one shard."""
@@ -205,23 +247,33 @@ class Manifest(BaseModel):
 
     def shard_table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """The rows of one shard."""
-        return pq.read_table(self.folder / self.shards[shard].path, columns=columns)
+        return pq.read_table(inside(self.folder, self.shards[shard].path), columns=columns)
+
+    def text(self) -> str:
+        """The manifest as its file has it."""
+        return _sealed(self, sort_keys=True)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """Read `folder/manifest.json`.
 
         Raises:
-            OvsegError: if there is none, or it is no manifest.
+            OvsegError: if there is none, it is not a manifest, or it was changed since it was
+                written.
         """
         path = folder / "manifest.json"
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")), folder=folder)
+            return cls.model_validate({**_unsealed(path), "folder": folder})
         except FileNotFoundError as error:
             raise OvsegError(
                 f"{path} is missing: the stage never finished, run it again"
             ) from error
+        except OSError as error:
+            raise OvsegError(
+                f"{path} cannot be read ({error.strerror or error}): make it readable or run the"
+                " stage again"
+            ) from error
         except (TypeError, ValueError) as error:
             raise OvsegError(
-                f"{path} is no manifest ({type(error).__name__}): delete it and run the stage again"
+                f"{path} is not a manifest ({_why(error)}): delete it and run the stage again"
             ) from error

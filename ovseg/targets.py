@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ovseg.errors import OvsegError
-from ovseg.storage import file_sha256
+from ovseg.digests import file_sha256
 
 FILES_FILE = "ovseg-files.json"
 """In a folder that a command may replace: the command, and the sha256 of every other file."""

@@ -15,6 +15,7 @@ SEEN_FROM_FLOWS = {  # what a flow is configured with and hands on, nothing that
     "ovseg.ablations.request",
     "ovseg.cli",
     "ovseg.config",
+    "ovseg.digests",
     "ovseg.errors",
     "ovseg.checkpoint_presets",
     "ovseg.configure",
@@ -52,9 +53,11 @@ INFRASTRUCTURE = {
     "ovseg.json_files",  # reads a value or refuses the file, changes none
     "ovseg.locations",
     "ovseg.named_settings",  # looks at names, changes none
+    "ovseg.publishing",
     "ovseg.registry",
     "ovseg.targets",  # refuses places to write to, changes nothing that is written
     "ovseg.systems",  # names for settings
+    "ovseg.threads",  # another number is in the digest
     "ovseg.report_config",
     "ovseg.screening_config",
     "ovseg.schema",  # a changed table raises the stage's schema_version

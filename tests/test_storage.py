@@ -71,7 +71,7 @@ def test_publishing_replaces_files_and_folders(tmp_path: Path):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch):
     publish_text("old", tmp_path / "a.txt")
-    monkeypatch.setattr("ovseg.storage._fsync", lambda path: 1 / 0)
+    monkeypatch.setattr("ovseg.publishing._fsync", lambda path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         publish_text("new", tmp_path / "a.txt")
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

@@ -31,7 +31,7 @@ from ovseg.models.learned_prompts import (
 from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, is_prompt
 from ovseg.models.open_clip_model import VOCABULARY_FILE, OpenClipModel, tokenizer_of
 from ovseg.models.weight_files import is_torchscript, named_tensors, read_weights
-from ovseg.storage import known_sha256
+from ovseg.storage import known_sha256, permit
 
 __all__ = [
     "MaskAdaptedCLIP",
@@ -336,7 +336,7 @@ def save_clip(model: OpenClipModel, folder: Path, *, half: bool = False) -> Path
         files[PROMPTS_FILE] = prompts
     for name, tensors in files.items():
         save_file(tensors, folder / name, metadata={"format": "pt"})
-        (folder / name).chmod(0o644)  # safetensors lets nobody but the owner read
+        permit(folder / name)  # safetensors lets nobody but the owner read
     if isinstance(model.text_prompts, ContextVectors):
         save_context_vectors(model.text_prompts, folder)
     preprocess = {

@@ -12,7 +12,7 @@ from ovseg.targets import check_replaceable
 
 RECORD_FILE = "import.json"
 MADE_BY = "ovseg import-checkpoint"
-"""What the folder's listing says (`ovseg.storage.list_files`)."""
+"""What the folder's listing says (`ovseg.targets.list_files`)."""
 
 
 class ImportRecord(BaseModel):
@@ -57,7 +57,7 @@ def check_import_target(source: Path, out: Path) -> None:
     """Refuse a source that is not there, and a folder that an import must not replace.
 
     Raises:
-        OvsegError: see `ovseg.storage.check_replaceable`; or one of the two lies in the other.
+        OvsegError: see `ovseg.targets.check_replaceable`; or one of the two lies in the other.
     """
     if not source.exists():
         raise OvsegError(f"{source} does not exist: name a weights file or a MaskFormer's folder")

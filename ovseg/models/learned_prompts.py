@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ovseg.errors import OvsegError
 from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.prompts import encode_embedded, reads_the_end
+from ovseg.storage import permit
 
 TENSORS_FILE = "text_prompts.safetensors"
 CONFIG_FILE = "text_prompts.json"
@@ -172,7 +173,7 @@ def save_context_vectors(vectors: ContextVectors, folder: Path) -> None:
     """Write the vectors as safetensors and what they stand for as JSON into a folder."""
     tensors = {name: tensor.detach().cpu().float() for name, tensor in vectors.named_parameters()}
     save_file(tensors, folder / TENSORS_FILE, metadata={"format": "pt"})
-    (folder / TENSORS_FILE).chmod(0o644)  # safetensors lets nobody but the owner read
+    permit(folder / TENSORS_FILE)  # safetensors lets nobody but the owner read
     text = json.dumps(
         {"template": vectors.template, "nouns": vectors.nouns}, indent=1, ensure_ascii=False
     )

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ovseg.errors import OvsegError
 from ovseg.models.pixels import InputSettings
+from ovseg.storage import permit
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -73,6 +74,8 @@ def write_network(
     save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     text = text_embeddings.detach().float().cpu().contiguous()
     save_file({"text_embeddings": text}, folder / TEXTS_FILE)
+    for name in (WEIGHTS_FILE, TEXTS_FILE):
+        permit(folder / name)  # safetensors lets nobody but the owner read
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
 
 

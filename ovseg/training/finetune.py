@@ -29,8 +29,8 @@ from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.mask_tokens import check_tower
 from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.prompts import text_embeddings
-from ovseg.stages import Inputs, Output, Progress, Stage
-from ovseg.storage import ShardPlan, digest_json, discard, write_parquet
+from ovseg.stages import STATE, Inputs, Output, Progress, Stage
+from ovseg.storage import ShardPlan, digest_json, write_parquet
 from ovseg.training.groups import method
 from ovseg.training.pairs import PairRegions, read_pairs, reason_counts
 from ovseg.training.snapshots import copy_snapshots, snapshot_steps
@@ -111,7 +111,7 @@ class Finetune(Stage[FinetuneConfig]):
         )
         # the stage's folder stands for the rest; images lie outside of what it digests
         identity = digest_json([target.parent.name, regions.usable.tolist()])
-        state_folder = target.parent / "state"
+        state_folder = target.parent / STATE  # whoever finishes the stage removes it
         snapshots = state_folder / f"snapshots-{identity[:16]}"  # those of others do not count
         log = train(
             trainer,
@@ -125,7 +125,6 @@ class Finetune(Stage[FinetuneConfig]):
         save_clip(model, target)
         write_log(log, target / LOG_FILE)
         copy_snapshots(snapshots, target, snapshot_steps(trainer.total_steps, config.snapshots))
-        discard(state_folder)  # last: until here a crash costs no step
         used = numbers_n[regions.usable]
         return Output(
             rows=len(log),

@@ -28,7 +28,7 @@ from ovseg.training.augmentation import SegmentationSample
 from ovseg.training.batches import augmented_batches
 from ovseg.training.objectives import OBJECTIVES, Trainable, build_network, save_network
 from ovseg.training.recipes import SegmentationConfig
-from ovseg.training.state import LogRow, load_state, save_state
+from ovseg.training.state import LogRow, keeps_state, load_state, save_state
 from ovseg.training.warm_start import start_from
 
 
@@ -215,7 +215,9 @@ class Training:
         for batch in augmented_batches(config, samples, first=len(self.log)):
             loss = self.step(batch, epoch=len(self.log) * config.batch_size // len(samples))
             done = len(self.log)
-            if continuation and config.checkpoint_every and done % config.checkpoint_every == 0:
+            if continuation and keeps_state(
+                done, total=config.steps, every=config.checkpoint_every
+            ):
                 save_state(
                     continuation.folder,
                     identity=self._identity(continuation),

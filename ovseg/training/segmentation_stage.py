@@ -23,15 +23,13 @@ from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.maskformer import maskformer_digest
 from ovseg.models.names import resolve_device
 from ovseg.models.prompts import text_embeddings
-from ovseg.stages import Inputs, Output, Progress, Stage
+from ovseg.stages import STATE, Inputs, Output, Progress, Stage
 from ovseg.storage import (
     Manifest,
     ShardPlan,
     digest_json,
-    discard,
     known_sha256,
-    publish,
-    temporary_name,
+    published,
     write_parquet,
 )
 from ovseg.training.labelled_folder import LabelledSamples
@@ -139,7 +137,7 @@ class SegmentationTraining(Stage[LabelledTrainingConfig]):
             progress(done - reached)  # the first time also what an earlier attempt did
             reached = done
 
-        state = target.parent / "state"
+        state = target.parent / STATE  # whoever finishes the stage removes it
         report = train_segmentation(
             config.recipe.model_copy(update={"architecture": architecture}),
             samples,
@@ -150,9 +148,10 @@ class SegmentationTraining(Stage[LabelledTrainingConfig]):
             # the stage's folder stands for data, weights, settings and code
             continuation=Continuation(folder=state, identity=target.parent.name),
         )
+        if reached < len(report.log):  # all its steps were done by an earlier attempt
+            progress(len(report.log) - reached)
         rows = [dict(zip(schema.TRAINING_LOG.names, row)) for row in report.log]
         write_parquet(schema.rows_to_table(rows, schema.TRAINING_LOG), target / LOG_FILE)
-        discard(state)  # last: until here a crash costs few steps
         stats: dict[str, Any] = {
             "images": survey.images,
             "unlabelled": survey.unlabelled,
@@ -198,12 +197,6 @@ def hand_out(trained: Manifest, out: Path) -> None:
         OvsegError: as in `check_out`.
     """
     check_out(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(out)
-    try:
-        shutil.copytree(trained.payload(), temporary)
-        for file in temporary.iterdir():
-            file.chmod(0o644)  # safetensors lets nobody but the owner read
-        publish(temporary, out)
-    finally:
-        discard(temporary)
+    with published(out) as temporary:
+        # the files alone, not their modes: those are the umask's
+        shutil.copytree(trained.payload(), temporary, copy_function=shutil.copyfile)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ovseg.errors import OvsegError
-from ovseg.storage import discard, publish, temporary_name
+from ovseg.storage import published
 
 SNAPSHOTS = "snapshots"
 """Name of the folder in a checkpoint's."""
@@ -47,16 +47,9 @@ def save_snapshot(folder: Path, step: int, parameters: Mapping[str, nn.Parameter
         step: optimiser steps that are done.
         parameters: the trained ones by name.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = snapshot_path(folder, step)
-    temporary = temporary_name(path)
     tensors = {name: p.detach().cpu().contiguous() for name, p in parameters.items()}
-    try:
+    with published(snapshot_path(folder, step)) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
-        temporary.chmod(0o644)  # safetensors lets nobody but the owner read
-        publish(temporary, path)
-    finally:
-        discard(temporary)
 
 
 def copy_snapshots(folder: Path, checkpoint: Path, steps: list[int]) -> None:

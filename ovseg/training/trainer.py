@@ -35,7 +35,7 @@ from ovseg.training.losses import clip_loss, distinct_noun_loss
 from ovseg.training.pairs import PairRegions
 from ovseg.training.schedule import cosine_learning_rate
 from ovseg.training.snapshots import save_snapshot, snapshot_path, snapshot_steps
-from ovseg.training.state import LogRow, load_state, save_state
+from ovseg.training.state import LogRow, keeps_state, load_state, save_state
 
 MAX_LOGIT_SCALE = math.log(100)
 
@@ -295,12 +295,13 @@ def train(
     """
     config, device = trainer.config, trainer.model.logit_scale.device
     due = snapshot_steps(trainer.total_steps, config.snapshots)
+    behind = {step: snapshot_path(snapshot_folder, step) for step in due}
     resumed = load_state(
         state_folder,
         identity=identity,
         parameters=trainer.parameters,
         optimizer=trainer.optimizer,
-        behind={step: snapshot_path(snapshot_folder, step) for step in due},
+        behind=behind,
     )
     if resumed is not None:
         trainer.log = resumed.log
@@ -317,7 +318,7 @@ def train(
         if done in due:  # before the state: what resumes after this step must not lack it
             trainer.check_finite()
             save_snapshot(snapshot_folder, done, trainer.parameters)
-        if config.checkpoint_every and done % config.checkpoint_every == 0:
+        if keeps_state(done, total=trainer.total_steps, every=config.checkpoint_every):
             trainer.check_finite()
             save_state(
                 state_folder,
@@ -326,6 +327,7 @@ def train(
                 parameters=trainer.parameters,
                 optimizer=trainer.optimizer,
                 log=trainer.log,
+                behind=behind,
             )
         progress(1)
     trainer.check_finite()

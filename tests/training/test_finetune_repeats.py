@@ -1,5 +1,7 @@
 """The fine-tuning stage gives the same again: kills, snapshots, damaged states, golden losses."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -9,7 +11,7 @@ from ovseg.config import FinetuneConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip import load_clip
 from ovseg.models.mask_prompts import PROMPT_KEY
-from ovseg.stages import stage_folder
+from ovseg.stages import finish, run_shard, stage_folder
 from ovseg.training.finetune import FINETUNE, starting_clip
 from ovseg.training.snapshots import find_snapshots, restore_snapshot, snapshot_steps
 
@@ -171,6 +173,92 @@ def test_a_damaged_or_foreign_state_is_not_resumed(training_set, finetune, tmp_p
         assert again.content_digest == expected.content_digest
         (again.folder / "manifest.json").unlink()
         (again.folder / "shard-00000.json").unlink()
+
+
+@pytest.mark.parametrize("snapshots", [0, 2])
+def test_a_training_killed_after_its_last_step_takes_none_again(
+    training_set, finetune, tiny_clip, tmp_path, snapshots
+):
+    """Before its files are written, before they are recorded, before the stage is finished."""
+    data = training_set(16)
+    settings = {"epochs": 3, "checkpoint_every": 500, "snapshots": snapshots}
+    whole = finetune(data, root="whole", **settings)
+    assert whole.rows == 6
+    seen: list[int] = []
+
+    def kill(advance: int) -> None:
+        seen.append(advance)
+        if sum(seen) == 6:
+            raise Killed
+
+    with pytest.raises(Killed):
+        finetune(data, root="killed", progress=kill, **settings)
+    assert seen == [1] * 6
+    phase = config(tiny_clip, data, **settings)
+    inputs = {"curated": data.curated, "table": data.table}
+    folder, plan = stage_folder(FINETUNE, phase, inputs, tmp_path / "killed")
+    for _ in range(2):
+        seen = []
+        record = run_shard(FINETUNE, phase, inputs, folder, shard=0, progress=seen.append)
+        assert seen == [6]
+        assert record.sha256 == whole.shards[0].sha256
+        (folder / "shard-00000.json").unlink()  # killed before it was written
+    seen = []
+    run_shard(FINETUNE, phase, inputs, folder, shard=0, progress=seen.append)
+    assert (folder / "state").is_dir()  # killed here, too, nothing would be lost
+    finished = finish(FINETUNE, phase, inputs, folder, plan)
+    assert finished.content_digest == whole.content_digest
+    assert not (folder / "state").exists()
+
+
+def test_an_altered_state_is_noticed_wherever_it_was_altered(
+    training_set, finetune, tiny_clip, tmp_path, caplog
+):
+    data = training_set(8)
+    settings = {"checkpoint_every": 2, "epochs": 4, "snapshots": 2}
+    whole = finetune(data, root="whole", **settings)
+    inputs = {"curated": data.curated, "table": data.table}
+
+    def kill(advance: int) -> None:
+        seen.append(advance)
+        if sum(seen) == 3:
+            raise Killed
+
+    seen: list[int] = []
+    with pytest.raises(Killed):
+        finetune(data, progress=kill, **settings)
+    folder, _ = stage_folder(
+        FINETUNE, config(tiny_clip, data, **settings), inputs, tmp_path / "runs"
+    )
+    kept = tmp_path / "kept"
+    shutil.copytree(folder, kept)
+    content = (kept / "state/latest.safetensors").read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    places = [content.index(b"identity") + 16, content.index(b"step") + 8]
+    places += [header + 3, (header + len(content)) // 2, len(content) - 2]
+    for place in [*places, None]:
+        shutil.rmtree(folder)
+        shutil.copytree(kept, folder)
+        if place is None:
+            (path,) = folder.rglob("step-000002.safetensors")
+        else:
+            path = folder / "state/latest.safetensors"
+        altered = bytearray(path.read_bytes())
+        altered[-9 if place is None else place] ^= 1
+        path.write_bytes(altered)
+        caplog.clear()
+        seen = []
+        again = finetune(data, progress=seen.append, **settings)
+        assert seen == [1, 1, 1, 1], place
+        assert again.content_digest == whole.content_digest
+        assert "latest.safetensors cannot be gone on from (" in caplog.text
+        assert "training starts from its first step" in caplog.text
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder)
+    caplog.clear()
+    seen = []
+    finetune(data, progress=seen.append, **settings)
+    assert seen == [2, 1, 1] and not caplog.text
 
 
 def test_how_it_is_run_does_not_change_the_result(training_set, finetune):

@@ -319,6 +319,27 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     assert resumed.content_digest == whole.content_digest
 
 
+def test_a_training_killed_after_its_last_step_takes_none_again(
+    folder: Path, tiny_clip: Path, tmp_path: Path
+) -> None:
+    config, told = config_of(folder, tiny_clip, checkpoint_every=500), []
+    whole = run_stage(SEGMENTATION, config, {}, tmp_path / "whole")
+
+    def stop(advance: int) -> None:
+        told.append(advance)
+        if sum(told) == 6:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run_stage(SEGMENTATION, config, {}, tmp_path / "stopped", progress=stop)
+    told.clear()
+    resumed = run_stage(SEGMENTATION, config, {}, tmp_path / "stopped", progress=told.append)
+    assert told == [6]
+    assert resumed.content_digest == whole.content_digest
+    assert resumed.stats == whole.stats
+    assert not (resumed.folder / "state").exists()
+
+
 def test_half_precision_trains_in_the_forward_pass_alone(
     folder: Path, tiny_clip: Path, tmp_path: Path
 ) -> None:
