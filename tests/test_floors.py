@@ -18,6 +18,7 @@ SEEN_FROM_FLOWS = {  # what a flow is configured with and hands on, nothing that
     "ovseg.errors",
     "ovseg.checkpoint_presets",
     "ovseg.configure",
+    "ovseg.interrupts",
     "ovseg.presets",
     "ovseg.settings",
     "ovseg.storage",
@@ -48,6 +49,7 @@ INFRASTRUCTURE = {
     "ovseg.benchmark_config",  # its values are in the digest, as are the next one's
     "ovseg.config",
     "ovseg.errors",
+    "ovseg.interrupts",
     "ovseg.locations",
     "ovseg.named_settings",  # looks at names, changes none
     "ovseg.registry",
@@ -57,6 +59,7 @@ INFRASTRUCTURE = {
     "ovseg.schema",  # a changed table raises the stage's schema_version
     "ovseg.stages",
     "ovseg.storage",
+    "ovseg.workers",  # which process decodes changes no pixel
 }
 
 

@@ -1,20 +1,16 @@
 """Images decoded safely: whatever a file holds, it becomes RGB pixels or an error with a reason.
 
-Workers that decode ahead import this module and nothing heavier, so they start in a moment. They
-are never forked from this process: it runs threads (models, task runners), and a fork would copy
-their locks in whatever state they are.
+Workers that decode ahead import this module and nothing heavier, so they start in a moment.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import multiprocessing
-import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from itertools import islice
@@ -27,6 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ovseg.archives import Span, read_span, resolved
 from ovseg.errors import OvsegError
 from ovseg.locations import Location, reaching
+from ovseg.workers import WorkerPool
 
 ImageArray = NDArray[np.uint8]
 MAX_PIXELS = 100_000_000
@@ -239,10 +236,6 @@ Wanted = tuple[Location | Span, str | None]
 """Where an image lies and the sha256 its bytes must have (None: any)."""
 
 
-def _adopt_environment(environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-
-
 def _try_read(wanted: Wanted, max_pixels: int) -> ImageArray | ImageError:
     path, sha256 = wanted
     try:
@@ -285,16 +278,9 @@ def decode_ahead(
         for one in wanted:
             yield _try_read(one, max_pixels)
         return
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload([__name__])  # imported once, not by each worker
     waiting: deque[Future[ImageArray | ImageError]] = deque()
     source = iter(wanted)
-    # the fork server has the environment of the time it was started: what was set since, such as
-    # the credentials of a bucket, its workers are told
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_adopt_environment, initargs=(dict(os.environ),)
-    )
+    pool = WorkerPool(workers, preload=[__name__])
     try:
         for one in islice(source, ahead or 4 * workers):
             waiting.append(pool.submit(_try_read, _for_worker(one), max_pixels))
