@@ -11,7 +11,6 @@ User-facing errors are one line on standard error and exit code 2.
 
 import functools
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,16 +20,7 @@ import typer
 
 from ovseg.cli import app
 from ovseg.errors import OvsegError
-
-# Before Prefect is imported: no telemetry, a patient first start, a console for people.
-for _name, _value in {
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
-    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
-}.items():
-    os.environ.setdefault(_name, _value)
+from ovseg.interrupts import run as run_interruptibly
 
 Preset = Annotated[
     str,
@@ -201,10 +191,10 @@ def _requested(
         if not check(request, mine):
             return
         typer.echo("starting Prefect and loading the models", err=True)
-        from tasks.console import quiet_expected_errors
+        from tasks.server import connected
 
-        quiet_expected_errors()
-        command(request, **mine)
+        with connected(_load):
+            command(request, **mine)
 
     options = shared.replace(parameters=[*own, *shared.parameters.values()])
     wrapper.__signature__ = options  # type: ignore[attr-defined]
@@ -329,10 +319,18 @@ def ablate(
     flow(tables, **request, seeds=seeds, out=page)
 
 
+def _load() -> None:
+    """Import what every flow needs, and have the console show what people need."""
+    import flows.pipeline  # noqa: F401
+    from tasks.console import quiet_expected_errors
+
+    quiet_expected_errors()
+
+
 def main() -> None:
     """Run a command; what the user can mend is one line and exit code 2."""
     try:
-        app(standalone_mode=False)
+        run_interruptibly(lambda: app(standalone_mode=False))
     except OvsegError as error:
         typer.echo(f"ovseg: {error}", err=True)
         sys.exit(2)

@@ -14,8 +14,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ovseg.errors import OvsegError
 from ovseg.digests import file_sha256
+from ovseg.errors import OvsegError
 
 FILES_FILE = "ovseg-files.json"
 """In a folder that a command may replace: the command, and the sha256 of every other file."""

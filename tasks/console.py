@@ -9,7 +9,9 @@ from collections.abc import Callable
 from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import PrefectConsoleHandler
 
+from ovseg import interrupts
 from ovseg.errors import OvsegError
+from tasks.server import connected
 
 
 class _Expected(logging.Filter):
@@ -36,9 +38,13 @@ def print_metrics(flow: Callable[[], dict[str, float]]) -> int:
     Returns:
         The exit code: 0, or 2 where the user has something to mend.
     """
-    quiet_expected_errors()
+
+    def run() -> dict[str, float]:
+        with connected(quiet_expected_errors):
+            return flow()
+
     try:
-        metrics = flow()
+        metrics = interrupts.run(run)
     except OvsegError as error:
         print(f"ovseg: {error}", file=sys.stderr)
         return 2

@@ -19,8 +19,10 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
+from ovseg import interrupts
 from ovseg.storage import digest_json
 from tasks.mlflow_store import artifacts_uri, database_uri, prepare_store
+from tasks.process import TAG, is_dead
 from tasks.provenance import flow_tags, origin_tags, without_password
 
 if TYPE_CHECKING:
@@ -194,6 +196,7 @@ class MlflowRun:
         self.client = self.parent.client if self.parent else MlflowClient(tracking_uri=self.uri)
         self.experiment_id = self._experiment()
         if self.parent is None:
+            self._close_dead()
             self.inherited = origin_tags()
         else:
             self.inherited = self.parent.inherited
@@ -206,6 +209,16 @@ class MlflowRun:
             tags={mlflow_name(key): str(value) for key, value in all_tags.items()},
         )
         self.run_id = run.info.run_id
+        interrupts.add_closer(self._kill)
+
+    def _close_dead(self) -> None:
+        """Set runs that are shown as running, and whose process is proved dead, to KILLED."""
+        running = self.client.search_runs(
+            [self.experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=500
+        )
+        for run in running:
+            if is_dead(run.data.tags.get(TAG, "")):
+                self.client.set_terminated(run.info.run_id, "KILLED")
 
     def _experiment(self) -> str:
         """The id of the experiment, made and described where it is not there yet."""
@@ -241,6 +254,7 @@ class MlflowRun:
 
     def close(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED, also where something was not logged."""
+        interrupts.remove_closer(self._kill)
         if self.run_id is None:
             return
         try:
@@ -248,3 +262,6 @@ class MlflowRun:
         except Exception as error:
             if not self.problems.gave_up:
                 self.report(error, what="close")
+
+    def _kill(self) -> None:
+        self.client.set_terminated(self.run_id, "KILLED")

@@ -10,6 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tasks.process import TAG, identity
+from tasks.server import is_temporary
+
 _PROGRAMS = {"cli", "__main__"}  # `python -m flows.cli` is `ovseg`
 
 
@@ -63,6 +66,7 @@ def origin_tags() -> dict[str, str]:
     return {
         "git_commit": commit,
         "command": command[:5000],
+        TAG: identity(),
         "mlflow.user": user,
         "mlflow.source.name": source,  # of a path MLflow would show the last part only
         "mlflow.source.type": "LOCAL",
@@ -84,5 +88,6 @@ def flow_tags() -> dict[str, str]:
         "prefect.flow_name": str(flow_run.flow_name),
     }
     # a temporary server ends with the process: its address would lead nowhere
-    page = url_for("flow-run", obj_id=str(flow_run.id)) if PREFECT_API_URL.value() else None
+    lasting = PREFECT_API_URL.value() and not is_temporary()
+    page = url_for("flow-run", obj_id=str(flow_run.id)) if lasting else None
     return {**tags, "prefect.url": without_password(page)} if page else tags

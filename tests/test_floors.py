@@ -19,6 +19,7 @@ SEEN_FROM_FLOWS = {  # what a flow is configured with and hands on, nothing that
     "ovseg.errors",
     "ovseg.checkpoint_presets",
     "ovseg.configure",
+    "ovseg.interrupts",
     "ovseg.presets",
     "ovseg.settings",
     "ovseg.storage",
@@ -51,6 +52,7 @@ INFRASTRUCTURE = {
     "ovseg.data.decode_ahead",  # says which process decodes; the pixels are those of data.images
     "ovseg.errors",
     "ovseg.json_files",  # reads a value or refuses the file, changes none
+    "ovseg.interrupts",
     "ovseg.locations",
     "ovseg.named_settings",  # looks at names, changes none
     "ovseg.publishing",
@@ -63,6 +65,7 @@ INFRASTRUCTURE = {
     "ovseg.schema",  # a changed table raises the stage's schema_version
     "ovseg.stages",
     "ovseg.storage",
+    "ovseg.workers",  # which process decodes changes no pixel
 }
 
 

@@ -120,8 +120,8 @@ def study_command(root: Path, *, seeds: int | None, out: Path | None) -> None:
     targets = {}
     if out is not None:
         targets = {name: out if len(names) == 1 else out / name for name in names}
-    for target in targets.values():
-        check_replaceable(target, MADE_BY)
+    for folder in targets.values():
+        check_replaceable(folder, MADE_BY)
     for name in names:
         inputs = study_inputs(roots, name)
         study = run_stage(STUDY, study_config(name, inputs), inputs, root)

@@ -1,17 +1,13 @@
 """Images decoded by other processes, a few ahead of the reader.
 
-The workers import this module and nothing heavier, so they start in a moment. They are never forked
-from this process: it runs threads (models, task runners), and a fork would copy their locks in
-whatever state they are.
+The workers import this module and nothing heavier, so they start in a moment.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 
@@ -19,16 +15,13 @@ from ovseg.archives import Span, resolved
 from ovseg.data.images import MAX_PIXELS, ImageArray, ImageError, read_image
 from ovseg.errors import OvsegError
 from ovseg.locations import Location
+from ovseg.workers import WorkerPool
 
 AHEAD_PIXELS = 2**28
 """That may wait for the reader (0.8 GB), as far as the images before them tell their size."""
 
 Wanted = tuple[Location | Span, str | None]
 """Where an image lies and the sha256 its bytes must have (None: any)."""
-
-
-def _adopt_environment(environment: dict[str, str]) -> None:
-    os.environ.update(environment)
 
 
 def _try_read(wanted: Wanted, max_pixels: int) -> ImageArray | ImageError:
@@ -74,16 +67,9 @@ def decode_ahead(
         for one in wanted:
             yield _try_read(one, max_pixels)
         return
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload([__name__])  # imported once, not by each worker
     waiting: deque[Future[ImageArray | ImageError]] = deque()
     source = iter(wanted)
-    # the fork server has the environment of the time it was started: what was set since, such as
-    # the credentials of a bucket, its workers are told
-    pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_adopt_environment, initargs=(dict(os.environ),)
-    )
+    pool = WorkerPool(workers, preload=[__name__])
     largest = 1
 
     def ask(most: int) -> None:

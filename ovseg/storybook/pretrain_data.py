@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovseg.code import code_digest
+from ovseg.workers import WorkerPool
 
 MODULES = (
     "catalogue",
@@ -120,8 +119,7 @@ def render_pictures(
         cache_dir.mkdir(parents=True, exist_ok=True)
         chunks = [seeds[start : start + _CHUNK] for start in range(0, len(seeds), _CHUNK)]
         pictures, captions = [], []
-        # spawned, not forked: the caller holds torch threads
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with WorkerPool(workers) as pool:
             for chunk in pool.map(_caption_chunk, chunks, [size] * len(chunks)):
                 pictures.append(chunk[0])
                 captions.extend(chunk[1])

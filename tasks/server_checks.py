@@ -1,0 +1,105 @@
+"""What keeps Prefect's server from starting, looked at before: proxies, folder, database."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sqlite3
+import tempfile
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+from ovseg.errors import OvsegError
+
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+def exempt_loopback() -> None:
+    """Keep what goes to this machine itself from going through the environment's proxies."""
+    if not urllib.request.getproxies_environment():
+        return
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [host for host in named.replace(" ", "").split(",") if host]
+    if "*" not in hosts:
+        exempt = ",".join([*hosts, *(host for host in LOOPBACK if host not in hosts)])
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = exempt
+
+
+def check_proxies() -> None:
+    """Find out whether an HTTP client can be made at all.
+
+    Raises:
+        OvsegError: for a proxy of the environment that it cannot use.
+    """
+    import httpx
+
+    try:
+        httpx.Client().close()
+    except (ImportError, ValueError, httpx.HTTPError) as error:
+        proxies = urllib.request.getproxies_environment()
+        names = [name for name in os.environ if name.lower().removesuffix("_proxy") in proxies]
+        named = ", ".join(sorted(names)) or "the environment"
+        reason = str(error).partition(". ")[0]
+        hint = " (pip install socksio)" if "socksio" in reason else ""
+        raise OvsegError(
+            f"the proxy of {named} cannot be used: {reason}{hint}; mend or unset it"
+        ) from error
+
+
+def check_home(home: Path) -> None:
+    """Find out whether Prefect's folder can be written.
+
+    Raises:
+        OvsegError: where it cannot.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        raise OvsegError(
+            f"Prefect cannot write its folder {home} ({error.strerror}): set PREFECT_HOME to one"
+            " that can be written"
+        ) from error
+
+
+def check_database(url: str) -> None:
+    """Find out whether Prefect's database is one that this version of Prefect knows.
+
+    Args:
+        url: as SQLAlchemy has it; only a SQLite file is looked at.
+
+    Raises:
+        OvsegError: for a database of another version, or no database.
+    """
+    path = Path(url.partition(":///")[2].partition("?")[0])
+    if not url.startswith("sqlite") or not path.name or ":memory:" in url or not path.exists():
+        return
+    otherwise = "move it away, or set PREFECT_HOME to another folder"
+    try:
+        uri = f"{path.resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=1)) as con:
+            rows = con.execute("SELECT version_num FROM alembic_version").fetchall()
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error) or "locked" in str(error):  # new, or at work
+            return
+        raise OvsegError(f"Prefect's database {path} cannot be opened: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise OvsegError(f"Prefect's database {path} is damaged ({error}): {otherwise}") from error
+    if unknown := {str(revision) for (revision,) in rows} - _revisions():
+        raise OvsegError(
+            f"Prefect's database {path} was made by another version of Prefect (revision"
+            f" {min(unknown)}): {otherwise}"
+        )
+
+
+def _revisions() -> set[str]:
+    """The revisions of Prefect's SQLite database that the installed version knows."""
+    spec = importlib.util.find_spec("prefect")
+    assert spec is not None and spec.origin is not None
+    folder = Path(spec.origin).parent / "server" / "database" / "_migrations" / "versions"
+    texts = (path.read_text(encoding="utf-8") for path in (folder / "sqlite").glob("*.py"))
+    known = (re.search(r"^revision(?:: str)? = [\"'](\w+)[\"']", text, re.M) for text in texts)
+    return {match[1] for match in known if match}
