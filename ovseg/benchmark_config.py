@@ -40,15 +40,15 @@ class BenchmarkConfig(Config):
     )
     clip: str = Field("storybook", description="CLIP, where no checkpoint is handed in")
     proposals: str = Field(
-        "maskformer", description="a name in ovseg.models.proposers.PROPOSERS: what proposes masks"
+        "maskformer", description="a name in ovseg.registry.PROPOSERS: what proposes masks"
     )
     maskformer: str = Field(
         "storybook", description="weights of it: for maskformer storybook, a folder or a hub id"
     )
     segments: str = Field(
-        "queries", description="a name in ovseg.models.segments.SEGMENTS: what queries become"
+        "queries", description="a name in ovseg.registry.SEGMENTS: what queries become"
     )
-    prompting: str = Field("templates", description="a name in ovseg.models.prompting.PROMPTINGS")
+    prompting: str = Field("templates", description="a name in ovseg.registry.PROMPTINGS")
     templates: str = Field("vild", description="template set of the class names")
     period: bool = Field(True, description="false drops the period at the end of a template")
     contexts: int = Field(6, ge=1, description="of prompting=mined: the n most frequent of a noun")
@@ -95,7 +95,7 @@ class BenchmarkConfig(Config):
         "folder of the pixel embeddings, for segmentor=pixels and embedder=pixel_pooling;"
         " storybook-lseg is trained where it is asked for",
     )
-    embedder: str = Field("crops", description="a name in ovseg.models.embedders.EMBEDDERS")
+    embedder: str = Field("crops", description="a name in ovseg.registry.EMBEDDERS")
     retrieval_weight: float = Field(
         0.0, ge=0, le=1, description="of the nearest mined regions' nouns beside CLIP's own answer"
     )

@@ -97,7 +97,7 @@ class ImagesConfig(Config):
     dataset: str = Field("storybook", description="name of the data set in every table")
     captions: Place | None = execution(None, "captions file or folder, a path or a URL")
     captions_format: str = Field(
-        "auto", description="a name in ovseg.data.captions.FORMATS; auto goes by the file's name"
+        "auto", description="a name in ovseg.registry.FORMATS; auto goes by the file's name"
     )
     path_column: str | None = Field(None, description="of a table: file names; else by its name")
     caption_column: str | None = Field(None, description="of a table: captions; else by its name")
@@ -134,12 +134,12 @@ class NounsConfig(Config):
 class ProposalsConfig(Config):
     """Mask proposals. Every gate is off by default, as in the paper."""
 
-    source: str = Field("maskformer", description="a name in ovseg.mining.proposal_sources.SOURCES")
+    source: str = Field("maskformer", description="a name in ovseg.registry.SOURCES")
     maskformer: str = Field(
         "storybook", description="weights of the source: storybook, a folder or a hub id"
     )
     segments: str = Field(
-        "queries", description="a name in ovseg.models.segments.SEGMENTS: what queries become"
+        "queries", description="a name in ovseg.registry.SEGMENTS: what queries become"
     )
     label_set: str = Field("", description="of ground truth: benchmark, the folder's name if empty")
     label_classes: tuple[str, ...] = Field((), description="whose masks may be used; all if empty")
@@ -219,7 +219,7 @@ class CurationConfig(Config):
 class FinetuneConfig(Config):
     """One phase of adapting CLIP to masked regions. Defaults: ViT-L/14 of the paper."""
 
-    trains: str = Field("image_encoder", description="a name in ovseg.training.groups.METHODS")
+    trains: str = Field("image_encoder", description="a name in ovseg.registry.METHODS")
     clip: str = Field("storybook", description="start, where no checkpoint is handed in")
     epochs: int = Field(5, ge=1)
     batch_size: int = Field(256, ge=2)

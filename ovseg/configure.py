@@ -35,7 +35,7 @@ def configure(
         preset: one of `PRESETS`.
         root: folder of all results; the preset's own where empty.
         captions: captions file or folder, a path or URL, in any of the formats of
-            `ovseg.data.captions.FORMATS`.
+            `ovseg.registry.FORMATS`.
         images: folder or URL of the images it names; goes with `captions`.
         seed: the setting `seed`, whatever `overrides` has; theirs or 0 where empty.
         overrides: dotted settings to replace, as for `load_preset`.
@@ -83,7 +83,7 @@ def changed_preset(
     """
     config = load_preset(preset, {**(overrides or {}), **({} if seed is None else {"seed": seed})})
     if overrides:
-        check_names(config, load_preset(preset))
+        check_names(config)
     return config
 
 

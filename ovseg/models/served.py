@@ -35,7 +35,7 @@ HERE = "{folder}"
 SETTINGS, REGIONS = "settings", "regions"
 OF_SCORING = ("limit", "shard_size", "min_shards", "seen_split", "oracle")
 WEIGHTLESS = ("slic", "felzenszwalb")
-"""Those of `ovseg.models.proposers.PROPOSERS` that look at pixels alone."""
+"""Those of `ovseg.registry.PROPOSERS` that look at pixels alone."""
 SHIPPED = re.compile(r"storybook(-\w+)?")
 LOCAL_TIMM = f"{TIMM}local-dir:"
 
