@@ -22,7 +22,7 @@ from typing import Any
 
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.errors import OvsegError
-from ovseg.models.maskformer import maskformer_folder
+from ovseg.models.names import maskformer_folder
 from ovseg.models.network_folders import CONFIG_FILE, TEXTS_FILE, WEIGHTS_FILE
 from ovseg.models.patch_features import TIMM, clip_folder_or_none
 from ovseg.models.prompting import CONTEXTS_FILE, contexts_text, read_contexts
