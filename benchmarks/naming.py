@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import seconds
-from ovseg.models.clip import CONV_FOLDER, create_clip, create_model, load_clip, load_model
+from ovseg.models.clip import create_clip, create_model, load_clip, load_model
 from ovseg.models.conv_clip import ConvCLIP
 from ovseg.models.embedders import CropEmbedder, RegionEmbedder
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
-from ovseg.models.names import resolve_device
+from ovseg.models.names import SHIPPED_CLIPS, resolve_device
 from ovseg.models.picture_embedders import MaskPoolingEmbedder, MaskTokenEmbedder
 from ovseg.storybook.scenes import draw_scene
 from ovseg.storybook.world import scene_seeds
@@ -46,7 +46,7 @@ def main() -> None:
         "mask tokens at 48": MaskTokenEmbedder(vit),
         "mask tokens at 192": MaskTokenEmbedder(vit, size=192),
     }
-    if CONV_FOLDER.is_dir():
+    if SHIPPED_CLIPS["storybook-conv"][0].is_dir():
         conv = load_model("storybook-conv", device=device)
         assert isinstance(conv, ConvCLIP)
         ways["mask pooling at 320"] = MaskPoolingEmbedder(conv, size=320)

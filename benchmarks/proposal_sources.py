@@ -3,8 +3,8 @@
 python -m benchmarks proposal_sources
 """
 
-from ovseg.models.proposers import PROPOSERS, proposer
-from ovseg.models.segments import SEGMENTS
+from ovseg.models.proposers import proposer
+from ovseg.registry import PROPOSERS, SEGMENTS
 from ovseg.storybook.catalogue import split
 from ovseg.storybook.measure_maskformer import validation_scenes
 from ovseg.storybook.measure_proposals import measure_proposals

@@ -5,13 +5,12 @@ The names that a setting may have are those of the registries in `ovseg.registry
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from ovseg.config import BETA, Config, RegionStyle, execution
-from ovseg.locations import Location, Place
+from ovseg.locations import LocalPath, Location, ModelName, Place
 
 EMBEDDING = (
     "clip",
@@ -38,21 +37,21 @@ class BenchmarkConfig(Config):
     system: str = Field(
         "ovseg", description="a name in ovseg.systems.SYSTEMS, which stands for other settings"
     )
-    clip: str = Field("storybook", description="CLIP, where no checkpoint is handed in")
+    clip: ModelName = Field("storybook", description="CLIP, where no checkpoint is handed in")
     proposals: str = Field(
-        "maskformer", description="a name in ovseg.models.proposers.PROPOSERS: what proposes masks"
+        "maskformer", description="a name in ovseg.registry.PROPOSERS: what proposes masks"
     )
-    maskformer: str = Field(
+    maskformer: ModelName = Field(
         "storybook", description="weights of it: for maskformer storybook, a folder or a hub id"
     )
     segments: str = Field(
-        "queries", description="a name in ovseg.models.segments.SEGMENTS: what queries become"
+        "queries", description="a name in ovseg.registry.SEGMENTS: what queries become"
     )
-    prompting: str = Field("templates", description="a name in ovseg.models.prompting.PROMPTINGS")
+    prompting: str = Field("templates", description="a name in ovseg.registry.PROMPTINGS")
     templates: str = Field("vild", description="template set of the class names")
     period: bool = Field(True, description="false drops the period at the end of a template")
     contexts: int = Field(6, ge=1, description="of prompting=mined: the n most frequent of a noun")
-    contexts_from: Path | None = execution(
+    contexts_from: LocalPath | None = execution(
         None, "of prompting=mined: folder of a nouns stage; that of the run where empty"
     )
     synonyms: bool = Field(
@@ -90,12 +89,12 @@ class BenchmarkConfig(Config):
         description="pixels: each pixel by its own embedding (LSeg), without proposals and whatever"
         " is to be done with them, such as an ensemble",
     )
-    pixels: str = execution(
+    pixels: ModelName = execution(
         "",
         "folder of the pixel embeddings, for segmentor=pixels and embedder=pixel_pooling;"
         " storybook-lseg is trained where it is asked for",
     )
-    embedder: str = Field("crops", description="a name in ovseg.models.embedders.EMBEDDERS")
+    embedder: str = Field("crops", description="a name in ovseg.registry.EMBEDDERS")
     retrieval_weight: float = Field(
         0.0, ge=0, le=1, description="of the nearest mined regions' nouns beside CLIP's own answer"
     )
@@ -126,7 +125,7 @@ class BenchmarkConfig(Config):
         description="or: vocabularies whose masks were; classes that share a name or a listed"
         " synonym with one of theirs are seen",
     )
-    seen_split: str = Field(
+    seen_split: ModelName = Field(
         "",
         description="a published split, scored beside it: 156-15 of coco-stuff-171, 15-5 of voc-20,"
         " coco-stuff of ade20k-150; or the path of a .tsv",
@@ -137,7 +136,7 @@ class BenchmarkConfig(Config):
     max_bad_fraction: float = execution(
         0.05, "more bad images, or regions to retrieve, stop the stage", ge=0, le=1
     )
-    root: Path | None = execution(None, "folder of the prepared benchmark")
+    root: LocalPath | None = execution(None, "folder of the prepared benchmark")
     batch_size: int = execution(256, "regions a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
 

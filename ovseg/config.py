@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ovseg.locations import Place
+from ovseg.locations import LocalPath, ModelName, Place
 
 PairSource = Literal["mined", "gt_label", "gt_noun"]
 RegionStyle = Literal["mean", "zero", "box", "attenuated_box", "image", "attenuated_image"]
@@ -97,7 +96,7 @@ class ImagesConfig(Config):
     dataset: str = Field("storybook", description="name of the data set in every table")
     captions: Place | None = execution(None, "captions file or folder, a path or a URL")
     captions_format: str = Field(
-        "auto", description="a name in ovseg.data.captions.FORMATS; auto goes by the file's name"
+        "auto", description="a name in ovseg.registry.FORMATS; auto goes by the file's name"
     )
     path_column: str | None = Field(None, description="of a table: file names; else by its name")
     caption_column: str | None = Field(None, description="of a table: captions; else by its name")
@@ -124,7 +123,7 @@ class ImagesConfig(Config):
 class NounsConfig(Config):
     """Nouns of captions."""
 
-    parser: str = Field("storybook", description="spaCy pipeline: storybook, package or path")
+    parser: ModelName = Field("storybook", description="spaCy pipeline: storybook, package or path")
     compounds: bool = Field(True, description="also 'picket fence' beside 'fence'")
     proper_nouns: bool = Field(True, description="PROPN counts as noun, as in NLTK's NN* tags")
     stop_nouns: bool = Field(True, description="drop nouns that name nothing visible (a row stays)")
@@ -134,16 +133,16 @@ class NounsConfig(Config):
 class ProposalsConfig(Config):
     """Mask proposals. Every gate is off by default, as in the paper."""
 
-    source: str = Field("maskformer", description="a name in ovseg.mining.proposal_sources.SOURCES")
-    maskformer: str = Field(
+    source: str = Field("maskformer", description="a name in ovseg.registry.SOURCES")
+    maskformer: ModelName = Field(
         "storybook", description="weights of the source: storybook, a folder or a hub id"
     )
     segments: str = Field(
-        "queries", description="a name in ovseg.models.segments.SEGMENTS: what queries become"
+        "queries", description="a name in ovseg.registry.SEGMENTS: what queries become"
     )
     label_set: str = Field("", description="of ground truth: benchmark, the folder's name if empty")
     label_classes: tuple[str, ...] = Field((), description="whose masks may be used; all if empty")
-    labels: Path | None = execution(None, "of ground truth: folder of the labelled set")
+    labels: LocalPath | None = execution(None, "of ground truth: folder of the labelled set")
     short_side: int = Field(640, description="images are resized to this short side ...")
     max_side: int = Field(2560, description="... but no longer than this")
     mask_threshold: float = Field(0.5, gt=0, lt=1, description="a pixel is in the mask above this")
@@ -170,7 +169,7 @@ class PairingConfig(Config):
     dataset: str = Field("storybook", description="name of the data set in the pair table")
     source: Literal["mined", "gt_noun"] = Field("mined", description="source in the pair table")
     round: int = Field(0, ge=0, description="mining round; 0 pairs with the original CLIP")
-    clip: str = Field("storybook", description="storybook, a folder or ARCH/pretrained")
+    clip: ModelName = Field("storybook", description="storybook, a folder or ARCH/pretrained")
     template: str = Field("a photo of a {}", description="text of a noun; {} is the noun")
     region: RegionStyle = Field("mean", description="what CLIP sees of a proposal")
     background: float = Field(0.3, ge=0, le=1, description=BETA)
@@ -191,7 +190,7 @@ class PairingConfig(Config):
 class TextsConfig(Config):
     """Text embeddings of the distinct nouns, computed once a noun and model."""
 
-    clip: str = "storybook"
+    clip: ModelName = "storybook"
     template: str = "a photo of a {}"
     batch_size: int = execution(512, "texts a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
@@ -219,8 +218,8 @@ class CurationConfig(Config):
 class FinetuneConfig(Config):
     """One phase of adapting CLIP to masked regions. Defaults: ViT-L/14 of the paper."""
 
-    trains: str = Field("image_encoder", description="a name in ovseg.training.groups.METHODS")
-    clip: str = Field("storybook", description="start, where no checkpoint is handed in")
+    trains: str = Field("image_encoder", description="a name in ovseg.registry.METHODS")
+    clip: ModelName = Field("storybook", description="start, where no checkpoint is handed in")
     epochs: int = Field(5, ge=1)
     batch_size: int = Field(256, ge=2)
     learning_rate: float = Field(5e-6, gt=0)
@@ -300,4 +299,4 @@ class FinetuneConfig(Config):
 class TruthConfig(Config):
     """Pairs held against ground-truth masks."""
 
-    panoptic: Path | None = execution(None, "COCO panoptic JSON, its PNGs beside it")
+    panoptic: LocalPath | None = execution(None, "COCO panoptic JSON, its PNGs beside it")

@@ -14,6 +14,7 @@ from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
 from ovseg.config import ProposalsConfig
 from ovseg.errors import OvsegError
 from ovseg.locations import Location, located, reaching, reason
+from ovseg.models.names import MASKFORMER_CONFIG, storybook_weights
 from ovseg.named_settings import check_names
 from ovseg.presets import PRESETS, compact_maskformer, load_preset
 from ovseg.settings import PipelineConfig, parse_fractions
@@ -35,7 +36,7 @@ def configure(
         preset: one of `PRESETS`.
         root: folder of all results; the preset's own where empty.
         captions: captions file or folder, a path or URL, in any of the formats of
-            `ovseg.data.captions.FORMATS`.
+            `ovseg.registry.FORMATS`.
         images: folder or URL of the images it names; goes with `captions`.
         seed: the setting `seed`, whatever `overrides` has; theirs or 0 where empty.
         overrides: dotted settings to replace, as for `load_preset`.
@@ -83,7 +84,7 @@ def changed_preset(
     """
     config = load_preset(preset, {**(overrides or {}), **({} if seed is None else {"seed": seed})})
     if overrides:
-        check_names(config, load_preset(preset))
+        check_names(config)
     return config
 
 
@@ -228,14 +229,12 @@ def tuning_request(
 def _check_shipped(config: PipelineConfig) -> None:
     """Find the compact MaskFormer of a seed before anything is computed, without loading it."""
     names = {config.proposals.maskformer, *(item.maskformer for item in config.benchmarks)}
-    if compact_maskformer(config.seed) in names:
-        from ovseg.models.maskformer import storybook_weights  # loads torch
-
-        if not (storybook_weights(config.seed) / "config.json").is_file():
-            raise OvsegError(
-                f"no MaskFormer is there for the storybook's seed {config.seed}: train it with"
-                f" `python -m flows.train_maskformer --split {config.seed}`, or run fewer seeds"
-            )
+    there = (storybook_weights(config.seed) / MASKFORMER_CONFIG).is_file()
+    if compact_maskformer(config.seed) in names and not there:
+        raise OvsegError(
+            f"no MaskFormer is there for the storybook's seed {config.seed}: train it with"
+            f" `python -m flows.train_maskformer --split {config.seed}`, or run fewer seeds"
+        )
 
 
 def _own_images(config: PipelineConfig, images: Location, root: Path | None) -> PipelineConfig:

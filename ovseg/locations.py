@@ -15,13 +15,41 @@ from stat import S_ISREG
 from typing import Annotated, Any, NamedTuple
 
 import fsspec
-from pydantic import PlainSerializer, PlainValidator
+from pydantic import AfterValidator, PlainSerializer, PlainValidator
 from upath import UPath
 
 from ovseg.errors import OvsegError
 
 Location = Path | UPath
 """A local path or a URL."""
+
+
+def local(value: str | Path) -> Path:
+    """A path of this machine, in which a leading `~` is a home folder, as in a shell.
+
+    A shell expands `--out ~/data` and leaves `--out=~/data` to the program, so each path that a
+    person writes goes through here.
+
+    Raises:
+        OvsegError: for the home of a user there is not, or a path with a null character.
+    """
+    text = os.fspath(value)
+    if "\0" in text:
+        raise OvsegError(f"{text!r:.80} holds a null character, which no path may: leave it out")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise OvsegError(
+            f"{text}: there is no such user's home folder; write ./{text} for a file of that name"
+        ) from error
+
+
+def model_name(value: str) -> str:
+    """A model's name, in which a leading `~` of a path is a home folder, as of `ARCH/~/file`."""
+    prefix, slash, path = value.partition("/~")
+    if value.startswith("~"):
+        return str(local(value))
+    return f"{prefix}/{local(f'~{path}')}" if slash else value
 
 
 def located(value: str | Path | UPath) -> Location:
@@ -31,13 +59,13 @@ def located(value: str | Path | UPath) -> Location:
         OvsegError: for a file system that nobody knows or whose package is not installed.
         ValueError: for what is neither text nor a path.
     """
-    if isinstance(value, Path | UPath):
+    if isinstance(value, UPath) and not isinstance(value, Path):
         return value
-    if not isinstance(value, str):
+    if not isinstance(value, str | Path):
         raise ValueError("not a path or URL")
-    protocol, is_url, _ = value.partition("://")
-    if not is_url:
-        return Path(value)
+    protocol, is_url, _ = str(value).partition("://")
+    if isinstance(value, Path) or not is_url:
+        return local(value)
     try:
         fsspec.get_filesystem_class(protocol)
         return UPath(value)
@@ -52,6 +80,9 @@ Place = Annotated[
     Location, PlainValidator(located), PlainSerializer(str, return_type=str, when_used="json")
 ]
 """A `Location` as the field of a configuration."""
+
+LocalPath = Annotated[Path, AfterValidator(local)]
+ModelName = Annotated[str, AfterValidator(model_name)]
 
 
 @contextmanager

@@ -1,46 +1,48 @@
-"""Names that settings give, looked up before a run begins: mining first would take hours.
-
-The registries stand in modules that load torch, so that only what a run changes of its preset is
-looked up.
-"""
+"""Names that settings give, looked up before a run begins: mining first would take hours."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pkgutil import resolve_name
+from collections.abc import Iterator, Mapping
 
-from ovseg.registry import chosen
+from ovseg.registry import (
+    EMBEDDERS,
+    FORMATS,
+    METHODS,
+    PROMPTINGS,
+    PROPOSERS,
+    SEGMENTS,
+    SOURCES,
+    TEMPLATES,
+    check_name,
+)
 from ovseg.settings import PipelineConfig
 
-REGISTRIES = {
-    "images.captions_format": "ovseg.data.captions:FORMATS",
-    "proposals.source": "ovseg.mining.proposal_sources:SOURCES",
-    "proposals.segments": "ovseg.models.segments:SEGMENTS",
-    "arms.trains": "ovseg.training.groups:METHODS",
-    "benchmarks.proposals": "ovseg.models.proposers:PROPOSERS",
-    "benchmarks.segments": "ovseg.models.segments:SEGMENTS",
-    "benchmarks.prompting": "ovseg.models.prompting:PROMPTINGS",
-    "benchmarks.templates": "ovseg.models.prompts:TEMPLATES",
-    "benchmarks.embedder": "ovseg.models.embedders:EMBEDDERS",
+REGISTRIES: Mapping[str, Mapping[str, object]] = {
+    "images.captions_format": FORMATS,
+    "proposals.source": SOURCES,
+    "proposals.segments": SEGMENTS,
+    "arms.trains": METHODS,
+    "benchmarks.proposals": PROPOSERS,
+    "benchmarks.segments": SEGMENTS,
+    "benchmarks.prompting": PROMPTINGS,
+    "benchmarks.templates": TEMPLATES,
+    "benchmarks.embedder": EMBEDDERS,
 }
-"""Module and dict of the names that a setting may have, by its dotted name."""
+"""The names that a setting may have, by its dotted name."""
+UNNAMED = {"images.captions_format": "auto"}
+"""What leaves the choice to the program."""
 
 
-def check_names(config: PipelineConfig, usual: PipelineConfig) -> None:
-    """Look up every name that a run changes of its preset.
-
-    Args:
-        config: of the run.
-        usual: the preset as it is, whose names are right.
+def check_names(config: PipelineConfig) -> None:
+    """Look up every name that a run is set to; imports none of what it stands for.
 
     Raises:
         OvsegError: for a name there is not; the message says which there are.
     """
     for setting, registry in REGISTRIES.items():
-        right = set(_values(usual, setting))
         for name in _values(config, setting):
-            if name not in right:
-                chosen(resolve_name(registry), name, setting=setting)
+            if name != UNNAMED.get(setting):
+                check_name(registry, name, setting=setting)
 
 
 def _values(config: PipelineConfig, setting: str) -> Iterator[str]:

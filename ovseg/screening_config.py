@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
 from ovseg.config import Config, execution
+from ovseg.locations import LocalPath
 
 
 class FingerprintsConfig(Config):
     """The images of a benchmark by name and hash, to be found among those that are mined."""
 
     benchmark: str = Field("storybook", description="name of the benchmark")
-    root: Path | None = execution(None, "folder of the prepared benchmark")
+    root: LocalPath | None = execution(None, "folder of the prepared benchmark")
     shard_size: int = Field(1000, ge=1, description="images a shard")
 
 

@@ -28,7 +28,7 @@ from ovseg.config import (
     execution,
 )
 from ovseg.errors import OvsegError
-from ovseg.locations import Location
+from ovseg.locations import LocalPath, Location, ModelName
 from ovseg.screening_config import ScreeningConfig
 from ovseg.systems import system_settings
 
@@ -41,7 +41,7 @@ class PipelineConfig(Config):
         0, ge=0, description="of the training order and the storybook's seen and unseen classes"
     )
     expect: str = Field(description="what the run should reach, on which hardware, in what time")
-    root: Path = execution(Path("runs"), "folder of all results")
+    root: LocalPath = execution(Path("runs"), "folder of all results")
     tracking_uri: str | None = execution(None, "MLflow server; <root>/mlflow.db where empty")
     mining_world: WorldConfig | None = Field(None, description="storybook scenes to mine")
     benchmark_world: WorldConfig | None = Field(None, description="storybook scenes to score on")
@@ -50,16 +50,18 @@ class PipelineConfig(Config):
     nouns: NounsConfig = NounsConfig()
     proposals: ProposalsConfig = ProposalsConfig()
     pairing: PairingConfig = PairingConfig()
-    panoptic: Path | None = execution(None, "panoptic ground truth to judge the pairs by")
+    panoptic: LocalPath | None = execution(None, "panoptic ground truth to judge the pairs by")
     sources: tuple[PairSource, ...] = Field(
         (), description="of the pairs: mined, gt_label, gt_noun; what curation needs where empty"
     )
-    curation: str = Field("paper", description="query in sql/curation, or a path to one")
+    curation: ModelName = Field("paper", description="query in sql/curation, or a path to one")
     arms: dict[str, tuple[FinetuneConfig, ...]] = Field(
         description="training phases of each compared model, in order"
     )
     benchmarks: tuple[BenchmarkConfig, ...] = ()
-    data: Path | None = execution(None, "folder of prepared benchmarks, each in one of its name")
+    data: LocalPath | None = execution(
+        None, "folder of prepared benchmarks, each in one of its name"
+    )
     scored: tuple[str, ...] = Field(
         (), description="benchmarks of `data` to score, by name; the preset's where empty"
     )

@@ -25,20 +25,15 @@ from ovseg.config import (
     TextsConfig,
 )
 from ovseg.data import masks
-from ovseg.data.benchmarks import READERS
-from ovseg.data.captions import FORMATS
 from ovseg.data.image_stage import IMAGES
 from ovseg.data.screening import SCREEN
 from ovseg.errors import OvsegError
-from ovseg.mining.proposal_sources import SOURCES
 from ovseg.mining.proposals import PROPOSALS
-from ovseg.models.embedders import EMBEDDERS
-from ovseg.models.prompting import PROMPTINGS
 from ovseg.presets import load_preset
+from ovseg.registry import EMBEDDERS, FORMATS, METHODS, PROMPTINGS, READERS, SOURCES
 from ovseg.screening_config import ScreeningConfig
 from ovseg.stages import run_stage
 from ovseg.systems import SYSTEMS
-from ovseg.training.groups import METHODS
 
 TEXT = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 CAPTIONS = ("a boat on the sea", "the moon over a house", "a dog and a boat", "a tree")

@@ -1,8 +1,8 @@
 """Validation sets on disk: images, label maps and class names, whatever their layout.
 
-`READERS` says which benchmarks are read as they were published; any other name is that of a
-prepared folder: `images/`, `labels/` with one index PNG or TIFF an image (same stem, 8 or 16 bits)
-and `classes.txt`, a class a line in the order of the indices. Names reach the text encoder
+`ovseg.registry.READERS` says which benchmarks are read as they were published; any other name is
+that of a prepared folder: `images/`, `labels/` with one index PNG or TIFF an image (same stem, 8 or
+16 bits) and `classes.txt`, a class a line in the order of the indices. Names reach the text encoder
 verbatim, commas and hyphens included. `ovseg.data.prepare` makes such folders of published data
 sets; where a `prompts.tsv` lies in one, its texts are what the model is shown for the classes.
 """
@@ -10,7 +10,7 @@ sets; where a `prompts.tsv` lies in one, its texts are what the model is shown f
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ovseg.data.label_maps import IGNORED, LabelError, Labels, look_up, read_indices
 from ovseg.errors import OvsegError
 from ovseg.json_files import read_json
+from ovseg.registry import READERS
 from ovseg.storage import known_sha256
 
 __all__ = ["Benchmark", "LabelError", "Labels", "Sample", "load_benchmark", "region_masks"]
@@ -249,12 +250,6 @@ def _read_prompts(path: Path, classes: Sequence[str]) -> tuple[tuple[str, int], 
         what = f"class {classes[missing[0]]!r} has no prompt" if missing else "a prompt is empty"
         raise OvsegError(f"{path}: {what}; give each class one")
     return prompts
-
-
-READERS: dict[str, Callable[[Path], Benchmark]] = {
-    "storybook": read_storybook,
-}
-"""The function that reads a benchmark's folder, by name; `read_prepared` for any other name."""
 
 
 def _by_stem(folder: Path, suffixes: Iterable[str]) -> dict[str, Path]:

@@ -145,10 +145,7 @@ def jsonl_rows(path: Location, left_out: Counter[str], choose: Choose) -> Iterat
         )
 
 
-TABLES: dict[str, TableReader] = {
-    "jsonl": TableReader(jsonl_rows),
-    "csv": TableReader(partial(separated_rows, delimiter=",")),
-    "tsv": TableReader(partial(separated_rows, delimiter=TAB)),
-    "parquet": TableReader(parquet_rows),
-}
-"""The readers by the name of their format."""
+read_jsonl = TableReader(jsonl_rows)
+read_csv = TableReader(partial(separated_rows, delimiter=","))
+read_tsv = TableReader(partial(separated_rows, delimiter=TAB))
+read_parquet = TableReader(parquet_rows)

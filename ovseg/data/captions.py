@@ -1,4 +1,4 @@
-"""Captions by the format they are published in: `FORMATS` says which there are.
+"""Captions by the format they are published in: `ovseg.registry.FORMATS` says which there are.
 
 read_captions(Path("captions_val2017.json")).images
 """
@@ -13,27 +13,14 @@ from functools import lru_cache
 
 from ovseg.archives import ENDING
 from ovseg.data.caption_files import refuse_other_kinds
-from ovseg.data.caption_tables import TABLES, TableReader
-from ovseg.data.captioned import MAX_CAPTION, CaptionedImage, Reader
-from ovseg.data.coco_captions import read_coco
-from ovseg.data.flickr_captions import read_flickr
-from ovseg.data.img2dataset import read_img2dataset
-from ovseg.data.labelled_images import read_labelled
-from ovseg.data.webdataset_captions import read_webdataset
+from ovseg.data.caption_tables import TableReader
+from ovseg.data.captioned import MAX_CAPTION, CaptionedImage
 from ovseg.errors import OvsegError
 from ovseg.locations import Entry, Location, entries, reaching, reason
-from ovseg.registry import chosen
+from ovseg.registry import FORMATS, check_name
 
 AUTO = "auto"
-FORMATS: dict[str, Reader] = {
-    "coco": read_coco,
-    "labelled": read_labelled,
-    **TABLES,
-    "flickr": read_flickr,
-    "img2dataset": read_img2dataset,
-    "webdataset": read_webdataset,
-}
-"""How a captions file or folder is read, by the value of `images.captions_format`."""
+"""The value of `images.captions_format` that leaves the format to the name of the captions."""
 
 ENDINGS = {
     ".json": "coco",
@@ -121,7 +108,7 @@ def read_captions(
         OvsegError: if it is missing, cannot be read, or is not of that format.
     """
     if format != AUTO:
-        chosen(FORMATS, format, setting="images.captions_format")
+        check_name(FORMATS, format, setting="images.captions_format")
     try:
         listed = tuple(entries(path))
     except OSError as error:

@@ -23,8 +23,8 @@ from ovseg.mining.caption_text import pieces_of
 from ovseg.mining.compounds import Word, compounds_of, words_of
 from ovseg.mining.noun_contexts import Context, contexts_of
 from ovseg.mining.stop_nouns import StopNouns
+from ovseg.models.names import find_parser
 
-STORYBOOK_WEIGHTS = Path(__file__).parents[1] / "storybook" / "weights" / "parser"
 # Pipes that say nothing about parts of speech, lemmas or compounds.
 UNUSED_PIPES = (
     "ner",
@@ -67,7 +67,7 @@ def load_parser(name: str) -> Language:
     Raises:
         OvsegError: there is no such pipeline, it cannot be loaded, or it does not tag.
     """
-    source = _find(name)
+    source = find_parser(name)
     try:
         nlp = spacy.load(source, exclude=UNUSED_PIPES)
     except (OSError, ValueError, ImportError) as error:
@@ -90,7 +90,7 @@ def parser_digest(name: str) -> str:
     Raises:
         OvsegError: there is no such pipeline.
     """
-    source = _find(name)
+    source = find_parser(name)
     digest = hashlib.sha256()
     if isinstance(source, Path):
         folder = source
@@ -103,24 +103,6 @@ def parser_digest(name: str) -> str:
                 content = hashlib.file_digest(stream, "sha256").hexdigest()
             digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
     return digest.hexdigest()
-
-
-def _find(name: str) -> Path | str:
-    if name == "storybook":
-        if not (STORYBOOK_WEIGHTS / "config.cfg").is_file():
-            raise OvsegError(
-                "the storybook parser's weights are missing; rebuild them with "
-                "`python -m flows.train_parser --treebank DIR`"
-            )
-        return STORYBOOK_WEIGHTS
-    if spacy.util.is_package(name):
-        return name
-    if (Path(name) / "config.cfg").is_file():
-        return Path(name)
-    raise OvsegError(
-        f"parser {name!r} is neither `storybook` nor an installed spaCy package nor a pipeline's "
-        f"folder; install it with `python -m spacy download {Path(name).name}`"
-    )
 
 
 # --- Extraction ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Where proposals come from: `SOURCES` says which there are, `proposals.source` chooses.
+"""Where proposals come from: what `ovseg.registry.SOURCES` names, `proposals.source` chooses.
 
 A source sees an image and its row of the images table, so that one may propose what a network
 finds in the pixels, another the ground truth of that image.
@@ -6,7 +6,7 @@ finds in the pixels, another the ground truth of that image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,19 +17,18 @@ from torch.nn import functional as F
 from ovseg.config import ProposalsConfig
 from ovseg.data import masks
 from ovseg.data.images import ImageArray
-from ovseg.mining.ground_truth import GroundTruthSource
 from ovseg.mining.proposed import ProposalSource, Proposed
 from ovseg.models.names import autocast, model_label, resolve_device
 from ovseg.models.pixels import resized_shape
 from ovseg.models.proposal_networks import ProposalNetwork
-from ovseg.models.proposers import PROPOSERS, proposer
-from ovseg.registry import chosen
+from ovseg.models.proposers import proposer
+from ovseg.registry import SOURCES, chosen
 
 QUERIES_AT_ONCE = 16  # enlarged to an image's own size; a photograph of 12 MP takes 50 MB a query
 
 
 class NetworkSource:
-    """What a network of `ovseg.models.proposers.PROPOSERS` finds in the pixels."""
+    """What a network of `ovseg.registry.PROPOSERS` finds in the pixels."""
 
     def __init__(self, config: ProposalsConfig) -> None:
         self.config = config
@@ -61,13 +60,6 @@ class NetworkSource:
     def propose(self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]) -> list[Proposed]:
         """See `ProposalSource`."""
         return network_masks(self.network, [image for _, image in batch], self.config)
-
-
-SOURCES: dict[str, Callable[[ProposalsConfig], ProposalSource]] = {
-    **dict.fromkeys(PROPOSERS, NetworkSource),
-    "ground_truth": GroundTruthSource,
-}
-"""What makes a source of a configuration, by the value of `proposals.source`."""
 
 
 def proposal_source(config: ProposalsConfig) -> ProposalSource:

@@ -4,7 +4,7 @@
         PROPOSALS, ProposalsConfig(image_root=...), {"images": images}, Path("runs/mine")
     )
 
-Where they come from is a name in `ovseg.mining.proposal_sources.SOURCES`. Every mask (of a network
+Where they come from is a name in `ovseg.registry.SOURCES`. Every mask (of a network
 every query) is a row, kept or not: the gates are off by default, as the paper has none, and an
 empty mask says so.
 """

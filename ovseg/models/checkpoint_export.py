@@ -22,11 +22,12 @@ from torch import Tensor
 
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture
-from ovseg.models.clip import CONFIG_FILE, PROMPTS_FILE, WEIGHTS_FILE, clip_folder
+from ovseg.models.clip import CONFIG_FILE, PROMPTS_FILE, WEIGHTS_FILE
 from ovseg.models.import_record import ImportRecord
 from ovseg.models.learned_prompts import TENSORS_FILE
 from ovseg.models.mask_prompts import PROMPT_KEY, is_prompt
-from ovseg.models.maskformer import MODEL_TYPE, maskformer_folder
+from ovseg.models.maskformer import MODEL_TYPE
+from ovseg.models.names import clip_folder, maskformer_folder
 from ovseg.models.official_clip import OVSEG_PREFIX, buffer_of, prefixed, stock_architecture
 from ovseg.models.official_maskformer import NON_OBJECT, to_official
 from ovseg.models.official_names import EMPTY_WEIGHT

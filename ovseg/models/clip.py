@@ -29,6 +29,7 @@ from ovseg.models.learned_prompts import (
     save_context_vectors,
 )
 from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, is_prompt
+from ovseg.models.names import CLIP_CONFIG, check_clip_tag, clip_folder
 from ovseg.models.open_clip_model import VOCABULARY_FILE, OpenClipModel, tokenizer_of
 from ovseg.models.weight_files import is_torchscript, named_tensors, read_weights
 from ovseg.storage import known_sha256, permit
@@ -45,46 +46,18 @@ __all__ = [
     "shared_clip",
 ]
 
-CONFIG_FILE = "open_clip_config.json"
+CONFIG_FILE = CLIP_CONFIG
 WEIGHTS_FILE = "model.safetensors"
 PROMPTS_FILE = "mask_prompts.safetensors"
-IMPORTED = "clip"  # where an imported checkpoint has its CLIP
-WEIGHTS = Path(__file__).resolve().parents[1] / "storybook" / "weights"
-STORYBOOK_FOLDER, CONV_FOLDER = WEIGHTS / "clip", WEIGHTS / "conv_clip"
-SHIPPED = {
-    "storybook": (STORYBOOK_FOLDER, "train_clip"),
-    "storybook-conv": (CONV_FOLDER, "train_conv_clip"),
-}
-"""Folder and flow of the models that ship, by name."""
 
 
 # ---------------------------------------------------------------------------------------- names
 
 
-def clip_folder(name: str) -> Path | None:
-    """The folder a name stands for (one that ships or a local one), or None for other names.
-
-    Of an imported checkpoint it is the folder inside that holds its CLIP.
-    """
-    folder, flow = SHIPPED.get(name, (Path(name).expanduser(), ""))
-    for place in (folder, folder / IMPORTED):
-        if (place / CONFIG_FILE).is_file():
-            return place
-    if flow:
-        raise OvsegError(f"no CLIP in {folder}: rebuild it with python -m flows.{flow}")
-    if folder.is_dir():
-        raise OvsegError(f"{folder} has no {CONFIG_FILE}: is it a folder save_clip wrote?")
-    return None
-
-
 def _tagged_weights(name: str) -> tuple[str, Path]:
     """Architecture and weights file of `ARCHITECTURE/pretrained`; downloads a known tag."""
+    check_clip_tag(name)
     architecture, _, pretrained = name.partition("/")
-    if architecture not in open_clip.list_models() or not pretrained:
-        raise OvsegError(
-            f"no CLIP named {name!r}: give 'storybook', a folder with {CONFIG_FILE}, or "
-            "'ARCHITECTURE/pretrained' of open_clip such as ViT-L-14-quickgelu/openai"
-        )
     if Path(pretrained).is_file():
         return architecture, Path(pretrained)
     tag = open_clip.get_pretrained_cfg(architecture, pretrained)

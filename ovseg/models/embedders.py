@@ -1,4 +1,4 @@
-"""How a mask becomes an embedding in CLIP's space: `EMBEDDERS` says which ways there are.
+"""How a mask becomes an embedding in CLIP's space: what `ovseg.registry.EMBEDDERS` names.
 
 `crops` is the paper's: each mask's region is cut out, masked and shown to CLIP by itself.
 `mask_tokens` and `mask_pooling` show CLIP the whole picture once for all its masks. A segmentor
@@ -7,7 +7,6 @@ asks nothing else of an embedder than `RegionEmbedder.embed`, whatever happens i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -23,7 +22,7 @@ from ovseg.models.picture_embedders import MaskPoolingEmbedder, MaskTokenEmbedde
 from ovseg.models.pixel_embedder import PixelPoolingEmbedder, load_pixels, pixels_digest
 from ovseg.models.pixels import ImageArray
 from ovseg.models.regions import region_crops
-from ovseg.registry import chosen
+from ovseg.registry import EMBEDDERS, chosen
 
 
 class RegionEmbedder(Protocol):
@@ -101,7 +100,8 @@ class CropEmbedder:
         return torch.cat(rows), torch.cat(valid)
 
 
-def _crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+def crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    """Each region cut out and shown to CLIP by itself."""
     return CropEmbedder(
         shared_clip(clip, device=device),
         mask_prompts=config.mask_prompts,
@@ -112,11 +112,13 @@ def _crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
     )
 
 
-def _pixel_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+def pixel_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    """The mean of the embeddings of a mask's pixels."""
     return PixelPoolingEmbedder(load_pixels(config.pixels, device))
 
 
-def _mask_tokens(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+def mask_tokens(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    """A token a mask in one pass of a ViT."""
     model = shared_clip(clip, device=device)
     if not isinstance(model, MaskAdaptedCLIP):
         raise OvsegError(
@@ -126,7 +128,8 @@ def _mask_tokens(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbed
     return MaskTokenEmbedder(model, size=config.picture_size)
 
 
-def _mask_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+def mask_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    """Features of a convolutional CLIP pooled under each mask."""
     model = shared_clip(clip, device=device)
     if not isinstance(model, ConvCLIP):
         raise OvsegError(
@@ -139,16 +142,6 @@ def _mask_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbe
         max_side=config.max_side,
         whole_places=config.whole_places,
     )
-
-
-EMBEDDERS: dict[str, Callable[[BenchmarkConfig, str, str], RegionEmbedder]] = {
-    "crops": _crops,
-    "pixel_pooling": _pixel_pooling,
-    "mask_tokens": _mask_tokens,
-    "mask_pooling": _mask_pooling,
-}
-"""What makes an embedder of a configuration, the CLIP's name and a device, by the value of
-`benchmarks.embedder`."""
 
 
 def embedder_weights(config: BenchmarkConfig) -> dict[str, str]:

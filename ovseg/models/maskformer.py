@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +27,7 @@ from transformers import (
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
 from ovseg.models.deep_stem_maskformer import DeepStemMaskFormer, DeepStemMaskFormerConfig
-from ovseg.models.names import resolve_device
+from ovseg.models.names import maskformer_folder, missing_maskformer, resolve_device
 from ovseg.models.network_folders import (
     CONFIG_FILE,
     Stamp,
@@ -66,13 +65,7 @@ logging.getLogger("transformers.models.mask2former.configuration_mask2former").s
     logging.ERROR
 )
 
-STORYBOOK_WEIGHTS = Path(__file__).parent.parent / "storybook" / "weights" / "maskformer"
-STORYBOOK_MASK2FORMER = STORYBOOK_WEIGHTS.parent / "mask2former"
-MASK2FORMER = "storybook-mask2former"
-"""The name of the small Mask2Former that ships, trained on split 0's seen categories."""
 MODEL_TYPE = "ovseg-maskformer"
-IMPORTED = "maskformer"
-"""Where an imported checkpoint has its MaskFormer."""
 CLOSED: dict[str, Any] = {
     "maskformer": MaskFormerForInstanceSegmentation,
     "mask2former": Mask2FormerForUniversalSegmentation,
@@ -128,45 +121,13 @@ def maskformer_digest(name: str) -> str:
     return load_maskformer(name).digest
 
 
-def maskformer_folder(name: str) -> Path:
-    """The folder a name stands for, inside an imported checkpoint too; a hub id is given back."""
-    split = _storybook_split(name)
-    if split is not None:
-        return storybook_weights(split)
-    if name == MASK2FORMER:
-        return STORYBOOK_MASK2FORMER
-    folder = Path(name).expanduser()
-    imported = folder / IMPORTED
-    return imported if imported.is_dir() and not (folder / CONFIG_FILE).is_file() else folder
-
-
-def _storybook_split(name: str) -> int | None:
-    shipped = re.fullmatch(r"storybook(?:-(\d+))?", name)
-    return int(shipped[1] or 0) if shipped else None
-
-
-def storybook_weights(split: int) -> Path:
-    """Where the compact MaskFormer lies that saw masks of one split's seen categories only.
-
-    Args:
-        split: as in `ovseg.storybook.catalogue.split`; 0 is the network named `storybook`.
-    """
-    return STORYBOOK_WEIGHTS / f"split-{split}"
-
-
 @lru_cache(maxsize=2)
 def _load(name: str, device: str, stamp: Stamp) -> ClosedMaskFormer | OpenMaskFormer:
     # the stamp is part of the key only: a folder that was written again is read again
     folder = maskformer_folder(name)
     config_file = folder / CONFIG_FILE
-    split = _storybook_split(name)
-    if split is not None and not config_file.is_file():
-        raise OvsegError(
-            f"{folder}: there is no storybook MaskFormer for split {split};"
-            f" run python -m flows.train_maskformer --split {split}"
-        )
-    if name == MASK2FORMER and not config_file.is_file():
-        raise OvsegError(f"{folder}: no Mask2Former there; run python -m flows.train_mask2former")
+    if (missing := missing_maskformer(name)) is not None:
+        raise missing
     if config_file.is_file():
         config = read_config(folder)
         if config.get("model_type") == MODEL_TYPE:

@@ -2,14 +2,142 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovseg.errors import OvsegError
-from ovseg.stages import Inputs
 
 if TYPE_CHECKING:
     import torch
+
+    from ovseg.stages import Inputs
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "storybook" / "weights"
+"""Where the models that ship lie."""
+PARSER = WEIGHTS / "parser"
+SHIPPED_CLIPS = {
+    "storybook": (WEIGHTS / "clip", "train_clip"),
+    "storybook-conv": (WEIGHTS / "conv_clip", "train_conv_clip"),
+}
+"""Folder and flow of the CLIPs that ship, by name."""
+CLIP_CONFIG = "open_clip_config.json"
+MASKFORMER_CONFIG = "config.json"
+MASK2FORMER = "storybook-mask2former"
+"""The name of the small Mask2Former that ships, trained on split 0's seen categories."""
+IN_CHECKPOINT = {"clip": "clip", "maskformer": "maskformer"}
+"""Where an imported checkpoint has its models."""
+
+
+def clip_folder(name: str) -> Path | None:
+    """The folder a CLIP's name stands for (one that ships or a local one); None for other names.
+
+    Of an imported checkpoint it is the folder inside that holds its CLIP.
+
+    Raises:
+        OvsegError: a folder without a CLIP.
+    """
+    folder, flow = SHIPPED_CLIPS.get(name, (Path(name).expanduser(), ""))
+    for place in (folder, folder / IN_CHECKPOINT["clip"]):
+        if (place / CLIP_CONFIG).is_file():
+            return place
+    if flow:
+        raise OvsegError(f"no CLIP in {folder}: rebuild it with python -m flows.{flow}")
+    if folder.is_dir():
+        raise OvsegError(f"{folder} has no {CLIP_CONFIG}: is it a folder save_clip wrote?")
+    return None
+
+
+def check_clip_tag(name: str) -> None:
+    """Refuse what does not begin as `ARCHITECTURE/pretrained` of open_clip; does not import it.
+
+    Raises:
+        OvsegError: for another name.
+    """
+    architecture, _, pretrained = name.partition("/")
+    package = importlib.util.find_spec("open_clip")
+    assert package is not None and package.origin is not None
+    models = Path(package.origin).parent / "model_configs"
+    if architecture not in {file.stem for file in models.glob("*.json")} or not pretrained:
+        raise OvsegError(
+            f"no CLIP named {name!r}: give 'storybook', a folder with {CLIP_CONFIG}, or "
+            "'ARCHITECTURE/pretrained' of open_clip such as ViT-L-14-quickgelu/openai"
+        )
+
+
+def maskformer_folder(name: str) -> Path:
+    """The folder a MaskFormer's name stands for, inside an imported checkpoint too.
+
+    A hub id is given back.
+    """
+    split = storybook_split(name)
+    if split is not None:
+        return storybook_weights(split)
+    if name == MASK2FORMER:
+        return WEIGHTS / "mask2former"
+    folder = Path(name).expanduser()
+    imported = folder / IN_CHECKPOINT["maskformer"]
+    return imported if imported.is_dir() and not (folder / MASKFORMER_CONFIG).is_file() else folder
+
+
+def missing_maskformer(name: str) -> OvsegError | None:
+    """What is to be said where a network that ships is not there; None of every other name."""
+    folder, split = maskformer_folder(name), storybook_split(name)
+    if (folder / MASKFORMER_CONFIG).is_file():
+        return None
+    if split is not None:
+        return OvsegError(
+            f"{folder}: there is no storybook MaskFormer for split {split};"
+            f" run python -m flows.train_maskformer --split {split}"
+        )
+    if name == MASK2FORMER:
+        return OvsegError(f"{folder}: no Mask2Former there; run python -m flows.train_mask2former")
+    return None
+
+
+def storybook_split(name: str) -> int | None:
+    """The split of the categories whose compact MaskFormer a name means, if it means one."""
+    shipped = re.fullmatch(r"storybook(?:-(\d+))?", name)
+    return int(shipped[1] or 0) if shipped else None
+
+
+def storybook_weights(split: int) -> Path:
+    """Where the compact MaskFormer lies that saw masks of one split's seen categories only.
+
+    Args:
+        split: as in `ovseg.storybook.catalogue.split`; 0 is the network named `storybook`.
+    """
+    return WEIGHTS / "maskformer" / f"split-{split}"
+
+
+def find_parser(name: str) -> Path | str:
+    """The folder of a spaCy pipeline, or the name of an installed package that is one.
+
+    Args:
+        name: `storybook`, a package, or a folder.
+
+    Raises:
+        OvsegError: there is no such pipeline.
+    """
+    if name == "storybook":
+        if not (PARSER / "config.cfg").is_file():
+            raise OvsegError(
+                "the storybook parser's weights are missing; rebuild them with "
+                "`python -m flows.train_parser --treebank DIR`"
+            )
+        return PARSER
+    try:
+        importlib.metadata.distribution(name)
+        return name
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        if (Path(name) / "config.cfg").is_file():
+            return Path(name)
+    raise OvsegError(
+        f"parser {name!r} is neither `storybook` nor an installed spaCy package nor a pipeline's "
+        f"folder; install it with `python -m spacy download {Path(name).name}`"
+    )
 
 
 def resolve_device(name: str) -> str:

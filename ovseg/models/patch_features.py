@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ovseg.errors import OvsegError
-from ovseg.models.clip import clip_digest, clip_folder, shared_clip
+from ovseg.models.clip import clip_digest, shared_clip
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
-from ovseg.models.names import resolve_device
+from ovseg.models.names import clip_folder, resolve_device
 from ovseg.models.pixels import ImageArray
 
 PATCHES = 32

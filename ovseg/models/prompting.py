@@ -1,4 +1,4 @@
-"""How a class name becomes a text embedding: `PROMPTINGS` by name, `benchmarks.prompting` chooses.
+"""How a class name becomes a text embedding; `benchmarks.prompting` chooses by name.
 
     strategy = text_prompts(BenchmarkConfig(prompting="mined", contexts_from=nouns.folder))
     texts_ke = strategy.embed(clip, ["house", "tree"])
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,12 +25,12 @@ from ovseg.data.vocabulary import normalised
 from ovseg.errors import OvsegError
 from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.open_clip_model import OpenClipModel
-from ovseg.models.prompts import TEMPLATES, fill_templates, mean_embeddings, text_embeddings
-from ovseg.registry import chosen
+from ovseg.models.prompts import MINING, fill_templates, mean_embeddings, text_embeddings
+from ovseg.registry import PROMPTINGS, TEMPLATES, chosen
 from ovseg.storage import Manifest, digest_json, known_sha256
 
 # Without a final period, as captions are written: a CLIP that never read one is thrown off by it.
-(PLAIN,) = TEMPLATES["mining"]
+(PLAIN,) = MINING
 
 # What one may say of almost anything that can be seen, and where it may be.
 ATTRIBUTES = ("red", "blue", "green", "yellow", "white", "black", "brown", "small", "large")
@@ -262,7 +262,12 @@ def _contexts(folder: Path, content: str) -> dict[str, list[tuple[str, str]]]:
 # By name
 
 
-def _mined(config: BenchmarkConfig) -> TextPrompts:
+def mined(config: BenchmarkConfig) -> MinedPrompts:
+    """Names in the contexts that a noun table has of them.
+
+    Raises:
+        OvsegError: no table is named, or it cannot be read.
+    """
     if config.contexts_from is None:
         raise OvsegError(
             "benchmarks.prompting=mined takes contexts from a noun table: set"
@@ -272,17 +277,19 @@ def _mined(config: BenchmarkConfig) -> TextPrompts:
     return MinedPrompts(contexts, most=config.contexts, fallback=ContextualPrompts())
 
 
-def _templates(config: BenchmarkConfig) -> TemplatePrompts:
+def templates(config: BenchmarkConfig) -> TemplatePrompts:
+    """Names in the configured set of templates."""
     return TemplatePrompts(config.templates, period=config.period)
 
 
-PROMPTINGS: dict[str, Callable[[BenchmarkConfig], TextPrompts]] = {
-    "templates": _templates,
-    "contextual": lambda config: ContextualPrompts(),
-    "mined": _mined,
-    "learned": lambda config: LearnedPrompts(_templates(config)),
-}
-"""By the value of `benchmarks.prompting`: a strategy of a configuration."""
+def contextual(config: BenchmarkConfig) -> ContextualPrompts:
+    """Names in the contexts that captions of the world have."""
+    return ContextualPrompts()
+
+
+def learned(config: BenchmarkConfig) -> LearnedPrompts:
+    """The context vectors a CLIP was trained with; the configured templates without any."""
+    return LearnedPrompts(templates(config))
 
 
 def text_prompts(config: BenchmarkConfig) -> TextPrompts:

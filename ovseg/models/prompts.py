@@ -14,31 +14,30 @@ from torch import Tensor
 
 from ovseg.errors import OvsegError
 from ovseg.models.open_clip_model import OpenClipModel
+from ovseg.registry import TEMPLATES, chosen
 
+SINGLE = ("a photo of a {}.",)
+MINING = ("a photo of a {}",)
+SCENE = ("a photo of a {}.", "a picture of a {}.", "a {} in the scene.")
 # Punctuation matters: the second to fifth sentences of `vild` end without a period
 # (OVSeg, CVPR 2023, appendix A.2, and the official implementation).
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    "single": ("a photo of a {}.",),
-    "mining": ("a photo of a {}",),
-    "scene": ("a photo of a {}.", "a picture of a {}.", "a {} in the scene."),
-    "vild": (
-        "a photo of a {}.",
-        "This is a photo of a {}",
-        "There is a {} in the scene",
-        "There is the {} in the scene",
-        "a photo of a {} in the scene",
-        "a photo of a small {}.",
-        "a photo of a medium {}.",
-        "a photo of a large {}.",
-        "This is a photo of a small {}.",
-        "This is a photo of a medium {}.",
-        "This is a photo of a large {}.",
-        "There is a small {} in the scene.",
-        "There is a medium {} in the scene.",
-        "There is a large {} in the scene.",
-    ),
-    "imagenet": tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES),
-}
+VILD = (
+    "a photo of a {}.",
+    "This is a photo of a {}",
+    "There is a {} in the scene",
+    "There is the {} in the scene",
+    "a photo of a {} in the scene",
+    "a photo of a small {}.",
+    "a photo of a medium {}.",
+    "a photo of a large {}.",
+    "This is a photo of a small {}.",
+    "This is a photo of a medium {}.",
+    "This is a photo of a large {}.",
+    "There is a small {} in the scene.",
+    "There is a medium {} in the scene.",
+    "There is a large {} in the scene.",
+)
+IMAGENET = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
 
 
 def fill_templates(names: Sequence[str], templates: str | Sequence[str]) -> list[list[str]]:
@@ -46,7 +45,7 @@ def fill_templates(names: Sequence[str], templates: str | Sequence[str]) -> list
 
     Args:
         names: K class names, stripped of outer blanks and otherwise verbatim.
-        templates: a key of `TEMPLATES`, or T templates with one `{}` each.
+        templates: a key of `ovseg.registry.TEMPLATES`, or T templates with one `{}` each.
 
     Returns:
         K lists of T prompts.
@@ -55,10 +54,7 @@ def fill_templates(names: Sequence[str], templates: str | Sequence[str]) -> list
         OvsegError: unknown key, no template, a template without `{}`, or an empty name.
     """
     if isinstance(templates, str):
-        if templates not in TEMPLATES:
-            known = ", ".join(TEMPLATES)
-            raise OvsegError(f"no templates named {templates!r}: choose one of {known}")
-        templates = TEMPLATES[templates]
+        templates = chosen(TEMPLATES, templates, setting="benchmarks.templates")
     if not templates or any(template.count("{}") != 1 for template in templates):
         raise OvsegError(f"every prompt template needs one {{}} for the name, got {templates!r}")
     stripped = [name.strip() for name in names]
@@ -79,7 +75,7 @@ def text_embeddings(
     Args:
         clip: the model; the result lies on its device.
         names: K class names.
-        templates: a key of `TEMPLATES`, or templates with one `{}` each.
+        templates: a key of `ovseg.registry.TEMPLATES`, or templates with one `{}` each.
         batch_size: prompts encoded at once.
 
     Returns:

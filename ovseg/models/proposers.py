@@ -1,10 +1,11 @@
-"""Proposal networks of every kind by name: `PROPOSERS`, for mining and for the segmentor alike.
+"""Proposal networks of every kind: what `ovseg.registry.PROPOSERS` names, here and elsewhere.
 
     network = proposer("maskformer", "storybook", "cpu", segments="panoptic")
     network.propose([image])
 
 A source is given the name of its weights (`proposals.maskformer`, `benchmarks.maskformer`), which
-the classical ones leave aside. `segments` says what becomes of the queries.
+the classical ones leave aside. Mining and the segmentor have the same networks. `segments` says
+what becomes of the queries.
 """
 
 from __future__ import annotations
@@ -12,30 +13,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from ovseg.models.maskformer import load_maskformer
 from ovseg.models.names import resolve_device
 from ovseg.models.patch_features import load_patch_features
 from ovseg.models.proposal_networks import ProposalNetwork
 from ovseg.models.segments import segmented
-from ovseg.registry import chosen
+from ovseg.registry import PROPOSERS, chosen
 
 Proposer = Callable[[str, str], ProposalNetwork]
 """Makes a network of the name of its weights and a device; loads once a process what it loads."""
 
 
-def _sam(weights: str, device: str) -> ProposalNetwork:
-    from ovseg.models.sam import load_sam  # seconds to import
-
-    return load_sam(weights, device)
-
-
-def _maskcut(weights: str, device: str) -> ProposalNetwork:
+def maskcut(weights: str, device: str) -> ProposalNetwork:
+    """Self-supervised masks of patches that go together."""
     from ovseg.models.maskcut import MaskCut
 
     return MaskCut(load_patch_features(patches_of(weights), device))
 
 
-def _clusters(weights: str, device: str) -> ProposalNetwork:
+def clusters(weights: str, device: str) -> ProposalNetwork:
+    """Patches grouped by what they look like to a network."""
     from ovseg.models.feature_clusters import FeatureClusters
 
     return FeatureClusters(load_patch_features(patches_of(weights), device))
@@ -50,20 +46,13 @@ def _superpixels(algorithm: str) -> Proposer:
     return make
 
 
+slic = _superpixels("slic")
+felzenszwalb = _superpixels("felzenszwalb")
+
+
 def patches_of(weights: str) -> str:
     """Whose patches a name of weights means: for a storybook MaskFormer its world's CLIP."""
     return "storybook" if re.fullmatch(r"storybook(-\d+)?", weights) else weights
-
-
-PROPOSERS: dict[str, Proposer] = {
-    "maskformer": load_maskformer,
-    "sam": _sam,
-    "maskcut": _maskcut,
-    "clusters": _clusters,
-    "slic": _superpixels("slic"),
-    "felzenszwalb": _superpixels("felzenszwalb"),
-}
-"""By the value of `proposals.source` and `benchmarks.proposals`."""
 
 
 def proposer(
@@ -80,7 +69,7 @@ def proposer(
         source: a key of `PROPOSERS`.
         weights: name of its weights.
         device: a torch device, or `auto`.
-        segments: a key of `ovseg.models.segments.SEGMENTS`.
+        segments: a key of `ovseg.registry.SEGMENTS`.
         stage: `benchmarks` or `proposals`, whose settings a message is to name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What becomes of a network's queries before they are proposals: `SEGMENTS`, by name.
+"""What becomes of a network's queries before they are proposals.
 
 `queries` leaves them as they are, which is the paper's way. `semantic` merges them by class,
 `instance` and `panoptic` are blind to classes: the post-processing of MaskFormer (Cheng et al.,
@@ -8,7 +8,7 @@ masks are binary. `Segmented` puts one of them behind any `ProposalNetwork`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from ovseg.data import masks
 from ovseg.models.pixels import ImageArray, InputSettings
 from ovseg.models.proposal_networks import OpenVocabularyNetwork, ProposalBatch, ProposalNetwork
-from ovseg.registry import chosen
+from ovseg.registry import SEGMENTS, check_name
 from ovseg.storage import digest_json
 
 MASK_THRESHOLD = 0.5
@@ -135,13 +135,9 @@ def _best(weights_qk: Tensor, masks_qhw: Tensor) -> tuple[Tensor, Tensor]:
     return places.view(height, width), values.view(height, width)
 
 
-SEGMENTS: dict[str, Callable[[Queries], Queries]] = {
-    "queries": lambda queries: queries,
-    "semantic": semantic,
-    "instance": instance,
-    "panoptic": panoptic,
-}
-"""What is made of an image's queries, by the value of `proposals.segments`."""
+def queries(found: Queries) -> Queries:
+    """The queries as they are."""
+    return found
 
 
 # --------------------------------------------------------------------------------------
@@ -153,7 +149,7 @@ class Segmented:
 
     Args:
         network: the network.
-        segments: a key of `SEGMENTS`.
+        segments: a key of `ovseg.registry.SEGMENTS`.
     """
 
     def __init__(self, network: ProposalNetwork, segments: str) -> None:
@@ -211,7 +207,7 @@ class SegmentedOpen(Segmented):
 
     Args:
         network: the network.
-        segments: a key of `SEGMENTS`.
+        segments: a key of `ovseg.registry.SEGMENTS`.
     """
 
     def __init__(self, network: OpenVocabularyNetwork, segments: str) -> None:
@@ -225,13 +221,13 @@ def segmented(network: ProposalNetwork, segments: str, *, setting: str) -> Propo
 
     Args:
         network: the network.
-        segments: a key of `SEGMENTS`; `queries` gives the network back.
+        segments: a key of `ovseg.registry.SEGMENTS`; `queries` gives the network back.
         setting: where the name comes from, for the message.
 
     Raises:
         OvsegError: if there is no such post-processing.
     """
-    chosen(SEGMENTS, segments, setting=setting)
+    check_name(SEGMENTS, segments, setting=setting)
     if segments == "queries":
         return network
     if isinstance(network, OpenVocabularyNetwork):

@@ -22,7 +22,7 @@ from typing import Any
 
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.errors import OvsegError
-from ovseg.models.maskformer import maskformer_folder
+from ovseg.models.names import maskformer_folder
 from ovseg.models.network_folders import CONFIG_FILE, TEXTS_FILE, WEIGHTS_FILE
 from ovseg.models.patch_features import TIMM, clip_folder_or_none
 from ovseg.models.prompting import CONTEXTS_FILE, contexts_text, read_contexts
@@ -35,7 +35,7 @@ HERE = "{folder}"
 SETTINGS, REGIONS = "settings", "regions"
 OF_SCORING = ("limit", "shard_size", "min_shards", "seen_split", "oracle")
 WEIGHTLESS = ("slic", "felzenszwalb")
-"""Those of `ovseg.models.proposers.PROPOSERS` that look at pixels alone."""
+"""Those of `ovseg.registry.PROPOSERS` that look at pixels alone."""
 SHIPPED = re.compile(r"storybook(-\w+)?")
 LOCAL_TIMM = f"{TIMM}local-dir:"
 

@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ovseg.models.clip import STORYBOOK_FOLDER, create_clip, save_clip
+from ovseg.models.clip import create_clip, save_clip
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.names import SHIPPED_CLIPS
 from ovseg.models.prompts import encode_trimmed
 from ovseg.storybook.cards import NAME as CARD
 from ovseg.storybook.cards import write_card
@@ -215,7 +216,7 @@ def fit(
 
 
 def pretrain_clip(
-    out: Path = STORYBOOK_FOLDER,
+    out: Path = SHIPPED_CLIPS["storybook"][0],
     *,
     cache_dir: Path,
     seed: int = 0,

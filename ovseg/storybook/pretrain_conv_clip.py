@@ -22,9 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ovseg.models.clip import CONV_FOLDER, create_model, load_clip, load_model, save_clip
+from ovseg.models.clip import create_model, load_clip, load_model, save_clip
 from ovseg.models.conv_clip import ConvCLIP
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
+from ovseg.models.names import SHIPPED_CLIPS
 from ovseg.models.picture_embedders import MaskPoolingEmbedder
 from ovseg.models.prompts import text_embeddings
 from ovseg.storybook.cards import NAME as CARD
@@ -183,7 +184,7 @@ def fit(
 
 
 def pretrain_conv_clip(
-    out: Path = CONV_FOLDER,
+    out: Path = SHIPPED_CLIPS["storybook-conv"][0],
     *,
     cache_dir: Path,
     seed: int = 0,

@@ -23,7 +23,8 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation,
 
 from ovseg.config import Config
 from ovseg.errors import OvsegError
-from ovseg.models.maskformer import STORYBOOK_MASK2FORMER, OpenMaskFormer, load_maskformer
+from ovseg.models.maskformer import OpenMaskFormer, load_maskformer
+from ovseg.models.names import MASK2FORMER, maskformer_folder
 from ovseg.models.pixels import InputSettings, pad_batch
 from ovseg.storage import discard, publish, temporary_name
 from ovseg.storybook.cards import NAME as CARD
@@ -205,7 +206,7 @@ def build_mask2former(
     if out is None and part:
         raise OvsegError("the Mask2Former that ships is of split 0: give --out for another")
     start = time.process_time()
-    out = out or STORYBOOK_MASK2FORMER
+    out = out or maskformer_folder(MASK2FORMER)
     tell = progress or (lambda what, done, total: None)
     names = seen_names(part)
     first = load_maskformer(f"storybook-{part}")

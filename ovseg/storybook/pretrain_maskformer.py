@@ -24,8 +24,8 @@ from ovseg.models.maskformer import (
     OpenMaskFormer,
     load_maskformer,
     save_maskformer,
-    storybook_weights,
 )
+from ovseg.models.names import storybook_weights
 from ovseg.models.prompts import text_embeddings as embed_texts
 from ovseg.storage import discard, publish, temporary_name
 from ovseg.storybook.cards import NAME as CARD

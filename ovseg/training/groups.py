@@ -1,4 +1,4 @@
-"""What a phase of training trains: `METHODS` says which ways there are, `arms.trains` chooses.
+"""What a phase of training trains: what `ovseg.registry.METHODS` names, `arms.trains` chooses.
 
 A way of adapting CLIP is the names of the parameters it trains, and what it does to a loaded CLIP
 that lacks them. The text tower is frozen always (OVSeg, CVPR 2023, section 3.2); what learns on
@@ -19,7 +19,7 @@ from ovseg.errors import OvsegError
 from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.pixel_prompts import PixelPrompts
-from ovseg.registry import chosen
+from ovseg.registry import METHODS, chosen
 from ovseg.training.crops import seeded_generator
 
 PROMPT_STD = 0.02
@@ -152,30 +152,24 @@ class Method:
         return any(name in (_TOKENS, _PIXELS, _VISUAL) for name in self.parameters)
 
 
-METHODS: dict[str, Method] = {
-    "image_encoder": Method(parameters=(_TOWER,)),
-    "mask_prompts": Method(parameters=(_TOKENS,), prepare=draw_mask_prompts),
-    "joint": Method(parameters=(_TOWER, _TOKENS), prepare=draw_mask_prompts),
-    "pixel_prompts": Method(parameters=(_PIXELS,), prepare=draw_pixel_prompts),
-    "mask_and_pixel_prompts": Method(
-        parameters=(_TOKENS, _PIXELS), prepare=draw_mask_and_pixel_prompts
-    ),
-    "joint_pixel_prompts": Method(parameters=(_TOWER, _PIXELS), prepare=draw_pixel_prompts),
-    "joint_mask_and_pixel_prompts": Method(
-        parameters=(_TOWER, _TOKENS, _PIXELS), prepare=draw_mask_and_pixel_prompts
-    ),
-    "visual_prompts": Method(parameters=(_VISUAL,), prepare=draw_visual_prompts),
-    "text_prompts": Method(
-        parameters=(_TEXTS + "shared",), prepare=begin_text_prompts, trains_texts=True
-    ),
-    "class_text_prompts": Method(
-        parameters=(_TEXTS + "specific",),
-        prepare=begin_class_text_prompts,
-        trains_texts=True,
-    ),
-}
-"""By the value of `trains`: the joint ones train the image encoder as well. What a phase does not
-train but finds in its CLIP stays and takes part: prompts before fine-tuning are two phases."""
+IMAGE_ENCODER = Method(parameters=(_TOWER,))
+MASK_PROMPTS = Method(parameters=(_TOKENS,), prepare=draw_mask_prompts)
+JOINT = Method(parameters=(_TOWER, _TOKENS), prepare=draw_mask_prompts)
+PIXEL_PROMPTS = Method(parameters=(_PIXELS,), prepare=draw_pixel_prompts)
+MASK_AND_PIXEL_PROMPTS = Method(parameters=(_TOKENS, _PIXELS), prepare=draw_mask_and_pixel_prompts)
+JOINT_PIXEL_PROMPTS = Method(parameters=(_TOWER, _PIXELS), prepare=draw_pixel_prompts)
+JOINT_MASK_AND_PIXEL_PROMPTS = Method(
+    parameters=(_TOWER, _TOKENS, _PIXELS), prepare=draw_mask_and_pixel_prompts
+)
+VISUAL_PROMPTS = Method(parameters=(_VISUAL,), prepare=draw_visual_prompts)
+TEXT_PROMPTS = Method(
+    parameters=(_TEXTS + "shared",), prepare=begin_text_prompts, trains_texts=True
+)
+CLASS_TEXT_PROMPTS = Method(
+    parameters=(_TEXTS + "specific",),
+    prepare=begin_class_text_prompts,
+    trains_texts=True,
+)
 
 
 def method(trains: str) -> Method:

@@ -10,13 +10,13 @@ where asked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from ovseg.config import Config, execution
 from ovseg.errors import OvsegError
+from ovseg.locations import LocalPath
 from ovseg.models.class_embedding import R101C, Architecture
 from ovseg.models.pixel_embedding import TEMPERATURE
 from ovseg.models.pixels import InputSettings
@@ -39,7 +39,7 @@ class SegmentationConfig(Config):
     learning_rate: float = Field(6e-5, gt=0)
     weight_decay: float = Field(0.01, ge=0, description="not on norms, embeddings, position biases")
     backbone_multiplier: float = Field(1.0, gt=0, description="learning rate of the backbone, x")
-    backbone_file: Path | None = execution(
+    backbone_file: LocalPath | None = execution(
         None, "weights trained for classification; None begins with random ones"
     )
     start: str = execution(

@@ -18,6 +18,7 @@ from ovseg import schema
 from ovseg.config import Config, execution
 from ovseg.data.benchmarks import Benchmark, load_benchmark, only_classes
 from ovseg.errors import OvsegError
+from ovseg.locations import LocalPath, ModelName
 from ovseg.models.clip import clip_digest, load_clip
 from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.maskformer import maskformer_digest
@@ -42,7 +43,7 @@ LOG_FILE = "training_log.parquet"
 class LabelledTrainingConfig(Config):
     """A labelled folder, the CLIP whose texts name its classes, and a recipe."""
 
-    root: Path = execution(Path(), "folder of the labelled images")
+    root: LocalPath = execution(Path(), "folder of the labelled images")
     layout: str = Field(
         "prepared", description="name of a benchmark that is read as published, or prepared"
     )
@@ -50,7 +51,7 @@ class LabelledTrainingConfig(Config):
     classes: tuple[str, ...] = Field(
         (), description="those trained on; pixels of the others are not labelled. All where empty"
     )
-    clip: str = "storybook"
+    clip: ModelName = "storybook"
     templates: str = Field("vild", description="template set of the class names")
     recipe: SegmentationConfig = SegmentationConfig()
 

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from ovseg.data.captioned import CaptionedImage
-from ovseg.data.captions import FORMATS, read_captions
+from ovseg.data.captions import read_captions
 from ovseg.data.images import read_image
 from ovseg.errors import OvsegError
 from ovseg.locations import located
+from ovseg.registry import FORMATS
 
 TWO = (
     CaptionedImage(1, "a.jpg", ((1, "a dog, wet"), (3, 'a "big" dog'))),

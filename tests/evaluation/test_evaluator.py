@@ -18,8 +18,8 @@ from ovseg.evaluation.image_rows import mask_rows, rank
 from ovseg.evaluation.metrics import Confusion
 from ovseg.evaluation.scores import SCORES, read_confusion
 from ovseg.models.image_proposals import ImageProposals
-from ovseg.models.proposers import PROPOSERS
 from ovseg.models.systems import load_segmentor
+from ovseg.registry import PROPOSERS
 from ovseg.schema import CLASS_SCORES, CONFUSION, GT_MASKS
 from ovseg.schema import SCORES as SCORE_ROWS
 from ovseg.stages import run_stage, stage_folder

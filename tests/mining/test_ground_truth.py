@@ -10,13 +10,14 @@ from PIL import Image
 from ovseg.analysis.tables import PAIR_TABLE, table_files
 from ovseg.config import ImagesConfig, PairingConfig, ProposalsConfig, TableConfig
 from ovseg.data import masks
-from ovseg.data.benchmarks import READERS, read_prepared
+from ovseg.data.benchmarks import read_prepared
 from ovseg.data.image_stage import IMAGES
 from ovseg.errors import OvsegError
 from ovseg.mining.ground_truth import GroundTruthSource
 from ovseg.mining.label_pairs import LABEL_PAIRS
 from ovseg.mining.pairing import PAIRS
 from ovseg.mining.proposals import PROPOSALS
+from ovseg.registry import READERS
 from ovseg.schema import PAIRS as SCHEMA
 from ovseg.stages import run_stage
 from ovseg.storage import Manifest

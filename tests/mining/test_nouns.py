@@ -11,13 +11,13 @@ from spacy.tokens import Doc
 
 from ovseg.errors import OvsegError
 from ovseg.mining.nouns import (
-    STORYBOOK_WEIGHTS,
     Mention,
     extract,
     load_parser,
     parser_digest,
 )
 from ovseg.mining.stop_nouns import StopNouns
+from ovseg.models.names import PARSER
 
 TAGS = {
     **dict.fromkeys(["a", "the", "two"], "DET"),
@@ -285,12 +285,12 @@ def test_the_digest_follows_the_weights_and_not_the_card(tmp_path: Path) -> None
 
 
 def test_the_shipped_weights_are_small_and_say_whose_data_they_learnt_from() -> None:
-    files = [path for path in STORYBOOK_WEIGHTS.rglob("*") if path.is_file()]
+    files = [path for path in PARSER.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 5_000_000
     meta = load_parser("storybook").meta
     assert meta["license"] == "CC BY-SA 4.0"
     assert "UD_English-EWT" in meta["sources"][0]["name"]
-    card = (STORYBOOK_WEIGHTS / "MODEL_CARD.md").read_text(encoding="utf-8")
+    card = (PARSER / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "CC BY-SA 4.0" in card and "gold tokens" in card and "flows.train_parser" in card
 
 

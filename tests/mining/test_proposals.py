@@ -11,11 +11,12 @@ from ovseg.config import ProposalsConfig
 from ovseg.data import masks
 from ovseg.data.image_stage import IMAGES
 from ovseg.errors import OvsegError
-from ovseg.mining.proposal_sources import SOURCES, network_masks
+from ovseg.mining.proposal_sources import network_masks
 from ovseg.mining.proposals import PROPOSALS, proposal_rows
 from ovseg.models.image_proposals import ImageProposals
 from ovseg.models.maskformer import load_maskformer
 from ovseg.models.pixels import resize_shortest_edge
+from ovseg.registry import SOURCES
 from ovseg.schema import PROPOSALS as SCHEMA
 from ovseg.stages import run_stage
 

@@ -33,10 +33,11 @@ from ovseg.errors import OvsegError
 from ovseg.models import closed_checkpoints
 from ovseg.models.checkpoint_export import export_checkpoint
 from ovseg.models.checkpoints import import_checkpoint
-from ovseg.models.clip import clip_digest, clip_folder, create_clip, load_clip, save_clip
+from ovseg.models.clip import clip_digest, create_clip, load_clip, save_clip
 from ovseg.models.import_record import ImportRecord
 from ovseg.models.learned_prompts import ContextVectors
-from ovseg.models.maskformer import load_maskformer, maskformer_folder
+from ovseg.models.maskformer import load_maskformer
+from ovseg.models.names import clip_folder, maskformer_folder
 from ovseg.models.official_clip import (
     OVSEG_PREFIX,
     clip_configuration,

@@ -13,8 +13,9 @@ from ovseg.models.clip import MaskAdaptedCLIP, create_clip
 from ovseg.models.ensemble import COSINE_SCALE
 from ovseg.models.official_clip import fp16_rounded
 from ovseg.models.prompted_tower import patch_masks
-from ovseg.models.prompts import TEMPLATES, fill_templates, text_embeddings
+from ovseg.models.prompts import fill_templates, text_embeddings
 from ovseg.models.regions import region_crops
+from ovseg.registry import TEMPLATES
 
 VISUAL, TEXT, ADAPTER = "clip_visual_mask_prompt", "clip_text", "adapter"
 

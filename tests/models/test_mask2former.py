@@ -11,7 +11,7 @@ from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImagePr
 from ovseg.models.maskformer import ClosedMaskFormer, load_maskformer, maskformer_digest
 from ovseg.models.pixels import pad_batch
 from ovseg.models.proposers import proposer
-from ovseg.models.segments import SEGMENTS
+from ovseg.registry import SEGMENTS
 from ovseg.storybook.pretrain_mask2former import Mask2FormerRecipe, architecture
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

@@ -307,7 +307,7 @@ def test_missing_or_broken_networks_are_one_line_errors(
 def test_missing_storybook_weights_name_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maskformer, "STORYBOOK_WEIGHTS", tmp_path / "none")
+    monkeypatch.setattr("ovseg.models.names.WEIGHTS", tmp_path / "none")
     with pytest.raises(OvsegError, match=r"python -m flows\.train_maskformer --split 0"):
         load_maskformer("storybook")
     with pytest.raises(OvsegError, match=r"python -m flows\.train_maskformer --split 7"):

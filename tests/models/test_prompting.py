@@ -18,7 +18,6 @@ from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.prompting import (
     ATTRIBUTES,
     PLACES,
-    PROMPTINGS,
     ContextualPrompts,
     LearnedPrompts,
     MinedPrompts,
@@ -27,7 +26,7 @@ from ovseg.models.prompting import (
     read_contexts,
     text_prompts,
 )
-from ovseg.models.prompts import TEMPLATES
+from ovseg.registry import PROMPTINGS, TEMPLATES
 from ovseg.stages import run_stage
 
 CONTEXTS = {

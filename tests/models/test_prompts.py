@@ -6,7 +6,8 @@ import torch.nn.functional as F
 
 from ovseg.errors import OvsegError
 from ovseg.models.clip import MaskAdaptedCLIP, create_clip
-from ovseg.models.prompts import TEMPLATES, encode_trimmed, fill_templates, text_embeddings
+from ovseg.models.prompts import encode_trimmed, fill_templates, text_embeddings
+from ovseg.registry import TEMPLATES
 
 VISION = {"image_size": 16, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
 

@@ -16,7 +16,6 @@ from ovseg.models.segments import (
     NMS_IOU,
     OVERLAP_THRESHOLD,
     SCORE_THRESHOLD,
-    SEGMENTS,
     Queries,
     instance,
     panoptic,
@@ -24,6 +23,7 @@ from ovseg.models.segments import (
     segments_digest,
     semantic,
 )
+from ovseg.registry import SEGMENTS
 
 
 def queries(seed: int, *, q: int = 7, k: int = 3, size: tuple[int, int] = (9, 11)) -> Queries:

@@ -10,9 +10,9 @@ import torch
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.errors import OvsegError
 from ovseg.models.prompting import CONTEXTS_FILE, contexts_text, read_contexts, text_prompts
-from ovseg.models.proposers import PROPOSERS
 from ovseg.models.retrieval import RegionMemory
 from ovseg.models.served import WEIGHTLESS, restored, served_model
+from ovseg.registry import PROPOSERS
 
 CONTEXTS = {"boat": [("adjective", "öd"), ("adjective", "red"), ("place", "on the sea")], "x": []}
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from ovseg.models.clip import CONV_FOLDER, STORYBOOK_FOLDER, load_clip, load_model
+from ovseg.models.clip import load_clip, load_model
 from ovseg.models.conv_clip import ConvCLIP
+from ovseg.models.names import SHIPPED_CLIPS
 from ovseg.storybook.pretrain_conv_clip import (
     ConvRecipe,
     fit,
@@ -73,8 +74,9 @@ def test_a_batch_has_the_targets_of_its_pictures(teacher, data):
 def test_what_ships_is_small_and_speaks_the_shipped_texts(teacher):
     clip = load_model("storybook-conv")
     assert isinstance(clip, ConvCLIP)
-    assert (CONV_FOLDER / "model.safetensors").stat().st_size < 4 * 2**20
-    assert (CONV_FOLDER / "MODEL_CARD.md").is_file() and STORYBOOK_FOLDER != CONV_FOLDER
+    folder, _ = SHIPPED_CLIPS["storybook-conv"]
+    assert (folder / "model.safetensors").stat().st_size < 4 * 2**20
+    assert (folder / "MODEL_CARD.md").is_file() and folder != SHIPPED_CLIPS["storybook"][0]
     with torch.no_grad():
         texts = ["a moon over a house", "grass"]
         torch.testing.assert_close(clip.encode_texts(texts), teacher.encode_texts(texts))

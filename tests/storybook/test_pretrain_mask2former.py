@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ovseg.errors import OvsegError
-from ovseg.models.maskformer import MASK2FORMER, ClosedMaskFormer, load_maskformer
+from ovseg.models.maskformer import ClosedMaskFormer, load_maskformer
+from ovseg.models.names import MASK2FORMER
 from ovseg.storybook.measure_proposals import best_ious, measure_proposals
 from ovseg.storybook.pretrain_mask2former import (
     Mask2FormerRecipe,

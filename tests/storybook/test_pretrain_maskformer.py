@@ -13,8 +13,8 @@ from ovseg.models.maskformer import (
     OpenMaskFormer,
     ProposalBatch,
     load_maskformer,
-    storybook_weights,
 )
+from ovseg.models.names import storybook_weights
 from ovseg.models.prompts import text_embeddings
 from ovseg.storybook.catalogue import BY_NAME, CATEGORIES, split
 from ovseg.storybook.measure_maskformer import measure, validation_scenes

@@ -11,8 +11,9 @@ from ovseg.errors import OvsegError
 from ovseg.models.clip import load_clip
 from ovseg.models.learned_prompts import ContextVectors
 from ovseg.models.mask_prompts import PROMPT_KEY
+from ovseg.registry import METHODS
 from ovseg.training.finetune import starting_clip
-from ovseg.training.groups import METHODS, freeze_except, parameter_groups
+from ovseg.training.groups import freeze_except, parameter_groups
 from ovseg.training.trainer import Trainer
 
 

@@ -6,8 +6,8 @@ import torch
 from ovseg.config import FinetuneConfig
 from ovseg.models.clip import load_clip, save_clip
 from ovseg.models.prompts import text_embeddings
+from ovseg.registry import METHODS
 from ovseg.training.finetune import starting_clip
-from ovseg.training.groups import METHODS
 from ovseg.training.trainer import Trainer
 
 NOUNS = ("fence", "leaf", "moon", "sea")
