@@ -290,12 +290,10 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
     except duckdb.Error as error:
         if "lock" in str(error):
             raise OvsegError(
-                f"{path} is open in another program, which may write to it: close it there, or open"
-                f" it there read-only ({one_line(error)})"
+                f"{path} is open for writing in another program: close it there ({one_line(error)})"
             ) from error
         raise OvsegError(
-            f"{path} cannot be opened: {one_line(error)}; delete it, and the next `ovseg sql` or"
-            " `ovseg run` builds it again"
+            f"{path} cannot be opened: {one_line(error)}; delete it: `ovseg sql` builds it again"
         ) from error
 
 
