@@ -288,15 +288,17 @@ def _connect(path: Path) -> duckdb.DuckDBPyConnection:
         con.execute("set autoload_known_extensions = false")
         return con
     except duckdb.Error as error:
-        if "lock" in str(error):
-            raise OvsegError(
-                f"{path} is open in another program, which may write to it: close it there, or open"
-                f" it there read-only ({one_line(error)})"
-            ) from error
         raise OvsegError(
-            f"{path} cannot be opened: {one_line(error)}; delete it, and the next `ovseg sql` or"
-            " `ovseg run` builds it again"
+            f"{path} cannot be opened: {one_line(error)}; {_way_out(error)}"
         ) from error
+
+
+def _way_out(error: duckdb.Error) -> str:
+    if "set lock" in str(error):
+        return "another program has it open to write: close it there, or open it there read-only"
+    if "Permission denied" in str(error):
+        return "ask its owner for permission to read it, or copy the results"
+    return "delete it, and the next `ovseg sql` or `ovseg run` builds it again"
 
 
 def _written_for(con: duckdb.DuckDBPyConnection, root: Path) -> Path | None:
