@@ -76,7 +76,7 @@ def _database(con: duckdb.DuckDBPyConnection) -> Path:
 
 _COMMON = frozenset(
     {
-        *("boolean", "tinyint", "smallint", "integer", "bigint", "hugeint", "utinyint"),
+        *("boolean", "tinyint", "smallint", "integer", "bigint", "utinyint"),
         *("usmallint", "uinteger", "ubigint", "float", "double", "decimal", "varchar", "blob"),
     }
 )
