@@ -22,6 +22,7 @@ import duckdb
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from ovseg.analysis.catalog_file import connect, written_for
 from ovseg.analysis.relations import Published, base_relations
 from ovseg.analysis.sql_files import sql_files
 from ovseg.analysis.statements import identifier, one_line
@@ -104,12 +105,12 @@ def open_catalog(root: Path) -> duckdb.DuckDBPyConnection:
         if not (root / POINTERS).is_file():
             raise OvsegError(f"{path} does not exist: run `ovseg run` first, or give --root")
         _rebuild(root, "is not there")
-    con = _connect(path)
-    if (elsewhere := _written_for(con, root)) is None:
+    con = connect(path)
+    if (elsewhere := written_for(con, root)) is None:
         return con
     con.close()
     _rebuild(root, f"names the files of {elsewhere}, from where it was moved or copied")
-    return _connect(path)
+    return connect(path)
 
 
 def outside(root: Path) -> list[Path]:
@@ -279,42 +280,6 @@ def _table_labels(root: Path, curated: Manifest, pointers: Iterable[Pointer]) ->
 
 # --------------------------------------------------------------------------------------
 # The database
-
-
-def _connect(path: Path) -> duckdb.DuckDBPyConnection:
-    try:
-        con = duckdb.connect(str(path), read_only=True)
-        con.execute("set autoinstall_known_extensions = false")
-        con.execute("set autoload_known_extensions = false")
-        return con
-    except duckdb.Error as error:
-        if "lock" in str(error):
-            raise OvsegError(
-                f"{path} is open for writing in another program: close it there ({one_line(error)})"
-            ) from error
-        raise OvsegError(
-            f"{path} cannot be opened: {one_line(error)}; delete it: `ovseg sql` builds it again"
-        ) from error
-
-
-def _written_for(con: duckdb.DuckDBPyConnection, root: Path) -> Path | None:
-    """Another root whose files the catalogue names though this one has the same results."""
-    try:
-        rows = con.execute("select stage, digest, folder from published").fetchall()
-    except duckdb.Error:
-        return None  # not a catalogue of ours: the query will say what is missing
-    for stage, digest, folder in rows:
-        here, named = root.resolve() / stage / digest, Path(folder)
-        if named != here and (here / "manifest.json").is_file() and not _same(named, here):
-            return named.parents[len(Path(stage).parts)]
-    return None
-
-
-def _same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)  # one folder may be mounted in two places
-    except OSError:
-        return False
 
 
 def _rebuild(root: Path, why: str) -> None:

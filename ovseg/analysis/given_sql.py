@@ -254,11 +254,13 @@ def _files(name: str) -> list[str]:
             f" {', '.join(sorted(DATA_FILES))}, or such a suffix and .gz or .zst"
         )
     path = Path(name).expanduser().absolute()
-    paths = {path, *path.parent.glob(path.name)}
-    for found in paths:
-        if found.exists() and not found.is_file():
-            raise OvsegError(f"{found} is not a file: a query reads regular files only")
-    return sorted(map(str, paths))
+    found = {each for each in (path, *path.parent.glob(path.name)) if each.exists()}
+    if not found:
+        raise OvsegError(f"{path} does not exist: a query may name data files that do")
+    for each in found:
+        if not each.is_file():
+            raise OvsegError(f"{each} is not a file: a query reads regular files only")
+    return sorted(map(str, {path, *found}))
 
 
 # --------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def _database(con: duckdb.DuckDBPyConnection) -> Path:
 
 _COMMON = frozenset(
     {
-        *("boolean", "tinyint", "smallint", "integer", "bigint", "hugeint", "utinyint"),
+        *("boolean", "tinyint", "smallint", "integer", "bigint", "utinyint"),
         *("usmallint", "uinteger", "ubigint", "float", "double", "decimal", "varchar", "blob"),
     }
 )
@@ -95,13 +95,17 @@ def _as_text(found: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
 
 
 def _shown_type(kind: DuckDBPyType) -> str:
-    if kind.id in ("list", "array", "struct"):
-        parts = {name: _shown_type(e) for name, e in kind.children if isinstance(e, DuckDBPyType)}
-        if kind.id == "struct":
-            fields = (f"{identifier(name)} {each}" for name, each in parts.items())
-            return f"struct({', '.join(fields)})"
+    """The type that a value is shown as: its own, or that with text for what is not common."""
+    if kind.id not in ("list", "array", "struct"):
+        return str(kind) if kind.id in _COMMON else "varchar"
+    children = [(name, each) for name, each in kind.children if isinstance(each, DuckDBPyType)]
+    parts = {name: _shown_type(each) for name, each in children}
+    if children and all(parts[name] == str(each) for name, each in children):
+        return str(kind)
+    if kind.id != "struct":
         return f"{parts['child']}[]"
-    return str(kind) if kind.id in _COMMON else "varchar"
+    fields = ", ".join(f"{identifier(name)} {each}" for name, each in parts.items())
+    return f"struct({fields})" if fields else "varchar"
 
 
 def _first(found: duckdb.DuckDBPyRelation, limit: int) -> pa.Table:

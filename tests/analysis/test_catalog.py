@@ -13,9 +13,10 @@ import pytest
 from ovseg import schema
 from ovseg.analysis.catalog import build_catalog, open_catalog
 from ovseg.analysis.curation import CURATE, load_curation
-from ovseg.analysis.query import failed_checks, named_query, run_query
+from ovseg.analysis.query import failed_checks, named_query, run_query, sql_command
 from ovseg.analysis.relations import RELATIONS
 from ovseg.analysis.statements import sql_type
+from ovseg.benchmark_config import ScoresConfig
 from ovseg.config import Config, NounsConfig
 from ovseg.errors import OvsegError
 from ovseg.stages import run_stage
@@ -236,6 +237,132 @@ def test_a_moved_root_is_rebuilt_from_its_pointers(toy, tmp_path):
     build_catalog(new, {})
     with open_catalog(new) as con:
         assert value(con, "select count(*) from pairs") == table.rows
+
+
+def counted(root, capsys):
+    """What `ovseg sql` counts, and the folders whose files it is answered from."""
+    sql_command(None, command="select count(*) as n from pairs", root=root)
+    number = capsys.readouterr().out.split()[1]
+    with open_catalog(root) as con:
+        folders = {Path(row[0]) for row in rows(con, "select folder from published")}
+    return int(number), folders
+
+
+def test_a_copied_root_answers_from_its_own_files(toy, tmp_path, capsys):
+    first, copy = tmp_path / "first", tmp_path / "copy"
+    build_catalog(first, {"table": toy.publish_table(first)})
+    shutil.copytree(first, copy)
+    again = toy.publish_table(first, toy.pair_rows()[:4])
+    build_catalog(first, {"table": again})
+    n, folders = counted(copy, capsys)
+    assert n == len(toy.pair_rows()) != again.rows
+    assert all(folder.is_relative_to(copy.resolve()) for folder in folders)
+    shutil.rmtree(first)
+    assert counted(copy, capsys) == (n, folders)
+    assert not list(copy.glob("*.tmp-*"))
+
+
+def test_a_moved_root_answers_and_is_built_once(toy, tmp_path, capsys):
+    old, new = tmp_path / "old", tmp_path / "deeper" / "new"
+    build_catalog(old, {"table": toy.publish_table(old), "b": toy.publish_table(old, round=1)})
+    new.parent.mkdir()
+    old.rename(new)
+    n, folders = counted(new, capsys)
+    assert n == 2 * len(toy.pair_rows())
+    assert all(folder.is_relative_to(new.resolve()) for folder in folders)
+    built = (new / "catalog.duckdb").stat()
+    assert counted(new, capsys) == (n, folders)
+    assert (new / "catalog.duckdb").stat().st_ino == built.st_ino
+    (tmp_path / "link").symlink_to(new)  # another name of the same place is not another place
+    assert counted(tmp_path / "link", capsys) == (n, folders)
+    assert (new / "catalog.duckdb").stat().st_ino == built.st_ino
+
+
+def test_a_moved_root_goes_on_with_what_it_has(toy, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    table = toy.publish_table(old)
+    old.rename(new)
+    before = sorted((path, path.stat().st_mtime_ns) for path in new.rglob("*.parquet"))
+    again = toy.publish_table(new)
+    assert again.digest == table.digest
+    assert sorted((path, path.stat().st_mtime_ns) for path in new.rglob("*.parquet")) == before
+
+
+def test_a_copied_root_keeps_what_lies_outside_of_both(toy, tmp_path, capsys):
+    elsewhere, first, copy = tmp_path / "elsewhere", tmp_path / "first", tmp_path / "copy"
+    own = toy.publish_table(first)
+    other = toy.publish_table(elsewhere, round=1)
+    build_catalog(first, {"table": own, "other": other})
+    shutil.copytree(first, copy)
+    n, folders = counted(copy, capsys)
+    assert n == own.rows + other.rows
+    assert other.folder.resolve() in folders
+    assert not any(folder.is_relative_to(first.resolve()) for folder in folders)
+
+
+def test_a_catalogue_restored_without_its_database_is_built(toy, tmp_path, capsys):
+    build_catalog(tmp_path, {"table": toy.publish_table(tmp_path)})
+    (tmp_path / "catalog.duckdb").unlink()
+    assert counted(tmp_path, capsys)[0] == len(toy.pair_rows())
+
+
+def test_a_copy_that_cannot_be_written_says_what_to_run(toy, tmp_path, monkeypatch):
+    first, copy = tmp_path / "first", tmp_path / "copy"
+    build_catalog(first, {"table": toy.publish_table(first)})
+    shutil.copytree(first, copy)
+    before = (copy / "catalog.duckdb").read_bytes()
+    (copy / "catalog.json").unlink()
+    (copy / "catalog.json").mkdir()  # what no file replaces, not for root either
+    with pytest.raises(OvsegError, match=r"catalog\.duckdb names the files of .*first") as caught:
+        open_catalog(copy)
+    assert f"call `ovseg sql --root {copy} funnel` once as somebody who may write there" in str(
+        caught.value
+    )
+    assert "\n" not in str(caught.value)
+    assert (copy / "catalog.duckdb").read_bytes() == before
+    assert not list(copy.glob("*.tmp-*"))
+
+
+def test_a_catalogue_that_another_program_writes_to_is_named(tmp_path):
+    build_catalog(tmp_path, {})
+    code = (
+        "import duckdb, sys; con = duckdb.connect(sys.argv[1]); print('open', flush=True); input()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "catalog.duckdb")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(OvsegError, match="another program has it open to write: close it"):
+            open_catalog(tmp_path)
+    finally:
+        other.communicate("\n")
+    open_catalog(tmp_path).close()
+
+
+def test_scores_without_any_metric_are_catalogued_and_shown(toy, tmp_path, capsys):
+    """On label maps in which nothing counts no metric is defined, and the table is empty."""
+    benchmark, _ = toy.publish_benchmark(tmp_path, "original", 0.0, "zsseg")
+    stats = {"benchmark": "void", "benchmark_digest": benchmark.digest, "arm": "original"}
+    rows_of = {"class_scores.parquet": ([], "class_scores"), "scores.parquet": ([], "scores")}
+    stage = toy.Rows("scores", [rows_of], stats={**stats, "images": 1, "scores": {}})
+    scores = run_stage(stage, ScoresConfig(arm="original"), {}, tmp_path)
+    build_catalog(tmp_path, {"benchmark": benchmark, "scores": scores})
+    with open_catalog(tmp_path) as con:
+        assert rows(con, "select system, arm, miou_union from leaderboard") == [
+            ("zsseg", "original", None)
+        ]
+        for name in ("leaderboard", "per_class", "seen_and_unseen", "beside_published"):
+            run_query(con, named_query(con, name))
+    sql_command("leaderboard", root=tmp_path)
+    assert "1 rows" in capsys.readouterr().out
+    shutil.rmtree(benchmark.folder)  # cleaned up: the scores stay, of the default system
+    build_catalog(tmp_path, {"scores": scores})
+    with open_catalog(tmp_path) as con:
+        assert rows(con, "select system from leaderboard") == [("ovseg",)]
 
 
 def test_results_outside_the_root_are_kept_by_absolute_path(toy, tmp_path):

@@ -17,6 +17,7 @@ from ovseg.analysis.query import (
     relations,
     run_query,
     sql_command,
+    write_result,
 )
 from ovseg.analysis.sql_files import SqlFile, sql_files, sql_folder
 from ovseg.errors import OvsegError
@@ -162,11 +163,104 @@ def test_out_writes_parquet_as_queried(finished, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("out", "message"), [("a.txt", "must be .csv or .parquet"), ("no/a.csv", "does not exist")]
+    ("out", "message"),
+    [
+        ("a.txt", "must be .csv or .parquet"),
+        ("no/a.csv", "does not exist"),
+        ("folder.csv", "is a folder"),
+        ("folder.parquet", "is a folder"),
+        ("file/a.csv", "does not exist"),
+    ],
 )
-def test_out_names_what_is_wrong_with_the_file(finished, tmp_path, out, message):
-    with pytest.raises(OvsegError, match=message):
-        sql_command("top_nouns", out=tmp_path / out, root=finished.root)
+def test_out_names_what_is_wrong_with_the_file(tmp_path, out, message):
+    for name in ("folder.csv", "folder.parquet"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OvsegError, match=message):  # before the catalogue is looked for
+        sql_command("top_nouns", out=tmp_path / out, root=tmp_path / "no catalogue")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, monkeypatch, suffix):
+    import resource
+
+    path = tmp_path / f"a.{suffix}"
+    path.write_text("old")
+    table = pa.table({"a": [str(i * i) for i in range(300_000)]})
+    import signal
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OvsegError, match=rf"--out .*a\.{suffix}: cannot be written") as caught:
+            write_result(table, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert "\n" not in str(caught.value)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_parquet_cannot_hold_is_named(con, tmp_path):
+    table = run_query(con, "select interval 1 month as age")
+    with pytest.raises(OvsegError, match=r"cast the column to varchar, or write \.csv"):
+        write_result(table, tmp_path / "a.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("limit", [None, 300_000])
+def test_a_query_that_fails_on_the_way_is_one_line(con, limit):
+    sql = "select if(i = 200_000, error('boom'), i) from range(400_000) t(i)"
+    with pytest.raises(OvsegError, match="boom") as caught:
+        run_query(con, sql, limit=limit)
+    assert "\n" not in str(caught.value)
+    assert run_query(con, sql, limit=3).num_rows == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("date 'infinity'", "infinity"),
+        ("date '-infinity'", "-infinity"),
+        ("date '5877642-06-25 (BC)'", "5877642-06-25 (BC)"),
+        ("date '2020-02-29'", "2020-02-29"),
+        ("timestamp '294246-01-01'", "294246-01-01 00:00:00"),
+        ("timestamp_ns '2020-01-01 00:00:00.123456789'", "2020-01-01 00:00:00.123456789"),
+        ("timetz '10:00:00+02'", "10:00:00+02"),
+        ("time '24:00:00'", "24:00:00"),
+        ("interval '1 year 2 days'", "1 year 2 days"),
+        ("interval '99999999 years'", "99999999 years"),
+        ("'101'::bit", "101"),
+        ("123456789012345678901234567890123456789012::bignum", "12345678901234567890123456789012"),
+        ("340282366920938463463374607431768211455::uhugeint", "340282366920938463463374607431"),
+        ("170141183460469231731687303715884105727::hugeint", "17014118346046923173168730371588"),
+        ("'a'::enum('a', 'b')", "a"),
+        ("union_value(k := date 'infinity')", "infinity"),
+        ("map {'a': date 'infinity'}", "{a=infinity}"),
+        ("[date 'infinity']", "[infinity]"),
+        ("{'a': [interval 1 day]}", "{a: [1 day]}"),
+        ("row(1, 2)", "(1, 2)"),
+        ("1.50::decimal(38, 2)", "1.50"),
+        ("null", "·"),
+    ],
+)
+def test_any_type_is_printed_and_written(finished, tmp_path, capsys, monkeypatch, value, text):
+    monkeypatch.setenv("COLUMNS", "200")
+    sql_command(None, command=f"select {value} as a", root=finished.root)
+    assert text in capsys.readouterr().out
+    sql_command(None, command=f"select {value} as a", root=finished.root, out=tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text().startswith("a\n")
+
+
+def test_every_type_of_the_engine_is_printed_and_written(finished, tmp_path):
+    sql_command(None, command="from test_all_types()", root=finished.root)
+    path = tmp_path / "all.csv"
+    sql_command(None, command="from test_all_types()", root=finished.root, out=path)
+    assert len(path.read_text().splitlines()) >= 4
 
 
 def test_a_name_and_sql_are_not_both_run(finished):
