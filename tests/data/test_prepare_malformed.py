@@ -174,7 +174,7 @@ def test_a_row_with_its_reason(kind, tmp_path):
     assert {sample.image.stem for sample in benchmark.samples} == kept and kept
     for sample in benchmark.samples:
         benchmark.labels(sample)  # what is left can be used
-    assert any(p.what.startswith(reason) for p in check_source(name, source, workers=1))
+    assert any(p.what.startswith(reason) for p in check_source(name, source, workers=1).problems)
 
 
 def short_list(text: str) -> Spoil:
@@ -275,7 +275,7 @@ def test_one_line_and_nothing_half_written(kind, tmp_path):
         prepare(name, root=source, out=tmp_path / "data", workers=1)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "data" / name).exists()
-    found = check_source(name, source, workers=1)
+    found = check_source(name, source, workers=1).problems
     assert found and all("\n" not in problem.what for problem in found)
 
 
