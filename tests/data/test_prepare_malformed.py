@@ -301,7 +301,7 @@ def test_where_nothing_may_be_written(tmp_path):
     inside.rename(source)
 
     (tmp_path / "file").write_text("a file")
-    refused("file.*: Not a directory", source, tmp_path / "file")
+    refused("file is not a folder; move that file away", source, tmp_path / "file")
     own = tmp_path / "mine" / "ade20k-150"
     own.mkdir(parents=True)
     (own / "classes.txt").write_text("my own\n")
