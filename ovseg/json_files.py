@@ -83,12 +83,10 @@ def _read(path: Location, max_bytes: int) -> bytes:
     with reaching(path):
         if isinstance(path, Path):
             found = path.stat()
-            mode = found.st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe waits for a writer
+            kind = found.st_mode
+            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # opening a pipe waits for a writer
                 raise OSError(errno.EINVAL, "not a regular file", str(path))
-            max_bytes = min(
-                max_bytes, found.st_size
-            )  # a read asks for as much memory as it may get
+            max_bytes = min(max_bytes, found.st_size)  # so much memory is taken before it is read
         with path.open("rb") as stream:
             content: bytes = stream.read(max_bytes + 1)
     return content
