@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat as stat_module
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,6 +110,29 @@ def reason(error: OSError) -> str:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+MOST_TEXT = 2**26
+"""Bytes of a list that a person wrote."""
+
+
+def read_text(path: Path, *, most: int = MOST_TEXT) -> str:
+    """The UTF-8 text of a local file, without a byte order mark.
+
+    Args:
+        path: a regular file; a pipe or a device might never end.
+        most: bytes; a larger file is not read.
+
+    Raises:
+        OSError: it is not there, not a regular file, or larger.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    found = path.stat()
+    if not stat_module.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if found.st_size > most:
+        raise OSError(errno.EFBIG, f"larger than {most} bytes", str(path))
+    return path.read_text(encoding="utf-8-sig")
 
 
 class Entry(NamedTuple):

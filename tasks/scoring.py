@@ -8,7 +8,7 @@ from prefect import get_run_logger
 
 from ovseg.analysis.contact_sheet import SHEET, sheet_inputs
 from ovseg.analysis.report import REPORT, report_inputs
-from ovseg.analysis.summary import Summary, show, show_scores, summarise
+from ovseg.analysis.summary import Summary, absent_classes, show, show_scores, summarise
 from ovseg.benchmark_config import BenchmarkConfig, CurveConfig, MemoryConfig, ScoresConfig
 from ovseg.config import TruthConfig
 from ovseg.evaluation.evaluator import BENCHMARK
@@ -60,6 +60,8 @@ def score(
     result = run(BENCHMARK, setting, inputs, config.root, label=label)
     inputs = {"benchmark": result}
     scores = run(SCORES, ScoresConfig(arm=arm), inputs, config.root, label=f"tabulate {arm}")
+    if arm == next(iter(config.arms), arm) and (absent := absent_classes(scores)):
+        get_run_logger().warning("benchmark %s: %s", setting.benchmark, absent)
     return result, scores
 
 

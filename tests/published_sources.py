@@ -80,10 +80,10 @@ def ade20k_847(folder: Path) -> dict[str, Named]:
 
 
 def coco_stuff(folder: Path, part: str = "val2017") -> dict[str, Named]:
-    # a person is stored as 0, wood as 181; 11 is the street sign nobody labelled; 255 unlabelled
+    # a person is stored as 0, wood as 181; 255 unlabelled
     maps = {
-        "000000000139": [[0, 181, 255], [11, 12, 170]],
-        "000000000285": [[168, 95, 91], [90, 2, 0]],
+        "000000000139": [[0, 181, 255], [255, 12, 170]],
+        "000000000285": [[168, 95, 91], [255, 2, 0]],
     }
     _pairs(folder / "coco", part, f"stuffthingmaps/{part}", maps)
     return {

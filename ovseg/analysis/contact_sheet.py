@@ -258,6 +258,8 @@ class SheetStage(Stage[SheetConfig]):
         "ovseg.analysis.statements",
         "ovseg.analysis.tables",
         "ovseg.data.benchmarks",
+        "ovseg.data.captioned",
+        "ovseg.data.label_counts",
         "ovseg.data.label_maps",
         "ovseg.data.images",
         "ovseg.data.vocabulary",

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from ovseg.data.label_counts import LabelCounts
 from ovseg.data.prepare import prepare
 from ovseg.data.prepare_check import Problem, check_prepared, check_source
 from ovseg.data.published import PUBLISHED
@@ -74,7 +75,8 @@ def prepare_command(
             )
         if made.dropped:
             _show("left out", [Problem(k, str(n)) for k, n in made.dropped.items()], console)
-        for note in made.notes:
+        absent = [made.counts.absent] if made.counts.absent else []
+        for note in (*made.notes, *made.doubts, *absent):
             console.print(Text(f"note: {note}"), soft_wrap=True)
         kept = sum(1 for row in made.rows if row["kept"])
         there = len(made.rows) - made.made
@@ -87,6 +89,7 @@ def _check(name: str, root: Path | None, out: Path | None, workers: int, console
     if root is None and out is None:
         raise OvsegError("what is to be checked? give --root, --out, or both")
     found: list[Problem] = []
+    counted: list[tuple[Path, LabelCounts]] = []
     with _bar(console) as bar:
         for look, folder in (
             (check_source, root),
@@ -94,7 +97,7 @@ def _check(name: str, root: Path | None, out: Path | None, workers: int, console
         ):
             if folder is not None:
                 task = bar.add_task(str(folder), total=None)
-                found += look(
+                checked = look(
                     name,
                     folder,
                     workers=workers,
@@ -102,11 +105,37 @@ def _check(name: str, root: Path | None, out: Path | None, workers: int, console
                         task, completed=done, total=total
                     ),
                 )
+                found += checked.problems
+                counted += [] if checked.counts is None else [(folder, checked.counts)]
+    for folder, counts in counted:
+        _show_counts(folder, counts, console)
     if found:
         _show("file", found, console)
         s = "" if len(found) == 1 else "s"
         raise OvsegError(f"{name}: {len(found)} problem{s} found; see docs/benchmarks.md")
     console.print(f"{name}: nothing is missing or wrong")
+
+
+def _show_counts(folder: Path, counts: LabelCounts, console: Console) -> None:
+    """Pixels by class, the most first, and which classes have none."""
+    if not counts.maps:
+        return
+    everything = max(1, int(counts.pixels.sum()) + counts.ignored)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class", overflow="fold")
+    table.add_column("pixels", justify="right")
+    table.add_column("share", justify="right")
+    order = sorted(range(len(counts.names)), key=lambda index: -int(counts.pixels[index]))
+    for index in order[:SHOWN]:
+        pixels = int(counts.pixels[index])
+        table.add_row(Text(counts.names[index]), f"{pixels:,}", f"{pixels / everything:.1%}")
+    console.print(table)
+    if len(order) > SHOWN:
+        console.print(f"and {len(order) - SHOWN} more classes")
+    share = f"{counts.ignored / everything:.1%}"
+    console.print(Text(f"{folder}: {share} of all pixels do not count"), soft_wrap=True)
+    if counts.absent:
+        console.print(Text(f"warning: {counts.absent}"), soft_wrap=True)
 
 
 def _bar(console: Console) -> Progress:

@@ -116,6 +116,7 @@ class ReportStage(Stage[ReportConfig]):
         "ovseg.data.masks",
         "ovseg.data.published",
         "ovseg.data.context_layout",
+        "ovseg.data.matlab_maps",
         "ovseg.data.source_layouts",
         "ovseg.evaluation.published",
     )

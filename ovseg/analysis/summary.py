@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from pydantic import BaseModel
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ovseg.data.label_counts import LabelCounts
 from ovseg.presets import ARMS
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
@@ -43,6 +45,15 @@ class Summary(BaseModel):
     """of benchmarks in which one stage was given its answer which oracle it was"""
     mlflow: str | None = None
     """one line that says how to open the run in MLflow"""
+
+
+def absent_classes(scores: Manifest) -> str | None:
+    """Which classes of a scored benchmark have no pixel of ground truth; None where all have."""
+    columns = ["class_name", "gt_pixels"]
+    table = pq.read_table(scores.payload() / "class_scores.parquet", columns=columns)
+    counts = LabelCounts(table["class_name"].to_pylist())
+    counts.pixels += table["gt_pixels"].to_numpy()
+    return counts.absent
 
 
 def summarise(

@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ovseg.data.captioned import inside
 from ovseg.data.label_maps import IGNORED, LabelError, Labels, look_up, read_indices
 from ovseg.errors import OvsegError
 from ovseg.json_files import read_json
+from ovseg.locations import read_text
 from ovseg.registry import READERS
 from ovseg.storage import known_sha256
 
@@ -86,7 +88,7 @@ class Benchmark:
 
 def _content(path: Path) -> str:
     try:
-        return known_sha256(path)
+        return known_sha256(path) if path.is_file() else "missing"  # a pipe might never end
     except OSError:
         return "missing"
 
@@ -168,6 +170,8 @@ def read_storybook(root: Path) -> Benchmark:
         data = read_json(path, advice="draw it again")
         categories = sorted(data["categories"], key=lambda category: int(category["id"]))
         ids = [int(category["id"]) for category in categories]
+        if out := [n for n in (item["file_name"] for item in data["images"]) if not inside(n)]:
+            raise ValueError(f"the file name {out[0]!r} leads out of {root}")
         samples = [
             Sample(
                 int(item["id"]),
@@ -178,7 +182,7 @@ def read_storybook(root: Path) -> Benchmark:
         ]
     except FileNotFoundError:
         raise OvsegError(f"{path} is missing: draw the storybook there first") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OvsegError(f"{path} is no COCO panoptic JSON ({error!r}): draw it again") from error
     if ids != list(range(1, len(ids) + 1)):
         raise OvsegError(f"{path}: category ids must be 1..{len(ids)} without gaps")
@@ -196,7 +200,7 @@ def read_prepared(root: Path) -> Benchmark:
     """A prepared folder; the largest 8 or 16 bits hold, whichever are enough, is ignored."""
     classes_file = root / "classes.txt"
     try:
-        lines = classes_file.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(classes_file).splitlines()
     except OSError as error:
         raise OvsegError(f"{classes_file} cannot be read ({error.strerror}): write one") from error
     except UnicodeDecodeError as error:
@@ -206,6 +210,8 @@ def read_prepared(root: Path) -> Benchmark:
         classes = classes[:-1]
     if not classes or "" in classes:
         raise OvsegError(f"{classes_file}: a class name on each line, line {len(classes)} is empty")
+    if len(classes) > 65535:
+        raise OvsegError(f"{classes_file}: {len(classes)} classes, of which 16 bits hold 65535")
     if repeated := [name for place, name in enumerate(classes) if name in classes[:place]]:
         raise OvsegError(f"{classes_file}: {repeated[0]!r} stands twice; give each class its name")
     prompts = _read_prompts(root / "prompts.tsv", classes)

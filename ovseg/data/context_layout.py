@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from ovseg.data.label_maps import look_up, read_matlab
+from ovseg.data.label_maps import look_up
+from ovseg.data.matlab_maps import read_matlab
 from ovseg.data.source_layouts import Pair, Source, Values, one_of, read_list
 from ovseg.data.vocabulary import normalised, read_vocabulary
 from ovseg.errors import OvsegError
+from ovseg.locations import read_text
 from ovseg.storage import known_sha256
 
 _CONTEXT = 459
@@ -56,7 +58,7 @@ def _together(name: str) -> str:
 
 def _lines(path: Path) -> list[tuple[str, str]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise OvsegError(f"{path} cannot be read ({error}): get it again or remove it") from error
     parted = (line.rpartition(":") for line in lines if line.strip())

@@ -1,45 +1,68 @@
 """Label maps read and looked up: stored values become class indices, or the reason why not.
 
-Maps are stored as indices (PNG or TIFF of 8 or 16 bits; of a palette image the indices, not the
-colours), as colours that encode a number, or as `LabelMap` of a MATLAB file.
+Maps are stored as indices (PNG or TIFF of 1 to 32 bits; of a palette image the indices, not the
+colours) or as colours that encode a number. They are opened as carefully as images: a fixed list of
+formats, regular files only, sizes bounded before anything is decoded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovseg.data.images import MAX_PIXELS
+from ovseg.data.images import (
+    MAX_PIXELS,
+    ImageError,
+    Unusable,
+    is_signed,
+    opened,
+    raw_mode,
+    read_bytes,
+)
 
 Labels = NDArray[np.int32]
 IGNORED = -1
 """What stands for a pixel that does not count, in memory; files have 255 or 65535."""
+FORMATS = ("PNG", "TIFF")
+"""What is decoded, by Pillow's names. JPEG would change the values, others run programs."""
 
-_EIGHT_BIT = ("L", "P")
+_EIGHT_BIT = ("1", "L", "P")
 _INDEX_MODES = (*_EIGHT_BIT, "I", "I;16", "I;16B")
+_FOREIGN = -2
 
 
-class LabelError(Exception):
+class LabelError(Unusable):
     """A label map that cannot be used; the message says why in a few words."""
+
+
+class OtherNumbering(LabelError):
+    """A value that its owner never stores: the whole set is numbered in another way."""
+
+
+def unreadable(error: ImageError) -> LabelError:
+    """The error of a label map file that cannot be opened."""
+    if error.reason == "missing_file":
+        return LabelError("no label map")
+    if error.reason == "too_large":
+        return LabelError("label map of too many pixels or bytes")
+    reason = "neither PNG nor TIFF" if error.reason == "not_an_image" else error.reason
+    return LabelError(f"unreadable label map ({reason})")
 
 
 def _read(path: Path, take: Callable[[Image.Image], NDArray[np.int32]]) -> Labels:
     """Open a label map; whatever is wrong with the file is one error with a reason."""
     try:
-        with Image.open(path) as picture:
+        with opened(io.BytesIO(read_bytes(path)), formats=FORMATS) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise LabelError(f"label map of {picture.width} x {picture.height} pixels")
             return take(picture)
-    except FileNotFoundError:
-        raise LabelError("no label map") from None
-    except Image.DecompressionBombError:
-        raise LabelError("label map of too many pixels") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
-        raise LabelError(f"unreadable label map ({type(error).__name__})") from error
+    except ImageError as error:
+        raise unreadable(error) from error
 
 
 def read_indices(path: Path, *, sixteen_bits: bool = False) -> Labels:
@@ -61,9 +84,25 @@ def read_indices(path: Path, *, sixteen_bits: bool = False) -> Labels:
             raise LabelError(f"label map of mode {picture.mode}, not of indices")
         if sixteen_bits and picture.mode in _EIGHT_BIT:
             raise LabelError("label map of 8 bits, its classes need 16")
-        return np.asarray(picture).astype(np.int32)
+        raw, signed = raw_mode(picture), is_signed(picture)
+        stored = np.asarray(picture)
+        if picture.mode in ("1", "L"):
+            return _as_stored(stored, raw, signed)
+        return stored.astype(np.int32)
 
     return _read(path, take)
+
+
+def _as_stored(values: NDArray[np.generic], raw: str, signed: bool) -> Labels:
+    """The values in the file, where Pillow gives brightness: 0 to 255, black at 0."""
+    depth, _, order = raw.partition(";")
+    white = 1 if depth == "1" else 255
+    stored = values.astype(np.int32)
+    if "I" in order:  # white is stored as 0
+        stored = white - stored
+    if signed and order == "":
+        stored = np.where(stored > 127, stored - 256, stored)
+    return stored // {"2": 85, "4": 17}.get(order[:1], 1)
 
 
 def read_colours(path: Path) -> Labels:
@@ -73,78 +112,55 @@ def read_colours(path: Path) -> Labels:
         `(H, W, 3)` int32 red, green, blue.
 
     Raises:
-        LabelError: no such file, damaged, too large, or no RGB image.
+        LabelError: no such file, damaged, too large, or no RGB image of 8 bits.
     """
 
     def take(picture: Image.Image) -> Labels:
         if picture.mode not in ("RGB", "RGBA"):
             raise LabelError(f"label map of mode {picture.mode}, not of colours")
+        if ";16" in raw_mode(picture):
+            raise LabelError("label map of 16 bits a colour, not of 8")
         return np.asarray(picture)[..., :3].astype(np.int32)
 
     return _read(path, take)
 
 
-def read_matlab(path: Path, key: str = "LabelMap") -> Labels:
-    """The map that a MATLAB file holds.
-
-    Args:
-        path: a `.mat` file.
-        key: name of the variable.
-
-    Returns:
-        `(H, W)` int32.
-
-    Raises:
-        LabelError: no such file, damaged, or no such map of whole numbers in it.
-    """
-    import scipy.io  # a second to import, and one data set in ten needs it
-
-    try:
-        # damage shows up as almost any exception: the format is a program of lengths and types
-        with path.open("rb") as stream:
-            found = scipy.io.loadmat(stream, variable_names=[key])
-    except FileNotFoundError:
-        raise LabelError("no label map") from None
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise LabelError(f"unreadable label map ({type(error).__name__})") from error
-    if key not in found:
-        raise LabelError(f"no {key} in the file")
-    stored = np.asarray(found[key])
-    if stored.ndim != 2 or stored.size > MAX_PIXELS:
-        raise LabelError(f"{key} of shape {stored.shape}, not an image")
-    if stored.dtype.kind not in "uif" or (stored.dtype.kind == "f" and (stored % 1).any()):
-        raise LabelError(f"{key} is not of whole numbers")
-    return stored.astype(np.int32)
-
-
 def look_up(
-    stored: NDArray[np.int32], values: Sequence[int], *, ignored: Iterable[int] | None
+    stored: NDArray[np.int32],
+    values: Sequence[int],
+    *,
+    ignored: Iterable[int] | None,
+    never: Mapping[int, str] | None = None,
 ) -> Labels:
     """Class indices of stored values.
 
     Args:
         stored: `(H, W)`.
-        values: the K values that stand for the classes, in the order of the classes.
+        values: the K values that stand for the classes, in the order of the classes; none negative.
         ignored: further values that may occur; None for all others.
+        never: values that no map of this numbering holds, and what holds them.
 
     Returns:
         `(H, W)` int32 in 0..K-1, `IGNORED` elsewhere.
 
     Raises:
+        OtherNumbering: a value that `never` occurs.
         LabelError: a value that stands for nothing.
     """
-    known = np.asarray(values, dtype=np.int32)
-    order = np.argsort(known)
-    place = np.searchsorted(known, stored, sorter=order).clip(max=len(known) - 1)
-    index = order[place].astype(np.int32)
-    is_class = known[index] == stored
-    if ignored is not None:
-        foreign = stored[~is_class & ~np.isin(stored, np.asarray([*ignored], dtype=np.int32))]
-        if foreign.size:
-            raise LabelError(f"label {foreign.flat[0]} is none of the classes")
-    return np.where(is_class, index, np.int32(IGNORED))
+    others = [*ignored] if ignored is not None else []
+    highest = max([*values, *others])
+    table = np.full(highest + 2, IGNORED if ignored is None else _FOREIGN, dtype=np.int32)
+    table[others] = IGNORED
+    table[np.asarray(values)] = np.arange(len(values))
+    outside = (stored < 0) | (stored > highest)
+    # the last place is that of all values beyond the table
+    labels = table[np.where(outside, highest + 1, stored) if outside.any() else stored]
+    foreign = stored[labels == _FOREIGN]
+    if foreign.size:
+        for value in sorted({*(never or {})} & {*np.unique(foreign).tolist()}):
+            raise OtherNumbering(f"label {value} is {(never or {})[value]}")
+        raise LabelError(f"label {foreign.flat[0]} is none of the classes")
+    return labels
 
 
 def write_indices(labels: Labels, path: Path, *, ignore_index: int) -> None:

@@ -69,7 +69,7 @@ def decode(counts: Sequence[Counts], size: Size) -> NDArray[np.bool_]:
         MaskError: as `check`.
     """
     if not counts:
-        return np.zeros((0, *size), dtype=np.bool_)
+        return np.zeros((0, *_checked_size(size)), dtype=np.bool_)
     masks_hwq: NDArray[np.uint8] = coco.decode(_rles(counts, size))
     return np.ascontiguousarray(masks_hwq.transpose(2, 0, 1)).view(np.bool_)
 

@@ -17,11 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ovseg.code import code_digest
+from ovseg.data.label_counts import LabelCounts, doubts
+from ovseg.data.label_maps import OtherNumbering
 from ovseg.data.prepared_image import Maker, Row, publish_file, wrong
 from ovseg.data.published import PUBLISHED, Published
 from ovseg.data.source_layouts import Source, places
@@ -48,7 +49,9 @@ CODE = tuple(
         "published",
         "source_layouts",
         "context_layout",
+        "label_counts",
         "label_maps",
+        "matlab_maps",
         "resizing",
         "images",
     )
@@ -65,17 +68,21 @@ class Prepared:
         rows: one an image, as in `samples.parquet`.
         made: how many of them were made by this run; the others were there.
         notes: what is to be said of the source, the number of images first.
+        counts: pixels by class.
+        doubts: what makes it doubtful that the label maps are numbered as published.
     """
 
     folder: Path
     rows: list[Row]
     made: int
     notes: tuple[str, ...]
+    counts: LabelCounts
+    doubts: tuple[str, ...]
 
     @property
     def dropped(self) -> Counter[str]:
         """How many images were left out, by reason."""
-        return Counter(row["drop_reason"] for row in self.rows if not row["kept"])
+        return Counter(_reasons(self.rows))
 
 
 def prepare(
@@ -115,13 +122,32 @@ def prepare(
         known = _begun(folder, home, plan)
         maker = Maker(spec=spec, home=home, source=source, folder=folder, copy=copy)
         rows, made = _make(maker, known, workers, progress)
-        _finish(maker, name, rows, texts)
+        counts = LabelCounts.of_rows(names, rows)
+        doubtful = doubts(counts, values, spec.others, _reasons(rows))
+        _finish(maker, name, rows, texts, counts, doubtful)
+    except OtherNumbering as error:
+        discard(folder)
+        raise OvsegError(
+            f"{home}: {error}; these label maps are numbered otherwise than {name} is published,"
+            f" so that classes would change their names: get the owner's ({', '.join(spec.tree)})"
+        ) from error
     except OSError as error:
         raise OvsegError(
             f"{error.filename or folder}: {error.strerror or error}; mend that or choose another"
             " --out, then run it again: what is done is kept"
         ) from error
-    return Prepared(folder=folder, rows=rows, made=made, notes=remarks(spec, source))
+    return Prepared(
+        folder=folder,
+        rows=rows,
+        made=made,
+        notes=remarks(spec, source),
+        counts=counts,
+        doubts=doubtful,
+    )
+
+
+def _reasons(rows: list[Row]) -> list[str]:
+    return [row["drop_reason"] for row in rows if not row["kept"]]
 
 
 def remarks(spec: Published, source: Source) -> tuple[str, ...]:
@@ -192,7 +218,14 @@ def _plan(state: Path) -> str | None:
         return None
 
 
-def _finish(maker: Maker, name: str, rows: list[Row], prompts: tuple[tuple[str, int], ...]) -> None:
+def _finish(
+    maker: Maker,
+    name: str,
+    rows: list[Row],
+    prompts: tuple[tuple[str, int], ...],
+    counts: LabelCounts,
+    doubtful: tuple[str, ...],
+) -> None:
     """Publish table, names and, last, the record; remove what no row has."""
     spec, folder = maker.spec, maker.folder
     kept = [row for row in rows if row["kept"]]
@@ -203,6 +236,9 @@ def _finish(maker: Maker, name: str, rows: list[Row], prompts: tuple[tuple[str, 
             f" {rows[0]['name']}: {rows[0]['drop_reason']}; `ovseg prepare --check {name} --root"
             f" {maker.home}` lists what is wrong with each"
         )
+    if counts.nothing:
+        discard(folder)
+        raise OvsegError(f"{maker.home}: {counts.nothing} in {name}; are these its label maps?")
     named = {folder / row[kind] for row in kept for kind in ("image", "label")}
     for part in ("images", "labels"):
         for path in (folder / part).iterdir():
@@ -214,21 +250,17 @@ def _finish(maker: Maker, name: str, rows: list[Row], prompts: tuple[tuple[str, 
     if prompts:
         lines = [f"{names[index]}\t{text}\n" for text, index in prompts]
         publish_text("class_name\tprompt\n" + "".join(lines), folder / "prompts.tsv")
-    pixels = np.zeros(len(names), dtype=np.int64)
-    for row in kept:
-        for each in row["class_pixels"]:
-            pixels[each["class_id"]] += each["pixels"]
     record = {
         "benchmark": name,
         "images": len(kept),
         "images_published": list(spec.images),
-        "dropped": dict(sorted(Counter(r["drop_reason"] for r in rows if not r["kept"]).items())),
+        "dropped": dict(sorted(Counter(_reasons(rows)).items())),
         "ignore_index": spec.ignore_index,
-        "class_pixels": dict(zip(names, pixels.tolist())),
-        "classes_without_pixels": int((pixels == 0).sum()),
+        "class_pixels": dict(zip(names, counts.pixels.tolist())),
+        "classes_without_pixels": int((counts.pixels == 0).sum()),
         "published_names_only": prompts == spec.prompts,
         "samples_sha256": file_sha256(folder / SAMPLES),
-        "notes": list(remarks(spec, maker.source)),
+        "notes": [*remarks(spec, maker.source), *doubtful],
     }
     publish_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", folder / RECORD)
     discard(folder / PARTS)

@@ -1,6 +1,7 @@
 """What is missing or wrong in a published validation set, or in a prepared folder, file by file.
 
-for problem in check_source("ade20k-150", Path("ADEChallengeData2016")):
+checked = check_source("ade20k-150", Path("ADEChallengeData2016"))
+for problem in checked.problems:
 print(problem.file, problem.what)
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 from ovseg.data.benchmarks import (
@@ -20,11 +22,13 @@ from ovseg.data.benchmarks import (
     load_benchmark,
 )
 from ovseg.data.images import ImageError, read_image
-from ovseg.data.label_maps import LabelError
+from ovseg.data.label_counts import LabelCounts, doubts
+from ovseg.data.label_maps import LabelError, Labels
 from ovseg.data.prepare import RECORD, RUN, SAMPLES, Progress, recorded, remarks
 from ovseg.data.prepared_image import convert, wrong
 from ovseg.data.published import PUBLISHED
 from ovseg.data.source_layouts import Pair
+from ovseg.data.vocabulary import stored_values
 from ovseg.errors import OvsegError
 from ovseg.registry import chosen
 
@@ -39,9 +43,22 @@ class Problem:
     what: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a look at a folder came to.
+
+    Attributes:
+        problems: files and folders with what is the matter with them.
+        counts: pixels by class of the label maps that can be used; None where none was looked at.
+    """
+
+    problems: list[Problem]
+    counts: LabelCounts | None = None
+
+
 def check_source(
     name: str, root: Path, *, workers: int = 4, progress: Progress = lambda done, total: None
-) -> list[Problem]:
+) -> Checked:
     """Go through an owner's folder as `prepare` would, without writing anything.
 
     Args:
@@ -57,24 +74,28 @@ def check_source(
     try:
         home, source = spec.open(root)
     except OvsegError as error:
-        return [Problem(str(root), str(error))]
+        return Checked(problems=[Problem(str(root), str(error))])
+    counts = LabelCounts([each.name for each in spec.classes])
+    dropped: list[str] = []
 
-    def problem(pair: Pair) -> Problem | None:
+    def problem(pair: Pair) -> Problem | Labels:
         try:
-            convert(spec, pair, source)
+            return convert(spec, pair, source)[2]
         except ImageError as error:
             return Problem(str(pair.image), str(error))
         except LabelError as error:
+            dropped.append(str(error))
             return Problem(str(pair.label), str(error))
-        return None
 
-    found = _each(problem, source.pairs, workers, progress)
-    return [*(Problem(str(home), note) for note in remarks(spec, source)), *found]
+    found = _each(problem, source.pairs, workers, progress, counts)
+    notes = [*remarks(spec, source), *([counts.nothing] if counts.nothing else [])]
+    notes += doubts(counts, stored_values(spec.vocabulary), spec.others, sorted(dropped))
+    return Checked(problems=[*(Problem(str(home), each) for each in notes), *found], counts=counts)
 
 
 def check_prepared(
     name: str, folder: Path, *, workers: int = 4, progress: Progress = lambda done, total: None
-) -> list[Problem]:
+) -> Checked:
     """Go through a prepared folder as a benchmark would: made by `prepare`, or your own.
 
     Args:
@@ -84,11 +105,12 @@ def check_prepared(
         progress: told how many of how many images are done.
     """
     if (folder / RUN).is_file() and not (folder / RECORD).is_file():
-        return [Problem(str(folder), "not finished: run ovseg prepare again, it goes on")]
+        what = "not finished: run ovseg prepare again, it goes on"
+        return Checked(problems=[Problem(str(folder), what)])
     try:
         benchmark = load_benchmark(name, folder)
     except OvsegError as error:
-        return [Problem(str(folder), str(error))]
+        return Checked(problems=[Problem(str(folder), str(error))])
     found = list(_names(name, benchmark, folder))
     found += _without_partner(benchmark, folder)
     known: set[str] = set()
@@ -110,7 +132,7 @@ def check_prepared(
         )
         found += [Problem(str(path), "not made by ovseg prepare") for path in strange]
 
-    def problem(sample: Sample) -> Problem | None:
+    def problem(sample: Sample) -> Problem | Labels:
         try:
             shape = read_image(sample.image).shape[:2]
         except ImageError as error:
@@ -121,10 +143,14 @@ def check_prepared(
             return Problem(str(sample.label), str(error))
         if labels.shape != shape:
             return Problem(str(sample.label), "label map of another size than the image")
-        return None
+        return labels
 
-    read = _each(problem, benchmark.samples, workers, progress)
-    return [*found, *(each for each in read if each.file not in said)]
+    counts = LabelCounts(benchmark.classes)
+    read = _each(problem, benchmark.samples, workers, progress, counts)
+    found += [each for each in read if each.file not in said]
+    if counts.nothing:
+        found.append(Problem(str(folder / "labels"), counts.nothing))
+    return Checked(problems=found, counts=counts)
 
 
 def _without_partner(benchmark: Benchmark, folder: Path) -> Iterator[Problem]:
@@ -152,15 +178,27 @@ def _names(name: str, benchmark: Benchmark, folder: Path) -> Iterator[Problem]:
 
 
 def _each(
-    problem: Callable[[T], Problem | None],
+    problem: Callable[[T], Problem | Labels],
     items: tuple[T, ...],
     workers: int,
     progress: Progress,
+    counts: LabelCounts,
 ) -> list[Problem]:
-    found = []
+    """The problems of all items; the label maps of the others are counted."""
+    counting = Lock()
+
+    def look(item: T) -> Problem | None:
+        found = problem(item)
+        if isinstance(found, Problem):
+            return found
+        with counting:
+            counts.add(found)
+        return None
+
+    problems = []
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for done, each in enumerate(pool.map(problem, items), start=1):
+        for done, each in enumerate(pool.map(look, items), start=1):
             progress(done, len(items))
             if each is not None:
-                found.append(each)
-    return found
+                problems.append(each)
+    return problems

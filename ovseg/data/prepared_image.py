@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ovseg.data.images import ImageArray, ImageError, decode, read_bytes
-from ovseg.data.label_maps import IGNORED, LabelError, Labels, write_indices
+from ovseg.data.label_maps import IGNORED, LabelError, Labels, OtherNumbering, write_indices
 from ovseg.data.published import JPEG_QUALITY, Published
 from ovseg.data.resizing import resize_linear, resize_nearest, short_side_size
 from ovseg.data.source_layouts import Pair, Source
@@ -62,7 +62,11 @@ class Maker:
     copy: bool
 
     def __call__(self, pair: Pair) -> Row:
-        """Publish image and label map of a pair; its row, with a reason where that cannot be."""
+        """Publish image and label map of a pair; its row, with a reason where that cannot be.
+
+        Raises:
+            OtherNumbering: the label map is not numbered as its owner's are.
+        """
         row: Row = {
             "name": pair.stem,
             "source_image": _below(self.home, pair.image),
@@ -70,6 +74,8 @@ class Maker:
         }
         try:
             content, image, labels = convert(self.spec, pair, self.source)
+        except OtherNumbering as error:
+            raise OtherNumbering(f"{_below(self.home, pair.label)}: {error}") from None
         except (ImageError, LabelError) as error:
             return {**row, "kept": False, "drop_reason": str(error)}
         label = self.folder / "labels" / f"{pair.stem}.png"

@@ -38,6 +38,8 @@ class Published:
         images: how many images the set has; any of these.
         short_side: images and labels are made smaller to this, images saved again as JPEG; None
             leaves them as they are.
+        others: the highest value of a class in label maps that others number otherwise, where it is
+            below the owner's.
         drop_empty: leave out images without a pixel of a class, as the official preparation does.
     """
 
@@ -47,6 +49,7 @@ class Published:
     tree: tuple[str, ...]
     images: tuple[int, ...]
     short_side: int | None = None
+    others: int | None = None
     drop_empty: bool = False
 
     @property
@@ -95,6 +98,7 @@ def _voc(vocabulary: str, ignored: tuple[int, ...]) -> Published:
             "ImageSets/Segmentation/val.txt",
         ),
         images=(1449,),
+        others=19,
         drop_empty=True,
     )
 
@@ -106,6 +110,7 @@ def _context(vocabulary: str) -> Published:
         layout=pascal_context,
         tree=("JPEGImages/*.jpg", "trainval/*.mat", "pascalcontext_val.txt"),
         images=(5104, 5105),
+        others=59,
     )
 
 
@@ -130,11 +135,16 @@ def _coco_stuff(part: str, images: int, *, drop_empty: bool = False) -> Publishe
         layout=IndexMaps(
             images=(part, f"images/{part}"),
             labels=(f"stuffthingmaps/{part}", f"annotations/{part}"),
-            # the eleven categories that nothing was labelled with, and the unlabelled
-            ignored=(11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90, 255),
+            ignored=(255,),
+            never=dict.fromkeys(
+                (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90),
+                "a category that nothing was ever labelled with, but maps numbered 0 to 170"
+                " (detectron2, MMSegmentation) or 1 to 182 hold it",
+            ),
         ),
         tree=(f"{part}/*.jpg", f"stuffthingmaps/{part}/*.png"),
         images=(images,),
+        others=170,
         drop_empty=drop_empty,
     )
 
@@ -144,10 +154,14 @@ PUBLISHED: dict[str, Published] = {
         vocabulary="ade20k-150",
         homes=("ADEChallengeData2016",),
         layout=IndexMaps(
-            images=("images/validation",), labels=("annotations/validation",), ignored=(0,)
+            images=("images/validation",),
+            labels=("annotations/validation",),
+            ignored=(0,),
+            never={255: "what maps numbered 0 to 149 hold for unlabelled, the owner's have 0"},
         ),
         tree=("images/validation/*.jpg", "annotations/validation/*.png"),
         images=(2000,),
+        others=149,
     ),
     "ade20k-847": Published(
         vocabulary="ade20k-847",
@@ -177,6 +191,7 @@ PUBLISHED: dict[str, Published] = {
             "gtFine/val/*/*_gtFine_labelIds.png",
         ),
         images=(500,),
+        others=18,  # trainIds
     ),
     "coco-panoptic-133": _panoptic("coco-panoptic-133", coco_panoptic),
     "coco-stuff-171": _coco_stuff("val2017", 5000),

@@ -27,6 +27,7 @@ from ovseg.data.label_maps import (
 from ovseg.data.vocabulary import stored_values
 from ovseg.errors import OvsegError
 from ovseg.json_files import read_json
+from ovseg.locations import read_text
 from ovseg.storage import known_sha256
 
 Values = Sequence[int]
@@ -114,7 +115,7 @@ def read_list(path: Path) -> tuple[str, ...]:
         OvsegError: it cannot be read, is empty, or has a name twice or with a path in it.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_text(path).splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise OvsegError(f"{path} cannot be read ({error}): get the list of images") from error
     names = [line for line in lines if line]
@@ -143,6 +144,7 @@ class IndexMaps:
         label_ending: in a label map's.
         pattern: where in the folders files lie.
         names: a list of the images that belong to the set; all are where it is None.
+        never: values that only maps of another numbering hold, and what holds them.
     """
 
     images: tuple[str, ...]
@@ -152,6 +154,7 @@ class IndexMaps:
     label_ending: str = ".png"
     pattern: str = "*"
     names: str | None = None
+    never: Mapping[int, str] = field(default_factory=dict)
 
     def __call__(self, home: Path, values: Values) -> Source:
         """Find the files below a folder."""
@@ -173,7 +176,9 @@ class IndexMaps:
         ignored = frozenset(self.ignored)
         return Source(
             pairs=pairs,
-            labels=lambda pair: look_up(read_indices(pair.label), values, ignored=ignored),
+            labels=lambda pair: look_up(
+                read_indices(pair.label), values, ignored=ignored, never=self.never
+            ),
         )
 
 

@@ -68,6 +68,8 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         "ovseg.evaluation.samples",
         "ovseg.evaluation.splits",
         "ovseg.data.benchmarks",
+        "ovseg.data.captioned",
+        "ovseg.data.label_counts",
         "ovseg.data.label_maps",
         "ovseg.data.vocabulary",
         "ovseg.storybook.catalogue",  # its words

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
 from ovseg.config import TruthConfig
 from ovseg.data import masks
+from ovseg.data.captioned import inside
+from ovseg.data.label_maps import LabelError, read_colours
 from ovseg.data.vocabulary import read_vocabulary
 from ovseg.errors import OvsegError
 from ovseg.json_files import read_json
@@ -65,6 +66,9 @@ def read_panoptic(panoptic: Path) -> tuple[list[str], dict[int, tuple[Path, dict
         data = read_json(panoptic, advice="get it again")
         names = {category["id"]: category["name"] for category in data["categories"]}
         folder = panoptic_folder(panoptic)
+        for item in data["annotations"]:
+            if not inside(item["file_name"]):
+                raise ValueError(f"the file name {item['file_name']!r} leads out of {folder}")
         return list(names.values()), {
             item["image_id"]: (
                 folder / item["file_name"],
@@ -72,7 +76,7 @@ def read_panoptic(panoptic: Path) -> tuple[list[str], dict[int, tuple[Path, dict
             )
             for item in data["annotations"]
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OvsegError(f"{panoptic} is no COCO panoptic JSON: {error!r}") from error
 
 
@@ -83,9 +87,8 @@ def segment_ids(path: Path) -> NDArray[np.int64]:
         OvsegError: if the file cannot be read.
     """
     try:
-        with Image.open(path) as picture:
-            rgb = np.asarray(picture.convert("RGB"), dtype=np.int64)
-    except OSError as error:
+        rgb = read_colours(path).astype(np.int64)
+    except LabelError as error:
         raise OvsegError(f"panoptic ground truth {path} cannot be read: {error}") from error
     return rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
 
@@ -121,6 +124,9 @@ class TruthStage(Stage[TruthConfig]):
     code = (
         "ovseg.data.vocabulary",
         "ovseg.evaluation.pair_truth",
+        "ovseg.data.captioned",
+        "ovseg.data.images",
+        "ovseg.data.label_maps",
         "ovseg.data.masks",
         "ovseg.storybook.catalogue",
     )

@@ -17,11 +17,32 @@ from typing import Any
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.data.benchmarks import Benchmark, LabelError, Labels, Sample, load_benchmark
 from ovseg.data.images import ImageArray, ImageError, read_image
+from ovseg.data.label_counts import LabelCounts
+from ovseg.errors import OvsegError
 
 
 def open_benchmark(config: BenchmarkConfig) -> Benchmark:
-    """The benchmark a configuration means."""
-    return load_benchmark(config.benchmark, config.root, limit=config.limit)
+    """The benchmark a configuration means.
+
+    Raises:
+        OvsegError: it is not there, or no pixel of any label map counts, so that there is nothing
+            to measure. Label maps are read up to the first that has one, usually the first.
+    """
+    benchmark = load_benchmark(config.benchmark, config.root, limit=config.limit)
+    counts = LabelCounts(benchmark.classes)
+    for sample in benchmark.samples:
+        try:
+            counts.add(benchmark.labels(sample))
+        except LabelError:
+            continue  # counted with its reason when it is scored
+        if counts.pixels.any():
+            return benchmark
+    if counts.nothing:
+        raise OvsegError(
+            f"benchmark {config.benchmark}, {config.root}: {counts.nothing}; `ovseg prepare --check"
+            f" {config.benchmark}` says what its label maps hold"
+        )
+    return benchmark
 
 
 def read_sample(benchmark: Benchmark, sample: Sample) -> tuple[ImageArray, Labels]:

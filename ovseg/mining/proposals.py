@@ -41,6 +41,7 @@ class ProposalsStage(Stage[ProposalsConfig]):
     name = "proposals"
     code = (
         "ovseg.data.benchmarks",
+        "ovseg.data.captioned",
         "ovseg.data.label_maps",
         "ovseg.data.images",
         "ovseg.data.listed",

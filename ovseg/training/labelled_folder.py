@@ -12,19 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from ovseg.data.benchmarks import Benchmark, LabelError, Sample, region_masks
-from ovseg.data.images import ImageError, read_image
+from ovseg.data.images import ImageError, read_image, upright_size
 from ovseg.errors import OvsegError
 from ovseg.training.augmentation import SegmentationSample
-
-_ORIENTATION = 0x0112  # EXIF; from 5 on the picture lies on its side
-_SIDEWAYS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +109,7 @@ class LabelledSamples(Sequence[SegmentationSample]):
         """The classes that occur in an image, or why it cannot be used."""
         try:
             labels = self.benchmark.labels(sample)
-            _check_size(labels.shape, _upright_size(sample.image))
+            _check_size(labels.shape, upright_size(sample.image))
         except LabelError as error:
             return f"{sample.label}: {error}"
         except ImageError as error:
@@ -129,16 +124,3 @@ def _check_size(labels_hw: tuple[int, ...], image_hw: tuple[int, ...]) -> None:
             f"label map of {labels_hw[1]} x {labels_hw[0]} pixels, its image has"
             f" {image_hw[1]} x {image_hw[0]}"
         )
-
-
-def _upright_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image as it is decoded, from its head alone."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            sideways = image.getexif().get(_ORIENTATION, 1) >= _SIDEWAYS
-    except UnidentifiedImageError:
-        raise ImageError("not_an_image") from None
-    except (OSError, SyntaxError, ValueError, TypeError) as error:
-        raise ImageError("missing_file" if not path.is_file() else "broken") from error
-    return (width, height) if sideways else (height, width)

@@ -68,6 +68,7 @@ class SegmentationTraining(Stage[LabelledTrainingConfig]):
     suffix = ""
     code: ClassVar[tuple[str, ...]] = (
         "ovseg.data.benchmarks",
+        "ovseg.data.captioned",
         "ovseg.data.label_maps",
         "ovseg.data.images",
         "ovseg.models.class_embedding",

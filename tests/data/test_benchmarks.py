@@ -1,6 +1,7 @@
 """Benchmarks on disk: both layouts, label conventions, what is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,11 @@ from ovseg.storybook.world import write_world
 def save(path: Path, pixels, dtype=np.uint8) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(pixels, dtype=dtype)).save(path)
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 @pytest.fixture
@@ -101,6 +107,11 @@ def test_label_maps_that_are_none(prepared):
     [
         (lambda root: (root / "classes.txt").unlink(), "classes.txt cannot be read"),
         (lambda root: (root / "classes.txt").write_text("a\n\nb\n"), "a class name on each line"),
+        (
+            lambda root: (root / "classes.txt").write_text("".join(f"{n}\n" for n in range(65536))),
+            "65536 classes, of which 16 bits hold 65535",
+        ),
+        (lambda root: pipe(root / "classes.txt"), "classes.txt cannot be read .not a regular file"),
         (lambda root: (root / "labels").rename(root / "other"), "labels is no folder"),
         (lambda root: save(root / "images" / "val_1.jpg", np.zeros((2, 3, 3))), "share a name"),
         (lambda root: [p.unlink() for p in (root / "images").iterdir()], "holds no images"),
@@ -124,6 +135,28 @@ def test_roots_that_are_refused(tmp_path):
     (tmp_path / "annotations" / "panoptic.json").write_text("{}")
     with pytest.raises(OvsegError, match="no COCO panoptic JSON"):
         load_benchmark("storybook", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../out.png", "/etc/passwd", "a/../../b.png", "C:\\x.png", 7])
+def test_no_file_name_leads_out_of_the_folder(tmp_path, name):
+    write_world(tmp_path, part="val", n=2, size=64)
+    path = tmp_path / "annotations" / "panoptic.json"
+    data = json.loads(path.read_text())
+    data["images"][1]["file_name"] = name
+    path.write_text(json.dumps(data))
+    with pytest.raises(OvsegError, match="is no COCO panoptic JSON") as caught:
+        load_benchmark("storybook", tmp_path)
+    assert isinstance(name, int) or "leads out of" in str(caught.value)
+
+
+def test_what_is_no_regular_file_is_not_hashed(prepared):
+    """A pipe would be waited for without end."""
+    benchmark = load_benchmark("x", prepared)
+    whole = benchmark.contents()
+    pipe(benchmark.samples[0].label)
+    assert benchmark.contents()[0][2] == "missing" != whole[0][2]
+    with pytest.raises(LabelError, match="unreadable_file"):
+        benchmark.labels(benchmark.samples[0])
 
 
 def test_region_masks():

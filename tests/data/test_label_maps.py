@@ -1,5 +1,10 @@
 """Label maps: what is read, looked up, refused; smaller maps and images as OpenCV makes them."""
 
+import os
+import struct
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.io
@@ -7,15 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ovseg.data import label_maps, matlab_maps
+from ovseg.data.label_counts import LabelCounts, doubts
 from ovseg.data.label_maps import (
     IGNORED,
     LabelError,
+    OtherNumbering,
     look_up,
     read_colours,
     read_indices,
-    read_matlab,
     write_indices,
 )
+from ovseg.data.matlab_maps import read_matlab
 from ovseg.data.resizing import resize_linear, resize_nearest, short_side_size
 
 
@@ -83,6 +91,330 @@ def test_matlab(tmp_path):
         read_matlab(path)
     with pytest.raises(LabelError, match="no label map"):
         read_matlab(tmp_path / "gone.mat")
+
+
+# --------------------------------------------------------------------------------------
+# Files of any kind
+
+
+READERS = {"indices": read_indices, "colours": read_colours, "matlab": read_matlab}
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def huge(path: Path) -> None:
+    with path.open("wb") as stream:
+        stream.truncate(2**29 + 1)  # sparse: no room on the disk
+
+
+def of_format(name: str):
+    return lambda path: Image.new("RGB", (8, 8)).save(path, format=name)
+
+
+KINDS = {
+    "a pipe": (fifo, "unreadable_file"),
+    "a device": (device, "unreadable_file"),
+    "a folder": (Path.mkdir, "unreadable_file"),
+    "a link to nothing": (lambda path: path.symlink_to("gone"), "no label map"),
+    "a link to itself": (lambda path: path.symlink_to(path.name), "unreadable_file|no label map"),
+    "an empty file": (Path.touch, "zero_bytes"),
+    "a huge file": (huge, "too many pixels or bytes"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reader", READERS)
+def test_only_regular_files_of_bounded_size_are_read(tmp_path, reader, kind):
+    make, reason = KINDS[kind]
+    make(tmp_path / "a.png")
+    with pytest.raises(LabelError, match=reason):
+        READERS[reader](tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["EPS", "JPEG", "GIF", "BMP", "WEBP", "PDF", "PPM"])
+def test_whatever_it_is_called_only_png_and_tiff_are_decoded(tmp_path, name, monkeypatch):
+    def run(*args, **kwargs):
+        raise AssertionError("a program is started")
+
+    monkeypatch.setattr("subprocess.check_call", run)
+    monkeypatch.setattr("subprocess.Popen", run)
+    of_format(name)(tmp_path / "a.png")
+    for reader in (read_indices, read_colours):
+        with pytest.raises(LabelError, match="neither PNG nor TIFF"):
+            reader(tmp_path / "a.png")
+
+
+@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
+def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    Image.new("L", (2000, 900)).save(tmp_path / "a.png")
+    monkeypatch.setattr(label_maps, "MAX_PIXELS", 1_799_999)
+    with pytest.raises(LabelError, match="label map of 2000 x 900 pixels"):
+        read_indices(tmp_path / "a.png")
+    monkeypatch.setattr(label_maps, "MAX_PIXELS", 1_800_000)
+    assert read_indices(tmp_path / "a.png").shape == (900, 2000)
+
+
+# --------------------------------------------------------------------------------------
+# Values as they are stored
+
+
+def grey_png(path: Path, depth: int, row: bytes, width: int) -> None:
+    """A grey PNG of less than 8 bits, which Pillow reads as brightness."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + check
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, 0, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(b"\0" + row))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + data + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "stored"),
+    [
+        (1, b"\xa0", [1, 0, 1, 0]),
+        (2, b"\x1b", [0, 1, 2, 3]),
+        (4, b"\x01\x7f", [0, 1, 7, 15]),
+        (8, b"\x00\x01\x11\xff", [0, 1, 17, 255]),
+    ],
+)
+def test_a_grey_png_of_few_bits_gives_what_it_stores(tmp_path, depth, row, stored):
+    grey_png(tmp_path / "a.png", depth, row, 4)
+    assert read_indices(tmp_path / "a.png").tolist() == [stored]
+
+
+def test_white_as_zero_changes_no_label(tmp_path):
+    """A TIFF may say that 0 is white; what it stores is a class all the same."""
+    for values in (np.uint8([[0, 1, 200]]), np.array([[True, False, True]])):
+        Image.fromarray(values).save(tmp_path / "a.tif")
+        content = bytearray((tmp_path / "a.tif").read_bytes())
+        tag = struct.pack("<HHII", 262, 3, 1, 1)
+        assert content.count(tag) == 1
+        content[content.index(tag) + 8] = 0
+        (tmp_path / "b.tif").write_bytes(content)
+        for name in ("a.tif", "b.tif"):
+            assert read_indices(tmp_path / name).tolist() == values.astype(int).tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.uint16])
+def test_values_of_other_depths_are_not_bent_into_classes(tmp_path, dtype):
+    values = np.array([[0, 5, np.iinfo(dtype).max]], dtype=dtype)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert read_indices(tmp_path / "a.tif").tolist() == values.tolist()
+    if np.iinfo(dtype).min < 0:
+        Image.fromarray(-values).save(tmp_path / "a.tif")
+        stored = read_indices(tmp_path / "a.tif")
+        assert stored.tolist() == (-values).tolist()
+        with pytest.raises(LabelError, match="label -5 is none of the classes"):
+            look_up(stored, range(10), ignored=(255,))
+
+
+def test_signed_bytes_are_signed(tmp_path):
+    Image.fromarray(np.uint8([[3, 251, 255]])).save(tmp_path / "a.tif", tiffinfo={339: 2})
+    assert read_indices(tmp_path / "a.tif").tolist() == [[3, -5, -1]]
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_compressed_tiff(tmp_path, compression):
+    for values in (
+        np.uint8([[0, 1, 200]]),
+        np.uint16([[0, 300, 65535]]),
+        np.int32([[0, 9, 70000]]),
+    ):
+        Image.fromarray(values).save(tmp_path / "a.tif", compression=compression)
+        assert read_indices(tmp_path / "a.tif").tolist() == values.tolist()
+
+
+def test_floats_and_alpha_are_no_indices(tmp_path):
+    for mode, name in (("F", "a.tif"), ("LA", "a.png"), ("RGBA", "a.png"), ("CMYK", "a.tif")):
+        Image.new(mode, (2, 2)).save(tmp_path / name)
+        with pytest.raises(LabelError, match=f"label map of mode {mode}, not of indices"):
+            read_indices(tmp_path / name)
+
+
+# --------------------------------------------------------------------------------------
+# MATLAB files
+
+
+def element(kind: int, content: bytes, order: str = "<") -> bytes:
+    return struct.pack(order + "II", kind, len(content)) + content + b"\0" * (-len(content) % 8)
+
+
+def matrix(
+    shape: tuple[int, ...], kind: int, values: bytes, *, name=b"LabelMap", flags=9, order="<"
+) -> bytes:
+    """A variable as it stands in a file, whatever its parts say of one another."""
+    return element(
+        14,
+        element(6, struct.pack(order + "II", flags, 0), order)
+        + element(5, struct.pack(f"{order}{len(shape)}i", *shape), order)
+        + element(1, name, order)
+        + element(kind, values, order),
+        order,
+    )
+
+
+def mat(path: Path, *variables: bytes, order: str = "<") -> Path:
+    mark = b"\x00\x01IM" if order == "<" else b"\x01\x00MI"
+    path.write_bytes(b"MATLAB 5.0".ljust(124) + mark + b"".join(variables))
+    return path
+
+
+def packed(variable: bytes) -> bytes:
+    content = zlib.compress(variable)
+    return struct.pack("<II", 15, len(content)) + content
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_matlab_files_are_read_as_scipy_writes_them(tmp_path, compress):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "a.mat"
+    for dtype in (np.uint8, np.int8, np.uint16, np.int32, np.uint64, np.float32, np.float64, bool):
+        for shape in ((1, 1), (2, 3), (5, 1), (60, 70)):
+            values = rng.integers(0, 2 if dtype is bool else 120, shape).astype(dtype)
+            others = {"before": np.zeros((3, 3)), "LabelMap": values, "text": "x", "c": {"a": 1}}
+            scipy.io.savemat(path, others, do_compression=compress)
+            read = read_matlab(path)
+            assert read.dtype == np.int32 and read.tolist() == values.astype(int).tolist()
+
+
+def test_matlab_files_of_the_other_byte_order(tmp_path):
+    values = struct.pack(">6h", 1, 2, 3, 4, 5, 600)
+    path = mat(tmp_path / "a.mat", matrix((2, 3), 3, values, order=">"), order=">")
+    assert read_matlab(path).tolist() == [[1, 3, 5], [2, 4, 600]]
+
+
+BENT = {  # what a cast to 32 bits would make a class of
+    "beyond 32 bits": (13, struct.pack("<2Q", 3, 2**32 + 3)),
+    "the largest": (13, struct.pack("<2Q", 3, 2**64 - 1)),
+    "far below": (12, struct.pack("<2q", 3, -(2**32) + 3)),
+    "a large float": (9, struct.pack("<2d", 3, 1e300)),
+    "a float beyond": (9, struct.pack("<2d", 3, 2.0**32 + 3)),
+    "not a number": (9, struct.pack("<2d", 3, float("nan"))),
+    "infinite": (7, struct.pack("<2f", 3, float("-inf"))),
+}
+
+
+@pytest.mark.parametrize("kind", BENT)
+def test_values_that_do_not_fit_are_refused(tmp_path, kind):
+    with pytest.raises(LabelError, match=r"none of the classes|not of whole numbers"):
+        read_matlab(mat(tmp_path / "a.mat", matrix((1, 2), *BENT[kind])))
+
+
+HOSTILE = {
+    "a size nobody can hold": matrix((2**30, 2**30), 2, b"\1"),
+    "a size that is too large": matrix((5000, 5000), 2, b"\1"),
+    "a negative size": matrix((-1, -1), 2, b"\1"),
+    "nothing": matrix((0, 7), 2, b""),
+    "no sizes": matrix((), 2, b"\1"),
+    "many sizes": matrix((1,) * 500, 2, b"\1"),
+    "fewer values than its size": matrix((3, 3), 2, b"\1\2"),
+    "values of no type": matrix((1, 1), 99, b"\1\2\3\4"),
+    "complex values": matrix((1, 1), 9, bytes(8), flags=0x806),
+    "cells": matrix((1, 1), 14, bytes(64), flags=1),
+    "a sparse matrix": matrix((1, 1), 9, bytes(8), flags=5),
+    "a length beyond the file": struct.pack("<II", 14, 2**32 - 1) + bytes(40),
+    "an element in an element": element(14, element(14, element(14, bytes(8)))),
+    "nothing packed": struct.pack("<II", 15, 0),
+    "packed nothing": packed(b""),
+    "packed in packed": packed(packed(matrix((1, 1), 2, b"\1"))),
+    "damaged packing": packed(matrix((1, 1), 2, b"\1"))[:-9] + b"\xff" * 9,
+    "zeros": bytes(8000),
+    "many variables": matrix((1, 1), 2, b"\1", name=b"x") * 2000,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_matlab_file_is_refused(tmp_path, kind):
+    with pytest.raises(LabelError):
+        read_matlab(mat(tmp_path / "a.mat", HOSTILE[kind]))
+
+
+def test_little_is_unpacked_of_a_packed_file(tmp_path, monkeypatch):
+    """A kilobyte may unpack to any amount: only as much as the map's size says is unpacked."""
+    unpacked = []
+
+    class Counting:
+        def __init__(self):
+            self.inner = zlib.decompressobj()
+
+        def decompress(self, data, most):
+            part = self.inner.decompress(data, most)
+            unpacked.append(len(part))
+            return part
+
+    class Module:
+        error, decompressobj = zlib.error, Counting
+
+    monkeypatch.setattr(matlab_maps, "zlib", Module)
+    bomb = packed(matrix((3000, 3000), 9, bytes(8 * 3000 * 3000), name=b"other"))
+    small = packed(matrix((1, 2), 2, b"\1\2") + bytes(10**7))
+    path = mat(tmp_path / "a.mat", bomb, small)
+    assert path.stat().st_size < 100_000
+    assert read_matlab(path).tolist() == [[1, 2]]
+    assert sum(unpacked) < 20_000
+
+
+# --------------------------------------------------------------------------------------
+# What the values of a set give away
+
+
+def test_a_value_of_another_numbering_is_told_from_a_stray_one():
+    stored = np.array([[1, 9, 7]])
+    with pytest.raises(OtherNumbering, match="label 7 is what others store"):
+        look_up(stored, (1, 2), ignored=(), never={7: "what others store", 8: "no more"})
+    with pytest.raises(LabelError, match="label 9 is none of the classes") as caught:
+        look_up(stored[:, :2], (1, 2), ignored=(), never={7: "what others store"})
+    assert not isinstance(caught.value, OtherNumbering)
+
+
+def test_values_beyond_any_table_are_none_of_the_classes():
+    for value in (-1, -(2**31), 2**31 - 1, 3):
+        stored = np.array([[0, value]], dtype=np.int32)
+        assert look_up(stored, (0, 1), ignored=None).tolist() == [[0, IGNORED]]
+        with pytest.raises(LabelError, match=f"label {value} is none"):
+            look_up(stored, (0, 1), ignored=(2,))
+
+
+def test_what_counts_is_counted():
+    counts = LabelCounts(("sky", "sea", "land"))
+    assert counts.nothing is None and counts.absent is None
+    counts.add(np.array([[255, 255], [-1, 3]]))
+    assert counts.nothing.startswith(
+        "no pixel of 1 label map counts: none is a class's number, 0 to"
+    )
+    assert counts.absent is None
+    counts.add(np.array([[0, 2, 2]]))
+    assert (counts.pixels.tolist(), counts.ignored, counts.maps) == ([1, 0, 2], 4, 2)
+    assert counts.nothing is None
+    assert counts.absent == "class 'sea' has no pixel in any label map"
+    many = LabelCounts([f"c{number}" for number in range(9)])
+    many.add(np.array([[8]]))
+    assert many.absent == ("8 of 9 classes have no pixel: 'c0', 'c1', 'c2', 'c3', 'c4' and 3 more")
+
+
+def test_doubts_need_a_whole_set():
+    counts = LabelCounts(("a", "b", "c"))
+    for _ in range(100):
+        counts.add(np.array([[0, 1]]))
+    (note,) = doubts(counts, (7, 8, 20), 18, [])
+    assert note.startswith("no pixel is stored above 18, where the owner has 1 classes")
+    assert doubts(counts, (7, 8, 20), None, []) == doubts(counts, (7, 20, 8), 18, []) == ()
+    counts.maps = 99
+    assert doubts(counts, (7, 8, 20), 18, ["missing_file"]) == ()
+    (note,) = doubts(counts, (7, 8, 20), 18, ["label 9 is none of the classes", "truncated"])
+    assert note.startswith("1 images hold values that the owner never stores, the first: label 9")
+
+
+# --------------------------------------------------------------------------------------
+# Smaller maps and images
 
 
 @pytest.mark.parametrize(

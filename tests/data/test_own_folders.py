@@ -35,7 +35,7 @@ def test_class_names_that_cannot_be_used_are_one_line(names, what, tmp_path):
     with pytest.raises(OvsegError, match=what) as caught:
         load_benchmark("mine", folder)
     assert "\n" not in str(caught.value)
-    (problem,) = check_prepared("mine", folder)
+    (problem,) = check_prepared("mine", folder).problems
     assert problem.what == str(caught.value)
 
 
@@ -51,8 +51,8 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path):
 
 def test_label_maps_that_no_image_belongs_to_are_listed(tmp_path):
     folder = own_folder(tmp_path / "mine")
-    assert check_prepared("mine", folder) == []
+    assert check_prepared("mine", folder).problems == []
     (folder / "images" / "b.png").rename(folder / "images" / "b.heic")
-    (problem,) = check_prepared("mine", folder)
+    (problem,) = check_prepared("mine", folder).problems
     assert problem.file == str(folder / "labels" / "b.png")
     assert "no image of that name" in problem.what

@@ -84,11 +84,11 @@ def test_prepared_as_published(name, tmp_path):
 
     # the owner's folder itself will do as well
     home = source / PUBLISHED[name].homes[0]
-    assert {problem.what for problem in check_source(name, home)} == {
+    assert {problem.what for problem in check_source(name, home).problems} == {
         *done.notes,
         *(["no pixel of a class"] if name == "voc-20" else []),
     }
-    assert check_prepared(name, out / name) == []
+    assert check_prepared(name, out / name).problems == []
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_killed_run_goes_on(ade, monkeypatch):
         run(ade, progress=stop)
     folder = ade / "data" / "ade20k-150"
     assert not (folder / "prepared.json").exists()
-    assert [p.what for p in check_prepared("ade20k-150", folder)] == [
+    assert [p.what for p in check_prepared("ade20k-150", folder).problems] == [
         "not finished: run ovseg prepare again, it goes on"
     ]
     (folder / "labels" / "ADE_val_00000007.png.tmp-0123").write_bytes(b"half")
@@ -170,7 +170,7 @@ def test_images_are_linked_or_copied_and_a_link_reads_as_the_original(ade):
     assert not image.is_symlink() and image.read_bytes() == original.read_bytes()
     assert load_benchmark("ade20k-150", folder).contents() == linked
     shutil.rmtree(ade / "source")
-    assert check_prepared("ade20k-150", folder) == []
+    assert check_prepared("ade20k-150", folder).problems == []
 
 
 def test_without_links_copying_is_advised(ade, monkeypatch):
@@ -204,7 +204,7 @@ def test_what_check_finds_in_a_prepared_folder(ade):
     picture(images / "ADE_val_00000009.jpg", 2, 2)
     names = (folder / "classes.txt").read_text().splitlines()
     (folder / "classes.txt").write_text("\n".join(["walls", *names[1:]]) + "\n")
-    found = {Path(p.file).name: p.what for p in check_prepared("ade20k-150", folder)}
+    found = {Path(p.file).name: p.what for p in check_prepared("ade20k-150", folder).problems}
     assert found == {
         "classes.txt": "line 1 is 'walls', published is 'wall'",
         "ADE_val_00000001.jpg": "changed since it was prepared",
@@ -213,13 +213,13 @@ def test_what_check_finds_in_a_prepared_folder(ade):
         "ADE_val_00000009.png": "no label map",
     }
     (folder / "classes.txt").write_text("wall\n")
-    found = check_prepared("ade20k-150", folder)
+    found = check_prepared("ade20k-150", folder).problems
     assert found[0].what == "1 classes, ade20k-150 has 150"
     (folder / "classes.txt").unlink()
-    assert "cannot be read" in check_prepared("ade20k-150", folder)[0].what
+    assert "cannot be read" in check_prepared("ade20k-150", folder).problems[0].what
     run(ade)
     shutil.rmtree(ade / "source")
-    found = [problem.what for problem in check_prepared("ade20k-150", folder)]
+    found = [problem.what for problem in check_prepared("ade20k-150", folder).problems]
     assert found == ["a link to a file that is gone"] * 2
 
 
@@ -242,10 +242,10 @@ def test_your_own_folder_of_road_scenes(tmp_path):
         ["road"] * 4,
     ]
     assert named(benchmark, benchmark.samples[1]) == [["road"] * 4, ["tree"] * 4, [None] * 4]
-    assert check_prepared("camvid", folder) == []
+    assert check_prepared("camvid", folder).problems == []
     index_map(folder / "labels" / "0001TP_006720.png", [[3] * 4])
     picture(folder / "images" / "extra.png", 2, 2)
-    found = {Path(p.file).name: p.what for p in check_prepared("camvid", folder)}
+    found = {Path(p.file).name: p.what for p in check_prepared("camvid", folder).problems}
     assert found == {
         "0001TP_006720.png": "label map of another size than the image",
         "extra.png": "no label map",
@@ -356,3 +356,135 @@ def test_coco_stuff_maps_to_train_on(tmp_path):
     names = [found.classes[index] for index in found.labels(sample)[0, :2]]
     assert (sample.image_id, names) == (9, ["person", "wood"])
     assert found.labels(sample)[0, 2] == 255
+
+
+# --------------------------------------------------------------------------------------
+# Label maps of another numbering, and classes without a pixel
+
+
+def renumbered(name: str, change) -> object:
+    """The small source of a benchmark, the values of its label maps changed."""
+
+    def make(folder: Path) -> Path:
+        SOURCES[name](folder)
+        ends = {"ade20k-150": "annotations/**/*.png", "cityscapes-19": "**/*_labelIds.png"}
+        for path in folder.rglob(ends.get(name, "stuffthingmaps/**/*.png")):
+            with Image.open(path) as label:
+                values = np.asarray(label).astype(int)
+            index_map(path, change(values))
+        return folder
+
+    return make
+
+
+def contiguous(values: np.ndarray) -> np.ndarray:
+    """COCO-Stuff from 0 to 170, as detectron2 and MMSegmentation number it."""
+    from ovseg.data.vocabulary import stored_values
+
+    order = {value: index for index, value in enumerate(stored_values("coco-stuff-171"))}
+    return np.vectorize(lambda value: order.get(value, 255))(values)
+
+
+OTHERWISE = {
+    "COCO-Stuff from 0 to 170": ("coco-stuff-171", contiguous, "label 11 is a category"),
+    "COCO-Stuff from 1": (
+        "coco-stuff-171",
+        lambda values: np.where(values == 255, 0, values + 1) - (values == 170) * 81,
+        "label 90 is a category",
+    ),
+    "COCO-Stuff to train on": ("coco-stuff-171-train", contiguous, "label 11 is a category"),
+    "ADE20K from 0 to 149": (
+        "ade20k-150",
+        lambda values: (values - 1) % 256,
+        "label 255 is what maps numbered 0 to 149 hold for unlabelled",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERWISE)
+def test_label_maps_of_another_numbering_are_refused(tmp_path, kind):
+    """One value that the owner never stores shows that every class is another one."""
+    name, change, message = OTHERWISE[kind]
+    source = renumbered(name, change)(tmp_path / "source")
+    with pytest.raises(module.OvsegError, match=message) as caught:
+        prepare(name, root=source, out=tmp_path / "data")
+    assert "numbered otherwise than" in str(caught.value) and "\n" not in str(caught.value)
+    assert ".png: label" in str(caught.value), "the file is named"
+    assert not (tmp_path / "data" / name).exists()
+    assert any(p.what.startswith(message) for p in check_source(name, source).problems)
+
+
+def test_values_nobody_stores_are_noted(ade):
+    labels = ade / "source/ADEChallengeData2016/annotations/validation/ADE_val_00000001.png"
+    index_map(labels, [[1, 151, 0], [0, 0, 0]])
+    done = run(ade)
+    (note,) = done.doubts
+    assert note.startswith("1 images hold values that the owner never stores, the first: label 151")
+    record = json.loads((ade / "data" / "ade20k-150" / "prepared.json").read_text())
+    assert record["notes"][-1] == note
+    assert note in {problem.what for problem in check_source("ade20k-150", ade / "source").problems}
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [("ade20k-150", 149), ("coco-stuff-171", 170), ("cityscapes-19", 18), ("voc-21", 19)],
+)
+def test_every_layout_knows_how_others_number_it(name, others):
+    """A whole set without any class above what others store is doubtful; the owner's is not."""
+    from ovseg.data.label_counts import LabelCounts, doubts
+    from ovseg.data.vocabulary import stored_values
+
+    spec = PUBLISHED[name]
+    assert spec.others == others
+    values = stored_values(spec.vocabulary)
+    counts = LabelCounts([each.name for each in spec.classes], maps=500)
+    counts.pixels += np.array([value <= others for value in values])
+    (note,) = doubts(counts, values, spec.others, [])
+    assert note.startswith(f"no pixel is stored above {others}")
+    counts.pixels += 1
+    assert doubts(counts, values, spec.others, []) == ()
+
+
+def own_folder(root: Path, *maps) -> Path:
+    """A folder of two classes with these label maps."""
+    for number, values in enumerate(maps):
+        picture(root / "lesions" / "images" / f"{number}.png", *np.shape(values))
+        index_map(root / "lesions" / "labels" / f"{number}.png", values)
+    (root / "lesions" / "classes.txt").write_text("background\nlesion\n")
+    return root
+
+
+def checked_on_console(root: Path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from ovseg.cli import app
+
+    monkeypatch.setenv("COLUMNS", "200")
+    return CliRunner().invoke(app, ["prepare", "--check", "lesions", "--out", str(root)])
+
+
+def test_pixels_by_class_and_a_class_without_any(tmp_path, monkeypatch):
+    done = checked_on_console(own_folder(tmp_path, [[0, 0, 255]], [[0, 255, 255]]), monkeypatch)
+    assert done.exit_code == 0, done.output
+    lines = [" ".join(line.split()) for line in done.output.splitlines()]
+    assert "background 3 50.0%" in lines and "lesion 0 0.0%" in lines
+    assert any(line.endswith("50.0% of all pixels do not count") for line in lines)
+    assert "warning: class 'lesion' has no pixel in any label map" in lines
+    index_map(tmp_path / "lesions" / "labels" / "0.png", [[0, 0, 1]])
+    done = checked_on_console(tmp_path, monkeypatch)
+    assert done.exit_code == 0 and "warning" not in done.output
+
+
+def test_label_maps_of_which_nothing_counts(tmp_path, monkeypatch, ade):
+    done = checked_on_console(own_folder(tmp_path, [[255, 255]], [[255]]), monkeypatch)
+    message = "no pixel of 2 label maps counts: none is a class's number, 0 to 1"
+    assert done.exit_code != 0 and message in done.output
+    assert "1 problem found" in str(done.exception)
+    labels = ade / "source/ADEChallengeData2016/annotations/validation"
+    index_map(labels / "ADE_val_00000001.png", [[0] * 3] * 2)
+    index_map(labels / "ADE_val_00000002.png", [[0] * 2] * 3)
+    with pytest.raises(module.OvsegError, match="no pixel of 2 label maps counts"):
+        run(ade)
+    assert not (ade / "data" / "ade20k-150").exists()
+    found = check_source("ade20k-150", ade / "source").problems
+    assert any("no pixel of 2 label maps counts" in problem.what for problem in found)

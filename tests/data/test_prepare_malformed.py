@@ -174,7 +174,7 @@ def test_a_row_with_its_reason(kind, tmp_path):
     assert {sample.image.stem for sample in benchmark.samples} == kept and kept
     for sample in benchmark.samples:
         benchmark.labels(sample)  # what is left can be used
-    assert any(p.what.startswith(reason) for p in check_source(name, source, workers=1))
+    assert any(p.what.startswith(reason) for p in check_source(name, source, workers=1).problems)
 
 
 def short_list(text: str) -> Spoil:
@@ -275,7 +275,7 @@ def test_one_line_and_nothing_half_written(kind, tmp_path):
         prepare(name, root=source, out=tmp_path / "data", workers=1)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "data" / name).exists()
-    found = check_source(name, source, workers=1)
+    found = check_source(name, source, workers=1).problems
     assert found and all("\n" not in problem.what for problem in found)
 
 
@@ -301,7 +301,7 @@ def test_where_nothing_may_be_written(tmp_path):
     inside.rename(source)
 
     (tmp_path / "file").write_text("a file")
-    refused("file.*: Not a directory", source, tmp_path / "file")
+    refused("file is not a folder; move that file away", source, tmp_path / "file")
     own = tmp_path / "mine" / "ade20k-150"
     own.mkdir(parents=True)
     (own / "classes.txt").write_text("my own\n")

@@ -189,6 +189,17 @@ def test_nothing_but_bad_images_gives_no_score(config, root, tmp_path):
     json.loads((manifest.folder / "manifest.json").read_text(), parse_constant=pytest.fail)
 
 
+def test_a_set_of_which_nothing_counts_is_refused_before_a_model_is_loaded(config, root, tmp_path):
+    for path in (root / "labels").iterdir():
+        with Image.open(path) as label:
+            Image.new("L", label.size, 255).save(path)
+    nowhere = config.model_copy(update={"clip": "nowhere", "maskformer": "nowhere"})
+    with pytest.raises(OvsegError, match=r"no pixel of \d+ label maps counts") as caught:
+        run_stage(BENCHMARK, nowhere, {}, tmp_path / "run")
+    assert "ovseg prepare --check" in str(caught.value) and "\n" not in str(caught.value)
+    assert not list((tmp_path / "run").rglob("*.json"))
+
+
 def test_the_digest_depends_on_contents(config, root, tmp_path, tiny_clip):
     def digest(changed=config):
         return stage_folder(BENCHMARK, changed, {}, tmp_path)[0].name

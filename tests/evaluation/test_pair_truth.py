@@ -203,3 +203,29 @@ def test_ground_truth_that_cannot_be_used(panoptic, tmp_path):
         panoptic.write_text(text)
         with pytest.raises(OvsegError, match=words):
             read_panoptic(panoptic)
+
+
+@pytest.mark.parametrize("name", ["../0.png", "/etc/passwd", "a/../../b.png", None])
+def test_no_file_name_leads_out_of_the_panoptic_folder(tmp_path, name):
+    path = tmp_path / "annotations" / "panoptic.json"
+    path.parent.mkdir()
+    annotation = {"image_id": 1, "file_name": name, "segments_info": []}
+    path.write_text(json.dumps({"categories": [], "annotations": [annotation]}))
+    with pytest.raises(OvsegError, match="is no COCO panoptic JSON") as caught:
+        read_panoptic(path)
+    assert name is None or "leads out of" in str(caught.value)
+
+
+def test_panoptic_pngs_are_opened_as_label_maps_are(tmp_path):
+    path = tmp_path / "a.png"
+    colours = np.zeros((2, 2, 3), dtype=np.uint8)
+    colours[..., 1] = 2
+    Image.fromarray(colours).save(path)
+    assert segment_ids(path).tolist() == [[512, 512]] * 2
+    Image.fromarray(colours).save(path, format="EPS")
+    with pytest.raises(OvsegError, match="neither PNG nor TIFF"):
+        segment_ids(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(OvsegError, match="unreadable_file"):
+        segment_ids(path)

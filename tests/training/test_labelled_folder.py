@@ -362,3 +362,30 @@ def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(OvsegError, match="is a file"):
         check_out(tmp_path / "thesis.txt")
     check_out(tmp_path / "new")
+
+
+def test_images_and_label_maps_that_are_no_regular_files_are_named(folder):
+    """A pipe would be waited for without end, an EPS would start a program."""
+    import os
+
+    from ovseg.data.images import ImageError, upright_size
+
+    benchmark = load_benchmark("data", folder)
+    first, second, third = benchmark.samples[:3]
+    first.image.unlink()
+    os.mkfifo(first.image)
+    with pytest.raises(OvsegError, match=r"cannot be used; the first: .*unreadable"):
+        LabelledSamples(benchmark).survey()
+    first.image.unlink()
+    Image.new("RGB", (64, 48)).save(first.image)
+    Image.new("RGB", (64, 48)).save(second.image, format="EPS")
+    with pytest.raises(OvsegError, match=r"the first: .*not_an_image"):
+        LabelledSamples(benchmark).survey()
+    Image.new("RGB", (64, 48)).save(second.image)
+    third.label.unlink()
+    third.label.symlink_to("/dev/zero")
+    with pytest.raises(OvsegError, match=r"the first: .*unreadable label map \(unreadable_file\)"):
+        LabelledSamples(benchmark).survey()
+    for wrong, reason in ((folder, "unreadable_file"), (folder / "none.png", "missing_file")):
+        with pytest.raises(ImageError, match=reason):
+            upright_size(wrong)
