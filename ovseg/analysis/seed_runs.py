@@ -117,7 +117,7 @@ def study_command(root: Path, *, seeds: int | None, out: Path | None) -> None:
     names = sorted({item.labels["benchmark"] for item in current(first, "scores")})
     if not names:
         raise OvsegError(f"{first} holds no scores: `ovseg run --seeds` benchmarks each seed")
-    targets = {}
+    targets: dict[str, Path] = {}
     if out is not None:
         targets = {name: out if len(names) == 1 else out / name for name in names}
     for folder in targets.values():
@@ -126,7 +126,8 @@ def study_command(root: Path, *, seeds: int | None, out: Path | None) -> None:
         inputs = study_inputs(roots, name)
         study = run_stage(STUDY, study_config(name, inputs), inputs, root)
         show_study(study)
-        if target := targets.get(name):
+        if name in targets:
+            target = targets[name]
             temporary = temporary_name(target)
             try:
                 shutil.copytree(study.payload(), temporary)

@@ -8,30 +8,30 @@ read the file; open_clip refuses tensors it does not know, so its layout has no 
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import open_clip
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import Architecture
-from ovseg.models.clip import CONFIG_FILE, PROMPTS_FILE, WEIGHTS_FILE
+from ovseg.models.clip import PROMPTS_FILE, WEIGHTS_FILE
+from ovseg.models.clip_config import check_model_cfg, read_clip_config
 from ovseg.models.import_record import ImportRecord
 from ovseg.models.learned_prompts import TENSORS_FILE
 from ovseg.models.mask_prompts import PROMPT_KEY, is_prompt
 from ovseg.models.maskformer import MODEL_TYPE
-from ovseg.models.names import clip_folder, maskformer_folder
+from ovseg.models.names import CLIP_CONFIG, clip_folder, maskformer_folder
 from ovseg.models.official_clip import OVSEG_PREFIX, buffer_of, prefixed, stock_architecture
 from ovseg.models.official_maskformer import NON_OBJECT, to_official
 from ovseg.models.official_names import EMPTY_WEIGHT
-from ovseg.models.weight_files import DISTRIBUTED_PREFIX
+from ovseg.models.settings_files import read_settings
+from ovseg.models.weight_files import DISTRIBUTED_PREFIX, check_finite, read_safetensors
 from ovseg.storage import discard, publish, temporary_name
 from ovseg.targets import check_file_target
 
@@ -92,9 +92,12 @@ def export_checkpoint(
     if layout == "ovseg":
         whole = _maskformer(folder, record)
         preprocess = config.get("preprocess_cfg", {})
-        for name in ("mean", "std"):
-            whole[f"clip_adapter.pixel_{name}"] = buffer_of(preprocess[name])
-        widths = whole[NON_OBJECT].shape[1], state["text_projection"].shape[1]
+        usual = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+        for name, numbers in usual.items():
+            whole[f"clip_adapter.pixel_{name}"] = buffer_of(preprocess.get(name, numbers))
+        if (projection := state.get("text_projection")) is None or projection.ndim != 2:
+            raise OvsegError(f"{clip or folder} has no text_projection, which OVSeg's CLIPs have")
+        widths = whole[NON_OBJECT].shape[1], projection.shape[1]
         if widths[0] != widths[1]:
             raise OvsegError(
                 f"the MaskFormer's class embeddings have {widths[0]} numbers, the CLIP's texts"
@@ -132,24 +135,23 @@ def _clip(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     folder = clip_folder(name)
     if folder is None:
         raise OvsegError(f"{name} is no folder of a CLIP: give one, such as an imported checkpoint")
-    try:
-        state = _read(folder / WEIGHTS_FILE)
-        if (folder / PROMPTS_FILE).is_file():
-            state |= _read(folder / PROMPTS_FILE)
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise OvsegError(f"{folder} is no whole CLIP ({error})") from error
+    state = _read(folder / WEIGHTS_FILE)
+    if (folder / PROMPTS_FILE).is_file():
+        state |= _read(folder / PROMPTS_FILE)
+    model_cfg, preprocess_cfg = read_clip_config(folder)
+    check_model_cfg(model_cfg, folder / CLIP_CONFIG)
     if other := sorted(key for key in state if is_prompt(key) and key != PROMPT_KEY):
         raise OvsegError(
             f"{folder} has {', '.join(other)}: no published format has a place for them; export a"
             " CLIP trained without pixel and visual prompts"
         )
-    return state, config
+    return state, {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg}
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file, floats as float32."""
-    state = load_file(path)
+    state = read_safetensors(path)
+    check_finite(state, path)
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
@@ -157,7 +159,7 @@ def _maskformer(name: str, record: ImportRecord | None) -> dict[str, Tensor]:
     """Tensors of an open-vocabulary MaskFormer by official name."""
     folder = maskformer_folder(name)
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_settings(folder / "config.json")
         if config.get("model_type") != MODEL_TYPE:
             raise OvsegError(
                 f"{folder} is a MaskFormer with a vocabulary of its own: OVSeg has none such"
@@ -165,7 +167,7 @@ def _maskformer(name: str, record: ImportRecord | None) -> dict[str, Tensor]:
         architecture = Architecture(**config["architecture"])
         state = _read(folder / "model.safetensors")
         classes = len(config["class_names"])
-    except (KeyError, OSError, SafetensorError, ValueError) as error:
+    except (KeyError, OSError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise OvsegError(f"{name} has no whole MaskFormer for --layout ovseg ({reason})") from error
     official = to_official(state, architecture, num_classes=classes)

@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import MaskFormerConfig, MaskFormerModel, ResNetConfig
@@ -22,11 +22,18 @@ from transformers.models.maskformer import MaskFormerSwinConfig
 from transformers.models.maskformer.configuration_maskformer import MaskFormerDetrConfig
 
 from ovseg.models.resnet import DeepStemResNet
+from ovseg.models.settings_files import MOST_LAYERS
 
 # of maskformer-swin, its own backbone for this network, it says that Mask2Former may not take it
 logging.getLogger("transformers.models.maskformer.configuration_maskformer").setLevel(logging.ERROR)
 
 COSINE_SCALE = 100.0  # fixed upstream; not CLIP's learned logit scale
+
+
+# beyond every model, so that a configuration or a shape from elsewhere builds nothing absurd
+Width = Annotated[int, Field(ge=1, le=2**16)]
+Depth = Annotated[int, Field(ge=1, le=MOST_LAYERS)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Architecture(BaseModel):
@@ -45,22 +52,22 @@ class Architecture(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: Literal["swin", "resnet", "resnet_bottleneck", "resnet_deep_stem"] = "swin"
-    backbone_dim: int = 128
-    stem_dim: int = 128
-    depths: tuple[int, ...] = (2, 2, 18, 2)
-    heads: tuple[int, ...] = (4, 8, 16, 32)
-    window: int = 12
-    drop_path: float = 0.3
-    feature_dim: int = 256
-    mask_dim: int = 256
-    query_dim: int = 256
-    queries: int = 100
-    decoder_layers: int = 6
-    decoder_heads: int = 8
-    decoder_ffn: int = 2048
-    dropout: float = 0.1
-    class_hidden_dim: int = 1024
-    embedding_dim: int = 768
+    backbone_dim: Width = 128
+    stem_dim: Width = 128
+    depths: Annotated[tuple[Depth, ...], Field(max_length=8)] = (2, 2, 18, 2)
+    heads: Annotated[tuple[Width, ...], Field(max_length=8)] = (4, 8, 16, 32)
+    window: Width = 12
+    drop_path: Share = 0.3
+    feature_dim: Width = 256
+    mask_dim: Width = 256
+    query_dim: Width = 256
+    queries: Width = 100
+    decoder_layers: Depth = 6
+    decoder_heads: Width = 8
+    decoder_ffn: Width = 2048
+    dropout: Share = 0.1
+    class_hidden_dim: Width = 1024
+    embedding_dim: Width = 768
 
     def transformers_config(self) -> MaskFormerConfig:
         """The same dimensions as a `transformers` configuration, without any pretrained weights.

@@ -10,17 +10,20 @@ as `storybook-conv`. A folder holds safetensors and JSON, and stock open_clip re
 import copy
 import hashlib
 import json
-import shutil
 import threading
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
 from ovseg.errors import OvsegError
+from ovseg.models.clip_config import (
+    check_model_cfg,
+    empty_towers,
+    read_clip_config,
+)
 from ovseg.models.conv_clip import ConvCLIP, is_convolutional
 from ovseg.models.learned_prompts import (
     FILES,
@@ -30,14 +33,27 @@ from ovseg.models.learned_prompts import (
 )
 from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP, is_prompt
 from ovseg.models.names import CLIP_CONFIG, check_clip_tag, clip_folder
-from ovseg.models.open_clip_model import VOCABULARY_FILE, OpenClipModel, tokenizer_of
-from ovseg.models.weight_files import is_torchscript, named_tensors, read_weights
+from ovseg.models.open_clip_model import (
+    TOKENIZER_FILES,
+    VOCABULARY_FILE,
+    OpenClipModel,
+    copy_vocabulary,
+    load_published,
+    tokenizer_of,
+    vocabulary_of,
+)
+from ovseg.models.weight_files import (
+    check_finite,
+    is_torchscript,
+    named_tensors,
+    read_safetensors,
+    read_weights,
+)
 from ovseg.storage import known_sha256, permit
 
 __all__ = [
     "MaskAdaptedCLIP",
     "clip_digest",
-    "clip_folder",
     "create_clip",
     "create_model",
     "load_clip",
@@ -46,9 +62,9 @@ __all__ = [
     "shared_clip",
 ]
 
-CONFIG_FILE = CLIP_CONFIG
 WEIGHTS_FILE = "model.safetensors"
 PROMPTS_FILE = "mask_prompts.safetensors"
+SPARE_NUMBERS = 2**24  # of a model beyond those that its weights hold: 64 MiB of float32
 
 
 # ---------------------------------------------------------------------------------------- names
@@ -102,7 +118,8 @@ def clip_digest(name: str) -> str:
     folder = clip_folder(name)
     digest = hashlib.sha256()
     if folder is not None:
-        for file in (CONFIG_FILE, WEIGHTS_FILE, PROMPTS_FILE, VOCABULARY_FILE, *FILES):
+        known = (CLIP_CONFIG, WEIGHTS_FILE, PROMPTS_FILE, VOCABULARY_FILE, *FILES)
+        for file in (*known, *TOKENIZER_FILES):
             if (folder / file).is_file():
                 digest.update(f"{file}={known_sha256(folder / file)}\n".encode())
     else:
@@ -155,18 +172,31 @@ def create_model(
     *,
     vocabulary: Path | None = None,
     preprocess_cfg: dict[str, Any] | None = None,
+    numbers: int | None = None,
+    source: object = CLIP_CONFIG,
 ) -> OpenClipModel:
-    """As `create_clip`, whatever the image tower: a `MaskAdaptedCLIP` or a `ConvCLIP`."""
-    arguments = {key: copy.deepcopy(value) for key, value in model_cfg.items()}
-    text_cfg = arguments.get("text_cfg", {})
+    """As `create_clip`, whatever the image tower: a `MaskAdaptedCLIP` or a `ConvCLIP`.
+
+    With `numbers`, those that the weights hold, a model of much more is refused before it takes
+    memory; `source` is said where the configuration is refused.
+    """
+    check_model_cfg(model_cfg, source)
+    arguments = copy.deepcopy(empty_towers(model_cfg))
+    text_cfg = arguments["text_cfg"]
     custom_text = arguments.pop("custom_text", False) or "hf_model_name" in text_cfg
     family = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
     try:
+        if numbers is not None:
+            with torch.device("meta"):
+                wanted = sum(
+                    each.numel() for each in family(**copy.deepcopy(arguments)).parameters()
+                )
+            if wanted > 2 * numbers + SPARE_NUMBERS:  # positions may be of another size
+                raise ValueError(f"{wanted} numbers, where the weights hold {numbers}")
         model = family(**arguments)
-    except TypeError as error:
-        raise OvsegError(
-            f"{CONFIG_FILE}: model_cfg is no CLIP open_clip knows ({error})"
-        ) from error
+    except Exception as error:  # open_clip, timm, transformers and torch raise their own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise OvsegError(f"{source}: model_cfg is no CLIP open_clip knows ({reason})") from error
     preprocess = preprocess_cfg or {}
     model.visual.image_mean = tuple(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN))
     model.visual.image_std = tuple(preprocess.get("std", open_clip.OPENAI_DATASET_STD))
@@ -209,50 +239,42 @@ def load_clip(
 def load_model(name: str, *, device: str = "cpu", prompts: bool = True) -> OpenClipModel:
     """As `load_clip`, whatever the image tower; prompts the weights come with may be left aside."""
     folder = clip_folder(name)
-    if folder is not None:
-        model = _model_of_folder(folder)
-        state = _read_tensors(folder / WEIGHTS_FILE)
-        if (folder / PROMPTS_FILE).is_file():
-            state.update(_read_tensors(folder / PROMPTS_FILE))
-        model.load_checkpoint_state(state, prompts=prompts)
-        model.text_prompts = load_context_vectors(folder, model)
-    else:
+    if folder is None:
         model = _model_of_tag(name, prompts=prompts)
+    else:
+        model_cfg, preprocess_cfg = read_clip_config(folder)
+        state = read_safetensors(folder / WEIGHTS_FILE)
+        if (folder / PROMPTS_FILE).is_file():
+            state.update(read_safetensors(folder / PROMPTS_FILE))
+        check_finite(state, folder)
+        model = create_model(
+            model_cfg,
+            vocabulary=vocabulary_of(folder, model_cfg.get("text_cfg") or {}),
+            preprocess_cfg=preprocess_cfg,
+            numbers=sum(tensor.numel() for tensor in state.values()),
+            source=folder / CLIP_CONFIG,
+        )
+        try:
+            model.load_checkpoint_state(state, prompts=prompts)
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise OvsegError(f"{folder} holds weights of another model ({reason})") from error
+        model.text_prompts = load_context_vectors(folder, model)
     return model.float().to(device).eval()
-
-
-def _model_of_folder(folder: Path) -> OpenClipModel:
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        model_cfg, preprocess_cfg = config["model_cfg"], config.get("preprocess_cfg")
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise OvsegError(f"{folder / CONFIG_FILE} holds no model_cfg: {error}") from error
-    vocabulary = folder / VOCABULARY_FILE
-    return create_model(
-        model_cfg,
-        vocabulary=vocabulary if vocabulary.is_file() else None,
-        preprocess_cfg=preprocess_cfg,
-    )
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except Exception as error:  # safetensors raises its own SafetensorError, and OSError
-        raise OvsegError(f"cannot read the weights {path}: {error}") from error
 
 
 def _model_of_tag(name: str, *, prompts: bool) -> OpenClipModel:
     model_cfg, preprocess_cfg, file = _resolve(name)
-    model = create_model(model_cfg, preprocess_cfg=preprocess_cfg)
     stored = read_weights(file)
     state = named_tensors(stored, file).state
+    numbers = sum(tensor.numel() for tensor in state.values())
+    model = create_model(model_cfg, preprocess_cfg=preprocess_cfg, numbers=numbers, source=name)
     try:
         if PROMPT_KEY in state or stored.format == "torchscript":
             model.load_checkpoint_state(state, prompts=prompts)
         else:
-            open_clip.load_checkpoint(model.clip, str(file))  # also converts foreign layouts
-    except (RuntimeError, KeyError, ValueError, OSError) as error:
+            load_published(model.clip, state)  # also converts foreign layouts
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise OvsegError(f"{file} holds no weights for {name.split('/')[0]}: {reason}") from error
     return model
@@ -290,12 +312,10 @@ def save_clip(model: OpenClipModel, folder: Path, *, half: bool = False) -> Path
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = copy.deepcopy(model.model_cfg)
-    for name in (PROMPTS_FILE, VOCABULARY_FILE, *FILES):
-        if model.vocabulary != folder / name:
-            (folder / name).unlink(missing_ok=True)
-    if model.vocabulary is not None:
-        if model.vocabulary != folder / VOCABULARY_FILE:
-            shutil.copyfile(model.vocabulary, folder / VOCABULARY_FILE)
+    for name in (PROMPTS_FILE, *FILES):
+        (folder / name).unlink(missing_ok=True)
+    copy_vocabulary(model.vocabulary, folder)
+    if model.vocabulary is not None and not model.vocabulary.is_dir():
         # stock open_clip looks for it in the working directory and so fails aloud elsewhere,
         # where its own vocabulary would give ids the model does not have
         config["text_cfg"]["tokenizer_kwargs"] = {"bpe_path": VOCABULARY_FILE}
@@ -319,5 +339,5 @@ def save_clip(model: OpenClipModel, folder: Path, *, half: bool = False) -> Path
         "resize_mode": "squash",
     }
     text = json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=2)
-    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+    (folder / CLIP_CONFIG).write_text(text + "\n", encoding="utf-8")
     return folder

@@ -2,6 +2,8 @@
 
 CLIP_MODULES = (
     "ovseg.models.clip",
+    "ovseg.models.clip_config",
+    "ovseg.models.settings_files",
     "ovseg.models.open_clip_model",
     "ovseg.models.conv_clip",
     "ovseg.models.learned_prompts",
@@ -9,7 +11,9 @@ CLIP_MODULES = (
     "ovseg.models.mask_prompts",
     "ovseg.models.pixel_prompts",
     "ovseg.models.prompted_tower",
+    "ovseg.models.pickle_machine",
     "ovseg.models.safe_pickle",
+    "ovseg.models.torch_archives",
     "ovseg.models.weight_files",
     "ovseg.models.names",
     __name__,

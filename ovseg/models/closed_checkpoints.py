@@ -26,7 +26,8 @@ from ovseg.models.official_names import (
     shared_names,
     to_our_names,
 )
-from ovseg.models.weight_files import listed
+from ovseg.models.settings_files import check_folder, check_transformers, read_settings
+from ovseg.models.weight_files import check_finite, listed
 
 HEAD = "sem_seg_head."
 CLASS_HEAD = "sem_seg_head.predictor.class_embed"
@@ -69,7 +70,7 @@ def write_closed(
             f"this MaskFormer lacks {error.args[0]}: the file is not whole, or of another"
             " architecture than MaskFormer on Swin, ResNet-50, -101 or -101c"
         ) from None
-    except (ValueError, IndexError) as error:
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise OvsegError(f"the MaskFormer's tensors have impossible shapes ({reason})") from None
     names = shared_names(architecture) | {
@@ -170,20 +171,24 @@ def copy_transformers_folder(source: Path, folder: Path) -> int:
     Raises:
         OvsegError: no MaskFormer there, or one with tensors missing or left over.
     """
-    try:
-        kind = json.loads((source / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise OvsegError(
-            f"{source} has no readable config.json: give a weights file or a MaskFormer's folder"
-        ) from error
+    kind = check_transformers(str(source)).get("model_type")
     if kind != "maskformer":
-        raise OvsegError(f"{source} holds a {kind} model: of folders only a MaskFormer is imported")
-    try:
-        network, info = MaskFormerForInstanceSegmentation.from_pretrained(
-            source, output_loading_info=True, local_files_only=True, dtype=torch.float32
+        raise OvsegError(
+            f"{source} holds a {str(kind)[:40]} model: of folders only a MaskFormer is imported"
         )
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+    try:
+        check_folder(str(source), MaskFormerForInstanceSegmentation)
+        network, info = MaskFormerForInstanceSegmentation.from_pretrained(
+            source,
+            output_loading_info=True,
+            local_files_only=True,
+            dtype=torch.float32,
+            use_safetensors=True,
+        )
+    except OvsegError:
+        raise
+    except Exception as error:  # transformers, torch and safetensors raise their own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise OvsegError(f"{source} is no whole MaskFormer ({reason})") from error
     faults = {name: sorted(map(str, info[f"{name}_keys"])) for name in ("missing", "unexpected")}
     if any(faults.values()):
@@ -191,8 +196,9 @@ def copy_transformers_folder(source: Path, folder: Path) -> int:
             f"{source} is no whole MaskFormer: missing {listed(faults['missing'])},"
             f" left over {listed(faults['unexpected'])}"
         )
+    check_finite(network.state_dict(), source)
     network.save_pretrained(folder)
     settings = source / "preprocessor_config.json"
-    text = settings.read_text() if settings.is_file() else json.dumps(IMAGENET, indent=2) + "\n"
-    (folder / "preprocessor_config.json").write_text(text)
+    text = json.dumps(read_settings(settings) if settings.is_file() else IMAGENET, indent=2)
+    (folder / "preprocessor_config.json").write_text(text + "\n")
     return len(network.state_dict())

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ovseg.errors import OvsegError
 from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.prompts import encode_embedded, reads_the_end
+from ovseg.models.settings_files import read_settings
+from ovseg.models.weight_files import check_finite, read_safetensors
 from ovseg.storage import permit
 
 TENSORS_FILE = "text_prompts.safetensors"
@@ -189,11 +191,15 @@ def load_context_vectors(folder: Path, clip: OpenClipModel) -> ContextVectors | 
     if not (folder / CONFIG_FILE).is_file():
         return None
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = read_settings(folder / CONFIG_FILE)
+        nouns, tensors = config["nouns"], read_safetensors(folder / TENSORS_FILE)
+        check_finite(tensors, folder / TENSORS_FILE)
         vectors = ContextVectors(clip, config["template"])
-        if config["nouns"]:
-            vectors.specialise(config["nouns"])
-        vectors.load_state_dict(load_file(folder / TENSORS_FILE))
+        if nouns:
+            if len(tensors["specific"]) != len(nouns) or not all(type(n) is str for n in nouns):
+                raise ValueError(f"{len(nouns)} nouns of other vectors")
+            vectors.specialise(nouns)
+        vectors.load_state_dict(tensors)
     except OvsegError:
         raise
     except Exception as error:  # safetensors, torch and json all raise their own

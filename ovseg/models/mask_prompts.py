@@ -244,6 +244,8 @@ class MaskAdaptedCLIP(OpenClipModel):
             self._adopt_prompts(state[PROMPT_KEY], patches)
         if prompts and VISUAL_KEY in state:
             drawn = state[VISUAL_KEY]
+            if drawn.ndim != 3 or drawn.shape[2] != self.clip.visual.conv1.out_channels:
+                raise OvsegError(f"visual prompts {tuple(drawn.shape)} do not fit this CLIP")
             self.draw_visual_prompts(*drawn.shape[:2])
             if self.visual_prompts is None or self.visual_prompts.shape != drawn.shape:
                 raise OvsegError(f"visual prompts {tuple(drawn.shape)} do not fit this CLIP")

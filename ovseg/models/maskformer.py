@@ -9,7 +9,6 @@ import-checkpoint`, or a `transformers` MaskFormer or Mask2Former (a hub id such
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,7 +19,6 @@ import torch
 from torch import Tensor
 from transformers import (
     Mask2FormerForUniversalSegmentation,
-    MaskFormerConfig,
     MaskFormerForInstanceSegmentation,
 )
 
@@ -44,6 +42,8 @@ from ovseg.models.proposal_networks import (
     ProposalBatch,
     ProposalNetwork,
 )
+from ovseg.models.settings_files import check_folder, check_transformers, read_settings
+from ovseg.models.weight_files import check_finite
 
 __all__ = [
     "ClosedMaskFormer",
@@ -155,17 +155,24 @@ def _load_ours(folder: Path, config: dict[str, Any], device: torch.device) -> Op
 def _load_transformers(name: str, device: torch.device) -> ClosedMaskFormer:
     advice = "name storybook, a folder, or a MaskFormer hub id that is cached or can be reached"
     try:
-        config = MaskFormerConfig.get_config_dict(name)[0]
-        family = CLOSED.get(config.get("model_type", ""))
+        config = check_transformers(name)
+        kind = config.get("model_type")
+        family = CLOSED.get(kind) if isinstance(kind, str) else None
         if family is None:
             raise OvsegError(
                 f"{name} is a {config.get('model_type')} model, not a MaskFormer; {advice}"
             )
-        network = family.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:  # missing, or of other shapes
-        reason = str(error).strip().splitlines()[0][:200]
+        check_folder(name, family)
+        network = family.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True if Path(name).is_dir() else None
+        )
+        inputs = _image_statistics(name)
+    except OvsegError:
+        raise
+    except Exception as error:  # transformers, torch and safetensors raise their own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise OvsegError(f"MaskFormer {name!r} cannot be loaded ({reason}); {advice}") from error
-    inputs = _image_statistics(name)
+    check_finite(network.state_dict(), name)
     settings = {key: config[key] for key in sorted(config) if key[0] != "_"}
     settings.pop("transformers_version", None)
     settings["inputs"] = inputs.model_dump(mode="json")
@@ -187,7 +194,7 @@ def _image_statistics(name: str) -> InputSettings:
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )
-    stored = json.loads(Path(found).read_text()) if found else {}
+    stored = read_settings(Path(found)) if found else {}
     if "image_mean" not in stored or "image_std" not in stored:
         return InputSettings()
     return InputSettings(

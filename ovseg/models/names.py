@@ -37,16 +37,21 @@ def clip_folder(name: str) -> Path | None:
     Of an imported checkpoint it is the folder inside that holds its CLIP.
 
     Raises:
-        OvsegError: a folder without a CLIP.
+        OvsegError: a folder without a CLIP, or a file.
     """
     folder, flow = SHIPPED_CLIPS.get(name, (Path(name).expanduser(), ""))
-    for place in (folder, folder / IN_CHECKPOINT["clip"]):
-        if (place / CLIP_CONFIG).is_file():
-            return place
-    if flow:
-        raise OvsegError(f"no CLIP in {folder}: rebuild it with python -m flows.{flow}")
-    if folder.is_dir():
-        raise OvsegError(f"{folder} has no {CLIP_CONFIG}: is it a folder save_clip wrote?")
+    try:
+        for place in (folder, folder / IN_CHECKPOINT["clip"]):
+            if (place / CLIP_CONFIG).is_file():
+                return place
+        if flow:
+            raise OvsegError(f"no CLIP in {folder}: rebuild it with python -m flows.{flow}")
+        if folder.is_dir():
+            raise OvsegError(f"{folder} has no {CLIP_CONFIG}: is it a folder save_clip wrote?")
+        if folder.is_file():
+            raise OvsegError(f"{folder} is a file: `ovseg import-checkpoint` makes a folder of it")
+    except OSError as error:
+        raise OvsegError(f"{folder} cannot be read ({error.strerror}): name a CLIP") from error
     return None
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ovseg.errors import OvsegError
 from ovseg.models.pixels import InputSettings
+from ovseg.models.settings_files import check_settings, read_settings
+from ovseg.models.weight_files import check_finite, listed, read_safetensors
 from ovseg.storage import permit
 
 CONFIG_FILE = "config.json"
@@ -80,12 +81,9 @@ def write_network(
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a folder; raises `OvsegError` where it is none."""
-    try:
-        config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text())
-    except json.JSONDecodeError as error:
-        file = folder / CONFIG_FILE
-        raise OvsegError(f"{file} is not JSON ({error}); restore the folder") from None
+    """The config.json of a folder; raises `OvsegError` where it is none, or no network's."""
+    config = read_settings(folder / CONFIG_FILE)
+    check_settings(config, folder / CONFIG_FILE)
     return config
 
 
@@ -105,14 +103,24 @@ def read_network(
     """
     try:
         inputs = InputSettings(**config["inputs"])
+        state = read_safetensors(folder / WEIGHTS_FILE)
+        text = read_safetensors(folder / TEXTS_FILE)["text_embeddings"]
+        check_finite({**state, "text_embeddings": text}, folder)
+        class_names = config["class_names"]
+        if not isinstance(class_names, list) or not all(isinstance(n, str) for n in class_names):
+            raise ValueError("class_names is not a list of texts")
+        if text.ndim != 2 or len(text) != len(class_names):
+            raise ValueError(f"{len(class_names)} classes, texts {tuple(text.shape)}")
+        with torch.device("meta"):  # other names or shapes show before the network takes memory
+            expected = make().state_dict()
+        wrong = {*expected} ^ {*state} or {k for k in state if state[k].shape != expected[k].shape}
+        if wrong:
+            raise ValueError(f"missing, unknown or of another shape: {listed(sorted(wrong))}")
         network = make()
-        state = load_file(folder / WEIGHTS_FILE)
-        text = load_file(folder / TEXTS_FILE)["text_embeddings"]
         network.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
         )
-        class_names = tuple(config["class_names"])
-    except (KeyError, OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (ArithmeticError, LookupError, OvsegError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise OvsegError(
             f"{folder} is not a whole {kind} ({reason}); write it again with its training"
@@ -120,7 +128,7 @@ def read_network(
     return StoredNetwork(
         network=network,
         inputs=inputs,
-        class_names=class_names,
+        class_names=tuple(class_names),
         text_embeddings=text,
         digest=content_digest(config, {**network.state_dict(), "text_embeddings": text}),
     )

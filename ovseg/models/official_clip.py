@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ovseg.errors import OvsegError
 from ovseg.models.mask_prompts import PROMPT_KEY
+from ovseg.models.settings_files import MOST_LAYERS
 from ovseg.models.weight_files import listed
 
 OVSEG_PREFIX = "clip_adapter.clip_model."
@@ -49,8 +50,11 @@ def clip_configuration(state: Mapping[str, Tensor], *, quick_gelu: bool) -> dict
         raise OvsegError(f"this is no whole CLIP with a ViT: it lacks {listed(missing)}")
     conv, places = state["visual.conv1.weight"], state["visual.positional_embedding"]
     tokens, proj = state["token_embedding.weight"], state["visual.proj"]
-    if conv.ndim != 4 or {places.ndim, tokens.ndim, proj.ndim} != {2}:
+    positions = state["positional_embedding"]
+    if conv.ndim != 4 or {places.ndim, tokens.ndim, proj.ndim, positions.ndim} != {2}:
         raise OvsegError("this is no CLIP with a ViT: its tensors have other ranks")
+    if not all(each.numel() for each in (conv, places, tokens, proj, positions)):
+        raise OvsegError("this is no CLIP with a ViT: some of its tensors are empty")
     grid = math.isqrt(places.shape[0] - 1)
     width, text_width = conv.shape[0], tokens.shape[1]
     if grid**2 != places.shape[0] - 1 or width % HEAD_WIDTH or text_width % HEAD_WIDTH:
@@ -78,8 +82,12 @@ def clip_configuration(state: Mapping[str, Tensor], *, quick_gelu: bool) -> dict
 
 
 def _blocks(state: Mapping[str, Tensor], tower: str) -> int:
+    # how many there are, not the highest number: a name must not decide how much is built
     pattern = re.compile(rf"{re.escape(tower)}\.resblocks\.(\d+)\.")
-    return 1 + max((int(m[1]) for name in state if (m := pattern.match(name))), default=-1)
+    blocks = len({m[1] for name in state if (m := pattern.match(name))})
+    if blocks > MOST_LAYERS:
+        raise OvsegError(f"this CLIP has {blocks} blocks, no model has more than {MOST_LAYERS}")
+    return blocks
 
 
 def stock_architecture(model_cfg: Mapping[str, Any]) -> str | None:

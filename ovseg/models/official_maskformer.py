@@ -56,7 +56,7 @@ def official_architecture(state: Mapping[str, Tensor], *, decoder_heads: int = 8
             f" {listed(_maskformer_half(state))}; give a file such as"
             " ovseg_swinbase_vitL14_ft_mpt.pth"
         ) from None
-    except (ValueError, IndexError) as error:
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise OvsegError(
             f"the MaskFormer's tensors have impossible shapes ({reason}); download the file again"
@@ -203,7 +203,8 @@ def _expected(architecture: Architecture) -> dict[str, Tensor]:
     try:
         with torch.device("meta"):
             return OpenVocabularyMaskFormer(architecture).state_dict()
-    except ValueError as error:  # what torch and transformers raise for widths that do not divide
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        # what torch and transformers raise for widths that do not divide
         reason = " ".join(str(error).split())[:200]
         raise OvsegError(
             f"there is no MaskFormer of these dimensions ({reason}); download the file again"

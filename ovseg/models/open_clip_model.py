@@ -7,17 +7,30 @@ tower can; `ovseg.models.clip` loads and saves both.
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch.nn.functional as F
+from open_clip.convert import convert_state_dict
+from open_clip.model import (
+    convert_to_custom_text_state_dict,
+    resize_pos_embed,
+    resize_text_pos_embed,
+)
+from open_clip.tokenizer import HFTokenizer
 from torch import Tensor, nn
 
 from ovseg.errors import OvsegError
 
 VOCABULARY_FILE = "bpe_vocab.txt.gz"
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model"),
+)
+"""What a tokenizer of `transformers` consists of; the first is enough."""
 
 Tokenizer = Callable[[Sequence[str]], Tensor]
 
@@ -31,7 +44,8 @@ class OpenClipModel(nn.Module):
             last kept id is the end-of-text one (open_clip's behaviour; the official
             implementation raises instead).
         model_cfg: open_clip's configuration of the model, needed by `save_clip`.
-        vocabulary: BPE file of the tokenizer if it is not open_clip's own, copied by `save_clip`.
+        vocabulary: BPE file or folder of the tokenizer if it is not open_clip's own, copied by
+            `save_clip`.
 
     Raises:
         OvsegError: the tower takes no square pictures.
@@ -139,28 +153,101 @@ class OpenClipModel(nn.Module):
             raise OvsegError(f"these weights are of another CLIP architecture: {reason}") from error
 
 
+def vocabulary_of(folder: Path, text_cfg: Mapping[str, Any]) -> Path | None:
+    """What a folder brings for its tokenizer: BPE merges, or itself where `transformers` reads it.
+
+    Args:
+        folder: of a CLIP.
+        text_cfg: open_clip's configuration of its text tower.
+    """
+    if text_cfg.get("hf_tokenizer_name"):
+        return folder if any((folder / name).is_file() for name in TOKENIZER_FILES) else None
+    return folder / VOCABULARY_FILE if (folder / VOCABULARY_FILE).is_file() else None
+
+
+def copy_vocabulary(vocabulary: Path | None, folder: Path) -> None:
+    """Put what `vocabulary_of` gave into a folder; what is there of another tokenizer goes."""
+    names = TOKENIZER_FILES if vocabulary and vocabulary.is_dir() else (VOCABULARY_FILE,)
+    for name in (VOCABULARY_FILE, *TOKENIZER_FILES):
+        source = None
+        if vocabulary is not None and name in names:
+            source = vocabulary / name if vocabulary.is_dir() else vocabulary
+        if source is None or not source.is_file():
+            (folder / name).unlink(missing_ok=True)
+        elif source.resolve() != (folder / name).resolve():
+            shutil.copyfile(source, folder / name)
+
+
+def load_published(clip: Any, state: Mapping[str, Tensor]) -> None:
+    """Put the tensors of a published file into a model of open_clip, as open_clip does it.
+
+    Args:
+        clip: the model, changed in place.
+        state: tensors in open_clip's layout or in one that it converts.
+
+    Raises:
+        RuntimeError, KeyError, ValueError: tensors of another model.
+    """
+    converted = dict(convert_state_dict(clip, dict(state)))
+    if "positional_embedding" in converted and not hasattr(clip, "positional_embedding"):
+        converted = convert_to_custom_text_state_dict(converted)
+    for name in ("logit_scale", "logit_bias"):  # a scalar or a row of one
+        own = getattr(clip, name, None)
+        if name in converted and own is not None:
+            converted[name] = converted[name].reshape(own.shape)
+    converted.pop("text.transformer.embeddings.position_ids", None)  # of older transformers
+    resize_pos_embed(converted, clip)
+    resize_text_pos_embed(converted, clip)
+    clip.load_state_dict(converted, strict=True)
+
+
 def tokenizer_of(text_cfg: Mapping[str, Any], vocabulary: Path | None) -> Tokenizer:
     """The tokenizer of a model.
 
     Args:
         text_cfg: open_clip's configuration of the text tower.
-        vocabulary: BPE merges file; None for open_clip's own.
+        vocabulary: as `vocabulary_of` gives it; None for open_clip's own, or the one named.
 
     Raises:
-        OvsegError: the vocabulary is of another size than the model's.
+        OvsegError: the vocabulary is of another size than the model's, or cannot be read without
+            running code of its own.
     """
     # open_clip would resolve a relative bpe_path against the working directory; ours is absolute
     context_length = text_cfg.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
     extra = {k: v for k, v in (text_cfg.get("tokenizer_kwargs") or {}).items() if k != "bpe_path"}
-    if text_cfg.get("hf_tokenizer_name"):
-        tokenizer: Any = open_clip.HFTokenizer(
-            text_cfg["hf_tokenizer_name"], context_length=context_length, **extra
-        )
+    expected = text_cfg.get("vocab_size", 49408)
+    if name := text_cfg.get("hf_tokenizer_name"):
+        source = str(name if vocabulary is None else vocabulary)
+        mode = text_cfg.get("tokenizer_mode")
+        try:
+            tokenizer: Any = HFTokenizer(
+                source,
+                context_length=context_length,
+                **{"tokenizer_mode": mode, **extra},
+                trust_remote_code=False,
+            )
+            size = len(tokenizer.tokenizer)
+        except Exception as error:  # transformers, tokenizers and the hub raise their own
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise OvsegError(
+                f"the tokenizer {source} cannot be had ({reason}); code of its own is never run:"
+                " put tokenizer.json beside the CLIP's weights"
+            ) from error
+        if size > expected and not text_cfg.get("hf_model_name"):
+            raise OvsegError(
+                f"the tokenizer {source} has {size} entries, the model {expected}: put the model's"
+                " own tokenizer.json beside its weights"
+            )
         return tokenizer  # type: ignore[no-any-return]
     if vocabulary is not None:
         extra["bpe_path"] = str(vocabulary)
-    tokenizer = open_clip.SimpleTokenizer(context_length=context_length, **extra)
-    expected = text_cfg.get("vocab_size", 49408)
+    try:
+        tokenizer = open_clip.SimpleTokenizer(context_length=context_length, **extra)
+    except Exception as error:  # gzip, zlib and the merges' own
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise OvsegError(
+            f"the vocabulary {vocabulary or 'of open_clip'} cannot be read ({reason}): restore it"
+        ) from error
     if tokenizer.vocab_size != expected:
         raise OvsegError(
             f"the vocabulary {vocabulary or 'of open_clip'} has {tokenizer.vocab_size} entries, "

@@ -30,10 +30,14 @@ from ovseg.models.clip import clip_digest, shared_clip
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.names import clip_folder, resolve_device
 from ovseg.models.pixels import ImageArray
+from ovseg.models.settings_files import check_settings, check_transformers, read_settings
+from ovseg.models.weight_files import check_finite
 
 PATCHES = 32
 """Along the longer side: a graph of all of them has at most 1024 nodes."""
 TIMM = "timm/"
+LOCAL_DIR = "local-dir:"
+"""How timm is told of a folder."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -143,10 +147,14 @@ class TimmPatches(PatchFeatures):
         import timm  # heavy, and few runs need it
 
         advice = "name a ViT of timm, as in timm/vit_small_patch16_224.dino"
+        if name.startswith(LOCAL_DIR):
+            path = Path(name.removeprefix(LOCAL_DIR)) / "config.json"
+            check_settings(read_settings(path), path)
         try:
             model = timm.create_model(name, pretrained=True, num_classes=0, dynamic_img_size=True)
         except Exception as error:  # timm, huggingface_hub and urllib raise their own
             raise OvsegError(f"timm/{name} cannot be loaded ({_short(error)}); {advice}") from error
+        check_finite(model.state_dict(), f"timm/{name}")
         if not hasattr(model, "patch_embed") or not hasattr(model, "num_prefix_tokens"):
             raise OvsegError(f"timm/{name} has no patch tokens; {advice}")
         settings = {key: model.pretrained_cfg.get(key) for key in ("architecture", "mean", "std")}
@@ -181,9 +189,18 @@ class TransformersPatches(PatchFeatures):
 
         advice = "name a CLIP (storybook, a folder, ARCH/pretrained), timm/NAME or a ViT's hub id"
         try:
-            model = AutoModel.from_pretrained(name, dtype=torch.float32)
+            check_transformers(name)
+            model = AutoModel.from_pretrained(
+                name,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                use_safetensors=True if Path(name).is_dir() else None,
+            )
+        except OvsegError:
+            raise
         except Exception as error:  # OSError, ValueError, KeyError for all that is missing
             raise OvsegError(f"{name!r} cannot be loaded ({_short(error)}); {advice}") from error
+        check_finite(model.state_dict(), name)
         config = model.config
         if not isinstance(getattr(config, "patch_size", None), int):
             raise OvsegError(f"{name} is a {config.model_type}, which has no patches; {advice}")

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
 SIZE_DIVISIBILITY = 32
+LARGEST_SIDE = 2**14
 ImageArray = NDArray[np.uint8]
+
+
+Statistic = Annotated[float, Field(allow_inf_nan=False)]
+Deviation = Annotated[float, Field(allow_inf_nan=False, gt=0)]
 
 
 class InputSettings(BaseModel):
@@ -21,10 +27,10 @@ class InputSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    short_side: int = 640
-    max_side: int = 2560
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    short_side: int = Field(default=640, ge=1, le=LARGEST_SIDE)
+    max_side: int = Field(default=2560, ge=1, le=LARGEST_SIDE)
+    mean: tuple[Statistic, Statistic, Statistic] = (123.675, 116.28, 103.53)
+    std: tuple[Deviation, Deviation, Deviation] = (58.395, 57.12, 57.375)
 
 
 def resized_shape(height: int, width: int, short_side: int, max_side: int) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from ovseg.errors import OvsegError
 from ovseg.models.class_texts import ClassTexts
 from ovseg.models.ensemble import COSINE_SCALE
+from ovseg.models.weight_files import check_finite, read_safetensors
 
 REGIONS_FILE = "regions.safetensors"
 NOUN_SEPARATOR = "\n"
@@ -60,10 +61,12 @@ class RegionMemory:
             OvsegError: there is none, or it is damaged.
         """
         try:
-            with safe_open(folder / REGIONS_FILE, framework="pt", device=device) as stored:
+            tensors = read_safetensors(folder / REGIONS_FILE)
+            check_finite(tensors, folder / REGIONS_FILE)
+            with safe_open(folder / REGIONS_FILE, framework="pt") as stored:
                 names = (stored.metadata() or {}).get("nouns", "")
-                regions, nouns = stored.get_tensor("regions"), stored.get_tensor("nouns")
-        except (OSError, SafetensorError) as error:
+            regions, nouns = (tensors[name].to(device) for name in ("regions", "nouns"))
+        except (KeyError, OSError, OvsegError, SafetensorError) as error:
             raise OvsegError(f"{folder} holds no regions to retrieve ({error})") from error
         return RegionMemory(
             regions_ne=F.normalize(regions.float(), dim=-1),

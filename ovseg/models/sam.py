@@ -33,6 +33,8 @@ from ovseg.models.image_proposals import ImageProposals
 from ovseg.models.names import resolve_device
 from ovseg.models.network_folders import content_digest, folder_stamp
 from ovseg.models.pixels import ImageArray
+from ovseg.models.settings_files import check_folder, check_transformers
+from ovseg.models.weight_files import check_finite
 
 FAMILIES: dict[str, Any] = {"sam": SamModel, "sam_hq": SamHQModel, "sam2": Sam2Model}
 """By the `model_type` of a configuration."""
@@ -132,18 +134,25 @@ def _load(name: str, device: str, stamp: object) -> SamProposals:
         network, processor = random_sam(RANDOM[name])
         return _proposals(network, processor, device, Generation(points_per_side=4))
     try:
-        config = AutoConfig.from_pretrained(name)
+        check_transformers(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         family = FAMILIES.get(config.model_type)
         if family is None:
             # the video model's configuration is what published SAM 2 checkpoints carry
             family = Sam2Model if config.model_type == "sam2_video" else None
         if family is None:
             raise OvsegError(f"{name} is a {config.model_type} model, not a SAM; {ADVICE}")
-        network = family.from_pretrained(name, dtype=torch.float32)
-        processor = AutoImageProcessor.from_pretrained(name)
-    except (OSError, ValueError, RuntimeError) as error:  # missing, or of other shapes
-        reason = str(error).strip().splitlines()[0][:200]
+        check_folder(name, family)
+        network = family.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True if Path(name).is_dir() else None
+        )
+        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
+    except OvsegError:
+        raise
+    except Exception as error:  # transformers, torch and safetensors raise their own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise OvsegError(f"SAM {name!r} cannot be loaded ({reason}); {ADVICE}") from error
+    check_finite(network.state_dict(), name)
     return _proposals(network, processor, device, Generation())
 
 

@@ -1,20 +1,21 @@
 """Weights files of any format, read without running anything that is in them.
 
-`read_weights(path)` tells the format by the file's first bytes, not by its name: a torch file
-(`weights_only=True`), a TorchScript archive (its tensors alone), a pickle of numpy arrays, or
-safetensors. Whatever is no weights file is refused in one line that says what it looks like.
-`named_tensors` takes the tensors out of the dicts that training programs put around them.
+`read_weights(path)` tells the format by the file's first bytes, not by its name: a torch file, a
+TorchScript archive (its tensors alone), a pickle of numpy arrays, or safetensors. Each is read as
+data within the size of the file. Whatever is no weights file is refused in one line that says what
+it looks like. `named_tensors` takes the tensors out of the dicts that training programs put around
+them.
 """
 
 from __future__ import annotations
 
-import pickle
-import re
+import stat
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -22,9 +23,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ovseg.errors import OvsegError
-from ovseg.models.safe_pickle import is_torchscript, read_pickle, read_torchscript
+from ovseg.models.safe_pickle import read_pickle
+from ovseg.models.torch_archives import is_torchscript, read_archive, read_old, read_torchscript
 
-__all__ = ["NamedTensors", "Stored", "is_torchscript", "listed", "named_tensors", "read_weights"]
+__all__ = [
+    "NamedTensors",
+    "Stored",
+    "check_finite",
+    "is_torchscript",
+    "listed",
+    "named_tensors",
+    "read_safetensors",
+    "read_weights",
+]
 
 Format = Literal["torch", "torchscript", "pickle", "safetensors"]
 FORMATS: dict[Format, str] = {
@@ -36,6 +47,8 @@ FORMATS: dict[Format, str] = {
 """What people call them."""
 
 DISTRIBUTED_PREFIX = "module."
+LONGEST_HEADER = 16 * 2**20
+"""Bytes of a safetensors header: 100 a tensor, so that 100,000 of them fit."""
 ARCHIVE_NUMBERS = ("input_resolution", "context_length", "vocab_size")
 CAUSAL_MASK = "attn_mask"
 
@@ -65,64 +78,94 @@ def read_weights(path: Path) -> Stored:
     Raises:
         OvsegError: no such file, no weights file, a damaged one, or one that asks to run code.
     """
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(512)
-    except OSError as error:
-        raise OvsegError(
-            f"{path} cannot be read ({error.strerror}): name a weights file"
-        ) from error
+    with _opened(path) as stream:
+        start = stream.read(512)
     if not start:
         raise OvsegError(f"{path} is empty: get it again")
     if start[:4] == b"PK\x03\x04":
         if not zipfile.is_zipfile(path):
-            raise OvsegError(f"{path} lacks its end: it is truncated, get it again")
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch maps the tensors without looking at checksums
-        if damaged is not None:
-            raise OvsegError(f"{path} is damaged: the checksum of {damaged} differs, get it again")
+            raise OvsegError(f"{path} has no end: it is truncated, get it again")
         if is_torchscript(path):
             return Stored("torchscript", read_torchscript(path))
-        return Stored("torch", _read_torch(path, mmap=True))
+        return Stored("torch", read_archive(path))
     if start.startswith(OLD_TORCH):
-        return Stored("torch", _read_torch(path, mmap=False))
+        return Stored("torch", read_old(path))
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
-        return Stored("safetensors", _read_safetensors(path))
-    if start[:1] == b"\x80" and start[1] in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        return Stored("safetensors", read_safetensors(path))
+    if start[:1] == b"\x80" and len(start) > 1 and start[1] in range(2, 6):
         return Stored("pickle", read_pickle(path))
     raise OvsegError(f"{path} is no weights file: {_looks_like(start)}")
 
 
-def _read_torch(path: Path, *, mmap: bool) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (
-        AttributeError,
-        EOFError,
-        KeyError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        pickle.UnpicklingError,
-    ) as error:
-        reason = " ".join(str(error).split())
-        asked = re.search(r"GLOBAL ([\w.]+)", reason)
-        if asked:
-            raise OvsegError(
-                f"{path} asks for {asked[1]} while it is read, which weights do not need; nothing"
-                " of it was run: get the file from its publisher, or save its tensors alone"
-            ) from error
-        raise OvsegError(
-            f"{path} is damaged or no torch file ({reason[:160]}): get it again"
-        ) from error
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file: every reader of one in this project.
 
+    Its header is at most `LONGEST_HEADER` bytes; the library itself holds the tensors to places
+    inside of the file that do not overlap.
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    Raises:
+        OvsegError: no such file, no regular one, or a damaged one.
+    """
+    with _opened(path) as stream:
+        start = stream.read(8)
+    if len(start) < 8 or int.from_bytes(start, "little") > LONGEST_HEADER:
+        raise OvsegError(f"{path} is damaged (no header of safetensors): get it again")
     try:
         return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise OvsegError(f"{path} is damaged ({error}): get it again") from error
+    except (
+        MemoryError,
+        OSError,
+        OverflowError,
+        RuntimeError,
+        SafetensorError,
+        ValueError,
+    ) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise OvsegError(f"{path} is damaged ({reason}): get it again") from error
+    except (AttributeError, KeyError, TypeError) as error:  # a type of numbers that torch has not
+        raise OvsegError(f"{path} holds numbers of a type unknown here ({error})") from error
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: object) -> None:
+    """Refuse weights with numbers that are not finite: one of them makes every answer the same.
+
+    Args:
+        tensors: by name.
+        source: file or folder, for the message.
+
+    Raises:
+        OvsegError: some are infinite or no numbers.
+    """
+    wrong = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and tensor.numel() and not _is_finite(tensor)
+    ]
+    if wrong:
+        raise OvsegError(
+            f"{source}: weights are not finite ({listed(wrong, first=3)}): the training that wrote"
+            " them diverged, or the file is damaged; take another"
+        )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # one pass and no copy of the tensor; a NaN is both the least and the most
+    least, most = torch.aminmax(tensor.detach())
+    return bool(torch.isfinite(least) & torch.isfinite(most))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A regular file; a pipe would wait for ever, a device never end."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            kind = "a directory" if path.is_dir() else "a device or a pipe"
+            raise OvsegError(f"{path} cannot be read (it is {kind}): name a weights file")
+        with path.open("rb") as stream:
+            yield stream
+    except (OSError, ValueError) as error:  # a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise OvsegError(f"{path} cannot be read ({reason}): name a weights file") from error
 
 
 def _looks_like(start: bytes) -> str:
@@ -166,7 +209,8 @@ def named_tensors(stored: Stored, source: Path) -> NamedTensors:
         source: the file, for messages.
 
     Raises:
-        OvsegError: it holds no named tensors, sparse ones, or names them in two ways at once.
+        OvsegError: it holds no named tensors, sparse ones, numbers that are not finite, or names
+            them in two ways at once.
     """
     content, dropped, layout = stored.content, dict[str, str](), FORMATS[stored.format]
     if not isinstance(content, Mapping):
@@ -201,6 +245,7 @@ def named_tensors(stored: Stored, source: Path) -> NamedTensors:
             elif name.rpartition(".")[2] == CAUSAL_MASK:
                 dropped[name] = "the causal mask, which the context length makes"
         state = {name: tensor for name, tensor in state.items() if name not in dropped}
+    check_finite(state, source)
     return NamedTensors(layout=layout, state=state, dropped=dropped)
 
 

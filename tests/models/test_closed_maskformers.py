@@ -367,5 +367,5 @@ def test_a_transformers_folder(tmp_path: Path):
     with pytest.raises(OvsegError, match="holds a bert model"):
         import_checkpoint(tmp_path / "hub", tmp_path / "again")
     (tmp_path / "hub" / "config.json").unlink()
-    with pytest.raises(OvsegError, match=r"no readable config\.json"):
+    with pytest.raises(OvsegError, match=r"config\.json is missing"):
         import_checkpoint(tmp_path / "hub", tmp_path / "again")
