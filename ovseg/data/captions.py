@@ -58,7 +58,7 @@ class CaptionsFile:
             return "give images.captions another file"
         reason = max(self.left_out, key=lambda reason: self.left_out[reason])
         of_format = _ADVICE.get(f"{self.format} {reason}")
-        if of_format is None and self.format in TABLES:
+        if of_format is None and isinstance(FORMATS[self.format], TableReader):
             of_format = _ADVICE.get(f"table {reason}")
         return of_format or _ADVICE.get(reason, "give images.captions another file")
 
@@ -86,7 +86,7 @@ _ADVICE = {
     "archive_cut_short": "is the download complete?",
     "sparse_member": "write the tars without sparse members (tar without --sparse)",
 }
-"""By reason, or by format and reason; `table` is each of `TABLES`."""
+"""By reason, or by format and reason; `table` is each format that has columns."""
 
 
 def read_captions(
