@@ -82,9 +82,11 @@ def _read(path: Location, max_bytes: int) -> bytes:
     """At most one byte more than `max_bytes`, by which one tells that there are more."""
     with reaching(path):
         if isinstance(path, Path):
-            mode = path.stat().st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe waits for a writer
+            found = path.stat()
+            kind = found.st_mode
+            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # opening a pipe waits for a writer
                 raise OSError(errno.EINVAL, "not a regular file", str(path))
+            max_bytes = min(max_bytes, found.st_size)  # so much memory is taken before it is read
         with path.open("rb") as stream:
             content: bytes = stream.read(max_bytes + 1)
     return content
