@@ -5,7 +5,7 @@ The names that a setting may have are those of the registries in `ovseg.registry
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,8 @@ EMBEDDING = (
 
 class BenchmarkConfig(Config):
     """The two-stage segmentor on a validation set."""
+
+    section: ClassVar[str] = "benchmarks"
 
     benchmark: str = Field("storybook", description="name of the benchmark")
     system: str = Field(
@@ -134,7 +136,7 @@ class BenchmarkConfig(Config):
     shard_size: int = Field(500, ge=1, description="images a shard")
     min_shards: int = Field(2, ge=1)
     max_bad_fraction: float = execution(
-        0.05, "more bad images, or regions to retrieve, stop the stage", ge=0, le=1
+        0.05, "share of images or retrieved regions that may be bad; more stop it", ge=0, le=1
     )
     root: LocalPath | None = execution(None, "folder of the prepared benchmark")
     batch_size: int = execution(256, "regions a batch")
@@ -171,9 +173,13 @@ class BenchmarkConfig(Config):
 class MemoryConfig(Config):
     """Mined regions embedded as a benchmark embeds its proposals."""
 
+    section: ClassVar[str] = "benchmarks"
+
     benchmark: BenchmarkConfig = Field(description="what decides on the embedding counts")
     image_root: Place | None = execution(None, "folder of the images")
-    max_bad_fraction: float = execution(0.05, "more bad pairs stop the stage", ge=0, le=1)
+    max_bad_fraction: float = execution(
+        0.05, "share of pairs that may be unusable; more stop the stage", ge=0, le=1
+    )
 
     @classmethod
     def of(cls, benchmark: BenchmarkConfig, image_root: Location | None) -> MemoryConfig:
@@ -211,7 +217,9 @@ class TuneConfig(Config):
     thresholds: tuple[float, ...] = Field((0.35, 0.4, 0.45, 0.5), min_length=1)
     metric: Literal["miou_union", "miou_gt", "fwiou", "macc", "pacc"] = "miou_union"
     split: Literal["training", "validation"] = "training"
-    max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
+    max_bad_fraction: float = execution(
+        0.05, "share of images that may be missing or broken; more stop the stage", ge=0, le=1
+    )
 
     @property
     def device(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -93,6 +93,8 @@ class WorldConfig(Config):
 class ImagesConfig(Config):
     """Images and their captions, checked and listed: the source of a mining run."""
 
+    section: ClassVar[str] = "images"
+
     dataset: str = Field("storybook", description="name of the data set in every table")
     captions: Place | None = execution(None, "captions file or folder, a path or a URL")
     captions_format: str = Field(
@@ -113,7 +115,9 @@ class ImagesConfig(Config):
     max_pixels: int = Field(
         100_000_000, ge=1, le=178_956_970, description="larger images are refused unread"
     )
-    max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
+    max_bad_fraction: float = execution(
+        0.05, "share of images that may be missing or broken; more stop the stage", ge=0, le=1
+    )
 
 
 # --------------------------------------------------------------------------------------
@@ -133,6 +137,8 @@ class NounsConfig(Config):
 class ProposalsConfig(Config):
     """Mask proposals. Every gate is off by default, as in the paper."""
 
+    section: ClassVar[str] = "proposals"
+
     source: str = Field("maskformer", description="a name in ovseg.registry.SOURCES")
     maskformer: ModelName = Field(
         "storybook", description="weights of the source: storybook, a folder or a hub id"
@@ -150,7 +156,9 @@ class ProposalsConfig(Config):
     min_area_fraction: float | None = Field(None, description="drop masks smaller than this")
     nms_iou: float | None = Field(None, description="drop masks overlapping a better one by more")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
-    max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
+    max_bad_fraction: float = execution(
+        0.05, "share of images that may be missing or broken; more stop the stage", ge=0, le=1
+    )
     image_root: Place | None = execution(None, "folder of the images")
     batch_size: int = execution(8, "images a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
@@ -166,6 +174,8 @@ class ProposalsConfig(Config):
 class PairingConfig(Config):
     """For every noun of an image the proposal that CLIP likes best."""
 
+    section: ClassVar[str] = "pairing"
+
     dataset: str = Field("storybook", description="name of the data set in the pair table")
     source: Literal["mined", "gt_noun"] = Field("mined", description="source in the pair table")
     round: int = Field(0, ge=0, description="mining round; 0 pairs with the original CLIP")
@@ -180,7 +190,9 @@ class PairingConfig(Config):
     min_area_fraction: float | None = Field(None, description="gate: share of the image")
     mutual_best: bool = Field(False, description="gate: the noun is also its proposal's best")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
-    max_bad_fraction: float = execution(0.05, "more bad images stop the stage", ge=0, le=1)
+    max_bad_fraction: float = execution(
+        0.05, "share of images that may be missing or broken; more stop the stage", ge=0, le=1
+    )
     image_root: Place | None = execution(None, "folder of the images")
     batch_size: int = execution(256, "regions a batch")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
@@ -217,6 +229,8 @@ class CurationConfig(Config):
 
 class FinetuneConfig(Config):
     """One phase of adapting CLIP to masked regions. Defaults: ViT-L/14 of the paper."""
+
+    section: ClassVar[str] = "arms"
 
     trains: str = Field("image_encoder", description="a name in ovseg.registry.METHODS")
     clip: ModelName = Field("storybook", description="start, where no checkpoint is handed in")
@@ -276,7 +290,9 @@ class FinetuneConfig(Config):
         ge=0,
         description="how often the trained parameters are kept on the way, for learning curves",
     )
-    max_bad_fraction: float = execution(0.05, "more bad pairs stop the stage", ge=0, le=1)
+    max_bad_fraction: float = execution(
+        0.05, "share of pairs that may be unusable; more stop the stage", ge=0, le=1
+    )
     checkpoint_every: int = execution(500, "steps between resumable states; 0 keeps none")
     image_root: Place | None = execution(None, "folder of the images")
     device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")

@@ -46,7 +46,7 @@ FINGERPRINTS = _schema(
 
 SPAN = (  # where something stands in a caption
     ("surface", pa.string()),
-    ("char_start", pa.int32()),  # in Unicode code points of the caption as published
+    ("char_start", pa.int32()),  # in Unicode code points of the text that `images` holds
     ("char_end", pa.int32()),
 )
 

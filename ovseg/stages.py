@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -247,10 +248,30 @@ def _check_bad(
         for record in records:
             if record.stats.get("bad"):
                 discard(_record_path(folder, record.index))
-        raise OvsegError(
-            f"{name}: {bad} of {total} items are bad, more than max_bad_fraction={limit};"
-            f" the first: {stats.get('first_bad')}; mend the input or raise max_bad_fraction"
-        )
+        raise too_many_bad(name, "items", bad, total, config, stats.get("first_bad"))
+
+
+def too_many_bad(
+    stage: str, items: str, bad: int, total: int, config: Config, first: object
+) -> OvsegError:
+    """The error of a stage that stops because of its input.
+
+    Args:
+        stage: its name.
+        items: what was counted.
+        bad: how many cannot be used.
+        total: of how many.
+        config: its configuration, with `max_bad_fraction`.
+        first: the first of them, and what is wrong with it.
+    """
+    limit: float = getattr(config, "max_bad_fraction", 0.0)
+    setting = f"{section}." if (section := getattr(config, "section", "")) else ""
+    enough = math.ceil(100 * bad / total) / 100
+    without = f", or go on without them: --set {setting}max_bad_fraction={enough:g}"
+    return OvsegError(
+        f"{stage}: {bad} of {total} {items} are bad, more than {setting}max_bad_fraction={limit:g}"
+        f" allows; the first: {first}; fix them{without if bad < total else ''}"
+    )
 
 
 def _write_run(folder: Path, config: Config, seconds: Mapping[int, float]) -> None:

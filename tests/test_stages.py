@@ -391,8 +391,11 @@ def test_too_many_bad_items_stop_the_stage(tmp_path: Path):
     with pytest.raises(OvsegError) as error:
         run_stage(Squares(), many, {}, tmp_path)
     message = str(error.value)
-    for words in ("squares", "4 of 7", "max_bad_fraction=0.5", "-3: negative"):
-        assert words in message
+    assert message == (
+        "squares: 4 of 7 items are bad, more than max_bad_fraction=0.5 allows; the first: -3:"
+        " negative; fix them, or go on without them: --set max_bad_fraction=0.58"
+    )
+    assert run_stage(Squares(), many.model_copy(update={"max_bad_fraction": 0.58}), {}, tmp_path)
     folder, _ = stage_folder(Squares(), many, {}, tmp_path)
     assert not (folder / "manifest.json").exists()
 

@@ -86,7 +86,7 @@ _ADVICE = {
     "archive_cut_short": "is the download complete?",
     "sparse_member": "write the tars without sparse members (tar without --sparse)",
 }
-"""By reason, or by format and reason; `table` is each format that a `TableReader` reads."""
+"""By reason, or by format and reason; `table` is each format that has columns."""
 
 
 def read_captions(

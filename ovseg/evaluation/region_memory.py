@@ -19,13 +19,12 @@ import torch
 from ovseg.benchmark_config import MemoryConfig
 from ovseg.data import masks
 from ovseg.data.images import ImageError, read_image
-from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest
 from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.embedders import embedder_weights, region_embedder
 from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.retrieval import RegionMemory
-from ovseg.stages import Inputs, Output, Progress, Stage
+from ovseg.stages import Inputs, Output, Progress, Stage, too_many_bad
 from ovseg.storage import ShardPlan
 from ovseg.training.pairs import read_pairs
 
@@ -115,10 +114,8 @@ class RegionMemoryStage(Stage[MemoryConfig]):
             progress(len(rows))
         bad = sum(reasons.values())
         if not found or bad > config.max_bad_fraction * len(pairs):
-            raise OvsegError(
-                f"region-memory: {bad} of {len(pairs)} pairs are bad"
-                f" ({', '.join(sorted(+reasons))}): check image_root, or raise max_bad_fraction"
-            )
+            why = f"{', '.join(sorted(+reasons))} (of images in {config.image_root})"
+            raise too_many_bad("region-memory", "pairs", bad, len(pairs), config, why)
         distinct = sorted(set(nouns))
         number = {noun: index for index, noun in enumerate(distinct)}
         RegionMemory(

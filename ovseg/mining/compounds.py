@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from spacy.tokens import Doc
 
+from ovseg.mining.caption_text import not_words
 from ovseg.mining.lemmas import noun_lemma
 from ovseg.mining.stop_nouns import NOT_A_NOUN, StopNouns
 
@@ -45,6 +46,7 @@ def words_of(doc: Doc, *, tags: Sequence[str], stop_nouns: StopNouns) -> list[Wo
         stop_nouns: words of its group `not_a_noun` join no compound.
     """
     words = []
+    signs = {place for start, end in not_words(doc.text) for place in range(start, end)}
     for token in doc:
         if token.is_space:
             continue
@@ -54,7 +56,7 @@ def words_of(doc: Doc, *, tags: Sequence[str], stop_nouns: StopNouns) -> list[Wo
             # The capital that opens a sentence tells nothing: "Giraffes" may well be animals.
             name = tag == "PROPN" and token.i > 0 and token.text[:1].isupper()
             lemma = noun_lemma(written, plain(token.lemma_) or written, name=name)
-            defect = defect_of(lemma)
+            defect = "not_a_word" if token.idx in signs else defect_of(lemma)
         words.append(
             Word(
                 index=token.i,

@@ -30,7 +30,7 @@ REASONS: dict[str, str] = {
     "near_duplicate_of": "it looks like the image named after the colon",
     # nouns
     "no_noun": "the caption holds no noun",
-    "not_a_word": "it has signs no word has",
+    "not_a_word": "it has signs no word has, or is of an address, a file name or a hashtag",
     "too_short": "it has too few letters for a word",
     "proper_noun": "it is a name, and names are switched off",
     "compound_modifier": "it only says more about the head of a compound (picket fence)",

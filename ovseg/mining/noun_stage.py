@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ovseg.config import NounsConfig
+from ovseg.mining.caption_text import is_english
 from ovseg.mining.lemmas import IRREGULAR_PLURALS
 from ovseg.mining.nouns import Mention, extract, load_parser, parser_digest
 from ovseg.mining.stop_nouns import StopNouns
@@ -99,7 +100,11 @@ class NounsStage(Stage[NounsConfig]):
             progress(1)
         write_parquet(rows_to_table(rows, SCHEMA), target)
         captions = sum(len(image["captions"]) for image in listed)
-        return Output(rows=len(rows), stats=_stats(rows, captions=captions, parsed=len(texts)))
+        foreign = sum(
+            not is_english(caption["text"]) for image in listed for caption in image["captions"]
+        )
+        stats = _stats(rows, captions=captions, parsed=len(texts))
+        return Output(rows=len(rows), stats={**stats, "captions_not_english": foreign})
 
 
 NOUNS = NounsStage()

@@ -29,7 +29,7 @@ from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.mask_tokens import check_tower
 from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.prompts import text_embeddings
-from ovseg.stages import STATE, Inputs, Output, Progress, Stage
+from ovseg.stages import STATE, Inputs, Output, Progress, Stage, too_many_bad
 from ovseg.storage import ShardPlan, digest_json, write_parquet
 from ovseg.training.groups import method
 from ovseg.training.pairs import PairRegions, read_pairs, reason_counts
@@ -200,11 +200,8 @@ def _survey(regions: PairRegions, config: FinetuneConfig) -> dict[str, object]:
         # relative: what goes into a manifest must not tell where the images lie
         first = f"{regions.paths[row]}: {regions.unusable[row]}"
     if bad == total or bad > config.max_bad_fraction * total:
-        raise OvsegError(
-            f"checkpoints: {bad} of {total} pairs are bad, more than"
-            f" max_bad_fraction={config.max_bad_fraction}; the first: {first};"
-            f" check image_root ({regions.image_root}), mend the images or raise max_bad_fraction"
-        )
+        where = f"{first} (of images in {regions.image_root})"
+        raise too_many_bad("checkpoints", "pairs", bad, total, config, where)
     return {
         "n": total,
         "bad": bad,

@@ -1,5 +1,6 @@
 """The nouns stage: rows, offsets, reasons, and what its digest covers."""
 
+import json
 from pathlib import Path
 
 from ovseg.data.image_stage import IMAGES
@@ -97,3 +98,27 @@ def test_the_digest_covers_parser_and_stop_list(source, tmp_path: Path, tiny):
     finally:
         lookups.write_bytes(content)
     assert folder() == folders[0]
+
+
+def test_captions_from_the_web_keep_their_places_and_languages_are_counted(source, tmp_path: Path):
+    """Entities are decoded before anything is stored, so that mentions lie in what is stored."""
+    captions = tmp_path / "captions.jsonl"
+    texts = [
+        "A house &amp; a boat.jpg of www.boat.com on the sea",
+        "&quot;Two boats&quot; and a moon",
+        "Ein Hund und ein Boot auf dem Meer",
+    ]
+    lines = [json.dumps({"file_name": "000.png", "caption": text}) for text in texts]
+    captions.write_text("\n".join(lines))
+    config = source.images.model_copy(update={"captions": captions})
+    images = run_stage(IMAGES, config, {}, tmp_path)
+    stored = {c["caption_id"]: c["text"] for i in images.table().to_pylist() for c in i["captions"]}
+    assert stored[1] == "A house & a boat.jpg of www.boat.com on the sea"
+    nouns = run_stage(NOUNS, source.nouns, {"images": images}, tmp_path)
+    rows = [row for row in nouns.table().to_pylist() if row["noun"] is not None]
+    for row in rows:
+        text = stored[row["caption_id"]]
+        assert text[row["char_start"] : row["char_end"]] == row["surface"]
+    assert {r["noun"] for r in rows if r["caption_id"] < 3} >= {"house", "sea", "boat", "moon"}
+    assert {"amp", "quot", "boat.jpg"}.isdisjoint({row["noun"] for row in rows if row["kept"]})
+    assert nouns.stats["captions_not_english"] == 1

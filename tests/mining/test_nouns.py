@@ -10,6 +10,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from ovseg.errors import OvsegError
+from ovseg.mining.caption_text import is_english, not_words
 from ovseg.mining.nouns import (
     Mention,
     extract,
@@ -113,6 +114,51 @@ def test_what_is_no_word_says_so(
 ) -> None:
     nlp, _ = hand_parser()
     assert reasons(mentions(text, nlp))[lemma] == reason
+
+
+WEB = {
+    "a red car.jpg at www.shop.com": ["car.jpg", "www.shop.com"],
+    "a dog at shop.co.uk/dogs?id=1 and ftp://x.org/z": ["shop.co.uk/dogs?id=1", "ftp://x.org/z"],
+    "a dog by @jane and me@mail.org": ["@jane", "me@mail.org"],
+    "a dog #sunset #beach2": ["#sunset", "#beach2"],
+    "IMG_1234.JPG and photo-0042 and dsc0042": ["IMG_1234.JPG", "photo-0042", "dsc0042"],
+    "images/2020/cat.webp or C:\\cats\\cat.png": ["images/2020/cat.webp", "C:\\cats\\cat.png"],
+    "the beach.it is a tree.A house": [],
+    "a t-shirt, rock&roll, 5.5 of 10 and a #1 fan": [],
+}
+
+
+@pytest.mark.parametrize("text", WEB)
+def test_addresses_and_names_of_files_are_not_words(text: str) -> None:
+    assert [text[start:end] for start, end in not_words(text)] == WEB[text]
+
+
+def test_a_hashtag_in_pieces_and_tags_of_html_are_no_nouns(hand_parser: Any) -> None:
+    nlp, _ = hand_parser()
+    text = "a cat <br/>by www.shop.com , #sunset , <b>dog</b>"
+    found = mentions(text, nlp)
+    assert kept(found) == ["cat", "dog"]
+    assert reasons(found)["sunset"] == reasons(found)["www.shop.com"] == "not_a_word"
+    assert [text[m.char_start : m.char_end] for m in found if m.lemma == "dog"] == ["dog"]
+
+
+@pytest.mark.parametrize(
+    ("text", "english"),
+    [
+        ("a dog on the grass", True),
+        ("Man riding a horse.", True),
+        ("red dress", True),
+        ("", True),
+        ("Ein Hund liegt auf dem Gras", False),
+        ("un chien dans l'herbe", False),
+        ("un perro en la playa", False),
+        ("um cachorro na praia com a bola", False),
+        ("犬が草の上にいる", False),
+        ("собака", False),
+    ],
+)
+def test_captions_of_other_languages_are_told(text: str, english: bool) -> None:
+    assert is_english(text) is english
 
 
 # --- Compounds --------------------------------------------------------------------------------

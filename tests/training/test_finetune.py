@@ -139,12 +139,14 @@ def test_too_many_unreadable_images_stop_before_training(training_set, finetune)
     data = training_set(8)
     for index in range(4):
         (data.image_root / f"{index:04d}.png").unlink()
-    with pytest.raises(OvsegError, match=r"8 of 16 pairs are bad.*missing_file"):
+    with pytest.raises(
+        OvsegError, match=r"8 of 16 pairs are bad.*missing_file.*arms\.max_bad_fraction=0\.5$"
+    ):
         finetune(data, progress=lambda n: pytest.fail("trained"))
     assert finetune(data, max_bad_fraction=0.5).stats["bad"] == 8
     for index in range(4, 8):
         Image.new("RGB", (48, 40)).save(data.image_root / f"{index:04d}.png")
-    with pytest.raises(OvsegError, match="16 of 16 pairs are bad"):
+    with pytest.raises(OvsegError, match=r"16 of 16 pairs are bad.* fix them$"):
         finetune(data, max_bad_fraction=1.0, root="none")
 
 
