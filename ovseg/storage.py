@@ -46,6 +46,7 @@ __all__ = [
     "publish_text",
     "published",
     "temporary_name",
+    "why_invalid",
     "write_parquet",
     "writing",
 ]
@@ -76,8 +77,11 @@ def inside(folder: Path, path: str) -> Path:
     Raises:
         OvsegError: a link leads out of the folder.
     """
-    home = folder.resolve()
-    found = (home / path).resolve()
+    try:
+        home = folder.resolve()
+        found = (home / path).resolve()
+    except (OSError, RuntimeError) as error:  # links that go round in circles
+        raise OvsegError(f"{folder / path} cannot be followed: {why_invalid(error)}") from error
     if not found.is_relative_to(home):
         raise OvsegError(
             f"{folder / path} leads out of {folder}, to {found}: results lie in their own folder,"
@@ -119,8 +123,8 @@ def _unsealed(path: Path) -> dict[str, Any]:
     return data
 
 
-def _why(error: Exception) -> str:
-    """What is wrong with a record or manifest, on one line."""
+def why_invalid(error: Exception) -> str:
+    """What is wrong with the data of a record, manifest or catalogue, on one line."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -275,5 +279,6 @@ class Manifest(BaseModel):
             ) from error
         except (TypeError, ValueError) as error:
             raise OvsegError(
-                f"{path} is not a manifest ({_why(error)}): delete it and run the stage again"
+                f"{path} is not a manifest ({why_invalid(error)}): delete it and run the stage"
+                " again"
             ) from error

@@ -21,8 +21,10 @@ from ovseg.ablations.claims import in_words
 from ovseg.ablations.comparison import read_ablation
 from ovseg.ablations.plan import Plan, PlannedTable, cost
 from ovseg.ablations.report import section, seeds_of
+from ovseg.ablations.request import HEADING, MADE_BY, check_page
 from ovseg.analysis.study_report import LEGEND, markdown_table
-from ovseg.storage import Manifest, discard, publish, publish_text, temporary_name
+from ovseg.storage import Manifest, publish_text, published
+from ovseg.targets import list_files
 
 MINIATURE = (
     "**A miniature is a miniature.** The models are small, the pictures are drawn, and the"
@@ -80,20 +82,20 @@ def publish_page(page: Page, out: Path) -> Path:
 
     Returns:
         The page.
+
+    Raises:
+        OvsegError: something is there that `ovseg ablate` did not make, or it cannot be written.
     """
+    check_page(out)  # hours may have passed
     plots = out.with_suffix("")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(plots)
-    try:
+    with published(plots) as temporary:
         temporary.mkdir()
         for one in page.compared:
             payload, name = one.manifest.payload(), _file(one)
             shutil.copyfile(payload / "ablation.png", temporary / f"{name}.png")
             shutil.copyfile(payload / "ablation.parquet", temporary / f"{name}.parquet")
             shutil.copyfile(payload / "claims.parquet", temporary / f"{name}-claims.parquet")
-        publish(temporary, plots)
-    finally:
-        discard(temporary)
+        list_files(temporary, MADE_BY)
     publish_text(page_text(page, plots.name), out)
     return out
 
@@ -109,7 +111,7 @@ def page_text(page: Page, plots: str) -> str:
         page: what it is made of.
         plots: folder of the plots, relative to the page.
     """
-    lines = ["# Ablations", "", *_made(page), "", "## Claims", "", *_claims(page), ""]
+    lines = [HEADING, *_made(page), "", "## Claims", "", *_claims(page), ""]
     for planned in page.plan.tables:
         lines += [*_table(page, planned, plots), ""]
     return "\n".join(lines)
@@ -117,8 +119,6 @@ def page_text(page: Page, plots: str) -> str:
 
 def _made(page: Page) -> Iterator[str]:
     plan, steps = page.plan, cost(page.plan.runs)
-    yield "Written by one command, not by hand:"
-    yield ""
     yield f"```bash\n{page.command}\n```"
     yield ""
     if plan.miniature:

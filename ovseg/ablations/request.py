@@ -11,6 +11,7 @@ from ovseg.ablations.plan import Plan, plan_ablations
 from ovseg.ablations.tables import chosen_tables
 from ovseg.configure import changed_preset
 from ovseg.errors import OvsegError
+from ovseg.targets import check_file_target, check_replaceable
 
 
 def check_request(
@@ -70,6 +71,41 @@ def plan_request(
         raise OvsegError(
             "no table is named: name those to run, as `ovseg ablate` lists them, or all"
         )
-    if out is not None and (out.is_dir() or any(parent.is_file() for parent in out.parents)):
-        raise OvsegError(f"--out {out} can be no file: name a page, as docs/ablations.md")
+    if out is not None:
+        check_page(out)
     return plan_ablations(chosen, preset, seeds=seeds, out=out, **given)
+
+
+MADE_BY, HEADING = "ovseg ablate", "# Ablations\n\nWritten by one command, not by hand:\n"
+"""By what the folder of the plots, and by what the page itself, is known to be replaceable."""
+
+
+def check_page(out: Path) -> None:
+    """Refuse a page, or a folder of plots, that is there and that this command did not make.
+
+    Args:
+        out: page to write; its plots go to the folder of its name without the suffix.
+
+    Raises:
+        OvsegError: it cannot be a file, or something else would be replaced.
+    """
+    if not out.suffix or out.is_dir() or any(parent.is_file() for parent in out.parents):
+        raise OvsegError(f"--out {out} can be no file: name a page, as docs/ablations.md")
+    if out.parent.is_dir():  # else both are new
+        check_file_target(out)
+        if out.exists() and not _opening(out).startswith(HEADING):
+            raise OvsegError(
+                f"--out {out} is there already, not made by {MADE_BY}: name a new page, or move"
+                " this one away"
+            )
+        check_replaceable(out.with_suffix(""), MADE_BY, option="--out: the folder of its plots,")
+
+
+def _opening(page: Path) -> str:
+    try:
+        with page.open("rb") as stream:
+            return stream.read(len(HEADING)).decode("utf-8", "replace")
+    except OSError as error:
+        raise OvsegError(
+            f"--out {page} cannot be read ({error.strerror}): name a new page"
+        ) from error

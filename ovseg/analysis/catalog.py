@@ -28,7 +28,18 @@ from ovseg.analysis.sql_files import sql_files
 from ovseg.analysis.statements import identifier, one_line
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.errors import OvsegError
-from ovseg.storage import Manifest, discard, publish, publish_text, temporary_name
+from ovseg.json_files import read_json
+from ovseg.locations import reason
+from ovseg.storage import (
+    Manifest,
+    Relative,
+    discard,
+    inside,
+    publish_text,
+    published,
+    why_invalid,
+    writing,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +51,8 @@ class Pointer(BaseModel):
 
     stage: str
     labels: dict[str, str]
-    folder: str
-    """Relative to the root where it lies inside, so that a root can be moved."""
+    folder: Relative
+    """Relative to the root, so that a root can be moved; a result never lies elsewhere."""
 
     @property
     def key(self) -> str:
@@ -68,9 +79,11 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
         The path of the catalogue.
 
     Raises:
-        OvsegError: if `catalog.json` is torn, or a view does not run.
+        OvsegError: if `catalog.json` is torn or leads out of the root, a manifest lies elsewhere, a
+            view does not run, or the file cannot be written.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    with writing(root / POINTERS):
+        root.mkdir(parents=True, exist_ok=True)
     with _one_writer(root):
         pointers = {p.key: p for p in (_labelled(root, old) for old in _read_pointers(root))}
         # Tables first: the labels of a curated set are those of the table it was selected from.
@@ -78,10 +91,10 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
             if (pointer := _point(root, name, manifest, pointers.values())) is not None:
                 pointers[pointer.key] = pointer
         found = {key: _resolve(root, pointer) for key, pointer in sorted(pointers.items())}
-        published = _of_current_tables({key: item for key, item in found.items() if item})
-        listed = [pointers[key].model_dump() for key in published]
+        kept = _of_current_tables({key: item for key, item in found.items() if item})
+        listed = [pointers[key].model_dump() for key in kept]
         publish_text(json.dumps({"current": listed}, indent=1) + "\n", root / POINTERS)
-        return _build(root / DATABASE, list(published.values()))
+        return _build(root / DATABASE, list(kept.values()))
 
 
 def open_catalog(root: Path) -> duckdb.DuckDBPyConnection:
@@ -111,12 +124,6 @@ def open_catalog(root: Path) -> duckdb.DuckDBPyConnection:
     con.close()
     _rebuild(root, f"names the files of {elsewhere}, from where it was moved or copied")
     return connect(path)
-
-
-def outside(root: Path) -> list[Path]:
-    """The folders of current results that lie elsewhere than under the root."""
-    pointers = [Path(pointer.folder) for pointer in _read_pointers(root)]
-    return [folder for folder in pointers if folder.is_absolute()]
 
 
 def current(root: Path, stage: str) -> list[Published]:
@@ -149,14 +156,14 @@ def _read_pointers(root: Path) -> list[Pointer]:
     path = root / POINTERS
     if not path.is_file():
         return []
+    advice = "delete it and run `ovseg run` again, which publishes everything anew"
     try:
-        current = json.loads(path.read_text(encoding="utf-8"))["current"]
-        return [Pointer(**pointer) for pointer in current]
+        current = read_json(path, advice=advice)["current"]
+        return [Pointer.model_validate(pointer) for pointer in current]
+    except OSError as error:
+        raise OvsegError(f"{path} cannot be read ({reason(error)}): {advice}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise OvsegError(
-            f"{path} is no catalogue ({type(error).__name__}): delete it and run `ovseg run` again,"
-            " which publishes everything anew"
-        ) from error
+        raise OvsegError(f"{path} is not a catalogue ({why_invalid(error)}): {advice}") from error
 
 
 def _labelled(root: Path, pointer: Pointer) -> Pointer:
@@ -170,7 +177,7 @@ def _labelled(root: Path, pointer: Pointer) -> Pointer:
 
 def _resolve(root: Path, pointer: Pointer) -> Published | None:
     try:
-        manifest = Manifest.read((root / pointer.folder).resolve())
+        manifest = Manifest.read(inside(root, pointer.folder))
     except OvsegError as error:
         log.warning("left out of the catalogue: %s", error)  # someone cleaned up: no such result
         return None
@@ -206,12 +213,12 @@ def _point(
     if labels is None:
         return None
     folder, home = manifest.folder.resolve(), root.resolve()
-    inside = folder.is_relative_to(home)
-    return Pointer(
-        stage=manifest.stage,
-        labels=labels,
-        folder=str(folder.relative_to(home) if inside else folder),
-    )
+    if not folder.is_relative_to(home):
+        raise OvsegError(
+            f"{folder} lies outside of {home}: a catalogue is of the results under its root, which"
+            " may be a link itself"
+        )
+    return Pointer(stage=manifest.stage, labels=labels, folder=str(folder.relative_to(home)))
 
 
 def _labels(
@@ -292,19 +299,17 @@ def _rebuild(root: Path, why: str) -> None:
         ) from error
 
 
-def _build(path: Path, published: Sequence[Published]) -> Path:
+def _build(path: Path, items: Sequence[Published]) -> Path:
     """Write the views into a file of another name, then swap it in."""
-    temporary = temporary_name(path)
-    try:
-        with duckdb.connect(str(temporary)) as con:
-            for name, select in base_relations(published).items():
-                _create(con, name, select, where=name)
-            for view in sql_files("views"):
-                _create(con, view.name, view.text, where=str(view.path))
-        publish(temporary, path)
-    finally:
-        discard(temporary)
-        discard(temporary.with_name(temporary.name + ".wal"))
+    with published(path) as temporary:
+        try:
+            with duckdb.connect(str(temporary)) as con:
+                for name, select in base_relations(items).items():
+                    _create(con, name, select, where=name)
+                for view in sql_files("views"):
+                    _create(con, view.name, view.text, where=str(view.path))
+        finally:
+            discard(temporary.with_name(temporary.name + ".wal"))
     return path
 
 

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 from duckdb.sqltypes import DuckDBPyType
 
-from ovseg.analysis.catalog import open_catalog, outside
+from ovseg.analysis.catalog import open_catalog
 from ovseg.analysis.csv_cells import cells
 from ovseg.analysis.given_sql import locked
 from ovseg.analysis.relations import RELATIONS
@@ -52,9 +52,8 @@ def run_query(
     """
     path = _database(con)
     prepare = [f"attach {literal(str(path))} as catalog (read_only)", "use catalog"]
-    readable = [path.parent, *outside(path.parent)]
     try:
-        with locked(sql, prepare=prepare, readable=readable, own_files=True) as own:
+        with locked(sql, prepare=prepare, readable=[path.parent], own_files=True) as own:
             found = own.sql(sql)
             if shown:
                 found = _as_text(found)

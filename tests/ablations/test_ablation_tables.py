@@ -1,5 +1,8 @@
 """The tables of ablations: every cell of every preset is a run; what they share counts once."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from ovseg.ablations.cells import ALL_CLASSES, Cell
@@ -264,3 +267,52 @@ def test_a_page_among_the_results_is_refused(tmp_path):
     for place in (tmp_path, tmp_path / "file" / "ablations.md"):
         with pytest.raises(OvsegError, match="can be no file"):
             check_request(request, ["crops"], seeds=1, listed=False, out=place)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda home: (home / "docs").mkdir(), ""),  # an empty folder is nobody's
+        (lambda home: write(home / "docs" / "thesis.txt"), "docs is there already, not made by"),
+        (lambda home: write(home / "docs.md"), r"docs\.md is there already, not made by"),
+        (lambda home: write(home / "docs"), "docs is there already, not as a folder"),
+        (lambda home: write(home / "docs" / "ovseg-files.json"), "is damaged"),
+        (lambda home: (home / "docs").symlink_to(home), "docs is a symbolic link"),
+        (lambda home: (home / "docs.md").symlink_to(home / "x"), r"docs\.md is a symbolic link"),
+        (lambda home: (home / "docs.md").mkdir(), "can be no file"),
+        (lambda home: os.mkfifo(home / "docs.md"), "is a device or a pipe"),
+    ],
+)
+def test_a_page_that_would_replace_what_is_not_its_own_is_refused_first(tmp_path, make, reason):
+    from ovseg.ablations.request import check_request
+
+    make(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    request = {"preset": "storybook", "root": tmp_path / "runs", "overrides": {}}
+    asked = {"seeds": 1, "listed": False, "out": tmp_path / "docs.md"}
+    if reason:
+        with pytest.raises(OvsegError, match=reason) as error:
+            check_request(request, ["crops"], **asked)
+        assert "\n" not in str(error.value)
+    else:
+        assert check_request(request, ["crops"], **asked)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_page_without_a_suffix_is_its_own_folder_of_plots(tmp_path):
+    from ovseg.ablations.request import check_request
+
+    request = {"preset": "storybook", "root": tmp_path / "runs", "overrides": {}}
+    with pytest.raises(OvsegError, match=r"can be no file: name a page, as docs/ablations\.md"):
+        check_request(request, ["crops"], seeds=1, listed=False, out=tmp_path / "page")
+
+
+def write(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("years of work")
+
+
+def test_the_page_of_this_repository_may_be_written_anew():
+    from ovseg.ablations.request import check_page
+
+    check_page(Path(__file__).resolve().parents[2] / "docs" / "ablations.md")

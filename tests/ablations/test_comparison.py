@@ -208,9 +208,10 @@ def test_the_page_tells_measured_from_published(ablation, tmp_path):
         seconds=75,
     )
     out = tmp_path / "docs" / "page.md"
-    (tmp_path / "docs" / "page").mkdir(parents=True)
-    (tmp_path / "docs" / "page" / "old.png").touch()
     publish_page(page, out)
+    first = out.read_bytes()
+    publish_page(page, out)  # over what it made itself
+    assert out.read_bytes() == first
     text = out.read_text()
     assert "ovseg ablate toy" in text and "Commit abc" in text and "This call took 75 s" in text
     assert "**holds**" in text and "**does not hold here**" in text
@@ -219,5 +220,12 @@ def test_the_page_tells_measured_from_published(ablation, tmp_path):
     before, _, after = text.partition("Published, Table 9; mIoU in % on photographs")
     assert "| bear | 12.3 |" in after and "bear" not in before
     plots = sorted(path.name for path in (tmp_path / "docs" / "page").iterdir())
-    assert plots == ["toy-toy-claims.parquet", "toy-toy.parquet", "toy-toy.png"]
+    assert plots == [
+        *("ovseg-files.json", "toy-toy-claims.parquet", "toy-toy.parquet", "toy-toy.png")
+    ]
     assert "](page/toy-toy.png)" in text
+    mine = tmp_path / "docs" / "page" / "mine.png"
+    mine.write_text("mine")
+    with pytest.raises(OvsegError, match=r"holds mine\.png, which ovseg ablate did not write"):
+        publish_page(page, out)
+    assert mine.read_text() == "mine" and out.read_bytes() == first

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from ovseg import schema
-from ovseg.analysis.catalog import build_catalog, open_catalog
+from ovseg.analysis.catalog import build_catalog, current, open_catalog
 from ovseg.analysis.curation import CURATE, load_curation
 from ovseg.analysis.query import failed_checks, named_query, run_query, sql_command
 from ovseg.analysis.relations import RELATIONS
@@ -366,10 +366,43 @@ def test_scores_without_any_metric_are_catalogued_and_shown(toy, tmp_path, capsy
 
 
 def test_results_outside_the_root_are_kept_by_absolute_path(toy, tmp_path):
+def test_results_outside_the_root_are_refused(toy, tmp_path):
     table = toy.publish_table(tmp_path / "elsewhere")
-    build_catalog(tmp_path / "root", {"table": table})
-    with open_catalog(tmp_path / "root") as con:
-        assert value(con, "select count(*) from pairs") == table.rows
+    with pytest.raises(OvsegError, match=r"elsewhere/tables/.* lies outside of .*root"):
+        build_catalog(tmp_path / "root", {"table": table})
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["{other}", "../other", "tables/../../other", "/etc", ""])
+def test_a_catalogue_that_leads_out_of_its_root_is_refused(toy, tmp_path, folder):
+    root, other = tmp_path / "root", tmp_path / "other"
+    table = toy.publish_table(root)
+    build_catalog(root, {"table": table})
+    table.folder.rename(other)
+    content = json.loads((root / "catalog.json").read_text())
+    content["current"][0]["folder"] = folder.format(other=other)
+    (root / "catalog.json").write_text(json.dumps(content))
+    for read in (lambda: current(root, "tables/pairs"), lambda: build_catalog(root, {})):
+        with pytest.raises(OvsegError, match="leads out of its folder") as error:
+            read()
+        assert str(error.value).startswith(f"{root / 'catalog.json'} is not a catalogue (folder: ")
+        assert "\n" not in str(error.value)
+
+
+def test_a_result_that_is_a_link_out_of_the_root_leaves_the_catalogue(toy, tmp_path, caplog):
+    root, other = tmp_path / "root", tmp_path / "other"
+    table = toy.publish_table(root)
+    build_catalog(root, {"table": table})
+    table.folder.rename(other)
+    table.folder.symlink_to(other)
+    assert current(root, "tables/pairs") == []
+    assert "left out of the catalogue" in caplog.text and "leads out of" in caplog.text
+    moved = tmp_path / "link"
+    moved.symlink_to(root)  # the root itself may be one
+    table.folder.unlink()
+    other.rename(table.folder)
+    (item,) = current(moved, "tables/pairs")
+    assert item.manifest.content_digest == table.content_digest
 
 
 def test_two_builds_leave_the_same_pointers_and_nothing_else(toy, tmp_path):
@@ -403,7 +436,7 @@ def test_a_view_that_fails_leaves_the_old_catalogue(toy, tmp_path, monkeypatch):
 
 def test_torn_pointers_are_named(tmp_path):
     (tmp_path / "catalog.json").write_text('{"current": [{"stage"')
-    with pytest.raises(OvsegError, match=r"catalog\.json is no catalogue"):
+    with pytest.raises(OvsegError, match=r"catalog\.json is not valid JSON"):
         build_catalog(tmp_path, {})
 
 

@@ -186,7 +186,7 @@ SCALARS = st.sampled_from(
 ) | st.text(max_size=4)
 JSON = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(st.just("id"), SCALARS)
 ENTRY = st.fixed_dictionaries(
-    {}, optional={key: JSON for key in ("id", "image_id", "file_name", "caption")}
+    {}, optional=dict.fromkeys(("id", "image_id", "file_name", "caption"), JSON)
 )
 ENTRIES = st.lists(ENTRY | SCALARS, max_size=5) | JSON
 

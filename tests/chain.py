@@ -1,0 +1,69 @@
+"""The storybook's chain in one process, small: `python tests/chain.py ROOT SCENES` prints digests.
+
+A line of JSON: the content digest of each stage, torch's threads outside of them, and the seconds
+of processor time and of the wall that each took.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ovseg.analysis.curation import CURATE, load_curation
+from ovseg.analysis.tables import PAIR_TABLE
+from ovseg.data.image_stage import IMAGES
+from ovseg.evaluation.evaluator import BENCHMARK
+from ovseg.mining.noun_stage import NOUNS
+from ovseg.mining.pairing import PAIRS
+from ovseg.mining.proposals import PROPOSALS
+from ovseg.mining.texts import TEXTS
+from ovseg.presets import load_preset
+from ovseg.stages import run_stage
+from ovseg.storage import Manifest
+from ovseg.storybook.stage import WORLD
+from ovseg.training.finetune import FINETUNE
+
+
+def chain(root: Path, scenes: int, *, steps: int = 3) -> dict[str, Any]:
+    """Mine, train and score on so many scenes; content digests and times by stage."""
+    found: dict[str, Any] = {"digests": {}, "cpu": {}, "wall": {}}
+
+    def step(stage: Any, config: Any, inputs: dict[str, Manifest]) -> Manifest:
+        cpu, wall = time.process_time(), time.perf_counter()
+        manifest = run_stage(stage, config, inputs, root)
+        found["digests"][stage.name] = manifest.content_digest
+        found["cpu"][stage.name] = round(time.process_time() - cpu, 2)
+        found["wall"][stage.name] = round(time.perf_counter() - wall, 2)
+        return manifest
+
+    config = load_preset("storybook", {"mining_world.scenes": scenes})
+    assert config.mining_world is not None
+    world = step(WORLD, config.mining_world, {}).payload()
+    annotations = world / "annotations"
+    config = config.with_source(
+        annotations / "captions.json", world / "images", annotations / "panoptic.json", world
+    )
+    images = step(IMAGES, config.images, {})
+    nouns = step(NOUNS, config.nouns, {"images": images})
+    proposals = step(PROPOSALS, config.proposals, {"images": images})
+    texts = step(TEXTS, config.texts, {"nouns": nouns})
+    parts = {"images": images, "nouns": nouns, "proposals": proposals, "texts": texts}
+    table = step(PAIR_TABLE, config.table, {"pairs": step(PAIRS, config.pairing, parts)})
+    curated = step(CURATE, load_curation("paper"), {"table": table})
+    (phase,) = config.arms["finetuned"]
+    size = max(2, curated.rows // steps)
+    phase = phase.model_copy(update={"epochs": 1, "batch_size": min(size, phase.batch_size)})
+    checkpoint = step(FINETUNE, phase, {"curated": curated, "table": table})
+    found["steps"] = checkpoint.rows
+    (setting,) = config.with_benchmark_root("storybook", world).benchmarks
+    setting = setting.model_copy(update={"limit": scenes})
+    step(BENCHMARK, setting, {"checkpoint": checkpoint})
+    return found
+
+
+if __name__ == "__main__":
+    done = chain(Path(sys.argv[1]), int(sys.argv[2]))
+    import torch
+
+    print(json.dumps({**done, "threads": torch.get_num_threads()}))
