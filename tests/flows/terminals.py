@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import signal
 import sqlite3
 import subprocess
@@ -85,9 +86,16 @@ class OnTerminal:
         self._open = False
 
     def said_since(self) -> list[str]:
-        """The lines since the interrupt, without the terminal's own sequences."""
+        """The lines of words since the interrupt: of bars and of what a terminal echoes, none."""
         text = bytes(self._seen[self._before :]).decode(errors="replace").replace("\r", "\n")
-        return [line.strip() for line in text.split("\n") if "ovseg:" in line or "Error" in line]
+        lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\^C", "", text).split("\n")
+        return [line.strip() for line in lines if line.strip() and not re.search("[━⠀-⣿]", line)]
+
+    def until_said(self) -> None:
+        """Wait until the terminal was sent all that its dead process wrote."""
+        end = time.monotonic() + 5
+        while not self.said_since() and time.monotonic() < end:
+            time.sleep(0.01)
 
     def close(self) -> None:
         """End what is left, whatever happened."""
