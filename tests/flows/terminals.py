@@ -65,9 +65,13 @@ class OnTerminal:
             assert time.monotonic() < end, f"the moment never came:\n{self.text}"
             time.sleep(0.005)
 
+    def mark(self) -> None:
+        """From here on `said_since` listens."""
+        self._before = len(self._seen)
+
     def interrupt(self, how: str) -> None:
         """Send it what `how` says: ctrl-c, twice, term, term-group or hang-up."""
-        self._before = len(self._seen)
+        self.mark()
         if how in ("ctrl-c", "twice"):
             os.write(self._master, b"\x03")
         if how == "twice":

@@ -17,6 +17,8 @@ import pytest
 from published_files import published
 from terminals import OnTerminal, processes, running
 
+from tasks.server import TemporaryServer
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 SETTINGS = {
@@ -154,3 +156,59 @@ def test_an_interrupted_run_ends_at_once_and_the_next_goes_on(hows, undisturbed,
     interrupted(root, home, idle, hows[-1])
     assert published(root) == published(undisturbed)
     assert any("checkpoints" in path for path in published(root))
+
+
+# --------------------------------------------------------------------------------------
+# Servers that go away, and one that stays
+
+
+def ends_with(terminal: OnTerminal, code: int, words: str, seconds: float) -> None:
+    """One line with these words and the exit code, within a time."""
+    began = time.monotonic()
+    assert terminal.process.wait(300) == code, terminal.text
+    print(f"{words}: {code} after {time.monotonic() - began:.2f} s", flush=True)
+    assert time.monotonic() - began < seconds
+    terminal.until_said()
+    (line,) = terminal.said_since()
+    assert line.startswith("ovseg: ") and words in line
+    assert "run the same command to go on" in line
+
+
+def test_its_own_server_that_dies_ends_the_run(tmp_path):
+    root, home = tmp_path / "results", tmp_path / "prefect"
+    home.mkdir()
+    terminal = OnTerminal(command(root), home)
+    try:
+        terminal.until(lambda: begun(root, "nouns"))
+        terminal.mark()
+        (server,) = (each for each in processes(home) if "tasks.server_process" in each.cmdline())
+        server.kill()
+        ends_with(terminal, 2, "Prefect's server has ended", SECONDS)
+        assert not processes(home)
+    finally:
+        terminal.close()
+
+
+def test_a_server_of_others_is_told_and_may_go_away(tmp_path):
+    root, home, own = tmp_path / "results", tmp_path / "theirs", tmp_path / "ours"
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if "PREFECT" not in name}
+    server = TemporaryServer(home, environment | {"PREFECT_HOME": str(home)})
+    terminals = []
+    try:
+        server.wait()
+        terminals.append(OnTerminal(command(root), own, PREFECT_API_URL=server.url))
+        terminals[0].until(lambda: begun(root, "nouns"))
+        terminals[0].interrupt("ctrl-c")
+        assert terminals[0].process.wait(60) == 130
+        assert not running(root, home)
+        assert not server.is_gone
+        terminals.append(OnTerminal(command(root), own, PREFECT_API_URL=server.url))
+        terminals[1].until(lambda: begun(root, "proposals"))
+        terminals[1].mark()
+        server.stop()
+        ends_with(terminals[1], 2, "does not answer any more", 60.0)
+    finally:
+        for terminal in terminals:
+            terminal.close()
+        server.stop()
