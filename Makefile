@@ -21,6 +21,7 @@ help:
 	@echo "make demo      the full pipeline on the embedded storybook world (CPU)"
 	@echo "make test      the fast tests; make test-all adds the slow ones"
 	@echo "make fuzz      10,000 inputs nobody tried yet for each reader of what others wrote"
+	@echo "make interrupts  a small run interrupted at eight moments in five ways; an hour"
 	@echo "make fidelity  compare with the official implementation, rewrite docs/fidelity.md"
 	@echo "make lint      ruff and mypy; make style lets ruff rewrite"
 	@echo "make bench     timings, printed as ratios within one run"
@@ -52,6 +53,10 @@ test-all: test
 FUZZ_CASES ?= 10000
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 OVSEG_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest tests/fuzz -n $(WORKERS)
+
+# Prints the seconds of each; make test-all has one a moment.
+interrupts: $(STAMP)
+	OVSEG_INTERRUPTS=all $(BIN)/python -m pytest -s tests/flows/test_interrupts.py
 
 # Needs OVSEG_REFERENCE_DATA, the folder with the recordings of the official implementation.
 fidelity: $(STAMP)

@@ -11,9 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-# Before Prefect is imported: no telemetry, and time for a first start.
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # before Prefect is imported
 
 from prefect import flow
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,7 +147,7 @@ class GivenServer:
         parts = urlsplit(url)
         self._place = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
-    def wait(self) -> None:
+    def check(self) -> None:
         """Ask once whether it is there.
 
         Raises:
@@ -218,14 +219,18 @@ def is_temporary() -> bool:
 
 def _server() -> TemporaryServer | GivenServer:
     global _own
-    from prefect.context import refresh_global_settings_context
-    from prefect.settings import get_current_settings
-
-    settings = get_current_settings()
     if _own is not None:
         return _own
+    with warnings.catch_warnings():  # of a folder that cannot be written, said below
+        warnings.simplefilter("ignore")
+        from prefect.context import refresh_global_settings_context
+        from prefect.settings import get_current_settings
+
+        settings = get_current_settings()
     if settings.api.url:
-        return GivenServer(settings.api.url)
+        given = GivenServer(settings.api.url)
+        given.check()
+        return given
     check_home(settings.home)
     check_database(settings.server.database.connection_url.get_secret_value())
     set_ones = settings.to_environment_variables(exclude_unset=True)
@@ -245,11 +250,19 @@ def connected(load: Callable[[], object]) -> Iterator[None]:
     Raises:
         OvsegError: where there is no server, and none can be started, or it went away.
     """
-    exempt_loopback()
-    check_proxies()
-    server = _server()
-    load()
-    server.wait()
+    with interrupts.resumable():
+        exempt_loopback()
+        check_proxies()
+        server = _server()
+        load()
+        if isinstance(server, TemporaryServer):
+            server.wait()
+        with _recorded(server):
+            yield
+
+
+@contextmanager
+def _recorded(server: TemporaryServer | GivenServer) -> Iterator[None]:
     from prefect import tags
     from prefect.client.orchestration import get_client
 
@@ -258,12 +271,7 @@ def connected(load: Callable[[], object]) -> Iterator[None]:
     with get_client(sync_client=True) as client:
         runs = OpenRuns(client)
         runs.close_dead()
-        with (
-            tags(OWN),
-            interrupts.closing(runs.cancel_own),
-            interrupts.resumable(),
-            server.watched(),
-        ):
+        with tags(OWN), interrupts.closing(runs.cancel_own), server.watched():
             try:
                 yield
             except OvsegError:

@@ -38,14 +38,16 @@ def check_proxies() -> None:
     try:
         httpx.Client().close()
     except (ImportError, ValueError, httpx.HTTPError) as error:
-        proxies = urllib.request.getproxies_environment()
-        names = [name for name in os.environ if name.lower().removesuffix("_proxy") in proxies]
-        named = ", ".join(sorted(names)) or "the environment"
+        named = ", ".join(sorted(set(filter(_is_proxy, os.environ)))) or "the environment"
         reason = str(error).partition(". ")[0]
         hint = " (pip install socksio)" if "socksio" in reason else ""
         raise OvsegError(
             f"the proxy of {named} cannot be used: {reason}{hint}; mend or unset it"
         ) from error
+
+
+def _is_proxy(name: str) -> bool:
+    return name.lower().endswith("_proxy") and name.lower() != "no_proxy"
 
 
 def check_home(home: Path) -> None:

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from published_files import published
 
 from ovseg.ablations.tables import TABLES
-from ovseg.storage import Manifest, file_sha256
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
@@ -186,20 +186,6 @@ def worker(house):
     """A worker of the CPU pool."""
     house.start("prefect worker start --pool ovseg-cpu")
     return house
-
-
-def published(root: Path) -> dict[str, str]:
-    """sha256 of every manifest and of every file a manifest names, by its path under the root."""
-    found = {}
-    for path in root.rglob("manifest.json"):
-        if "mlartifacts" in path.parts:
-            continue
-        manifest = Manifest.read(path.parent)
-        for item in (path, *manifest.paths()):
-            for file in item.rglob("*") if item.is_dir() else (item,):
-                if file.is_file():
-                    found[file.relative_to(root).as_posix()] = file_sha256(file)
-    return found
 
 
 # --------------------------------------------------------------------------------------
