@@ -58,7 +58,7 @@ class CaptionsFile:
             return "give images.captions another file"
         reason = max(self.left_out, key=lambda reason: self.left_out[reason])
         of_format = _ADVICE.get(f"{self.format} {reason}")
-        if of_format is None and self.format in TABLES:
+        if of_format is None and isinstance(FORMATS[self.format], TableReader):
             of_format = _ADVICE.get(f"table {reason}")
         return of_format or _ADVICE.get(reason, "give images.captions another file")
 
