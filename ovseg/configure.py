@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ovseg.analysis.pair_sources import pair_sources
 from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
 from ovseg.config import ProposalsConfig
 from ovseg.errors import OvsegError
@@ -137,8 +138,6 @@ def _scoring(config: PipelineConfig, captions: Location | None) -> PipelineConfi
 
 def _labels_alone(config: PipelineConfig, labels: Path, root: Path | None) -> PipelineConfig:
     """A run over the images of a labelled set, which need no captions as no noun is asked for."""
-    from ovseg.analysis.pair_sources import pair_sources  # loads duckdb
-
     if any(source != "gt_label" for source in pair_sources(config)):
         raise OvsegError(
             f"--labels {labels} alone gives gt_label pairs: add --source gt_label (to train on"

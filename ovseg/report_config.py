@@ -11,6 +11,9 @@ from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.config import Config, execution
 from ovseg.locations import Place
 
+CURVE = "curve"
+"""First part of the role of a learning curve among the inputs of a study: `curve/<seed>/<arm>`."""
+
 
 class StudyConfig(Config):
     """The arms of a benchmark compared over seeds, with intervals."""

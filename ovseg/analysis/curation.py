@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ovseg.analysis.given_sql import locked
-from ovseg.analysis.sql_files import SqlFile, sql_file
+from ovseg.analysis.sql_files import curation_file, sql_file
 from ovseg.analysis.statements import columns, one_line, scan
 from ovseg.analysis.tables import table_files
 from ovseg.config import CurationConfig
@@ -97,16 +97,6 @@ def load_curation(name_or_path: str) -> CurationConfig:
     """
     file = curation_file(name_or_path)
     return CurationConfig(query=file.name, sql=file.text)
-
-
-def curation_file(name_or_path: str) -> SqlFile:
-    """The file of a curation, by its name or path; raises as `load_curation` does."""
-    path = Path(name_or_path)
-    if path.suffix == ".sql":
-        if not path.is_file():
-            raise OvsegError(f"{path} does not exist: name a file, or a query in sql/curation")
-        return SqlFile(name=path.stem, path=path, text=path.read_text(encoding="utf-8"))
-    return sql_file("curation", name_or_path)
 
 
 # --------------------------------------------------------------------------------------

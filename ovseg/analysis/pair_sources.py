@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast, get_args
 
-from ovseg.analysis.curation import curation_file
+from ovseg.analysis.sql_files import curation_file
 from ovseg.config import PairSource
 from ovseg.errors import OvsegError
 from ovseg.settings import PipelineConfig

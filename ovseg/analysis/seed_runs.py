@@ -13,11 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ovseg.analysis.catalog import current
-from ovseg.analysis.study import CURVE, STUDY
-from ovseg.analysis.study_report import show_study
 from ovseg.errors import OvsegError
 from ovseg.presets import ARMS
-from ovseg.report_config import StudyConfig
+from ovseg.report_config import CURVE, StudyConfig
 from ovseg.stages import run_stage
 from ovseg.storage import Manifest, discard, publish, temporary_name
 from ovseg.targets import check_replaceable, list_files
@@ -113,6 +111,9 @@ def study_command(root: Path, *, seeds: int | None, out: Path | None) -> None:
         roots = {seed: root / f"seed-{seed}" for seed in range(seeds)}
     if not roots or not all(path.is_dir() for path in roots.values()):
         raise OvsegError(f"{root} holds no runs of these seeds: `ovseg run --seeds 3` makes them")
+    from ovseg.analysis.study import STUDY  # these take seconds to import
+    from ovseg.analysis.study_report import show_study
+
     first = roots[min(roots)]
     names = sorted({item.labels["benchmark"] for item in current(first, "scores")})
     if not names:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import ovseg
 from ovseg.errors import OvsegError
+from ovseg.locations import local
 
 Kind = Literal["views", "queries", "tests", "curation"]
 
@@ -86,6 +87,24 @@ def sql_file(kind: Kind, name: str) -> SqlFile:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(files)}"
         raise OvsegError(f"no {name!r} in {sql_folder() / kind}: {hint}")
     return files[name]
+
+
+def curation_file(name_or_path: str) -> SqlFile:
+    """The file of a curation, by its name in `sql/curation` or its path.
+
+    Raises:
+        OvsegError: if there is no such file, or it cannot be read as text.
+    """
+    path = local(name_or_path)
+    if path.suffix != ".sql":
+        return sql_file("curation", name_or_path)
+    if not path.is_file():
+        raise OvsegError(f"{path} is not a file: name one, or a query in sql/curation")
+    try:
+        return SqlFile(name=path.stem, path=path, text=path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise OvsegError(f"{path} cannot be read ({reason}): name another curation") from error
 
 
 def _name(path: Path) -> str:

@@ -37,15 +37,13 @@ from ovseg.evaluation.intervals import (
     total,
 )
 from ovseg.evaluation.metrics import all_scores
-from ovseg.report_config import StudyConfig
+from ovseg.report_config import CURVE, StudyConfig
 from ovseg.schema import STUDY as STUDY_ROWS
 from ovseg.schema import rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import Manifest, ShardPlan, digest_json, write_parquet
 
 Row = dict[str, Any]
-CURVE = "curve"
-"""First part of the role of a learning curve among the inputs: `curve/<seed>/<arm>`."""
 
 
 class StudyStage(Stage[StudyConfig]):
