@@ -21,6 +21,7 @@ import typer
 from ovseg.cli import app
 from ovseg.errors import OvsegError
 from ovseg.interrupts import run as run_interruptibly
+from ovseg.terminal_text import say
 
 Preset = Annotated[
     str,
@@ -224,17 +225,15 @@ def run(request: dict[str, Any], seeds: Seeds = None) -> None:
 @_requested
 def mine(request: dict[str, Any]) -> None:
     """Mine pairs of nouns and masks into the pair table."""
-    from ovseg.configure import configure
-
-    config = configure(**request)
     from flows.mine import mine as flow
+    from ovseg.configure import configure
     from tasks.mining import by_source
 
-    for each in by_source(config):
+    for each in by_source(configure(**request)):
         stats = flow(each)["table"].stats
-        typer.echo(
+        say(
             f"{each.source}: {stats['rows']} pairs of {stats['nouns']} nouns, {stats['kept']} kept;"
-            f" next: ovseg sql --root {config.root} top_nouns"
+            f" next: ovseg sql --root {each.root} top_nouns"
         )
 
 
@@ -248,7 +247,7 @@ def finetune(request: dict[str, Any]) -> None:
     from flows.finetune import finetune as flow
 
     for arm, manifest in flow(config).items():
-        typer.echo(f"{arm}: {manifest.payload()}")
+        say(f"{arm}: {manifest.payload()}")
 
 
 @app.command()

@@ -184,18 +184,18 @@ def settings(
     preset: Annotated[str, typer.Option(help="Name of a preset.")] = "storybook",
 ) -> None:
     """List every setting of a preset, for --set NAME=VALUE."""
-    from rich.console import Console
     from rich.table import Table
 
     from ovseg.presets import load_preset
     from ovseg.settings import settings
+    from ovseg.terminal import Terminal
 
     table = Table(box=None, pad_edge=False)
     for heading in ("setting", "value", "what it is"):
         table.add_column(heading, overflow="fold", no_wrap=heading == "setting")
     for name, value, description in settings(load_preset(preset)):
         table.add_row(name, value if len(value) < 60 else f"{value[:57]}...", description)
-    Console().print(table, highlight=False)
+    Terminal().print(table, highlight=False)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from ovseg.models.names import MASKFORMER_CONFIG, storybook_weights
 from ovseg.named_settings import check_names
 from ovseg.presets import PRESETS, compact_maskformer, load_preset
 from ovseg.settings import PipelineConfig, parse_fractions
+from ovseg.urls import holds_secret
 
 
 def configure(
@@ -83,6 +84,12 @@ def changed_preset(
     Raises:
         OvsegError: for what `load_preset` and `check_names` refuse.
     """
+    for name, value in (overrides or {}).items():
+        if name != "tracking_uri" and holds_secret(value):
+            raise OvsegError(
+                f"setting {name} is a URL with a user, a password or a token, which would be stored"
+                " with every run: leave it out and set what the server asks for in the environment"
+            )
     config = load_preset(preset, {**(overrides or {}), **({} if seed is None else {"seed": seed})})
     if overrides:
         check_names(config)

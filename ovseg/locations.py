@@ -20,6 +20,7 @@ from pydantic import AfterValidator, PlainSerializer, PlainValidator
 from upath import UPath
 
 from ovseg.errors import OvsegError
+from ovseg.urls import holds_secret, public
 
 Location = Path | UPath
 """A local path or a URL."""
@@ -57,7 +58,8 @@ def located(value: str | Path | UPath) -> Location:
     """A path, or what stands before `://` names a file system and makes it a URL.
 
     Raises:
-        OvsegError: for a file system that nobody knows or whose package is not installed.
+        OvsegError: for a file system that nobody knows or whose package is not installed, or a URL
+            with a password or a token.
         ValueError: for what is neither text nor a path.
     """
     if isinstance(value, UPath) and not isinstance(value, Path):
@@ -67,6 +69,12 @@ def located(value: str | Path | UPath) -> Location:
     protocol, is_url, _ = str(value).partition("://")
     if isinstance(value, Path) or not is_url:
         return local(value)
+    if holds_secret(value):
+        raise OvsegError(
+            f"{value}: the URL holds a user, a password or a token, which would be stored with"
+            " every run: leave it out and set what its file system asks for, such as"
+            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or copy the files to a local folder"
+        )
     try:
         fsspec.get_filesystem_class(protocol)
         return UPath(value)
@@ -84,6 +92,8 @@ Place = Annotated[
 
 LocalPath = Annotated[Path, AfterValidator(local)]
 ModelName = Annotated[str, AfterValidator(model_name)]
+PublicUrl = Annotated[str, AfterValidator(public)]
+"""The address of a server as the field of a configuration: it holds no secret."""
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from ovseg.config import (
     execution,
 )
 from ovseg.errors import OvsegError
-from ovseg.locations import LocalPath, Location, ModelName
+from ovseg.locations import LocalPath, Location, ModelName, PublicUrl
 from ovseg.screening_config import ScreeningConfig
 from ovseg.systems import system_settings
 
@@ -42,7 +42,7 @@ class PipelineConfig(Config):
     )
     expect: str = Field(description="what the run should reach, on which hardware, in what time")
     root: LocalPath = execution(Path("runs"), "folder of all results")
-    tracking_uri: str | None = execution(None, "MLflow server; <root>/mlflow.db where empty")
+    tracking_uri: PublicUrl | None = execution(None, "MLflow server; <root>/mlflow.db where empty")
     mining_world: WorldConfig | None = Field(None, description="storybook scenes to mine")
     benchmark_world: WorldConfig | None = Field(None, description="storybook scenes to score on")
     images: ImagesConfig = ImagesConfig()

@@ -36,6 +36,7 @@ from ovseg.storage import (
     writing,
 )
 from ovseg.threads import fixed_threads, torch_threads
+from ovseg.urls import redacted
 
 Progress = Callable[[int], None]
 """Called with the number of items (images, pairs, steps) finished since the last call."""
@@ -214,7 +215,7 @@ def finish(
     manifest = Manifest(
         stage=stage.name,
         schema_version=stage.schema_version,
-        config=config.published(),
+        config=redacted(config.published()),
         config_digest=config.digest(),
         code_digest=code_digest(stage.code),
         parents={name: parent.content_digest for name, parent in inputs.items()},
@@ -287,7 +288,7 @@ def _write_run(folder: Path, config: Config, seconds: Mapping[int, float]) -> No
         "host": platform.node(),
         "python": platform.python_version(),
         "packages": versions,
-        "execution": config.execution(),
+        "execution": redacted(config.execution()),
         "torch_threads": torch_threads(),
         "seconds": {str(shard): round(value, 3) for shard, value in seconds.items()},
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
 
 from prefect.logging.configuration import setup_logging
@@ -11,6 +10,8 @@ from prefect.logging.handlers import PrefectConsoleHandler
 
 from ovseg import interrupts
 from ovseg.errors import OvsegError
+from ovseg.terminal import TerminalFormatter
+from ovseg.terminal_text import say
 from tasks.server import connected
 
 
@@ -23,13 +24,17 @@ class _Expected(logging.Filter):
 
 
 def quiet_expected_errors() -> None:
-    """Keep tracebacks of errors that the user can mend off the console."""
+    """Keep tracebacks of errors that the user can mend off the console, and secrets off its log."""
     setup_logging()  # Prefect sets its handlers up once; after that they can be given a filter
     loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
     for logger in loggers:
         for handler in logger.handlers:
             if isinstance(handler, PrefectConsoleHandler):
                 handler.addFilter(_Expected())
+                if not isinstance(handler.formatter, TerminalFormatter):
+                    handler.setFormatter(TerminalFormatter(handler.formatter))
+    if logging.lastResort is not None:  # prints what no handler is there for
+        logging.lastResort.setFormatter(TerminalFormatter(None))
 
 
 def print_metrics(flow: Callable[[], dict[str, float]]) -> int:
@@ -46,8 +51,8 @@ def print_metrics(flow: Callable[[], dict[str, float]]) -> int:
     try:
         metrics = interrupts.run(run)
     except OvsegError as error:
-        print(f"ovseg: {error}", file=sys.stderr)
+        say(f"ovseg: {error}", error=True)
         return 2
     for name, value in metrics.items():
-        print(f"{name}: {value:.4f}")
+        say(f"{name}: {value:.4f}")
     return 0

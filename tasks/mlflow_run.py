@@ -21,9 +21,10 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from ovseg import interrupts
 from ovseg.storage import digest_json
+from ovseg.urls import without_secrets
 from tasks.mlflow_store import artifacts_uri, database_uri, prepare_store
 from tasks.process import TAG, is_dead
-from tasks.provenance import flow_tags, origin_tags, without_password
+from tasks.provenance import flow_tags, origin_tags
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -149,7 +150,7 @@ class MlflowRun:
 
         Where the server itself failed, nothing more is logged, neither here nor in other runs.
         """
-        problem = without_password(
+        problem = without_secrets(
             f"MLflow run {self.name!r} at {self.uri}: {what}: {_with_causes(error)}"
         )
         self.problems.append(problem)
@@ -182,7 +183,7 @@ class MlflowRun:
         if self.url is not None:
             return f"open {self.url}"
         return (
-            f"run `mlflow ui --backend-store-uri {without_password(self.uri)}`,"
+            f"run `mlflow ui --backend-store-uri {without_secrets(self.uri)}`,"
             f" then open http://127.0.0.1:5000/{self.page}"
         )
 

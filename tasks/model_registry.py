@@ -196,7 +196,11 @@ def _signature() -> Any:
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.string, "image"), ColSpec(DataType.string, "classes")]),
         outputs=Schema(
-            [ColSpec(Array(DataType.long), "size"), ColSpec(Array(segment), "segments")]
+            [
+                ColSpec(Array(DataType.long), "size"),
+                ColSpec(Array(segment), "segments"),
+                ColSpec(DataType.string, "error", required=False),
+            ]
         ),
     )
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,9 +20,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ovseg.terminal import Terminal
 from tasks.artifacts import progress_artifact
 
-console = Console(stderr=True)
+console = Terminal(stderr=True)
 _lock = threading.Lock()
 _bars: Progress | None = None
 _QUIET_SECONDS = 15.0  # between lines where no terminal shows bars
@@ -38,7 +38,7 @@ def bars() -> Iterator[None]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description:<26}"),
+        TextColumn("{task.description:<26}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import getpass
 import json
-import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+from ovseg.urls import redacted, without_secrets
 from tasks.process import TAG, identity
 from tasks.server import is_temporary
 
 _PROGRAMS = {"cli", "__main__"}  # `python -m flows.cli` is `ovseg`
-
-
-def without_password(text: str) -> str:
-    """A text with the user and password of every address in it left out."""
-    return re.sub(r"(\w+://)[^/@\s\"']+@", r"\1", text)
 
 
 def command_line() -> str:
@@ -30,13 +25,19 @@ def command_line() -> str:
 
     if deployment.id:
         name = f"{flow_run.flow_name}/{deployment.name}"
-        given = json.dumps(deployment.parameters, default=str)
-        return without_password(
-            shlex.join(["prefect", "deployment", "run", name, "--params", given])
-        )
+        given = json.dumps(redacted(json.loads(json.dumps(deployment.parameters, default=str))))
+        return shlex.join(["prefect", "deployment", "run", name, "--params", given])
     program = Path(sys.argv[0])
     name = "ovseg" if program.stem in _PROGRAMS else program.name
-    return without_password(shlex.join([name, *sys.argv[1:]]))
+    return shlex.join([name, *map(_word, sys.argv[1:])])
+
+
+def _word(word: str) -> str:
+    """A word of a command line without secrets: `http://...` itself, or `--set name=http://...`."""
+    option, separator, value = word.partition("=")
+    if separator and "://" not in option:
+        return f"{option}={redacted(value)}"
+    return str(redacted(word))
 
 
 def git_commit() -> str:
@@ -90,4 +91,4 @@ def flow_tags() -> dict[str, str]:
     # a temporary server ends with the process: its address would lead nowhere
     lasting = PREFECT_API_URL.value() and not is_temporary()
     page = url_for("flow-run", obj_id=str(flow_run.id)) if lasting else None
-    return {**tags, "prefect.url": without_password(page)} if page else tags
+    return {**tags, "prefect.url": without_secrets(page)} if page else tags

@@ -20,6 +20,7 @@ from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.config import FinetuneConfig
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
+from ovseg.urls import redacted
 from tasks import notes
 from tasks.mlflow_run import reported
 from tasks.tracking import TrackedRun, track
@@ -265,7 +266,8 @@ def record_scores(
     }
     run.tags({**_about(config, "benchmark"), "benchmark": setting.benchmark})
     run.values(setting.model_dump(mode="json"))
-    run.text(setting.model_dump_json(indent=1), "benchmark.json")
+    text = json.dumps(redacted(setting.model_dump(mode="json")), indent=1, ensure_ascii=False)
+    run.text(text, "benchmark.json")
     run.note(notes.benchmark_note(run, setting, of_arm))
 
 

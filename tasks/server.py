@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from ovseg import interrupts
 from ovseg.errors import OvsegError
+from ovseg.urls import without_secrets
 from tasks.server_checks import check_database, check_home, check_proxies, exempt_loopback
 
 # Before Prefect is imported: no telemetry, a console for people.
@@ -170,9 +171,7 @@ class GivenServer:
 
     @property
     def _shown(self) -> str:
-        from tasks.provenance import without_password
-
-        return without_password(self.url)
+        return without_secrets(self.url)
 
     def _answers(self) -> bool:
         try:

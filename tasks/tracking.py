@@ -11,6 +11,7 @@ is on disk. To look at it:
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,9 +27,9 @@ from ovseg.config import Config
 from ovseg.errors import OvsegError
 from ovseg.models.served import served_model
 from ovseg.storage import Manifest, file_sha256, publish_text
+from ovseg.urls import redacted
 from tasks.mlflow_run import EXPERIMENT, MlflowRun, mlflow_name, reported, tracking_uri
 from tasks.model_registry import Registered, find_scored, register, write_scores
-from tasks.provenance import without_password
 
 __all__ = ["EXPERIMENT", "TrackedRun", "track", "tracking_uri"]
 
@@ -68,7 +69,7 @@ class TrackedRun(MlflowRun):
         include = None if fields is None else set(fields)
         self._log_params(config.model_dump(mode="json", include=include))
         if self.parent is None or fields is None:
-            text = without_password(config.model_dump_json(indent=1))
+            text = json.dumps(redacted(config.model_dump(mode="json")), indent=1)
             self.client.log_text(self.run_id, text, "config.json")
 
     @reported
@@ -80,7 +81,7 @@ class TrackedRun(MlflowRun):
         from mlflow.entities import Param
 
         params = [
-            Param(mlflow_name(key), without_password(str(value))[:5000])
+            Param(mlflow_name(key), str(redacted(value))[:5000])
             for key, value in _flatten(values).items()
         ]
         for start in range(0, len(params), 100):

@@ -23,6 +23,7 @@ SEEN_FROM_FLOWS = {  # what a flow is configured with and hands on, nothing that
     "ovseg.presets",
     "ovseg.settings",
     "ovseg.storage",
+    "ovseg.terminal_text",
 }
 FORBIDDEN = {
     "ovseg": {"prefect", "mlflow", "tasks", "flows"},
@@ -65,6 +66,9 @@ INFRASTRUCTURE = {
     "ovseg.schema",  # a changed table raises the stage's schema_version
     "ovseg.stages",
     "ovseg.storage",
+    "ovseg.terminal",  # prints, as the next one
+    "ovseg.terminal_text",
+    "ovseg.urls",
     "ovseg.workers",  # which process decodes changes no pixel
 }
 

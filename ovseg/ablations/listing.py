@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console
-
 from ovseg.ablations.cells import Cell, Settings, Table
 from ovseg.ablations.plan import Cost, cost, plan_ablations
 from ovseg.ablations.tables import TABLES, chosen_tables
+from ovseg.terminal import Terminal
 
 MINUTES = {"mining": 1.5, "training": 1.1, "benchmark": 0.5, "cell": 0.1}
 """Of the storybook on 2 CPU cores: 800 scenes mined; a phase on the 2,500 pairs that agree (those
@@ -41,7 +40,7 @@ def show_tables(names: Sequence[str] | None, preset: str, *, seeds: int) -> None
     Raises:
         OvsegError: for seeds that cannot be counted, before a line is printed.
     """
-    console = Console(highlight=False)
+    console = Terminal(highlight=False)
     for line in list(list_lines(names, preset, seeds=seeds)):
         console.print(line, markup=False, soft_wrap=True)
 

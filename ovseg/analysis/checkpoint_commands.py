@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ovseg.errors import OvsegError
+from ovseg.terminal import Terminal
 
 PRESETS = {"swin": "ovseg-swinb-vitl14", "resnet_deep_stem": "ovseg-r101c-vitb16"}
 
@@ -120,7 +121,7 @@ def _usage(out: Path) -> list[str]:
 
 
 def _print(rows: list[tuple[str, str]], console: Console | None) -> None:
-    console = console or Console()
+    console = console or Terminal()
     before = ""
     for what, text in rows:
         label = Text(f"{what if what != before else '':<10}", style="bold")

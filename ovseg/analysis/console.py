@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ovseg.analysis.sql_files import SqlFile
+from ovseg.terminal import Terminal
+from ovseg.terminal_text import terminal_text
 
 LIST_ITEMS = 5
 """Members of a list that are shown."""
@@ -40,6 +42,11 @@ def cell(value: object) -> str:
             return " ".join(str(value).split())
 
 
+def _text(text: str) -> Text:
+    """A name or a value on any console: no markup, and of the width that is shown."""
+    return Text(terminal_text(text))
+
+
 def print_table(table: pa.Table, *, more: bool = False, console: Console | None = None) -> None:
     """Print a result.
 
@@ -48,14 +55,14 @@ def print_table(table: pa.Table, *, more: bool = False, console: Console | None 
         more: whether the result goes on.
         console: where to; standard output by default.
     """
-    console = console or Console()
+    console = console or Terminal()
     grid = Table(header_style="bold", box=None, pad_edge=False)
     for field in table.schema:
         number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        grid.add_column(escape(field.name), justify="right" if number else "left", overflow="fold")
+        grid.add_column(_text(field.name), justify="right" if number else "left", overflow="fold")
     columns = [column.to_pylist() for column in table.columns]
     for row in zip(*columns, strict=True):
-        grid.add_row(*(escape(cell(value)) for value in row))
+        grid.add_row(*(_text(cell(value)) for value in row))
     console.print(grid)
     if more:
         console.print(f"the first {table.num_rows} rows; --limit shows more, --out writes all")
@@ -67,7 +74,7 @@ def print_queries(
     queries: Sequence[SqlFile], relations: Mapping[str, str], *, console: Console | None = None
 ) -> None:
     """Print what there is to ask, a line each."""
-    console = console or Console()
+    console = console or Terminal()
     for title, names in (
         ("queries: ovseg sql NAME", {query.name: query.title for query in queries}),
         ('relations: ovseg sql NAME, or in SQL: ovseg sql -c "select ..."', relations),
@@ -76,6 +83,6 @@ def print_queries(
         grid.add_column(style="bold", no_wrap=True)
         grid.add_column()
         for name, what in names.items():
-            grid.add_row(escape(name), escape(what))
+            grid.add_row(_text(name), _text(what))
         console.print(grid)
         console.print()

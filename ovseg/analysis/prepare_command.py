@@ -18,6 +18,7 @@ from ovseg.data.prepare import prepare
 from ovseg.data.prepare_check import Problem, check_prepared, check_source
 from ovseg.data.published import PUBLISHED
 from ovseg.errors import OvsegError
+from ovseg.terminal import Terminal
 
 SHOWN = 40
 """Files a table lists at most; the number of the others stands below."""
@@ -49,7 +50,7 @@ def prepare_command(
     Raises:
         OvsegError: what is to be given is missing, or something is wrong.
     """
-    console = console or Console()
+    console = console or Terminal()
     if name is None:
         if root is not None or out is not None:
             raise OvsegError(f"which benchmark? give one of {', '.join(PUBLISHED)}")
@@ -113,7 +114,7 @@ def _check(name: str, root: Path | None, out: Path | None, workers: int, console
         _show("file", found, console)
         s = "" if len(found) == 1 else "s"
         raise OvsegError(f"{name}: {len(found)} problem{s} found; see docs/benchmarks.md")
-    console.print(f"{name}: nothing is missing or wrong")
+    console.print(Text(f"{name}: nothing is missing or wrong"))
 
 
 def _show_counts(folder: Path, counts: LabelCounts, console: Console) -> None:
@@ -139,7 +140,7 @@ def _show_counts(folder: Path, counts: LabelCounts, console: Console) -> None:
 
 
 def _bar(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
 
 

@@ -23,6 +23,7 @@ from ovseg.analysis.sql_files import SqlFile, sql_files
 from ovseg.analysis.statements import identifier, literal, one_line
 from ovseg.errors import OvsegError
 from ovseg.storage import discard, publish, temporary_name, write_parquet
+from ovseg.terminal_text import say
 
 SCREEN_ROWS = 40
 """Rows printed where nobody says how many."""
@@ -230,7 +231,7 @@ def sql_command(
         if out is not None:
             table = run_query(con, sql, shown=out.suffix == ".csv")
             write_result(table, out)
-            print(f"{table.num_rows} rows written to {out}")
+            say(f"{table.num_rows} rows written to {out}")
             return
         shown = SCREEN_ROWS if limit is None else limit
         # one more tells whether there are more

@@ -20,6 +20,7 @@ from ovseg.data.images import REASONS, ImageError, read_image
 from ovseg.errors import OvsegError
 from ovseg.storage import discard, publish, temporary_name
 from ovseg.targets import check_file_target
+from ovseg.terminal import Terminal
 
 OTHERS = "others"
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -121,7 +122,7 @@ def segment_command(
         r, g, b = colours[names.index(name)]
         chip = Text("■ ", style=f"rgb({r},{g},{b})")
         table.add_row(chip + Text(name, style="default"), f"{100 * share:.1f} %")
-    console = console or Console()
+    console = console or Terminal()
     console.print(table)
-    console.print(f"overlay: {out}", soft_wrap=True)
+    console.print(Text(f"overlay: {out}"), soft_wrap=True)
     return shares

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from ovseg.analysis.study_findings import METRICS, Estimate, Findings, read_findings
 from ovseg.storage import Manifest
+from ovseg.terminal import Terminal
 
 ASKED = ("mask_acc_unseen", "miou_union_unseen", "mask_acc", "miou_union")
 """What is asked about, the first two of them where the benchmark has unseen classes."""
@@ -290,7 +291,7 @@ def _rich_table(title: str, rows: Lines) -> Table:
 
 def show_study(study: Manifest, console: Console | None = None) -> None:
     """Print the table of a study, the gains, and the answers."""
-    console = console or Console()
+    console = console or Terminal()
     findings = read_findings(study)
     title = f"{findings.config.benchmark}, in %, {study.stats['images']} images"
     parts: list[Table | Text] = [_rich_table(title, _scores(findings, findings.main))]

@@ -16,6 +16,7 @@ from ovseg.data.label_counts import LabelCounts
 from ovseg.presets import ARMS
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
+from ovseg.terminal import Terminal
 
 COLUMNS = {
     "mask_acc_seen": "GT masks\nseen",
@@ -201,7 +202,7 @@ def markdown(summary: Summary) -> str:
 
 def show(summary: Summary, console: Console | None = None) -> None:
     """Print the summary, then where to look; its commands are not wrapped, to be copied."""
-    console = console or Console()
+    console = console or Terminal()
     console.print(render(summary))
     console.print(_where_to_look(summary), soft_wrap=True, highlight=False, markup=False)
 
@@ -217,9 +218,9 @@ def show_scores(
         oracles: by benchmark, where one stage was given its answer.
     """
     if not scored:
-        Console().print("No benchmark is configured: see `ovseg settings`, benchmarks.*")
+        Terminal().print("No benchmark is configured: see `ovseg settings`, benchmarks.*")
     for benchmark, arms in _by_benchmark(scored).items():
-        Console().print(_score_table(_heading(benchmark, oracles), arms, miniature=miniature))
+        Terminal().print(_score_table(_heading(benchmark, oracles), arms, miniature=miniature))
 
 
 def metrics(summary: Summary) -> dict[str, Any]:

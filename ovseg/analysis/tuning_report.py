@@ -5,8 +5,10 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ovseg.storage import Manifest
+from ovseg.terminal import Terminal
 
 
 def _grid(tuned: Manifest) -> tuple[list[str], list[list[str]]]:
@@ -63,13 +65,13 @@ def markdown(tuned: Manifest) -> str:
 
 def show_tuning(tuned: Manifest, console: Console | None = None) -> None:
     """Print it; the options are not wrapped, to be copied."""
-    console = console or Console()
+    console = console or Terminal()
     headings, rows = _grid(tuned)
     table = Table(title=_title(tuned))
     for heading in headings:
         table.add_column(heading, justify="right")
     for row in rows:
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+        table.add_row(*map(Text, row))
     console.print(table)
     console.print(caveat(tuned), highlight=False)
     console.print(f"table  {tuned.payload()}", soft_wrap=True, highlight=False)

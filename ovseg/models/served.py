@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.code import code_digest
 from ovseg.errors import OvsegError
 from ovseg.models.names import maskformer_folder
 from ovseg.models.network_folders import CONFIG_FILE, TEXTS_FILE, WEIGHTS_FILE
@@ -58,12 +59,13 @@ class ServedModel:
 
     @property
     def content(self) -> str:
-        """16 hex digits over settings and files: equal for models that answer alike."""
+        """16 hex digits over settings, files and code: equal for models that answer alike."""
         files = {
             name: [[file, _sha256(part[file])] for file in sorted(part)]
             for name, part in self.parts.items()
         }
-        return digest_json([dict(self.settings), files])[:16]
+        code = code_digest(("ovseg.serving",))  # travels too: it decides what may be asked
+        return digest_json([dict(self.settings), files, code])[:16]
 
     def write(self, folder: Path) -> dict[str, Path]:
         """Write the settings and copy the folders; gives each by its name.

@@ -1,0 +1,143 @@
+"""URLs without their secrets: what is printed, logged or written of an address goes through here.
+
+    without_secrets("http://me:pass@host/x?token=abc")   # "http://host/x?token=***"
+    without_secrets("no answer from http://me:pass@host")  # "no answer from http://host"
+
+Passwords are typed as they are, with `/`, `@`, quotes and blanks in them, so that no parser of
+correct URLs finds where one ends. In doubt more is left out than needed: all between the scheme and
+the last `@`, and each value of a query whose name is not known to be harmless.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote
+
+HIDDEN = "***"
+HARMLESS = {
+    "cache",
+    "charset",
+    "check_same_thread",
+    "connect_timeout",
+    "database",
+    "db",
+    "driver",
+    "encoding",
+    "endpoint_url",
+    "experiments",
+    "format",
+    "lang",
+    "limit",
+    "mode",
+    "offset",
+    "page",
+    "partnumber",
+    "region",
+    "runs",
+    "schema",
+    "service",
+    "sort",
+    "sslmode",
+    "tab",
+    "timeout",
+    "tz",
+    "version",
+    "versionid",
+}
+"""Names of a query whose values are shown."""
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]*:\\?/\\?/"  # JSON may write `http:\/\/`
+_URL = re.compile(rf"({_SCHEME})((?:(?!{_SCHEME})[^\r\n])*)")
+_WHOLE = re.compile(rf"({_SCHEME})(.*)", re.DOTALL)
+_PAIR = re.compile(r"""([?&;#])([^=&;#?\s"'<>]*)=([^&;#\s"'<>]*)""")
+_WHOLE_PAIR = re.compile(r"([?&;#])([^=&;#?]*)=([^&;#]*)")
+_BARE = re.compile(r"""\?([^=&;#\s"'<>.,:!?)\]}]+)(?=[#\s"'<>]|$)""")
+_ENCODED = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*%3A%2F%2F)\S*%40", re.IGNORECASE)
+_HOST = re.compile(r"\[[0-9A-Fa-f:.]*\]|[\w\-]+(\.[\w\-]+)+(?=:)|localhost(?=:)")
+_PORT = re.compile(r"\d{1,5}(?=[\s\"'`,;.)\]}]|$)")
+_PORT_AND_PATH = re.compile(r":\d{1,5}\\?[/?#]|[/?#]|$")
+_NO_SCHEME = re.compile(r"[^/?#@:\s]+:[^/@\s]+@[\w.\-\[]")
+
+
+def without_secrets(text: str) -> str:
+    """A text with users, passwords and tokens of every URL in it left out.
+
+    Args:
+        text: anything; without blanks it may be one URL, which then ends where the text does.
+    """
+    if "%" in text:
+        text = _ENCODED.sub(r"\1", text)
+    if _WHOLE.fullmatch(text) and not re.search(r"\s", text):
+        return _address(text)
+    return _URL.sub(lambda url: url[1] + _rest(url[2], url[1], whole=False), text)
+
+
+def redacted(value: Any) -> Any:
+    """JSON values without secrets: a text that begins as a URL is one, whatever blanks it has."""
+    if isinstance(value, str):
+        return _address(value) if _WHOLE.fullmatch(value) else without_secrets(value)
+    if isinstance(value, dict):
+        return {key: redacted(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(member) for member in value]
+    return value
+
+
+def holds_secret(value: Any) -> bool:
+    """Whether a setting's value is or holds a URL with a user, a password or a token."""
+    if isinstance(value, dict):
+        return any(map(holds_secret, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(holds_secret, value))
+    return bool(redacted(value) != value)
+
+
+def public(url: str) -> str:
+    """The address of a server, once it is known to hold no secret.
+
+    Raises:
+        ValueError: it holds one; the message says where it belongs.
+    """
+    if holds_secret(url) or _NO_SCHEME.match(url):
+        raise ValueError(
+            "the address holds a user, a password or a token, which would be stored with every"
+            " run: leave it out and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or"
+            " MLFLOW_TRACKING_TOKEN (of a PostgreSQL database PGPASSWORD)"
+        )
+    return url
+
+
+def _address(text: str) -> str:
+    url = _WHOLE.fullmatch(text)
+    return text if url is None else url[1] + _rest(url[2], url[1], whole=True)
+
+
+def _rest(rest: str, scheme: str, *, whole: bool) -> str:
+    """What is shown of all that follows the scheme."""
+    rest = rest[_user_length(rest, whole=whole) :]
+    if scheme.lower().startswith(("http", "ws:", "wss:")):
+        rest = _BARE.sub(f"?{HIDDEN}", rest)
+    return (_WHOLE_PAIR if whole else _PAIR).sub(_hidden, rest)
+
+
+def _user_length(rest: str, *, whole: bool) -> int:
+    """How many characters behind the scheme are user and password, `@` included."""
+    user = re.match(r"[^/?#\s@:\\]*:" if not whole else r"[^/?#@:\\]*:", rest)
+    host = _HOST.match(rest)
+    if host and (port := _PORT_AND_PATH.match(rest, host.end())):
+        end = re.match(r".*" if whole else r"\S*", rest[port.end() :], re.DOTALL)
+        behind = 0 if end is None or host[0].startswith("[") else port.end() + end.end()
+        return rest.rfind("@", 0, behind) + 1  # a password of digits and a slash
+    if user is None:  # no password: a user or a token, which ends before the path
+        token = re.match(r"[^/?#\s\\]*@", rest)
+        return token.end() if token else 0
+    if not whole and (_PORT.match(rest, user.end()) or not rest[user.end() :].strip()):
+        return 0
+    return rest.rfind("@") + 1
+
+
+def _hidden(pair: re.Match[str]) -> str:
+    separator, name, value = pair.groups()
+    nested = unquote(value)
+    shown = name.lower() in HARMLESS and ("://" not in nested or without_secrets(nested) == nested)
+    return pair[0] if shown or not value else f"{separator}{name}={HIDDEN}"
