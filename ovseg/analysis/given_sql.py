@@ -110,7 +110,7 @@ def locked(
         tempfile.TemporaryDirectory(prefix="ovseg-sql-") as spill,
         duckdb.connect(config=_settings(spill, threads)) as con,
     ):
-        named = _named_files(con, sql, own_files=own_files)
+        named = look_at(con, sql, own_files=own_files)
         for statement in prepare:
             con.execute(statement)
         folders = [str(path) for path in readable if path.is_dir()]
@@ -142,8 +142,17 @@ def _listed(paths: Sequence[str]) -> str:
 # Looking at a text
 
 
-def _named_files(con: duckdb.DuckDBPyConnection, sql: str, *, own_files: bool) -> list[str]:
-    """The files a text names, absolute; raises as `locked` does."""
+def look_at(con: duckdb.DuckDBPyConnection, sql: str, *, own_files: bool) -> list[str]:
+    """The data files that a text names, absolute.
+
+    Args:
+        con: any connection; the text is parsed on it, and not run.
+        sql: the text.
+        own_files: whether it may name files.
+
+    Raises:
+        OvsegError, duckdb.Error: as `locked` does.
+    """
     names: list[str] = []
     nodes: list[Any] = [_parsed(con, sql)]
     while nodes:

@@ -9,6 +9,8 @@ ovseg sql gate_funnel --out funnel.csv  # or .parquet
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -17,7 +19,7 @@ from duckdb.sqltypes import DuckDBPyType
 
 from ovseg.analysis.catalog import open_catalog
 from ovseg.analysis.csv_cells import cells
-from ovseg.analysis.given_sql import locked
+from ovseg.analysis.given_sql import locked, look_at
 from ovseg.analysis.relations import RELATIONS
 from ovseg.analysis.sql_files import SqlFile, sql_files
 from ovseg.analysis.statements import identifier, literal, one_line
@@ -51,10 +53,8 @@ def run_query(
         OvsegError: if the SQL is wrong, holds no or several statements, does more than read, or
             fails on the way.
     """
-    path = _database(con)
-    prepare = [f"attach {literal(str(path))} as catalog (read_only)", "use catalog"]
     try:
-        with locked(sql, prepare=prepare, readable=[path.parent], own_files=True) as own:
+        with _where_it_runs(con, sql) as own:
             found = own.sql(sql)
             if shown:
                 found = _as_text(found)
@@ -67,11 +67,21 @@ def run_query(
         raise OvsegError(one_line(error)) from error
 
 
-def _database(con: duckdb.DuckDBPyConnection) -> Path:
+@contextmanager
+def _where_it_runs(con: duckdb.DuckDBPyConnection, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A locked connection to the same catalogue; raises as `locked` does."""
     (path,) = con.execute(
         "select path from duckdb_databases() where database_name = current_database()"
     ).fetchall()[0]
-    return Path(path)
+    if path is None:  # a program's own database in memory is in no other reach than its own
+        with con.cursor() as own:
+            look_at(own, sql, own_files=True)
+            yield own
+        return
+    root = Path(path).parent
+    prepare = [f"attach {literal(path)} as catalog (read_only)", "use catalog"]
+    with locked(sql, prepare=prepare, readable=[root], own_files=True) as own:
+        yield own
 
 
 _COMMON = frozenset(

@@ -34,8 +34,15 @@ pieces as (
 
 parts as (
     select
-        spoken.*,
-        unnest(range(char_start // 1000, greatest(char_start, char_end - 1) // 1000 + 1)) as number
+        spoken.dataset,
+        spoken.image_id,
+        spoken.caption_id,
+        spoken.surface,
+        spoken.char_start,
+        spoken.char_end,
+        unnest(
+            range(char_start // 1000, greatest(char_start, char_end - 1) // 1000 + 1)
+        ) as number
     from spoken
     semi join captions using (dataset, image_id, caption_id)
 )

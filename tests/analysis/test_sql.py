@@ -1,6 +1,7 @@
 """Every file in `sql/`: it runs, says what it is, and a check finds the row that is wrong."""
 
 import functools
+import json
 
 import duckdb
 import pytest
@@ -309,6 +310,8 @@ def _broken(toy):
         "mentions_lie_in_the_caption": [
             {"nouns": _first(nouns(), char_start=1), "images": images()},
             {"nouns": _first(nouns(), surface="cow"), "images": images()},
+            {"nouns": _first(nouns(), char_start=-1), "images": images()},
+            {"nouns": _first(nouns(), char_end=10_000), "images": images()},
         ],
         "curated_pairs_exist": [
             {"curated": curated, "pairs": pairs()[3:]},
@@ -399,3 +402,85 @@ def test_a_check_passes_on_good_rows_and_finds_each_broken_one(con, toy, tmp_pat
         with duckdb.connect() as broken:
             _fill(broken, case, tmp_path / str(number))
             assert records(broken, CHECKS[name].text), f"case {number} goes unnoticed"
+
+
+def _spoken(texts, mentions):
+    """Images of one caption each, and mentions (image, surface, start, end) of them."""
+    images = [
+        {"dataset": "d", "image_id": image, "captions": [{"caption_id": image, "text": text}]}
+        for image, text in enumerate(texts)
+    ]
+    nouns = [
+        {
+            **{"dataset": "d", "image_id": image, "caption_id": image, "noun": "dog"},
+            **{"surface": surface, "char_start": start, "char_end": end},
+        }
+        for image, surface, start, end in mentions
+    ]
+    return {"images": images, "nouns": nouns}
+
+
+def test_mentions_are_compared_character_by_character_wherever_they_lie(tmp_path):
+    """Within, across and beyond the pieces that captions are compared by."""
+    pattern = "a dé\n😀e\u0301日 "
+    texts = [(pattern * 400)[:length] for length in (0, 5, 999, 1000, 1001, 2000, 3500)]
+    right, wrong = [], []
+    for image, text in enumerate(texts):
+        for start in (0, 1, 990, 999, 1000, 1001, 1999, 2000, 3400):
+            for length in (1, 2, 12, 1000, 1001, 2400):
+                end = start + length
+                surface = text[start:end]
+                good = len(surface) == length
+                (right if good else wrong).append((image, surface, start, end))
+                if good:
+                    for place in {0, length // 2, length - 1}:
+                        changed = surface[:place] + "#" + surface[place + 1 :]
+                        wrong.append((image, changed, start, end))
+                    wrong.append((image, surface + "#", start, end))
+    with duckdb.connect() as con:
+        _fill(con, _spoken(texts, right + wrong), tmp_path / "case")
+        found = records(con, CHECKS["mentions_lie_in_the_caption"].text)
+    keys = ("image_id", "surface", "char_start", "char_end")
+    assert len(right) > 100
+    assert {tuple(row[key] for key in keys) for row in found} == set(wrong)
+
+
+@pytest.mark.timeout(120)
+def test_a_caption_of_840_000_characters_is_checked_as_fast_as_many_short_ones(tmp_path):
+    """To take each mention out of the whole caption would take many minutes."""
+    count = 120_000
+    mentions = [(0, "dog", 7 * index + 2, 7 * index + 5) for index in range(count)]
+    mentions[-2] = (0, "cat", *mentions[-2][2:])
+    with duckdb.connect() as con:
+        _fill(con, _spoken(["A dog. " * count], mentions), tmp_path / "case")
+        (found,) = records(con, CHECKS["mentions_lie_in_the_caption"].text)
+    assert (found["surface"], found["char_start"]) == ("cat", 7 * (count - 2) + 2)
+
+
+def _operators(plan):
+    yield plan["name"].strip(), str(plan["extra_info"].get("Condition", ""))
+    for child in plan["children"]:
+        yield from _operators(child)
+
+
+@pytest.mark.parametrize(
+    "file", EVERYTHING, ids=lambda file: f"{file.path.parent.name}-{file.name}"
+)
+def test_no_join_looks_at_every_pair_of_rows(file):
+    """Joins are by equal keys, but for a handful of rows (data sets, gates) beside each row."""
+    with duckdb.connect() as con:
+        for name, relation in RELATIONS.items():
+            con.execute(f"create table {name} as {empty(relation.schema)}")
+            nulls = ", ".join("null" for _ in relation.schema)
+            con.execute(f"insert into {name} select {nulls} from range(3000)")
+        for view in VIEWS.values():
+            con.execute(f"create view {view.name} as {view.text}")
+        ((_, text),) = con.execute(f"explain (format json) {file.text}").fetchall()
+    loops = {
+        (name, condition)
+        for plan in json.loads(text)
+        for name, condition in _operators(plan)
+        if name in ("BLOCKWISE_NL_JOIN", "NESTED_LOOP_JOIN", "PIECEWISE_MERGE_JOIN", "IE_JOIN")
+    }
+    few = {("BLOCKWISE_NL_JOIN", "true")}
+    assert loops <= few or file.name == "confident", loops
