@@ -33,6 +33,7 @@ from ovseg.locations import reason
 from ovseg.storage import (
     Manifest,
     Relative,
+    WriteError,
     discard,
     inside,
     publish_text,
@@ -44,6 +45,7 @@ from ovseg.storage import (
 log = logging.getLogger(__name__)
 
 POINTERS, DATABASE = "catalog.json", "catalog.duckdb"
+TABLES = "tables/pairs"
 
 
 class Pointer(BaseModel):
@@ -57,7 +59,11 @@ class Pointer(BaseModel):
     @property
     def key(self) -> str:
         """What a later result of the same stage, data set, arm, ... replaces."""
-        return "/".join([self.stage, *(f"{k}={v}" for k, v in sorted(self.labels.items()))])
+        return _key(self.stage, self.labels)
+
+
+def _key(stage: str, labels: Mapping[str, str]) -> str:
+    return "/".join([stage, *(f"{k}={v}" for k, v in sorted(labels.items()))])
 
 
 def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
@@ -95,6 +101,24 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
         listed = [pointers[key].model_dump() for key in kept]
         publish_text(json.dumps({"current": listed}, indent=1) + "\n", root / POINTERS)
         return _build(root / DATABASE, list(kept.values()))
+
+
+def build_views(path: Path, manifests: Mapping[str, Manifest]) -> Path:
+    """Write a database of the catalogue's relations over these results, wherever they lie.
+
+    Args:
+        path: of the file, which is no root's catalogue and names what it is made of alone.
+        manifests: as `build_catalog` takes them.
+
+    Raises:
+        OvsegError: if a view does not run, or the file cannot be written.
+    """
+    items: dict[str, Published] = {}
+    for name, manifest in sorted(manifests.items(), key=_tables_first):
+        tables = [item for item in items.values() if item.manifest.stage == TABLES]
+        if (labels := _labels(name, manifest, tables)) is not None:
+            items[_key(manifest.stage, labels)] = Published(manifest=manifest, labels=labels)
+    return _build(path, list(_of_current_tables(dict(sorted(items.items()))).values()))
 
 
 def open_catalog(root: Path) -> duckdb.DuckDBPyConnection:
@@ -187,9 +211,7 @@ def _resolve(root: Path, pointer: Pointer) -> Published | None:
 def _of_current_tables(found: Mapping[str, Published]) -> dict[str, Published]:
     """Without the curated sets and judgements of pairs that a newer table no longer holds."""
     tables = {
-        item.manifest.content_digest
-        for item in found.values()
-        if item.manifest.stage == "tables/pairs"
+        item.manifest.content_digest for item in found.values() if item.manifest.stage == TABLES
     }
     current = {}
     for key, item in found.items():
@@ -202,14 +224,15 @@ def _of_current_tables(found: Mapping[str, Published]) -> dict[str, Published]:
 
 
 def _tables_first(item: tuple[str, Manifest]) -> bool:
-    return item[1].stage != "tables/pairs"
+    return item[1].stage != TABLES
 
 
 def _point(
     root: Path, name: str, manifest: Manifest, pointers: Iterable[Pointer]
 ) -> Pointer | None:
     """The pointer to a manifest; None for a stage that analysts do not read."""
-    labels = _labels(root, name, manifest, pointers)
+    tables = [_resolve(root, pointer) for pointer in pointers if pointer.stage == TABLES]
+    labels = _labels(name, manifest, [table for table in tables if table])
     if labels is None:
         return None
     folder, home = manifest.folder.resolve(), root.resolve()
@@ -221,9 +244,7 @@ def _point(
     return Pointer(stage=manifest.stage, labels=labels, folder=str(folder.relative_to(home)))
 
 
-def _labels(
-    root: Path, name: str, manifest: Manifest, pointers: Iterable[Pointer]
-) -> dict[str, str] | None:
+def _labels(name: str, manifest: Manifest, tables: Iterable[Published]) -> dict[str, str] | None:
     config, arm = manifest.config, name.rpartition("/")[2]
     match manifest.stage:
         case "proposals" if config.get("source") == "ground_truth":
@@ -233,9 +254,9 @@ def _labels(
         case "tables/pairs":
             return {key: str(config[key]) for key in ("dataset", "round", "source")}
         case "pair-truth":
-            return _table_labels(root, manifest, pointers)
+            return _table_labels(manifest, tables)
         case "curated":
-            return {"query": config["query"], **_table_labels(root, manifest, pointers)}
+            return {"query": config["query"], **_table_labels(manifest, tables)}
         case "checkpoints":
             return {"arm": arm}
         case "benchmarks":
@@ -276,11 +297,10 @@ def _system(scores: Manifest) -> str:
     return str(run.config.get("system", BenchmarkConfig().system))
 
 
-def _table_labels(root: Path, curated: Manifest, pointers: Iterable[Pointer]) -> dict[str, str]:
+def _table_labels(curated: Manifest, tables: Iterable[Published]) -> dict[str, str]:
     """What the tables are labelled that a training set was selected from."""
-    tables = [_resolve(root, pointer) for pointer in pointers if pointer.stage == "tables/pairs"]
     parents = set(curated.parents.values())
-    found = [item.labels for item in tables if item and item.manifest.content_digest in parents]
+    found = [item.labels for item in tables if item.manifest.content_digest in parents]
     keys = sorted({key for labels in found for key in labels})
     return {key: "+".join(sorted({labels[key] for labels in found})) for key in keys}
 
@@ -292,7 +312,7 @@ def _table_labels(root: Path, curated: Manifest, pointers: Iterable[Pointer]) ->
 def _rebuild(root: Path, why: str) -> None:
     try:
         build_catalog(root, {})
-    except (OSError, duckdb.Error) as error:
+    except (OSError, duckdb.Error, WriteError) as error:
         raise OvsegError(
             f"{root / DATABASE} {why}, and cannot be built here ({one_line(error)}): call"
             f" `ovseg sql --root {root} funnel` once as somebody who may write there"

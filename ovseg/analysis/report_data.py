@@ -19,7 +19,8 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ovseg.analysis.catalog import build_catalog, open_catalog
+from ovseg.analysis.catalog import DATABASE, build_views
+from ovseg.analysis.catalog_file import connect
 from ovseg.storage import Manifest
 
 Row = dict[str, Any]
@@ -37,8 +38,7 @@ def open_tables(inputs: Mapping[str, Manifest]) -> Iterator[duckdb.DuckDBPyConne
             `curve/<benchmark>/<arm>`, and `benchmark/<name>/<arm>` with `scores/<name>/<arm>`.
     """
     with tempfile.TemporaryDirectory(prefix="ovseg-report-") as folder:
-        build_catalog(Path(folder), inputs)
-        con = open_catalog(Path(folder))
+        con = connect(build_views(Path(folder) / DATABASE, inputs))
         try:
             con.execute("set threads = 1")  # sums of floats depend on the order they are taken in
             yield con
