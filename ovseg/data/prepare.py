@@ -204,9 +204,12 @@ def _begun(folder: Path, home: Path, plan: str) -> dict[str, Row]:
 
 
 def recorded(path: Path) -> list[Row]:
-    """The rows of a table of prepared images; none of a file that is missing or damaged."""
+    """The rows of a table of prepared images; none of a file that is not one."""
+    if not path.is_file():  # a pipe might never end
+        return []
     try:
-        return list(pq.read_table(path).to_pylist())
+        table = pq.read_table(path)
+        return list(table.to_pylist()) if table.schema.equals(PREPARED) else []
     except (OSError, pa.ArrowException):
         return []
 

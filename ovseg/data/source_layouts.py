@@ -279,7 +279,7 @@ def places(source: Source) -> list[list[Any]]:
     def stamp(path: Path) -> list[int]:
         try:
             stat = path.stat()
-        except OSError:
+        except (OSError, ValueError):  # a name may be none that a file can have
             return []
         return [stat.st_size, stat.st_mtime_ns]
 

@@ -368,6 +368,40 @@ def test_a_byte_order_mark_is_no_part_of_a_list(tmp_path):
     assert read_list(path) == ("2007_000033", "2007_000042")
 
 
+def test_names_that_no_file_can_have_are_rows_with_a_reason(tmp_path):
+    SOURCES["voc-21"](tmp_path / "source")
+    names = tmp_path / "source" / VOC / "ImageSets" / "Segmentation" / "val.txt"
+    names.write_text(f"2007_000033\na\0b\n{'x' * 4000}\n..\n")
+    done = prepare("voc-21", root=tmp_path / "source", out=tmp_path / "data")
+    reasons = {row["name"][:4]: row["drop_reason"] for row in done.rows}
+    assert reasons == {
+        "2007": None,
+        "a\0b": "missing_file",
+        "xxxx": "unreadable_file",
+        "..": "missing_file",
+    }
+
+
+def test_a_table_of_images_that_is_none_of_ours_is_not_believed(tmp_path):
+    import os
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    SOURCES["ade20k-150"](tmp_path / "source")
+    done = prepare("ade20k-150", root=tmp_path / "source", out=tmp_path / "data")
+    table = done.folder / "samples.parquet"
+    whole = table.read_bytes()
+    for other in (pa.table({"name": ["x"]}), pa.table({"kept": [True], "image": ["../../x"]})):
+        pq.write_table(other, table)
+        assert prepare("ade20k-150", root=tmp_path / "source", out=tmp_path / "data").made == 2
+        assert table.read_bytes() == whole
+    table.unlink()
+    os.mkfifo(table)
+    assert prepare("ade20k-150", root=tmp_path / "source", out=tmp_path / "data").made == 2
+    assert table.read_bytes() == whole
+
+
 def test_json_nested_without_end_is_one_line(tmp_path):
     SOURCES["coco-panoptic-133"](tmp_path / "source")
     (path,) = (tmp_path / "source").rglob("panoptic_val2017.json")
