@@ -11,16 +11,19 @@ import copy
 import hashlib
 import json
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from ovseg.errors import OvsegError
 from ovseg.models.clip_config import (
     check_model_cfg,
+    check_size,
     empty_towers,
     read_clip_config,
 )
@@ -64,7 +67,6 @@ __all__ = [
 
 WEIGHTS_FILE = "model.safetensors"
 PROMPTS_FILE = "mask_prompts.safetensors"
-SPARE_NUMBERS = 2**24  # of a model beyond those that its weights hold: 64 MiB of float32
 
 
 # ---------------------------------------------------------------------------------------- names
@@ -172,13 +174,13 @@ def create_model(
     *,
     vocabulary: Path | None = None,
     preprocess_cfg: dict[str, Any] | None = None,
-    numbers: int | None = None,
+    weights: Mapping[str, Tensor] | None = None,
     source: object = CLIP_CONFIG,
 ) -> OpenClipModel:
     """As `create_clip`, whatever the image tower: a `MaskAdaptedCLIP` or a `ConvCLIP`.
 
-    With `numbers`, those that the weights hold, a model of much more is refused before it takes
-    memory; `source` is said where the configuration is refused.
+    With the `weights` that it is to take, a model of many more numbers or layers is refused before
+    it takes memory; `source` is said where the configuration is refused.
     """
     check_model_cfg(model_cfg, source)
     arguments = copy.deepcopy(empty_towers(model_cfg))
@@ -186,13 +188,8 @@ def create_model(
     custom_text = arguments.pop("custom_text", False) or "hf_model_name" in text_cfg
     family = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
     try:
-        if numbers is not None:
-            with torch.device("meta"):
-                wanted = sum(
-                    each.numel() for each in family(**copy.deepcopy(arguments)).parameters()
-                )
-            if wanted > 2 * numbers + SPARE_NUMBERS:  # positions may be of another size
-                raise ValueError(f"{wanted} numbers, where the weights hold {numbers}")
+        if weights is not None:
+            check_size(family, arguments, weights)
         model = family(**arguments)
     except Exception as error:  # open_clip, timm, transformers and torch raise their own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -251,7 +248,7 @@ def load_model(name: str, *, device: str = "cpu", prompts: bool = True) -> OpenC
             model_cfg,
             vocabulary=vocabulary_of(folder, model_cfg.get("text_cfg") or {}),
             preprocess_cfg=preprocess_cfg,
-            numbers=sum(tensor.numel() for tensor in state.values()),
+            weights=state,
             source=folder / CLIP_CONFIG,
         )
         try:
@@ -267,8 +264,7 @@ def _model_of_tag(name: str, *, prompts: bool) -> OpenClipModel:
     model_cfg, preprocess_cfg, file = _resolve(name)
     stored = read_weights(file)
     state = named_tensors(stored, file).state
-    numbers = sum(tensor.numel() for tensor in state.values())
-    model = create_model(model_cfg, preprocess_cfg=preprocess_cfg, numbers=numbers, source=name)
+    model = create_model(model_cfg, preprocess_cfg=preprocess_cfg, weights=state, source=name)
     try:
         if PROMPT_KEY in state or stored.format == "torchscript":
             model.load_checkpoint_state(state, prompts=prompts)

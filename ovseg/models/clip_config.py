@@ -7,13 +7,16 @@ the folder's weights, and no configuration can ask `transformers` to trust code.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+from torch import Tensor
 
 from ovseg.errors import OvsegError
 from ovseg.models.names import CLIP_CONFIG
@@ -42,6 +45,8 @@ TOKENIZER = {
     "reduction_mask": str,
     "additional_special_tokens": list,
 }
+SPARE_NUMBERS = 2**24
+"""Of a model beyond those that its weights hold: 64 MiB of float32."""
 TIMM_NAME = re.compile(r"\w[\w.]*")
 """A model of timm's own; a name with a scheme is of a hub or a folder."""
 
@@ -115,6 +120,25 @@ def empty_towers(model_cfg: Mapping[str, Any]) -> dict[str, Any]:
         "vision_cfg": {**model_cfg["vision_cfg"], "timm_model_pretrained": False},
         "text_cfg": {**model_cfg["text_cfg"], "hf_model_pretrained": False},
     }
+
+
+def check_size(family: Any, arguments: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Raise `ValueError` for a CLIP of more than its weights hold, before it takes memory.
+
+    Args:
+        family: class of the model.
+        arguments: with which it is made.
+        weights: that it is to take.
+    """
+    for tower in ("vision_cfg", "text_cfg"):
+        layers = arguments[tower].get("layers") or 0
+        if (sum(layers) if isinstance(layers, list) else layers) > len(weights):
+            raise ValueError(f"{layers} layers, where the weights hold {len(weights)} tensors")
+    numbers = sum(tensor.numel() for tensor in weights.values())
+    with torch.device("meta"):
+        wanted = sum(each.numel() for each in family(**copy.deepcopy(arguments)).parameters())
+    if wanted > 2 * numbers + SPARE_NUMBERS:  # positions may be of another size
+        raise ValueError(f"{wanted} numbers, where the weights hold {numbers}")
 
 
 def _types(kind: Any) -> dict[str, Any]:

@@ -24,7 +24,13 @@ from torch import Tensor
 
 from ovseg.errors import OvsegError
 from ovseg.models.safe_pickle import read_pickle
-from ovseg.models.torch_archives import is_torchscript, read_archive, read_old, read_torchscript
+from ovseg.models.torch_archives import (
+    MOST_VIEWS,
+    is_torchscript,
+    read_archive,
+    read_old,
+    read_torchscript,
+)
 
 __all__ = [
     "NamedTensors",
@@ -245,6 +251,11 @@ def named_tensors(stored: Stored, source: Path) -> NamedTensors:
             elif name.rpartition(".")[2] == CAUSAL_MASK:
                 dropped[name] = "the causal mask, which the context length makes"
         state = {name: tensor for name, tensor in state.items() if name not in dropped}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if size > MOST_VIEWS * source.stat().st_size:
+        raise OvsegError(
+            f"{source} names the same numbers again and again, {size} bytes of them: save each once"
+        )
     check_finite(state, source)
     return NamedTensors(layout=layout, state=state, dropped=dropped)
 
