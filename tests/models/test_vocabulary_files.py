@@ -11,7 +11,7 @@ from ovseg.errors import OvsegError
 from ovseg.models.open_clip_model import MAX_VOCABULARY, tokenizer_of
 
 
-def test_a_vocabulary_that_unpacks_to_a_gigabyte_is_refused(tmp_path: Path):
+def test_a_vocabulary_that_unpacks_to_far_more_is_refused(tmp_path: Path):
     path = tmp_path / "bpe_vocab.txt.gz"
     with gzip.open(path, "wb", compresslevel=9) as stream:
         for _ in range(4 * MAX_VOCABULARY // 2**20):
