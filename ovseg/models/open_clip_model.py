@@ -7,6 +7,7 @@ tower can; `ovseg.models.clip` loads and saves both.
 from __future__ import annotations
 
 import copy
+import gzip
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from torch import Tensor, nn
 from ovseg.errors import OvsegError
 
 VOCABULARY_FILE = "bpe_vocab.txt.gz"
+MAX_VOCABULARY = 2**24
+"""Bytes of a vocabulary once it is unpacked; CLIP's has 3 MB."""
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model"),
@@ -242,6 +245,8 @@ def tokenizer_of(text_cfg: Mapping[str, Any], vocabulary: Path | None) -> Tokeni
     if vocabulary is not None:
         extra["bpe_path"] = str(vocabulary)
     try:
+        if vocabulary is not None:
+            _check_size(vocabulary)
         tokenizer = open_clip.SimpleTokenizer(context_length=context_length, **extra)
     except Exception as error:  # gzip, zlib and the merges' own
         reason = " ".join(str(error).split())[:160] or type(error).__name__
@@ -254,3 +259,18 @@ def tokenizer_of(text_cfg: Mapping[str, Any], vocabulary: Path | None) -> Tokeni
             f"the model {expected}: put the model's own {VOCABULARY_FILE} beside its weights"
         )
     return tokenizer  # type: ignore[no-any-return]
+
+
+def _check_size(vocabulary: Path) -> None:
+    """Refuse a vocabulary that unpacks to more than `MAX_VOCABULARY`: open_clip reads it whole.
+
+    Raises:
+        ValueError: it does.
+        OSError: it is not packed, or damaged.
+    """
+    with gzip.open(vocabulary) as stream:
+        left = MAX_VOCABULARY
+        while left >= 0 and (chunk := stream.read(2**16)):
+            left -= len(chunk)
+    if left < 0:
+        raise ValueError(f"it unpacks to more than {MAX_VOCABULARY / 2**20:.0f} MiB")
