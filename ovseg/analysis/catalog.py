@@ -33,6 +33,7 @@ from ovseg.locations import reason
 from ovseg.storage import (
     Manifest,
     Relative,
+    WriteError,
     discard,
     inside,
     publish_text,
@@ -292,7 +293,7 @@ def _table_labels(root: Path, curated: Manifest, pointers: Iterable[Pointer]) ->
 def _rebuild(root: Path, why: str) -> None:
     try:
         build_catalog(root, {})
-    except (OSError, duckdb.Error) as error:
+    except (OSError, WriteError, duckdb.Error) as error:
         raise OvsegError(
             f"{root / DATABASE} {why}, and cannot be built here ({one_line(error)}): call"
             f" `ovseg sql --root {root} funnel` once as somebody who may write there"
