@@ -184,12 +184,13 @@ class WriteError(OvsegError):
     """Something cannot be written.
 
     Attributes:
-        errno: of the system; time may cure some, as of a network file system that is away.
+        errno: of the system.
+        passing: whether time may cure it, as of a network file system that is away.
     """
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
-        self.errno = code
+        self.errno, self.passing = code, code not in _ADVICE
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from prefect.futures import PrefectFuture
 from ovseg.config import Config
 from ovseg.errors import OvsegError
 from ovseg.stages import Inputs, Stage, finish, finished, run_shard, stage_folder
-from ovseg.storage import Manifest, ShardPlan, ShardRecord
+from ovseg.storage import Manifest, ShardPlan, ShardRecord, WriteError
 from tasks.progress import bar, found
 
 _FOR_A_PERSON = (
@@ -70,6 +70,8 @@ def _worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
     """Retry what time may mend (a flaky mount, a full GPU), never what a person has to mend."""
     try:
         state.result()
+    except WriteError as error:
+        return error.passing
     except _FOR_A_PERSON:
         return False
     except OSError as error:

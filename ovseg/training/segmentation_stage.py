@@ -33,6 +33,7 @@ from ovseg.storage import (
     published,
     write_parquet,
 )
+from ovseg.targets import check_replaceable, list_files
 from ovseg.training.labelled_folder import LabelledSamples
 from ovseg.training.recipes import SegmentationConfig
 from ovseg.training.segmentation import Continuation, train_segmentation
@@ -176,16 +177,7 @@ def _open(config: LabelledTrainingConfig) -> Benchmark:
     return only_classes(folder, config.classes)
 
 
-def check_out(out: Path) -> None:
-    """Refuse a folder that holds something else than a MaskFormer.
-
-    Raises:
-        OvsegError: it would be lost, as the folder is replaced as a whole.
-    """
-    if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
-        raise OvsegError(f"{out} holds other files and would be replaced: name a new folder")
-    if out.exists() and not out.is_dir():
-        raise OvsegError(f"{out} is a file: name a new folder")
+MADE_BY = "flows.train_segmentation"
 
 
 def hand_out(trained: Manifest, out: Path) -> None:
@@ -196,9 +188,19 @@ def hand_out(trained: Manifest, out: Path) -> None:
         out: the folder, replaced as a whole.
 
     Raises:
-        OvsegError: as in `check_out`.
+        OvsegError: as in `check_out`, or it cannot be written.
     """
     check_out(out)
     with published(out) as temporary:
         # the files alone, not their modes: those are the umask's
         shutil.copytree(trained.payload(), temporary, copy_function=shutil.copyfile)
+        list_files(temporary, MADE_BY)
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that this training did not make, as it is replaced as a whole.
+
+    Raises:
+        OvsegError: see `ovseg.targets.check_replaceable`.
+    """
+    check_replaceable(out, MADE_BY)

@@ -7,6 +7,7 @@ import pytest
 from prefect.states import Completed, Failed
 
 from ovseg.errors import OvsegError
+from ovseg.publishing import WriteError
 from tasks.stages import _worth_a_retry, compute_shard
 
 
@@ -21,6 +22,10 @@ from tasks.stages import _worth_a_retry, compute_shard
         (OSError(errno.EDQUOT, "Disk quota exceeded"), False),
         (OSError(errno.EROFS, "Read-only file system"), False),
         (PermissionError(errno.EACCES, "Permission denied"), False),
+        (WriteError("a flaky disk", errno.EIO), True),
+        (WriteError("a share that is away", errno.ESTALE), True),
+        (WriteError("no space left on device", errno.ENOSPC), False),
+        (WriteError("a file stands there", errno.ENOTDIR), False),
         (OvsegError("mend the input"), False),
         (ValueError("a bug"), False),
         (KeyError("a bug"), False),
