@@ -130,7 +130,11 @@ def own_session() -> None:
         return
     with contextlib.suppress(OSError):  # it leads one already
         os.setsid()
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)  # forgets the one that came before this session did
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)
 
 
 def end(code: int, line: str) -> None:

@@ -163,6 +163,23 @@ def test_workers_neither_hear_the_terminal_nor_outlive_the_command(tmp_path):
     assert not alive(worker)
 
 
+def test_a_signal_that_comes_while_a_worker_starts_is_not_its_own(tmp_path):
+    process = start(
+        tmp_path,
+        """
+        with interrupts.sheltered():
+            pid = os.fork()
+            if pid == 0:
+                for number in interrupts.SIGNALS:
+                    os.kill(os.getpid(), number)
+                interrupts.own_session()
+                os._exit(7 if os.getsid(0) == os.getpid() else 8)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        """,
+    )
+    assert ended(process) == (7, [])
+
+
 def test_workers_end_with_a_killed_command(tmp_path):
     process = start(
         tmp_path,

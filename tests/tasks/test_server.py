@@ -145,6 +145,7 @@ def environment(**changed: str) -> dict[str, str]:
     return own | {"PREFECT_SERVER_ANALYTICS_ENABLED": "false"} | changed
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_start_says_why_and_where(tmp_path):
     url = "sqlite+aiosqlite:////proc/nowhere/prefect.db"
     server = TemporaryServer(
