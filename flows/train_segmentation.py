@@ -21,7 +21,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from ovseg.errors import OvsegError
-from ovseg.settings import parse_setting
+from ovseg.overrides import parse_setting
 from tasks import segmentation
 from tasks.console import print_metrics
 from tasks.progress import bars
