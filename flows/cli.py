@@ -23,6 +23,7 @@ from ovseg.cli import app
 from ovseg.errors import OvsegError
 from ovseg.interrupts import run as run_interruptibly
 from ovseg.paths import local
+from ovseg.streams import on_any_streams
 from ovseg.terminal_text import say
 
 Seeds = Annotated[
@@ -253,6 +254,7 @@ def _load() -> None:
     quiet_expected_errors()
 
 
+@on_any_streams
 def main() -> None:
     """Run a command; what the user can mend is one line and exit code 2."""
     try:

@@ -207,5 +207,7 @@ def check_name(registry: Mapping[str, object], name: str, *, setting: str) -> No
     Raises:
         OvsegError: see `chosen`.
     """
-    if name not in registry:
-        raise OvsegError(f"{setting}: there is no {name!r}; choose one of {', '.join(registry)}")
+    if not isinstance(name, str) or name not in registry:
+        raise OvsegError(
+            f"{setting}: there is no {name!r:.80}; choose one of {', '.join(registry)}"
+        )

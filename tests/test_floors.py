@@ -26,6 +26,7 @@ SEEN_FROM_FLOWS = {  # what a flow is configured with and hands on, nothing that
     "ovseg.presets",
     "ovseg.settings",
     "ovseg.storage",
+    "ovseg.streams",
     "ovseg.terminal_text",
     "ovseg.unheard",
 }
