@@ -22,6 +22,7 @@ SEEN_FROM_FLOWS = {  # what a flow is configured with and hands on, nothing that
     "ovseg.configure",
     "ovseg.interrupts",
     "ovseg.overrides",
+    "ovseg.registry",
     "ovseg.paths",
     "ovseg.presets",
     "ovseg.settings",
