@@ -18,65 +18,23 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.options import requested
 from ovseg.cli import app
 from ovseg.errors import OvsegError
 from ovseg.interrupts import run as run_interruptibly
+from ovseg.paths import local
+from ovseg.streams import on_any_streams
 from ovseg.terminal_text import say
 
-Preset = Annotated[
-    str,
-    typer.Option(
-        help="storybook, paper or gated; to score an imported checkpoint, ovseg-swinb-vitl14 or"
-        " ovseg-r101c-vitb16."
-    ),
-]
-Root = Annotated[Path | None, typer.Option(help="Folder of results; the preset's where empty.")]
-Captions = Annotated[
-    str | None, typer.Option(help="Captions file or folder of shards, a path or a URL.")
-]
-Images = Annotated[str | None, typer.Option(help="Folder or URL of the images they name.")]
-Format = Annotated[
-    str | None,
-    typer.Option(
-        help="coco, jsonl, csv, tsv, parquet, flickr, img2dataset or webdataset; by the name of"
-        " the captions where empty."
-    ),
-]
-Dataset = Annotated[str | None, typer.Option(help="Name of the data in every table.")]
-Clip = Annotated[str | None, typer.Option(help="storybook, a folder, or ARCH/pretrained.")]
-MaskFormer = Annotated[str | None, typer.Option(help="storybook, a folder, or a hub id.")]
-Checkpoint = Annotated[
-    str | None, typer.Option(help="Folder of `ovseg import-checkpoint`: both --clip, --maskformer.")
-]
-Data = Annotated[
-    Path | None, typer.Option(help="Folder of prepared benchmarks, each in one of its name.")
-]
-Benchmark = Annotated[
-    list[str] | None,
-    typer.Option(help="Score this folder of --data; may be repeated. The preset's where empty."),
-]
-System = Annotated[
-    str | None, typer.Option(help="ovseg, zsseg, ...: what the benchmark's settings amount to.")
-]
-Parser = Annotated[str | None, typer.Option(help="storybook, a spaCy package, or a path.")]
-Labels = Annotated[
-    Path | None, typer.Option(help="Folder of ground-truth labels, for --source gt_label, gt_noun.")
-]
-Source = Annotated[
-    list[str] | None,
-    typer.Option(help="Of the pairs: mined, gt_label or gt_noun; may be repeated."),
-]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Seed = Annotated[int | None, typer.Option(help="Of training, and of the storybook's classes.")]
 Seeds = Annotated[
     int | None, typer.Option(help="Run seeds 0 to N-1, each in ROOT/seed-n, and compare them.")
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first n images.")]
-Tracking = Annotated[str | None, typer.Option(help="MLflow server; SQLite in --root by default.")]
 Split = Annotated[
     Path | None,
     typer.Option(
-        help="Labelled images to tune on: images/, labels/, classes.txt; the storybook has its own."
+        parser=local,
+        metavar="PATH",
+        help="Labelled images to tune on: images/, labels/, classes.txt; else the storybook's.",
     ),
 ]
 Arm = Annotated[str | None, typer.Option(help="Whose CLIP; the preset's first.")]
@@ -97,100 +55,70 @@ Listed = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(help="Page to write, plots beside it; docs/ablations.md for all, else none."),
+    typer.Option(
+        parser=local,
+        metavar="PATH",
+        help="Page to write, plots beside it; docs/ablations.md for all, else none.",
+    ),
 ]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Any setting, as pairing.min_margin=0.01; may be repeated."),
-]
-
-
-def _request(
-    preset: Preset = "storybook",
-    root: Root = None,
-    captions: Captions = None,
-    images: Images = None,
-    captions_format: Format = None,
-    dataset: Dataset = None,
-    checkpoint: Checkpoint = None,
-    clip: Clip = None,
-    maskformer: MaskFormer = None,
-    parser: Parser = None,
-    data: Data = None,
-    benchmark: Benchmark = None,
-    system: System = None,
-    labels: Labels = None,
-    source: Source = None,
-    device: Device = None,
-    seed: Seed = None,
-    limit: Limit = None,
-    tracking: Tracking = None,
-    settings: Settings = None,
-) -> dict[str, Any]:
-    """The arguments of `ovseg.configure.configure` that the command line stands for."""
-    from ovseg.settings import parse_setting, spread
-
-    options = {
-        "checkpoint": checkpoint,  # before those that say more exactly what it is for
-        "clip": clip,
-        "maskformer": maskformer,
-        "parser": parser,
-        "device": device,
-        "captions_format": captions_format,
-        "dataset": dataset,
-        "limit": limit,
-        "tracking": tracking,
-        "data": None if data is None else str(data),
-        "benchmark": benchmark or None,
-        "system": system,
-        "labels": None if labels is None else str(labels.resolve()),
-        "source": source or None,
-    }
-    overrides = spread({name: value for name, value in options.items() if value is not None})
-    overrides.update(parse_setting(text) for text in settings or [])
-    return {
-        "preset": preset,
-        "root": root,
-        "captions": captions,
-        "images": images,
-        "seed": seed,
-        "overrides": overrides,
-    }
 
 
 def _check(request: dict[str, Any], own: dict[str, Any]) -> bool:
     """Say what is wrong with a request before anything is started; whether to start at all."""
+    from ovseg.availability import check_available
     from ovseg.configure import configure, configure_seeds, tuning_request
 
     if (seeds := own.get("seeds")) is not None:
-        configure_seeds(**request, seeds=seeds)
+        configs = configure_seeds(**request, seeds=seeds)
     else:
-        config = configure(**request)
+        configs = [configure(**request)]
         if "thresholds" in own:
             asked = {name: own[name] for name in ("arm", "split", "weights", "thresholds")}
-            tuning_request(config, **asked)
+            tuning_request(configs[0], **asked)
+            if own["allow_validation"] and own["split"] is None:
+                raise OvsegError("--allow-validation is of --split FOLDER: give it as well")
+    for config in configs:
+        check_available(config, mines=request.get("mines", True))
     return True
+
+
+def _note_unheard(command: str, request: dict[str, Any], given: dict[str, tuple[str, ...]]) -> None:
+    """Name on standard error the options that another command would listen to, not this one."""
+    from ovseg.configure import configure
+    from ovseg.unheard import unheard_by
+
+    mines = request.get("mines", True) or configure(**request).scores_pairs
+    if unheard := unheard_by(command, given, mines=mines):
+        names = ", ".join(unheard)
+        say(f"ovseg: without effect on `ovseg {command}`: {names}", error=True)
 
 
 def _requested(
     command: Callable[..., None], check: Callable[..., bool] = _check
 ) -> Callable[..., None]:
-    """Give a command the options of `_request`, beside its own, and hand it what they stand for."""
-    shared, (_, *own) = inspect.signature(_request), inspect.signature(command).parameters.values()
+    """Give a command the options of `requested`, and hand it what they stand for."""
+    shared, (_, *own) = inspect.signature(requested), inspect.signature(command).parameters.values()
+    name = command.__name__.replace("_", "-")
 
     @functools.wraps(command)
     def wrapper(**options: Any) -> None:
         from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
 
         mine = {each.name: options.pop(each.name) for each in own}
-        scoring = command.__name__ in ("benchmark", "tune_ensemble")
-        request = _request(**options) | ({"mines": False} if scoring else {})
+        scoring = name in ("benchmark", "tune-ensemble")
+        request, given = requested(**options)
+        for twice in ("root", "seed"):
+            if options[twice] is not None and twice in request["overrides"]:
+                raise OvsegError(f"--{twice} and --set {twice} are both given: leave one out")
+        request |= {"mines": False} if scoring else {}
         if request["preset"] in CHECKPOINT_PRESETS and not scoring:
             raise OvsegError(
                 f"preset {request['preset']} scores a checkpoint: use it with `ovseg benchmark`"
             )
         if not check(request, mine):
             return
+        if name != "ablate":  # whose cells set what they listen to
+            _note_unheard(name, request, given)
         typer.echo("starting Prefect and loading the models", err=True)
         from tasks.server import connected
 
@@ -326,6 +254,7 @@ def _load() -> None:
     quiet_expected_errors()
 
 
+@on_any_streams
 def main() -> None:
     """Run a command; what the user can mend is one line and exit code 2."""
     try:

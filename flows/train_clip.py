@@ -13,12 +13,29 @@ from pathlib import Path
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # before Prefect is imported
 
+from flows.arguments import Arguments, written
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "ovseg" / "storybook" / "weights" / "clip"
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line asks for; ends the program where it cannot be."""
+    parser = Arguments(description="Train the compact CLIP that ovseg ships.")
+    parser.add_argument("--out", type=written("--out"), default=WEIGHTS, help="replaced")
+    parser.add_argument(
+        "--work", type=written("--work"), default=Path("runs/train-clip"), help="pictures"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    arguments()  # before Prefect is imported: what is wrong is said at once
+
 from prefect import flow
 
 from tasks.console import print_metrics
 from tasks.storybook_clip import train_clip
-
-WEIGHTS = Path(__file__).resolve().parents[1] / "ovseg" / "storybook" / "weights" / "clip"
 
 
 @flow(name="train-clip", log_prints=True)
@@ -40,11 +57,7 @@ def train_clip_flow(
 
 def main() -> int:
     """Run the flow from the command line; 2 where the user has something to mend."""
-    parser = argparse.ArgumentParser(description="Train the compact CLIP that ovseg ships.")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="replaced")
-    parser.add_argument("--work", type=Path, default=Path("runs/train-clip"), help="pictures")
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
+    chosen = arguments()
     return print_metrics(lambda: train_clip_flow(chosen.out, chosen.seed, chosen.work))
 
 

@@ -13,12 +13,30 @@ from pathlib import Path
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # before Prefect is imported
 
+from flows.arguments import Arguments, device, written
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "ovseg" / "storybook" / "weights" / "conv_clip"
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line asks for; ends the program where it cannot be."""
+    parser = Arguments(description="Train the compact convolutional CLIP that ovseg ships.")
+    parser.add_argument("--out", type=written("--out"), default=WEIGHTS, help="replaced")
+    parser.add_argument(
+        "--work", type=written("--work"), default=Path("runs/train-conv-clip"), help="pictures"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", type=device, default="cpu", help="cpu or cuda")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    arguments()  # before Prefect is imported: what is wrong is said at once
+
 from prefect import flow
 
 from tasks.console import print_metrics
 from tasks.storybook_conv_clip import train_conv_clip
-
-WEIGHTS = Path(__file__).resolve().parents[1] / "ovseg" / "storybook" / "weights" / "conv_clip"
 
 
 @flow(name="train-conv-clip", log_prints=True)
@@ -44,14 +62,7 @@ def train_conv_clip_flow(
 
 def main() -> int:
     """Run the flow from the command line; 2 where the user has something to mend."""
-    parser = argparse.ArgumentParser(
-        description="Train the compact convolutional CLIP that ovseg ships."
-    )
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="replaced")
-    parser.add_argument("--work", type=Path, default=Path("runs/train-conv-clip"), help="pictures")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    chosen = parser.parse_args()
+    chosen = arguments()
     return print_metrics(
         lambda: train_conv_clip_flow(chosen.out, chosen.seed, chosen.work, chosen.device)
     )

@@ -13,6 +13,23 @@ from pathlib import Path
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # before Prefect is imported
 
+from flows.arguments import Arguments, written
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line asks for; ends the program where it cannot be."""
+    parser = Arguments(description="Train the small Mask2Former that ovseg ships.")
+    parser.add_argument(
+        "--out", type=written("--out"), help="replaced; the shipped folder if empty"
+    )
+    parser.add_argument("--split", type=int, default=0, help="which categories are seen")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    arguments()  # before Prefect is imported: what is wrong is said at once
+
 from prefect import flow
 
 from tasks.console import print_metrics
@@ -38,11 +55,7 @@ def train_mask2former_flow(
 
 def main() -> int:
     """Run the flow from the command line; 2 where the user has something to mend."""
-    parser = argparse.ArgumentParser(description="Train the small Mask2Former that ovseg ships.")
-    parser.add_argument("--out", type=Path, help="replaced; the shipped folder if empty")
-    parser.add_argument("--split", type=int, default=0, help="which categories are seen")
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
+    chosen = arguments()
     return print_metrics(lambda: train_mask2former_flow(chosen.out, chosen.split, chosen.seed))
 
 

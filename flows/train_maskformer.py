@@ -12,6 +12,26 @@ from pathlib import Path
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # before Prefect is imported
 
+from flows.arguments import Arguments, clip, written
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line asks for; ends the program where it cannot be."""
+    parser = Arguments(description="Train the compact MaskFormer that ovseg ships.")
+    parser.add_argument(
+        "--out", type=written("--out"), help="replaced; the shipped folder if empty"
+    )
+    parser.add_argument("--split", type=int, default=0, help="which categories are seen")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--clip", type=clip, default="storybook", help="storybook, a folder or ARCH/pretrained"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    arguments()  # before Prefect is imported: what is wrong is said at once
+
 from prefect import flow
 
 from tasks.console import print_metrics
@@ -38,14 +58,7 @@ def train_maskformer_flow(
 
 def main() -> int:
     """Run the flow from the command line; 2 where the user has something to mend."""
-    parser = argparse.ArgumentParser(description="Train the compact MaskFormer that ovseg ships.")
-    parser.add_argument("--out", type=Path, help="replaced; the shipped folder if empty")
-    parser.add_argument("--split", type=int, default=0, help="which categories are seen")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--clip", default="storybook", help="storybook, a folder or ARCH/pretrained"
-    )
-    chosen = parser.parse_args()
+    chosen = arguments()
     return print_metrics(
         lambda: train_maskformer_flow(chosen.out, chosen.split, chosen.seed, chosen.clip)
     )

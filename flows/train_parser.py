@@ -12,12 +12,29 @@ from pathlib import Path
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # before Prefect is imported
 
+from flows.arguments import Arguments, folder, written
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "ovseg" / "storybook" / "weights" / "parser"
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line asks for; ends the program where it cannot be."""
+    parser = Arguments(description="Train the English noun tagger that ovseg ships.")
+    parser.add_argument(
+        "--treebank", type=folder("--treebank"), required=True, help="folder with *-train.conllu"
+    )
+    parser.add_argument("--out", type=written("--out"), default=WEIGHTS, help="replaced")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    arguments()  # before Prefect is imported: what is wrong is said at once
+
 from prefect import flow
 
 from tasks.console import print_metrics
 from tasks.storybook_parser import train_parser
-
-WEIGHTS = Path(__file__).resolve().parents[1] / "ovseg" / "storybook" / "weights" / "parser"
 
 
 @flow(name="train-parser", log_prints=True)
@@ -37,11 +54,7 @@ def train_parser_flow(treebank: Path, out: Path = WEIGHTS, seed: int = 0) -> dic
 
 def main() -> int:
     """Run the flow from the command line; 2 where the user has something to mend."""
-    parser = argparse.ArgumentParser(description="Train the English noun tagger that ovseg ships.")
-    parser.add_argument("--treebank", type=Path, required=True, help="folder with *-train.conllu")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="replaced")
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
+    chosen = arguments()
     return print_metrics(lambda: train_parser_flow(chosen.treebank, chosen.out, chosen.seed))
 
 

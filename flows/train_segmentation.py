@@ -8,7 +8,6 @@ what `--maskformer` takes elsewhere, or `benchmarks.pixels` of an `lseg` recipe;
 mlflow.db are kept in `--root`.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Mapping
@@ -17,17 +16,18 @@ from typing import Any
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # before Prefect is imported
 
+from flows.arguments import of_segmentation as arguments
+
+if __name__ == "__main__":
+    arguments()  # before Prefect is imported: what is wrong is said at once
+
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from ovseg.errors import OvsegError
-from ovseg.settings import parse_setting
 from tasks import segmentation
 from tasks.console import print_metrics
 from tasks.progress import bars
 from tasks.tracking import track
-
-ROOT = Path("runs/train-segmentation")
 
 
 @flow(
@@ -46,7 +46,7 @@ def train_segmentation_flow(
     settings: Mapping[str, Any] | None = None,
     validation: Path | None = None,
     score_images: int = 100,
-    root: Path = ROOT,
+    root: Path = Path("runs/train-segmentation"),
     tracking: str | None = None,
 ) -> dict[str, float]:
     """Train, score, hand out and record.
@@ -55,7 +55,7 @@ def train_segmentation_flow(
         data: labelled folder.
         out: folder of the network, replaced as a whole.
         clip: the CLIP whose text embeddings classify the queries.
-        recipe: a key of `ovseg.training.recipes.RECIPES`.
+        recipe: a key of `ovseg.registry.RECIPES`.
         layout: prepared, or the name of a benchmark whose layout the folder has.
         classes: those trained on; all where empty.
         settings: of the recipe, by name.
@@ -91,38 +91,12 @@ def train_segmentation_flow(
 
 def main() -> int:
     """Run the flow from the command line; 2 where the user has something to mend."""
-    parser = argparse.ArgumentParser(description="Train a MaskFormer on labelled images.")
-    parser.add_argument("--data", type=Path, required=True, help="images/, labels/, classes.txt")
-    parser.add_argument("--out", type=Path, required=True, help="replaced as a whole")
-    parser.add_argument(
-        "--clip", default="storybook", help="storybook, a folder or ARCH/pretrained"
-    )
-    parser.add_argument("--recipe", default="swin", help=", ".join(segmentation.RECIPES))
-    parser.add_argument("--layout", default="prepared", help="prepared, or a benchmark's name")
-    parser.add_argument(
-        "--class", dest="classes", action="append", default=[], help="train on it; repeatable"
-    )
-    parser.add_argument("--start", help="MaskFormer whose weights are taken over")
-    parser.add_argument("--backbone-file", type=Path, help="weights trained for classification")
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument(
-        "--set", action="append", default=[], help="any setting, as precision=bf16; repeatable"
-    )
-    parser.add_argument("--validation", type=Path, help="folder to score on; --data where empty")
-    parser.add_argument("--score-images", type=int, default=100, help="0 scores none")
-    parser.add_argument("--root", type=Path, default=ROOT, help="states, results, mlflow.db")
-    parser.add_argument("--tracking", help="MLflow server; SQLite in --root by default")
-    chosen = parser.parse_args()
+    chosen = arguments()
     options = {
         name: getattr(chosen, name)
         for name in ("backbone_file", "start", "steps", "device", "seed")
     }
-    try:
-        settings = dict(parse_setting(text) for text in chosen.set)
-    except OvsegError as error:
-        parser.error(str(error))
+    settings = dict(chosen.set)
     settings |= {name: value for name, value in options.items() if value is not None}
     return print_metrics(
         lambda: train_segmentation_flow(

@@ -40,6 +40,7 @@ def check_available(config: PipelineConfig, *, mines: bool) -> None:
         OvsegError: for what is not there or may not be read or written.
     """
     check_results(config.root)
+    mines = mines or config.scores_pairs
     for item in config.benchmarks:
         check_device(item.device)
         check_clip(item.clip)
@@ -109,6 +110,15 @@ def check_file(file: Path, what: str) -> None:
     _check(file, what, "file", file.is_file, os.R_OK)
 
 
+def check_there(path: Path, what: str) -> None:
+    """Refuse a path without a file or folder that can be read.
+
+    Raises:
+        OvsegError: naming the option or setting that gave it.
+    """
+    _check(path, what, "file or folder", lambda: path.is_file() or path.is_dir(), os.R_OK)
+
+
 def _check(path: Path, what: str, kind: str, is_kind: Callable[[], bool], mode: int) -> None:
     try:
         path.stat()
@@ -150,6 +160,20 @@ def check_clip(name: str, what: str = "CLIP") -> None:
     architecture, _, weights = name.partition("/")
     if Path(weights).is_absolute() or weights.endswith((".pt", ".pth", ".bin", ".safetensors")):
         check_file(Path(weights), f"weights of {architecture}")
+
+
+def check_checkpoint(folder: str) -> None:
+    """Refuse what is not the name of a model that can be exported.
+
+    Raises:
+        OvsegError: for such a name.
+    """
+    try:
+        check_clip(folder)
+    except OvsegError:
+        if not Path(folder).exists():
+            raise
+        check_folder(Path(folder), "checkpoint")
 
 
 def check_maskformer(name: str, what: str = "MaskFormer") -> None:

@@ -13,6 +13,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from ovseg.errors import OvsegError
+from ovseg.paths import local, model_name
+
 ROOT = Path("runs/storybook")
 """Where the demo leaves its results; commands that read results look here by default."""
 Inference = Literal["sum", "best_mask"]
@@ -29,16 +32,31 @@ app = typer.Typer(
 )
 
 
+def _refuse(what: str, **options: object) -> None:
+    """Refuse options that were given and have no effect on what the command does."""
+    for name, value in options.items():
+        if value:
+            raise OvsegError(f"--{name} has no effect on {what}: leave it out")
+
+
 @app.command()
 def segment(
-    image: Annotated[Path, typer.Argument(help="Image file.")],
+    image: Annotated[Path, typer.Argument(parser=local, metavar="PATH", help="Image file.")],
     classes: Annotated[str, typer.Option(help="Class names, separated by commas.")],
-    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("overlay.png"),
+    out: Annotated[Path, typer.Option(parser=local, metavar="PATH", help="PNG to write.")] = Path(
+        "overlay.png"
+    ),
     clip: Annotated[
-        str, typer.Option(help="storybook, a checkpoint folder, or ARCH/pretrained.")
+        str,
+        typer.Option(
+            parser=model_name,
+            metavar="NAME",
+            help="storybook, a checkpoint folder, or ARCH/pretrained.",
+        ),
     ] = "storybook",
     maskformer: Annotated[
-        str, typer.Option(help="storybook, a folder, or a hub id.")
+        str,
+        typer.Option(parser=model_name, metavar="NAME", help="storybook, a folder, or a hub id."),
     ] = "storybook",
     ensemble_weight: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of CLIP in the ensemble; 0: CLIP alone.")
@@ -57,7 +75,11 @@ def segment(
 ) -> None:
     """Label every pixel of an image with one of your class names."""
     from ovseg.analysis.segment import segment_command
+    from ovseg.availability import check_clip, check_device, check_maskformer
 
+    check_device(device)
+    check_clip(clip, "--clip")
+    check_maskformer(maskformer, "--maskformer")
     segment_command(
         image,
         classes=classes,
@@ -77,10 +99,18 @@ def prepare(
         str | None, typer.Argument(help="Name of the benchmark; none lists them.")
     ] = None,
     root: Annotated[
-        Path | None, typer.Option(help="Folder the data set was unpacked to; never written to.")
+        Path | None,
+        typer.Option(
+            parser=local,
+            metavar="PATH",
+            help="Folder the data set was unpacked to; never written to.",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of prepared benchmarks, as --data takes it.")
+        Path | None,
+        typer.Option(
+            parser=local, metavar="PATH", help="Folder of prepared benchmarks, as --data takes it."
+        ),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Only say what is missing or wrong, by file.")
@@ -89,28 +119,48 @@ def prepare(
     synonyms: Annotated[
         bool, typer.Option("--synonyms", help="Look for synonyms of the classes, too.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Threads.")] = 4,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; 4 where empty.")] = None,
 ) -> None:
     """Prepare a published validation set as a benchmark, or check one."""
+    if name is None:
+        _refuse(
+            "a list of the benchmarks", check=check, copy=copy, synonyms=synonyms, workers=workers
+        )
+    elif check:
+        _refuse("--check, which writes nothing", copy=copy, synonyms=synonyms)
     from ovseg.analysis.prepare_command import prepare_command
 
     prepare_command(
-        name, root=root, out=out, check=check, copy=copy, synonyms=synonyms, workers=workers
+        name, root=root, out=out, check=check, copy=copy, synonyms=synonyms, workers=workers or 4
     )
 
 
 @app.command("import-checkpoint")
 def import_checkpoint(
     file: Annotated[
-        Path, typer.Argument(help="Weights file, or the folder of a transformers MaskFormer.")
+        Path,
+        typer.Argument(
+            parser=local,
+            metavar="PATH",
+            help="Weights file, or the folder of a transformers MaskFormer.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    out: Annotated[Path, typer.Option(parser=local, metavar="PATH", help="Folder to make.")],
     classes: Annotated[
         Path | None,
-        typer.Option(help="MaskFormer's training classes, a line each; else COCO-Stuff's 171."),
+        typer.Option(
+            parser=local,
+            metavar="PATH",
+            help="MaskFormer's training classes, a line each; else COCO-Stuff's 171.",
+        ),
     ] = None,
     clip: Annotated[
-        str | None, typer.Option(help="For an open-vocabulary MaskFormer alone: its CLIP.")
+        str | None,
+        typer.Option(
+            parser=model_name,
+            metavar="NAME",
+            help="For an open-vocabulary MaskFormer alone: its CLIP.",
+        ),
     ] = None,
     decoder_heads: Annotated[
         int, typer.Option(min=1, help="Attention heads of MaskFormer's decoder; no shape tells.")
@@ -128,7 +178,11 @@ def import_checkpoint(
 ) -> None:
     """Convert published weights (OVSeg, CLIP, MaskFormer) into a folder; nothing in them is run."""
     from ovseg.analysis.checkpoint_commands import import_command
+    from ovseg.availability import check_clip, check_there
 
+    check_there(file, "weights")
+    if clip is not None:
+        check_clip(clip, "--clip")
     import_command(
         file,
         out=out,
@@ -142,8 +196,13 @@ def import_checkpoint(
 
 @app.command("export-checkpoint")
 def export_checkpoint(
-    folder: Annotated[str, typer.Argument(help="Folder of an imported checkpoint or of a CLIP.")],
-    out: Annotated[Path, typer.Option(help="File to make.")],
+    folder: Annotated[
+        str,
+        typer.Argument(
+            parser=model_name, metavar="PATH", help="Folder of an imported checkpoint or of a CLIP."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(parser=local, metavar="PATH", help="File to make.")],
     layout: Annotated[
         Layout,
         typer.Option(
@@ -152,12 +211,23 @@ def export_checkpoint(
         ),
     ] = "open_clip",
     clip: Annotated[
-        str | None, typer.Option(help="For ovseg: another CLIP, as one fine-tuned since.")
+        str | None,
+        typer.Option(
+            parser=model_name,
+            metavar="NAME",
+            help="For ovseg: another CLIP, as one fine-tuned since.",
+        ),
     ] = None,
 ) -> None:
     """Write a checkpoint in a published format, for open_clip or the official OVSeg code."""
+    if layout != "ovseg":
+        _refuse(f"--layout {layout}, which has one CLIP only", clip=clip)
     from ovseg.analysis.checkpoint_commands import export_command
+    from ovseg.availability import check_checkpoint, check_clip
 
+    check_checkpoint(folder)
+    if clip is not None:
+        check_clip(clip, "--clip")
     export_command(folder, out=out, layout=layout, clip=clip)
 
 
@@ -168,15 +238,27 @@ def sql(
     ] = None,
     command: Annotated[str | None, typer.Option("-c", "--command", help="SQL to run.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write .csv or .parquet instead of printing.")
+        Path | None,
+        typer.Option(
+            parser=local, metavar="PATH", help="Write .csv or .parquet instead of printing."
+        ),
     ] = None,
-    root: Annotated[Path, typer.Option(help="Folder of results.")] = ROOT,
-    limit: Annotated[int, typer.Option(min=1, help="Rows to print at most.")] = 40,
+    root: Annotated[
+        Path | None,
+        typer.Option(parser=local, metavar="PATH", help=f"Folder of results; {ROOT} where empty."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Rows to print at most; 40 where empty.")
+    ] = None,
 ) -> None:
     """Query the pair tables, read-only."""
+    if name is None and command is None:
+        _refuse("a list of the queries", out=out, root=root, limit=limit)
+    elif out is not None:
+        _refuse("--out, which writes all rows", limit=limit)
     from ovseg.analysis.query import sql_command
 
-    sql_command(name, command=command, out=out, root=root, limit=limit)
+    sql_command(name, command=command, out=out, root=root or ROOT, limit=limit)
 
 
 @app.command()
@@ -200,10 +282,18 @@ def settings(
 
 @app.command()
 def study(
-    root: Annotated[Path, typer.Option(help="Where `ovseg run --seeds` left its results.")] = ROOT,
-    seeds: Annotated[int | None, typer.Option(help="Only the first so many seeds.")] = None,
+    root: Annotated[
+        Path,
+        typer.Option(
+            parser=local, metavar="PATH", help="Where `ovseg run --seeds` left its results."
+        ),
+    ] = ROOT,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Only the first so many seeds.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder that table and plots are copied to.")
+        Path | None,
+        typer.Option(
+            parser=local, metavar="PATH", help="Folder that table and plots are copied to."
+        ),
     ] = None,
 ) -> None:
     """Compare the models over the seeds of a run, with intervals."""

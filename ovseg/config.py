@@ -35,7 +35,7 @@ def execution(default: Any, description: str, **limits: Any) -> Any:
 class Config(BaseModel):
     """A frozen stage configuration."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def _execution_fields(self) -> dict[str, Any]:
         """The execution fields as pydantic's include and exclude take them, nested ones too."""

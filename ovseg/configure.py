@@ -5,20 +5,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ovseg.analysis.pair_sources import pair_sources
+from ovseg.availability import check_folder
 from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
 from ovseg.config import ProposalsConfig
 from ovseg.errors import OvsegError
 from ovseg.locations import Location, located, reaching, reason
 from ovseg.models.names import MASKFORMER_CONFIG, storybook_weights
 from ovseg.named_settings import check_names
+from ovseg.overrides import parse_fractions
+from ovseg.paths import local
 from ovseg.presets import PRESETS, compact_maskformer, load_preset
-from ovseg.settings import PipelineConfig, parse_fractions
+from ovseg.settings import PipelineConfig
+from ovseg.unheard import check_heard
 from ovseg.urls import holds_secret
 
 
@@ -31,6 +36,7 @@ def configure(
     seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
     mines: bool = True,
+    alone: bool = True,
 ) -> PipelineConfig:
     """The configuration of a run: a preset, over the embedded world or over a user's own images.
 
@@ -44,19 +50,40 @@ def configure(
         overrides: dotted settings to replace, as for `load_preset`.
         mines: pairs are mined whatever the arms; False where only what is scored needs any, which
             models do that are taken as they are.
+        alone: it is the whole request; False where more is set on top, as in the cells of an
+            ablation, so that what has no effect yet may get one.
 
     Raises:
         OvsegError: for what `load_preset` and `check_names` refuse, captions without images or
-            the reverse, and paths that do not exist.
+            the reverse, paths that do not exist, and what has no effect.
     """
     config = changed_preset(preset, overrides, seed=seed)
     if root is not None:
-        config = config.model_copy(update={"root": root})
+        config = config.model_copy(update={"root": local(root)})
     if config.scored and config.data is None:
         raise OvsegError(
             f"--benchmark {config.scored[0]} names a folder of --data: give --data FOLDER as well"
         )
+    if config.data is not None:
+        check_folder(config.data, "--data")
     source, folder = _source(captions, images)
+    made = _over_images(config, source, folder, root, mines=mines)
+    if alone:
+        _check_labels(made, captions)
+        check_heard([made], overrides or {})
+    return made
+
+
+def _over_images(
+    config: PipelineConfig,
+    source: Location | None,
+    folder: Location | None,
+    root: Path | None,
+    *,
+    mines: bool,
+) -> PipelineConfig:
+    """The configuration of `configure`, once its preset is changed and captions are found."""
+    preset = config.preset
     if preset in CHECKPOINT_PRESETS:
         return _scoring(config, source)
     config = config.with_rooted() if config.data is None else config.with_prepared(config.data)
@@ -65,11 +92,12 @@ def configure(
             f"preset {preset} scores prepared benchmarks: give --data FOLDER, which `ovseg prepare`"
             " makes"
         )
+    pair_sources(config)  # refuses a curation that is not there
     if source is not None and folder is not None:
         return _own_images(config, folder, root).with_source(source.resolve(), folder.resolve())
     if config.proposals.labels is not None:
         return _labels_alone(config, config.proposals.labels, root)
-    if config.mining_world is None and (mines or _scores_pairs(config)):
+    if config.mining_world is None and (mines or config.scores_pairs):
         raise OvsegError(
             f"preset {preset} mines your images: give --captions FILE and --images FOLDER"
         )
@@ -96,13 +124,6 @@ def changed_preset(
     return config
 
 
-def _scores_pairs(config: PipelineConfig) -> bool:
-    """Whether what is scored hangs on pairs or captions, and not on given models alone."""
-    return any(config.arms.values()) or any(
-        item.retrieval_weight or item.prompting == "mined" for item in config.benchmarks
-    )
-
-
 def _source(
     captions: str | Path | None, images: str | Path | None
 ) -> tuple[Location, Location] | tuple[None, None]:
@@ -123,6 +144,10 @@ def _source(
             ) from error
         if not there:
             raise OvsegError(f"{path} does not exist: give the captions file and its images")
+        if isinstance(path, Path) and not os.access(path, os.R_OK):
+            raise OvsegError(f"{path} may not be read: change its permissions")
+    if isinstance(folder, Path):
+        check_folder(folder, "--images")
     return source, folder
 
 
@@ -143,15 +168,37 @@ def _scoring(config: PipelineConfig, captions: Location | None) -> PipelineConfi
     return config if config.data is None else config.with_prepared(config.data)
 
 
+def _check_labels(config: PipelineConfig, captions: object) -> None:
+    """Labels beside captions are there, and there where pairs are made of them alone."""
+    if captions is None:
+        return
+    labels = config.proposals.labels
+    wanted = [source for source in pair_sources(config) if source.startswith("gt_")]
+    if labels is None and wanted:
+        raise OvsegError(f"{wanted[0]} pairs are made of labels: give --labels FOLDER")
+    if labels is not None and not wanted:
+        raise OvsegError(
+            f"--labels {labels} has no effect without --source gt_label or gt_noun, or a curation"
+            " that selects from them: leave it out, or add one"
+        )
+    if labels is not None:
+        check_folder(labels, "--labels")
+
+
 def _labels_alone(config: PipelineConfig, labels: Path, root: Path | None) -> PipelineConfig:
     """A run over the images of a labelled set, which need no captions as no noun is asked for."""
+    if not labels.is_dir():
+        raise OvsegError(f"{labels} is no folder: give the folder of a labelled set as --labels")
     if any(source != "gt_label" for source in pair_sources(config)):
         raise OvsegError(
             f"--labels {labels} alone gives gt_label pairs: add --source gt_label (to train on"
             " them --set curation=gt_labels), or --captions and --images for nouns"
         )
-    if not labels.is_dir():
-        raise OvsegError(f"{labels} is no folder: give the folder of a labelled set as --labels")
+    if config.images.captions_format not in ("auto", "labelled"):
+        raise OvsegError(
+            f"--labels {labels} alone has no captions to read as {config.images.captions_format}:"
+            " leave --captions-format out"
+        )
     config = _own_images(config, labels, root)
     if config.proposals.label_set not in ("", labels.resolve().name):
         raise OvsegError(
@@ -171,6 +218,7 @@ def configure_seeds(
     images: str | Path | None = None,
     seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
+    alone: bool = True,
 ) -> list[PipelineConfig]:
     """The configurations of one run over several seeds, each under a root of its own.
 
@@ -182,6 +230,7 @@ def configure_seeds(
         images: as for `configure`.
         seed: refused, as the seeds are numbered from 0.
         overrides: as for `configure`, without `seed`.
+        alone: as for `configure`.
 
     Raises:
         OvsegError: for what `configure` refuses, fewer than one seed, a seed given beside them, or
@@ -191,7 +240,13 @@ def configure_seeds(
         raise OvsegError(f"--seeds {seeds}: give how many seeds to run, at least 1")
     if seed is not None or "seed" in (overrides or {}):
         raise OvsegError(f"--seeds {seeds} runs seeds 0 to {seeds - 1}: give no seed beside it")
-    given: dict[str, Any] = {"captions": captions, "images": images, "overrides": overrides}
+    given: dict[str, Any] = {
+        "captions": captions,
+        "images": images,
+        "overrides": {name: each for name, each in (overrides or {}).items() if name != "root"},
+        "alone": alone,
+    }
+    root = (overrides or {}).get("root") if root is None else root
     home = configure(preset, root=root, **given).root
     configs = [
         configure(preset, root=home / f"seed-{number}", seed=number, **given)

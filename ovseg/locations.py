@@ -20,38 +20,11 @@ from pydantic import AfterValidator, PlainSerializer, PlainValidator
 from upath import UPath
 
 from ovseg.errors import OvsegError
+from ovseg.paths import local, model_name
 from ovseg.urls import holds_secret, public
 
 Location = Path | UPath
 """A local path or a URL."""
-
-
-def local(value: str | Path) -> Path:
-    """A path of this machine, in which a leading `~` is a home folder, as in a shell.
-
-    A shell expands `--out ~/data` and leaves `--out=~/data` to the program, so each path that a
-    person writes goes through here.
-
-    Raises:
-        OvsegError: for the home of a user there is not, or a path with a null character.
-    """
-    text = os.fspath(value)
-    if "\0" in text:
-        raise OvsegError(f"{text!r:.80} holds a null character, which no path may: leave it out")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise OvsegError(
-            f"{text}: there is no such user's home folder; write ./{text} for a file of that name"
-        ) from error
-
-
-def model_name(value: str) -> str:
-    """A model's name, in which a leading `~` of a path is a home folder, as of `ARCH/~/file`."""
-    prefix, slash, path = value.partition("/~")
-    if value.startswith("~"):
-        return str(local(value))
-    return f"{prefix}/{local(f'~{path}')}" if slash else value
 
 
 def located(value: str | Path | UPath) -> Location:

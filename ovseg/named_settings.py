@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ovseg.registry import (
     EMBEDDERS,
@@ -46,10 +47,14 @@ def check_names(config: PipelineConfig) -> None:
 
 
 def _values(config: PipelineConfig, setting: str) -> Iterator[str]:
-    """What a setting is in each of the stages that have it, also in phases of the arms."""
+    """What a setting is in each of the stages that have it."""
     stage, _, field = setting.partition(".")
-    found = getattr(config, stage)
+    return (getattr(each, field) for each in stages_of(config, stage))
+
+
+def stages_of(config: PipelineConfig, name: str) -> list[Any]:
+    """The configurations that settings of a name set: one, or those of a list or of all arms."""
+    found = getattr(config, name)
     if isinstance(found, dict):
         found = [phase for phases in found.values() for phase in phases]
-    for each in found if isinstance(found, tuple | list) else [found]:
-        yield getattr(each, field)
+    return list(found) if isinstance(found, tuple | list) else [found]

@@ -189,6 +189,6 @@ def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Pipeli
         raise OvsegError(f"unknown preset {name!r}: choose one of {', '.join(known)}")
     rest = dict(overrides or {})
     seed = rest.pop("seed", 0)
-    if not isinstance(seed, int) or seed < 0:
-        raise OvsegError(f"setting seed: give a whole number from 0 (got {seed!r})")
+    if type(seed) is not int or not 0 <= seed < 2**31:
+        raise OvsegError(f"setting seed: give a whole number from 0 (got {seed!r:.40})")
     return known[name](seed).replaced(rest)

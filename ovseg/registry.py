@@ -11,6 +11,7 @@
 | template sets | `TEMPLATES` | `benchmarks.templates` |
 | region embedders | `EMBEDDERS` | `benchmarks.embedder` |
 | training methods | `METHODS` | `arms.trains` |
+| recipes | `RECIPES` | `--recipe` of `python -m flows.train_segmentation` |
 | systems | `ovseg.systems.SYSTEMS` | `benchmarks.system` |
 | published data sets | `ovseg.data.published.PUBLISHED` | the name given to `ovseg prepare` |
 | what CLIP sees of a region | `ovseg.models.regions.REGIONS` | `region` of a stage |
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ovseg.models.proposers import Proposer
     from ovseg.models.segments import Queries
     from ovseg.training.groups import Method
+    from ovseg.training.recipes import SegmentationConfig
 
 T = TypeVar("T")
 
@@ -186,6 +188,19 @@ METHODS: Registry[Method] = Registry(
 but finds in its CLIP stays and takes part: prompts before fine-tuning are two phases."""
 
 
+RECIPES: Registry[SegmentationConfig] = Registry(
+    {
+        "swin": "ovseg.training.recipes:SWIN_CONFIG",
+        "r101c": "ovseg.training.recipes:R101C_CONFIG",
+        "lseg": "ovseg.training.recipes:LSEG_CONFIG",
+        "compact": "ovseg.training.recipes:COMPACT_CONFIG",
+        "compact-lseg": "ovseg.training.recipes:COMPACT_LSEG_CONFIG",
+        "compact-supervised": "ovseg.training.recipes:COMPACT_SUPERVISED_CONFIG",
+    }
+)
+"""What a training on masks and labels is set to."""
+
+
 def chosen(registry: Mapping[str, T], name: str, *, setting: str) -> T:
     """What a registry holds under the name that a setting gives.
 
@@ -207,5 +222,7 @@ def check_name(registry: Mapping[str, object], name: str, *, setting: str) -> No
     Raises:
         OvsegError: see `chosen`.
     """
-    if name not in registry:
-        raise OvsegError(f"{setting}: there is no {name!r}; choose one of {', '.join(registry)}")
+    if not isinstance(name, str) or name not in registry:
+        raise OvsegError(
+            f"{setting}: there is no {name!r:.80}; choose one of {', '.join(registry)}"
+        )

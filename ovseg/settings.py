@@ -90,6 +90,13 @@ class PipelineConfig(Config):
         return any(item.clip.startswith("storybook") for item in self.benchmarks)
 
     @property
+    def scores_pairs(self) -> bool:
+        """Whether what is scored hangs on pairs or captions, and not on given models alone."""
+        return any(self.arms.values()) or any(
+            item.retrieval_weight or item.prompting == "mined" for item in self.benchmarks
+        )
+
+    @property
     def oracles(self) -> dict[str, str]:
         """Of each benchmark in which a stage is given its answer which oracle that is."""
         return {item.benchmark: item.oracle for item in self.benchmarks if item.oracle != "none"}
@@ -163,7 +170,7 @@ class PipelineConfig(Config):
         stay as they are, or those that `scored` names.
 
         Raises:
-            OvsegError: none is there, or one lacks that is named.
+            OvsegError: none of those of the preset is there, or one that is named is missing.
         """
         if self.scored:
             named = self._named(data.resolve())
@@ -175,11 +182,12 @@ class PipelineConfig(Config):
             for root in [data.resolve() / item.benchmark]
             if item.root or item.benchmark == drawn or root.is_dir()
         )
-        if not benchmarks:
+        if all(item.root is None or item in self.benchmarks for item in benchmarks):
             names = ", ".join(item.benchmark for item in self.benchmarks) or "none"
             raise OvsegError(
                 f"--data {data} has no folder of a benchmark of preset {self.preset} ({names}):"
-                f" `ovseg prepare NAME --root SOURCE --out {data}` makes one"
+                f" `ovseg prepare NAME --root SOURCE --out {data}` makes one, --benchmark names"
+                " another"
             )
         return self.model_copy(update={"benchmarks": benchmarks})
 
@@ -189,6 +197,10 @@ class PipelineConfig(Config):
         like = self.benchmarks[0] if self.benchmarks else BenchmarkConfig()
         plain: dict[str, Any] = {"seen": (), "seen_split": ""}  # of the other's classes
         for name in self.scored:
+            if name in ("", ".", "..") or "/" in name:
+                raise OvsegError(
+                    f"--benchmark {name!r} is not the name of a folder of --data {data}"
+                )
             if not (data / name).is_dir():
                 raise OvsegError(
                     f"--data {data} has no folder {name}: `ovseg prepare {name} --root SOURCE --out"
@@ -213,12 +225,28 @@ class PipelineConfig(Config):
             overrides = {**named, **overrides}
         for path, value in overrides.items():
             if not _known(PipelineConfig, path.split(".")):
-                raise OvsegError(f"no setting named {path!r}: `ovseg settings` lists them all")
+                raise OvsegError(f"no setting named {path!r:.80}: `ovseg settings` lists them all")
+            _refuse_beyond(value, path)
             _assign(values, path.split("."), value, path)
         try:
             return PipelineConfig(**values)
         except ValidationError as error:
             raise OvsegError(_in_words(error)) from error
+
+
+DEEPEST = 16
+"""Of lists and objects in a setting; `arms` has three."""
+
+
+def _refuse_beyond(value: Any, name: str, depth: int = 0) -> None:
+    """Refuse a whole number that no counter holds, and nesting that no setting has."""
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise OvsegError(f"setting {name}: the number has more than 64 bits")
+    if isinstance(value, Mapping | tuple | list):
+        if depth == DEEPEST:
+            raise OvsegError(f"setting {name}: nested more than {DEEPEST} deep")
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            _refuse_beyond(inner, name, depth + 1)
 
 
 def _in_words(error: ValidationError) -> str:
@@ -286,64 +314,3 @@ def settings(config: Config, prefix: str = "") -> Iterator[tuple[str, str, str]]
         else:
             text = json.dumps(value, default=str)
             yield f"{prefix}{name}", text, field.description or ""
-
-
-_PLACES = {
-    "checkpoint": (
-        "pairing.clip",
-        "arms.clip",
-        "benchmarks.clip",
-        "proposals.maskformer",
-        "benchmarks.maskformer",
-    ),
-    "clip": ("pairing.clip", "arms.clip", "benchmarks.clip"),
-    "maskformer": ("proposals.maskformer", "benchmarks.maskformer"),
-    "parser": ("nouns.parser",),
-    "device": ("proposals.device", "pairing.device", "arms.device", "benchmarks.device"),
-    "dataset": ("images.dataset", "pairing.dataset"),
-    "captions_format": ("images.captions_format",),
-    "limit": ("images.limit",),
-    "tracking": ("tracking_uri",),
-    "data": ("data",),
-    "benchmark": ("scored",),
-    "system": ("benchmarks.system",),
-    "labels": ("proposals.labels",),
-    "source": ("sources",),
-}
-
-
-def spread(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that stand for several settings (`clip`, `device`, ...), as settings."""
-    return {place: value for name, value in options.items() for place in _PLACES[name]}
-
-
-def parse_fractions(text: str | None, option: str) -> tuple[float, ...] | None:
-    """`"0.5,0.6"` as numbers within 0..1; None where nothing is given.
-
-    Raises:
-        OvsegError: where one is no such number.
-    """
-    if text is None:
-        return None
-    try:
-        values = tuple(dict.fromkeys(float(part) for part in text.split(",")))
-    except ValueError:
-        values = ()
-    if not values or not all(0 <= value <= 1 for value in values):
-        raise OvsegError(f"{option} {text!r}: give numbers from 0 to 1, as 0.5,0.6,0.7")
-    return values
-
-
-def parse_setting(text: str) -> tuple[str, Any]:
-    """`"pairing.min_margin=0.01"` as name and value; the value is read as JSON, else as text.
-
-    Raises:
-        OvsegError: where there is no `=`.
-    """
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise OvsegError(f"setting {text!r} has no value: write name=value")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.evaluation.evaluator import BENCHMARK
 from ovseg.storage import Manifest
-from ovseg.training.recipes import RECIPES, recipe
+from ovseg.training.recipes import recipe
 from ovseg.training.segmentation_stage import (
     LOG_FILE,
     SEGMENTATION,
@@ -24,7 +24,6 @@ from tasks.stages import run
 from tasks.tracking import TrackedRun
 
 __all__ = [
-    "RECIPES",
     "check_out",
     "configure",
     "hand_out",
@@ -53,7 +52,7 @@ def configure(
         data: the folder.
         layout: how it is laid out, `prepared` or a benchmark's name.
         clip: the CLIP whose texts name the classes.
-        recipe_name: a key of `ovseg.training.recipes.RECIPES`.
+        recipe_name: a key of `ovseg.registry.RECIPES`.
         settings: of the recipe, replaced; dotted names reach into `architecture` and `inputs`.
         classes: those trained on; all where empty.
     """

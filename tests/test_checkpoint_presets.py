@@ -6,8 +6,8 @@ from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
 from ovseg.configure import configure
 from ovseg.errors import OvsegError
+from ovseg.overrides import spread
 from ovseg.presets import load_preset
-from ovseg.settings import spread
 
 
 def test_the_published_constants():
@@ -86,6 +86,7 @@ def test_any_prepared_folder_is_scored_by_name(tmp_path):
 )
 def test_a_named_benchmark_is_there(options, complaint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
     with pytest.raises(OvsegError, match=complaint):
         configure("ovseg-r101c-vitb16", overrides=spread({"checkpoint": "imported", **options}))
 

@@ -13,6 +13,7 @@ SOURCES = sorted(
 )
 SEEN_FROM_FLOWS = {  # what a flow is configured with and hands on, nothing that computes
     "ovseg.ablations.request",
+    "ovseg.availability",
     "ovseg.cli",
     "ovseg.config",
     "ovseg.digests",
@@ -20,10 +21,15 @@ SEEN_FROM_FLOWS = {  # what a flow is configured with and hands on, nothing that
     "ovseg.checkpoint_presets",
     "ovseg.configure",
     "ovseg.interrupts",
+    "ovseg.overrides",
+    "ovseg.registry",
+    "ovseg.paths",
     "ovseg.presets",
     "ovseg.settings",
     "ovseg.storage",
+    "ovseg.streams",
     "ovseg.terminal_text",
+    "ovseg.unheard",
 }
 FORBIDDEN = {
     "ovseg": {"prefect", "mlflow", "tasks", "flows"},
@@ -55,6 +61,7 @@ INFRASTRUCTURE = {
     "ovseg.json_files",  # reads a value or refuses the file, changes none
     "ovseg.interrupts",
     "ovseg.locations",
+    "ovseg.paths",
     "ovseg.named_settings",  # looks at names, changes none
     "ovseg.publishing",
     "ovseg.registry",

@@ -22,7 +22,7 @@ def test_an_unknown_name_is_refused_on_one_line_with_those_there_are(setting):
 @pytest.mark.parametrize("setting", REGISTRIES)
 def test_every_name_of_a_registry_is_taken(setting):
     for name in REGISTRIES[setting]:
-        configure("storybook", overrides={setting: name})
+        configure("storybook", overrides={setting: name}, alone=False)
 
 
 def test_names_of_arms_given_whole_are_looked_up_too():

@@ -11,8 +11,9 @@ from ovseg.configure import configure, configure_seeds
 from ovseg.data.vocabulary import read_vocabulary
 from ovseg.errors import OvsegError
 from ovseg.evaluation.splits import HEADLINE, PUBLISHED, benchmark_splits
+from ovseg.overrides import parse_setting
 from ovseg.presets import ARMS, PRESETS, load_preset
-from ovseg.settings import parse_setting, settings
+from ovseg.settings import settings
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -297,6 +298,7 @@ def test_labels_beside_captions_keep_the_captions_source(tmp_path):
     captions, images = tmp_path / "captions.json", tmp_path / "images"
     captions.write_text("{}")
     images.mkdir()
+    (tmp_path / "labels").mkdir()
     own = {"proposals.labels": str(tmp_path / "labels"), "sources": ["gt_noun"]}
     made = configure("storybook", captions=captions, images=images, overrides=own)
     assert made.images.captions_format == "auto" and not made.images.uncaptioned

@@ -119,8 +119,8 @@ def test_ovseg_commands_are_understood(text):
     if name == "sql" and context.params["name"]:
         assert (REPOSITORY / "sql" / "queries" / f"{context.params['name']}.sql").is_file()
     if "preset" in context.params:
+        from ovseg.overrides import parse_setting
         from ovseg.presets import load_preset
-        from ovseg.settings import parse_setting
 
         settings = [parse_setting(item) for item in context.params.get("settings") or ()]
         load_preset(context.params["preset"], dict(settings))
@@ -161,8 +161,8 @@ def test_modules_know_the_options_they_are_given(text):
 
 
 def test_settings_named_in_the_text_exist():
+    from ovseg.overrides import parse_setting
     from ovseg.presets import load_preset
-    from ovseg.settings import parse_setting
     from ovseg.training.recipes import recipe
 
     lines = "\n".join(TEXT.values()).replace("\\\n", " ").splitlines()

@@ -319,7 +319,7 @@ def test_a_view_a_query_and_a_check(follow, listed, tmp_path, monkeypatch):
 
 
 def test_settings_of_the_recipes_are_settings():
-    from ovseg.settings import parse_setting
+    from ovseg.overrides import parse_setting
 
     named = dict(parse_setting(text) for text in re.findall(r"--set ([\w.]+=[^\s`]+)", TEXT))
     assert set(named) == {

@@ -21,6 +21,7 @@ from ovseg.errors import OvsegError
 from ovseg.report_config import AblationConfig
 from ovseg.settings import PipelineConfig
 from ovseg.storage import digest_json
+from ovseg.unheard import check_heard
 
 TUNED_LIKE = {
     "image_encoder": "image_encoder",
@@ -210,6 +211,7 @@ def plan_ablations(
             page among the results.
     """
     given: dict[str, Any] = {"captions": captions, "images": images, "overrides": overrides}
+    given["alone"] = False  # a cell may listen to what the preset does not
     if root is None:
         own = configure(preset, **given).root
         root = own.with_name(f"{own.name}-ablations")
@@ -237,6 +239,7 @@ def plan_ablations(
         )
         for name, table in ((name, table.of(preset)) for name, table in tables.items())
     ]
+    check_heard((run.config for table in planned for run in table.runs), overrides or {})
     return Plan(preset, seeds, bases[0].root.parent, bases[0].tracking_uri, tuple(planned))
 
 

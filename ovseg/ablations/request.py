@@ -9,9 +9,13 @@ from typing import Any
 from ovseg.ablations.listing import show_tables
 from ovseg.ablations.plan import Plan, plan_ablations
 from ovseg.ablations.tables import chosen_tables
+from ovseg.availability import check_available
 from ovseg.configure import changed_preset
 from ovseg.errors import OvsegError
 from ovseg.targets import check_file_target, check_replaceable
+
+RUN_ALONE = ("root", "captions", "images", "seed")
+"""Of the arguments of `ovseg.configure.configure` those that a list has no use for."""
 
 
 def check_request(
@@ -42,11 +46,19 @@ def check_request(
             there are not, before a line is shown.
     """
     if listed or not tables:
+        given = {"out": out, **{name: request.get(name) for name in RUN_ALONE}}
+        for name, value in given.items():
+            if value is not None:
+                raise OvsegError(
+                    f"--{name} has no effect on a list of tables: leave it out, or name tables to"
+                    " run, without --list"
+                )
         chosen_tables(tables or ())
         changed_preset(request["preset"], request.get("overrides"))
         show_tables(tables, request["preset"], seeds=seeds)
         return False
-    plan_request(tables, **request, seeds=seeds, out=out)
+    for run in plan_request(tables, **request, seeds=seeds, out=out).runs:
+        check_available(run.config, mines=True)
     return True
 
 

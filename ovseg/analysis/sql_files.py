@@ -9,7 +9,7 @@ from typing import Literal
 
 import ovseg
 from ovseg.errors import OvsegError
-from ovseg.locations import local
+from ovseg.paths import local
 
 Kind = Literal["views", "queries", "tests", "curation"]
 
@@ -99,7 +99,8 @@ def curation_file(name_or_path: str) -> SqlFile:
     if path.suffix != ".sql":
         return sql_file("curation", name_or_path)
     if not path.is_file():
-        raise OvsegError(f"{path} is not a file: name one, or a query in sql/curation")
+        what = "is not a file" if path.exists() else "does not exist"
+        raise OvsegError(f"{path} {what}: name a file, or a query in sql/curation")
     try:
         return SqlFile(name=path.stem, path=path, text=path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

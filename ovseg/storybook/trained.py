@@ -29,7 +29,7 @@ class Trained:
     """A network trained on demand.
 
     Attributes:
-        recipe: a key of `ovseg.training.recipes.RECIPES`.
+        recipe: a key of `ovseg.registry.RECIPES`.
         unseen: it sees the masks of unseen categories too.
     """
 

@@ -20,6 +20,7 @@ from ovseg.locations import LocalPath
 from ovseg.models.class_embedding import R101C, Architecture
 from ovseg.models.pixel_embedding import TEMPERATURE
 from ovseg.models.pixels import InputSettings
+from ovseg.registry import RECIPES, chosen
 from ovseg.training.augmentation import HUE_DEGREES
 
 
@@ -155,31 +156,21 @@ COMPACT_LSEG_CONFIG = COMPACT_CONFIG.model_copy(
 COMPACT_SUPERVISED_CONFIG = COMPACT_CONFIG.model_copy(update={"steps": 600, "warmup_steps": 50})
 """The compact MaskFormer trained on with more classes: minutes, where it starts from one."""
 
-RECIPES: dict[str, SegmentationConfig] = {
-    "swin": SegmentationConfig(),
-    "r101c": R101C_CONFIG,
-    "lseg": LSEG_CONFIG,
-    "compact": COMPACT_CONFIG,
-    "compact-lseg": COMPACT_LSEG_CONFIG,
-    "compact-supervised": COMPACT_SUPERVISED_CONFIG,
-}
-"""Recipes by name."""
+SWIN_CONFIG = SegmentationConfig()
 
 
 def recipe(name: str, settings: Mapping[str, Any] | None = None) -> SegmentationConfig:
     """A recipe by its name, with settings replaced.
 
     Args:
-        name: a key of `RECIPES`.
+        name: a key of `ovseg.registry.RECIPES`.
         settings: new values by field; `architecture` and `inputs` take mappings of theirs, of
             which fields left out stay.
 
     Raises:
         OvsegError: there is no such recipe or field, or a value does not fit it.
     """
-    if name not in RECIPES:
-        raise OvsegError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}")
-    values = RECIPES[name].model_dump()
+    values = chosen(RECIPES, name, setting="--recipe").model_dump()
     for key, value in (settings or {}).items():
         values[key] = {**values[key], **value} if isinstance(values.get(key), dict) else value
     try:

@@ -5,7 +5,7 @@ from PIL import Image
 from published_weights import ovseg_state, save_ovseg
 
 from ovseg.configure import configure
-from ovseg.settings import spread
+from ovseg.overrides import spread
 
 
 def test_an_imported_checkpoint_is_scored_without_mining(prefect_server, tmp_path):

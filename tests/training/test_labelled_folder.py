@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from ovseg.data.benchmarks import load_benchmark
 from ovseg.errors import OvsegError
 from ovseg.models.maskformer import load_maskformer
+from ovseg.registry import RECIPES
 from ovseg.stages import run_stage
 from ovseg.training import segmentation
 from ovseg.training.batches import augmented_batches
 from ovseg.training.labelled_folder import LabelledSamples
-from ovseg.training.recipes import RECIPES, recipe
+from ovseg.training.recipes import recipe
 from ovseg.training.segmentation_stage import (
     LOG_FILE,
     SEGMENTATION,

@@ -11,6 +11,7 @@ from ovseg.errors import OvsegError
 from ovseg.models.class_embedding import OpenVocabularyMaskFormer
 from ovseg.models.maskformer import save_maskformer
 from ovseg.models.pixel_embedder import load_pixels
+from ovseg.registry import RECIPES
 from ovseg.training.augmentation import SegmentationSample
 from ovseg.training.objectives import (
     NO_LABEL,
@@ -19,7 +20,7 @@ from ovseg.training.objectives import (
     pixel_cross_entropy,
     pixel_labels,
 )
-from ovseg.training.recipes import RECIPES, SegmentationConfig
+from ovseg.training.recipes import SegmentationConfig
 from ovseg.training.segmentation import Continuation, train_segmentation
 from ovseg.training.warm_start import SHARED, start_from
 from tests.training.test_segmentation import CONFIG, NAMES, TEXT, TINY, _samples

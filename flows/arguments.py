@@ -1,0 +1,98 @@
+"""Command lines of `python -m flows.train_*`, refused on one line before Prefect is imported."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ovseg.availability import check_clip, check_device, check_file, check_folder, check_results
+from ovseg.errors import OvsegError
+from ovseg.overrides import parse_setting
+from ovseg.paths import local
+from ovseg.registry import RECIPES, check_name
+from ovseg.terminal_text import say
+
+
+class Arguments(argparse.ArgumentParser):
+    """A parser whose errors are one line, as those of `ovseg` are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end with exit code 2."""
+        say(f"ovseg: {message}; --help shows the options", error=True)
+        sys.exit(2)
+
+
+def _checked(check: Callable[[Any], object], made: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The type of an option: what its text makes, once it is looked at."""
+
+    def value(text: str) -> Any:
+        try:
+            found = made(text)
+            check(found)
+        except OvsegError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return found
+
+    return value
+
+
+def written(option: str) -> Callable[[str], Path]:
+    """The type of an option that names a folder to write to."""
+    return _checked(lambda path: check_results(path, option), local)
+
+
+def folder(option: str) -> Callable[[str], Path]:
+    """The type of an option that names a folder to read."""
+    return _checked(lambda path: check_folder(path, option), local)
+
+
+def file(option: str) -> Callable[[str], Path]:
+    """The type of an option that names a file to read."""
+    return _checked(lambda path: check_file(path, option), local)
+
+
+device = _checked(check_device, str)
+clip = _checked(check_clip, str)
+recipe = _checked(lambda name: check_name(RECIPES, name, setting="--recipe"), str)
+
+
+def of_segmentation() -> argparse.Namespace:
+    """What `python -m flows.train_segmentation` is asked for; ends it where that cannot be."""
+    parser = Arguments(description="Train a MaskFormer on labelled images.")
+    parser.add_argument(
+        "--data", type=folder("--data"), required=True, help="images/, labels/, classes.txt"
+    )
+    parser.add_argument("--out", type=written("--out"), required=True, help="replaced as a whole")
+    parser.add_argument(
+        "--clip", type=clip, default="storybook", help="storybook, a folder or ARCH/pretrained"
+    )
+    parser.add_argument("--recipe", type=recipe, default="swin", help=", ".join(RECIPES))
+    parser.add_argument("--layout", default="prepared", help="prepared, or a benchmark's name")
+    parser.add_argument(
+        "--class", dest="classes", action="append", default=[], help="train on it; repeatable"
+    )
+    parser.add_argument("--start", help="MaskFormer whose weights are taken over")
+    parser.add_argument(
+        "--backbone-file", type=file("--backbone-file"), help="weights trained for classification"
+    )
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--device", type=device, help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument(
+        "--set",
+        type=_checked(lambda setting: None, parse_setting),
+        action="append",
+        default=[],
+        help="any setting, as precision=bf16; repeatable",
+    )
+    parser.add_argument(
+        "--validation", type=folder("--validation"), help="folder to score on; --data where empty"
+    )
+    parser.add_argument("--score-images", type=int, default=100, help="0 scores none")
+    home = Path("runs/train-segmentation")
+    parser.add_argument(
+        "--root", type=written("--root"), default=home, help="states, results, mlflow.db"
+    )
+    parser.add_argument("--tracking", help="MLflow server; SQLite in --root by default")
+    return parser.parse_args()

@@ -1,0 +1,150 @@
+"""The options that the commands of `flows/cli.py` share, and the request they stand for."""
+
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from ovseg.errors import OvsegError
+from ovseg.paths import local
+
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="storybook, paper or gated; to score an imported checkpoint, ovseg-swinb-vitl14 or"
+        " ovseg-r101c-vitb16."
+    ),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        parser=local,
+        metavar="PATH",
+        help="Folder of results; the preset's where empty.",
+    ),
+]
+Captions = Annotated[
+    str | None, typer.Option(help="Captions file or folder of shards, a path or a URL.")
+]
+Images = Annotated[str | None, typer.Option(help="Folder or URL of the images they name.")]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        help="coco, jsonl, csv, tsv, parquet, flickr, img2dataset or webdataset; by the name of"
+        " the captions where empty."
+    ),
+]
+Dataset = Annotated[str | None, typer.Option(help="Name of the data in every table.")]
+Clip = Annotated[str | None, typer.Option(help="storybook, a folder, or ARCH/pretrained.")]
+MaskFormer = Annotated[str | None, typer.Option(help="storybook, a folder, or a hub id.")]
+Checkpoint = Annotated[
+    str | None, typer.Option(help="Folder of `ovseg import-checkpoint`: both --clip, --maskformer.")
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        parser=local,
+        metavar="PATH",
+        help="Folder of prepared benchmarks, each in one of its name.",
+    ),
+]
+Benchmark = Annotated[
+    list[str] | None,
+    typer.Option(help="Score this folder of --data; may be repeated. The preset's where empty."),
+]
+System = Annotated[
+    str | None, typer.Option(help="ovseg, zsseg, ...: what the benchmark's settings amount to.")
+]
+Parser = Annotated[str | None, typer.Option(help="storybook, a spaCy package, or a path.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        parser=local,
+        metavar="PATH",
+        help="Folder of ground-truth labels, for --source gt_label, gt_noun.",
+    ),
+]
+Source = Annotated[
+    list[str] | None,
+    typer.Option(help="Of the pairs: mined, gt_label or gt_noun; may be repeated."),
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Seed = Annotated[int | None, typer.Option(help="Of training, and of the storybook's classes.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first n images.")]
+Tracking = Annotated[str | None, typer.Option(help="MLflow server; SQLite in --root by default.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any setting, as pairing.min_margin=0.01; may be repeated."),
+]
+
+
+class Request(NamedTuple):
+    """The arguments of `ovseg.configure.configure`; the settings that each option stands for."""
+
+    arguments: dict[str, Any]
+    given: dict[str, tuple[str, ...]]
+
+
+def requested(
+    preset: Preset = "storybook",
+    root: Root = None,
+    captions: Captions = None,
+    images: Images = None,
+    captions_format: Format = None,
+    dataset: Dataset = None,
+    checkpoint: Checkpoint = None,
+    clip: Clip = None,
+    maskformer: MaskFormer = None,
+    parser: Parser = None,
+    data: Data = None,
+    benchmark: Benchmark = None,
+    system: System = None,
+    labels: Labels = None,
+    source: Source = None,
+    device: Device = None,
+    seed: Seed = None,
+    limit: Limit = None,
+    tracking: Tracking = None,
+    settings: Settings = None,
+) -> Request:
+    """What the command line stands for.
+
+    Raises:
+        OvsegError: for a setting that cannot be read, or an option that others leave nothing of.
+    """
+    from ovseg.overrides import PLACES, parse_settings, spread
+
+    if checkpoint is not None and clip is not None and maskformer is not None:
+        raise OvsegError(
+            "--checkpoint stands for --clip and --maskformer, which are both given: leave it out"
+        )
+    options = {
+        "checkpoint": checkpoint,  # before those that say more exactly what it is for
+        "clip": clip,
+        "maskformer": maskformer,
+        "parser": parser,
+        "device": device,
+        "captions_format": captions_format,
+        "dataset": dataset,
+        "limit": limit,
+        "tracking": tracking,
+        "data": None if data is None else str(data),
+        "benchmark": benchmark or None,
+        "system": system,
+        "labels": None if labels is None else str(labels.resolve()),
+        "source": source or None,
+    }
+    there = {name: value for name, value in options.items() if value is not None}
+    named = parse_settings(settings or [])
+    given = {f"--{name.replace('_', '-')}": PLACES[name] for name in there}
+    given |= {"--captions and --images": ("images",)} if captions and images else {}
+    given |= {f"--set {name}": (name,) for name in named}
+    arguments = {
+        "preset": preset,
+        "root": root,
+        "captions": captions,
+        "images": images,
+        "seed": seed,
+        "overrides": {**spread(there), **named},
+    }
+    return Request(arguments, given)

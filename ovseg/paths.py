@@ -1,0 +1,39 @@
+"""Paths of this machine as a person writes them: with `~`, as a shell has it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ovseg.errors import OvsegError
+
+
+def local(value: str | Path) -> Path:
+    """A path of this machine, in which a leading `~` is a home folder, as in a shell.
+
+    A shell expands `--out ~/data` and leaves `--out=~/data` to the program, so each path that a
+    person writes goes through here.
+
+    Raises:
+        OvsegError: for the home of a user there is not, or what cannot be a path.
+    """
+    text = os.fspath(value)
+    if not text or "\0" in text:
+        raise OvsegError(f"{text!r:.80} is not a path: it is empty or holds a null character")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise OvsegError(
+            f"{text}: there is no such user's home folder; write ./{text} for a file of that name"
+        ) from error
+
+
+def model_name(value: str) -> str:
+    """A model's name, in which a leading `~` of a path is a home folder, as of `ARCH/~/file`."""
+    prefix, slash, path = value.partition("/~")
+    try:
+        if value.startswith("~"):
+            return str(local(value))
+        return f"{prefix}/{local(f'~{path}')}" if slash else value
+    except OvsegError:  # no path, but may be a name
+        return value
