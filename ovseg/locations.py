@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import fsspec
 from pydantic import AfterValidator, PlainSerializer, PlainValidator
@@ -25,6 +25,7 @@ from ovseg.urls import holds_secret, public
 
 Location = Path | UPath
 """A local path or a URL."""
+Url = TypeVar("Url", str, UPath)
 
 
 def located(value: str | Path | UPath) -> Location:
@@ -36,18 +37,13 @@ def located(value: str | Path | UPath) -> Location:
         ValueError: for what is neither text nor a path.
     """
     if isinstance(value, UPath) and not isinstance(value, Path):
-        return value
+        return _public(value)
     if not isinstance(value, str | Path):
         raise ValueError("not a path or URL")
     protocol, is_url, _ = str(value).partition("://")
     if isinstance(value, Path) or not is_url:
         return local(value)
-    if holds_secret(value):
-        raise OvsegError(
-            f"{value}: the URL holds a user, a password or a token, which would be stored with"
-            " every run: leave it out and set what its file system asks for, such as"
-            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or copy the files to a local folder"
-        )
+    _public(value)
     try:
         fsspec.get_filesystem_class(protocol)
         return UPath(value)
@@ -56,6 +52,16 @@ def located(value: str | Path | UPath) -> Location:
         raise OvsegError(f"{value}: {_line(error)}{extra}") from error
     except ValueError as error:
         raise OvsegError(f"{value}: no file system is named {protocol!r}") from error
+
+
+def _public(url: Url) -> Url:
+    if holds_secret(str(url)):
+        raise OvsegError(
+            f"{url}: the URL holds a user, a password or a token, which would be stored with"
+            " every run: leave it out and set what its file system asks for, such as"
+            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or copy the files to a local folder"
+        )
+    return url
 
 
 Place = Annotated[

@@ -46,13 +46,14 @@ HARMLESS = {
     "versionid",
 }
 """Names of a query whose values are shown."""
-_SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]*:\\?/\\?/"  # JSON may write `http:\/\/`
-_URL = re.compile(rf"({_SCHEME})((?:(?!{_SCHEME})[^\r\n])*)")
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]{0,40}:\\?/\\?/"  # JSON may write `http:\/\/`
+_NEXT = rf"(?<=[\s\"'`,;(<\[|=]){_SCHEME}"  # elsewhere `://` may be of a password
+_URL = re.compile(rf"({_SCHEME})((?:(?!{_NEXT})[^\r\n])*)")
 _WHOLE = re.compile(rf"({_SCHEME})(.*)", re.DOTALL)
 _PAIR = re.compile(r"""([?&;#])([^=&;#?\s"'<>]*)=([^&;#\s"'<>]*)""")
 _WHOLE_PAIR = re.compile(r"([?&;#])([^=&;#?]*)=([^&;#]*)")
 _BARE = re.compile(r"""\?([^=&;#\s"'<>.,:!?)\]}]+)(?=[#\s"'<>]|$)""")
-_ENCODED = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*%3A%2F%2F)\S*%40", re.IGNORECASE)
+_ENCODED = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{0,40}%3A%2F%2F)\S{0,1000}%40", re.IGNORECASE)
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]*\]|[\w\-]+(\.[\w\-]+)+(?=:)|localhost(?=:)")
 _PORT = re.compile(r"\d{1,5}(?=[\s\"'`,;.)\]}]|$)")
 _PORT_AND_PATH = re.compile(r":\d{1,5}\\?[/?#]|[/?#]|$")
@@ -65,17 +66,17 @@ def without_secrets(text: str) -> str:
     Args:
         text: anything; without blanks it may be one URL, which then ends where the text does.
     """
-    if "%" in text:
-        text = _ENCODED.sub(r"\1", text)
-    if _WHOLE.fullmatch(text) and not re.search(r"\s", text):
-        return _address(text)
+    if not re.search(r"\s", text) and (url := _WHOLE.fullmatch(text)):
+        return _address(url)
+    text = _ENCODED.sub(r"\1", text)
     return _URL.sub(lambda url: url[1] + _rest(url[2], url[1], whole=False), text)
 
 
 def redacted(value: Any) -> Any:
     """JSON values without secrets: a text that begins as a URL is one, whatever blanks it has."""
     if isinstance(value, str):
-        return _address(value) if _WHOLE.fullmatch(value) else without_secrets(value)
+        url = _WHOLE.fullmatch(value)
+        return without_secrets(value) if url is None else _address(url)
     if isinstance(value, dict):
         return {key: redacted(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
@@ -107,9 +108,8 @@ def public(url: str) -> str:
     return url
 
 
-def _address(text: str) -> str:
-    url = _WHOLE.fullmatch(text)
-    return text if url is None else url[1] + _rest(url[2], url[1], whole=True)
+def _address(url: re.Match[str]) -> str:
+    return _ENCODED.sub(r"\1", url[1] + _rest(url[2], url[1], whole=True))
 
 
 def _rest(rest: str, scheme: str, *, whole: bool) -> str:

@@ -15,6 +15,7 @@ from ovseg.ablations.plan import CellRun, Plan, PlannedTable, cost, rounds
 from ovseg.ablations.report import claim_lines, shown_metrics
 from ovseg.ablations.request import plan_request
 from ovseg.errors import OvsegError
+from ovseg.markdown import escaped
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest, digest_json
 from tasks.mlflow_run import reported
@@ -231,9 +232,9 @@ def record_table(
         run.tags({f"claim.{v.claim.name}.{one.benchmark}": v.answer.words for v in verdicts})
         run.file(one.manifest.payload(), f"ablation/{one.benchmark}")
         run.manifest(f"ablation/{one.benchmark}", one.manifest)
-        lines += [f"On {one.benchmark}: Artifacts, `ablation/{one.benchmark}/ablation.md`.", ""]
+        lines += [f"On {escaped(one.benchmark)}: its folder of the artifacts, `ablation.md`.", ""]
         lines += claim_lines(verdicts, findings)
-    lines += [f"- failed: {one.cell}, seed {one.seed}: {one.reason}" for one in failed]
+    lines += [f"- failed: {one.cell}, seed {one.seed}: {escaped(one.reason)}" for one in failed]
     run.note("\n".join(lines))
 
 

@@ -28,6 +28,7 @@ from ovseg.analysis.catalog import open_catalog
 from ovseg.analysis.query import named_query, run_query
 from ovseg.analysis.summary import COLUMNS, Summary, markdown
 from ovseg.analysis.thumbnail import thumbnail_uri
+from ovseg.markdown import code, escaped
 from ovseg.presets import ARMS
 from ovseg.settings import PipelineConfig
 from tasks.tracking import TrackedRun
@@ -154,8 +155,8 @@ def show_funnel(config: PipelineConfig) -> None:
     create_table_artifact(
         table,
         key=f"{config.preset}-funnel",
-        description=f"Mining of {config.pairing.dataset}: what each step kept. The same by"
-        f" `ovseg sql --root {config.root.resolve()} funnel`.",
+        description=f"Mining of {escaped(config.pairing.dataset)}: what each step kept. The same by"
+        f" {code(f'ovseg sql --root {config.root.resolve()} funnel')}.",
         _sync=True,
     )
 
@@ -183,7 +184,7 @@ def show_scores(config: PipelineConfig, summary: Summary) -> None:
     create_table_artifact(
         table,
         key=f"{config.preset}-scores",
-        description=f"{', '.join(summary.scores)}, zero-shot, in %, seed {config.seed}."
+        description=f"{escaped(', '.join(summary.scores))}, zero-shot, in %, seed {config.seed}."
         + (note if summary.miniature else ""),
         _sync=True,
     )
@@ -197,15 +198,19 @@ def show_summary(config: PipelineConfig, summary: Summary, tracked: TrackedRun) 
         markdown(summary),
         "## where to look",
         "",
-        f"- results: `{root}`",
-        f"- pairs: `ovseg sql --root {root} top_nouns`",
+        f"- results: {code(str(root))}",
+        f"- pairs: {code(f'ovseg sql --root {root} top_nouns')}",
         f"- MLflow: {tracked.how_to_open}",
     ]
     if summary.report is not None:
-        lines.append(f"- report: `{summary.report.resolve()}`")
+        lines.append(f"- report: {code(str(summary.report.resolve()))}")
     if summary.sheet is not None:
         picture = thumbnail_uri(summary.sheet, width=SHEET_WIDTH)
-        lines += [f"- pictures: `{summary.sheet.resolve()}`", "", f"![Contact sheet]({picture})"]
+        lines += [
+            f"- pictures: {code(str(summary.sheet.resolve()))}",
+            "",
+            f"![Contact sheet]({picture})",
+        ]
     create_markdown_artifact(
         "\n".join(lines) + "\n",
         key=f"{config.preset}-summary",

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from ovseg.analysis.summary import COLUMNS, Summary, markdown
 from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.markdown import code, escaped
 from ovseg.models.served import pixels_alone
 from ovseg.presets import ARMS
 from ovseg.settings import PipelineConfig
@@ -31,7 +32,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def link_to(run: MlflowRun, text: str | None = None, tab: str = "") -> str:
     """A link to a run's page, or to a tab of it."""
-    return f"[{text or run.name}]({run.page}{tab})"
+    return f"[{escaped(text or run.name)}]({run.page}{tab})"
 
 
 def comparison(runs: Sequence[MlflowRun]) -> str:
@@ -46,7 +47,9 @@ def _percent(value: float | None) -> str:
 
 
 def _place(run: MlflowRun) -> str:
-    return f"Results: `{run.root}`. Command: `{run.inherited.get('command', 'ovseg')}`."
+    return (
+        f"Results: {code(str(run.root))}. Command: {code(run.inherited.get('command', 'ovseg'))}."
+    )
 
 
 # --------------------------------------------------------------------------------------
@@ -63,7 +66,8 @@ def pipeline_note(run: MlflowRun, config: PipelineConfig, summary: Summary | Non
         return "\n".join(["*Running, or stopped before its end.*", "", what, "", _place(run)])
     found = {child.name.partition("/")[0]: child for child in run.children}
     first = [
-        f"[the models side by side]({comparison(child.children)}) on {child.name.partition('/')[2]}"
+        f"[the models side by side]({comparison(child.children)}) on"
+        f" {escaped(child.name.partition('/')[2])}"
         for child in run.children
         if child.name.startswith("benchmark/") and child.children
     ]
@@ -103,9 +107,11 @@ def mining_note(run: MlflowRun, mined: Mapping[str, Manifest], failed: Sequence[
     for role, (name, key) in steps.items():
         stats = mined[role].stats
         dropped = sorted(stats["dropped"].items(), key=lambda item: (-item[1], item[0]))[:2]
-        reasons = ", ".join(f"{reason} ({count:,})" for reason, count in dropped) or "nothing"
+        reasons = (
+            ", ".join(f"{escaped(reason)} ({count:,})" for reason, count in dropped) or "nothing"
+        )
         rows.append((name, f"{stats[key]:,}", f"{stats['kept']:,}", reasons))
-    checks = f"failed: {', '.join(failed)}" if failed else "all passed"
+    checks = f"failed: {escaped(', '.join(failed))}" if failed else "all passed"
     return "\n".join(
         [
             "Captions to nouns, images to mask proposals, both to the pair table.",
@@ -113,7 +119,8 @@ def mining_note(run: MlflowRun, mined: Mapping[str, Manifest], failed: Sequence[
             table(("step", "found", "kept", "dropped most for"), rows),
             "",
             f"Checks of the table (`sql/tests`): {checks}. The table itself:"
-            f" `{mined['table'].folder}`; ask it with `ovseg sql --root {run.root} top_nouns`.",
+            f" {code(str(mined['table'].folder))}; ask it with"
+            f" {code(f'ovseg sql --root {run.root} top_nouns')}.",
             "",
             _place(run),
         ]
@@ -130,7 +137,7 @@ def training_note(
     lasts = {arm: made[-1].stats["last"] for arm, made in curves.items() if made}
     rows = [
         (
-            ARMS.get(arm, arm),
+            escaped(ARMS.get(arm, arm)),
             _phases(config, arm),
             *(_percent(lasts.get(arm, {}).get(part)) for part in PARTS),
         )
@@ -162,7 +169,7 @@ def arm_note(
     """Of training one model."""
     served = f"Registered as `{model}`." if model else "Not registered."
     return (
-        f"**{ARMS.get(arm, arm)}** (`{arm}`): {_phases(config, arm)}, on"
+        f"**{escaped(ARMS.get(arm, arm))}** (`{arm}`): {_phases(config, arm)}, on"
         f" {training_set(config, curated)}. Steps count over all phases.\n\n{served}"
         " Phases and their manifests: artifact folder `stages`.\n\n" + _place(run)
     )
@@ -173,14 +180,14 @@ def benchmark_note(
 ) -> str:
     """Of a benchmark: the models' scores side by side."""
     rows = [
-        (ARMS.get(arm, arm), *(_percent(values.get(metric)) for metric in COLUMNS))
+        (escaped(ARMS.get(arm, arm)), *(_percent(values.get(metric)) for metric in COLUMNS))
         for arm, values in scores.items()
     ]
     headings = ("model", *(heading.replace("\n", " ") for heading in COLUMNS.values()))
     return "\n".join(
         [
-            f"Benchmark `{setting.benchmark}`, in %: same proposals, templates and thresholds for"
-            " all models, only CLIP's weights differ.",
+            f"Benchmark {code(setting.benchmark)}, in %: same proposals, templates and thresholds"
+            " for all models, only CLIP's weights differ.",
             "",
             table(headings, rows),
             "",
@@ -203,8 +210,9 @@ def training_set(config: PipelineConfig, curated: Manifest) -> str:
     """The curated pairs in words."""
     stats = curated.stats
     return (
-        f"{stats['pairs']:,} pairs of {stats['nouns']:,} nouns of {config.pairing.dataset}"
-        f" (query `{curated.config['query']}`, digest `{curated.digest}`)"
+        f"{stats['pairs']:,} pairs of {stats['nouns']:,} nouns of"
+        f" {escaped(config.pairing.dataset)} (query {code(curated.config['query'])},"
+        f" digest `{curated.digest}`)"
     )
 
 
@@ -215,7 +223,7 @@ def _phases(config: PipelineConfig, arm: str) -> str:
 def _served(setting: BenchmarkConfig) -> str:
     """How a model segments, in a line or two of a list."""
     weights = setting.maskformer
-    shown = ", weights that it holds" if Path(weights).exists() else f" `{weights}`"
+    shown = ", weights that it holds" if Path(weights).exists() else f" {code(weights)}"
     lines = [f"- mask proposals: {setting.proposals}{'' if pixels_alone(setting) else shown}"]
     if setting.segmentor == "pixels":
         lines = ["- no mask proposals: each pixel is named by its own embedding"]
@@ -232,10 +240,10 @@ def model_note(run: MlflowRun, config: PipelineConfig, arm: str, curated: Manife
     phases = config.arms[arm]
     return "\n".join(
         [
-            f"Open-vocabulary segmentor with an adapted CLIP: {ARMS.get(arm, arm)}, seed"
+            f"Open-vocabulary segmentor with an adapted CLIP: {escaped(ARMS.get(arm, arm))}, seed"
             f" {config.seed}.",
             "",
-            f"- adapted: {_phases(config, arm)}, starting from `{phases[0].clip}`",
+            f"- adapted: {_phases(config, arm)}, starting from {code(phases[0].clip)}",
             f"- on: {training_set(config, curated)}",
             _served(config.serving),
             f"- trained in run {link_to(run)}",

@@ -18,6 +18,7 @@ from ovseg.analysis.report import report_file
 from ovseg.analysis.summary import COLUMNS, Summary, markdown, metrics
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.config import FinetuneConfig
+from ovseg.markdown import code, escaped
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from ovseg.urls import redacted
@@ -224,8 +225,8 @@ def record_benchmark(
     run.metrics({f"{arm}/{metric}": values[metric] for metric in COLUMNS if metric in values})
     with track(f"benchmark/{name}/{arm}", root=run.root, uri=run.uri, tags=tags) as child:
         child.note(
-            f"Scores of **{arm}** on `{name}`: metrics `{name}/...` as fractions in 0..1, by class"
-            " in `class-scores.csv` (Artifacts)."
+            f"Scores of **{escaped(arm)}** on {code(name)}: metrics {code(f'{name}/...')} as"
+            " fractions in 0..1, by class in `class-scores.csv` (Artifacts)."
         )
         child.values({"arm": arm, "benchmark": name})
         child.scores(

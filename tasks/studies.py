@@ -9,6 +9,7 @@ from ovseg.analysis.seed_runs import study_config, study_inputs
 from ovseg.analysis.study import STUDY
 from ovseg.analysis.study_findings import metrics, read_findings
 from ovseg.analysis.study_report import headline, show_study
+from ovseg.markdown import code
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
 from tasks.mlflow_run import reported
@@ -60,8 +61,9 @@ def record_study(run: TrackedRun, study: Manifest) -> None:
     """Log a study's means and bounds, its table and its plots."""
     name, findings = study.config["benchmark"], read_findings(study)
     run.note(
-        f"The models on benchmark `{name}` over {len(findings.seeds)} seeds, each"
-        f" a child run. All tables and plots: Artifacts, `study/{name}`.\n\n{headline(findings)}"
+        f"The models on benchmark {code(name)} over {len(findings.seeds)} seeds, each"
+        f" a child run. All tables and plots: Artifacts, {code(f'study/{name}')}."
+        f"\n\n{headline(findings)}"
     )
     run.metrics(metrics(findings))
     run.file(study.payload(), f"study/{name}")

@@ -23,8 +23,10 @@ from ovseg.ablations.plan import Plan, PlannedTable, cost
 from ovseg.ablations.report import section, seeds_of
 from ovseg.ablations.request import HEADING, MADE_BY, check_page
 from ovseg.analysis.study_report import LEGEND, markdown_table
+from ovseg.markdown import escaped
 from ovseg.storage import Manifest, publish_text, published
 from ovseg.targets import list_files
+from ovseg.terminal_text import terminal_line
 
 MINIATURE = (
     "**A miniature is a miniature.** The models are small, the pictures are drawn, and the"
@@ -119,7 +121,7 @@ def page_text(page: Page, plots: str) -> str:
 
 def _made(page: Page) -> Iterator[str]:
     plan, steps = page.plan, cost(page.plan.runs)
-    yield f"```bash\n{page.command}\n```"
+    yield f"```bash\n{terminal_line(page.command)}\n```"
     yield ""
     if plan.miniature:
         yield MINIATURE
@@ -153,7 +155,9 @@ def _claims(page: Page) -> Iterator[str]:
         for verdict in verdicts:
             ways = ("; ".join(in_words(j, findings) for j in way) for way in verdict.ways)
             told = " **or** ".join(ways)
-            rows.append([verdict.claim.text, one.benchmark, f"**{verdict.answer.words}**", told])
+            rows.append(
+                [verdict.claim.text, escaped(one.benchmark), f"**{verdict.answer.words}**", told]
+            )
     yield (
         "A claim holds if every interval of its paired differences lies above 0 (or above minus the"
         " margin that is asked), does not hold here if every one lies below, and is undecided else;"
@@ -181,7 +185,7 @@ def _table(page: Page, planned: PlannedTable, plots: str) -> Iterator[str]:
             findings, verdicts = read_ablation(one.manifest)
             yield ""
             yield (
-                f"On {one.benchmark}, {one.manifest.stats['images']} images; "
+                f"On {escaped(one.benchmark)}, {one.manifest.stats['images']} images; "
                 + "; ".join(
                     f"{title}: seed{'s' if len(seeds_of(findings, name)) > 1 else ''}"
                     f" {', '.join(seeds_of(findings, name))}"
@@ -197,7 +201,7 @@ def _table(page: Page, planned: PlannedTable, plots: str) -> Iterator[str]:
         for title, why in unscored.items():
             yield f"- {title}: *not scored*, {why}"
         for broken in failed:
-            yield f"- {broken.cell}, seed {broken.seed}: *failed*, {broken.reason}"
+            yield f"- {broken.cell}, seed {broken.seed}: *failed*, {escaped(broken.reason)}"
     if table.published is not None:
         yield ""
         yield f"Published, {table.published.source}; mIoU in % on photographs, by other models:"

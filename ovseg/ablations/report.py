@@ -5,9 +5,12 @@ The page of all of them is put together in `ovseg.ablations.page`.
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from ovseg.ablations.claims import Verdict, in_words
 from ovseg.analysis.study_findings import METRICS, Findings
 from ovseg.analysis.study_report import Lines, cell, markdown_table, signed
+from ovseg.markdown import escaped
 
 SHOWN = (
     "miou_union_unseen",
@@ -82,5 +85,5 @@ def section(findings: Findings, verdicts: list[Verdict], *, plot: str) -> list[s
         lines += markdown_table(gain_lines(findings))
     if verdicts:
         lines += ["", "Claims:", "", *claim_lines(verdicts, findings)]
-    what = f"{findings.config.benchmark}: scores and gains over {findings.title(baseline)}"
-    return [*lines, "", f"![{what}]({plot})"]
+    what = f"{escaped(findings.config.benchmark)}: scores and gains over {findings.title(baseline)}"
+    return [*lines, "", f"![{what}]({quote(plot)})"]

@@ -64,6 +64,7 @@ class StudyStage(Stage[StudyConfig]):
         "ovseg.analysis.study_findings",
         "ovseg.analysis.study_plots",
         "ovseg.analysis.study_report",
+        "ovseg.markdown",
     )
     suffix = ""
 

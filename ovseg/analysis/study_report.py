@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ovseg.analysis.study_findings import METRICS, Estimate, Findings, read_findings
+from ovseg.markdown import escaped
 from ovseg.storage import Manifest
 from ovseg.terminal import Terminal
 
@@ -249,7 +250,7 @@ def markdown(findings: Findings, *, images: int, curves: bool) -> str:
     rest = [metric for metric in findings.metrics if metric not in findings.main]
     answers = _answers(findings)
     lines = [
-        f"# {config.benchmark}: {len(config.arms)} models, {_seeds(len(findings.seeds))}",
+        f"# {escaped(config.benchmark)}: {len(config.arms)} models, {_seeds(len(findings.seeds))}",
         "",
         f"{images} images, {config.resamples} bootstrap draws. {coverage(findings)} {LEGEND}",
         "",

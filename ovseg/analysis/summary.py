@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ovseg.data.label_counts import LabelCounts
+from ovseg.markdown import escaped
 from ovseg.presets import ARMS
 from ovseg.settings import PipelineConfig
 from ovseg.storage import Manifest
@@ -188,15 +189,15 @@ def markdown(summary: Summary) -> str:
     for benchmark, arms in summary.scores.items():
         headings = ["model", *(text.replace("\n", " ") for text in COLUMNS.values())]
         lines += [
-            f"## {_heading(benchmark, summary.oracles)}",
+            f"## {escaped(_heading(benchmark, summary.oracles))}",
             "",
             "| " + " | ".join(headings) + " |",
         ]
         lines += ["|" + " --- |" + " ---: |" * len(COLUMNS)]
-        lines += ["| " + " | ".join(row) + " |" for row in _rows(arms)]
+        lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in _rows(arms)]
         lines += [""]
     lines += ["## mining", "", "| | |", "| --- | ---: |"]
-    lines += [f"| {name} | {_count(value)} |" for name, value in summary.counts.items()]
+    lines += [f"| {escaped(name)} | {_count(value)} |" for name, value in summary.counts.items()]
     return "\n".join(lines) + "\n"
 
 

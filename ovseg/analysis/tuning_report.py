@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ovseg.markdown import escaped
 from ovseg.storage import Manifest
 from ovseg.terminal import Terminal
 
@@ -57,7 +58,7 @@ def _title(tuned: Manifest) -> str:
 def markdown(tuned: Manifest) -> str:
     """The table and its caveat as Markdown."""
     headings, rows = _grid(tuned)
-    lines = [f"## {_title(tuned)}", "", "| " + " | ".join(headings) + " |"]
+    lines = [f"## {escaped(_title(tuned))}", "", "| " + " | ".join(headings) + " |"]
     lines += ["| " + " | ".join("---:" for _ in headings) + " |"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([*lines, "", caveat(tuned), "", f"`ovseg benchmark {usage(tuned)}`"]) + "\n"
