@@ -24,7 +24,8 @@ from ovseg.analysis.relations import RELATIONS
 from ovseg.analysis.sql_files import SqlFile, sql_files
 from ovseg.analysis.statements import identifier, literal, one_line
 from ovseg.errors import OvsegError
-from ovseg.storage import discard, publish, temporary_name, write_parquet
+from ovseg.storage import published, write_parquet
+from ovseg.targets import check_file_target
 from ovseg.terminal_text import say
 
 SCREEN_ROWS = 40
@@ -175,22 +176,19 @@ def write_result(table: pa.Table, path: Path) -> None:
             cannot be written, or a type that Parquet files cannot hold.
     """
     check_out(path)
-    temporary = temporary_name(path)
     try:
-        if path.suffix == ".parquet":
-            write_parquet(table, temporary)
-        else:
-            with duckdb.connect() as con:
-                con.from_arrow(cells(table)).write_csv(str(temporary), header=True)
-        publish(temporary, path)
+        with published(path) as temporary:
+            if path.suffix == ".parquet":
+                write_parquet(table, temporary)
+            else:
+                with duckdb.connect() as con:
+                    con.from_arrow(cells(table)).write_csv(str(temporary), header=True)
     except pa.ArrowNotImplementedError as error:
         raise OvsegError(
             f"--out {path}: {one_line(error)}; cast the column to varchar, or write .csv"
         ) from error
     except (OSError, duckdb.Error, pa.ArrowException) as error:
         raise OvsegError(f"--out {path}: cannot be written: {one_line(error)}") from error
-    finally:
-        discard(temporary)
 
 
 def check_out(path: Path) -> None:
@@ -201,10 +199,7 @@ def check_out(path: Path) -> None:
     """
     if path.suffix not in (".csv", ".parquet"):
         raise OvsegError(f"--out {path}: the suffix must be .csv or .parquet")
-    if path.is_dir():
-        raise OvsegError(f"--out {path} is a folder: name a file in it")
-    if not path.parent.is_dir():
-        raise OvsegError(f"--out {path}: the folder {path.parent} does not exist, make it first")
+    check_file_target(path)
 
 
 def sql_command(
