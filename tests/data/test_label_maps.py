@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -27,6 +27,7 @@ from ovseg.data.matlab_maps import read_matlab
 from ovseg.data.resizing import resize_linear, resize_nearest, short_side_size
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_look_up_is_a_dictionary(data):
     values = data.draw(st.lists(st.integers(0, 3000), min_size=1, max_size=30, unique=True))
