@@ -166,8 +166,10 @@ class Arrays:
         return text.encode("latin1")
 
 
-def _no_bytes() -> bytes:
-    return b""  # a pickle has others as they are, and `bytes(n)` would be n of them
+def _no_bytes(*arguments: Any) -> bytes:
+    if arguments:  # a pickle has others as they are, and `bytes(n)` would be n of them
+        raise pickle.UnpicklingError("bytes made by a call")
+    return b""
 
 
 def ordered(pairs: Any = ()) -> dict[Any, Any]:
