@@ -97,6 +97,7 @@ class ReportStage(Stage[ReportConfig]):
     code = (
         *BENCHMARK.code,
         "ovseg.analysis.catalog",
+        "ovseg.analysis.catalog_file",
         "ovseg.analysis.overlay",
         "ovseg.analysis.relations",
         "ovseg.analysis.report",
