@@ -20,6 +20,9 @@ def local(value: str | Path) -> Path:
     text = os.fspath(value)
     if not text or "\0" in text:
         raise OvsegError(f"{text!r:.80} is not a path: it is empty or holds a null character")
+    if not text.startswith("~"):
+        path = Path(text)  # which drops the ./ of ./~
+        return path.absolute() if str(path).startswith("~") else path
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

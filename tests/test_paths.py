@@ -1,0 +1,64 @@
+"""Paths as a person writes them, in options and in settings alike."""
+
+from pathlib import Path
+
+import pytest
+
+from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.config import ImagesConfig, PairingConfig, ProposalsConfig
+from ovseg.errors import OvsegError
+from ovseg.locations import located
+from ovseg.overrides import parse_settings
+from ovseg.paths import local, model_name
+from ovseg.presets import load_preset
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_a_leading_tilde_is_a_home_folder_everywhere(home):
+    assert local("~/a") == home / "a" and local(Path("~/a")) == home / "a"
+    assert local("a/~/b") == Path("a/~/b") and local("./~") == Path.cwd() / "~"
+    assert located("~/captions.json") == home / "captions.json"
+    assert model_name("~/clip") == str(home / "clip")
+    assert model_name("ViT-B-16/~/w.pt") == f"ViT-B-16/{home}/w.pt"
+    assert model_name("ViT-B-16/openai") == "ViT-B-16/openai"
+    assert BenchmarkConfig(root="~/data", clip="~/clip").root == home / "data"
+    assert ImagesConfig(captions="~/c.json").captions == home / "c.json"
+    assert ProposalsConfig(labels="~/l", maskformer="~/m").maskformer == str(home / "m")
+    assert PairingConfig(clip="~/clip").digest() == PairingConfig(clip=f"{home}/clip").digest()
+    given = parse_settings(["root=~/runs", "data=~/data", "curation=~/mine.sql"])
+    config = load_preset("storybook", given)
+    assert (config.root, config.data) == (home / "runs", home / "data")
+    assert config.curation == str(home / "mine.sql")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("", "is not a path"), ("a\0b", "is not a path"), ("~nobody-of-this-name/x", "no such user")],
+)
+def test_what_cannot_be_a_path_is_refused(text, why):
+    with pytest.raises(OvsegError, match=why):
+        local(text)
+    with pytest.raises(OvsegError, match=why):
+        BenchmarkConfig(root=text) if text else local(text)
+
+
+def test_every_path_option_expands_it(home):
+    """`--out=~/x` reaches a command as it stands: a shell expands only what begins a word."""
+    import inspect
+    from typing import get_args
+
+    from flows.cli import app
+
+    seen = 0
+    for command in app.registered_commands:
+        for option in inspect.signature(command.callback, eval_str=True).parameters.values():
+            kind, *rest = get_args(option.annotation) or (None,)
+            if kind is Path or Path in get_args(kind):
+                assert rest[0].parser is local, f"{command.callback.__name__} {option.name}"
+                seen += 1
+    assert seen > 20
