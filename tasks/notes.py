@@ -250,7 +250,7 @@ def model_note(run: MlflowRun, config: PipelineConfig, arm: str, curated: Manife
             "",
             "```",
             f'model = mlflow.pyfunc.load_model("models:/{name}@{arm}")',
-            'model.predict(pandas.DataFrame({"image": ["photo.jpg"], "classes": ["moon, tree"]}))',
+            'model.predict(pandas.DataFrame({"image": [in_base64], "classes": ["moon, tree"]}))',
             "```",
             "",
             f"Serve: `mlflow models serve -m models:/{name}@{arm} --env-manager local`",
