@@ -61,7 +61,9 @@ class NounsStage(Stage[NounsConfig]):
         }
         if config.stop_nouns:
             stop = StopNouns.load()
-            digests["stop_nouns"] = digest_json([dict(stop.groups), sorted(stop.exceptions)])
+            digests["stop_nouns"] = digest_json(
+                [dict(stop.groups), sorted(stop.exceptions), sorted(stop.media)]
+            )
         return digests
 
     def write(

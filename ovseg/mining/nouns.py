@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import spacy
@@ -162,13 +163,15 @@ def _mentions(
     tags = ("NOUN", "PROPN") if proper_nouns else ("NOUN",)
     words = words_of(doc, tags=tags, stop_nouns=stop_nouns)
     contexts = contexts_of(doc, words, stop_nouns=stop_nouns)
+    after = {word.index: next_word.written for word, next_word in pairwise(words)}
     modifiers: set[int] = set()
     mentions: list[Mention] = []
     runs = compounds_of(words, linked=doc.has_annotation("DEP")) if compounds else ()
     for run in runs:
         # A stop noun is no head: of "kitchen counter top" the "kitchen counter" remains.
         while len(run) > 1:
-            joined = _compound(run, stop_nouns, contexts[run[-1].index])
+            last = run[-1].index
+            joined = _compound(run, stop_nouns, contexts[last], after.get(last))
             mentions.append(joined)
             if joined.kept:
                 modifiers.update(word.index for word in run[:-1])
@@ -181,7 +184,9 @@ def _mentions(
                 reason = "proper_noun"
             if reason is None and word.index in modifiers:
                 reason = "compound_modifier"
-            if reason is None and (group := stop_nouns.group(word.lemma)):
+            if reason is None and (
+                group := stop_nouns.group(word.lemma, after=after.get(word.index))
+            ):
                 reason = f"stop_noun:{group}"
             mentions.append(
                 _mention(
@@ -196,10 +201,12 @@ def _mentions(
     return sorted(mentions, key=lambda mention: (mention.char_start, -mention.char_end))
 
 
-def _compound(run: list[Word], stop_nouns: StopNouns, context: Context) -> Mention:
+def _compound(
+    run: list[Word], stop_nouns: StopNouns, context: Context, after: str | None
+) -> Mention:
     head = run[-1].lemma
     lemma = " ".join([*(word.written for word in run[:-1]), head])
-    group = None if stop_nouns.is_exception(lemma) else stop_nouns.group(lemma, head)
+    group = None if stop_nouns.is_exception(lemma) else stop_nouns.group(lemma, head, after=after)
     reason = f"stop_noun:{group}" if group else None
     start, end = run[0].start, run[-1].end
     return _mention(lemma, start, end, head=head, reason=reason, context=context)

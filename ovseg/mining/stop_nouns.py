@@ -1,7 +1,9 @@
 """Stop nouns: words the tagger rightly calls nouns, but which name nothing a mask could cover.
 
-The list is data (`stop_nouns.tsv`: noun, group, reason). Two groups are special. `keep` is the
+The list is data (`stop_nouns.tsv`: noun, group, reason). Three groups are special. `keep` is the
 opposite: a compound that does name something although its head is a stop noun ("parking lot").
+`medium` holds what is the picture itself where the caption goes on with what it shows ("a painting
+of a boat"), and a thing elsewhere ("a painting on the wall").
 `not_a_noun` holds what only the tagger calls a noun; such a word is no part of a compound either.
 """
 
@@ -15,6 +17,10 @@ from ovseg.errors import OvsegError
 
 STOP_NOUNS = Path(__file__).with_name("stop_nouns.tsv")
 EXCEPTION = "keep"
+MEDIUM = "medium"
+PICTURE = "picture"
+SHOWING = frozenset({"of", "that", "which", "showing", "depicting", "shows", "depicts"})
+"""Words after a medium that say what it shows."""
 # Words of another class that small taggers take for nouns in captions ("grassy", "graze").
 NOT_A_NOUN = "not_a_noun"
 COLUMNS = ["noun", "group", "reason"]
@@ -22,10 +28,11 @@ COLUMNS = ["noun", "group", "reason"]
 
 @dataclass(frozen=True)
 class StopNouns:
-    """Groups by lemma, and the compounds that are exempt."""
+    """Groups by lemma, the compounds that are exempt, and what is a stop noun before `SHOWING`."""
 
     groups: Mapping[str, str] = field(default_factory=dict)
     exceptions: frozenset[str] = frozenset()
+    media: frozenset[str] = frozenset()
 
     @classmethod
     def none(cls) -> "StopNouns":
@@ -57,13 +64,22 @@ class StopNouns:
         except (OSError, UnicodeDecodeError) as error:
             raise OvsegError(f"cannot read the stop nouns {path}: {error}") from error
         return cls(
-            groups={noun: group for noun, group in groups.items() if group != EXCEPTION},
+            groups={n: group for n, group in groups.items() if group not in (EXCEPTION, MEDIUM)},
             exceptions=frozenset(noun for noun, group in groups.items() if group == EXCEPTION),
+            media=frozenset(noun for noun, group in groups.items() if group == MEDIUM),
         )
 
-    def group(self, *lemmas: str) -> str | None:
-        """The group of the first of these lemmas that is a stop noun."""
-        return next((self.groups[lemma] for lemma in lemmas if lemma in self.groups), None)
+    def group(self, *lemmas: str, after: str | None = None) -> str | None:
+        """The group of the first of these lemmas that is a stop noun.
+
+        Args:
+            lemmas: of a noun; of a compound itself and its head.
+            after: the word that follows in the caption, in lower case.
+        """
+        found = next((self.groups[lemma] for lemma in lemmas if lemma in self.groups), None)
+        if found is None and after in SHOWING and not self.media.isdisjoint(lemmas):
+            return PICTURE
+        return found
 
     def is_exception(self, compound: str) -> bool:
         """Whether a compound stays although its head is a stop noun."""

@@ -23,7 +23,8 @@ from ovseg.models.names import PARSER
 TAGS = {
     **dict.fromkeys(["a", "the", "two"], "DET"),
     **dict.fromkeys(["of", "on", "in", "with", "by"], "ADP"),
-    **dict.fromkeys(["is", "stands", "sits"], "VERB"),
+    **dict.fromkeys(["is", "stands", "sits", "shows", "depicting"], "VERB"),
+    "that": "PRON",
     **dict.fromkeys([",", ".", "-"], "PUNCT"),
     **dict.fromkeys(["red", "white"], "ADJ"),
     **dict.fromkeys(["london", "ben"], "PROPN"),
@@ -140,6 +141,24 @@ def test_a_hashtag_in_pieces_and_tags_of_html_are_no_nouns(hand_parser: Any) -> 
     assert kept(found) == ["cat", "dog"]
     assert reasons(found)["sunset"] == reasons(found)["www.shop.com"] == "not_a_word"
     assert [text[m.char_start : m.char_end] for m in found if m.lemma == "dog"] == ["dog"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a painting of a boat", "stop_noun:picture"),
+        ("a painting that shows a boat", "stop_noun:picture"),
+        ("an oil painting depicting a boat", "stop_noun:picture"),
+        ("a painting on a wall", None),
+        ("a boat and a painting", None),
+    ],
+)
+def test_a_medium_is_the_picture_itself_where_it_shows_something(
+    hand_parser: Any, text: str, reason: str | None
+) -> None:
+    nlp, _ = hand_parser()
+    found = mentions(text, nlp, stop_nouns=StopNouns.load())
+    assert {m.drop_reason for m in found if m.lemma.endswith("painting")} == {reason}
 
 
 @pytest.mark.parametrize(
