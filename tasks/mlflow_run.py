@@ -240,7 +240,7 @@ class MlflowRun:
         """Set tags."""
         from mlflow.entities import RunTag
 
-        entities = [RunTag(mlflow_name(key), value) for key, value in tags.items()]
+        entities = [RunTag(mlflow_name(key), without_secrets(value)) for key, value in tags.items()]
         self.client.log_batch(self.run_id, tags=entities)
 
     @reported
