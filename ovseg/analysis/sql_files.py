@@ -99,7 +99,9 @@ def curation_file(name_or_path: str) -> SqlFile:
     if path.suffix != ".sql":
         return sql_file("curation", name_or_path)
     if not path.is_file():
-        raise OvsegError(f"{path} is not a file: name one, or a query in sql/curation")
+        raise OvsegError(
+            f"{path} does not exist, or is not a file: name one, or a query in sql/curation"
+        )
     try:
         return SqlFile(name=path.stem, path=path, text=path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
