@@ -15,7 +15,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := 1
 
-.PHONY: help install demo test test-all fuzz fidelity lint style bench pools lock clean
+.PHONY: help install demo test test-all fuzz interrupts fidelity lint style bench pools lock clean
 
 help:
 	@echo "make demo      the full pipeline on the embedded storybook world (CPU)"
@@ -56,7 +56,7 @@ fuzz: $(STAMP)
 
 # Prints the seconds of each; make test-all has one a moment.
 interrupts: $(STAMP)
-	OVSEG_INTERRUPTS=all $(BIN)/python -m pytest -s tests/flows/test_interrupts.py
+	OVSEG_INTERRUPTS=all $(BIN)/python -m pytest -s tests/flows/test_interrupts_on_a_terminal.py
 
 # Needs OVSEG_REFERENCE_DATA, the folder with the recordings of the official implementation.
 fidelity: $(STAMP)

@@ -1,6 +1,7 @@
 """Command lines of `python -m flows.train_*`, refused on one line before Prefect is imported."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,8 @@ class Arguments(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and end with exit code 2."""
-        say(f"ovseg: {message}; --help shows the options", error=True)
+        told = re.sub(r"^argument (--[\w-]+): (?=\1)", "", message)  # ours name the option
+        say(f"ovseg: {told}; --help shows the options", error=True)
         sys.exit(2)
 
 

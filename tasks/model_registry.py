@@ -226,7 +226,7 @@ def write_scores(
     client.set_model_version_tag(model.name, model.version, f"{WEIGHT}.{benchmark}", str(weight))
     for metric, value in scores.items():
         key = f"{benchmark}/{metric}"
-        client.set_model_version_tag(model.name, model.version, mlflow_name(key), f"{value:.4f}")
+        client.set_model_version_tag(model.name, model.version, mlflow_name(key), f"{value:.6f}")
     version = client.get_model_version(model.name, model.version)
     head = (version.description or "").split(_SCORES)[0]
     rows = []

@@ -153,7 +153,10 @@ def test_modules_to_run_exist(module):
 @pytest.mark.parametrize("text", PYTHON)
 def test_modules_know_the_options_they_are_given(text):
     _, _, module, *words = PYTHON[text]
-    source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
+    modules = [module, "flows.arguments"] if module.startswith("flows.") else [module]
+    source = "".join(
+        Path(importlib.util.find_spec(each).origin).read_text(encoding="utf-8") for each in modules
+    )
     for option in (word.split("=")[0] for word in words if word.startswith("--")):
         assert f'"{option}"' in source, option
     if module == "benchmarks":

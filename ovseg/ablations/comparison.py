@@ -40,6 +40,7 @@ class AblationStage(Stage[AblationConfig]):
         "ovseg.ablations.claims",
         "ovseg.ablations.plots",
         "ovseg.ablations.report",
+        "ovseg.markdown",
         "ovseg.analysis.study",
         "ovseg.analysis.study_findings",
         "ovseg.analysis.study_plots",

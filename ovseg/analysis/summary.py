@@ -194,7 +194,7 @@ def markdown(summary: Summary) -> str:
             "| " + " | ".join(headings) + " |",
         ]
         lines += ["|" + " --- |" + " ---: |" * len(COLUMNS)]
-        lines += ["| " + " | ".join(map(escaped, row)) + " |" for row in _rows(arms)]
+        lines += ["| " + " | ".join([escaped(name), *cells]) + " |" for name, *cells in _rows(arms)]
         lines += [""]
     lines += ["## mining", "", "| | |", "| --- | ---: |"]
     lines += [f"| {escaped(name)} | {_count(value)} |" for name, value in summary.counts.items()]

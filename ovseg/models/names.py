@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,10 @@ def check_clip_tag(name: str) -> None:
     package = importlib.util.find_spec("open_clip")
     assert package is not None and package.origin is not None
     models = Path(package.origin).parent / "model_configs"
-    if architecture not in {file.stem for file in models.glob("*.json")} or not pretrained:
+    known = {file.stem for file in models.glob("*.json")}
+    if loaded := sys.modules.get("open_clip"):  # a program may have added configurations
+        known.update(loaded.list_models())
+    if architecture not in known or not pretrained:
         raise OvsegError(
             f"no CLIP named {name!r}: give 'storybook', a folder with {CLIP_CONFIG}, or "
             "'ARCHITECTURE/pretrained' of open_clip such as ViT-L-14-quickgelu/openai"

@@ -348,6 +348,7 @@ def test_scores_without_any_metric_are_catalogued_and_shown(toy, tmp_path, capsy
     sql_command("leaderboard", root=tmp_path)
     assert "1 rows" in capsys.readouterr().out
     shutil.rmtree(benchmark.folder)  # cleaned up: the scores stay, of the default system
+    (tmp_path / "catalog.json").unlink()
     build_catalog(tmp_path, {"scores": scores})
     with open_catalog(tmp_path) as con:
         assert rows(con, "select system from leaderboard") == [("ovseg",)]

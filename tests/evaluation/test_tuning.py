@@ -133,7 +133,7 @@ def test_a_split_without_labels_is_refused(config, tmp_path):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "images" / "1.png")
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(folder / "labels" / "1.png")
     setting = config.benchmark.model_copy(update={"benchmark": "mine", "root": folder})
-    with pytest.raises(OvsegError, match=r"no image of .*mine has a labelled pixel"):
+    with pytest.raises(OvsegError, match=r"benchmark mine, .*no pixel of 1 label map counts"):
         tune(config.model_copy(update={"benchmark": setting}), tmp_path)
 
 

@@ -166,7 +166,7 @@ def test_mlflow_shows_the_learning_curves_and_each_models_scores(small_run):
             assert logged[-1][1] == scores[metric]  # the curve ends at the benchmark's number
         version = client.get_model_version_by_alias("ovseg-storybook", arm)
         assert version.run_id == by_name[f"finetune/{arm}"].info.run_id
-        assert version.tags["storybook/miou_union"] == f"{scores['miou_union']:.4f}"
+        assert version.tags["storybook/miou_union"] == f"{scores['miou_union']:.6f}"
         assert f"{100 * scores['miou_union']:.1f} |" in version.description
 
 

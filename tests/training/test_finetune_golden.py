@@ -145,7 +145,9 @@ def test_three_steps_are_the_recorded_ones(agrees, reference_data: Path, phase: 
         if key.startswith("after3steps.") and key != "after3steps.image_features":
             name = key.removeprefix("after3steps.")
             prompts = phase == "mpt" and name == PROMPT_KEY
-            tolerance = 5e-4 if prompts else 1e-5
+            # AdamW moves prompts whose gradient is rounding alone as far as others: how far these
+            # differ depends on the processor, and `prompts_agree` looks at each
+            tolerance = 1e-3 if prompts else 1e-5
             agrees(case, f"{name} after 3 steps", after[name], expected, tolerance=tolerance)
             if prompts:
                 prompts_agree(agrees, case, after[name], expected, torch.stack(moved))
