@@ -361,9 +361,9 @@ def test_a_model_is_registered_once_a_content(root):
         for version in versions
     }
     assert shown == {
-        1: {"storybook/miou_union": "0.2500", "voc-20/miou_union": "0.1250"},
+        1: {"storybook/miou_union": "0.250000", "voc-20/miou_union": "0.125000"},
         2: {},
-        3: {"toy/miou_union": "0.5000"},
+        3: {"toy/miou_union": "0.500000"},
     }
     page = client.get_model_version("ovseg-toy", "1").description
     assert "| storybook | miou_union | 25.0 |" in page
@@ -414,7 +414,7 @@ def test_a_model_version_shows_its_scores_and_no_snapshots(root):
     assert problems(root) == []
     client = client_of(root)
     (version,) = client.search_model_versions("name='ovseg-toy'")
-    assert version.tags["seed"] == "0" and version.tags["toy/miou_union"] == "0.2500"
+    assert version.tags["seed"] == "0" and version.tags["toy/miou_union"] == "0.250000"
     head, _, table = version.description.partition("### Scores")
     assert head.strip() == "what it is"
     rows = [line for line in table.splitlines() if line.startswith("| ")]

@@ -46,5 +46,5 @@ def test_comparing_promoting_and_loading_work_as_the_page_says(results, capsys):
         exec(compile(block, str(PAGE), "exec"), {})
         printed.append(capsys.readouterr().out.strip())
     assert printed[0] == "0 both 0.25"
-    assert printed[1] == "1 0.2500"
+    assert printed[1] == "1 0.250000"
     assert printed[2].startswith("[30, 40] [")
