@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from ovseg.config import ImagesConfig
 from ovseg.errors import OvsegError
 from ovseg.models.names import (
     CLIP_CONFIG,
@@ -25,6 +26,8 @@ from ovseg.settings import PipelineConfig
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+SMALL_CAPTIONS = 2**25
+"""Bytes of a captions file that is read before anything is loaded; a larger one takes its time."""
 TRAINED_WHERE_NAMED = ("storybook-supervised", "storybook-lseg")
 """The names of `ovseg.storybook.trained.TRAINED`."""
 
@@ -59,6 +62,7 @@ def check_available(config: PipelineConfig, *, mines: bool) -> None:
         check_device(config.pairing.device)
         check_clip(config.pairing.clip)
         find_parser(config.nouns.parser)
+        _check_captions(config.images)
         if config.proposals.source == "maskformer":
             check_maskformer(config.proposals.maskformer)
         if config.proposals.labels is not None:
@@ -128,6 +132,17 @@ def _check(path: Path, what: str, kind: str, is_kind: Callable[[], bool], mode: 
         raise OvsegError(f"{what}: {path} is not a {kind}")
     if not os.access(path, mode):
         raise OvsegError(f"{what}: {path} may not be read; change its permissions")
+
+
+def _check_captions(images: ImagesConfig) -> None:
+    """Read captions that are a small file of this machine; the stage finds them read."""
+    captions = images.captions
+    if type(captions) is not type(Path()) or not captions.is_file():
+        return
+    if captions.stat().st_size <= SMALL_CAPTIONS:
+        from ovseg.data.image_stage import captioned_images
+
+        captioned_images(images)
 
 
 # --------------------------------------------------------------------------------------

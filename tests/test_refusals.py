@@ -66,6 +66,8 @@ WRONG = {  # what is said of a command line
     ("run", "--data", ".", "--benchmark", "../x"): "is not the name of a folder",
     ("mine", "--limit", "0"): "limit",
     ("mine", "--preset", "paper"): "give --captions",
+    ("mine", *OWN): "c.json",
+    ("mine", "--captions", "wide.csv", "--images", "images"): "is text in UTF-16",
     ("finetune", "--data", "."): "has no folder of a benchmark",
     ("benchmark", "--data", ".", "--set", 'arms={"original":[]}'): "has no folder of a benchmark",
     ("benchmark", "--data", "/does/not/exist"): "/does/not/exist cannot be read",
@@ -139,6 +141,7 @@ def answers(tmp_path_factory):
     (home / "images").mkdir()
     (home / "c.json").write_text("{}")
     (home / "file").write_text("")
+    (home / "wide.csv").write_text("image,caption\na.jpg,A dog.\n", encoding="utf-16")
     lines = [*WRONG, *LISTS]
     (home / "lines.json").write_text(json.dumps(lines))
     environment = {**os.environ, "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
@@ -165,4 +168,4 @@ def test_lists_and_help_are_shown(words, answers):
 def test_none_of_it_imports_what_takes_seconds_nor_leaves_a_file(answers):
     _, modules, left = answers
     assert not set(HEAVY) & set(modules)
-    assert left == ["answers.json", "c.json", "file", "images", "lines.json"]
+    assert left == ["answers.json", "c.json", "file", "images", "lines.json", "wide.csv"]

@@ -57,12 +57,12 @@ class ImagesStage(Stage[ImagesConfig]):
 
     def plan(self, config: ImagesConfig, inputs: Inputs) -> ShardPlan:
         """Blocks of the sorted image ids."""
-        ids = [image.image_id for image in _images(config)]
+        ids = [image.image_id for image in captioned_images(config)]
         return ShardPlan.blocks(ids, config.shard_size, at_least=config.min_shards)
 
     def weights(self, config: ImagesConfig, inputs: Inputs) -> dict[str, str]:
         """The captions by content, the image files by name and size."""
-        root, names = _root(config), [image.file_name for image in _images(config)]
+        root, names = _root(config), [image.file_name for image in captioned_images(config)]
         sizes = file_sizes(root, [name for name in names if name and inside(name)])
         listed = digest_json([[name, sizes.get(name)] for name in names])
         return {"captions": _captions(config).sha256, "images": listed}
@@ -71,7 +71,7 @@ class ImagesStage(Stage[ImagesConfig]):
         self, config: ImagesConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
     ) -> Output:
         """Decode and hash the images of one shard."""
-        images, root = _images(config), _root(config)
+        images, root = captioned_images(config), _root(config)
         rows, stats = [], ListingStats()
         for image in images[self.plan(config, inputs).span(shard)]:
             row = _row(config, image, root)
@@ -111,7 +111,12 @@ def _root(config: ImagesConfig) -> Location:
     return image_folder(config.image_root, setting="images.image_root")
 
 
-def _images(config: ImagesConfig) -> tuple[CaptionedImage, ...]:
+def captioned_images(config: ImagesConfig) -> tuple[CaptionedImage, ...]:
+    """The images that a configuration lists, with their captions.
+
+    Raises:
+        OvsegError: the captions cannot be read, or nothing of them can be used.
+    """
     file = _captions(config)
     images = file.images[: config.limit]
     left_out = ", ".join(f"{reason} {count}" for reason, count in file.left_out.items())
