@@ -87,7 +87,7 @@ VALID: dict[str, tuple[str, list[bytes]]] = {
     "flickr": ("c.token", [flickr()]),
     "webdataset": ("c.tar", TARS),
 }
-OTHERS = [gzip.compress(flickr()), b"<!doctype html>", flickr().decode().encode("utf-16")]
+OTHERS = [gzip.compress(flickr(), mtime=0), b"<!doctype html>", flickr().decode().encode("utf-16")]
 
 
 def wellformed(found: CaptionsFile) -> None:

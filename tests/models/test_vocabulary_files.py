@@ -27,7 +27,10 @@ def test_a_vocabulary_that_unpacks_to_far_more_is_refused(tmp_path: Path):
     assert peak < 2**21
 
 
-@pytest.mark.parametrize("content", [b"", b"not packed", gzip.compress(b"a b\n" * 99)[:-9]])
+DAMAGED = {"empty": b"", "not packed": b"not packed", "cut": gzip.compress(b"a b\n" * 99)[:-9]}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_vocabulary_is_one_line(tmp_path: Path, content: bytes):
     path = tmp_path / "bpe_vocab.txt.gz"
     path.write_bytes(content)
