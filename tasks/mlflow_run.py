@@ -21,7 +21,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from ovseg import interrupts
 from ovseg.storage import digest_json
-from ovseg.urls import without_secrets
+from ovseg.urls import holds_secret, without_secrets
 from tasks.mlflow_store import artifacts_uri, database_uri, prepare_store
 from tasks.process import TAG, is_dead
 from tasks.provenance import flow_tags, origin_tags
@@ -101,13 +101,22 @@ def _about_the_data(error: Exception) -> bool:
     return code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 
 
-def _with_causes(error: BaseException) -> str:
-    """An error and what it came from, whole: `Type: message`, a line or more each."""
+def _with_causes(error: BaseException, *, messages: bool) -> str:
+    """An error and what it came from: `Type: message`, a line or more each.
+
+    Args:
+        error: the error, whose own message is always there.
+        messages: of the causes too. They spell parts of an address in ways of their own, so they
+            are left out where it holds a secret.
+    """
     lines, seen = [], set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
-        lines.append(f"{type(cause).__name__}: {str(cause).strip()}")
+        told = messages or cause is error
+        lines.append(
+            f"{type(cause).__name__}: {str(cause).strip()}" if told else type(cause).__name__
+        )
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return "\n  caused by ".join(lines)
 
@@ -151,7 +160,8 @@ class MlflowRun:
         Where the server itself failed, nothing more is logged, neither here nor in other runs.
         """
         problem = without_secrets(
-            f"MLflow run {self.name!r} at {self.uri}: {what}: {_with_causes(error)}"
+            f"MLflow run {self.name!r} at {self.uri}: {what}: "
+            + _with_causes(error, messages=not holds_secret(self.uri))
         )
         self.problems.append(problem)
         first = problem.splitlines()[0]
