@@ -9,9 +9,11 @@ from typing import Any, NoReturn
 
 from ovseg.availability import check_clip, check_device, check_file, check_folder, check_results
 from ovseg.errors import OvsegError
+from ovseg.models.names import WEIGHTS
 from ovseg.overrides import parse_setting
 from ovseg.paths import local
 from ovseg.registry import RECIPES, check_name
+from ovseg.targets import check_new
 from ovseg.terminal_text import say
 
 
@@ -42,6 +44,20 @@ def _checked(check: Callable[[Any], object], made: Callable[[str], Any]) -> Call
 def written(option: str) -> Callable[[str], Path]:
     """The type of an option that names a folder to write to."""
     return _checked(lambda path: check_results(path, option), local)
+
+
+def weights(option: str) -> Callable[[str], Path]:
+    """The type of an option that names where weights that ship are made.
+
+    That is their own folder in this repository, which is replaced, or a new one.
+    """
+
+    def check(path: Path) -> None:
+        check_results(path, option)
+        if WEIGHTS.resolve() not in path.resolve().parents:
+            check_new(path, option=option)
+
+    return _checked(check, local)
 
 
 def folder(option: str) -> Callable[[str], Path]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # before Prefect is imported
 
-from flows.arguments import Arguments, written
+from flows.arguments import Arguments, weights, written
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "ovseg" / "storybook" / "weights" / "clip"
 
@@ -21,7 +21,9 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "ovseg" / "storybook" / "weights
 def arguments() -> argparse.Namespace:
     """What the command line asks for; ends the program where it cannot be."""
     parser = Arguments(description="Train the compact CLIP that ovseg ships.")
-    parser.add_argument("--out", type=written("--out"), default=WEIGHTS, help="replaced")
+    parser.add_argument(
+        "--out", type=weights("--out"), default=WEIGHTS, help="the shipped folder, or a new one"
+    )
     parser.add_argument(
         "--work", type=written("--work"), default=Path("runs/train-clip"), help="pictures"
     )

@@ -13,14 +13,14 @@ from pathlib import Path
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # before Prefect is imported
 
-from flows.arguments import Arguments, written
+from flows.arguments import Arguments, weights
 
 
 def arguments() -> argparse.Namespace:
     """What the command line asks for; ends the program where it cannot be."""
     parser = Arguments(description="Train the small Mask2Former that ovseg ships.")
     parser.add_argument(
-        "--out", type=written("--out"), help="replaced; the shipped folder if empty"
+        "--out", type=weights("--out"), help="a new folder; the shipped one if not given"
     )
     parser.add_argument("--split", type=int, default=0, help="which categories are seen")
     parser.add_argument("--seed", type=int, default=0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # before Prefect is imported
 
-from flows.arguments import Arguments, folder, written
+from flows.arguments import Arguments, folder, weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "ovseg" / "storybook" / "weights" / "parser"
 
@@ -23,7 +23,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--treebank", type=folder("--treebank"), required=True, help="folder with *-train.conllu"
     )
-    parser.add_argument("--out", type=written("--out"), default=WEIGHTS, help="replaced")
+    parser.add_argument(
+        "--out", type=weights("--out"), default=WEIGHTS, help="the shipped folder, or a new one"
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

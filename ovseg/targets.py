@@ -87,6 +87,23 @@ def check_replaceable(folder: Path, command: str, *, option: str = "--out") -> N
         )
 
 
+def check_new(folder: Path, *, option: str = "--out") -> None:
+    """Refuse a folder that holds anything: call it before anything is computed.
+
+    Raises:
+        OvsegError: something is there that is not an empty folder, or it cannot be read.
+    """
+    try:
+        taken = folder.is_symlink() or (
+            folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        )
+    except OSError as error:
+        reason = error.strerror or error
+        raise OvsegError(f"{option} {folder} cannot be read: {reason}") from error
+    if taken:
+        raise OvsegError(f"{option} {folder} is there already: name a new folder, or an empty one")
+
+
 def check_file_target(path: Path, *, inputs: Sequence[Path] = (), option: str = "--out") -> None:
     """Refuse a file that a command must not write: call it before anything is computed.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ovseg.errors import OvsegError
-from ovseg.targets import check_file_target, check_replaceable, list_files
+from ovseg.targets import check_file_target, check_new, check_replaceable, list_files
 
 
 def _made(folder: Path) -> Path:
@@ -86,3 +86,15 @@ def test_new_and_old_files_may_be_written(tmp_path: Path):
     for name in ("a/b.png", "a" * 300 + ".png", "a\0b.png"):
         with pytest.raises(OvsegError, match=r"does not exist|cannot be written"):
             check_file_target(tmp_path / name)
+
+
+def test_a_folder_that_holds_anything_is_not_new(tmp_path):
+    check_new(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    check_new(tmp_path / "empty")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.md").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    for name in ("taken", "taken/notes.md", "link"):
+        with pytest.raises(OvsegError, match="is there already: name a new folder"):
+            check_new(tmp_path / name)
