@@ -90,7 +90,7 @@ def parquet_values(path: Location, choose: Choose) -> Iterator[tuple[Any, ...]]:
                         " characters; write it in several files"
                     )
                 yield from zip(*(columns[name] for name in names))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: of names
         if isinstance(error, OSError) and error.errno is not None:
             raise
         refuse_other_kinds(path, "parquet")

@@ -210,7 +210,7 @@ def recorded(path: Path) -> list[Row]:
     try:
         table = pq.read_table(path)
         return list(table.to_pylist()) if table.schema.equals(PREPARED) else []
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException, UnicodeDecodeError):  # the last: of names
         return []
 
 

@@ -300,3 +300,12 @@ def test_a_line_without_end_is_one_bad_row(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "c.token").write_text("a.jpg#0\tone\n" + "x" * 1000 + "\nb.jpg#0\ttwo\n" + "y" * 64)
     found = read_captions(tmp_path / "c.token")
     assert (texts(found), found.left_out) == ({"a.jpg": ["one"], "b.jpg": ["two"]}, {"bad_row": 2})
+
+
+def test_a_column_whose_name_is_no_text_is_one_line(tmp_path: Path):
+    path = tmp_path / "c.parquet"
+    pq.write_table(pa.table({"image": ["a.jpg"], "caption": ["A dog."]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"caption", b"\xe3aption"))
+    with pytest.raises(OvsegError, match=r"c\.parquet: not a whole Parquet file") as error:
+        read_captions(path)
+    assert "\n" not in str(error.value)
