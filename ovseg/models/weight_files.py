@@ -75,6 +75,13 @@ class Stored:
     content: Any
 
 
+def _ends_as_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # as of an archive in several parts
+        return False
+
+
 def read_weights(path: Path) -> Stored:
     """Read a weights file.
 
@@ -89,7 +96,7 @@ def read_weights(path: Path) -> Stored:
     if not start:
         raise OvsegError(f"{path} is empty: get it again")
     if start[:4] == b"PK\x03\x04":
-        if not zipfile.is_zipfile(path):
+        if not _ends_as_zip(path):
             raise OvsegError(f"{path} has no end: it is truncated, get it again")
         if is_torchscript(path):
             return Stored("torchscript", read_torchscript(path))

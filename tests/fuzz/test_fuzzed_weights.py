@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import tempfile
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,9 @@ def odd_configs(draw: st.DrawFn) -> bytes:
             if draw(st.booleans()):
                 break
             place = draw(st.sampled_from(inner))
-        place[draw(st.sampled_from([*place, "auto_map", "hf_tokenizer_name"]))] = draw(ODD)
+        place[draw(st.sampled_from([*place, "auto_map", "hf_tokenizer_name"]))] = deepcopy(
+            draw(ODD)
+        )
     return draw(mutated([json.dumps(config).encode(), b"[" * 100_000], most=2))
 
 

@@ -260,3 +260,15 @@ def test_archives_and_old_files_still_hold_what_they_held(tmp_path: Path):
         for name, tensor in content["state_dict"].items():
             assert torch.equal(found["state_dict"][name], tensor), name
             assert found["state_dict"][name].dtype == tensor.dtype
+
+
+def test_an_archive_in_several_parts_is_one_line(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"a": torch.zeros(2)}, path)
+    content = path.read_bytes()
+    end = content.rindex(b"PK\x05\x06")
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 2)  # of two disks
+    path.write_bytes(content[:end] + locator + content[end:])
+    with pytest.raises(OvsegError, match="has no end") as error:
+        read_weights(path)
+    assert "\n" not in str(error.value)
