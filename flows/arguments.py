@@ -7,13 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ovseg.availability import check_clip, check_device, check_file, check_folder, check_results
+from ovseg.availability import (
+    check_clip,
+    check_device,
+    check_file,
+    check_folder,
+    check_results,
+    check_weights,
+)
 from ovseg.errors import OvsegError
-from ovseg.models.names import WEIGHTS
 from ovseg.overrides import parse_setting
 from ovseg.paths import local
 from ovseg.registry import RECIPES, check_name
-from ovseg.targets import check_new
 from ovseg.terminal_text import say
 
 
@@ -51,13 +56,7 @@ def weights(option: str) -> Callable[[str], Path]:
 
     That is their own folder in this repository, which is replaced, or a new one.
     """
-
-    def check(path: Path) -> None:
-        check_results(path, option)
-        if WEIGHTS.resolve() not in path.resolve().parents:
-            check_new(path, option=option)
-
-    return _checked(check, local)
+    return _checked(lambda path: check_weights(path, option), local)
 
 
 def folder(option: str) -> Callable[[str], Path]:

@@ -16,6 +16,7 @@ from ovseg.errors import OvsegError
 from ovseg.models.names import (
     CLIP_CONFIG,
     MASKFORMER_CONFIG,
+    WEIGHTS,
     check_clip_tag,
     clip_folder,
     find_parser,
@@ -23,6 +24,7 @@ from ovseg.models.names import (
     missing_maskformer,
 )
 from ovseg.settings import PipelineConfig
+from ovseg.targets import check_new
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -94,6 +96,17 @@ def check_results(root: Path, option: str = "--root") -> None:
             )
     except OSError as error:
         raise OvsegError(f"{option} {root}: {error.strerror}; name another folder") from error
+
+
+def check_weights(folder: Path, option: str = "--out") -> None:
+    """Refuse a folder for weights that is neither one of those that ship nor a new one.
+
+    Raises:
+        OvsegError: it holds anything, or cannot be written to.
+    """
+    check_results(folder, option)
+    if WEIGHTS.resolve() not in folder.resolve().parents:
+        check_new(folder, option=option)
 
 
 def check_folder(folder: Path, what: str) -> None:
