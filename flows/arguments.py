@@ -104,7 +104,7 @@ def of_segmentation() -> argparse.Namespace:
         help="any setting, as precision=bf16; repeatable",
     )
     parser.add_argument(
-        "--validation", type=folder("--validation"), help="folder to score on; --data where empty"
+        "--validation", type=folder("--validation"), help="folder to score on; defaults to --data"
     )
     parser.add_argument("--score-images", type=int, default=100, help="0 scores none")
     home = Path("runs/train-segmentation")

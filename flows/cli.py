@@ -58,7 +58,7 @@ Out = Annotated[
     typer.Option(
         parser=local,
         metavar="PATH",
-        help="Page to write, plots beside it; docs/ablations.md for all, else none.",
+        help="Page to write, plots next to it; docs/ablations.md for all, else none.",
     ),
 ]
 

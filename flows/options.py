@@ -20,7 +20,7 @@ Root = Annotated[
     typer.Option(
         parser=local,
         metavar="PATH",
-        help="Folder of results; the preset's where empty.",
+        help="Folder of results; defaults to the preset's.",
     ),
 ]
 Captions = Annotated[
@@ -30,8 +30,8 @@ Images = Annotated[str | None, typer.Option(help="Folder or URL of the images th
 Format = Annotated[
     str | None,
     typer.Option(
-        help="coco, jsonl, csv, tsv, parquet, flickr, img2dataset or webdataset; by the name of"
-        " the captions where empty."
+        help="coco, jsonl, csv, tsv, parquet, flickr, img2dataset or webdataset; defaults to what"
+        " the name of the captions says."
     ),
 ]
 Dataset = Annotated[str | None, typer.Option(help="Name of the data in every table.")]
@@ -50,7 +50,7 @@ Data = Annotated[
 ]
 Benchmark = Annotated[
     list[str] | None,
-    typer.Option(help="Score this folder of --data; may be repeated. The preset's where empty."),
+    typer.Option(help="Score this folder of --data; may be repeated. Defaults to the preset's."),
 ]
 System = Annotated[
     str | None, typer.Option(help="ovseg, zsseg, ...: what the benchmark's settings amount to.")

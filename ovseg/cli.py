@@ -119,7 +119,7 @@ def prepare(
     synonyms: Annotated[
         bool, typer.Option("--synonyms", help="Look for synonyms of the classes, too.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; 4 where empty.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; defaults to 4.")] = None,
 ) -> None:
     """Prepare a published validation set as a benchmark, or check one."""
     if name is None:
@@ -245,10 +245,10 @@ def sql(
     ] = None,
     root: Annotated[
         Path | None,
-        typer.Option(parser=local, metavar="PATH", help=f"Folder of results; {ROOT} where empty."),
+        typer.Option(parser=local, metavar="PATH", help=f"Folder of results; defaults to {ROOT}."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Rows to print at most; 40 where empty.")
+        int | None, typer.Option(min=1, help="Rows to print at most; defaults to 40.")
     ] = None,
 ) -> None:
     """Query the pair tables, read-only."""

@@ -188,7 +188,7 @@ def _check_labels(config: PipelineConfig, captions: object) -> None:
 def _labels_alone(config: PipelineConfig, labels: Path, root: Path | None) -> PipelineConfig:
     """A run over the images of a labelled set, which need no captions as no noun is asked for."""
     if not labels.is_dir():
-        raise OvsegError(f"{labels} is no folder: give the folder of a labelled set as --labels")
+        raise OvsegError(f"{labels} is not a folder: give the folder of a labelled set as --labels")
     if any(source != "gt_label" for source in pair_sources(config)):
         raise OvsegError(
             f"--labels {labels} alone gives gt_label pairs: add --source gt_label (to train on"
@@ -283,7 +283,7 @@ def tuning_request(
             " classes.txt"
         )
     if split is not None and not split.is_dir():
-        raise OvsegError(f"--split {split} is no folder: give images/, labels/ and classes.txt")
+        raise OvsegError(f"--split {split} is not a folder: give images/, labels/ and classes.txt")
     return chosen, {name: values for name, values in parsed.items() if values}
 
 

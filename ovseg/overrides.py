@@ -46,7 +46,7 @@ def parse_fractions(text: str | None, option: str) -> tuple[float, ...] | None:
     """`"0.5,0.6"` as numbers within 0..1; None where nothing is given.
 
     Raises:
-        OvsegError: where one is no such number.
+        OvsegError: where one is not such a number.
     """
     if text is None:
         return None

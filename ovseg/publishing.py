@@ -24,7 +24,7 @@ from ovseg.errors import OvsegError
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside `path` that no reader looks at: `<name>.tmp-<uuid>`."""
+    """A name next to `path` that no reader looks at: `<name>.tmp-<uuid>`."""
     return path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex}")
 
 

@@ -42,7 +42,7 @@ class PipelineConfig(Config):
     )
     expect: str = Field(description="what the run should reach, on which hardware, in what time")
     root: LocalPath = execution(Path("runs"), "folder of all results")
-    tracking_uri: PublicUrl | None = execution(None, "MLflow server; <root>/mlflow.db where empty")
+    tracking_uri: PublicUrl | None = execution(None, "MLflow server; defaults to <root>/mlflow.db")
     mining_world: WorldConfig | None = Field(None, description="storybook scenes to mine")
     benchmark_world: WorldConfig | None = Field(None, description="storybook scenes to score on")
     images: ImagesConfig = ImagesConfig()

@@ -53,7 +53,7 @@ def check_replaceable(folder: Path, command: str, *, option: str = "--out") -> N
         raise OvsegError(f"{option} {folder} is a symbolic link: name the folder itself")
     advice = "name a new folder, or move this one away"
     try:
-        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        if _is_new(folder):
             return
         if not folder.is_dir():
             raise OvsegError(f"{option} {folder} is there already, not as a folder: {advice}")
@@ -87,6 +87,10 @@ def check_replaceable(folder: Path, command: str, *, option: str = "--out") -> N
         )
 
 
+def _is_new(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 def check_new(folder: Path, *, option: str = "--out") -> None:
     """Refuse a folder that holds anything: call it before anything is computed.
 
@@ -94,13 +98,11 @@ def check_new(folder: Path, *, option: str = "--out") -> None:
         OvsegError: something is there that is not an empty folder, or it cannot be read.
     """
     try:
-        taken = folder.is_symlink() or (
-            folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-        )
+        is_new = not folder.is_symlink() and _is_new(folder)
     except OSError as error:
         reason = error.strerror or error
         raise OvsegError(f"{option} {folder} cannot be read: {reason}") from error
-    if taken:
+    if not is_new:
         raise OvsegError(f"{option} {folder} is there already: name a new folder, or an empty one")
 
 

@@ -24,7 +24,7 @@ class _Expected(logging.Filter):
 
 
 def quiet_expected_errors() -> None:
-    """Keep tracebacks of errors that the user can mend off the console, and secrets off its log."""
+    """Keep tracebacks of errors that the user can fix off the console, and secrets off its log."""
     setup_logging()  # Prefect sets its handlers up once; after that they can be given a filter
     loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
     for logger in loggers:

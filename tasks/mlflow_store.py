@@ -70,16 +70,13 @@ def _make(database: Path) -> None:
     try:
         store = SqlAlchemyStore(f"sqlite:///{temporary}", artifacts_uri(database.parent))
         store._dispose_engine()
-        with contextlib.suppress(
-            FileExistsError
-        ):  # another run was first: its database serves both
-            try:
-                os.link(temporary, database)
-            except FileExistsError:
-                raise
-            except OSError:  # a file system without links
-                if not database.exists():
-                    temporary.rename(database)
+        try:
+            os.link(temporary, database)
+        except FileExistsError:  # another run was first: its database serves both
+            return
+        except OSError:  # a file system without links
+            if not database.exists():
+                temporary.rename(database)
     finally:
         discard(temporary)
 

@@ -42,7 +42,7 @@ def check_proxies() -> None:
         reason = str(error).partition(". ")[0]
         hint = " (pip install socksio)" if "socksio" in reason else ""
         raise OvsegError(
-            f"the proxy of {named} cannot be used: {reason}{hint}; mend or unset it"
+            f"the proxy of {named} cannot be used: {reason}{hint}; fix or unset it"
         ) from error
 
 

@@ -288,7 +288,7 @@ def test_configure_over_labels_alone(tmp_path):
     for wrong in ({"sources": ["gt_noun"]}, {"sources": []}, {"sources": ["gt_label", "mined"]}):
         with pytest.raises(OvsegError, match=r"add --source gt_label \(to train on"):
             configure("storybook", overrides={**own, **wrong})
-    with pytest.raises(OvsegError, match=r"gone is no folder"):
+    with pytest.raises(OvsegError, match=r"gone is not a folder"):
         configure("paper", overrides={**own, "proposals.labels": str(tmp_path / "gone")})
     with pytest.raises(OvsegError, match=r"read as My Labels, not as coco-stuff-171"):
         configure("paper", overrides={**own, "proposals.label_set": "coco-stuff-171"})

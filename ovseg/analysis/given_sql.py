@@ -129,7 +129,7 @@ def _settings(spill: str, threads: int | None) -> dict[str, Any]:
         "allow_community_extensions": False,
         "allow_persistent_secrets": False,  # they lie in the home folder
         "python_enable_replacements": False,  # no variable of this program is a table
-        "temp_directory": spill,  # by default a folder beside the database, or where one stands
+        "temp_directory": spill,  # by default a folder next to the database, or where one stands
         **({} if threads is None else {"threads": threads}),
     }
 

@@ -126,7 +126,9 @@ def load_benchmark(name: str, root: Path | None, *, limit: int | None = None) ->
     if root is None:
         raise OvsegError(f"benchmark {name} has no folder: set benchmarks.root, or run its preset")
     if not root.is_dir():
-        raise OvsegError(f"{root} is no folder: prepare benchmark {name} there, or mend its root")
+        raise OvsegError(
+            f"{root} is not a folder: prepare benchmark {name} there, or mend its root"
+        )
     found = READERS.get(name, read_prepared)(root)
     if not found.samples:
         raise OvsegError(f"{root} holds no images: is it the folder of benchmark {name}?")
@@ -260,7 +262,7 @@ def _read_prompts(path: Path, classes: Sequence[str]) -> tuple[tuple[str, int], 
 
 def _by_stem(folder: Path, suffixes: Iterable[str]) -> dict[str, Path]:
     if not folder.is_dir():
-        raise OvsegError(f"{folder} is no folder: a prepared benchmark has images/ and labels/")
+        raise OvsegError(f"{folder} is not a folder: a prepared benchmark has images/ and labels/")
     wanted = set(suffixes)
     files = sorted(
         path

@@ -80,9 +80,9 @@ _ADVICE = {
     "img2dataset no_id": "keys are the numbers img2dataset gives; it wrote another folder",
     "failed_to_download": "nothing of it was downloaded: run img2dataset again",
     "failed_to_resize": "none of its images could be resized: run img2dataset again",
-    "sample_without_image": "an image lies beside each text under the same name",
-    "sample_without_caption": "beside each image lies a .txt, or a .json with caption or captions",
-    "bad_json": "the .json beside each image is a JSON object",
+    "sample_without_image": "next to each text lies an image of the same name",
+    "sample_without_caption": "next to each image lies a .txt, or a .json with caption or captions",
+    "bad_json": "the .json next to each image is a JSON object",
     "archive_cut_short": "is the download complete?",
     "sparse_member": "write the tars without sparse members (tar without --sparse)",
 }

@@ -38,7 +38,9 @@ def read_img2dataset(path: Location, left_out: Counter[str]) -> Iterator[Caption
     """
     names = [entry.name for entry in entries(path) if entry.name.endswith(METADATA)]
     if not path.is_dir() or not names:
-        raise OvsegError(f"{path} is no folder of img2dataset: it holds no {METADATA} of a shard")
+        raise OvsegError(
+            f"{path} is not a folder of img2dataset: it holds no {METADATA} of a shard"
+        )
     seen: set[int] = set()
     for name in names:
         shard = name.removesuffix(METADATA)

@@ -35,7 +35,7 @@ def image_folder(root: Location | None, *, setting: str) -> Location:
         except OSError as error:
             why = f" ({reason(error)})"
     raise OvsegError(
-        f"{root or 'no image folder'} is no folder{why}: set {setting} to where the images lie"
+        f"{root or 'no image folder'} is not a folder{why}: set {setting} to where the images lie"
     )
 
 

@@ -74,7 +74,7 @@ class Published:
             OvsegError: it is not there, or a folder or list in it is missing or damaged.
         """
         if not root.is_dir():
-            raise OvsegError(f"{root} is no folder: give the one the data set was unpacked to")
+            raise OvsegError(f"{root} is not a folder: give the one the data set was unpacked to")
         home = next((root / name for name in self.homes if (root / name).is_dir()), root)
         source = self.layout(home, stored_values(self.vocabulary))
         if not source.pairs:

@@ -134,7 +134,9 @@ def _clip(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors, prompts among them, and configuration of a CLIP's folder."""
     folder = clip_folder(name)
     if folder is None:
-        raise OvsegError(f"{name} is no folder of a CLIP: give one, such as an imported checkpoint")
+        raise OvsegError(
+            f"{name} is not a folder of a CLIP: give one, such as an imported checkpoint"
+        )
     state = _read(folder / WEIGHTS_FILE)
     if (folder / PROMPTS_FILE).is_file():
         state |= _read(folder / PROMPTS_FILE)

@@ -193,7 +193,9 @@ def create_model(
         model = family(**arguments)
     except Exception as error:  # open_clip, timm, transformers and torch raise their own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise OvsegError(f"{source}: model_cfg is no CLIP open_clip knows ({reason})") from error
+        raise OvsegError(
+            f"{source}: model_cfg is not a CLIP that open_clip knows ({reason})"
+        ) from error
     preprocess = preprocess_cfg or {}
     model.visual.image_mean = tuple(preprocess.get("mean", open_clip.OPENAI_DATASET_MEAN))
     model.visual.image_std = tuple(preprocess.get("std", open_clip.OPENAI_DATASET_STD))

@@ -1,7 +1,7 @@
 """A CLIP's configuration as open_clip writes it: what it may say, before a model is made of it.
 
 Only the fields that open_clip has are known, with values of their types and of sizes that models
-have. Nothing in it may name weights or code beside the folder: the towers are made empty and take
+have. Nothing in it may name weights or code outside the folder: the towers are made empty and take
 the folder's weights, and no configuration can ask `transformers` to trust code.
 """
 
@@ -55,7 +55,7 @@ def read_clip_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """`model_cfg` and `preprocess_cfg` of a CLIP's folder.
 
     Raises:
-        OvsegError: the file cannot be read, or is no CLIP's. `check_model_cfg` looks further.
+        OvsegError: the file cannot be read, or is not a CLIP's. `check_model_cfg` looks further.
     """
     path = folder / CLIP_CONFIG
     config = read_settings(path)
@@ -92,12 +92,12 @@ def check_model_cfg(model_cfg: Mapping[str, Any], source: object) -> None:
     for name, kind in (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg)):
         tower = model_cfg.get(name)
         if not isinstance(tower, dict):
-            raise OvsegError(f"{source}: model_cfg has no {name}: it is no CLIP of open_clip")
+            raise OvsegError(f"{source}: model_cfg has no {name}: it is not a CLIP of open_clip")
         _check(tower, _types(kind), name, source)
         for inner in ("act_kwargs", "norm_kwargs"):
             _check(tower.get(inner) or {}, LAYER, f"{name}.{inner}", source)
     if not isinstance(model_cfg.get("embed_dim"), int) or model_cfg["embed_dim"] < 1:
-        raise OvsegError(f"{source}: model_cfg has no embed_dim: it is no CLIP of open_clip")
+        raise OvsegError(f"{source}: model_cfg has no embed_dim: it is not a CLIP of open_clip")
     vision, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]
     _check(text.get("tokenizer_kwargs") or {}, TOKENIZER, "text_cfg.tokenizer_kwargs", source)
     if (name := vision.get("timm_model_name")) and not TIMM_NAME.fullmatch(name):
@@ -153,11 +153,11 @@ def _types(kind: Any) -> dict[str, Any]:
 
 def _check(given: object, types: Mapping[str, type], what: str, source: object) -> None:
     if not isinstance(given, Mapping):
-        raise OvsegError(f"{source}: {what} is not an object: it is no CLIP of open_clip")
+        raise OvsegError(f"{source}: {what} is not an object: it is not a CLIP of open_clip")
     for name, value in given.items():
         if name not in types:
             raise OvsegError(
-                f"{source}: {what} is no CLIP open_clip knows: it has the unknown field"
+                f"{source}: {what} is not a CLIP that open_clip knows: it has the unknown field"
                 f" {str(name)[:60]!r}, which is not read; remove it, or take another CLIP"
             )
         if value is not None and not _fits(value, types[name], several=name in SEVERAL):

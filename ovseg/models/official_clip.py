@@ -52,9 +52,9 @@ def clip_configuration(state: Mapping[str, Tensor], *, quick_gelu: bool) -> dict
     tokens, proj = state["token_embedding.weight"], state["visual.proj"]
     positions = state["positional_embedding"]
     if conv.ndim != 4 or {places.ndim, tokens.ndim, proj.ndim, positions.ndim} != {2}:
-        raise OvsegError("this is no CLIP with a ViT: its tensors have other ranks")
+        raise OvsegError("this is not a CLIP with a ViT: its tensors have other ranks")
     if not all(each.numel() for each in (conv, places, tokens, proj, positions)):
-        raise OvsegError("this is no CLIP with a ViT: some of its tensors are empty")
+        raise OvsegError("this is not a CLIP with a ViT: some of its tensors are empty")
     grid = math.isqrt(places.shape[0] - 1)
     width, text_width = conv.shape[0], tokens.shape[1]
     if grid**2 != places.shape[0] - 1 or width % HEAD_WIDTH or text_width % HEAD_WIDTH:

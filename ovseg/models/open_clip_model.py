@@ -234,12 +234,12 @@ def tokenizer_of(text_cfg: Mapping[str, Any], vocabulary: Path | None) -> Tokeni
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise OvsegError(
                 f"the tokenizer {source} cannot be had ({reason}); code of its own is never run:"
-                " put tokenizer.json beside the CLIP's weights"
+                " put tokenizer.json next to the CLIP's weights"
             ) from error
         if size > expected and not text_cfg.get("hf_model_name"):
             raise OvsegError(
                 f"the tokenizer {source} has {size} entries, the model {expected}: put the model's"
-                " own tokenizer.json beside its weights"
+                " own tokenizer.json next to its weights"
             )
         return tokenizer  # type: ignore[no-any-return]
     if vocabulary is not None:

@@ -171,7 +171,7 @@ def _without_effect(config: BenchmarkConfig) -> set[str]:
 def _top(folder: Path) -> dict[str, Path | bytes]:
     """The files of a folder, none of those below."""
     if not folder.is_dir():
-        raise OvsegError(f"{folder} is no folder: a registered model needs what lies in it")
+        raise OvsegError(f"{folder} is not a folder: a registered model needs what lies in it")
     return {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
 
 
@@ -196,7 +196,7 @@ def _pixels(config: BenchmarkConfig) -> Path:
     folder = Path(config.pixels).expanduser()
     if not config.pixels or not (folder / CONFIG_FILE).is_file():
         raise OvsegError(
-            f"benchmarks.pixels={config.pixels!r} is no folder of pixel embeddings, which"
+            f"benchmarks.pixels={config.pixels!r} is not a folder of pixel embeddings, which"
             " segmentor=pixels and embedder=pixel_pooling are served with: name the trained one"
         )
     return folder

@@ -1,4 +1,4 @@
-"""The JSON beside weights, read as data: settings that size a network, and none that name code.
+"""The JSON next to weights, read as data: settings that size a network, and none that name code.
 
 A model's folder comes from elsewhere. What its JSON may say is bounded here before anything is
 built of it: a file is at most `MOST_BYTES`, a number at most `LARGEST`, a count of layers at most
@@ -21,7 +21,7 @@ LARGEST = 2**20
 MOST_LAYERS = 1000
 DEEPEST = 32
 CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
-"""Keys with which `transformers` is told of code beside the weights."""
+"""Keys with which `transformers` is told of code next to the weights."""
 LAYERS = re.compile(r"(^|_)(layers|depths?|blocks_per_stage|num_(hidden_|conv_)?layers)$|_layers$")
 
 

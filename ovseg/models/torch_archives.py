@@ -121,7 +121,7 @@ def _sparse(*_: Any) -> Tensor:
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive: a zip with code's constants beside its data."""
+    """Whether a file is a TorchScript archive: a zip with code's constants next to its data."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

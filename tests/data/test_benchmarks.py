@@ -112,7 +112,7 @@ def test_label_maps_that_are_none(prepared):
             "65536 classes, of which 16 bits hold 65535",
         ),
         (lambda root: pipe(root / "classes.txt"), "classes.txt cannot be read .not a regular file"),
-        (lambda root: (root / "labels").rename(root / "other"), "labels is no folder"),
+        (lambda root: (root / "labels").rename(root / "other"), "labels is not a folder"),
         (lambda root: save(root / "images" / "val_1.jpg", np.zeros((2, 3, 3))), "share a name"),
         (lambda root: [p.unlink() for p in (root / "images").iterdir()], "holds no images"),
     ],
@@ -127,7 +127,7 @@ def test_folders_that_are_refused(prepared, spoil, message):
 def test_roots_that_are_refused(tmp_path):
     with pytest.raises(OvsegError, match="has no folder"):
         load_benchmark("storybook", None)
-    with pytest.raises(OvsegError, match="is no folder"):
+    with pytest.raises(OvsegError, match="is not a folder"):
         load_benchmark("storybook", tmp_path / "nowhere")
     with pytest.raises(OvsegError, match=r"panoptic\.json is missing"):
         load_benchmark("storybook", tmp_path)

@@ -334,7 +334,7 @@ def test_prepare_on_the_console(ade, monkeypatch):
         (["--check", "ade20k-150"], "give --root, --out, or both"),
         (["--root", "here"], "which benchmark"),
         (["lvis", *paths], "there is no 'lvis'; choose one of ade20k-150"),
-        (["ade20k-150", "--root", "nowhere", "--out", "data"], "is no folder"),
+        (["ade20k-150", "--root", "nowhere", "--out", "data"], "is not a folder"),
     ):
         refused = call(*words)
         assert refused.exit_code != 0 and message in str(refused.exception)

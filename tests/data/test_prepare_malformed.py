@@ -307,7 +307,7 @@ def test_where_nothing_may_be_written(tmp_path):
     (own / "classes.txt").write_text("my own\n")
     refused("did not make: move it away", source, tmp_path / "mine")
     assert (own / "classes.txt").read_text() == "my own\n"
-    refused("is no folder: give the one", tmp_path / "nowhere", tmp_path / "data")
+    refused("is not a folder: give the one", tmp_path / "nowhere", tmp_path / "data")
 
 
 def test_a_full_disk_is_said_and_what_is_done_is_kept(tmp_path, monkeypatch):

@@ -150,6 +150,6 @@ def test_without_credentials_it_is_said_what_to_look_at(bucket, monkeypatch):
 
 
 def test_a_folder_that_is_not_there_is_one_line(bucket):
-    with pytest.raises(OvsegError, match=r"s3://photos/nowhere is no folder.*set x to") as error:
+    with pytest.raises(OvsegError, match=r"s3://photos/nowhere is not a folder.*set x to") as error:
         ListedImages(located("s3://photos/nowhere"), setting="x")
     assert "\n" not in str(error.value)

@@ -50,7 +50,7 @@ def images(world: Path) -> int:
     ("changed", "words", "message"),
     [
         ({}, {"arm": "nobody"}, "there is no arm 'nobody'; choose one of original"),
-        ({}, {"split": Path("nowhere")}, "--split nowhere is no folder"),
+        ({}, {"split": Path("nowhere")}, "--split nowhere is not a folder"),
         ({}, {"weights": "0.5,much"}, "--weights '0.5,much': give numbers from 0 to 1"),
         ({}, {"thresholds": "2"}, "--thresholds '2'"),
         ({"mining_world": None}, {}, "give --split FOLDER"),

@@ -253,7 +253,7 @@ def test_what_a_person_has_to_mend_is_one_line(source, labelled, tmp_path, monke
         assert not list((tmp_path / "runs").rglob("manifest.json"))
 
     refused(r"set proposals\.labels", labels=None)
-    refused(r"nowhere is no folder", labels=tmp_path / "nowhere")
+    refused(r"nowhere is not a folder", labels=tmp_path / "nowhere")
     refused(r"panoptic\.json is missing", label_set="storybook")
     other = tmp_path / "other"
     (other / "images").mkdir(parents=True)

@@ -102,7 +102,7 @@ def test_of_the_checkpoint_the_top_travels_and_names_it(clip, tmp_path):
     assert served_model(BenchmarkConfig(), clip=moved).content == model.content
     (moved / "model.safetensors").write_bytes(b"other")
     assert served_model(BenchmarkConfig(), clip=moved).content != model.content
-    with pytest.raises(OvsegError, match="is no folder"):
+    with pytest.raises(OvsegError, match="is not a folder"):
         served_model(BenchmarkConfig(), clip=tmp_path / "gone")
 
 
@@ -214,7 +214,7 @@ def test_the_regions_to_retrieve_travel(clip, tmp_path):
     [
         ({"prompting": "mined"}, r"set benchmarks\.contexts_from"),
         ({"prompting": "mined", "contexts_from": Path("gone")}, "run it again"),
-        ({"segmentor": "pixels"}, r"benchmarks\.pixels='' is no folder"),
+        ({"segmentor": "pixels"}, r"benchmarks\.pixels='' is not a folder"),
         ({"embedder": "pixel_pooling", "pixels": "storybook-lseg"}, "name the trained one"),
         ({"retrieval_weight": 0.3}, "set it to 0"),
         ({"maskformer": ""}, r"benchmarks\.maskformer is empty"),
