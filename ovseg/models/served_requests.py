@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
+from ovseg.data import masks
 from ovseg.data.images import REASONS, ImageError, decode, read_bytes
 from ovseg.errors import OvsegError
 from ovseg.models.segmentor import OTHERS
@@ -214,12 +214,12 @@ def segments(labels: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str
     for index in np.unique(labels):
         if 0 <= index < len(classes):
             mask = labels == index
-            encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+            (counts,) = masks.encode(mask[None])
             answer.append(
                 {
                     "class": classes[index],
                     "area_fraction": float(mask.mean()),
-                    "counts": encoded["counts"].decode("ascii"),
+                    "counts": counts.decode("ascii"),
                 }
             )
     return answer
