@@ -24,14 +24,13 @@ from ovseg.models.names import (
     missing_maskformer,
 )
 from ovseg.settings import PipelineConfig
+from ovseg.storybook.trained import TRAINED
 from ovseg.targets import check_new
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 SMALL_CAPTIONS = 2**25
 """Bytes of a captions file that is read before anything is loaded; a larger one takes its time."""
-TRAINED_WHERE_NAMED = ("storybook-supervised", "storybook-lseg")
-"""The names of `ovseg.storybook.trained.TRAINED`."""
 
 
 def check_available(config: PipelineConfig, *, mines: bool) -> None:
@@ -210,7 +209,7 @@ def check_maskformer(name: str, what: str = "MaskFormer") -> None:
     Raises:
         OvsegError: for such a name; what is in the folder shows when it is loaded.
     """
-    if not name or name in TRAINED_WHERE_NAMED:
+    if not name or name in TRAINED:
         return
     folder = maskformer_folder(name)
     if (missing := missing_maskformer(name)) is not None:
@@ -230,5 +229,5 @@ def check_pixels(name: str) -> None:
     Raises:
         OvsegError: for such a name.
     """
-    if name and name not in TRAINED_WHERE_NAMED:
+    if name and name not in TRAINED:
         check_file(Path(name) / MASKFORMER_CONFIG, "benchmarks.pixels")

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ovseg.benchmark_config import BenchmarkConfig
 from ovseg.config import WorldConfig
 from ovseg.presets import compact_maskformer
 from ovseg.storybook.catalogue import split as parts_of
-from ovseg.training.recipes import recipe
-from ovseg.training.segmentation_stage import LabelledTrainingConfig
+
+if TYPE_CHECKING:
+    from ovseg.training.segmentation_stage import LabelledTrainingConfig
 
 SCENES = WorldConfig(part="pretrain", scenes=800)
 """What they are trained on: scenes that the compact MaskFormer and CLIP have seen too."""
@@ -60,6 +62,9 @@ def training_of(
         split: which categories are seen; the seed of the training too.
         setting: of the benchmark: its CLIP and templates name the categories, its device trains.
     """
+    from ovseg.training.recipes import recipe
+    from ovseg.training.segmentation_stage import LabelledTrainingConfig
+
     seen, _ = parts_of(split)
     wanted = TRAINED[name]
     changed = {"start": compact_maskformer(split), "seed": split, "device": setting.device}
