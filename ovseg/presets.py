@@ -66,8 +66,9 @@ def _storybook(seed: int) -> PipelineConfig:
     return PipelineConfig(
         preset="storybook",
         seed=seed,
-        expect="a miniature: about eight minutes on 2 CPU cores; mIoU of unseen classes 8 % by the"
-        " original CLIP, 14 % fine-tuned (seed 0); its figures say nothing about photographs",
+        expect="a miniature: about a quarter of an hour on 2 CPU cores; mIoU of unseen classes 8 %"
+        " by the original CLIP, 14 % fine-tuned (seed 0); its figures say nothing about"
+        " photographs",
         root=Path("runs/storybook"),
         mining_world=WorldConfig(part="mining", scenes=800),
         benchmark_world=WorldConfig(part="val", scenes=240),
