@@ -312,6 +312,6 @@ def test_exports_that_cannot_be(imported: Path, tmp_path: Path):
             export_checkpoint(str(imported), **arguments)
     with pytest.raises(OvsegError, match=r"config\.json is missing"):
         export_checkpoint(str(imported / "clip"), tmp_path / "a.pth", layout="ovseg")
-    with pytest.raises(OvsegError, match="no folder of a CLIP"):
+    with pytest.raises(OvsegError, match="is not a folder of a CLIP"):
         export_checkpoint("ViT-B-32/openai", tmp_path / "a.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["there.pt"]
