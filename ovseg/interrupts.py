@@ -34,6 +34,7 @@ SIGNALS = {
 """What ends a command, and the words for it. Its exit code is 128 and the signal's number."""
 ON_AGAIN = "finished shards are kept, run the same command to go on"
 _RECORDING_SECONDS = 2.0  # for all closers together; what they cannot record the next run closes
+_LISTENING_SECONDS = 0.1  # between two looks at what came
 
 _closers: list[Callable[[], Any]] = []
 _ending = threading.Lock()
@@ -65,7 +66,8 @@ def run(command: Callable[[], T]) -> T:
     worker = threading.Thread(target=body, name="command", daemon=True)
     try:
         worker.start()
-        worker.join()
+        while worker.is_alive():  # a wait without end would miss what another thread is given
+            worker.join(_LISTENING_SECONDS)
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)

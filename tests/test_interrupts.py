@@ -66,6 +66,19 @@ def test_a_signal_ends_a_long_call_with_one_line(tmp_path, number, code, line):
     assert ended(process) == (code, [line])
 
 
+def test_a_signal_that_another_thread_is_given_is_heard(tmp_path):
+    """The system may give it to any thread, and only wakes that one."""
+    process = start(
+        tmp_path,
+        """
+        time.sleep(0.5)  # until the main thread waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        time.sleep(1000)
+        """,
+    )
+    assert ended(process) == (143, ["ovseg: ended by SIGTERM"])
+
+
 def test_closers_are_called_and_one_that_hangs_is_left(tmp_path):
     told = tmp_path / "told"
     process = start(
