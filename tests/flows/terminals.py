@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import signal
 import sqlite3
 import subprocess
@@ -45,12 +46,14 @@ class OnTerminal:
             preexec_fn=_adopt_terminal,
         )
         os.close(slave)
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         with suppress(OSError):  # the terminal is gone
-            while part := os.read(self._master, 65536):
-                self._seen += part
+            while self._open:
+                if select.select([self._master], [], [], 0.02)[0]:
+                    self._seen += os.read(self._master, 65536)
 
     @property
     def text(self) -> str:
@@ -86,8 +89,9 @@ class OnTerminal:
             self._hang_up()
 
     def _hang_up(self) -> None:
-        os.close(self._master)
         self._open = False
+        self._reader.join()  # while something reads it, a closed terminal is not gone
+        os.close(self._master)
 
     def said_since(self) -> list[str]:
         """The lines of words since the interrupt: of bars and of what a terminal echoes, none."""
