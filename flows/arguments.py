@@ -17,13 +17,22 @@ from ovseg.availability import (
 )
 from ovseg.errors import OvsegError
 from ovseg.overrides import parse_setting
-from ovseg.paths import local
+from ovseg.paths import check_text, local
 from ovseg.registry import RECIPES, check_name
 from ovseg.terminal_text import say
 
 
 class Arguments(argparse.ArgumentParser):
     """A parser whose errors are one line, as those of `ovseg` are."""
+
+    def parse_args(self, *given: Any, **named: Any) -> Any:
+        """What is asked for, in words that are text."""
+        try:
+            for word in sys.argv[1:]:
+                check_text(word)
+        except OvsegError as error:
+            self.error(str(error))
+        return super().parse_args(*given, **named)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and end with exit code 2."""

@@ -22,7 +22,7 @@ from flows.options import requested
 from ovseg.cli import app
 from ovseg.errors import OvsegError
 from ovseg.interrupts import run as run_interruptibly
-from ovseg.paths import local
+from ovseg.paths import check_text, local
 from ovseg.streams import on_any_streams
 from ovseg.terminal_text import say
 
@@ -258,6 +258,8 @@ def _load() -> None:
 def main() -> None:
     """Run a command; what the user can mend is one line and exit code 2."""
     try:
+        for word in sys.argv[1:]:
+            check_text(word)
         run_interruptibly(lambda: app(standalone_mode=False))
     except OvsegError as error:
         typer.echo(f"ovseg: {error}", err=True)

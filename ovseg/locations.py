@@ -20,7 +20,7 @@ from pydantic import AfterValidator, PlainSerializer, PlainValidator
 from upath import UPath
 
 from ovseg.errors import OvsegError
-from ovseg.paths import local, model_name
+from ovseg.paths import check_text, local, model_name
 from ovseg.urls import holds_secret, public
 
 Location = Path | UPath
@@ -40,6 +40,7 @@ def located(value: str | Path | UPath) -> Location:
         return _public(value)
     if not isinstance(value, str | Path):
         raise ValueError("not a path or URL")
+    check_text(str(value))
     protocol, is_url, _ = str(value).partition("://")
     if isinstance(value, Path) or not is_url:
         return local(value)

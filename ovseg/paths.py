@@ -8,6 +8,22 @@ from pathlib import Path
 from ovseg.errors import OvsegError
 
 
+def check_text(text: str) -> None:
+    """Refuse what is not Unicode, as file names and words of a command line may be on Linux.
+
+    Nothing of it could be written into a manifest, a table or a page.
+
+    Raises:
+        OvsegError: for half of a surrogate pair, as which Python reads such bytes.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise OvsegError(
+            f"{text!r:.80} is not text in UTF-8: rename it, or type it again"
+        ) from error
+
+
 def local(value: str | Path) -> Path:
     """A path of this machine, in which a leading `~` is a home folder, as in a shell.
 
@@ -18,6 +34,7 @@ def local(value: str | Path) -> Path:
         OvsegError: for the home of a user there is not, or what cannot be a path.
     """
     text = os.fspath(value)
+    check_text(text)
     if not text or "\0" in text:
         raise OvsegError(f"{text!r:.80} is not a path: it is empty or holds a null character")
     if not text.startswith("~"):
@@ -33,6 +50,7 @@ def local(value: str | Path) -> Path:
 
 def model_name(value: str) -> str:
     """A model's name, in which a leading `~` of a path is a home folder, as of `ARCH/~/file`."""
+    check_text(value)
     prefix, slash, path = value.partition("/~")
     try:
         if value.startswith("~"):

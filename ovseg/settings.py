@@ -29,6 +29,7 @@ from ovseg.config import (
 )
 from ovseg.errors import OvsegError
 from ovseg.locations import LocalPath, Location, ModelName, PublicUrl
+from ovseg.paths import check_text
 from ovseg.screening_config import ScreeningConfig
 from ovseg.systems import system_settings
 
@@ -239,13 +240,18 @@ DEEPEST = 16
 
 
 def _refuse_beyond(value: Any, name: str, depth: int = 0) -> None:
-    """Refuse a whole number that no counter holds, and nesting that no setting has."""
+    """Refuse a number that no counter holds, nesting that no setting has, what is no Unicode."""
+    if isinstance(value, str | Path):
+        try:
+            check_text(str(value))
+        except OvsegError as error:
+            raise OvsegError(f"setting {name}: {error}") from error
     if isinstance(value, int) and abs(value) >= 2**63:
         raise OvsegError(f"setting {name}: the number has more than 64 bits")
     if isinstance(value, Mapping | tuple | list):
         if depth == DEEPEST:
             raise OvsegError(f"setting {name}: nested more than {DEEPEST} deep")
-        for inner in value.values() if isinstance(value, Mapping) else value:
+        for inner in [*value, *value.values()] if isinstance(value, Mapping) else value:
             _refuse_beyond(inner, name, depth + 1)
 
 

@@ -1,5 +1,7 @@
 """Paths as a person writes them, in options and in settings alike."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from ovseg.locations import located
 from ovseg.overrides import parse_settings
 from ovseg.paths import local, model_name
 from ovseg.presets import load_preset
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +66,35 @@ def test_every_path_option_expands_it(home):
                 assert rest[0].parser is local, f"{command.callback.__name__} {option.name}"
                 seen += 1
     assert seen > 20
+
+
+NO_TEXT = "\udcff"  # the byte 255 of a command line, or half of a surrogate pair in JSON
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"arms.template": NO_TEXT},
+        {"pairing.clip": f"ARCH/{NO_TEXT}"},
+        {"root": Path(NO_TEXT)},
+        {"arms": {NO_TEXT: []}},
+        {"benchmarks.seen": ["sky", NO_TEXT]},
+    ],
+)
+def test_what_is_no_text_is_refused(settings):
+    with pytest.raises(OvsegError, match="is not text in UTF-8") as error:
+        load_preset("storybook", settings)
+    str(error.value).encode()
+    for reading in (local, located, model_name):
+        with pytest.raises(OvsegError, match="is not text in UTF-8"):
+            reading(NO_TEXT)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["-m", "flows.cli", "segment", b"\xff.png"], ["-m", "flows.train_clip", "--out", b"\xff"]],
+)
+def test_a_word_that_is_no_text_is_one_line(words, tmp_path):
+    done = subprocess.run([sys.executable, *words], capture_output=True, cwd=ROOT)
+    (line,) = done.stderr.decode().splitlines()
+    assert done.returncode == 2 and "is not text in UTF-8" in line

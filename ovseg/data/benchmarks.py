@@ -172,6 +172,9 @@ def read_storybook(root: Path) -> Benchmark:
         data = read_json(path, advice="draw it again")
         categories = sorted(data["categories"], key=lambda category: int(category["id"]))
         ids = [int(category["id"]) for category in categories]
+        names = tuple(category["name"] for category in categories)
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("a category's name is not text")
         if out := [n for n in (item["file_name"] for item in data["images"]) if not inside(n)]:
             raise ValueError(f"the file name {out[0]!r} leads out of {root}")
         samples = [
@@ -190,7 +193,7 @@ def read_storybook(root: Path) -> Benchmark:
         raise OvsegError(f"{path}: category ids must be 1..{len(ids)} without gaps")
     return Benchmark(
         name="storybook",
-        classes=tuple(category["name"] for category in categories),
+        classes=names,
         samples=tuple(samples),
         stored=ids,
         ignored=(0, 255),

@@ -122,5 +122,6 @@ def _map(key: str, data: memoryview, size: tuple[int, int], order: str) -> Label
             raise LabelError(f"{key} is not of whole numbers")
     low, high = int(stored.min()), int(stored.max())
     if low < -(2**31) or high >= 2**31:
-        raise LabelError(f"{key} holds {low if low < -(2**31) else high}, none of the classes")
+        odd = float(low if low < -(2**31) else high)  # up to 309 digits
+        raise LabelError(f"{key} holds {odd:.6g}, none of the classes")
     return np.ascontiguousarray(stored.astype(np.int32).reshape(size, order="F"))

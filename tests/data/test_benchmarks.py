@@ -149,6 +149,17 @@ def test_no_file_name_leads_out_of_the_folder(tmp_path, name):
     assert isinstance(name, int) or "leads out of" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", [None, 7, ["sky"]])
+def test_a_category_without_a_name_is_one_line(tmp_path, name):
+    write_world(tmp_path, part="val", n=1, size=64)
+    path = tmp_path / "annotations" / "panoptic.json"
+    data = json.loads(path.read_text())
+    data["categories"][0] = {"id": 1} if name is None else {"id": 1, "name": name}
+    path.write_text(json.dumps(data))
+    with pytest.raises(OvsegError, match="is no COCO panoptic JSON"):
+        load_benchmark("storybook", tmp_path)
+
+
 def test_what_is_no_regular_file_is_not_hashed(prepared):
     """A pipe would be waited for without end."""
     benchmark = load_benchmark("x", prepared)

@@ -78,6 +78,8 @@ def test_matlab(tmp_path):
         ({"Labels": np.zeros((2, 2))}, "no LabelMap in the file"),
         ({"LabelMap": np.zeros((2, 2, 3))}, r"LabelMap of shape \(2, 2, 3\)"),
         ({"LabelMap": np.full((2, 2), 0.5)}, "not of whole numbers"),
+        ({"LabelMap": np.full((2, 2), -1e300)}, r"^LabelMap holds -1e\+300, none of the classes$"),
+        ({"LabelMap": np.full((2, 2), 2**40)}, r"^LabelMap holds 1.09951e\+12, none of the"),
         ({"LabelMap": np.array([["a", "b"]])}, "not of whole numbers|of shape"),
     ):
         scipy.io.savemat(path, content)

@@ -42,7 +42,17 @@ def holds_one_line(error: OvsegError) -> None:
     assert str(error) and len(str(error).splitlines()) == 1 and len(str(error)) < 2000
 
 
-@fuzzed(texts, seeds=(["a=" + "[" * 100_000], ["arms.epochs=NaN"], ["=1"], ["seed=true"], []))
+@fuzzed(
+    texts,
+    seeds=(
+        ["a=" + "[" * 100_000],
+        ["arms.epochs=NaN"],
+        ["=1"],
+        ["seed=true"],
+        [],
+        ["arms.template=\ud800"],
+    ),
+)
 def test_set(case, folder):
     try:
         config = configure("storybook", overrides=parse_settings(case))
