@@ -25,14 +25,14 @@ from ovseg.terminal_text import say
 class Arguments(argparse.ArgumentParser):
     """A parser whose errors are one line, as those of `ovseg` are."""
 
-    def parse_args(self, *given: Any, **named: Any) -> Any:
-        """What is asked for, in words that are text."""
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, once all words are text."""
+        words = sys.argv[1:] if args is None else list(args)
         try:
-            for word in sys.argv[1:]:
-                check_text(word)
+            check_text(*words)
         except OvsegError as error:
             self.error(str(error))
-        return super().parse_args(*given, **named)
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and end with exit code 2."""

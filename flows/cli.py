@@ -258,8 +258,7 @@ def _load() -> None:
 def main() -> None:
     """Run a command; what the user can mend is one line and exit code 2."""
     try:
-        for word in sys.argv[1:]:
-            check_text(word)
+        check_text(*sys.argv[1:])
         run_interruptibly(lambda: app(standalone_mode=False))
     except OvsegError as error:
         typer.echo(f"ovseg: {error}", err=True)

@@ -34,7 +34,7 @@ SIGNALS = {
 """What ends a command, and the words for it. Its exit code is 128 and the signal's number."""
 ON_AGAIN = "finished shards are kept, run the same command to go on"
 _RECORDING_SECONDS = 2.0  # for all closers together; what they cannot record the next run closes
-_LISTENING_SECONDS = 0.1  # between two looks at what came
+_LISTENING_SECONDS = 0.1  # the longest that a signal which another thread was given waits
 
 _closers: list[Callable[[], Any]] = []
 _ending = threading.Lock()
@@ -66,7 +66,7 @@ def run(command: Callable[[], T]) -> T:
     worker = threading.Thread(target=body, name="command", daemon=True)
     try:
         worker.start()
-        while worker.is_alive():  # a wait without end would miss what another thread is given
+        while worker.is_alive():  # Python acts on signals only here, and only when this wait ends
             worker.join(_LISTENING_SECONDS)
     finally:
         for signum, handler in before.items():

@@ -40,10 +40,10 @@ def located(value: str | Path | UPath) -> Location:
         return _public(value)
     if not isinstance(value, str | Path):
         raise ValueError("not a path or URL")
-    check_text(str(value))
     protocol, is_url, _ = str(value).partition("://")
     if isinstance(value, Path) or not is_url:
         return local(value)
+    check_text(value)
     _public(value)
     try:
         fsspec.get_filesystem_class(protocol)

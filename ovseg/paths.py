@@ -8,20 +8,24 @@ from pathlib import Path
 from ovseg.errors import OvsegError
 
 
-def check_text(text: str) -> None:
+def check_text(*texts: str) -> None:
     """Refuse what is not Unicode, as file names and words of a command line may be on Linux.
 
-    Nothing of it could be written into a manifest, a table or a page.
+    Such text could be written into no manifest, table or page.
+
+    Args:
+        texts: each with half of a surrogate pair where Python read bytes that are not UTF-8.
 
     Raises:
-        OvsegError: for half of a surrogate pair, as which Python reads such bytes.
+        OvsegError: for the first of them that is not Unicode.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise OvsegError(
-            f"{text!r:.80} is not text in UTF-8: rename it, or type it again"
-        ) from error
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise OvsegError(
+                f"{text!r:.80} is not text in UTF-8: rename it, or type it again"
+            ) from error
 
 
 def local(value: str | Path) -> Path:

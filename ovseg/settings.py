@@ -240,7 +240,7 @@ DEEPEST = 16
 
 
 def _refuse_beyond(value: Any, name: str, depth: int = 0) -> None:
-    """Refuse a number that no counter holds, nesting that no setting has, what is no Unicode."""
+    """Refuse numbers that no counter holds, nesting that no setting has, and text not in UTF-8."""
     if isinstance(value, str | Path):
         try:
             check_text(str(value))

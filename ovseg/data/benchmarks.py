@@ -127,7 +127,7 @@ def load_benchmark(name: str, root: Path | None, *, limit: int | None = None) ->
         raise OvsegError(f"benchmark {name} has no folder: set benchmarks.root, or run its preset")
     if not root.is_dir():
         raise OvsegError(
-            f"{root} is not a folder: prepare benchmark {name} there, or mend its root"
+            f"{root} is not a folder: prepare benchmark {name} there, or correct its root"
         )
     found = READERS.get(name, read_prepared)(root)
     if not found.samples:
