@@ -5,12 +5,21 @@ The names that a setting may have are those of the registries in `ovseg.registry
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from ovseg.config import BETA, Config, RegionStyle, execution
 from ovseg.locations import LocalPath, Location, ModelName, Place
+from ovseg.registry import (
+    EMBEDDERS,
+    PROMPTINGS,
+    PROPOSERS,
+    READERS,
+    SEGMENTS,
+    TEMPLATES,
+    modules_named,
+)
 
 EMBEDDING = (
     "clip",
@@ -35,22 +44,26 @@ class BenchmarkConfig(Config):
 
     section: ClassVar[str] = "benchmarks"
 
-    benchmark: str = Field("storybook", description="name of the benchmark")
+    benchmark: Annotated[str, READERS] = Field("storybook", description="name of the benchmark")
     system: str = Field(
         "ovseg", description="a name in ovseg.systems.SYSTEMS, which stands for other settings"
     )
     clip: ModelName = Field("storybook", description="CLIP, where no checkpoint is handed in")
-    proposals: str = Field(
+    proposals: Annotated[str, PROPOSERS] = Field(
         "maskformer", description="a name in ovseg.registry.PROPOSERS: what proposes masks"
     )
     maskformer: ModelName = Field(
         "storybook", description="weights of it: for maskformer storybook, a folder or a hub id"
     )
-    segments: str = Field(
+    segments: Annotated[str, SEGMENTS] = Field(
         "queries", description="a name in ovseg.registry.SEGMENTS: what queries become"
     )
-    prompting: str = Field("templates", description="a name in ovseg.registry.PROMPTINGS")
-    templates: str = Field("vild", description="template set of the class names")
+    prompting: Annotated[str, PROMPTINGS] = Field(
+        "templates", description="a name in ovseg.registry.PROMPTINGS"
+    )
+    templates: Annotated[str, TEMPLATES] = Field(
+        "vild", description="template set of the class names"
+    )
     period: bool = Field(True, description="false drops the period at the end of a template")
     contexts: int = Field(6, ge=1, description="of prompting=mined: the n most frequent of a noun")
     contexts_from: LocalPath | None = execution(
@@ -96,7 +109,9 @@ class BenchmarkConfig(Config):
         "folder of the pixel embeddings, for segmentor=pixels and embedder=pixel_pooling;"
         " storybook-lseg is trained where it is asked for",
     )
-    embedder: str = Field("crops", description="a name in ovseg.registry.EMBEDDERS")
+    embedder: Annotated[str, EMBEDDERS] = Field(
+        "crops", description="a name in ovseg.registry.EMBEDDERS"
+    )
     retrieval_weight: float = Field(
         0.0, ge=0, le=1, description="of the nearest mined regions' nouns beside CLIP's own answer"
     )
@@ -190,6 +205,10 @@ class MemoryConfig(Config):
             image_root=image_root,
             max_bad_fraction=benchmark.max_bad_fraction,
         )
+
+    def modules_named(self) -> set[str]:
+        """Those of the embedder: nothing is proposed, named or scored here."""
+        return modules_named(self.benchmark.embedder, [EMBEDDERS])
 
     @property
     def device(self) -> str:

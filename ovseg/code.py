@@ -1,4 +1,9 @@
-"""The code digest: what a module does, without its comments, docstrings and layout."""
+"""The code digest: what a module and all it imports do, without comments, docstrings and layout.
+
+What a stage computes with is found, not listed: from its module and the modules of the registry
+entries that its configuration names, every import is followed (`closure`). Left out is what carries
+results and makes none (`INFRASTRUCTURE`), and what is only imported to annotate types.
+"""
 
 from __future__ import annotations
 
@@ -6,44 +11,189 @@ import ast
 import functools
 import hashlib
 import importlib.util
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from ovseg.errors import OvsegError
+
+INFRASTRUCTURE = frozenset(
+    f"ovseg.{name}"
+    for name in (
+        "archives",  # where bytes lie; what they are is in the digests by their sha256
+        "benchmark_config",  # its values are in the digest, as are the next one's
+        "code",
+        "config",
+        "data.decode_ahead",  # says which process decodes; the pixels are those of data.images
+        "errors",
+        "interrupts",
+        "json_files",  # reads a value or refuses the file, changes none
+        "locations",
+        "named_settings",  # looks at names, changes none
+        "paths",
+        "publishing",
+        "registry",
+        "report_config",
+        "schema",  # a changed table raises the stage's schema_version
+        "screening_config",
+        "stages",
+        "storage",
+        "systems",  # names for settings
+        "targets",  # refuses places to write to, changes nothing that is written
+        "terminal",  # prints, as the next one
+        "terminal_text",
+        "threads",  # another number is in the digest
+        "urls",
+        "workers",  # which process decodes changes no pixel
+    )
+)
 
 
 def syntax_digest(source: str) -> str:
-    """sha256 of a source text's syntax tree with docstrings removed.
+    """sha256 of a source text's syntax tree without docstrings.
 
     Args:
         source: Python source.
 
     Returns:
-        64 hex digits; equal for sources that differ in comments, docstrings or layout alone.
+        64 hex digits; equal for sources that differ in comments, docstrings or layout alone, and
+        equal in every version of Python from 3.11.
     """
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return hashlib.sha256(repr(_plain(ast.parse(source))).encode()).hexdigest()
+
+
+def _plain(node: object) -> object:
+    """A syntax tree as tuples, without what differs between versions of Python or means nothing.
+
+    Newer versions have more fields, which are empty in older code; `ctx` follows from the place; a
+    text that stands alone is a docstring, also under an attribute.
+    """
+    if isinstance(node, list):
+        return [_plain(child) for child in node if not _is_docstring(child)]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = ((name, _plain(value)) for name, value in sorted(ast.iter_fields(node)))
+    kept = [(name, value) for name, value in fields if name != "ctx" and value not in (None, [])]
+    return type(node).__name__, kept
+
+
+def _is_docstring(node: object) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _source(module: str) -> Path | None:
+    """Where the source of a module is; None where there is no such module."""
+    loaded = getattr(sys.modules.get(module), "__file__", None)
+    if loaded is not None:
+        return Path(loaded)
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # below a module that is no package; `__main__` of a console
+        return None
+    return None if spec is None or spec.origin is None else Path(spec.origin)
 
 
 @functools.cache
-def _module_digest(module: str) -> str:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"{module} is named in a stage's code tuple but does not exist")
-    path = Path(spec.origin)
+def module_digest(module: str) -> str:
+    """The digest (64 hex digits) of one module, without those it imports.
+
+    Raises:
+        OvsegError: if it has no source, as what is typed into a console.
+    """
+    path = _source(module)
+    if path is None or not path.is_file():
+        raise OvsegError(
+            f"{module}: the source of this module is not in a file, and a stage's digest covers its"
+            " code: write the stage into a module of its own"
+        )
     if path.suffix == ".py":
         return syntax_digest(path.read_text(encoding="utf-8"))
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@functools.cache
+def _imports(module: str) -> frozenset[str]:
+    """The modules that one imports, wherever in it, from its own top-level package or `ovseg`."""
+    path = _source(module)
+    if path is None or path.suffix != ".py":
+        return frozenset()
+    own = {module.partition(".")[0], "ovseg"}
+    names = set()
+    for node in _runtime_nodes(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names if alias.name.partition(".")[0] in own}
+        elif isinstance(node, ast.ImportFrom):
+            home = _absolute(node, module, path)
+            if home.partition(".")[0] in own:
+                names |= {_imported_module(home, alias.name) for alias in node.names}
+    return frozenset(names)
+
+
+def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING:`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield other
+                yield from _runtime_nodes(other)
+        else:
+            yield node
+            yield from _runtime_nodes(node)
+
+
+def _absolute(node: ast.ImportFrom, module: str, path: Path) -> str:
+    """The module that an import is from, also where it is written with dots."""
+    if not node.level:
+        return node.module or ""
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    base = package[: len(package) - node.level + 1]
+    return ".".join([*base, *([node.module] if node.module else [])])
+
+
+def _imported_module(home: str, name: str) -> str:
+    """`from ovseg.data import masks` imports a module, `from ovseg.data.masks import area` too."""
+    path = _source(home)
+    is_package = path is not None and path.name == "__init__.py"
+    below = f"{home}.{name}"
+    return below if is_package and _source(below) is not None else home
+
+
+def closure(modules: Iterable[str]) -> frozenset[str]:
+    """The modules that some compute with: they themselves, and what they import, transitively.
+
+    Args:
+        modules: dotted names.
+
+    Returns:
+        Dotted names, without `INFRASTRUCTURE`, packages (whose `__init__` holds no code), and what
+        is neither of `ovseg` nor of the importing module's own package.
+    """
+    found: set[str] = set()
+    left = list(modules)
+    while left:
+        module = left.pop()
+        path = _source(module)
+        if module in found or module in INFRASTRUCTURE:
+            continue
+        if path is not None and path.name == "__init__.py":
+            continue
+        found.add(module)
+        left += _imports(module)
+    return frozenset(found)
+
+
 def code_digest(modules: Iterable[str]) -> str:
-    """The digest (16 hex digits) of the modules a stage depends on, by dotted name."""
-    parts = [f"{module}:{_module_digest(module)}" for module in sorted(modules)]
+    """The digest (16 hex digits) of some modules and of all they compute with.
+
+    Args:
+        modules: dotted names; see `closure`.
+
+    Raises:
+        OvsegError: see `module_digest`.
+    """
+    parts = [f"{module}:{module_digest(module)}" for module in sorted(closure(modules))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ovseg.locations import LocalPath, ModelName, Place
+from ovseg.registry import (
+    FORMATS,
+    METHODS,
+    PROPOSERS,
+    READERS,
+    SEGMENTS,
+    SOURCES,
+    Registry,
+    modules_named,
+)
 
 PairSource = Literal["mined", "gt_label", "gt_noun"]
 RegionStyle = Literal["mean", "zero", "box", "attenuated_box", "image", "attenuated_image"]
@@ -61,17 +72,31 @@ class Config(BaseModel):
         text = json.dumps(self.published(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def modules_named(self) -> set[str]:
+        """The modules of the registry entries that the settings name, nested ones too."""
+        found: set[str] = set()
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if registries := [each for each in field.metadata if isinstance(each, Registry)]:
+                found |= modules_named(value, registries)
+            for inner in (value, *(member for _, member in _members(value))):
+                if isinstance(inner, Config):
+                    found |= inner.modules_named()
+        return found
+
+
+def _members(value: Any) -> Iterable[tuple[Any, Any]]:
+    """The members of a tuple, list or dict, by index or key; of anything else none."""
+    if isinstance(value, tuple | list):
+        return enumerate(value)
+    return value.items() if isinstance(value, dict) else ()
+
 
 def _nested_execution_fields(value: Any) -> dict[Any, Any]:
     """Of a configuration in a field, or of those in its tuple or dict."""
     if isinstance(value, Config):
         return value._execution_fields()
-    members: Any = ()
-    if isinstance(value, tuple | list):
-        members = enumerate(value)
-    elif isinstance(value, dict):
-        members = value.items()
-    found = {key: _nested_execution_fields(member) for key, member in members}
+    found = {key: _nested_execution_fields(member) for key, member in _members(value)}
     return {key: inner for key, inner in found.items() if inner}
 
 
@@ -97,7 +122,7 @@ class ImagesConfig(Config):
 
     dataset: str = Field("storybook", description="name of the data set in every table")
     captions: Place | None = execution(None, "captions file or folder, a path or a URL")
-    captions_format: str = Field(
+    captions_format: Annotated[str, FORMATS] = Field(
         "auto", description="a name in ovseg.registry.FORMATS; auto goes by the file's name"
     )
     path_column: str | None = Field(None, description="of a table: file names; else by its name")
@@ -139,14 +164,18 @@ class ProposalsConfig(Config):
 
     section: ClassVar[str] = "proposals"
 
-    source: str = Field("maskformer", description="a name in ovseg.registry.SOURCES")
+    source: Annotated[str, SOURCES, PROPOSERS] = Field(
+        "maskformer", description="a name in ovseg.registry.SOURCES"
+    )
     maskformer: ModelName = Field(
         "storybook", description="weights of the source: storybook, a folder or a hub id"
     )
-    segments: str = Field(
+    segments: Annotated[str, SEGMENTS] = Field(
         "queries", description="a name in ovseg.registry.SEGMENTS: what queries become"
     )
-    label_set: str = Field("", description="of ground truth: benchmark, the folder's name if empty")
+    label_set: Annotated[str, READERS] = Field(
+        "", description="of ground truth: benchmark, the folder's name if empty"
+    )
     label_classes: tuple[str, ...] = Field((), description="whose masks may be used; all if empty")
     labels: LocalPath | None = execution(None, "of ground truth: folder of the labelled set")
     short_side: int = Field(640, description="images are resized to this short side ...")
@@ -232,7 +261,9 @@ class FinetuneConfig(Config):
 
     section: ClassVar[str] = "arms"
 
-    trains: str = Field("image_encoder", description="a name in ovseg.registry.METHODS")
+    trains: Annotated[str, METHODS] = Field(
+        "image_encoder", description="a name in ovseg.registry.METHODS"
+    )
     clip: ModelName = Field("storybook", description="start, where no checkpoint is handed in")
     epochs: int = Field(5, ge=1)
     batch_size: int = Field(256, ge=2)

@@ -26,7 +26,7 @@ seconds to import. The others are data, which is as quickly read; the styles of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -57,36 +57,75 @@ class Registry(MutableMapping[str, T]):
     """
 
     def __init__(self, places: Mapping[str, str | T]) -> None:
-        self._entries: dict[str, Any] = dict(places)
+        self._places: dict[str, Any] = dict(places)
+        self._entries: dict[str, T] = {}  # those that were asked for
 
     def __getitem__(self, name: str) -> T:
-        entry = self._entries[name]
-        if isinstance(entry, str):
-            try:
-                entry = resolve_name(entry)
-            except (ImportError, AttributeError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                raise OvsegError(
-                    f"{name!r} is registered as {entry}, which cannot be imported ({reason}):"
-                    " write package.module:attribute"
-                ) from error
-            self._entries[name] = entry
-        return entry  # type: ignore[no-any-return]
+        if name not in self._entries:
+            place = self._places[name]
+            self._entries[name] = _imported(name, place) if isinstance(place, str) else place
+        return self._entries[name]
+
+    def module(self, name: str) -> str | None:
+        """The module that holds the code of an entry, which is not imported.
+
+        Args:
+            name: of the entry.
+
+        Returns:
+            Its dotted name; None for an entry that is data and was given as such.
+        """
+        place = self._places[name]
+        if isinstance(place, str):
+            return place.partition(":")[0]
+        module = getattr(place, "__module__", None)
+        return module if isinstance(module, str) else None
 
     def __setitem__(self, name: str, entry: str | T) -> None:
-        self._entries[name] = entry
+        self._places[name] = entry
+        self._entries.pop(name, None)
 
     def __delitem__(self, name: str) -> None:
-        del self._entries[name]
+        del self._places[name]
+        self._entries.pop(name, None)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._places
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._places)
+
+
+def _imported(name: str, place: str) -> Any:
+    try:
+        return resolve_name(place)
+    except (ImportError, AttributeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise OvsegError(
+            f"{name!r} is registered as {place}, which cannot be imported ({reason}):"
+            " write package.module:attribute"
+        ) from error
+
+
+def modules_named(name: str, registries: Sequence[Registry[Any]]) -> set[str]:
+    """The modules that hold the code of a setting's value.
+
+    Args:
+        name: the value.
+        registries: the tables it may be a name in, of which one leads to the next.
+
+    Returns:
+        Dotted names. Where no table has the name (`auto`; a benchmark without a reader of its own),
+        which entry is used is only known later: those of all entries.
+    """
+    having = [registry for registry in registries if name in registry]
+    found = {registry.module(name) for registry in having}
+    if not having:
+        found = {registry.module(each) for registry in registries for each in registry}
+    return found - {None}  # type: ignore[return-value]
 
 
 FORMATS: Registry[Reader] = Registry(

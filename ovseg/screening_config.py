@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from ovseg.config import Config, execution
 from ovseg.locations import LocalPath
+from ovseg.registry import READERS
 
 
 class FingerprintsConfig(Config):
     """The images of a benchmark by name and hash, to be found among those that are mined."""
 
-    benchmark: str = Field("storybook", description="name of the benchmark")
+    benchmark: Annotated[str, READERS] = Field("storybook", description="name of the benchmark")
     root: LocalPath | None = execution(None, "folder of the prepared benchmark")
     shard_size: int = Field(1000, ge=1, description="images a shard")
 

@@ -2,8 +2,14 @@
 
 import ast
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from ovseg.benchmark_config import MemoryConfig
+from ovseg.code import INFRASTRUCTURE, closure
+from ovseg.config import Config
+from ovseg.registry import EMBEDDERS, Registry
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(
@@ -49,34 +55,6 @@ READING_ORDER = (
 AGAINST_IT = {
     ("data/vocabulary.py", "ovseg.storybook.catalogue"),  # the storybook's words; nothing heavier
     ("evaluation/pair_truth.py", "ovseg.storybook.catalogue"),
-}
-# What a stage imports and need not name in its code: it carries results, it does not make them.
-INFRASTRUCTURE = {
-    "ovseg.archives",  # where bytes lie; what they are is in the digests by their sha256
-    "ovseg.code",
-    "ovseg.benchmark_config",  # its values are in the digest, as are the next one's
-    "ovseg.config",
-    "ovseg.data.decode_ahead",  # says which process decodes; the pixels are those of data.images
-    "ovseg.errors",
-    "ovseg.json_files",  # reads a value or refuses the file, changes none
-    "ovseg.interrupts",
-    "ovseg.locations",
-    "ovseg.paths",
-    "ovseg.named_settings",  # looks at names, changes none
-    "ovseg.publishing",
-    "ovseg.registry",
-    "ovseg.targets",  # refuses places to write to, changes nothing that is written
-    "ovseg.systems",  # names for settings
-    "ovseg.threads",  # another number is in the digest
-    "ovseg.report_config",
-    "ovseg.screening_config",
-    "ovseg.schema",  # a changed table raises the stage's schema_version
-    "ovseg.stages",
-    "ovseg.storage",
-    "ovseg.terminal",  # prints, as the next one
-    "ovseg.terminal_text",
-    "ovseg.urls",
-    "ovseg.workers",  # which process decodes changes no pixel
 }
 
 
@@ -165,38 +143,28 @@ def stages() -> list:
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             importlib.import_module(name.removesuffix(".__init__"))
     found = [kind for kind in Stage.__subclasses__() if kind.__module__.startswith("ovseg.")]
-    assert len(found) >= 10
+    assert len(found) == 25
     return found
 
 
-def test_stages_name_code_that_exists():
-    from ovseg.code import code_digest
+def is_config(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Config)
 
+
+def registries(kind: type, seen: set) -> list[Registry]:
+    """The tables in which values of a configuration are names, nested ones too."""
+    found = []
+    for field in kind.model_fields.values():
+        found += [each for each in field.metadata if isinstance(each, Registry)]
+        kinds = {field.annotation, *get_args(field.annotation)}
+        for inner in {each for each in kinds if is_config(each)} - seen:
+            found += registries(inner, seen | {inner})
+    return found
+
+
+def test_the_closure_is_what_stages_named_by_hand():
     for kind in stages():
-        assert kind.__module__ in kind.code, f"{kind.__name__} leaves out its own module"
-        assert code_digest(kind.code)
-
-
-def own_imports(module: str) -> set[str]:
-    """The modules of the library that one of them imports, wherever the import stands."""
-    found = set()
-    for node in ast.walk(ast.parse(source_of(module).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                below = f"{node.module}.{alias.name}"  # `from ovseg.data import masks`
-                found.add(below if source_of(below).is_file() else node.module)
-    return {name for name in found if name.startswith("ovseg.")}
-
-
-def source_of(module: str) -> Path:
-    return ROOT / (module.replace(".", "/") + ".py")
-
-
-def test_stages_name_the_code_they_import():
-    """A stage whose code tuple misses a module it computes with would serve stale results."""
-    for kind in stages():
-        known = {*kind.code, *INFRASTRUCTURE}
-        missing = {name for module in kind.code for name in own_imports(module) - known}
-        assert not missing, f"{kind.__name__}.code lacks {sorted(missing)}"
+        (config,) = get_args(kind.__orig_bases__[0])
+        tables = [EMBEDDERS] if config is MemoryConfig else registries(config, {config})
+        entries = {table.module(name) for table in tables for name in table}
+        assert closure({kind.__module__, *entries}) == set(kind.code) - INFRASTRUCTURE, kind

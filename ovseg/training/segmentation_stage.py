@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -24,6 +24,7 @@ from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.maskformer import maskformer_digest
 from ovseg.models.names import resolve_device
 from ovseg.models.prompts import text_embeddings
+from ovseg.registry import READERS, TEMPLATES
 from ovseg.stages import STATE, Inputs, Output, Progress, Stage
 from ovseg.storage import (
     Manifest,
@@ -45,7 +46,7 @@ class LabelledTrainingConfig(Config):
     """A labelled folder, the CLIP whose texts name its classes, and a recipe."""
 
     root: LocalPath = execution(Path(), "folder of the labelled images")
-    layout: str = Field(
+    layout: Annotated[str, READERS] = Field(
         "prepared", description="name of a benchmark that is read as published, or prepared"
     )
     limit: int | None = Field(None, ge=1, description="the first n images by id, for trials")
@@ -53,7 +54,9 @@ class LabelledTrainingConfig(Config):
         (), description="those trained on; pixels of the others are not labelled. All where empty"
     )
     clip: ModelName = "storybook"
-    templates: str = Field("vild", description="template set of the class names")
+    templates: Annotated[str, TEMPLATES] = Field(
+        "vild", description="template set of the class names"
+    )
     recipe: SegmentationConfig = SegmentationConfig()
 
     @property
