@@ -49,6 +49,9 @@ INFRASTRUCTURE = frozenset(
 )
 
 
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
 def syntax_digest(source: str) -> str:
     """sha256 of a source text's syntax tree without docstrings.
 
@@ -63,26 +66,19 @@ def syntax_digest(source: str) -> str:
 
 
 def _plain(node: object) -> object:
-    """A syntax tree as tuples, without what differs between versions of Python or means nothing.
+    """A syntax tree as tuples, without docstrings and what differs between versions of Python.
 
-    Newer versions have more fields, which are empty in older code; `ctx` follows from the place; a
-    text that stands alone is a docstring, also under an attribute.
+    Newer versions have more fields, which are empty in older code; `ctx` follows from the place.
     """
     if isinstance(node, list):
-        return [_plain(child) for child in node if not _is_docstring(child)]
+        return [_plain(child) for child in node]
     if not isinstance(node, ast.AST):
         return node
-    fields = ((name, _plain(value)) for name, value in sorted(ast.iter_fields(node)))
-    kept = [(name, value) for name, value in fields if name != "ctx" and value not in (None, [])]
-    return type(node).__name__, kept
-
-
-def _is_docstring(node: object) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+        fields["body"] = fields["body"][1:] or [ast.Pass()]
+    plain = ((name, _plain(fields[name])) for name in sorted(fields) if name != "ctx")
+    return type(node).__name__, [pair for pair in plain if pair[1] not in (None, [])]
 
 
 def _source(module: str) -> Path | None:

@@ -152,10 +152,10 @@ PROPOSERS: Registry[Proposer] = Registry(
     {
         "maskformer": "ovseg.models.maskformer:load_maskformer",
         "sam": "ovseg.models.sam:load_sam",
-        "maskcut": "ovseg.models.proposers:maskcut",
-        "clusters": "ovseg.models.proposers:clusters",
-        "slic": "ovseg.models.proposers:slic",
-        "felzenszwalb": "ovseg.models.proposers:felzenszwalb",
+        "maskcut": "ovseg.models.maskcut:load_maskcut",
+        "clusters": "ovseg.models.feature_clusters:load_clusters",
+        "slic": "ovseg.models.superpixels:load_slic",
+        "felzenszwalb": "ovseg.models.superpixels:load_felzenszwalb",
     }
 )
 """What makes a proposal network of the name of its weights and a device, in mining as well."""

@@ -64,8 +64,6 @@ class Stage(Generic[C]):
 
     name: ClassVar[str]
     schema_version: ClassVar[int] = 1
-    code: ClassVar[tuple[str, ...]]
-    """The modules whose syntax trees make up the code digest."""
     suffix: ClassVar[str] = ".parquet"
     """Of a shard's payload; empty for a folder of files."""
 
@@ -89,6 +87,10 @@ class Stage(Generic[C]):
         """The stats of the whole stage; by default the shards' stats added up."""
         return merge_stats([record.stats for record in records])
 
+    def code_digest(self, config: C) -> str:
+        """16 hex digits over the code that computes: this module, and what the settings name."""
+        return code_digest({type(self).__module__, *config.modules_named()})
+
     def digest(self, config: C, inputs: Inputs, plan: ShardPlan) -> str:
         """The name of the stage's folder: 16 hex digits over all that the result depends on."""
         parts: list[Any] = [
@@ -98,7 +100,7 @@ class Stage(Generic[C]):
             {name: parent.content_digest for name, parent in inputs.items()},
             self.weights(config, inputs),
             config.digest(),
-            code_digest(self.code),
+            self.code_digest(config),
         ]
         if (threads := torch_threads()) != 1:
             parts.append({"torch_threads": threads})
@@ -217,7 +219,7 @@ def finish(
         schema_version=stage.schema_version,
         config=redacted(config.published()),
         config_digest=config.digest(),
-        code_digest=code_digest(stage.code),
+        code_digest=stage.code_digest(config),
         parents={name: parent.content_digest for name, parent in inputs.items()},
         weights=stage.weights(config, inputs),
         plan=plan,

@@ -1,10 +1,28 @@
 """The code digest: another constant is other code, another comment is not."""
 
+import ast
+import importlib
 import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from ovseg.code import _module_digest, code_digest, syntax_digest
+from ovseg.benchmark_config import BenchmarkConfig, MemoryConfig
+from ovseg.code import (
+    INFRASTRUCTURE,
+    _plain,
+    closure,
+    code_digest,
+    module_digest,
+    syntax_digest,
+)
+from ovseg.config import FinetuneConfig, ImagesConfig, NounsConfig, ProposalsConfig
+from ovseg.errors import OvsegError
+from ovseg.mining.proposals import PROPOSALS
+from ovseg.registry import FORMATS, PROPOSERS
+from ovseg.stages import Stage
 
 BASE = '''
 """A module."""
@@ -67,11 +85,137 @@ def test_modules_are_found_by_name_in_any_order(tmp_path, monkeypatch):
     assert digest == code_digest(["digested_two", "digested_one"])
     assert digest != code_digest(["digested_one"])
     assert not {"digested_one", "digested_two"} & set(sys.modules)
-    _module_digest.cache_clear()
+    module_digest.cache_clear()
     (tmp_path / "digested_two.py").write_text("A = 2  # two\n")
     assert digest == code_digest(["digested_one", "digested_two"])
-    _module_digest.cache_clear()
+    module_digest.cache_clear()
     (tmp_path / "digested_two.py").write_text("A = 3\n")
     assert digest != code_digest(["digested_one", "digested_two"])
-    with pytest.raises(ModuleNotFoundError, match="digested_three"):
+    with pytest.raises(OvsegError, match="digested_three: the source"):
         code_digest(["digested_three"])
+
+
+def test_what_newer_versions_of_python_add_to_a_tree_is_left_out():
+    tree = ast.parse(BASE)
+    plain = _plain(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            node._fields = (*type(node)._fields, "type_params", "default_value")
+            node.type_params, node.default_value = [], None  # type: ignore[attr-defined]
+    assert _plain(tree) == plain
+    assert syntax_digest(BASE).startswith("170a22ed42936ac4"), "the same in every version"
+
+
+Write = Callable[[dict[str, str]], None]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes modules of a package `house`, by their path in it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "house"]:
+        monkeypatch.delitem(sys.modules, name)
+
+    def modules(texts: dict[str, str]) -> None:
+        for name, text in texts.items():
+            path = tmp_path / "house" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (tmp_path / "house", path.parent):
+                (folder / "__init__.py").touch()
+            path.write_text(textwrap.dedent(text))
+        importlib.invalidate_caches()
+
+    return modules
+
+
+def test_imports_are_followed_wherever_they_stand(write: Write):
+    write(
+        {
+            "roof.py": """
+                from __future__ import annotations
+                import json
+                import house.walls as w
+                from typing import TYPE_CHECKING
+                if TYPE_CHECKING:
+                    from house.drawn import Drawing
+                else:
+                    from house.real import Drawing
+                def build(kind: str) -> None:
+                    from house.cellar import depth
+                    try:
+                        from .attic.beams import beam
+                    except ImportError:
+                        from . import ladder
+                    from house import attic, DOORS
+                """,
+            "walls.py": "from house import roof\n",  # in a circle
+            "cellar.py": "from ovseg.data import masks\nfrom ovseg.errors import OvsegError\n",
+            "attic/beams.py": "from .. import nails\nfrom ..attic import dust\n",
+            "attic/dust.py": "",
+            **dict.fromkeys(("drawn.py", "real.py", "ladder.py", "nails.py", "unused.py"), ""),
+        }
+    )
+    found = closure(["house.roof"])
+    assert {name for name in found if name.startswith("house")} == {
+        *("house.roof", "house.walls", "house.real", "house.cellar", "house.ladder"),
+        *("house.attic.beams", "house.attic.dust", "house.nails"),
+    }
+    assert {name for name in found if name.startswith("ovseg")} == closure(["ovseg.data.masks"])
+    assert not found & INFRASTRUCTURE
+
+
+def test_infrastructure_is_there():
+    for name in INFRASTRUCTURE:
+        assert module_digest(name)
+
+
+PROPOSAL_SOURCES = {
+    "maskformer": "ovseg.models.maskformer",
+    "sam": "ovseg.models.sam",
+    "slic": "ovseg.models.superpixels",
+    "maskcut": "ovseg.models.maskcut",
+    "clusters": "ovseg.models.feature_clusters",
+    "ground_truth": "ovseg.mining.ground_truth",
+}
+
+
+@pytest.mark.parametrize(("source", "module"), PROPOSAL_SOURCES.items())
+def test_a_stage_is_made_of_what_its_settings_name(source: str, module: str):
+    config = ProposalsConfig(source=source)
+    named = closure({type(PROPOSALS).__module__, *config.modules_named()})
+    assert named & {*PROPOSAL_SOURCES.values()} == {module}
+
+
+def test_one_more_proposer_mines_nothing_again(write: Write, monkeypatch: pytest.MonkeyPatch):
+    before = PROPOSALS.code_digest(ProposalsConfig())
+    write({"proposer.py": "def load(weights, device): return None\n"})
+    monkeypatch.setitem(PROPOSERS, "other", "house.proposer:load")
+    assert PROPOSALS.code_digest(ProposalsConfig()) == before
+    other = ProposalsConfig(source="other")
+    assert "house.proposer" in other.modules_named()
+    digest = PROPOSALS.code_digest(other)
+    assert digest != before
+    write({"proposer.py": "def load(weights, device): return 1\n"})
+    module_digest.cache_clear()
+    assert PROPOSALS.code_digest(other) != digest
+
+
+def test_a_name_that_is_only_known_later_may_be_any():
+    formats = {FORMATS.module(name) for name in FORMATS}
+    assert ImagesConfig().modules_named() == formats
+    assert ImagesConfig(captions_format="coco").modules_named() == {"ovseg.data.coco_captions"}
+
+
+def test_names_in_nested_settings_count():
+    benchmark = BenchmarkConfig(proposals="sam", embedder="mask_tokens")
+    assert "ovseg.models.sam" in benchmark.modules_named()
+    memory = MemoryConfig.of(benchmark, None)
+    assert memory.modules_named() == {"ovseg.models.embedders"}
+    assert FinetuneConfig().modules_named() == {"ovseg.training.groups"}
+    assert NounsConfig().modules_named() == set()
+
+
+def test_code_that_is_in_no_file_has_no_digest():
+    made = type("Made", (Stage,), {"__module__": "typed_in", "name": "made"})
+    with pytest.raises(OvsegError, match=r"typed_in: .* write the stage into a module of its own"):
+        made().code_digest(NounsConfig())

@@ -2,14 +2,8 @@
 
 import ast
 from pathlib import Path
-from typing import get_args
 
 import pytest
-
-from ovseg.benchmark_config import MemoryConfig
-from ovseg.code import INFRASTRUCTURE, closure
-from ovseg.config import Config
-from ovseg.registry import EMBEDDERS, Registry
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(
@@ -130,41 +124,3 @@ def test_the_library_imports_without_prefect_and_mlflow():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-
-
-def stages() -> list:
-    """Every stage of the library."""
-    import importlib
-
-    from ovseg.stages import Stage
-
-    for path in SOURCES:
-        if path.relative_to(ROOT).parts[0] == "ovseg" and path.name != "serving.py":
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            importlib.import_module(name.removesuffix(".__init__"))
-    found = [kind for kind in Stage.__subclasses__() if kind.__module__.startswith("ovseg.")]
-    assert len(found) == 25
-    return found
-
-
-def is_config(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Config)
-
-
-def registries(kind: type, seen: set) -> list[Registry]:
-    """The tables in which values of a configuration are names, nested ones too."""
-    found = []
-    for field in kind.model_fields.values():
-        found += [each for each in field.metadata if isinstance(each, Registry)]
-        kinds = {field.annotation, *get_args(field.annotation)}
-        for inner in {each for each in kinds if is_config(each)} - seen:
-            found += registries(inner, seen | {inner})
-    return found
-
-
-def test_the_closure_is_what_stages_named_by_hand():
-    for kind in stages():
-        (config,) = get_args(kind.__orig_bases__[0])
-        tables = [EMBEDDERS] if config is MemoryConfig else registries(config, {config})
-        entries = {table.module(name) for table in tables for name in table}
-        assert closure({kind.__module__, *entries}) == set(kind.code) - INFRASTRUCTURE, kind

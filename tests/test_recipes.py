@@ -1,8 +1,10 @@
 """The recipes of CONTRIBUTING.md, run as they stand there, each through its real stage."""
 
+import importlib
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from ovseg.analysis import sql_files
 from ovseg.analysis.catalog import build_catalog, open_catalog
 from ovseg.analysis.query import failed_checks, relations
 from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.code import module_digest
 from ovseg.config import (
     CurationConfig,
     FinetuneConfig,
@@ -48,14 +51,20 @@ def blocks(title: str, language: str) -> list[str]:
 
 
 @pytest.fixture
-def follow():
-    """Runs a recipe's Python; what it registered is gone after the test."""
+def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs a recipe's Python as a module; what it registered is gone after the test."""
+    monkeypatch.syspath_prepend(tmp_path)
     registries = (FORMATS, SOURCES, READERS, SYSTEMS, EMBEDDERS, PROMPTINGS, METHODS, TABLES)
     before = [dict(registry) for registry in registries]
 
     def run(title: str) -> None:
-        for code in blocks(title, "python"):
-            exec(compile(code, f"CONTRIBUTING.md: {title}", "exec"), {})
+        for number, code in enumerate(blocks(title, "python")):
+            name = f"recipe_{re.sub(r'[^a-z]+', '_', title.lower())}_{number}"
+            (tmp_path / f"{name}.py").write_text(code)
+            importlib.invalidate_caches()
+            module_digest.cache_clear()
+            monkeypatch.delitem(sys.modules, name, raising=False)
+            importlib.import_module(name)
 
     yield run
     for registry, entries in zip(registries, before):

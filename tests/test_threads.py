@@ -25,7 +25,6 @@ class Sum(Stage[Config]):
     """Reports the threads it is computed with, in its own thread and in one that it starts."""
 
     name = "sum"
-    code: ClassVar[tuple[str, ...]] = ()
     seen: ClassVar[list[int]] = []
 
     def plan(self, config, inputs):

@@ -54,7 +54,6 @@ class Toy(Stage[BenchmarkConfig]):
     """Writes what it was given."""
 
     name = "benchmarks"
-    code = ("ovseg.schema",)
     suffix = ""
 
     def __init__(self, blocks: Sequence[Sequence[dict]]) -> None:

@@ -35,22 +35,6 @@ class AblationStage(Stage[AblationConfig]):
     """
 
     name = "ablations"
-    code = (
-        "ovseg.ablations.comparison",
-        "ovseg.ablations.claims",
-        "ovseg.ablations.plots",
-        "ovseg.ablations.report",
-        "ovseg.markdown",
-        "ovseg.analysis.study",
-        "ovseg.analysis.study_findings",
-        "ovseg.analysis.study_plots",
-        "ovseg.analysis.study_report",
-        "ovseg.evaluation.intervals",
-        "ovseg.evaluation.boundary",
-        "ovseg.evaluation.image_rows",
-        "ovseg.evaluation.metrics",
-        "ovseg.evaluation.objects",
-    )
     suffix = ""
 
     def plan(self, config: AblationConfig, inputs: Inputs) -> ShardPlan:

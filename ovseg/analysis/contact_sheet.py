@@ -21,7 +21,6 @@ from ovseg.analysis.overlay import palette
 from ovseg.analysis.tables import table_files
 from ovseg.data import masks
 from ovseg.data.images import ImageError, read_image
-from ovseg.models.proposer_modules import PROPOSER_MODULES
 from ovseg.report_config import SheetConfig
 from ovseg.stages import Inputs, Output, Progress, Stage
 from ovseg.storage import Manifest, ShardPlan
@@ -251,44 +250,6 @@ class SheetStage(Stage[SheetConfig]):
     """Draws the contact sheet."""
 
     name = "reports"
-    code = (
-        "ovseg.analysis.before_after",
-        "ovseg.analysis.contact_sheet",
-        "ovseg.analysis.overlay",
-        "ovseg.analysis.statements",
-        "ovseg.analysis.tables",
-        "ovseg.data.benchmarks",
-        "ovseg.data.captioned",
-        "ovseg.data.label_counts",
-        "ovseg.data.label_maps",
-        "ovseg.data.images",
-        "ovseg.data.vocabulary",
-        "ovseg.evaluation.boundary",
-        "ovseg.evaluation.evaluator",
-        "ovseg.evaluation.samples",
-        "ovseg.evaluation.image_rows",
-        "ovseg.evaluation.metrics",
-        "ovseg.evaluation.objects",
-        "ovseg.evaluation.oracles",
-        "ovseg.evaluation.splits",
-        "ovseg.storybook.catalogue",
-        "ovseg.models.class_relations",
-        "ovseg.models.class_texts",
-        "ovseg.models.prompting",
-        "ovseg.models.mask_tokens",
-        "ovseg.models.picture_embedders",
-        "ovseg.models.regions",
-        "ovseg.models.segmentor",
-        "ovseg.models.systems",
-        "ovseg.models.embedders",
-        "ovseg.models.closed_vocabulary",
-        "ovseg.models.pixel_embedder",
-        "ovseg.models.pixel_embedding",
-        "ovseg.models.pixel_segmentor",
-        "ovseg.models.retrieval",
-        "ovseg.models.ensemble",
-        *PROPOSER_MODULES,
-    )
     suffix = ""
 
     def plan(self, config: SheetConfig, inputs: Inputs) -> ShardPlan:

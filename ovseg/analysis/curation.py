@@ -35,13 +35,6 @@ class Curate(Stage[CurationConfig]):
     """Runs the query over the pair tables handed in (`table`, and any more) as one relation."""
 
     name = "curated"
-    code = (
-        "ovseg.analysis.curation",
-        "ovseg.analysis.given_sql",
-        "ovseg.analysis.sql_files",
-        "ovseg.analysis.statements",
-        "ovseg.analysis.tables",
-    )
 
     def plan(self, config: CurationConfig, inputs: Inputs) -> ShardPlan:
         """One shard."""

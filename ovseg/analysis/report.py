@@ -94,33 +94,6 @@ class ReportStage(Stage[ReportConfig]):
     """Writes `report.html`; one shard, a folder."""
 
     name = "report"
-    code = (
-        *BENCHMARK.code,
-        "ovseg.analysis.catalog",
-        "ovseg.analysis.catalog_file",
-        "ovseg.analysis.overlay",
-        "ovseg.analysis.relations",
-        "ovseg.analysis.report",
-        "ovseg.analysis.report_classes",
-        "ovseg.analysis.report_data",
-        "ovseg.analysis.report_mined",
-        "ovseg.analysis.report_page",
-        "ovseg.analysis.report_pictures",
-        "ovseg.analysis.report_plots",
-        "ovseg.analysis.report_results",
-        "ovseg.analysis.report_scores",
-        "ovseg.analysis.report_sections",
-        "ovseg.analysis.report_segments",
-        "ovseg.analysis.sql_files",
-        "ovseg.analysis.statements",
-        "ovseg.analysis.tables",
-        "ovseg.data.masks",
-        "ovseg.data.published",
-        "ovseg.data.context_layout",
-        "ovseg.data.matlab_maps",
-        "ovseg.data.source_layouts",
-        "ovseg.evaluation.published",
-    )
     suffix = ""
 
     def plan(self, config: ReportConfig, inputs: Inputs) -> ShardPlan:

@@ -54,18 +54,6 @@ class StudyStage(Stage[StudyConfig]):
     """
 
     name = "study"
-    code = (
-        "ovseg.analysis.study",
-        "ovseg.evaluation.intervals",
-        "ovseg.evaluation.boundary",
-        "ovseg.evaluation.image_rows",
-        "ovseg.evaluation.metrics",
-        "ovseg.evaluation.objects",
-        "ovseg.analysis.study_findings",
-        "ovseg.analysis.study_plots",
-        "ovseg.analysis.study_report",
-        "ovseg.markdown",
-    )
     suffix = ""
 
     def plan(self, config: StudyConfig, inputs: Inputs) -> ShardPlan:

@@ -31,7 +31,6 @@ class PairTable(Stage[TableConfig]):
     """Compacts the staging shards of a pairing (input `pairs`); one shard, a folder."""
 
     name = "tables/pairs"
-    code = ("ovseg.analysis.tables", "ovseg.analysis.statements")
     suffix = ""
 
     def plan(self, config: TableConfig, inputs: Inputs) -> ShardPlan:

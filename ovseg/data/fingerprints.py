@@ -23,13 +23,6 @@ class FingerprintsStage(Stage[FingerprintsConfig]):
     """Hashes the images of a benchmark."""
 
     name = "fingerprints"
-    code = (
-        "ovseg.data.benchmarks",
-        "ovseg.data.captioned",
-        "ovseg.data.label_maps",
-        "ovseg.data.images",
-        __name__,
-    )
 
     def plan(self, config: FingerprintsConfig, inputs: Inputs) -> ShardPlan:
         """Blocks of the sorted image ids."""

@@ -34,26 +34,6 @@ class ImagesStage(Stage[ImagesConfig]):
     """Lists the images of a captions file; its shard plan is every later mining stage's too."""
 
     name = "listed"
-    code = (
-        "ovseg.data.benchmarks",
-        "ovseg.data.caption_files",
-        "ovseg.data.caption_parquet",
-        "ovseg.data.caption_tables",
-        "ovseg.data.captioned",
-        "ovseg.data.captions",
-        "ovseg.data.coco_captions",
-        "ovseg.data.file_sizes",
-        "ovseg.data.flickr_captions",
-        "ovseg.data.images",
-        "ovseg.data.img2dataset",
-        "ovseg.data.label_maps",
-        "ovseg.data.labelled_images",
-        "ovseg.data.listed",
-        "ovseg.data.listing_stats",
-        "ovseg.data.separated_values",
-        "ovseg.data.webdataset_captions",
-        __name__,
-    )
 
     def plan(self, config: ImagesConfig, inputs: Inputs) -> ShardPlan:
         """Blocks of the sorted image ids."""

@@ -41,21 +41,6 @@ from ovseg.storage import (
 Progress = Callable[[int, int], None]
 BLOCK = 100
 """Images whose rows are recorded at once: a killed run repeats fewer."""
-CODE = tuple(
-    f"ovseg.data.{name}"
-    for name in (
-        "prepare",
-        "prepared_image",
-        "published",
-        "source_layouts",
-        "context_layout",
-        "label_counts",
-        "label_maps",
-        "matlab_maps",
-        "resizing",
-        "images",
-    )
-)
 RECORD, SAMPLES, PARTS, RUN = "prepared.json", "samples.parquet", ".parts", "run.json"
 
 
@@ -117,7 +102,7 @@ def prepare(
     texts = _texts(spec, synonyms=synonyms)
     names = [each.name for each in spec.classes]
     values = stored_values(spec.vocabulary)
-    plan = digest_json([name, code_digest(CODE), copy, names, values, texts, places(source)])
+    plan = digest_json([name, code_digest([__name__]), copy, names, values, texts, places(source)])
     try:
         known = _begun(folder, home, plan)
         maker = Maker(spec=spec, home=home, source=source, folder=folder, copy=copy)

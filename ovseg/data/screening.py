@@ -37,12 +37,6 @@ class ScreeningStage(Stage[ScreeningConfig]):
     """Judges each listed image by the others and by the benchmarks."""
 
     name = "images"
-    code = (
-        "ovseg.data.duplicates",
-        "ovseg.data.listing_stats",
-        "ovseg.data.published_ids",
-        __name__,
-    )
 
     def write(
         self,

@@ -40,7 +40,6 @@ from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.models.class_texts import shown_texts
 from ovseg.models.names import clip_name
 from ovseg.models.pixel_segmentor import PixelSegmentor
-from ovseg.models.proposer_modules import PROPOSER_MODULES
 from ovseg.models.segmentor import Segmentor
 from ovseg.models.systems import load_segmentor, network_weights
 from ovseg.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
@@ -58,39 +57,6 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
     """
 
     name = "benchmarks"
-    code = (
-        "ovseg.evaluation.evaluator",
-        "ovseg.evaluation.boundary",
-        "ovseg.evaluation.image_rows",
-        "ovseg.evaluation.metrics",
-        "ovseg.evaluation.objects",
-        "ovseg.evaluation.oracles",
-        "ovseg.evaluation.samples",
-        "ovseg.evaluation.splits",
-        "ovseg.data.benchmarks",
-        "ovseg.data.captioned",
-        "ovseg.data.label_counts",
-        "ovseg.data.label_maps",
-        "ovseg.data.vocabulary",
-        "ovseg.storybook.catalogue",  # its words
-        "ovseg.data.images",
-        "ovseg.models.segmentor",
-        "ovseg.models.systems",
-        "ovseg.models.class_relations",
-        "ovseg.models.class_texts",
-        "ovseg.models.prompting",
-        "ovseg.models.embedders",
-        "ovseg.models.closed_vocabulary",
-        "ovseg.models.pixel_embedder",
-        "ovseg.models.pixel_embedding",
-        "ovseg.models.pixel_segmentor",
-        "ovseg.models.retrieval",
-        "ovseg.models.ensemble",
-        "ovseg.models.mask_tokens",
-        "ovseg.models.picture_embedders",
-        "ovseg.models.regions",
-        *PROPOSER_MODULES,
-    )
     suffix = ""
 
     def plan(self, config: BenchmarkConfig, inputs: Inputs) -> ShardPlan:

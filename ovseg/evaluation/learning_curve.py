@@ -60,11 +60,6 @@ class PhaseCurveStage(Stage[BenchmarkConfig]):
     """
 
     name = "phase-curves"
-    code = (
-        *BENCHMARK.code,
-        "ovseg.evaluation.learning_curve",
-        "ovseg.training.snapshots",
-    )
 
     def plan(self, config: BenchmarkConfig, inputs: Inputs) -> ShardPlan:
         """One shard; it counts each image once a point."""
@@ -133,7 +128,6 @@ class CurveStage(Stage[CurveConfig]):
     """
 
     name = "curves"
-    code = PhaseCurveStage.code
 
     def plan(self, config: CurveConfig, inputs: Inputs) -> ShardPlan:
         """One shard."""

@@ -121,15 +121,6 @@ class TruthStage(Stage[TruthConfig]):
     """Judges the kept pairs of a published table."""
 
     name = "pair-truth"
-    code = (
-        "ovseg.data.vocabulary",
-        "ovseg.evaluation.pair_truth",
-        "ovseg.data.captioned",
-        "ovseg.data.images",
-        "ovseg.data.label_maps",
-        "ovseg.data.masks",
-        "ovseg.storybook.catalogue",
-    )
 
     def plan(self, config: TruthConfig, inputs: Inputs) -> ShardPlan:
         """One shard."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -20,7 +20,6 @@ from ovseg.benchmark_config import MemoryConfig
 from ovseg.data import masks
 from ovseg.data.images import ImageError, read_image
 from ovseg.models.clip import clip_digest
-from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.embedders import embedder_weights, region_embedder
 from ovseg.models.names import clip_name, resolve_device
 from ovseg.models.retrieval import RegionMemory
@@ -38,29 +37,6 @@ class RegionMemoryStage(Stage[MemoryConfig]):
 
     name = "region-memory"
     suffix = ""
-    code: ClassVar[tuple[str, ...]] = (
-        "ovseg.evaluation.region_memory",
-        "ovseg.data.images",
-        "ovseg.data.masks",
-        "ovseg.models.class_embedding",
-        "ovseg.models.class_relations",
-        "ovseg.models.class_texts",
-        "ovseg.data.vocabulary",
-        "ovseg.storybook.catalogue",  # its words
-        *CLIP_MODULES,
-        "ovseg.models.embedders",
-        "ovseg.models.ensemble",
-        "ovseg.models.mask_tokens",
-        "ovseg.models.picture_embedders",
-        "ovseg.models.network_folders",
-        "ovseg.models.pixel_embedder",
-        "ovseg.models.pixel_embedding",
-        "ovseg.models.pixels",
-        "ovseg.models.regions",
-        "ovseg.models.resnet",
-        "ovseg.models.retrieval",
-        "ovseg.training.pairs",
-    )
 
     def plan(self, config: MemoryConfig, inputs: Inputs) -> ShardPlan:
         """One shard."""

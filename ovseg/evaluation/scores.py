@@ -38,18 +38,6 @@ class ScoresStage(Stage[ScoresConfig]):
     """One folder with `class_scores.parquet` and `scores.parquet`; input: `benchmark`."""
 
     name = "scores"
-    code = (
-        "ovseg.evaluation.scores",
-        "ovseg.evaluation.boundary",
-        "ovseg.evaluation.image_rows",
-        "ovseg.evaluation.intervals",
-        "ovseg.evaluation.metrics",
-        "ovseg.evaluation.objects",
-        "ovseg.evaluation.protocol",
-        "ovseg.evaluation.splits",
-        "ovseg.data.vocabulary",
-        "ovseg.storybook.catalogue",  # its words
-    )
     suffix = ""
 
     def plan(self, config: ScoresConfig, inputs: Inputs) -> ShardPlan:

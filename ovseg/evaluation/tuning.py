@@ -51,7 +51,6 @@ class TuningCountsStage(Stage[TuneConfig]):
     """
 
     name = "tuning-counts"
-    code = ("ovseg.evaluation.tuning", "ovseg.evaluation.protocol", *BENCHMARK.code)
 
     def plan(self, config: TuneConfig, inputs: Inputs) -> ShardPlan:
         """As the benchmark's."""
@@ -123,7 +122,6 @@ class TuningStage(Stage[TuneConfig]):
     """The scores of each setting: one Parquet file of `ovseg.schema.TUNING`; input: `counts`."""
 
     name = "tunings"
-    code = TuningCountsStage.code
 
     def plan(self, config: TuneConfig, inputs: Inputs) -> ShardPlan:
         """One shard."""

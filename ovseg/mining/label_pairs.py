@@ -30,7 +30,6 @@ class LabelPairsStage(Stage[TableConfig]):
     """Makes a pair of every ground-truth mask of a shard of images, and a row of what is none."""
 
     name = "pairs"
-    code = ("ovseg.mining.pair_rows", __name__)
 
     def plan(self, config: TableConfig, inputs: Inputs) -> ShardPlan:
         """As the images are cut.

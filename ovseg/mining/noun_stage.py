@@ -42,16 +42,6 @@ class NounsStage(Stage[NounsConfig]):
 
     name = "nouns"
     schema_version = 2  # 2: adjectives, place
-    code = (
-        "ovseg.mining.caption_text",
-        "ovseg.mining.compounds",
-        "ovseg.mining.lemmas",
-        "ovseg.mining.noun_contexts",
-        "ovseg.mining.nouns",
-        "ovseg.mining.stop_nouns",
-        "ovseg.models.names",
-        __name__,
-    )
 
     def weights(self, config: NounsConfig, inputs: Inputs) -> dict[str, str]:
         """The parser, the table of plurals, and the stop list where it is used."""

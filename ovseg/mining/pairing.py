@@ -29,7 +29,6 @@ from ovseg.mining.pair_rows import OF_IMAGE, complete, pair_stats
 from ovseg.mining.ranking import rank
 from ovseg.mining.texts import clip_label, read_texts
 from ovseg.models.clip import clip_digest, shared_clip
-from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.names import autocast, clip_name, resolve_device
 from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.regions import Regions, region_crops
@@ -53,19 +52,6 @@ class PairsStage(Stage[PairingConfig]):
     """Pairs the nouns and proposals of a shard of images."""
 
     name = "pairs"
-    code = (
-        "ovseg.data.images",
-        "ovseg.data.listed",
-        "ovseg.mining.gates",
-        "ovseg.mining.jobs",
-        "ovseg.mining.pair_rows",
-        "ovseg.data.masks",
-        "ovseg.mining.ranking",
-        "ovseg.mining.texts",
-        *CLIP_MODULES,
-        "ovseg.models.regions",
-        __name__,
-    )
 
     def plan(self, config: PairingConfig, inputs: Inputs) -> ShardPlan:
         """As the images are cut.

@@ -26,7 +26,6 @@ from ovseg.errors import OvsegError
 from ovseg.mining import gates
 from ovseg.mining.proposal_sources import proposal_source
 from ovseg.mining.proposed import ProposalSource, Proposed
-from ovseg.models.proposer_modules import PROPOSER_MODULES
 from ovseg.schema import PROPOSALS as SCHEMA
 from ovseg.schema import rows_to_table
 from ovseg.stages import Inputs, Output, Progress, Stage
@@ -39,19 +38,6 @@ class ProposalsStage(Stage[ProposalsConfig]):
     """Asks the proposal source for the masks of the images of a shard."""
 
     name = "proposals"
-    code = (
-        "ovseg.data.benchmarks",
-        "ovseg.data.captioned",
-        "ovseg.data.label_maps",
-        "ovseg.data.images",
-        "ovseg.data.listed",
-        "ovseg.mining.gates",
-        "ovseg.mining.ground_truth",
-        "ovseg.mining.proposal_sources",
-        "ovseg.mining.proposed",
-        __name__,
-        *PROPOSER_MODULES,
-    )
 
     def weights(self, config: ProposalsConfig, inputs: Inputs) -> dict[str, str]:
         """Of all that the proposal source reads beside the images."""

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from ovseg.config import TextsConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest, shared_clip
-from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.names import clip_name, model_label, resolve_device
 from ovseg.models.open_clip_model import OpenClipModel
 from ovseg.models.prompts import fill_templates
@@ -37,10 +36,6 @@ class TextsStage(Stage[TextsConfig]):
     """Embeds the distinct kept nouns of all shards as one shard sorted by noun."""
 
     name = "texts"
-    code = (
-        *CLIP_MODULES,
-        __name__,
-    )
 
     def plan(self, config: TextsConfig, inputs: Inputs) -> ShardPlan:
         """One shard."""

@@ -14,7 +14,7 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from ovseg.models.image_proposals import ImageProposals
-from ovseg.models.patch_features import PatchFeatures
+from ovseg.models.patch_features import PatchFeatures, load_patch_features, patches_of
 from ovseg.models.pixels import ImageArray
 from ovseg.storage import digest_json
 
@@ -79,3 +79,8 @@ class FeatureClusters(ImageProposals):
         """See `ImageProposals`."""
         masks_qhw, scores = cluster_masks(self.features.of(image).double().cpu().numpy())
         return torch.from_numpy(masks_qhw).float(), torch.from_numpy(scores).float()
+
+
+def load_clusters(weights: str, device: str) -> FeatureClusters:
+    """Clusters of the patches that weights embed; see `ovseg.models.proposers`."""
+    return FeatureClusters(load_patch_features(patches_of(weights), device))

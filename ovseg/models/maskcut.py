@@ -17,7 +17,7 @@ from scipy.ndimage import label as connected
 from torch import Tensor
 
 from ovseg.models.image_proposals import ImageProposals
-from ovseg.models.patch_features import PatchFeatures
+from ovseg.models.patch_features import PatchFeatures, load_patch_features, patches_of
 from ovseg.models.pixels import ImageArray
 from ovseg.storage import digest_json
 
@@ -124,3 +124,8 @@ class MaskCut(ImageProposals):
         """See `ImageProposals`."""
         masks_qhw, scores = cut_masks(self.features.of(image).double().cpu().numpy())
         return torch.from_numpy(masks_qhw).float(), torch.from_numpy(scores).float()
+
+
+def load_maskcut(weights: str, device: str) -> MaskCut:
+    """Cuts of the patches that weights embed; see `ovseg.models.proposers`."""
+    return MaskCut(load_patch_features(patches_of(weights), device))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache
@@ -216,6 +217,11 @@ class TransformersPatches(PatchFeatures):
         """See `PatchFeatures`; what comes before the patches is class and register tokens."""
         states: Tensor = self.model(pixels_nchw, **self.interpolates).last_hidden_state
         return states[0, -grid[0] * grid[1] :]
+
+
+def patches_of(weights: str) -> str:
+    """Whose patches a name of weights means: for a storybook MaskFormer its world's CLIP."""
+    return "storybook" if re.fullmatch(r"storybook(-\d+)?", weights) else weights
 
 
 def load_patch_features(name: str, device: str = "cpu") -> PatchFeatures:

@@ -10,49 +10,15 @@ what becomes of the queries.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from ovseg.models.names import resolve_device
-from ovseg.models.patch_features import load_patch_features
 from ovseg.models.proposal_networks import ProposalNetwork
 from ovseg.models.segments import segmented
 from ovseg.registry import PROPOSERS, chosen
 
 Proposer = Callable[[str, str], ProposalNetwork]
 """Makes a network of the name of its weights and a device; loads once a process what it loads."""
-
-
-def maskcut(weights: str, device: str) -> ProposalNetwork:
-    """Self-supervised masks of patches that go together."""
-    from ovseg.models.maskcut import MaskCut
-
-    return MaskCut(load_patch_features(patches_of(weights), device))
-
-
-def clusters(weights: str, device: str) -> ProposalNetwork:
-    """Patches grouped by what they look like to a network."""
-    from ovseg.models.feature_clusters import FeatureClusters
-
-    return FeatureClusters(load_patch_features(patches_of(weights), device))
-
-
-def _superpixels(algorithm: str) -> Proposer:
-    def make(weights: str, device: str) -> ProposalNetwork:
-        from ovseg.models.superpixels import Superpixels
-
-        return Superpixels(algorithm)
-
-    return make
-
-
-slic = _superpixels("slic")
-felzenszwalb = _superpixels("felzenszwalb")
-
-
-def patches_of(weights: str) -> str:
-    """Whose patches a name of weights means: for a storybook MaskFormer its world's CLIP."""
-    return "storybook" if re.fullmatch(r"storybook(-\d+)?", weights) else weights
 
 
 def proposer(

@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.code import code_digest
+from ovseg.code import module_digest
 from ovseg.errors import OvsegError
 from ovseg.models.names import maskformer_folder
 from ovseg.models.network_folders import CONFIG_FILE, TEXTS_FILE, WEIGHTS_FILE
-from ovseg.models.patch_features import TIMM, clip_folder_or_none
+from ovseg.models.patch_features import TIMM, clip_folder_or_none, patches_of
 from ovseg.models.prompting import CONTEXTS_FILE, contexts_text, read_contexts
-from ovseg.models.proposers import patches_of
 from ovseg.models.retrieval import REGIONS_FILE
 from ovseg.storage import digest_json, known_sha256
 
@@ -64,7 +63,7 @@ class ServedModel:
             name: [[file, _sha256(part[file])] for file in sorted(part)]
             for name, part in self.parts.items()
         }
-        code = code_digest(("ovseg.serving",))  # travels too: it decides what may be asked
+        code = module_digest("ovseg.serving")  # travels too: it decides what may be asked
         return digest_json([dict(self.settings), files, code])[:16]
 
     def write(self, folder: Path) -> dict[str, Path]:

@@ -84,3 +84,13 @@ class Superpixels(ImageProposals):
         order = np.argsort(-areas, kind="stable")[:MOST]
         masks_qhw = region_masks(labels, order[areas[order] > 0].tolist())
         return masks_qhw, torch.ones(len(masks_qhw))
+
+
+def load_slic(weights: str, device: str) -> Superpixels:
+    """Superpixels of SLIC, which need neither."""
+    return Superpixels("slic")
+
+
+def load_felzenszwalb(weights: str, device: str) -> Superpixels:
+    """Superpixels of Felzenszwalb and Huttenlocher, which need neither."""
+    return Superpixels("felzenszwalb")

@@ -19,23 +19,6 @@ from PIL import Image
 from ovseg.code import code_digest
 from ovseg.workers import WorkerPool
 
-MODULES = (
-    "catalogue",
-    "drawing",
-    "layouts",
-    "settings",
-    "stuff",
-    "scenes",
-    "things",
-    "things_animals",
-    "things_home",
-    "things_places",
-    "things_sky",
-    "things_travel",
-    "wording",
-    "captions",
-    "pretrain_data",
-)
 CROPS_A_SCENE = 5
 CAPTIONS_A_PICTURE = 5
 _CHUNK = 250  # scenes a task of a worker process
@@ -112,7 +95,7 @@ def render_pictures(
     Returns:
         The pictures, in the order of the seeds.
     """
-    code = code_digest(tuple(f"ovseg.storybook.{name}" for name in MODULES))
+    code = code_digest([__name__])
     stem = f"pictures-{seeds.start}-{len(seeds)}-{size}-{code[:12]}"
     pixels_path, captions_path = cache_dir / f"{stem}.npy", cache_dir / f"{stem}.json"
     if not captions_path.is_file():  # written last, so its existence means both are complete

@@ -13,24 +13,6 @@ class WorldStage(Stage[WorldConfig]):
     """Draws the scenes of one part (mining or val): a folder laid out as COCO is."""
 
     name = "storybook"
-    code = (
-        "ovseg.storybook.stage",
-        "ovseg.storybook.world",
-        "ovseg.storybook.scenes",
-        "ovseg.storybook.layouts",
-        "ovseg.storybook.settings",
-        "ovseg.storybook.captions",
-        "ovseg.storybook.wording",
-        "ovseg.storybook.catalogue",
-        "ovseg.storybook.drawing",
-        "ovseg.storybook.stuff",
-        "ovseg.storybook.things",
-        "ovseg.storybook.things_animals",
-        "ovseg.storybook.things_home",
-        "ovseg.storybook.things_places",
-        "ovseg.storybook.things_sky",
-        "ovseg.storybook.things_travel",
-    )
     suffix = ""
 
     def plan(self, config: WorldConfig, inputs: Inputs) -> ShardPlan:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 
@@ -24,7 +23,6 @@ from ovseg import schema
 from ovseg.config import FinetuneConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip import clip_digest, load_clip, save_clip
-from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.mask_prompts import MaskAdaptedCLIP
 from ovseg.models.mask_tokens import check_tower
 from ovseg.models.names import clip_name, resolve_device
@@ -49,22 +47,6 @@ class Finetune(Stage[FinetuneConfig]):
 
     name = "checkpoints"
     suffix = ""
-    code: ClassVar[tuple[str, ...]] = (
-        "ovseg.data.images",
-        "ovseg.data.masks",
-        *CLIP_MODULES,
-        "ovseg.models.mask_tokens",
-        "ovseg.models.regions",
-        "ovseg.training.crops",
-        "ovseg.training.finetune",
-        "ovseg.training.groups",
-        "ovseg.training.losses",
-        "ovseg.training.pairs",
-        "ovseg.training.schedule",
-        "ovseg.training.snapshots",
-        "ovseg.training.state",
-        "ovseg.training.trainer",
-    )
 
     def plan(self, config: FinetuneConfig, inputs: Inputs) -> ShardPlan:
         """One shard; it counts the optimiser steps of all epochs."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -20,7 +20,6 @@ from ovseg.data.benchmarks import Benchmark, load_benchmark, only_classes
 from ovseg.errors import OvsegError
 from ovseg.locations import LocalPath, ModelName
 from ovseg.models.clip import clip_digest, load_clip
-from ovseg.models.clip_modules import CLIP_MODULES
 from ovseg.models.maskformer import maskformer_digest
 from ovseg.models.names import resolve_device
 from ovseg.models.prompts import text_embeddings
@@ -70,35 +69,6 @@ class SegmentationTraining(Stage[LabelledTrainingConfig]):
 
     name = "maskformers"
     suffix = ""
-    code: ClassVar[tuple[str, ...]] = (
-        "ovseg.data.benchmarks",
-        "ovseg.data.captioned",
-        "ovseg.data.label_maps",
-        "ovseg.data.images",
-        "ovseg.models.class_embedding",
-        *CLIP_MODULES,
-        "ovseg.models.deep_stem_maskformer",
-        "ovseg.models.maskformer",
-        "ovseg.models.network_folders",
-        "ovseg.models.official_names",
-        "ovseg.models.pixel_embedder",
-        "ovseg.models.pixel_embedding",
-        "ovseg.models.pixels",
-        "ovseg.models.pretrained_backbone",
-        "ovseg.models.proposal_networks",
-        "ovseg.models.resnet",
-        "ovseg.training.augmentation",
-        "ovseg.training.batches",
-        "ovseg.training.criterion",
-        "ovseg.training.labelled_folder",
-        "ovseg.training.matching",
-        "ovseg.training.objectives",
-        "ovseg.training.recipes",
-        "ovseg.training.segmentation",
-        "ovseg.training.segmentation_stage",
-        "ovseg.training.state",
-        "ovseg.training.warm_start",
-    )
 
     def plan(self, config: LabelledTrainingConfig, inputs: Inputs) -> ShardPlan:
         """One shard; it counts the steps. The contents of images and label maps are in it."""

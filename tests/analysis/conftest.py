@@ -39,8 +39,6 @@ class DatasetConfig(Config):
 class Rows(Stage[Config]):
     """A stage whose shards are rows, or folders of tables, that a test wrote down."""
 
-    code = ("ovseg.schema",)
-
     def __init__(self, name, shards, kind=None, stats=None):
         self.name = name
         self.shards = shards

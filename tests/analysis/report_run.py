@@ -29,7 +29,6 @@ class Checkpoint(Stage[Config]):
     """A CLIP folder with a training log, as the last phase of an arm leaves it."""
 
     name = "checkpoints"
-    code = ("ovseg.schema",)
     suffix = ""
 
     def __init__(self, clip):

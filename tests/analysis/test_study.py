@@ -272,7 +272,6 @@ class Curve(Stage[StudyConfig]):
     """A learning curve of two phases of `steps` each."""
 
     name = "curves"
-    code = ("ovseg.schema",)
 
     def __init__(self, steps: int) -> None:
         self.steps = steps

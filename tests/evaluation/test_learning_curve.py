@@ -29,7 +29,6 @@ class Trained(Stage[Config]):
     """Stands for a training phase: weights moved at random, with a snapshot at some steps."""
 
     name = "checkpoints"
-    code = ("ovseg.schema",)
     suffix = ""
 
     def __init__(self, start: Path, trains: str, steps: int, snapshots: tuple[int, ...]):

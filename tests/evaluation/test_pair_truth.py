@@ -62,7 +62,6 @@ class Table(Stage):
     """A published pair table, a folder, of these rows."""
 
     name = "tables/pairs"
-    code = ("ovseg.schema",)
     suffix = ""
 
     def __init__(self, rows):

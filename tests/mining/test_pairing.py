@@ -22,7 +22,7 @@ from ovseg.mining.texts import TEXTS, read_texts
 from ovseg.models.clip import load_clip
 from ovseg.models.regions import region_crops
 from ovseg.schema import PAIRS as SCHEMA
-from ovseg.stages import Stage, run_stage, stage_folder
+from ovseg.stages import run_stage, stage_folder
 from ovseg.storage import Manifest, ShardPlan, ShardRecord, file_sha256
 
 # --------------------------------------------------------------------------------------
@@ -367,13 +367,3 @@ def test_two_runs_are_equal_to_the_byte(source, parts, tmp_path: Path):
     assert one.content_digest == other.content_digest
     texts = [(m.folder / "manifest.json").read_bytes() for m in (one, other)]
     assert texts[0] == texts[1]
-
-
-def test_every_stage_names_modules_that_exist():
-    from ovseg.code import code_digest
-    from ovseg.data.image_stage import IMAGES
-    from ovseg.mining.noun_stage import NOUNS
-    from ovseg.mining.proposals import PROPOSALS
-
-    stages: list[Stage] = [IMAGES, NOUNS, PROPOSALS, TEXTS, PAIRS]
-    assert len({code_digest(stage.code) for stage in stages}) == len(stages)

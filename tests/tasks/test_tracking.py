@@ -55,7 +55,6 @@ class Payload(Stage[Config]):
     """A folder with one file."""
 
     name = "payloads"
-    code = ("ovseg.schema",)
     suffix = ""
 
     def plan(self, config, inputs):

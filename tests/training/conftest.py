@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import open_clip
@@ -52,7 +51,6 @@ class Given(Stage[Config]):
     """A finished stage around files that are already there."""
 
     name = "given"
-    code: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, files: dict[str, pa.Table], suffix: str) -> None:
         self.files, self.suffix = files, suffix  # type: ignore[misc]
