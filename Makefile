@@ -72,7 +72,7 @@ style: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m bench
 
 # A pool that is there stays as it is, with its settings and its queue.
 pools: | $(BIN)/prefect

@@ -29,8 +29,8 @@ from tasks.ablations import (
 )
 from tasks.mining import by_source
 from tasks.progress import bars
-from tasks.stages import folders
-from tasks.tracking import track
+from tasks.run import folders
+from tasks.tracking.tracked_run import track
 
 
 @flow(name="ablations", flow_run_name="ablations of {preset}: {tables}")

@@ -7,19 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ovseg.availability import (
-    check_clip,
-    check_device,
-    check_file,
-    check_folder,
-    check_results,
-    check_weights,
-)
+from ovseg.cli.availability import check_clip, check_device, check_results, check_weights
+from ovseg.config.overrides import parse_setting
+from ovseg.config.registry import RECIPES, check_name
 from ovseg.errors import OvsegError
-from ovseg.overrides import parse_setting
-from ovseg.paths import check_text, local
-from ovseg.registry import RECIPES, check_name
-from ovseg.terminal_text import say
+from ovseg.files.access import check_file, check_folder, check_text, local
+from ovseg.files.escaping import say
 
 
 class Arguments(argparse.ArgumentParser):

@@ -14,15 +14,15 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.finetune import finetune
 from flows.mine import mine
-from ovseg.settings import PipelineConfig
-from ovseg.storage import Manifest
+from ovseg.config.run import PipelineConfig
+from ovseg.stages.manifest import Manifest
 from tasks.catalog import publish_catalog
 from tasks.mining import by_source, with_contexts
 from tasks.progress import bars
-from tasks.records import record_benchmark, record_scores
+from tasks.run import read_manifests
 from tasks.scoring import remember, score
-from tasks.stages import read_manifests
-from tasks.tracking import track
+from tasks.tracking.records import record_benchmark, record_scores
+from tasks.tracking.tracked_run import track
 from tasks.worlds import draw, draw_scored
 
 

@@ -19,12 +19,12 @@ from typing import Annotated, Any
 import typer
 
 from flows.options import requested
-from ovseg.cli import app
+from ovseg.cli.app import app
+from ovseg.cli.streams import on_any_streams
 from ovseg.errors import OvsegError
-from ovseg.interrupts import run as run_interruptibly
-from ovseg.paths import check_text, local
-from ovseg.streams import on_any_streams
-from ovseg.terminal_text import say
+from ovseg.files.access import check_text, local
+from ovseg.files.escaping import say
+from ovseg.stages.interrupts import run as run_interruptibly
 
 Seeds = Annotated[
     int | None, typer.Option(help="Run seeds 0 to N-1, each in ROOT/seed-n, and compare them.")
@@ -65,8 +65,8 @@ Out = Annotated[
 
 def _check(request: dict[str, Any], own: dict[str, Any]) -> bool:
     """Say what is wrong with a request before anything is started; whether to start at all."""
-    from ovseg.availability import check_available
-    from ovseg.configure import configure, configure_seeds, tuning_request
+    from ovseg.cli.availability import check_available
+    from ovseg.config.request import configure, configure_seeds, tuning_request
 
     if (seeds := own.get("seeds")) is not None:
         configs = configure_seeds(**request, seeds=seeds)
@@ -84,8 +84,8 @@ def _check(request: dict[str, Any], own: dict[str, Any]) -> bool:
 
 def _note_unheard(command: str, request: dict[str, Any], given: dict[str, tuple[str, ...]]) -> None:
     """Name on standard error the options that another command would listen to, not this one."""
-    from ovseg.configure import configure
-    from ovseg.unheard import unheard_by
+    from ovseg.config.request import configure
+    from ovseg.config.unheard import unheard_by
 
     mines = request.get("mines", True) or configure(**request).scores_pairs
     if unheard := unheard_by(command, given, mines=mines):
@@ -102,7 +102,7 @@ def _requested(
 
     @functools.wraps(command)
     def wrapper(**options: Any) -> None:
-        from ovseg.checkpoint_presets import CHECKPOINT_PRESETS
+        from ovseg.config.checkpoint_presets import CHECKPOINT_PRESETS
 
         mine = {each.name: options.pop(each.name) for each in own}
         scoring = name in ("benchmark", "tune-ensemble")
@@ -120,7 +120,7 @@ def _requested(
         if name != "ablate":  # whose cells set what they listen to
             _note_unheard(name, request, given)
         typer.echo("starting Prefect and loading the models", err=True)
-        from tasks.server import connected
+        from tasks.server.own import connected
 
         with connected(_load):
             command(request, **mine)
@@ -154,7 +154,7 @@ def run(request: dict[str, Any], seeds: Seeds = None) -> None:
 def mine(request: dict[str, Any]) -> None:
     """Mine pairs of nouns and masks into the pair table."""
     from flows.mine import mine as flow
-    from ovseg.configure import configure
+    from ovseg.config.request import configure
     from tasks.mining import by_source
 
     for each in by_source(configure(**request)):
@@ -169,7 +169,7 @@ def mine(request: dict[str, Any]) -> None:
 @_requested
 def finetune(request: dict[str, Any]) -> None:
     """Adapt CLIP on the curated pairs (mined first where they are not there)."""
-    from ovseg.configure import configure
+    from ovseg.config.request import configure
 
     config = configure(**request)
     from flows.finetune import finetune as flow
@@ -182,7 +182,7 @@ def finetune(request: dict[str, Any]) -> None:
 @_requested
 def benchmark(request: dict[str, Any]) -> None:
     """Score every arm on the preset's benchmarks (trained first where they are not there)."""
-    from ovseg.configure import configure
+    from ovseg.config.request import configure
 
     config = configure(**request)
     from flows.benchmark import benchmark as flow
@@ -203,7 +203,7 @@ def tune_ensemble(
     allow_validation: AllowValidation = False,
 ) -> None:
     """Search ensemble weight and mask threshold on training-side images, never on the benchmark."""
-    from ovseg.configure import configure
+    from ovseg.config.request import configure
 
     config = configure(**request)
     from flows.tune_ensemble import tune_ensemble as flow
@@ -222,7 +222,7 @@ def tune_ensemble(
 
 
 def _check_ablations(request: dict[str, Any], own: dict[str, Any]) -> bool:
-    from ovseg.ablations.request import check_request
+    from ovseg.cli.ablations import check_request
 
     return check_request(
         request, own["tables"], seeds=own["seeds"], listed=own["listed"], out=own["out"]

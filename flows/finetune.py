@@ -13,14 +13,14 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.mine import mine
-from ovseg.settings import PipelineConfig
-from ovseg.storage import Manifest
+from ovseg.config.run import PipelineConfig
+from ovseg.stages.manifest import Manifest
 from tasks.catalog import publish_catalog
 from tasks.mining import by_source, with_contexts
 from tasks.progress import bars
-from tasks.records import record_training
 from tasks.scoring import remember, trace
-from tasks.tracking import track
+from tasks.tracking.records import record_training
+from tasks.tracking.tracked_run import track
 from tasks.training import curate, train_arm
 from tasks.worlds import draw
 

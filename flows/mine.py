@@ -13,9 +13,8 @@ from pathlib import Path
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from ovseg.settings import PipelineConfig
-from ovseg.storage import Manifest
-from tasks.artifacts import show_funnel
+from ovseg.config.run import PipelineConfig
+from ovseg.stages.manifest import Manifest
 from tasks.catalog import check_catalog, publish_catalog
 from tasks.mining import (
     check_models,
@@ -26,9 +25,10 @@ from tasks.mining import (
     publish_table,
     read_images,
 )
+from tasks.prefect_page import show_funnel
 from tasks.progress import bars
-from tasks.records import record_mining
-from tasks.tracking import track
+from tasks.tracking.records import record_mining
+from tasks.tracking.tracked_run import track
 from tasks.worlds import draw
 
 

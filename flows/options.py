@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from ovseg.errors import OvsegError
-from ovseg.paths import local
+from ovseg.files.access import local
 
 Preset = Annotated[
     str,
@@ -79,7 +79,7 @@ Settings = Annotated[
 
 
 class Request(NamedTuple):
-    """The arguments of `ovseg.configure.configure`; the settings that each option stands for."""
+    """The arguments of `ovseg.config.request.configure`, with what each option stands for."""
 
     arguments: dict[str, Any]
     given: dict[str, tuple[str, ...]]
@@ -112,7 +112,7 @@ def requested(
     Raises:
         OvsegError: for a setting that cannot be read, or an option that others leave nothing of.
     """
-    from ovseg.overrides import PLACES, parse_settings, spread
+    from ovseg.config.overrides import PLACES, parse_settings, spread
 
     if checkpoint is not None and clip is not None and maskformer is not None:
         raise OvsegError(

@@ -16,14 +16,14 @@ from flows.benchmark import benchmark
 from flows.finetune import finetune
 from flows.mine import mine
 from flows.report import report
-from ovseg.configure import configure
-from tasks.artifacts import run_name, show_mlflow_run, show_scores, show_summary
+from ovseg.config.request import configure
 from tasks.mining import by_source
+from tasks.prefect_page import run_name, show_mlflow_run, show_scores, show_summary
 from tasks.progress import bars
-from tasks.records import record_start
+from tasks.run import folders
 from tasks.scoring import Summary
-from tasks.stages import folders
-from tasks.tracking import track
+from tasks.tracking.records import record_start
+from tasks.tracking.tracked_run import track
 
 Preset = Literal["storybook", "paper", "gated"]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from ovseg.settings import PipelineConfig
+from ovseg.config.run import PipelineConfig
 from tasks.catalog import publish_catalog
 from tasks.progress import bars
-from tasks.records import record_report
+from tasks.run import read_manifests
 from tasks.scoring import Summary, draw_sheet, judge_pairs, summarise, write_report
-from tasks.stages import read_manifests
-from tasks.tracking import track
+from tasks.tracking.records import record_report
+from tasks.tracking.tracked_run import track
 from tasks.worlds import draw
 
 

@@ -14,11 +14,11 @@ from typing import Any
 from prefect import flow
 
 from flows.pipeline import Preset, pipeline
-from ovseg.configure import configure_seeds
-from ovseg.storage import Manifest
+from ovseg.config.request import configure_seeds
+from ovseg.stages.manifest import Manifest
 from tasks.progress import bars
 from tasks.studies import announce, compare, describe, record_study
-from tasks.tracking import track
+from tasks.tracking.tracked_run import track
 
 
 @flow(name="seeds", flow_run_name="{preset}, {seeds} seeds")

@@ -27,7 +27,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from tasks import segmentation
 from tasks.console import print_metrics
 from tasks.progress import bars
-from tasks.tracking import track
+from tasks.tracking.tracked_run import track
 
 
 @flow(
@@ -55,7 +55,7 @@ def train_segmentation_flow(
         data: labelled folder.
         out: folder of the network, replaced as a whole.
         clip: the CLIP whose text embeddings classify the queries.
-        recipe: a key of `ovseg.registry.RECIPES`.
+        recipe: a key of `ovseg.config.registry.RECIPES`.
         layout: prepared, or the name of a benchmark whose layout the folder has.
         classes: those trained on; all where empty.
         settings: of the recipe, by name.

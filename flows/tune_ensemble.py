@@ -13,11 +13,11 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.finetune import finetune
-from ovseg.configure import tuning_request
-from ovseg.settings import PipelineConfig
-from ovseg.storage import Manifest
+from ovseg.config.request import tuning_request
+from ovseg.config.run import PipelineConfig
+from ovseg.stages.manifest import Manifest
 from tasks.progress import bars
-from tasks.tracking import track
+from tasks.tracking.tracked_run import track
 from tasks.tuning import record_tuning, search, tuning_config
 from tasks.worlds import draw
 

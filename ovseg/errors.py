@@ -1,7 +1,7 @@
 """The one family of errors a user sees as a single line, without a traceback."""
 
-from ovseg.terminal_text import terminal_line
-from ovseg.urls import without_secrets
+from ovseg.files.escaping import terminal_line
+from ovseg.files.urls import without_secrets
 
 
 class OvsegError(Exception):

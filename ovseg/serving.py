@@ -5,7 +5,7 @@
     model.predict(pandas.DataFrame({"image": [image], "classes": ["moon, tree, sea"]}))
 
 Nothing is pickled: MLflow runs this file, and all that the settings need are artifacts beside it
-(`ovseg.models.served`). What may be asked is in `ovseg.models.served_requests`. The one module of
+(`ovseg.models.packaged`). What may be asked is in `ovseg.models.served_requests`. The one module of
 the library that may import mlflow.
 """
 
@@ -25,8 +25,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
+from ovseg.files.escaping import terminal_text
 from ovseg.models.served_requests import Limits, Question, RequestError, segments
-from ovseg.terminal_text import terminal_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ class SegmentorModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed
             OvsegError: for limits in the environment that are not valid, or models that do not
                 load; a server does not start then.
         """
-        from ovseg.models.served import restored
+        from ovseg.models.packaged import restored
 
         self.limits = Limits.of_environment(os.environ)
         self.config, self.regions = restored(context.artifacts)
@@ -122,7 +122,7 @@ class SegmentorModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed
     def _labels(self, image: ImageArray, question: Question) -> Any:
         """The `(H, W)` indices of the question's names."""
         from ovseg.evaluation.splits import HEADLINE, benchmark_splits
-        from ovseg.models.systems import load_segmentor
+        from ovseg.models.build import load_segmentor
 
         names = question.names
         seen = benchmark_splits(self.config, names).get(HEADLINE, ())

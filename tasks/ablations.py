@@ -13,16 +13,17 @@ from ovseg.ablations.comparison import ABLATION, read_ablation
 from ovseg.ablations.page import Compared, Failed, Page, publish_page
 from ovseg.ablations.plan import CellRun, Plan, PlannedTable, cost, rounds
 from ovseg.ablations.report import claim_lines, shown_metrics
-from ovseg.ablations.request import plan_request
+from ovseg.cli.ablations import plan_request
+from ovseg.config.run import PipelineConfig
 from ovseg.errors import OvsegError
-from ovseg.markdown import escaped
-from ovseg.settings import PipelineConfig
-from ovseg.storage import Manifest, digest_json
-from tasks.mlflow_run import reported
+from ovseg.files.digests import digest_json
+from ovseg.files.escaping import escaped
+from ovseg.stages.manifest import Manifest
 from tasks.progress import console
-from tasks.provenance import command_line, git_commit
-from tasks.stages import run
-from tasks.tracking import TrackedRun
+from tasks.run import run
+from tasks.tracking.mlflow_run import reported
+from tasks.tracking.provenance import command_line, git_commit
+from tasks.tracking.tracked_run import TrackedRun
 
 __all__ = [
     "CellsFailed",
@@ -41,7 +42,7 @@ MINED = ("mining_world", "images", "screening", "nouns", "proposals", "pairing",
 
 
 def plan_tables(tables: list[str], preset: str, **given: Any) -> Plan:
-    """The runs of tables by name, as `ovseg.ablations.request.plan_request` gives them."""
+    """The runs of tables by name, as `ovseg.cli.ablations.plan_request` gives them."""
     return plan_request(tables, preset, **given)
 
 

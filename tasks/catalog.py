@@ -7,9 +7,9 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from ovseg.analysis.catalog import build_catalog, open_catalog
-from ovseg.analysis.query import failed_checks
-from ovseg.storage import Manifest
+from ovseg.catalog.catalog import build_catalog, open_catalog
+from ovseg.catalog.query import failed_checks
+from ovseg.stages.manifest import Manifest
 
 
 @task(task_run_name="publish catalogue", cache_policy=NO_CACHE, persist_result=False)

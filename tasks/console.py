@@ -8,11 +8,11 @@ from collections.abc import Callable
 from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import PrefectConsoleHandler
 
-from ovseg import interrupts
 from ovseg.errors import OvsegError
-from ovseg.terminal import TerminalFormatter
-from ovseg.terminal_text import say
-from tasks.server import connected
+from ovseg.files.escaping import say
+from ovseg.files.terminal import TerminalFormatter
+from ovseg.stages import interrupts
+from tasks.server.own import connected
 
 
 class _Expected(logging.Filter):

@@ -7,24 +7,24 @@ from pathlib import Path
 
 from prefect import get_run_logger
 
-from ovseg.analysis.pair_sources import pair_sources
-from ovseg.analysis.tables import PAIR_TABLE
+from ovseg.config.data import FingerprintsConfig
+from ovseg.config.mining import pair_sources
+from ovseg.config.presets import load_preset
+from ovseg.config.run import PipelineConfig
 from ovseg.data.fingerprints import FINGERPRINTS
-from ovseg.data.image_stage import IMAGES
+from ovseg.data.listing import IMAGES
 from ovseg.data.screening import LISTED, SCREEN
-from ovseg.mining.label_pairs import LABEL_PAIRS
-from ovseg.mining.noun_stage import NOUNS
-from ovseg.mining.nouns import parser_digest
-from ovseg.mining.pairing import PAIRS
-from ovseg.mining.proposals import PROPOSALS
-from ovseg.mining.texts import TEXTS
-from ovseg.models.clip import clip_digest
-from ovseg.presets import load_preset
-from ovseg.screening_config import FingerprintsConfig
-from ovseg.settings import PipelineConfig
-from ovseg.storage import Manifest
-from ovseg.training.groups import method
-from tasks.stages import run
+from ovseg.mining.nouns.embeddings import TEXTS
+from ovseg.mining.nouns.mentions import parser_digest
+from ovseg.mining.nouns.stage import NOUNS
+from ovseg.mining.pairs.labels import LABEL_PAIRS
+from ovseg.mining.pairs.stage import PAIRS
+from ovseg.mining.pairs.table import PAIR_TABLE
+from ovseg.mining.proposals.stage import PROPOSALS
+from ovseg.models.clip.load import clip_digest
+from ovseg.stages.manifest import Manifest
+from ovseg.training.clip.methods import method
+from tasks.run import run
 from tasks.worlds import draw
 
 

@@ -20,8 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ovseg.terminal import Terminal
-from tasks.artifacts import progress_artifact
+from ovseg.files.terminal import Terminal
+from tasks.prefect_page import progress_artifact
 
 console = Terminal(stderr=True)
 _lock = threading.Lock()

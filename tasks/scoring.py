@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 
 from prefect import get_run_logger
 
-from ovseg.analysis.contact_sheet import SHEET, sheet_inputs
-from ovseg.analysis.report import REPORT, report_inputs
-from ovseg.analysis.summary import Summary, absent_classes, show, show_scores, summarise
-from ovseg.benchmark_config import BenchmarkConfig, CurveConfig, MemoryConfig, ScoresConfig
-from ovseg.config import TruthConfig
-from ovseg.evaluation.evaluator import BENCHMARK
+from ovseg.config.mining import TruthConfig
+from ovseg.config.presets import ARMS
+from ovseg.config.reporting import ReportConfig, SheetConfig
+from ovseg.config.run import PipelineConfig
+from ovseg.config.scoring import BenchmarkConfig, CurveConfig, MemoryConfig, ScoresConfig
+from ovseg.evaluation.benchmark import BENCHMARK
 from ovseg.evaluation.learning_curve import CURVES, PHASE_CURVES, not_traced
 from ovseg.evaluation.pair_truth import TRUTH
 from ovseg.evaluation.region_memory import REGION_MEMORY
 from ovseg.evaluation.scores import SCORES
-from ovseg.presets import ARMS
-from ovseg.report_config import ReportConfig, SheetConfig
-from ovseg.settings import PipelineConfig
-from ovseg.storage import Manifest
-from tasks.stages import run
+from ovseg.report.contact_sheet import SHEET, sheet_inputs
+from ovseg.report.stage import REPORT, report_inputs
+from ovseg.report.summary import Summary, absent_classes, show, show_scores, summarise
+from ovseg.stages.manifest import Manifest
+from tasks.run import run
 from tasks.training import curate, tables_by_role
 
 __all__ = [

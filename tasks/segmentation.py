@@ -8,20 +8,20 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.evaluation.evaluator import BENCHMARK
-from ovseg.storage import Manifest
-from ovseg.training.recipes import recipe
-from ovseg.training.segmentation_stage import (
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.evaluation.benchmark import BENCHMARK
+from ovseg.stages.manifest import Manifest
+from ovseg.training.segmentation.recipes import recipe
+from ovseg.training.segmentation.stage import (
     LOG_FILE,
     SEGMENTATION,
     LabelledTrainingConfig,
     check_out,
     hand_out,
 )
-from tasks.mlflow_run import reported
-from tasks.stages import run
-from tasks.tracking import TrackedRun
+from tasks.run import run
+from tasks.tracking.mlflow_run import reported
+from tasks.tracking.tracked_run import TrackedRun
 
 __all__ = [
     "check_out",
@@ -52,7 +52,7 @@ def configure(
         data: the folder.
         layout: how it is laid out, `prepared` or a benchmark's name.
         clip: the CLIP whose texts name the classes.
-        recipe_name: a key of `ovseg.registry.RECIPES`.
+        recipe_name: a key of `ovseg.config.registry.RECIPES`.
         settings: of the recipe, replaced; dotted names reach into `architecture` and `inputs`.
         classes: those trained on; all where empty.
     """

@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 @task(name="train-maskformer", tags=["train"], cache_policy=NO_CACHE, persist_result=False)
 def train_maskformer(out: Path | None, part: int, seed: int, clip: str) -> dict[str, float]:
     """Train the compact MaskFormer and write its card beside it."""
-    from ovseg.storybook.pretrain_maskformer import build_maskformer
+    from ovseg.pretraining.maskformer import build_maskformer
 
     logger = get_run_logger()
 
@@ -23,7 +23,7 @@ def train_maskformer(out: Path | None, part: int, seed: int, clip: str) -> dict[
 @task(name="train-mask2former", tags=["train"], cache_policy=NO_CACHE, persist_result=False)
 def train_mask2former(out: Path | None, part: int, seed: int) -> dict[str, float]:
     """Train the small Mask2Former and write its card beside it."""
-    from ovseg.storybook.pretrain_mask2former import build_mask2former
+    from ovseg.pretraining.mask2former import build_mask2former
 
     logger = get_run_logger()
 

@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 @task(name="train-parser", tags=["train"], cache_policy=NO_CACHE, persist_result=False)
 def train_parser(treebank: Path, out: Path, seed: int) -> dict[str, float]:
     """Train the English noun tagger and write its card beside it."""
-    from ovseg.storybook import parser, parser_files
+    from ovseg.pretraining import parser, parser_files
 
     started = time.monotonic()
     metrics = parser.train_parser(treebank, out, seed=seed, progress=get_run_logger().info)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ovseg.analysis.seed_runs import study_config, study_inputs
-from ovseg.analysis.study import STUDY
-from ovseg.analysis.study_findings import metrics, read_findings
-from ovseg.analysis.study_report import headline, show_study
-from ovseg.markdown import code
-from ovseg.settings import PipelineConfig
-from ovseg.storage import Manifest
-from tasks.mlflow_run import reported
+from ovseg.comparison.findings import metrics, read_findings
+from ovseg.comparison.seed_runs import study_config, study_inputs
+from ovseg.comparison.stage import STUDY
+from ovseg.comparison.words import headline, show_study
+from ovseg.config.run import PipelineConfig
+from ovseg.files.escaping import code
+from ovseg.stages.manifest import Manifest
 from tasks.progress import console
-from tasks.stages import run
-from tasks.tracking import TrackedRun
+from tasks.run import run
+from tasks.tracking.mlflow_run import reported
+from tasks.tracking.tracked_run import TrackedRun
 
 __all__ = ["announce", "compare", "describe", "record_study", "show_studies"]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ovseg.analysis.curation import CURATE, load_curation
-from ovseg.settings import PipelineConfig
-from ovseg.storage import Manifest
-from ovseg.training.finetune import FINETUNE
-from tasks.stages import run
+from ovseg.config.mining import load_curation
+from ovseg.config.run import PipelineConfig
+from ovseg.mining.pairs.curation import CURATE
+from ovseg.stages.manifest import Manifest
+from ovseg.training.clip.stage import FINETUNE
+from tasks.run import run
 
 
 def tables_by_role(tables: Sequence[Manifest]) -> dict[str, Manifest]:

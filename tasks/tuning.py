@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from ovseg.analysis.csv_cells import csv_text
-from ovseg.analysis.tuning_report import markdown, show_tuning
-from ovseg.benchmark_config import BenchmarkConfig, TuneConfig
+from ovseg.catalog.csv_cells import csv_text
+from ovseg.config.run import PipelineConfig
+from ovseg.config.scoring import BenchmarkConfig, TuneConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.tuning import TUNING, TUNING_COUNTS, check_training_side
-from ovseg.settings import PipelineConfig
-from ovseg.storage import Manifest
-from tasks.mlflow_run import reported
-from tasks.stages import run
-from tasks.tracking import TrackedRun
+from ovseg.report.tuning import markdown, show_tuning
+from ovseg.stages.manifest import Manifest
+from tasks.run import run
+from tasks.tracking.mlflow_run import reported
+from tasks.tracking.tracked_run import TrackedRun
 
 __all__ = ["record_tuning", "search", "show_tuning", "tuning_config"]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ovseg.settings import PipelineConfig
-from ovseg.storage import Manifest
-from ovseg.storybook.stage import WORLD
-from ovseg.storybook.trained import SCENES, trained_names, training_of, with_trained
-from ovseg.training.segmentation_stage import SEGMENTATION
-from tasks.stages import run
+from ovseg.config.run import PipelineConfig
+from ovseg.data.storybook import WORLD
+from ovseg.pretraining.on_demand import SCENES, trained_names, training_of, with_trained
+from ovseg.stages.manifest import Manifest
+from ovseg.training.segmentation.stage import SEGMENTATION
+from tasks.run import run
 
 
 def draw(config: PipelineConfig) -> tuple[PipelineConfig, dict[str, Manifest]]:
@@ -48,7 +48,7 @@ def draw_scored(config: PipelineConfig) -> tuple[PipelineConfig, dict[str, Manif
 
 
 def train_network(config: PipelineConfig, name: str, scenes: Manifest) -> Manifest:
-    """Train a network of `ovseg.storybook.trained.TRAINED` for a run's split, or find it.
+    """Train a network of `ovseg.pretraining.on_demand.TRAINED` for a run's split, or find it.
 
     Args:
         config: the run; its seed is the split, its first benchmark that names the network says

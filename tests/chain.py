@@ -10,19 +10,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ovseg.analysis.curation import CURATE, load_curation
-from ovseg.analysis.tables import PAIR_TABLE
-from ovseg.data.image_stage import IMAGES
-from ovseg.evaluation.evaluator import BENCHMARK
-from ovseg.mining.noun_stage import NOUNS
-from ovseg.mining.pairing import PAIRS
-from ovseg.mining.proposals import PROPOSALS
-from ovseg.mining.texts import TEXTS
-from ovseg.presets import load_preset
-from ovseg.stages import run_stage
-from ovseg.storage import Manifest
-from ovseg.storybook.stage import WORLD
-from ovseg.training.finetune import FINETUNE
+from ovseg.config.mining import load_curation
+from ovseg.config.presets import load_preset
+from ovseg.data.listing import IMAGES
+from ovseg.data.storybook import WORLD
+from ovseg.evaluation.benchmark import BENCHMARK
+from ovseg.mining.nouns.embeddings import TEXTS
+from ovseg.mining.nouns.stage import NOUNS
+from ovseg.mining.pairs.curation import CURATE
+from ovseg.mining.pairs.stage import PAIRS
+from ovseg.mining.pairs.table import PAIR_TABLE
+from ovseg.mining.proposals.stage import PROPOSALS
+from ovseg.stages.manifest import Manifest
+from ovseg.stages.run import run_stage
+from ovseg.training.clip.stage import FINETUNE
 
 
 def chain(root: Path, scenes: int, *, steps: int = 3) -> dict[str, Any]:

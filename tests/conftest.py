@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ("fidelity_table", "pytester")  # the first has `agrees` and --fidelity
+pytest_plugins = (
+    "fidelity_table",
+    "pytester",
+    "toy_results",
+)  # the first has `agrees` and --fidelity
 
 # A shell that runs the tests in the background has them ignore these, and what they start as well.
 for _signal in (signal.SIGINT, signal.SIGHUP):
@@ -124,8 +128,9 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import open_clip
     import torch
 
-    from ovseg.models.clip import create_clip, save_clip
-    from ovseg.storybook.vocabulary import cut_bpe
+    from ovseg.models.clip.load import create_clip
+    from ovseg.models.clip.save import save_clip
+    from ovseg.pretraining.clip import cut_bpe
 
     vocabulary = tmp_path_factory.mktemp("bpe") / "bpe_vocab.txt.gz"
     size = cut_bpe(Path(open_clip.tokenizer.default_bpe()), vocabulary, merges=100)
@@ -145,9 +150,10 @@ def tiny_maskformer(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -
     """The folder of a class-embedding MaskFormer with random weights, for `tiny_clip`'s texts."""
     import torch
 
-    from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
-    from ovseg.models.clip import load_clip
-    from ovseg.models.maskformer import InputSettings, save_maskformer
+    from ovseg.models.clip.load import load_clip
+    from ovseg.models.maskformer.load import save_maskformer
+    from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
+    from ovseg.models.preprocessing import InputSettings
 
     torch.manual_seed(0)
     network = OpenVocabularyMaskFormer(

@@ -95,7 +95,7 @@ def coco_stuff(folder: Path, part: str = "val2017") -> dict[str, Named]:
 def coco_panoptic(folder: Path, categories=None) -> dict[str, Named]:
     home = folder / "coco"
     if categories is None:
-        from ovseg.data.vocabulary import read_vocabulary, stored_values
+        from ovseg.data.benchmarks.vocabulary import read_vocabulary, stored_values
 
         numbers = stored_values("coco-panoptic-133")
         classes = read_vocabulary("coco-panoptic-133")

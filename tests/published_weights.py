@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
-from ovseg.models.clip import create_clip
-from ovseg.models.official_clip import OVSEG_PREFIX, buffer_of, prefixed
-from ovseg.models.official_maskformer import to_official
+from ovseg.models.checkpoints.clip_names import OVSEG_PREFIX, buffer_of, prefixed
+from ovseg.models.checkpoints.maskformer_weights import to_official
+from ovseg.models.clip.load import create_clip
+from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
 
 CLIP = {
     "embed_dim": 16,

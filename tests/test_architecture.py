@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     ROOT / "docs" / "architecture.md",
     ROOT / "CONTRIBUTING.md",
-    ROOT / "ovseg" / "registry.py",
+    ROOT / "ovseg" / "config" / "registry.py",
 ]
 NAMED = {path.name: path.read_text(encoding="utf-8") for path in PAGES}
 QUOTED = re.compile(r"`([^`\n]+)`")
@@ -51,13 +51,13 @@ def test_files_and_folders_exist(name):
 def test_there_is_something_to_check_and_a_wrong_name_would_be_found():
     assert len(found(DOTTED)) > 25 and len(found(FILE)) > 20
     with pytest.raises(AttributeError):
-        resolve("ovseg.mining.pairing.pair_everything")
+        resolve("ovseg.mining.pairs.stage.pair_everything")
     with pytest.raises(AttributeError):
         resolve("ovseg.mining.pears")
 
 
 def test_every_stage_folder_of_the_walks_is_a_stage_s():
-    from ovseg.stages import Stage
+    from ovseg.stages.stage import Stage
 
     for dotted in found(DOTTED):
         resolve(dotted)  # imports the modules, so that their stages are known

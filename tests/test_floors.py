@@ -7,59 +7,59 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(
-    path
-    for floor in ("flows", "tasks", "ovseg", "benchmarks")
-    for path in (ROOT / floor).rglob("*.py")
+    path for floor in ("flows", "tasks", "ovseg", "bench") for path in (ROOT / floor).rglob("*.py")
 )
-SEEN_FROM_FLOWS = {  # what a flow is configured with and hands on, nothing that computes
-    "ovseg.ablations.request",
-    "ovseg.availability",
-    "ovseg.cli",
-    "ovseg.config",
-    "ovseg.digests",
-    "ovseg.errors",
-    "ovseg.checkpoint_presets",
-    "ovseg.configure",
-    "ovseg.interrupts",
-    "ovseg.overrides",
-    "ovseg.registry",
-    "ovseg.paths",
-    "ovseg.presets",
-    "ovseg.settings",
-    "ovseg.storage",
-    "ovseg.streams",
-    "ovseg.terminal_text",
-    "ovseg.unheard",
-}
+MODULES = [path for path in SOURCES if path.name != "__init__.py"]
+# What a flow is configured with and hands on, nothing that computes.
+SEEN_FROM_FLOWS = ("ovseg.cli", "ovseg.config", "ovseg.errors", "ovseg.files", "ovseg.stages")
 FORBIDDEN = {
     "ovseg": {"prefect", "mlflow", "tasks", "flows"},
     "tasks": {"flows"},
 }
-# The packages of the library as one reads them: each may import those to its left.
+# The rooms of the library as one reads them: each may import those before it.
 READING_ORDER = (
+    "storybook",
+    "files",
+    "config",
+    "stages",
     "data",
     "models",
     "mining",
     "training",
     "evaluation",
-    "storybook",
-    "analysis",
+    "catalog",
+    "pretraining",
+    "comparison",
+    "report",
     "ablations",
+    "cli",
 )
-AGAINST_IT = {
-    ("data/vocabulary.py", "ovseg.storybook.catalogue"),  # the storybook's words; nothing heavier
-    ("evaluation/pair_truth.py", "ovseg.storybook.catalogue"),
+AT_THE_TOP = {"__init__.py", "errors.py", "serving.py"}
+MOST_MODULES = 18
+FEWEST_LINES, MOST_LINES = 50, 350
+SHORT = {  # each is a registry, a protocol or an error, or says why
+    "ovseg/ablations/tables/registry.py",
+    "ovseg/data/storybook.py",  # a stage whose work is another room's
+    "ovseg/errors.py",
+    "ovseg/mining/proposals/source.py",
+    "ovseg/storybook/weights.py",  # a table of folders
+    "ovseg/training/schedules.py",  # two formulas
 }
 
 
 def imported(path: Path) -> set[str]:
-    """Dotted names of all modules a file imports, wherever in it the import stands."""
+    """Dotted names of all modules a file imports, wherever in it, but to annotate types."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        nodes.extend(ast.iter_child_nodes(node))
     return names
 
 
@@ -73,31 +73,44 @@ def test_imports_go_down_only(path):
     assert not climbing
     if floor == "flows":
         library = {name for name in imported(path) if name.split(".")[0] == "ovseg"}
-        assert library <= SEEN_FROM_FLOWS, "a flow runs tasks, it does not call the library"
+        called = {name for name in library if not name.startswith(SEEN_FROM_FLOWS)}
+        assert not called, "a flow runs tasks, it does not call the library"
 
 
-def test_packages_import_those_to_their_left():
+def test_rooms_import_those_before_them():
     against = set()
-    for place, package in enumerate(READING_ORDER):
-        later = tuple(f"ovseg.{name}" for name in READING_ORDER[place + 1 :])
-        for path in (ROOT / "ovseg" / package).rglob("*.py"):
+    for place, room in enumerate(READING_ORDER):
+        later = tuple(f"ovseg.{name}." for name in READING_ORDER[place + 1 :])
+        for path in (ROOT / "ovseg" / room).rglob("*.py"):
             home = path.relative_to(ROOT / "ovseg").as_posix()
-            against |= {(home, name) for name in imported(path) if name.startswith(later)}
-    left = {
-        (home, name)
-        for home, name in against
-        if not any(home == excused and name.startswith(what) for excused, what in AGAINST_IT)
+            against |= {(home, name) for name in imported(path) if f"{name}.".startswith(later)}
+    assert not against
+
+
+def test_the_library_is_rooms():
+    top = ROOT / "ovseg"
+    assert {path.name for path in top.glob("*.py")} == AT_THE_TOP
+    assert {path.parent.name for path in top.glob("*/__init__.py")} == set(READING_ORDER)
+
+
+def test_no_folder_is_a_heap():
+    folders = {path.parent for path in SOURCES}
+    heaps = {
+        folder.relative_to(ROOT).as_posix(): count
+        for folder in folders
+        if (count := sum(path.parent == folder for path in MODULES)) > MOST_MODULES
     }
-    assert not left
-    folders = {path.parent.name for path in (ROOT / "ovseg").glob("*/__init__.py")}
-    assert set(READING_ORDER) == folders, "a new package has its place in the order"
+    assert not heaps
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_modules_have_one_subject(path):
     lines = path.read_text(encoding="utf-8").count("\n")
-    limit = 150 if path.parent == ROOT / "flows" and path.name != "cli.py" else 350
+    limit = 150 if path.parent == ROOT / "flows" and path.name != "cli.py" else MOST_LINES
     assert lines <= limit, f"{lines} lines: a second subject has crept in"
+    name = path.relative_to(ROOT).as_posix()
+    if name.startswith("ovseg/") and name not in SHORT:
+        assert lines >= FEWEST_LINES, f"{lines} lines: part of another module, or say why in SHORT"
     assert path.stem not in {"utils", "helpers", "common", "misc"}
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from benchmarks.__main__ import BENCHMARKS
-from flows.cli import app
+from bench.__main__ import BENCHMARKS
+from ovseg.cli.app import app
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -119,8 +119,8 @@ def test_ovseg_commands_are_understood(text):
     if name == "sql" and context.params["name"]:
         assert (REPOSITORY / "sql" / "queries" / f"{context.params['name']}.sql").is_file()
     if "preset" in context.params:
-        from ovseg.overrides import parse_setting
-        from ovseg.presets import load_preset
+        from ovseg.config.overrides import parse_setting
+        from ovseg.config.presets import load_preset
 
         settings = [parse_setting(item) for item in context.params.get("settings") or ()]
         load_preset(context.params["preset"], dict(settings))
@@ -159,14 +159,14 @@ def test_modules_know_the_options_they_are_given(text):
     )
     for option in (word.split("=")[0] for word in words if word.startswith("--")):
         assert f'"{option}"' in source, option
-    if module == "benchmarks":
+    if module == "bench":
         assert {word for word in words if not word.startswith("-")} <= set(BENCHMARKS)
 
 
 def test_settings_named_in_the_text_exist():
-    from ovseg.overrides import parse_setting
-    from ovseg.presets import load_preset
-    from ovseg.training.recipes import recipe
+    from ovseg.config.overrides import parse_setting
+    from ovseg.config.presets import load_preset
+    from ovseg.training.segmentation.recipes import recipe
 
     lines = "\n".join(TEXT.values()).replace("\\\n", " ").splitlines()
     named = [
@@ -194,7 +194,7 @@ def test_links_and_pictures_lead_somewhere(path):
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_folders_named_in_the_text_exist(path):
     for name in re.findall(
-        r"`((?:ovseg|flows|tasks|sql|tests|docs|benchmarks)/[\w./]*)`", TEXT[path.name]
+        r"`((?:ovseg|flows|tasks|sql|tests|docs|bench)/[\w./]*)`", TEXT[path.name]
     ):
         assert (REPOSITORY / name).exists(), name
 

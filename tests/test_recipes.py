@@ -11,32 +11,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg.ablations.tables import TABLES
-from ovseg.analysis import sql_files
-from ovseg.analysis.catalog import build_catalog, open_catalog
-from ovseg.analysis.query import failed_checks, relations
-from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.code import module_digest
-from ovseg.config import (
+from ovseg.ablations.tables.registry import TABLES
+from ovseg.catalog.catalog import build_catalog, open_catalog
+from ovseg.catalog.query import failed_checks, relations
+from ovseg.config.data import ImagesConfig, ScreeningConfig
+from ovseg.config.mining import (
     CurationConfig,
-    FinetuneConfig,
-    ImagesConfig,
     NounsConfig,
     PairingConfig,
     ProposalsConfig,
     TableConfig,
     TextsConfig,
 )
+from ovseg.config.presets import load_preset
+from ovseg.config.registry import EMBEDDERS, FORMATS, METHODS, PROMPTINGS, READERS, SOURCES
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.config.systems import SYSTEMS
+from ovseg.config.training import FinetuneConfig
 from ovseg.data import masks
-from ovseg.data.image_stage import IMAGES
+from ovseg.data.listing import IMAGES
 from ovseg.data.screening import SCREEN
 from ovseg.errors import OvsegError
-from ovseg.mining.proposals import PROPOSALS
-from ovseg.presets import load_preset
-from ovseg.registry import EMBEDDERS, FORMATS, METHODS, PROMPTINGS, READERS, SOURCES
-from ovseg.screening_config import ScreeningConfig
-from ovseg.stages import run_stage
-from ovseg.systems import SYSTEMS
+from ovseg.files import sql_files
+from ovseg.files.digests import module_digest
+from ovseg.mining.proposals.stage import PROPOSALS
+from ovseg.stages.run import run_stage
 
 TEXT = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 CAPTIONS = ("a boat on the sea", "the moon over a house", "a dog and a boat", "a tree")
@@ -105,13 +104,13 @@ def test_a_caption_source(follow, listed, tmp_path):
 def test_a_proposal_source_a_training_method_and_what_lies_between(
     follow, listed, tiny_clip, tmp_path
 ):
-    from ovseg.analysis.curation import CURATE
-    from ovseg.analysis.tables import PAIR_TABLE
-    from ovseg.mining.noun_stage import NOUNS
-    from ovseg.mining.pairing import PAIRS
-    from ovseg.mining.texts import TEXTS
-    from ovseg.models.clip import load_clip
-    from ovseg.training.finetune import FINETUNE
+    from ovseg.mining.nouns.embeddings import TEXTS
+    from ovseg.mining.nouns.stage import NOUNS
+    from ovseg.mining.pairs.curation import CURATE
+    from ovseg.mining.pairs.stage import PAIRS
+    from ovseg.mining.pairs.table import PAIR_TABLE
+    from ovseg.models.clip.load import load_clip
+    from ovseg.training.clip.stage import FINETUNE
 
     for title in ("A caption source", "A proposal source", "A training method"):
         follow(title)
@@ -181,7 +180,7 @@ def two_tone(tiny_clip, tiny_maskformer, tmp_path) -> BenchmarkConfig:
 
 
 def test_a_benchmark(follow, two_tone, tmp_path):
-    from ovseg.evaluation.evaluator import BENCHMARK
+    from ovseg.evaluation.benchmark import BENCHMARK
 
     with pytest.raises(OvsegError, match=r"classes\.txt"):  # taken for a prepared folder
         BENCHMARK.plan(two_tone, {})
@@ -195,7 +194,7 @@ def test_a_benchmark(follow, two_tone, tmp_path):
 
 
 def test_a_system(follow, two_tone, tmp_path):
-    from ovseg.evaluation.evaluator import BENCHMARK
+    from ovseg.evaluation.benchmark import BENCHMARK
 
     named = {"benchmarks.system": "boxes"}
     with pytest.raises(OvsegError, match=r"benchmarks\.system: there is no 'boxes'"):
@@ -222,8 +221,8 @@ def test_a_system(follow, two_tone, tmp_path):
 def test_an_embedder(follow, two_tone, tmp_path):
     import torch
 
-    from ovseg.evaluation.evaluator import BENCHMARK
-    from ovseg.models.embedders import region_embedder
+    from ovseg.evaluation.benchmark import BENCHMARK
+    from ovseg.models.regions.embedders import region_embedder
 
     def of(**changed):
         return two_tone.model_copy(update=changed)
@@ -252,9 +251,9 @@ def test_an_embedder(follow, two_tone, tmp_path):
 def test_a_prompt_strategy(follow, two_tone, tmp_path):
     import torch
 
-    from ovseg.evaluation.evaluator import BENCHMARK
-    from ovseg.models.clip import load_clip
-    from ovseg.models.prompting import TemplatePrompts, text_prompts
+    from ovseg.evaluation.benchmark import BENCHMARK
+    from ovseg.models.clip.load import load_clip
+    from ovseg.models.texts.strategies import TemplatePrompts, text_prompts
 
     setting = two_tone.model_copy(update={"prompting": "each_word"})
     with pytest.raises(OvsegError, match=r"benchmarks\.prompting: there is no 'each_word'"):
@@ -275,9 +274,9 @@ def test_a_prompt_strategy(follow, two_tone, tmp_path):
 
 def test_an_ablation(follow, tiny_clip, tiny_maskformer, tmp_path):
     from ovseg.ablations.comparison import ABLATION
-    from ovseg.ablations.request import plan_request
-    from ovseg.evaluation.evaluator import BENCHMARK
-    from ovseg.storybook.stage import WORLD
+    from ovseg.cli.ablations import plan_request
+    from ovseg.data.storybook import WORLD
+    from ovseg.evaluation.benchmark import BENCHMARK
 
     small = {
         "benchmark_world.scenes": 2,
@@ -328,7 +327,7 @@ def test_a_view_a_query_and_a_check(follow, listed, tmp_path, monkeypatch):
 
 
 def test_settings_of_the_recipes_are_settings():
-    from ovseg.overrides import parse_setting
+    from ovseg.config.overrides import parse_setting
 
     named = dict(parse_setting(text) for text in re.findall(r"--set ([\w.]+=[^\s`]+)", TEXT))
     assert set(named) == {

@@ -16,20 +16,23 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from toy_networks import TINY
 
-from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.config import ImagesConfig, NounsConfig
-from ovseg.data.image_stage import IMAGES
+from ovseg.config.data import ImagesConfig
+from ovseg.config.mining import NounsConfig
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.data.listing import IMAGES
 from ovseg.errors import OvsegError
-from ovseg.mining.noun_stage import NOUNS
-from ovseg.models import clip, maskformer
-from ovseg.models.pixel_embedder import save_pixel_network
-from ovseg.models.pixel_embedding import PixelEmbeddingNetwork
-from ovseg.models.pixels import InputSettings
-from ovseg.models.retrieval import RegionMemory
+from ovseg.mining.nouns.stage import NOUNS
+from ovseg.models.build import load_segmentor
+from ovseg.models.clip import load as clip
+from ovseg.models.lseg.embedder import save_pixel_network
+from ovseg.models.lseg.network import PixelEmbeddingNetwork
+from ovseg.models.maskformer import load as maskformer
+from ovseg.models.preprocessing import InputSettings
+from ovseg.models.regions.memory import RegionMemory
 from ovseg.models.served_requests import Limits
-from ovseg.models.systems import load_segmentor
-from ovseg.stages import run_stage
-from tasks.tracking import track, tracking_uri
+from ovseg.stages.run import run_stage
+from tasks.tracking.mlflow_run import tracking_uri
+from tasks.tracking.tracked_run import track
 
 CLASSES = "house, tree, moon"
 
@@ -304,7 +307,7 @@ def test_a_failure_of_the_server_stays_in_its_log(server, model, picture, monkey
     def fail(*args, **kwargs):
         raise RuntimeError("/srv/secret/weights.bin is \x1b[31mdamaged")
 
-    monkeypatch.setattr("ovseg.models.systems.load_segmentor", fail)
+    monkeypatch.setattr("ovseg.models.build.load_segmentor", fail)
     status, answer = post(server, (PICTURE, "boat, sky"))
     assert status == 500 and "log says why" in answer["message"] and "/srv" not in str(answer)
     assert "weights.bin" in caplog.text and "\x1b" not in caplog.text

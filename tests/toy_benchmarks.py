@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.config.scoring import BenchmarkConfig
 from ovseg.evaluation.splits import benchmark_splits
-from ovseg.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
-from ovseg.stages import Output, Stage, run_stage
-from ovseg.storage import Manifest, ShardPlan, digest_json, write_parquet
+from ovseg.files.digests import digest_json
+from ovseg.files.publish import write_parquet
+from ovseg.stages.manifest import Manifest, ShardPlan
+from ovseg.stages.run import run_stage
+from ovseg.stages.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
+from ovseg.stages.stage import Output, Stage
 
 CLASSES = ("house", "tree", "sea", "moon")
 SEEN = ("house", "tree")

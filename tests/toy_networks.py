@@ -1,6 +1,6 @@
 """A segmentation network small enough to be made in a test, as wide as the tiny CLIP's texts."""
 
-from ovseg.models.class_embedding import Architecture
+from ovseg.models.maskformer.open_vocabulary import Architecture
 
 TINY = Architecture(
     backbone="resnet",

@@ -1,7 +1,7 @@
 """What an ablation is made of: a table of cells, what is claimed of them, what was published.
 
 A cell is what it changes of a preset, by the dotted names of `ovseg settings`, and the phases it
-trains. The tables themselves stand in `ovseg.ablations.tables`.
+trains. The tables themselves stand in `ovseg.ablations.tables.registry`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ovseg.report_config import Claim, Comparison
+from ovseg.config.reporting import Claim, Comparison
 
 Settings = Mapping[str, Any]
 

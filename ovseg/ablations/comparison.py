@@ -4,7 +4,7 @@
     run_stage(ABLATION, config, {"0/original": manifest, "0/finetuned": manifest}, Path("runs/x"))
 
 `ovseg ablate` runs it at the end of each table. It is the study over seeds
-(`ovseg.analysis.study`) of models of which some were run with fewer seeds than others: a pair is
+(`ovseg.comparison.stage`) of models of which some were run with fewer seeds than others: a pair is
 compared over the seeds that both have.
 """
 
@@ -16,16 +16,18 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ovseg.ablations.claims import Verdict, claim_rows, compared_pairs, judge
 from ovseg.ablations.plots import plot_ablation
 from ovseg.ablations.report import section
-from ovseg.analysis.study import compared_rows, resample
-from ovseg.analysis.study_findings import Findings
+from ovseg.comparison.claims import Verdict, claim_rows, compared_pairs, judge
+from ovseg.comparison.findings import Findings
+from ovseg.comparison.stage import compared_rows, resample
+from ovseg.config.reporting import AblationConfig
 from ovseg.errors import OvsegError
-from ovseg.report_config import AblationConfig
-from ovseg.schema import CLAIMS, STUDY, rows_to_table
-from ovseg.stages import Inputs, Output, Progress, Stage
-from ovseg.storage import Manifest, ShardPlan, digest_json, write_parquet
+from ovseg.files.digests import digest_json
+from ovseg.files.publish import write_parquet
+from ovseg.stages.manifest import Manifest, ShardPlan
+from ovseg.stages.schema import CLAIMS, STUDY, rows_to_table
+from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
 
 class AblationStage(Stage[AblationConfig]):

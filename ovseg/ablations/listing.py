@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from ovseg.ablations.cells import Cell, Settings, Table
 from ovseg.ablations.plan import Cost, cost, plan_ablations
-from ovseg.ablations.tables import TABLES, chosen_tables
-from ovseg.terminal import Terminal
+from ovseg.ablations.tables.registry import TABLES, chosen_tables
+from ovseg.files.terminal import Terminal
 
 MINUTES = {"mining": 1.5, "training": 1.1, "benchmark": 0.5, "cell": 0.1}
 """Of the storybook on 2 CPU cores: 800 scenes mined; a phase on the 2,500 pairs that agree (those

@@ -17,16 +17,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from ovseg.ablations.claims import in_words
 from ovseg.ablations.comparison import read_ablation
-from ovseg.ablations.plan import Plan, PlannedTable, cost
+from ovseg.ablations.plan import HEADING, MADE_BY, Plan, PlannedTable, check_page, cost
 from ovseg.ablations.report import section, seeds_of
-from ovseg.ablations.request import HEADING, MADE_BY, check_page
-from ovseg.analysis.study_report import LEGEND, markdown_table
-from ovseg.markdown import escaped
-from ovseg.storage import Manifest, publish_text, published
-from ovseg.targets import list_files
-from ovseg.terminal_text import terminal_line
+from ovseg.comparison.claims import in_words
+from ovseg.comparison.words import LEGEND, markdown_table
+from ovseg.files.access import list_files
+from ovseg.files.escaping import escaped, terminal_line
+from ovseg.files.publish import publish_text, published
+from ovseg.stages.manifest import Manifest
 
 MINIATURE = (
     "**A miniature is a miniature.** The models are small, the pictures are drawn, and the"

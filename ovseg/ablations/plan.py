@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from ovseg.ablations.cells import Cell, Settings, Table
-from ovseg.analysis.pair_sources import pair_sources
-from ovseg.config import FinetuneConfig
-from ovseg.configure import configure, configure_seeds
+from ovseg.config.mining import pair_sources
+from ovseg.config.reporting import AblationConfig
+from ovseg.config.request import configure, configure_seeds
+from ovseg.config.run import PipelineConfig
+from ovseg.config.training import FinetuneConfig
+from ovseg.config.unheard import check_heard
 from ovseg.errors import OvsegError
-from ovseg.report_config import AblationConfig
-from ovseg.settings import PipelineConfig
-from ovseg.storage import digest_json
-from ovseg.unheard import check_heard
+from ovseg.files.access import check_file_target, check_replaceable
+from ovseg.files.digests import digest_json
 
 TUNED_LIKE = {
     "image_encoder": "image_encoder",
@@ -29,10 +30,6 @@ TUNED_LIKE = {
     "joint_pixel_prompts": "image_encoder",
 }
 """Whose settings of the preset a phase begins with; those of the mask prompts where not listed."""
-
-
-# --------------------------------------------------------------------------------------
-# Cells as configurations
 
 
 def cell_config(
@@ -93,10 +90,6 @@ def rounds(config: PipelineConfig) -> list[PipelineConfig]:
     if not any(config.arms.values()):
         return []
     return [config.replaced({"pairing.round": n}) for n in range(config.pairing.round + 1)]
-
-
-# --------------------------------------------------------------------------------------
-# The plan
 
 
 @dataclass(frozen=True)
@@ -195,13 +188,13 @@ def plan_ablations(
     """The configurations of every cell of some tables, all of them checked.
 
     Args:
-        tables: by name, as `ovseg.ablations.tables.chosen_tables` gives them.
-        preset: one of `ovseg.presets.PRESETS`.
+        tables: by name, as `ovseg.ablations.tables.registry.chosen_tables` gives them.
+        preset: one of `ovseg.config.presets.PRESETS`.
         seeds: how many; cells that are not repeated are run with seed 0 alone.
         root: folder of all results; the preset's own with `-ablations` behind it where empty, so
             that `ovseg study` and the catalogue of `ovseg run` keep to the preset's own models.
-        captions: as for `ovseg.configure.configure`.
-        images: as for `ovseg.configure.configure`.
+        captions: as for `ovseg.config.request.configure`.
+        images: as for `ovseg.config.request.configure`.
         seed: refused, as the seeds are numbered from 0.
         overrides: settings of every cell, by dotted name; what a cell sets itself comes last.
         out: page that will be written, with a folder of its name for the plots.
@@ -278,3 +271,38 @@ def cost(runs: Iterator[CellRun] | Sequence[CellRun]) -> Cost:
             scored = [str(config.root), before, setting.published()]
             benchmarks.add(digest_json(scored))
     return Cost(len(minings), len(trainings), len(benchmarks))
+
+
+MADE_BY, HEADING = "ovseg ablate", "# Ablations\n\nWritten by one command, not by hand:\n"
+"""By what the folder of the plots, and by what the page itself, is known to be replaceable."""
+
+
+def check_page(out: Path) -> None:
+    """Refuse a page, or a folder of plots, that is there and that this command did not make.
+
+    Args:
+        out: page to write; its plots go to the folder of its name without the suffix.
+
+    Raises:
+        OvsegError: it cannot be a file, or something else would be replaced.
+    """
+    if not out.suffix or out.is_dir() or any(parent.is_file() for parent in out.parents):
+        raise OvsegError(f"--out {out} can be no file: name a page, as docs/ablations.md")
+    if out.parent.is_dir():  # else both are new
+        check_file_target(out)
+        if out.exists() and not _opening(out).startswith(HEADING):
+            raise OvsegError(
+                f"--out {out} is there already, not made by {MADE_BY}: name a new page, or move"
+                " this one away"
+            )
+        check_replaceable(out.with_suffix(""), MADE_BY, option="--out: the folder of its plots,")
+
+
+def _opening(page: Path) -> str:
+    try:
+        with page.open("rb") as stream:
+            return stream.read(len(HEADING)).decode("utf-8", "replace")
+    except OSError as error:
+        raise OvsegError(
+            f"--out {page} cannot be read ({error.strerror}): name a new page"
+        ) from error

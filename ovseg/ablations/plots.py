@@ -7,16 +7,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.lines import Line2D
 
-from ovseg.analysis.study_findings import METRICS, Findings
-from ovseg.analysis.study_plots import (
-    GRID,
-    INK,
-    PARTS,
-    draw_interval,
-    figure_of,
-    save,
-    wrapped,
-)
+from ovseg.comparison.findings import METRICS, Findings
+from ovseg.comparison.plots import GRID, INK, PARTS, draw_interval, figure_of, save, wrapped
 
 SCORES = (("miou_union_seen", "seen"), ("miou_union_unseen", "unseen"))
 GAINS = (("miou_union_unseen", "unseen", "o"), ("mask_acc_unseen", "all", "D"))

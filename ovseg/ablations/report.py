@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from ovseg.ablations.claims import Verdict, in_words
-from ovseg.analysis.study_findings import METRICS, Findings
-from ovseg.analysis.study_report import Lines, cell, markdown_table, signed
-from ovseg.markdown import escaped
+from ovseg.comparison.claims import Verdict, in_words
+from ovseg.comparison.findings import METRICS, Findings
+from ovseg.comparison.words import Lines, cell, markdown_table, signed
+from ovseg.files.escaping import escaped
 
 SHOWN = (
     "miou_union_unseen",

@@ -6,8 +6,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from ovseg.archives import index, split_name
-from ovseg.locations import Location, entries
+from ovseg.files.archives import index, split_name
+from ovseg.files.locations import Location, entries
 
 
 def file_sizes(root: Location, names: Iterable[str]) -> dict[str, int]:

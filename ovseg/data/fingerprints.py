@@ -8,15 +8,19 @@ All of its images count, whatever `limit` a run scores.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
-from ovseg.data.benchmarks import Benchmark, load_benchmark
-from ovseg.data.images import ImageError, decode, phash, read_bytes
-from ovseg.schema import FINGERPRINTS as SCHEMA
-from ovseg.schema import rows_to_table
-from ovseg.screening_config import FingerprintsConfig
-from ovseg.stages import Inputs, Output, Progress, Stage
-from ovseg.storage import ShardPlan, digest_json, write_parquet
+from ovseg.config.data import FingerprintsConfig
+from ovseg.data.benchmarks.benchmark import Benchmark, load_benchmark
+from ovseg.data.images import ImageError, decode, read_bytes
+from ovseg.data.perceptual_hash import phash
+from ovseg.files.digests import digest_json
+from ovseg.files.publish import write_parquet
+from ovseg.stages.manifest import ShardPlan
+from ovseg.stages.schema import FINGERPRINTS as SCHEMA
+from ovseg.stages.schema import rows_to_table
+from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
 
 class FingerprintsStage(Stage[FingerprintsConfig]):
@@ -71,3 +75,29 @@ FINGERPRINTS = FingerprintsStage()
 
 def _benchmark(config: FingerprintsConfig) -> Benchmark:
     return load_benchmark(config.benchmark, config.root)
+
+
+_IDS = {
+    # 000000000139.jpg of 2017, COCO_val2014_000000000139.jpg of 2014: the same photograph
+    "coco": re.compile(r"(?:COCO_(?:train|val|test)20\d\d_)?(?P<id>\d{12})"),
+    # 2007_000033.jpg of VOC, and of Context, whose images are VOC's
+    "pascal": re.compile(r"(?P<id>20\d\d_\d{6})"),
+}
+_FAMILIES = {"coco-": "coco", "voc-": "pascal", "context-": "pascal"}
+
+
+def family(benchmark: str) -> str | None:
+    """Whose ids the images of a benchmark bear, by its name; None where they mean nothing."""
+    return next((name for start, name in _FAMILIES.items() if benchmark.startswith(start)), None)
+
+
+def published_id(file_name: str, family: str) -> str | None:
+    """The id in a file name.
+
+    Args:
+        file_name: a path, or the name of a tar's member.
+        family: `coco` or `pascal`.
+    """
+    stem = re.split(r"[/\\#]", file_name)[-1].partition(".")[0]
+    match = _IDS[family].fullmatch(stem)
+    return match["id"] if match else None

@@ -8,7 +8,6 @@ import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ovseg.archives import Span, read_span, resolved
-from ovseg.locations import Location, reaching
+from ovseg.files.archives import Span, read_span, resolved
+from ovseg.files.locations import Location, reaching
 
 ImageArray = NDArray[np.uint8]
 MAX_PIXELS = 100_000_000
@@ -32,7 +31,6 @@ FORMATS = (
     "WEBP",
 )
 """What is decoded, by Pillow's names. Others run programs (EPS) or are no photographs."""
-
 REASONS = {
     "missing_file": "there is no such file",
     "unreadable_file": "it is there and cannot be read (a folder, no permission, no tar)",
@@ -45,8 +43,6 @@ REASONS = {
     "changed": "the bytes are no longer those the images stage listed",
 }
 """Every reason of an `ImageError`."""
-
-
 # sizes are checked here, against bounds of our own, and damage has its reason
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -67,7 +63,7 @@ def read_bytes(path: Location | Span) -> bytes:
     """The bytes of an image: of a file, of what is behind a URL, of a member of a tar.
 
     Args:
-        path: where it lies; `00000.tar#name.jpg` is a member (`ovseg.archives`).
+        path: where it lies; `00000.tar#name.jpg` is a member (`ovseg.files.archives`).
 
     Raises:
         ImageError: `missing_file`, `unreadable_file`, `zero_bytes` or `too_large`.
@@ -295,51 +291,3 @@ def read_image(
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise ImageError("changed")
     return decode(content, max_pixels=max_pixels)
-
-
-# --------------------------------------------------------------------------------------
-# Perceptual hash
-
-_HASH_SIDE = 32
-
-
-@cache
-def _dct_rows() -> NDArray[np.float64]:
-    """`(8, 32)`: the first eight basis vectors of the orthonormal DCT-II of length 32."""
-    k, n = np.arange(8)[:, None], np.arange(_HASH_SIDE)[None]
-    rows: NDArray[np.float64] = np.cos(np.pi * k * (2 * n + 1) / (2 * _HASH_SIDE)) * np.sqrt(
-        2 / _HASH_SIDE
-    )
-    rows[0] /= np.sqrt(2)
-    return rows
-
-
-def _cells(pixels: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Average an axis into 32 cells; a shorter one is repeated."""
-    edges = np.arange(_HASH_SIDE + 1) * pixels.shape[axis] // _HASH_SIDE
-    counts = np.maximum(np.diff(edges), 1)
-    sums = np.add.reduceat(pixels, edges[:-1], axis=axis)
-    shape = [1] * pixels.ndim
-    shape[axis] = _HASH_SIDE
-    return np.asarray(sums / counts.reshape(shape))
-
-
-def phash(image: ImageArray) -> int:
-    """A 64-bit perceptual hash: images that look alike differ in few bits.
-
-    The luma is averaged into 32 x 32 cells; each of the 8 x 8 lowest DCT coefficients gives a bit,
-    row-major from the highest, set where it exceeds their median.
-
-    Args:
-        image: `(H, W, 3)` uint8 RGB.
-
-    Returns:
-        0 <= hash < 2**64.
-    """
-    luma = image @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    cells = _cells(_cells(luma.astype(np.float64), 0), 1)
-    rows = _dct_rows()
-    # rounding makes flat images, whose coefficients are pure rounding noise, hash alike
-    low = np.round(rows @ cells @ rows.T, 6)
-    bits = (low > np.median(low)).ravel()
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")

@@ -5,7 +5,7 @@
 
 Its table is the list of images with what only all of them together can tell: an image of the
 validation split of a configured benchmark is never trained on, whoever captioned it. It is
-recognised by its bytes, by the id in its file name (`ovseg.data.published_ids`), or by its
+recognised by its bytes, by the id in its file name (`ovseg.data.fingerprints`), or by its
 perceptual hash. It is not mined further: its row says where else it is.
 """
 
@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ovseg.config.data import ScreeningConfig
 from ovseg.data.duplicates import Hashes, looking_alike, near, same_bytes
-from ovseg.data.listing_stats import ListingStats
-from ovseg.data.published_ids import family, published_id
-from ovseg.schema import IMAGES as SCHEMA
-from ovseg.schema import rows_to_table
-from ovseg.screening_config import ScreeningConfig
-from ovseg.stages import Inputs, Output, Progress, Stage, merge_stats
-from ovseg.storage import Manifest, ShardRecord, write_parquet
+from ovseg.data.fingerprints import family, published_id
+from ovseg.data.listing import ListingStats
+from ovseg.files.publish import write_parquet
+from ovseg.stages.manifest import Manifest, ShardRecord
+from ovseg.stages.schema import IMAGES as SCHEMA
+from ovseg.stages.schema import rows_to_table
+from ovseg.stages.stage import Inputs, Output, Progress, Stage, merge_stats
 
 LISTED = "listed"
 """The role of the images; every other input is the fingerprints of the benchmark of its name."""

@@ -37,9 +37,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import sparse, stats
 
-from ovseg.evaluation.image_rows import KINDS
+from ovseg.evaluation.counts import KINDS
 from ovseg.evaluation.metrics import ClassCounts, MaskCounts, Tallies, all_scores
-from ovseg.storage import Manifest
+from ovseg.stages.manifest import Manifest
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -72,7 +72,7 @@ def read_images(benchmark: Manifest) -> ImageCounts:
     """The counts of each image of a benchmark's run, whatever its shards.
 
     Args:
-        benchmark: a finished run of `ovseg.evaluation.evaluator.BENCHMARK`.
+        benchmark: a finished run of `ovseg.evaluation.benchmark.BENCHMARK`.
 
     Returns:
         The images in the order of their ids; one that could not be read is left out, as it is in

@@ -20,28 +20,30 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from ovseg.benchmark_config import BenchmarkConfig, CurveConfig
-from ovseg.data.benchmarks import Benchmark, region_masks
+from ovseg.config.scoring import BenchmarkConfig, CurveConfig
+from ovseg.data.benchmarks.benchmark import Benchmark, region_masks
 from ovseg.data.images import ImageArray
 from ovseg.errors import OvsegError
-from ovseg.evaluation.evaluator import BENCHMARK
-from ovseg.evaluation.image_rows import rank
+from ovseg.evaluation.benchmark import BENCHMARK
+from ovseg.evaluation.counts import rank
 from ovseg.evaluation.metrics import count_masks, mask_scores
 from ovseg.evaluation.samples import UsableSamples, open_benchmark
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
-from ovseg.models.class_texts import ClassTexts, best_of_class, class_texts, shown_texts
-from ovseg.models.clip import clip_digest, load_clip
+from ovseg.files.digests import digest_json
+from ovseg.files.publish import write_parquet
+from ovseg.models.clip.load import clip_digest, load_clip
+from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
+from ovseg.models.devices import resolve_device
 from ovseg.models.ensemble import COSINE_SCALE
-from ovseg.models.mask_prompts import MaskAdaptedCLIP
-from ovseg.models.names import resolve_device
-from ovseg.models.picture_embedders import MaskTokenEmbedder
-from ovseg.models.prompting import text_prompts
-from ovseg.models.regions import Regions, region_crops
+from ovseg.models.regions.crops import Regions, region_crops
+from ovseg.models.regions.picture_embedders import MaskTokenEmbedder
 from ovseg.models.segmentor import name_regions
-from ovseg.schema import LEARNING_CURVE, PHASE_CURVE, rows_to_table
-from ovseg.stages import Inputs, Output, Progress, Stage
-from ovseg.storage import Manifest, ShardPlan, digest_json, write_parquet
-from ovseg.training.snapshots import find_snapshots, restore_snapshot
+from ovseg.models.texts.class_texts import ClassTexts, best_of_class, class_texts, shown_texts
+from ovseg.models.texts.strategies import text_prompts
+from ovseg.stages.manifest import Manifest, ShardPlan
+from ovseg.stages.schema import LEARNING_CURVE, PHASE_CURVE, rows_to_table
+from ovseg.stages.stage import Inputs, Output, Progress, Stage
+from ovseg.training.clip.snapshots import find_snapshots, restore_snapshot
 
 BLOCK_BYTES = 2**29
 """Crops held at once: every snapshot sees a block of images before the next block is cut."""
@@ -53,7 +55,7 @@ Row = dict[str, Any]
 
 
 class PhaseCurveStage(Stage[BenchmarkConfig]):
-    """The points of one training phase: one Parquet file of `ovseg.schema.PHASE_CURVE`.
+    """The points of one training phase: one Parquet file of `ovseg.stages.schema.PHASE_CURVE`.
 
     Inputs: `checkpoint`, the phase's, with its snapshots; and `start`, the checkpoint of the phase
     before it, where there is one.
@@ -122,7 +124,7 @@ class PhaseCurveStage(Stage[BenchmarkConfig]):
 
 
 class CurveStage(Stage[CurveConfig]):
-    """An arm's learning curve: one Parquet file of `ovseg.schema.LEARNING_CURVE`.
+    """An arm's learning curve: one Parquet file of `ovseg.stages.schema.LEARNING_CURVE`.
 
     Inputs: the finished `PHASE_CURVES` of each of its phases, in the order of training.
     """

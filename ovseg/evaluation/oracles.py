@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovseg.data.benchmarks import Labels
+from ovseg.data.benchmarks.label_maps import Labels
 from ovseg.models.ensemble import label_map, resized_maps
 
 PROPOSAL_THRESHOLD = 0.5

@@ -16,16 +16,18 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ovseg.config import TruthConfig
+from ovseg.config.mining import TruthConfig
 from ovseg.data import masks
-from ovseg.data.captioned import inside
-from ovseg.data.label_maps import LabelError, read_colours
-from ovseg.data.vocabulary import read_vocabulary
+from ovseg.data.benchmarks.label_maps import LabelError, read_colours
+from ovseg.data.benchmarks.vocabulary import read_vocabulary
+from ovseg.data.captions.captioned_image import inside
 from ovseg.errors import OvsegError
-from ovseg.json_files import read_json
-from ovseg.schema import PAIR_TRUTH, rows_to_table
-from ovseg.stages import Inputs, Output, Progress, Stage
-from ovseg.storage import ShardPlan, ShardRecord, file_sha256, write_parquet
+from ovseg.files.digests import file_sha256
+from ovseg.files.json_files import read_json
+from ovseg.files.publish import write_parquet
+from ovseg.stages.manifest import ShardPlan, ShardRecord
+from ovseg.stages.schema import PAIR_TRUTH, rows_to_table
+from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
 
 def category_names(categories: Iterable[str]) -> dict[str, str]:
@@ -35,7 +37,7 @@ def category_names(categories: Iterable[str]) -> dict[str, str]:
     storybook or COCO-Stuff knows is named by its synonyms (and the storybook's compounds) as well.
     A category's own name goes before another's synonym.
     """
-    from ovseg.storybook.catalogue import CATEGORIES
+    from ovseg.storybook.categories import CATEGORIES
 
     words = {each.name: (*each.synonyms, *each.compounds) for each in CATEGORIES}
     for known in read_vocabulary("coco-stuff-171"):

@@ -6,13 +6,16 @@ thresholds, so no number travels without them.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.storage import Manifest
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.data.benchmarks.published import PUBLISHED
+from ovseg.stages.manifest import Manifest
 
 _MEANS = (  # by how a metric's name begins, the longer first
     ("miou_union", "union"),
@@ -49,7 +52,7 @@ def vocabulary_digest(classes: Sequence[str]) -> str:
 
 
 def protocol(benchmark: Manifest) -> dict[str, Any]:
-    """The columns of `ovseg.schema.PROTOCOL_FIELDS` for a finished benchmark."""
+    """The columns of `ovseg.stages.schema.PROTOCOL_FIELDS` for a finished benchmark."""
     return protocol_columns(benchmark, benchmark.config)
 
 
@@ -99,3 +102,20 @@ def _changed(config: Mapping[str, Any]) -> str:
         if name in default and name not in _ELSEWHERE and value != default[name]
     }
     return json.dumps(changed, sort_keys=True)
+
+
+FILE = Path(__file__).with_name("published.tsv")
+
+
+def read_published() -> list[dict[str, Any]]:
+    """Rows of `ovseg.stages.schema.PUBLISHED_RESULTS`; what the source does not say is None."""
+    with FILE.open(encoding="utf-8", newline="") as stream:
+        rows = [*csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    return [
+        {
+            **{name: text or None for name, text in row.items()},
+            "value": float(row["value"]),
+            "images": PUBLISHED[row["benchmark"]].images,
+        }
+        for row in rows
+    ]

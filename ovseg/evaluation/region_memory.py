@@ -16,16 +16,17 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from ovseg.benchmark_config import MemoryConfig
+from ovseg.config.scoring import MemoryConfig
 from ovseg.data import masks
 from ovseg.data.images import ImageError, read_image
-from ovseg.models.clip import clip_digest
-from ovseg.models.embedders import embedder_weights, region_embedder
-from ovseg.models.names import clip_name, resolve_device
-from ovseg.models.retrieval import RegionMemory
-from ovseg.stages import Inputs, Output, Progress, Stage, too_many_bad
-from ovseg.storage import ShardPlan
-from ovseg.training.pairs import read_pairs
+from ovseg.models.clip.load import clip_digest
+from ovseg.models.devices import clip_name, resolve_device
+from ovseg.models.regions.embedders import embedder_weights, region_embedder
+from ovseg.models.regions.memory import RegionMemory
+from ovseg.stages.manifest import ShardPlan
+from ovseg.stages.run import too_many_bad
+from ovseg.stages.stage import Inputs, Output, Progress, Stage
+from ovseg.training.clip.pairs import read_pairs
 
 
 class RegionMemoryStage(Stage[MemoryConfig]):

@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.data.benchmarks import Benchmark, LabelError, Labels, Sample, load_benchmark
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.data.benchmarks.benchmark import Benchmark, Sample, load_benchmark
+from ovseg.data.benchmarks.label_counts import LabelCounts
+from ovseg.data.benchmarks.label_maps import LabelError, Labels
 from ovseg.data.images import ImageArray, ImageError, read_image
-from ovseg.data.label_counts import LabelCounts
 from ovseg.errors import OvsegError
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ovseg.benchmark_config import ScoresConfig
+from ovseg.config.scoring import ScoresConfig
 from ovseg.evaluation.intervals import (
     ImageCounts,
     draw_images,
@@ -28,10 +28,11 @@ from ovseg.evaluation.metrics import Confusion, all_scores
 from ovseg.evaluation.objects import SIZES
 from ovseg.evaluation.protocol import denominator, protocol
 from ovseg.evaluation.splits import HEADLINE, PUBLISHED
-from ovseg.schema import CLASS_SCORES, rows_to_table
-from ovseg.schema import SCORES as SCORE_ROWS
-from ovseg.stages import Inputs, Output, Progress, Stage
-from ovseg.storage import Manifest, ShardPlan, write_parquet
+from ovseg.files.publish import write_parquet
+from ovseg.stages.manifest import Manifest, ShardPlan
+from ovseg.stages.schema import CLASS_SCORES, rows_to_table
+from ovseg.stages.schema import SCORES as SCORE_ROWS
+from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
 
 class ScoresStage(Stage[ScoresConfig]):
@@ -82,7 +83,7 @@ def read_confusion(benchmark: Manifest) -> Confusion:
 
 
 def class_scores(benchmark: Manifest, images: ImageCounts) -> pa.Table:
-    """A row for each class of a benchmark's run; the schema is `ovseg.schema.CLASS_SCORES`."""
+    """A row for each class of a benchmark's run, as `ovseg.stages.schema.CLASS_SCORES` has it."""
     splits, tallies = images.splits, total(images)
     counts, masks = tallies.pixels, tallies.masks
     fractions = {
@@ -112,7 +113,7 @@ def class_scores(benchmark: Manifest, images: ImageCounts) -> pa.Table:
 
 
 def score_rows(benchmark: Manifest, images: ImageCounts, config: ScoresConfig) -> pa.Table:
-    """A row for each defined metric of a benchmark's run; see `ovseg.schema.SCORES`.
+    """A row for each defined metric of a benchmark's run; see `ovseg.stages.schema.SCORES`.
 
     The interval is that of the images: `ovseg.evaluation.intervals` says what it covers.
     """

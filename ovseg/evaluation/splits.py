@@ -6,8 +6,8 @@ names a class of a vocabulary whose masks were used in training. A published spl
 stands beside it under names of its own (`miou_union_published_seen`), for papers differ from the
 rule. That captions name a class does not make it seen.
 
-A published split is one of `ovseg.data.vocabulary.published_splits`, or a TSV file of one's own
-with the columns class_name and part (`seen` or `unseen`).
+A published split is one of `ovseg.data.benchmarks.vocabulary.published_splits`, or a TSV file of
+one's own with the columns class_name and part (`seen` or `unseen`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.data.vocabulary import (
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.data.benchmarks.vocabulary import (
     published_splits,
     read_vocabulary,
     vocabulary_names,

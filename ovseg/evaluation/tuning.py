@@ -22,22 +22,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ovseg.benchmark_config import BenchmarkConfig, TuneConfig
-from ovseg.data.vocabulary import vocabulary_names
+from ovseg.config.scoring import BenchmarkConfig, TuneConfig
+from ovseg.data.benchmarks.vocabulary import vocabulary_names
 from ovseg.errors import OvsegError
-from ovseg.evaluation.evaluator import BENCHMARK, benchmark_segmentor
+from ovseg.evaluation.benchmark import BENCHMARK, benchmark_segmentor
 from ovseg.evaluation.metrics import ClassCounts, Confusion, segmentation_scores
 from ovseg.evaluation.protocol import protocol_columns
 from ovseg.evaluation.samples import UsableSamples, open_benchmark
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
-from ovseg.models.names import clip_name
+from ovseg.files.digests import known_sha256
+from ovseg.files.publish import write_parquet
+from ovseg.models.build import class_weights
+from ovseg.models.devices import clip_name
 from ovseg.models.segmentor import Segmentor
-from ovseg.models.systems import class_weights
-from ovseg.schema import TUNING as TUNING_ROWS
-from ovseg.schema import TUNING_COUNTS as COUNT_ROWS
-from ovseg.schema import rows_to_table
-from ovseg.stages import Inputs, Output, Progress, Stage
-from ovseg.storage import Manifest, ShardPlan, known_sha256, write_parquet
+from ovseg.stages.manifest import Manifest, ShardPlan
+from ovseg.stages.schema import TUNING as TUNING_ROWS
+from ovseg.stages.schema import TUNING_COUNTS as COUNT_ROWS
+from ovseg.stages.schema import rows_to_table
+from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
 Row = dict[str, Any]
 Setting = tuple[float, float]
@@ -119,7 +121,7 @@ class TuningCountsStage(Stage[TuneConfig]):
 
 
 class TuningStage(Stage[TuneConfig]):
-    """The scores of each setting: one Parquet file of `ovseg.schema.TUNING`; input: `counts`."""
+    """The scores of each setting: rows of `ovseg.stages.schema.TUNING`; input: `counts`."""
 
     name = "tunings"
 

@@ -1,13 +1,4 @@
-"""The two-stage segmentor: a MaskFormer proposes masks, CLIP names what lies under them.
-
-    segmentor = Segmentor(clip, network, class_names=["moon", "tree"])
-    labels = segmentor.segment(image).labels
-
-The order of operations is that of the paper (OVSeg, CVPR 2023, section 3) and its official
-implementation: the image is resized, masks are cut back from the padding, CLIP sees the regions of
-the resized image, and the label map is decided at the original resolution. The formulas are in
-`ovseg.models.ensemble`.
-"""
+"""What a segmentor says of an image."""
 
 from __future__ import annotations
 
@@ -21,9 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovseg.errors import OvsegError
-from ovseg.models.class_texts import ClassTexts, Pooling, best_of_class
-from ovseg.models.closed_vocabulary import ClosedVocabulary
-from ovseg.models.embedders import CropEmbedder, RegionEmbedder
+from ovseg.models.clip.open_clip_model import OpenClipModel
 from ovseg.models.ensemble import (
     COSINE_SCALE,
     Ensemble,
@@ -33,12 +22,34 @@ from ovseg.models.ensemble import (
     label_map,
     resized_maps,
 )
-from ovseg.models.open_clip_model import OpenClipModel
-from ovseg.models.pixels import ImageArray
-from ovseg.models.prompts import text_embeddings
-from ovseg.models.proposal_networks import OpenVocabularyNetwork, ProposalNetwork
-from ovseg.models.regions import Regions
-from ovseg.models.retrieval import Retrieval
+from ovseg.models.maskformer.closed_vocabulary import ClosedVocabulary
+from ovseg.models.preprocessing import ImageArray
+from ovseg.models.proposal import OpenVocabularyNetwork, ProposalNetwork
+from ovseg.models.regions.crops import Regions
+from ovseg.models.regions.embedders import CropEmbedder, RegionEmbedder
+from ovseg.models.regions.memory import Retrieval
+from ovseg.models.texts.class_texts import ClassTexts, Pooling, best_of_class
+from ovseg.models.texts.templates import text_embeddings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """What the segmentor saw in one image.
+
+    Attributes:
+        labels: `(H, W)` int64 class of each pixel; K where no proposal says anything.
+        classes: the K class names.
+        masks: `(R, h, w)` float32 masks, at the resized size, of the proposals that took part:
+            soft ones, or binary ones of `best_mask`.
+        probabilities: `(R, C)` float32 scores, one a class unless there are prompts: then one a
+            text.
+    """
+
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    masks: Tensor
+    probabilities: Tensor
+
 
 Inference = Literal["sum", "best_mask"]
 OTHERS = "others"
@@ -62,10 +73,6 @@ def name_regions(
     return texts.probabilities(COSINE_SCALE * features @ texts.embeddings.T)
 
 
-# --------------------------------------------------------------------------------------
-# The segmentor
-
-
 @dataclass(frozen=True, kw_only=True)
 class Proposals:
     """What the MaskFormer proposes of one image, before CLIP has seen it.
@@ -83,25 +90,6 @@ class Proposals:
     p_object: Tensor | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Segmentation:
-    """What the segmentor saw in one image.
-
-    Attributes:
-        labels: `(H, W)` int64 class of each pixel; K where no proposal says anything.
-        classes: the K class names.
-        masks: `(R, h, w)` float32 masks, at the resized size, of the proposals that took part:
-            soft ones, or binary ones of `best_mask`.
-        probabilities: `(R, C)` float32 scores, one a class unless there are prompts: then one a
-            text.
-    """
-
-    labels: NDArray[np.int64]
-    classes: tuple[str, ...]
-    masks: Tensor
-    probabilities: Tensor
-
-
 class Segmentor:
     """Open-vocabulary semantic segmentation.
 
@@ -114,7 +102,7 @@ class Segmentor:
             others than the names. A pixel gets the class of the best text, a mask its classes'
             best texts.
         texts: `(T, E)` embeddings of the names, or of the prompts, if they are at hand already.
-        pooling: how several texts of a class are read, see `ovseg.models.class_texts`.
+        pooling: how several texts of a class are read, see `ovseg.models.texts.class_texts`.
         relations: share of its probability a class lends to those whose texts are like its own.
         short_side: images are resized to this short side for both branches; None for the
             network's own.

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ovseg.storybook.catalogue import BY_NAME, Category
+from ovseg.storybook.categories import BY_NAME, Category
 from ovseg.storybook.drawing import COLORS, Pen, jitter
 from ovseg.storybook.layouts import Layout
-from ovseg.storybook.settings import SETTINGS, Setting, choose_things
+from ovseg.storybook.scenery import SETTINGS, Setting, choose_things
 from ovseg.storybook.stuff import TEXTURES, Array, Canvas, noise
-from ovseg.storybook.things import THINGS
+from ovseg.storybook.things.registry import THINGS
 
 MIN_VISIBLE = 60  # pixels of a segment in a 160-pixel scene
 _MIN_SHARE = 0.3  # of a thing's own pixels

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovseg.storybook.catalogue import Category
+from ovseg.storybook.categories import Category
 from ovseg.storybook.scenes import Scene, Segment
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")

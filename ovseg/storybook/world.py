@@ -17,7 +17,7 @@ from PIL import Image
 
 from ovseg.errors import OvsegError
 from ovseg.storybook.captions import describe
-from ovseg.storybook.catalogue import CATEGORIES
+from ovseg.storybook.categories import CATEGORIES
 from ovseg.storybook.scenes import Scene, draw_scene
 
 SEED_RANGES: dict[str, range] = {

@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ovseg.storage import digest_json, file_sha256, published
+from ovseg.files.digests import digest_json, file_sha256
+from ovseg.files.publish import published
 
 log = logging.getLogger(__name__)
 

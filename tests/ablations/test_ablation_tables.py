@@ -8,12 +8,12 @@ import pytest
 from ovseg.ablations.cells import ALL_CLASSES, Cell
 from ovseg.ablations.listing import list_lines
 from ovseg.ablations.plan import cell_config, cost, plan_ablations, rounds
-from ovseg.ablations.tables import TABLES, chosen_tables
-from ovseg.analysis.curation import load_curation
-from ovseg.analysis.study_findings import METRICS
-from ovseg.configure import configure
+from ovseg.ablations.tables.registry import TABLES, chosen_tables
+from ovseg.comparison.findings import METRICS
+from ovseg.config.mining import load_curation
+from ovseg.config.reporting import AblationConfig
+from ovseg.config.request import configure
 from ovseg.errors import OvsegError
-from ovseg.report_config import AblationConfig
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_an_ablation_has_no_favourite():
 
 
 def test_the_command_lists_without_running(capsys):
-    from ovseg.ablations.request import check_request
+    from ovseg.cli.ablations import check_request
 
     request = {"preset": "storybook", "root": None, "overrides": {}}
     assert not check_request(request, ["crops"], seeds=1, listed=True)
@@ -247,7 +247,7 @@ def test_a_wrong_request_for_the_list_is_one_line_and_no_list(words, message, ca
 
 
 def test_the_list_of_a_preset_over_own_images_needs_none(capsys):
-    from ovseg.ablations.request import check_request
+    from ovseg.cli.ablations import check_request
 
     request = {"preset": "paper", "root": None, "overrides": {"benchmarks.prompting": "learned"}}
     assert not check_request(request, ["depth"], seeds=1, listed=True)
@@ -255,7 +255,7 @@ def test_the_list_of_a_preset_over_own_images_needs_none(capsys):
 
 
 def test_a_page_among_the_results_is_refused(tmp_path):
-    from ovseg.ablations.request import check_request
+    from ovseg.cli.ablations import check_request
 
     request = {"preset": "storybook", "root": tmp_path / "runs", "overrides": {}}
     with pytest.raises(OvsegError, match=r"--out .*/runs/ablations\.md lies among the results"):
@@ -284,7 +284,7 @@ def test_a_page_among_the_results_is_refused(tmp_path):
     ],
 )
 def test_a_page_that_would_replace_what_is_not_its_own_is_refused_first(tmp_path, make, reason):
-    from ovseg.ablations.request import check_request
+    from ovseg.cli.ablations import check_request
 
     make(tmp_path)
     before = sorted(tmp_path.rglob("*"))
@@ -300,7 +300,7 @@ def test_a_page_that_would_replace_what_is_not_its_own_is_refused_first(tmp_path
 
 
 def test_a_page_without_a_suffix_is_its_own_folder_of_plots(tmp_path):
-    from ovseg.ablations.request import check_request
+    from ovseg.cli.ablations import check_request
 
     request = {"preset": "storybook", "root": tmp_path / "runs", "overrides": {}}
     with pytest.raises(OvsegError, match=r"can be no file: name a page, as docs/ablations\.md"):
@@ -313,6 +313,6 @@ def write(path: Path) -> None:
 
 
 def test_the_page_of_this_repository_may_be_written_anew():
-    from ovseg.ablations.request import check_page
+    from ovseg.ablations.plan import check_page
 
     check_page(Path(__file__).resolve().parents[2] / "docs" / "ablations.md")

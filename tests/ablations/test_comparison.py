@@ -13,15 +13,15 @@ from PIL import Image
 from toy_benchmarks import random_images, toy_benchmark
 
 from ovseg.ablations.cells import Cell, Published, Table, above
-from ovseg.ablations.claims import Answer, Verdict, answer, in_words, judge
 from ovseg.ablations.comparison import ABLATION, read_ablation
 from ovseg.ablations.page import Compared, Failed, Page, publish_page
 from ovseg.ablations.plan import Plan, PlannedTable
-from ovseg.analysis.study_findings import Estimate
+from ovseg.comparison.claims import Answer, Verdict, answer, in_words, judge
+from ovseg.comparison.findings import Estimate
+from ovseg.config.reporting import AblationConfig, Claim
 from ovseg.errors import OvsegError
-from ovseg.report_config import AblationConfig, Claim
-from ovseg.schema import CLAIMS, STUDY
-from ovseg.stages import run_stage
+from ovseg.stages.run import run_stage
+from ovseg.stages.schema import CLAIMS, STUDY
 
 CELLS = {"weak": 0.2, "middle": 0.5, "strong": 0.9}
 BETTER = Claim(name="better", text="Strong beats weak", ways=(above("strong", "weak"),))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg.data.benchmarks import LabelError, load_benchmark, region_masks
+from ovseg.data.benchmarks.benchmark import load_benchmark, region_masks
+from ovseg.data.benchmarks.label_maps import LabelError
 from ovseg.errors import OvsegError
 from ovseg.storybook.world import write_world
 

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ovseg.data.captioned import CaptionedImage
-from ovseg.data.captions import read_captions
+from ovseg.config.registry import FORMATS
+from ovseg.data.captions.captioned_image import CaptionedImage
+from ovseg.data.captions.formats import read_captions
 from ovseg.data.images import read_image
 from ovseg.errors import OvsegError
-from ovseg.locations import located
-from ovseg.registry import FORMATS
+from ovseg.files.locations import located
 
 TWO = (
     CaptionedImage(1, "a.jpg", ((1, "a dog, wet"), (3, 'a "big" dog'))),

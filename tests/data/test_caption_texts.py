@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ovseg.data import caption_files, caption_parquet
-from ovseg.data.captioned import MAX_CAPTION
-from ovseg.data.captions import CaptionsFile, read_captions
+from ovseg.data.captions import files as caption_files
+from ovseg.data.captions import parquet as caption_parquet
+from ovseg.data.captions.captioned_image import MAX_CAPTION
+from ovseg.data.captions.formats import CaptionsFile, read_captions
 from ovseg.errors import OvsegError
 
 MARK = "\ufeff".encode()

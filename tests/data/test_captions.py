@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ovseg.data.captioned import CaptionedImage, inside, numbered
-from ovseg.data.captions import read_captions
+from ovseg.data.captions.captioned_image import CaptionedImage, inside, numbered
+from ovseg.data.captions.formats import read_captions
 from ovseg.errors import OvsegError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg.data.decode_ahead import decode_ahead
+from ovseg.data.image_reader import decode_ahead
 from ovseg.data.images import ImageError
 from ovseg.errors import OvsegError
 from tests.data.test_images import photo, save
@@ -52,7 +52,7 @@ def test_no_more_is_read_than_may_wait(tmp_path: Path):
 
 
 def test_fewer_large_images_wait(tmp_path: Path, monkeypatch):
-    from ovseg.data import decode_ahead as module
+    from ovseg.data import image_reader as module
 
     asked = []
 
@@ -91,7 +91,7 @@ def test_a_dead_worker_is_an_error_not_a_hang(tmp_path: Path):
 
 def test_workers_import_nothing_heavy():
     code = (
-        "import ovseg.data.decode_ahead, sys;"
+        "import ovseg.data.image_reader, sys;"
         "print([m for m in ('torch', 'pyarrow', 'spacy', 'transformers') if m in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg.config import ImagesConfig
-from ovseg.data.image_stage import IMAGES
-from ovseg.data.images import phash
+from ovseg.config.data import ImagesConfig
+from ovseg.data.listing import IMAGES
+from ovseg.data.perceptual_hash import phash
 from ovseg.errors import OvsegError
-from ovseg.schema import IMAGES as SCHEMA
-from ovseg.stages import run_stage, stage_folder
+from ovseg.stages.run import run_stage, stage_folder
+from ovseg.stages.schema import IMAGES as SCHEMA
 
 
 def make_source(folder: Path, names: list[str], *, captioned: set[str] | None = None) -> Path:

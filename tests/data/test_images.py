@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from ovseg.data import images
-from ovseg.data.decode_ahead import decode_ahead
-from ovseg.data.images import ImageError, phash, read_image
+from ovseg.data.image_reader import decode_ahead
+from ovseg.data.images import ImageError, read_image
+from ovseg.data.perceptual_hash import phash
 
 
 def photo(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:
@@ -170,7 +171,7 @@ def test_decoding_takes_little_memory_next_to_the_pixels(tmp_path: Path):
 def test_no_setting_allows_more_than_pillow_opens(tmp_path: Path):
     from pydantic import ValidationError
 
-    from ovseg.config import ImagesConfig
+    from ovseg.config.data import ImagesConfig
 
     assert images.MOST_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
     assert ImagesConfig(max_pixels=images.MOST_PIXELS).max_pixels == images.MOST_PIXELS

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from published_sources import SOURCES, index_map, picture
 
-from ovseg.data import prepare as module
-from ovseg.data.prepare import prepare
-from ovseg.data.prepare_check import check_source
-from ovseg.data.published import PUBLISHED
+from ovseg.data.benchmarks import prepare as module
+from ovseg.data.benchmarks.check import check_source
+from ovseg.data.benchmarks.prepare import prepare
+from ovseg.data.benchmarks.published import PUBLISHED
 from tests.data.test_prepare import run
 
 
@@ -32,7 +32,7 @@ def renumbered(name: str, change) -> object:
 
 def contiguous(values: np.ndarray) -> np.ndarray:
     """COCO-Stuff from 0 to 170, as detectron2 and MMSegmentation number it."""
-    from ovseg.data.vocabulary import stored_values
+    from ovseg.data.benchmarks.vocabulary import stored_values
 
     order = {value: index for index, value in enumerate(stored_values("coco-stuff-171"))}
     return np.vectorize(lambda value: order.get(value, 255))(values)
@@ -84,8 +84,8 @@ def test_values_nobody_stores_are_noted(ade):
 )
 def test_every_layout_knows_how_others_number_it(name, others):
     """A whole set without any class above what others store is doubtful; the owner's is not."""
-    from ovseg.data.label_counts import LabelCounts, doubts
-    from ovseg.data.vocabulary import stored_values
+    from ovseg.data.benchmarks.label_counts import LabelCounts, doubts
+    from ovseg.data.benchmarks.vocabulary import stored_values
 
     spec = PUBLISHED[name]
     assert spec.others == others
@@ -110,7 +110,7 @@ def own_folder(root: Path, *maps) -> Path:
 def checked_on_console(root: Path, monkeypatch):
     from typer.testing import CliRunner
 
-    from ovseg.cli import app
+    from ovseg.cli.app import app
 
     monkeypatch.setenv("COLUMNS", "200")
     return CliRunner().invoke(app, ["prepare", "--check", "lesions", "--out", str(root)])

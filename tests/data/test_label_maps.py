@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ovseg.data import label_maps, matlab_maps
-from ovseg.data.label_counts import LabelCounts, doubts
-from ovseg.data.label_maps import (
+from ovseg.data.benchmarks import label_maps, matlab_maps
+from ovseg.data.benchmarks.label_counts import LabelCounts, doubts
+from ovseg.data.benchmarks.label_maps import (
     IGNORED,
     LabelError,
     OtherNumbering,
@@ -23,8 +23,8 @@ from ovseg.data.label_maps import (
     read_indices,
     write_indices,
 )
-from ovseg.data.matlab_maps import read_matlab
-from ovseg.data.resizing import resize_linear, resize_nearest, short_side_size
+from ovseg.data.benchmarks.matlab_maps import read_matlab
+from ovseg.data.benchmarks.resizing import resize_linear, resize_nearest, short_side_size
 
 
 @settings(deadline=None)

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ovseg.config import ImagesConfig
-from ovseg.data.captions import FORMATS, read_captions
-from ovseg.data.image_stage import IMAGES
+from ovseg.config.data import ImagesConfig
+from ovseg.config.registry import FORMATS
+from ovseg.data.captions.formats import read_captions
+from ovseg.data.listing import IMAGES
 from ovseg.errors import OvsegError
 
 

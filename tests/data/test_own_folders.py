@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ovseg.data.benchmarks import load_benchmark
-from ovseg.data.prepare_check import check_prepared
+from ovseg.data.benchmarks.benchmark import load_benchmark
+from ovseg.data.benchmarks.check import check_prepared
 from ovseg.errors import OvsegError
 
 

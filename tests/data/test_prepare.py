@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from published_sources import SOURCES, index_map, picture
 
-from ovseg.data import prepare as module
-from ovseg.data.benchmarks import load_benchmark
-from ovseg.data.prepare import prepare
-from ovseg.data.prepare_check import check_prepared, check_source
-from ovseg.data.published import PUBLISHED
-from ovseg.storage import file_sha256
+from ovseg.data.benchmarks import prepare as module
+from ovseg.data.benchmarks.benchmark import load_benchmark
+from ovseg.data.benchmarks.check import check_prepared, check_source
+from ovseg.data.benchmarks.prepare import prepare
+from ovseg.data.benchmarks.published import PUBLISHED
+from ovseg.files.digests import file_sha256
 
 
 def state(folder: Path) -> dict[str, tuple]:
@@ -295,7 +295,7 @@ def test_the_full_ade20k_is_made_smaller_and_saved_again(tmp_path):
 def test_prepare_on_the_console(ade, monkeypatch):
     from typer.testing import CliRunner
 
-    from ovseg.cli import app
+    from ovseg.cli.app import app
 
     monkeypatch.setenv("COLUMNS", "200")
     runner = CliRunner()

@@ -10,10 +10,11 @@ import scipy.io
 from PIL import Image
 from published_sources import SOURCES, index_map, picture
 
-from ovseg.data.benchmarks import LabelError, load_benchmark
-from ovseg.data.prepare import prepare
-from ovseg.data.prepare_check import check_source
-from ovseg.data.source_layouts import read_list
+from ovseg.data.benchmarks.benchmark import load_benchmark
+from ovseg.data.benchmarks.check import check_source
+from ovseg.data.benchmarks.label_maps import LabelError
+from ovseg.data.benchmarks.layouts import read_list
+from ovseg.data.benchmarks.prepare import prepare
 from ovseg.errors import OvsegError
 
 Spoil = Callable[[Path], object]
@@ -311,7 +312,7 @@ def test_where_nothing_may_be_written(tmp_path):
 
 
 def test_a_full_disk_is_said_and_what_is_done_is_kept(tmp_path, monkeypatch):
-    from ovseg.data import prepared_image
+    from ovseg.data.benchmarks import prepared_image
 
     SOURCES["ade20k-150"](tmp_path)
     write = prepared_image.write_indices
@@ -334,7 +335,7 @@ def test_a_full_disk_is_said_and_what_is_done_is_kept(tmp_path, monkeypatch):
 
 def test_the_list_of_59_classes_may_have_a_header_and_any_order(tmp_path):
     expected = SOURCES["context-59"](tmp_path)
-    from ovseg.data.vocabulary import read_vocabulary
+    from ovseg.data.benchmarks.vocabulary import read_vocabulary
 
     names = [each.name for each in read_vocabulary("context-59")]
     lines = [f"{number}: {name}" for number, name in enumerate(sorted(names), start=1)]

@@ -13,8 +13,8 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from ovseg.data.benchmarks import load_benchmark
-from ovseg.data.prepare import prepare
+from ovseg.data.benchmarks.benchmark import load_benchmark
+from ovseg.data.benchmarks.prepare import prepare
 
 VOC_COLOURS = {  # of the development kit's colour map
     "background": (0, 0, 0),

@@ -9,17 +9,16 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from ovseg.config import ImagesConfig
-from ovseg.configure import configure
+from ovseg.config.data import ImagesConfig
+from ovseg.config.request import configure
 from ovseg.data import masks
-from ovseg.data.captions import read_captions
-from ovseg.data.decode_ahead import decode_ahead
-from ovseg.data.image_stage import IMAGES
+from ovseg.data.captions.formats import read_captions
+from ovseg.data.image_reader import ListedImages, decode_ahead
 from ovseg.data.images import ImageError, read_image
-from ovseg.data.listed import ListedImages
+from ovseg.data.listing import IMAGES
 from ovseg.errors import OvsegError
-from ovseg.locations import located
-from ovseg.stages import run_stage, stage_folder
+from ovseg.files.locations import located
+from ovseg.stages.run import run_stage, stage_folder
 
 
 def png(seed: int) -> bytes:
@@ -87,7 +86,7 @@ def test_a_url_for_a_name_is_a_row_behind_a_url_too(bucket, tmp_path):
 
 
 def test_regions_are_cut_from_images_in_a_bucket(source, tmp_path):
-    from ovseg.training.pairs import PairRegions
+    from ovseg.training.clip.pairs import PairRegions
 
     rows = run_stage(IMAGES, source, {}, tmp_path).table().to_pylist()
     kept = [row for row in rows if row["kept"]]

@@ -11,17 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ovseg.config import ImagesConfig
+from ovseg.config.data import FingerprintsConfig, ImagesConfig, ScreeningConfig
 from ovseg.data.duplicates import looking_alike, near, same_bytes
-from ovseg.data.fingerprints import FINGERPRINTS
-from ovseg.data.image_stage import IMAGES
-from ovseg.data.published_ids import family, published_id
+from ovseg.data.fingerprints import FINGERPRINTS, family, published_id
+from ovseg.data.listing import IMAGES
 from ovseg.data.screening import SCREEN
 from ovseg.mining.gates import REASONS
-from ovseg.schema import IMAGES as SCHEMA
-from ovseg.screening_config import FingerprintsConfig, ScreeningConfig
-from ovseg.stages import run_stage, stage_folder
-from ovseg.storage import Manifest
+from ovseg.stages.manifest import Manifest
+from ovseg.stages.run import run_stage, stage_folder
+from ovseg.stages.schema import IMAGES as SCHEMA
 
 
 def picture(seed: int) -> Image.Image:

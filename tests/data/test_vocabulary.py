@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from ovseg.data.published import PUBLISHED
-from ovseg.data.vocabulary import (
+from ovseg.data.benchmarks.published import PUBLISHED
+from ovseg.data.benchmarks.vocabulary import (
     FOLDER,
     normalised,
     published_splits,

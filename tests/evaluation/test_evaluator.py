@@ -9,20 +9,21 @@ import pytest
 import torch
 from PIL import Image
 
-from ovseg.benchmark_config import BenchmarkConfig, ScoresConfig
-from ovseg.data.benchmarks import load_benchmark
+from ovseg.config.registry import PROPOSERS
+from ovseg.config.scoring import BenchmarkConfig, ScoresConfig
+from ovseg.data.benchmarks.benchmark import load_benchmark
 from ovseg.errors import OvsegError
-from ovseg.evaluation import evaluator, samples
-from ovseg.evaluation.evaluator import BENCHMARK
-from ovseg.evaluation.image_rows import mask_rows, rank
+from ovseg.evaluation import benchmark as evaluator
+from ovseg.evaluation import samples
+from ovseg.evaluation.benchmark import BENCHMARK
+from ovseg.evaluation.counts import mask_rows, rank
 from ovseg.evaluation.metrics import Confusion
 from ovseg.evaluation.scores import SCORES, read_confusion
-from ovseg.models.image_proposals import ImageProposals
-from ovseg.models.systems import load_segmentor
-from ovseg.registry import PROPOSERS
-from ovseg.schema import CLASS_SCORES, CONFUSION, GT_MASKS
-from ovseg.schema import SCORES as SCORE_ROWS
-from ovseg.stages import run_stage, stage_folder
+from ovseg.models.build import load_segmentor
+from ovseg.models.proposals.per_image import ImageProposals
+from ovseg.stages.run import run_stage, stage_folder
+from ovseg.stages.schema import CLASS_SCORES, CONFUSION, GT_MASKS
+from ovseg.stages.schema import SCORES as SCORE_ROWS
 
 CLASSES = ("house", "tree", "sea", "moon")
 
@@ -219,7 +220,8 @@ def test_the_digest_depends_on_contents(config, root, tmp_path, tiny_clip):
 
 
 def test_a_checkpoint_goes_before_the_configured_clip(config, root, tmp_path, tiny_clip):
-    from ovseg.models.clip import load_clip, save_clip
+    from ovseg.models.clip.load import load_clip
+    from ovseg.models.clip.save import save_clip
 
     class Checkpoint:
         content_digest = "0" * 64
@@ -269,9 +271,9 @@ def test_rank():
 
 
 def test_storybook_world_as_benchmark(tmp_path, tiny_clip, tiny_maskformer):
-    from ovseg.config import WorldConfig
-    from ovseg.storybook.catalogue import split
-    from ovseg.storybook.stage import WORLD
+    from ovseg.config.data import WorldConfig
+    from ovseg.data.storybook import WORLD
+    from ovseg.storybook.categories import split
 
     world = run_stage(WORLD, WorldConfig(part="val", scenes=2, size=64), {}, tmp_path)
     config = BenchmarkConfig(

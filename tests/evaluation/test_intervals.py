@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from toy_benchmarks import CLASSES, SEEN, random_images, toy_benchmark
 
-from ovseg.benchmark_config import ScoresConfig
-from ovseg.evaluation.image_rows import KINDS
+from ovseg.config.scoring import ScoresConfig
+from ovseg.evaluation.counts import KINDS
 from ovseg.evaluation.intervals import (
     PIXELS,
     ImageCounts,

@@ -9,18 +9,21 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ovseg.benchmark_config import BenchmarkConfig, CurveConfig
-from ovseg.config import Config
+from ovseg.config.base import Config
+from ovseg.config.scoring import BenchmarkConfig, CurveConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation import learning_curve
-from ovseg.evaluation.evaluator import BENCHMARK
+from ovseg.evaluation.benchmark import BENCHMARK
 from ovseg.evaluation.learning_curve import CURVES, PHASE_CURVES, not_traced
-from ovseg.models.clip import load_clip, save_clip
-from ovseg.schema import LEARNING_CURVE, PHASE_CURVE
-from ovseg.stages import Output, Stage, run_stage
-from ovseg.storage import ShardPlan, digest_json
-from ovseg.training.groups import freeze_except
-from ovseg.training.snapshots import SNAPSHOTS, save_snapshot
+from ovseg.files.digests import digest_json
+from ovseg.models.clip.load import load_clip
+from ovseg.models.clip.save import save_clip
+from ovseg.stages.manifest import ShardPlan
+from ovseg.stages.run import run_stage
+from ovseg.stages.schema import LEARNING_CURVE, PHASE_CURVE
+from ovseg.stages.stage import Output, Stage
+from ovseg.training.clip.methods import freeze_except
+from ovseg.training.clip.snapshots import SNAPSHOTS, save_snapshot
 
 CLASSES = ("house", "tree", "sea", "moon")
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ovseg.data.benchmarks import region_masks
+from ovseg.data.benchmarks.benchmark import region_masks
 from ovseg.evaluation.oracles import label_proposals, oracle_scores, paint_regions
 
 K, IGNORE = 3, 255

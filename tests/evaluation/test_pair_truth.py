@@ -7,12 +7,14 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from ovseg.config import TruthConfig
+from ovseg.config.mining import TruthConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.pair_truth import TRUTH, category_names, judge, read_panoptic, segment_ids
-from ovseg.schema import PAIR_TRUTH, PAIRS, rows_to_table
-from ovseg.stages import Output, Stage, run_stage
-from ovseg.storage import ShardPlan, write_parquet
+from ovseg.files.publish import write_parquet
+from ovseg.stages.manifest import ShardPlan
+from ovseg.stages.run import run_stage
+from ovseg.stages.schema import PAIR_TRUTH, PAIRS, rows_to_table
+from ovseg.stages.stage import Output, Stage
 
 NAMES = ["moon", "sea"]
 

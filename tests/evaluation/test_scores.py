@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from toy_benchmarks import random_images, toy_benchmark
 
-from ovseg.benchmark_config import BenchmarkConfig, ScoresConfig
+from ovseg.config.scoring import BenchmarkConfig, ScoresConfig
 from ovseg.evaluation import samples
-from ovseg.evaluation.evaluator import BENCHMARK
-from ovseg.evaluation.image_rows import KINDS
+from ovseg.evaluation.benchmark import BENCHMARK
+from ovseg.evaluation.counts import KINDS
 from ovseg.evaluation.intervals import MASKS, PIXELS, ImageCounts, draw_images, resampled_scores
 from ovseg.evaluation.metrics import Confusion
 from ovseg.evaluation.protocol import denominator, vocabulary_digest
 from ovseg.evaluation.scores import SCORES
-from ovseg.schema import CLASS_SCORES
-from ovseg.schema import SCORES as SCORE_ROWS
-from ovseg.stages import finish, run_shard, run_stage, stage_folder
+from ovseg.stages.run import finish, run_shard, run_stage, stage_folder
+from ovseg.stages.schema import CLASS_SCORES
+from ovseg.stages.schema import SCORES as SCORE_ROWS
 from ovseg.storybook.world import write_world
 
 FILES = ("scores.parquet", "class_scores.parquet")
@@ -67,9 +67,9 @@ def values(scores):
 WORKER = """
 import sys
 from pathlib import Path
-from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.evaluation.evaluator import BENCHMARK
-from ovseg.stages import run_stage
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.evaluation.benchmark import BENCHMARK
+from ovseg.stages.stage import run_stage
 config = BenchmarkConfig.model_validate_json(sys.argv[1])
 run_stage(BENCHMARK, config, {}, Path(sys.argv[2]))
 """

@@ -5,12 +5,12 @@ import itertools
 import duckdb
 import pytest
 
-from ovseg.analysis.relations import RELATIONS
-from ovseg.analysis.sql_files import sql_file
-from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.data.vocabulary import read_vocabulary, vocabulary_names
+from ovseg.catalog.relations import RELATIONS
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.data.benchmarks.vocabulary import read_vocabulary, vocabulary_names
 from ovseg.errors import OvsegError
 from ovseg.evaluation.splits import benchmark_splits, classes_trained_on, published_split
+from ovseg.files.sql_files import sql_file
 
 CLASSES = ("House", "tree", "wall-brick", "sofa, couch, lounge", "moon")
 

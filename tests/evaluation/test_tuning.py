@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from ovseg.analysis.tuning_report import caveat, markdown, show_tuning, usage
-from ovseg.benchmark_config import BenchmarkConfig, TuneConfig
+from ovseg.config.scoring import BenchmarkConfig, TuneConfig
 from ovseg.errors import OvsegError
-from ovseg.evaluation.evaluator import BENCHMARK
+from ovseg.evaluation.benchmark import BENCHMARK
 from ovseg.evaluation.tuning import TUNING, TUNING_COUNTS, check_training_side
 from ovseg.models.segmentor import Segmentor
-from ovseg.schema import TUNING as ROWS
-from ovseg.stages import run_stage
+from ovseg.report.tuning import caveat, markdown, show_tuning, usage
+from ovseg.stages.run import run_stage
+from ovseg.stages.schema import TUNING as ROWS
 from ovseg.storybook.world import write_world
 
 WEIGHTS, THRESHOLDS = (0.0, 0.5, 1.0), (0.3, 0.5)

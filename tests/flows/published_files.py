@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ovseg.storage import Manifest, file_sha256
+from ovseg.files.digests import file_sha256
+from ovseg.stages.manifest import Manifest
 
 
 def published(root: Path) -> dict[str, str]:

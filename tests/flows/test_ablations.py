@@ -7,9 +7,9 @@ import pytest
 
 from flows.ablations import ablate
 from ovseg.ablations.cells import Cell, Table, above
-from ovseg.ablations.tables import TABLES
+from ovseg.ablations.tables.registry import TABLES
+from ovseg.config.reporting import Claim
 from ovseg.errors import OvsegError
-from ovseg.report_config import Claim
 from tasks.ablations import CellsFailed
 
 FT = {"trains": "image_encoder"}
@@ -142,7 +142,7 @@ def test_again_computes_nothing(done, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a finished stage was computed again")
 
-    monkeypatch.setattr("tasks.stages.run_shard", refuse)
+    monkeypatch.setattr("tasks.run.run_shard", refuse)
     with pytest.raises(CellsFailed) as failed:
         ablate(["toy"], **{**request, "out": None})
     again = failed.value.outcomes

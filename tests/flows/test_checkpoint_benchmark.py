@@ -4,13 +4,13 @@ import numpy as np
 from PIL import Image
 from published_weights import ovseg_state, save_ovseg
 
-from ovseg.configure import configure
-from ovseg.overrides import spread
+from ovseg.config.overrides import spread
+from ovseg.config.request import configure
 
 
 def test_an_imported_checkpoint_is_scored_without_mining(prefect_server, tmp_path):
     from flows.benchmark import benchmark
-    from ovseg.models.checkpoints import import_checkpoint
+    from ovseg.models.checkpoints.importing import import_checkpoint
 
     source = save_ovseg(ovseg_state(), tmp_path / "small.pth")
     import_checkpoint(source, tmp_path / "imported", class_names=["house", "tree"], decoder_heads=4)

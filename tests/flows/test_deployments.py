@@ -12,7 +12,7 @@ from prefect import Flow
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy
 from prefect.client.schemas.schedules import CronSchedule
 
-from ovseg.presets import load_preset
+from ovseg.config.presets import load_preset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text(encoding="utf-8"))
@@ -42,7 +42,7 @@ def flow_of(deployment) -> Flow:
 
 def test_there_is_a_deployment_a_preset_and_one_of_the_ablations():
     from flows.pipeline import Preset
-    from ovseg.presets import PRESETS
+    from ovseg.config.presets import PRESETS
 
     assert set(PRESETS) == set(get_args(Preset))
     assert set(DEPLOYMENTS) == {*PRESETS, "ablations"}
@@ -70,8 +70,8 @@ def test_the_preset_exists_and_gets_the_data_it_needs(deployment):
 
 
 def test_the_ablations_are_all_tables_with_a_page_beside_the_results():
-    from ovseg.ablations.request import plan_request
-    from ovseg.ablations.tables import TABLES
+    from ovseg.ablations.tables.registry import TABLES
+    from ovseg.cli.ablations import plan_request
 
     deployment = DEPLOYMENTS["ablations"]
     given = flow_of(deployment).validate_parameters(

@@ -24,7 +24,7 @@ import psutil
 import pytest
 from published_files import published
 
-from ovseg.ablations.tables import TABLES
+from ovseg.ablations.tables.registry import TABLES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 

@@ -17,7 +17,7 @@ import pytest
 from published_files import published
 from terminals import OnTerminal, processes, running
 
-from tasks.server import TemporaryServer
+from tasks.server.own import TemporaryServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
@@ -185,7 +185,7 @@ def test_its_own_server_that_dies_ends_the_run(tmp_path):
     try:
         terminal.until(lambda: begun(root, "nouns"))
         terminal.mark()
-        (server,) = (each for each in processes(home) if "tasks.server_process" in each.cmdline())
+        (server,) = (each for each in processes(home) if "tasks.server.process" in each.cmdline())
         server.kill()
         ends_with(terminal, 2, "Prefect's server has ended", SECONDS)
         assert not processes(home)

@@ -4,11 +4,11 @@ import pytest
 
 from flows.finetune import finetune
 from flows.mine import mine
-from ovseg.analysis.catalog import open_catalog
-from ovseg.analysis.query import failed_checks, run_query
-from ovseg.analysis.sql_files import sql_file
-from ovseg.configure import configure
-from ovseg.storybook.catalogue import split
+from ovseg.catalog.catalog import open_catalog
+from ovseg.catalog.query import failed_checks, run_query
+from ovseg.config.request import configure
+from ovseg.files.sql_files import sql_file
+from ovseg.storybook.categories import split
 
 
 @pytest.fixture(scope="module")

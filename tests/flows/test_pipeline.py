@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from flows.pipeline import pipeline
-from ovseg.storage import Manifest, file_sha256
+from ovseg.files.digests import file_sha256
+from ovseg.stages.manifest import Manifest
 
 STAGES = (
     "images", "nouns", "proposals", "texts", "pairs", "tables/pairs", "curated", "checkpoints",
@@ -63,7 +64,7 @@ def test_a_second_run_computes_nothing(small_run, small, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a finished shard was computed again")
 
-    monkeypatch.setattr("tasks.stages.run_shard", refuse)
+    monkeypatch.setattr("tasks.run.run_shard", refuse)
     again = pipeline("storybook", root=root, overrides=small)
     assert summary.mlflow and "mlflow.db" in summary.mlflow and again.mlflow != summary.mlflow
     assert again.model_copy(update={"mlflow": summary.mlflow}) == summary
@@ -72,7 +73,7 @@ def test_a_second_run_computes_nothing(small_run, small, monkeypatch):
 
 def test_equal_runs_leave_identical_bytes(small_run, small, tmp_path):
     from flows.mine import mine
-    from ovseg.configure import configure
+    from ovseg.config.request import configure
 
     root, _ = small_run
     mine(configure("storybook", root=tmp_path, overrides=small))
@@ -84,7 +85,7 @@ def test_equal_runs_leave_identical_bytes(small_run, small, tmp_path):
 
 def test_a_corrupted_shard_is_computed_again(small_run, small, tmp_path):
     from flows.mine import mine
-    from ovseg.configure import configure
+    from ovseg.config.request import configure
 
     root, _ = small_run
     copy = tmp_path / "copy"
@@ -137,7 +138,7 @@ def test_mlflow_shows_the_run_and_its_children(small_run):
 def test_mlflow_shows_the_learning_curves_and_each_models_scores(small_run):
     from mlflow.tracking import MlflowClient
 
-    from ovseg.analysis.catalog import open_catalog
+    from ovseg.catalog.catalog import open_catalog
 
     root, summary = small_run
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
@@ -211,7 +212,7 @@ def test_every_file_is_uploaded_or_referenced(small_run):
 
 def test_tracking_failure_does_not_fail_the_run(small_run, small, tmp_path):
     from flows.mine import mine
-    from ovseg.configure import configure
+    from ovseg.config.request import configure
 
     root, _ = small_run
     copy = tmp_path / "copy"

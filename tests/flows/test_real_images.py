@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from benchmarks.reference_images import list_captioned_images
-from ovseg.analysis.catalog import open_catalog
-from ovseg.analysis.query import failed_checks, run_query
-from ovseg.configure import configure
+from bench.reference_images import list_captioned_images
+from ovseg.catalog.catalog import open_catalog
+from ovseg.catalog.query import failed_checks, run_query
+from ovseg.config.request import configure
 
 
 def mine_real(reference_data, root, **overrides):

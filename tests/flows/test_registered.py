@@ -6,7 +6,7 @@ import mlflow
 from mlflow.tracking import MlflowClient
 
 from flows.benchmark import benchmark
-from ovseg.configure import configure
+from ovseg.config.request import configure
 
 
 def test_mined_contexts_and_regions_reach_the_registered_model(small_run, small, tmp_path):

@@ -1,7 +1,7 @@
 """The report at the end of a run: where it lies, and that the run's tracking holds it."""
 
-from ovseg.analysis.report_sections import NO_BENCHMARK
-from ovseg.storage import file_sha256
+from ovseg.files.digests import file_sha256
+from ovseg.report.sections import NO_BENCHMARK
 
 
 def test_a_run_ends_with_its_report(small_run):

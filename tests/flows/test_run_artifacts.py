@@ -14,8 +14,8 @@ from prefect.client.schemas.filters import (
     FlowRunFilterParentFlowRunId,
 )
 
-from ovseg.configure import configure
-from tasks.artifacts import show_summary
+from ovseg.config.request import configure
+from tasks.prefect_page import show_summary
 
 
 @pytest.fixture(scope="module")

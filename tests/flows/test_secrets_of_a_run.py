@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from prefect import flow, get_run_logger, task
 
-from ovseg.config import NounsConfig
+from ovseg.config.mining import NounsConfig
+from ovseg.config.presets import load_preset
 from ovseg.errors import OvsegError
-from ovseg.presets import load_preset
-from ovseg.stages import _write_run
+from ovseg.stages.run import _write_run
 from tasks.console import print_metrics
-from tasks.tracking import track
+from tasks.tracking.tracked_run import track
 
 SECRETS = ("hunter2", 'quo"te', "sl/ash", "bl ank", "sig-nature")
 DEAD = f"http://me:{'@'.join(SECRETS)}@127.0.0.1:9/?X-Amz-Signature={SECRETS[4]}"

@@ -9,11 +9,11 @@ import pytest
 
 from flows import seeds as module
 from flows.seeds import run_seeds
-from ovseg.analysis.catalog import current
-from ovseg.analysis.seed_runs import study_command
-from ovseg.analysis.study import STUDY
+from ovseg.catalog.catalog import current
+from ovseg.comparison.seed_runs import study_command
+from ovseg.comparison.stage import STUDY
 from ovseg.errors import OvsegError
-from ovseg.storybook.catalogue import split
+from ovseg.storybook.categories import split
 
 ARMS = {"original", "finetuned", "prompts", "both"}
 
@@ -160,7 +160,7 @@ def test_again_computes_nothing(run, overrides, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a finished stage was computed again")
 
-    monkeypatch.setattr("tasks.stages.run_shard", refuse)
+    monkeypatch.setattr("tasks.run.run_shard", refuse)
     assert run_seeds("storybook", seeds=2, root=root, overrides=overrides) == studies
     assert times(root) == before
 
@@ -189,7 +189,7 @@ def test_seeds_without_a_maskformer_fail_before_anything_is_computed(tmp_path):
 
 
 def test_a_preset_without_a_benchmark_has_nothing_to_compare(tmp_path, capsys):
-    from ovseg.configure import configure_seeds
+    from ovseg.config.request import configure_seeds
     from tasks.studies import compare, show_studies
 
     (tmp_path / "captions.json").write_text("{}")

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from flows import train_conv_clip as module
-from ovseg.models.clip import load_model
-from ovseg.models.conv_clip import ConvCLIP
-from ovseg.storybook import pretrain_conv_clip as training
+from ovseg.models.clip.convolutional import ConvCLIP
+from ovseg.models.clip.load import load_model
+from ovseg.pretraining import conv_clip as training
 
 SMALL = {"scenes": 4, "steps": 3, "tiles": 2, "mosaics": 2, "warmup": 1, "eval_scenes": 2}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows import train_parser as module
-from ovseg.mining.nouns import load_parser
+from ovseg.mining.nouns.mentions import load_parser
 
 ROWS = [("The", "DET"), ("dog", "NOUN"), ("sees", "VERB"), ("Oslo", "PROPN"), (".", "PUNCT")]
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from flows import train_segmentation as module
-from ovseg.config import WorldConfig
+from ovseg.config.data import WorldConfig
 from ovseg.data.images import read_image
-from ovseg.models.maskformer import load_maskformer
-from ovseg.stages import run_stage
-from ovseg.storybook.stage import WORLD
-from tasks.tracking import EXPERIMENT
+from ovseg.data.storybook import WORLD
+from ovseg.models.maskformer.load import load_maskformer
+from ovseg.stages.run import run_stage
+from tasks.tracking.mlflow_run import EXPERIMENT
 
 SETTINGS = {"steps": 4, "batch_size": 2, "crop": 64, "short_sides": [64], "checkpoint_every": 2}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.configure import configure, tuning_request
+from ovseg.config.request import configure, tuning_request
+from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
 
 SETTINGS = {

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import webdataset.tariterators  # noqa: F401  # what is imported on the way is not the case's memory
 from hypothesis import strategies as st
 
-from ovseg.data.captioned import MAX_CAPTION, MAX_NAME, is_unicode
-from ovseg.data.captions import CaptionsFile, read_captions
+from ovseg.data.captions.captioned_image import MAX_CAPTION, MAX_NAME, is_unicode
+from ovseg.data.captions.formats import CaptionsFile, read_captions
 from ovseg.errors import OvsegError
 from tests.fuzz.harness import fuzzed, mutated
 

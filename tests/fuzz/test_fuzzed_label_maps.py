@@ -12,10 +12,10 @@ import scipy.io
 from hypothesis import strategies as st
 from PIL import Image
 
-from ovseg.data.benchmarks import load_benchmark
-from ovseg.data.label_maps import LabelError, look_up, read_colours, read_indices
-from ovseg.data.matlab_maps import read_matlab
-from ovseg.data.source_layouts import coco_panoptic, read_list
+from ovseg.data.benchmarks.benchmark import load_benchmark
+from ovseg.data.benchmarks.label_maps import LabelError, look_up, read_colours, read_indices
+from ovseg.data.benchmarks.layouts import coco_panoptic, read_list
+from ovseg.data.benchmarks.matlab_maps import read_matlab
 from ovseg.errors import OvsegError
 from ovseg.evaluation.pair_truth import read_panoptic
 from tests.fuzz.harness import fuzzed, mutated

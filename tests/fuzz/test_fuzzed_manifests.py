@@ -9,9 +9,10 @@ import pyarrow as pa
 from harness import fuzzed, mutated
 from hypothesis import strategies as st
 
-from ovseg.digests import digest_json
-from ovseg.stages import read_record
-from ovseg.storage import Manifest, ShardPlan, ShardRecord, file_sha256, write_parquet
+from ovseg.files.digests import digest_json, file_sha256
+from ovseg.files.publish import write_parquet
+from ovseg.stages.manifest import Manifest, ShardPlan, ShardRecord
+from ovseg.stages.run import read_record
 
 PAYLOAD = pa.table({"a": [1, 2, 3]})
 

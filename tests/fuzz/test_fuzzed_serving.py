@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ovseg.data.images import ImageArray  # noqa: F401  # loads decoders before the case is timed
-from ovseg.markdown import code, escaped
+from ovseg.files.escaping import STEERS, code, escaped, terminal_line, terminal_text
+from ovseg.files.urls import redacted, without_secrets
 from ovseg.models.served_requests import Limits, Question, RequestError
-from ovseg.terminal_text import STEERS, terminal_line, terminal_text
-from ovseg.urls import redacted, without_secrets
 
 
 def _image(fmt):

@@ -4,13 +4,13 @@ import json
 
 from hypothesis import strategies as st
 
-from ovseg.config import Config
-from ovseg.configure import configure
+from ovseg.config.base import Config
+from ovseg.config.overrides import parse_settings, settings
+from ovseg.config.presets import load_preset
+from ovseg.config.request import configure
+from ovseg.config.run import PipelineConfig
 from ovseg.errors import OvsegError
-from ovseg.json_files import parse_json
-from ovseg.overrides import parse_settings
-from ovseg.presets import load_preset
-from ovseg.settings import PipelineConfig, settings
+from ovseg.files.json_files import parse_json
 from tests.fuzz.harness import fuzzed, mutated
 
 NAMES = [name for name, _, _ in settings(load_preset("storybook"))]

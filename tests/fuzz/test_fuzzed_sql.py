@@ -8,12 +8,12 @@ import duckdb
 from harness import fuzzed
 from hypothesis import strategies as st
 
-from ovseg.analysis import given_sql
-from ovseg.analysis.catalog import DATABASE, build_catalog, open_catalog
-from ovseg.analysis.query import run_query
-from ovseg.analysis.relations import RELATIONS
-from ovseg.analysis.sql_files import sql_files
+from ovseg.catalog.catalog import DATABASE, build_catalog, open_catalog
+from ovseg.catalog.query import run_query
+from ovseg.catalog.relations import RELATIONS
 from ovseg.errors import OvsegError
+from ovseg.files.sql_files import sql_files
+from ovseg.mining.pairs import given_sql
 
 given_sql._computing()  # once, and not within a case's bounds
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from published_weights import clip_state, save_archive
 from safetensors.torch import save
 
-from ovseg.models.clip_config import check_model_cfg
-from ovseg.models.official_clip import clip_configuration
-from ovseg.models.settings_files import check_settings, read_settings
-from ovseg.models.weight_files import named_tensors, read_weights
+from ovseg.models.checkpoints.clip_names import clip_configuration
+from ovseg.models.clip.config_files import check_model_cfg
+from ovseg.models.weights.files import named_tensors, read_weights
+from ovseg.models.weights.settings_files import check_settings, read_settings
 
 SMALL = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4).half()}
 

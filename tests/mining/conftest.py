@@ -16,23 +16,20 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ovseg.config import (
-    ImagesConfig,
-    NounsConfig,
-    PairingConfig,
-    ProposalsConfig,
-    TextsConfig,
-)
-from ovseg.data.image_stage import IMAGES
-from ovseg.mining.noun_stage import NOUNS
-from ovseg.mining.proposals import PROPOSALS
-from ovseg.mining.texts import TEXTS
-from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
-from ovseg.models.clip import create_clip, save_clip
-from ovseg.models.maskformer import InputSettings, save_maskformer
-from ovseg.stages import run_stage
-from ovseg.storage import Manifest
-from ovseg.storybook.vocabulary import cut_bpe
+from ovseg.config.data import ImagesConfig
+from ovseg.config.mining import NounsConfig, PairingConfig, ProposalsConfig, TextsConfig
+from ovseg.data.listing import IMAGES
+from ovseg.mining.nouns.embeddings import TEXTS
+from ovseg.mining.nouns.stage import NOUNS
+from ovseg.mining.proposals.stage import PROPOSALS
+from ovseg.models.clip.load import create_clip
+from ovseg.models.clip.save import save_clip
+from ovseg.models.maskformer.load import save_maskformer
+from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
+from ovseg.models.preprocessing import InputSettings
+from ovseg.pretraining.clip import cut_bpe
+from ovseg.stages.manifest import Manifest
+from ovseg.stages.run import run_stage
 
 NOUN_WORDS = ["boat", "boats", "sea", "moon", "fence", "picket", "house", "front", "dog", "rug"]
 CAPTIONS = [

@@ -11,7 +11,7 @@ import pytest
 import ovseg
 from ovseg.data import masks
 from ovseg.mining import gates
-from ovseg.mining.proposed import Proposed
+from ovseg.mining.proposals.source import Proposed
 
 
 def test_below_a_minimum():

@@ -7,20 +7,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg.analysis.tables import PAIR_TABLE, table_files
-from ovseg.config import ImagesConfig, PairingConfig, ProposalsConfig, TableConfig
+from ovseg.config.data import ImagesConfig
+from ovseg.config.mining import PairingConfig, ProposalsConfig, TableConfig
+from ovseg.config.registry import READERS
 from ovseg.data import masks
-from ovseg.data.benchmarks import read_prepared
-from ovseg.data.image_stage import IMAGES
+from ovseg.data.benchmarks.benchmark import read_prepared
+from ovseg.data.listing import IMAGES
 from ovseg.errors import OvsegError
-from ovseg.mining.ground_truth import GroundTruthSource
-from ovseg.mining.label_pairs import LABEL_PAIRS
-from ovseg.mining.pairing import PAIRS
-from ovseg.mining.proposals import PROPOSALS
-from ovseg.registry import READERS
-from ovseg.schema import PAIRS as SCHEMA
-from ovseg.stages import run_stage
-from ovseg.storage import Manifest
+from ovseg.mining.pairs.labels import LABEL_PAIRS
+from ovseg.mining.pairs.stage import PAIRS
+from ovseg.mining.pairs.table import PAIR_TABLE, table_files
+from ovseg.mining.proposals.ground_truth import GroundTruthSource
+from ovseg.mining.proposals.stage import PROPOSALS
+from ovseg.stages.manifest import Manifest
+from ovseg.stages.run import run_stage
+from ovseg.stages.schema import PAIRS as SCHEMA
 
 CLASSES = ("wall-brick", "dog", "traffic light ", "sea, ocean")
 NAMES = tuple(name.strip() for name in CLASSES)
@@ -171,8 +172,8 @@ def test_only_masks_of_the_classes_that_may_be_used(source, labelled, tmp_path):
 
 
 def test_the_embedded_world_gives_masks_of_seen_classes_only(tmp_path):
-    from ovseg.presets import load_preset
-    from ovseg.storybook.catalogue import split
+    from ovseg.config.presets import load_preset
+    from ovseg.storybook.categories import split
     from ovseg.storybook.world import write_world
 
     write_world(tmp_path / "world", part="mining", n=12, size=64)
@@ -330,7 +331,7 @@ def test_masks_without_a_score_pass_its_gates(source, labelled, tmp_path):
 
 
 def test_settings_name_their_source():
-    from ovseg.presets import load_preset
+    from ovseg.config.presets import load_preset
 
     config = load_preset("paper", {"pairing.round": 2})
     assert isinstance(config.images, ImagesConfig) and isinstance(config.pairing, PairingConfig)

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from ovseg.mining.lemmas import IRREGULAR_PLURALS, noun_lemma, singular
+from ovseg.mining.nouns.lemmas import IRREGULAR_PLURALS, noun_lemma, singular
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import pytest
 import spacy
 from spacy.tokens import Doc
 
-from ovseg.mining.compounds import words_of
-from ovseg.mining.noun_contexts import Context, contexts_of
-from ovseg.mining.nouns import extract, load_parser
-from ovseg.mining.stop_nouns import StopNouns
+from ovseg.mining.nouns.contexts import Context, contexts_of
+from ovseg.mining.nouns.mentions import extract, load_parser
+from ovseg.mining.nouns.stop_nouns import StopNouns
+from ovseg.mining.nouns.words import words_of
 
 VOCAB = spacy.blank("en").vocab
 TAGS = {

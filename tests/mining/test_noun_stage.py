@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from ovseg.data.image_stage import IMAGES
-from ovseg.mining import noun_stage
+from ovseg.data.listing import IMAGES
 from ovseg.mining.gates import REASONS
-from ovseg.mining.noun_stage import NOUNS
-from ovseg.mining.nouns import extract
-from ovseg.schema import NOUNS as SCHEMA
-from ovseg.stages import run_stage, stage_folder
+from ovseg.mining.nouns import stage as noun_stage
+from ovseg.mining.nouns.mentions import extract
+from ovseg.mining.nouns.stage import NOUNS
+from ovseg.stages.run import run_stage, stage_folder
+from ovseg.stages.schema import NOUNS as SCHEMA
 
 
 def test_a_row_a_mention(source, tmp_path: Path):

@@ -10,15 +10,10 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from ovseg.errors import OvsegError
-from ovseg.mining.caption_text import is_english, not_words
-from ovseg.mining.nouns import (
-    Mention,
-    extract,
-    load_parser,
-    parser_digest,
-)
-from ovseg.mining.stop_nouns import StopNouns
-from ovseg.models.names import PARSER
+from ovseg.mining.nouns.caption_text import is_english, not_words
+from ovseg.mining.nouns.mentions import Mention, extract, load_parser, parser_digest
+from ovseg.mining.nouns.stop_nouns import StopNouns
+from ovseg.storybook.weights import PARSER
 
 TAGS = {
     **dict.fromkeys(["a", "the", "two"], "DET"),

@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from ovseg.config import PairingConfig
+from ovseg.config.mining import PairingConfig
 from ovseg.data import masks
 from ovseg.errors import OvsegError
-from ovseg.mining import pairing
-from ovseg.mining.jobs import Job
-from ovseg.mining.pair_rows import pair_id
-from ovseg.mining.pairing import PAIRS, embed_proposals, pair_image
-from ovseg.mining.ranking import rank
-from ovseg.mining.texts import TEXTS, read_texts
-from ovseg.models.clip import load_clip
-from ovseg.models.regions import region_crops
-from ovseg.schema import PAIRS as SCHEMA
-from ovseg.stages import run_stage, stage_folder
-from ovseg.storage import Manifest, ShardPlan, ShardRecord, file_sha256
+from ovseg.files.digests import file_sha256
+from ovseg.mining.nouns.embeddings import TEXTS, read_texts
+from ovseg.mining.pairs import stage as pairing
+from ovseg.mining.pairs.ranking import rank
+from ovseg.mining.pairs.rows import Job, pair_id
+from ovseg.mining.pairs.stage import PAIRS, embed_proposals, pair_image
+from ovseg.models.clip.load import load_clip
+from ovseg.models.regions.crops import region_crops
+from ovseg.stages.manifest import Manifest, ShardPlan, ShardRecord
+from ovseg.stages.run import run_stage, stage_folder
+from ovseg.stages.schema import PAIRS as SCHEMA
 
 # --------------------------------------------------------------------------------------
 # Ranks
@@ -345,7 +345,7 @@ def test_parts_that_do_not_belong_together(source, parts, tmp_path: Path):
     with pytest.raises(OvsegError, match="template"):
         stage_folder(PAIRS, config, parts, tmp_path)
     shorter = source.images.model_copy(update={"limit": 5})
-    from ovseg.data.image_stage import IMAGES
+    from ovseg.data.listing import IMAGES
 
     images = run_stage(IMAGES, shorter, {}, tmp_path / "runs")
     with pytest.raises(OvsegError, match="nouns belong to other images"):

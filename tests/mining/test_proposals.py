@@ -7,18 +7,18 @@ import pytest
 import torch
 from PIL import Image
 
-from ovseg.config import ProposalsConfig
+from ovseg.config.mining import ProposalsConfig
+from ovseg.config.registry import SOURCES
 from ovseg.data import masks
-from ovseg.data.image_stage import IMAGES
+from ovseg.data.listing import IMAGES
 from ovseg.errors import OvsegError
-from ovseg.mining.proposal_sources import network_masks
-from ovseg.mining.proposals import PROPOSALS, proposal_rows
-from ovseg.models.image_proposals import ImageProposals
-from ovseg.models.maskformer import load_maskformer
-from ovseg.models.pixels import resize_shortest_edge
-from ovseg.registry import SOURCES
-from ovseg.schema import PROPOSALS as SCHEMA
-from ovseg.stages import run_stage
+from ovseg.mining.proposals.sources import network_masks
+from ovseg.mining.proposals.stage import PROPOSALS, proposal_rows
+from ovseg.models.maskformer.load import load_maskformer
+from ovseg.models.preprocessing import resize_shortest_edge
+from ovseg.models.proposals.per_image import ImageProposals
+from ovseg.stages.run import run_stage
+from ovseg.stages.schema import PROPOSALS as SCHEMA
 
 SIZE = (10, 20)
 

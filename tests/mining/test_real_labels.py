@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg.analysis.tables import PAIR_TABLE
-from ovseg.config import ImagesConfig, ProposalsConfig, TableConfig
+from ovseg.config.data import ImagesConfig
+from ovseg.config.mining import ProposalsConfig, TableConfig
 from ovseg.data import masks
-from ovseg.data.image_stage import IMAGES
+from ovseg.data.listing import IMAGES
 from ovseg.evaluation.pair_truth import segment_ids
-from ovseg.mining.label_pairs import LABEL_PAIRS
-from ovseg.mining.proposals import PROPOSALS
-from ovseg.schema import PAIRS as SCHEMA
-from ovseg.stages import run_stage
+from ovseg.mining.pairs.labels import LABEL_PAIRS
+from ovseg.mining.pairs.table import PAIR_TABLE
+from ovseg.mining.proposals.stage import PROPOSALS
+from ovseg.stages.run import run_stage
+from ovseg.stages.schema import PAIRS as SCHEMA
 
 PARTS = ("train2017", "val2017")
 

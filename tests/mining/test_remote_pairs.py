@@ -4,14 +4,14 @@ import io
 import json
 import tarfile
 
-from ovseg.configure import configure
-from ovseg.data.image_stage import IMAGES
+from ovseg.config.request import configure
+from ovseg.data.listing import IMAGES
 from ovseg.data.screening import SCREEN
-from ovseg.mining.noun_stage import NOUNS
-from ovseg.mining.pairing import PAIRS
-from ovseg.mining.proposals import PROPOSALS
-from ovseg.mining.texts import TEXTS
-from ovseg.stages import run_stage
+from ovseg.mining.nouns.embeddings import TEXTS
+from ovseg.mining.nouns.stage import NOUNS
+from ovseg.mining.pairs.stage import PAIRS
+from ovseg.mining.proposals.stage import PROPOSALS
+from ovseg.stages.run import run_stage
 from ovseg.storybook.world import write_world
 
 SCENES = 4

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from ovseg.errors import OvsegError
-from ovseg.mining.lemmas import singular
-from ovseg.mining.stop_nouns import StopNouns
-from ovseg.storybook.catalogue import CATEGORIES
+from ovseg.mining.nouns.lemmas import singular
+from ovseg.mining.nouns.stop_nouns import StopNouns
+from ovseg.storybook.categories import CATEGORIES
 
-VOCABULARIES = Path(__file__).parents[2] / "ovseg" / "data" / "vocabularies"
+VOCABULARIES = Path(__file__).parents[2] / "ovseg" / "data" / "benchmarks" / "vocabularies"
 
 
 def test_the_list_groups_what_cannot_be_seen() -> None:

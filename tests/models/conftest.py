@@ -5,7 +5,7 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from ovseg.storybook.vocabulary import cut_bpe
+from ovseg.pretraining.clip import cut_bpe
 
 
 @pytest.fixture(scope="session")

@@ -28,24 +28,25 @@ from published_weights import (
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ovseg.data.vocabulary import read_vocabulary
+from ovseg.config.model_names import clip_folder, maskformer_folder
+from ovseg.data.benchmarks.vocabulary import read_vocabulary
 from ovseg.errors import OvsegError
-from ovseg.models import closed_checkpoints
-from ovseg.models.checkpoint_export import export_checkpoint
-from ovseg.models.checkpoints import import_checkpoint
-from ovseg.models.clip import clip_digest, create_clip, load_clip, save_clip
-from ovseg.models.import_record import ImportRecord
-from ovseg.models.learned_prompts import ContextVectors
-from ovseg.models.maskformer import load_maskformer
-from ovseg.models.names import clip_folder, maskformer_folder
-from ovseg.models.official_clip import (
+from ovseg.files.digests import file_sha256
+from ovseg.models.checkpoints import closed_maskformers as closed_checkpoints
+from ovseg.models.checkpoints.clip_names import (
     OVSEG_PREFIX,
     clip_configuration,
     prefixed,
     stock_architecture,
 )
+from ovseg.models.checkpoints.exporting import export_checkpoint
+from ovseg.models.checkpoints.importing import import_checkpoint
+from ovseg.models.checkpoints.kinds import ImportRecord
+from ovseg.models.clip.context_vectors import ContextVectors
+from ovseg.models.clip.load import clip_digest, create_clip, load_clip
+from ovseg.models.clip.save import save_clip
+from ovseg.models.maskformer.load import load_maskformer
 from ovseg.models.segmentor import Segmentor
-from ovseg.storage import file_sha256
 
 
 @pytest.fixture(scope="module")

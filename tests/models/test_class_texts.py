@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.models.class_relations import class_relations, share_evidence
-from ovseg.models.class_texts import (
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.models.ensemble import class_probabilities
+from ovseg.models.texts.class_relations import class_relations, share_evidence
+from ovseg.models.texts.class_texts import (
     ClassTexts,
     best_logits,
     class_texts,
     shown_texts,
     with_listed_synonyms,
 )
-from ovseg.models.ensemble import class_probabilities
 
 
 def unit(rows: int, seed: int, width: int = 8) -> torch.Tensor:

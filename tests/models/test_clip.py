@@ -10,12 +10,9 @@ from safetensors.torch import save_file
 from toy_clips import CONFIG, make_clip, pixels_and_masks
 
 from ovseg.errors import OvsegError
-from ovseg.models.clip import (
-    MaskAdaptedCLIP,
-    create_clip,
-)
-from ovseg.models.mask_prompts import PROMPT_KEY, resized_patches
-from ovseg.models.prompted_tower import patch_masks
+from ovseg.models.clip.load import create_clip
+from ovseg.models.clip.mask_adapted import PROMPT_KEY, MaskAdaptedCLIP, resized_patches
+from ovseg.models.clip.prompted_tower import patch_masks
 
 
 def test_a_patch_counts_as_foreground_from_one_pixel_on():

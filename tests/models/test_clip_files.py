@@ -12,13 +12,8 @@ from torch import nn
 from toy_clips import CONFIG, make_clip, pixels_and_masks
 
 from ovseg.errors import OvsegError
-from ovseg.models.clip import (
-    clip_digest,
-    create_clip,
-    load_clip,
-    save_clip,
-    shared_clip,
-)
+from ovseg.models.clip.load import clip_digest, create_clip, load_clip, shared_clip
+from ovseg.models.clip.save import save_clip
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ovseg.models.clip import MaskAdaptedCLIP, create_clip
+from ovseg.config.registry import TEMPLATES
+from ovseg.models.checkpoints.clip_names import fp16_rounded
+from ovseg.models.clip.load import create_clip
+from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
+from ovseg.models.clip.prompted_tower import patch_masks
 from ovseg.models.ensemble import COSINE_SCALE
-from ovseg.models.official_clip import fp16_rounded
-from ovseg.models.prompted_tower import patch_masks
-from ovseg.models.prompts import fill_templates, text_embeddings
-from ovseg.models.regions import region_crops
-from ovseg.registry import TEMPLATES
+from ovseg.models.regions.crops import region_crops
+from ovseg.models.texts.templates import fill_templates, text_embeddings
 
 VISUAL, TEXT, ADAPTER = "clip_visual_mask_prompt", "clip_text", "adapter"
 

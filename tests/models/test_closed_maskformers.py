@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from transformers import MaskFormerForInstanceSegmentation
 
 from ovseg.errors import OvsegError
-from ovseg.models.checkpoint_export import export_checkpoint
-from ovseg.models.checkpoints import import_checkpoint
-from ovseg.models.class_embedding import R101C
-from ovseg.models.closed_checkpoints import write_closed
-from ovseg.models.maskformer import load_maskformer
-from ovseg.models.official_names import shared_names
+from ovseg.models.checkpoints.closed_maskformers import write_closed
+from ovseg.models.checkpoints.exporting import export_checkpoint
+from ovseg.models.checkpoints.importing import import_checkpoint
+from ovseg.models.checkpoints.maskformer_names import shared_names
+from ovseg.models.maskformer.load import load_maskformer
+from ovseg.models.maskformer.open_vocabulary import R101C
 
 HEADS, QUERIES, CLASSES, WIDTH, LAYERS = 4, 6, 5, 32, 2
 DEPTHS, STAGES = (1, 2, 1, 3), (16, 32, 64, 128)

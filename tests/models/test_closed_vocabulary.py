@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ovseg.errors import OvsegError
-from ovseg.models.closed_vocabulary import benchmark_vocabulary, closed_vocabulary
+from ovseg.models.maskformer.closed_vocabulary import benchmark_vocabulary, closed_vocabulary
 
 
 def test_names_match_as_words_do_and_the_rest_gets_nothing() -> None:
@@ -52,7 +52,7 @@ def test_nothing_in_common_is_refused_with_the_names_of_both() -> None:
 
 
 def test_a_benchmark_brings_its_synonyms_and_unknown_classes_are_said_once(caplog) -> None:
-    from ovseg.data.vocabulary import read_vocabulary
+    from ovseg.data.benchmarks.vocabulary import read_vocabulary
 
     spoken = next(each for each in read_vocabulary("storybook") if each.synonyms)
     with caplog.at_level(logging.WARNING):

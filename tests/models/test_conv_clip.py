@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.tokenizer import SimpleTokenizer
 
-from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
-from ovseg.models.clip import clip_digest, load_clip, load_model, save_clip, shared_clip
-from ovseg.models.conv_clip import STRIDE, ConvCLIP
-from ovseg.models.embedders import region_embedder
-from ovseg.models.picture_embedders import MaskPoolingEmbedder, place_shares
+from ovseg.models.clip.convolutional import STRIDE, ConvCLIP
+from ovseg.models.clip.load import clip_digest, load_clip, load_model, shared_clip
+from ovseg.models.clip.save import save_clip
+from ovseg.models.regions.embedders import region_embedder
+from ovseg.models.regions.picture_embedders import MaskPoolingEmbedder, place_shares
 
 TEXT = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 TOWERS = {
@@ -145,7 +146,7 @@ def test_the_embedder_sees_a_picture_of_any_size_as_the_benchmark_resizes_it(cli
     features = clip.dense_features
     monkeypatch.setattr(clip, "dense_features", lambda x: seen.append(x.shape[2:]) or features(x))
     config = BenchmarkConfig(embedder="mask_pooling", short_side=64, max_side=160)
-    monkeypatch.setattr("ovseg.models.embedders.shared_clip", lambda name, device: clip)
+    monkeypatch.setattr("ovseg.models.regions.embedders.shared_clip", lambda name, device: clip)
     embedder = region_embedder(config, clip="any", device="cpu")
     for size in [(64, 96), (128, 192), (32, 48), (64, 320)]:
         image = np.zeros((*size, 3), dtype=np.uint8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ovseg.models.feature_clusters import NUMBERS, cluster_masks
+from ovseg.models.proposals.clusters import NUMBERS, cluster_masks
 
 
 def test_known_regions_are_among_the_clusters() -> None:

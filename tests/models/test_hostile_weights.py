@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save, save_file
 from toy_clips import make_clip
 
 from ovseg.errors import OvsegError
-from ovseg.models.checkpoint_export import export_checkpoint
-from ovseg.models.checkpoints import import_checkpoint
-from ovseg.models.clip import load_clip, save_clip
-from ovseg.models.official_clip import clip_configuration
-from ovseg.models.weight_files import check_finite, named_tensors, read_safetensors, read_weights
+from ovseg.models.checkpoints.clip_names import clip_configuration
+from ovseg.models.checkpoints.exporting import export_checkpoint
+from ovseg.models.checkpoints.importing import import_checkpoint
+from ovseg.models.clip.load import load_clip
+from ovseg.models.clip.save import save_clip
+from ovseg.models.weights.files import check_finite, named_tensors, read_safetensors, read_weights
 
 ARRAY = (
     b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR(K\x01%s"

@@ -17,7 +17,7 @@ from ovseg.models.ensemble import (
     label_map,
     resized_maps,
 )
-from ovseg.models.pixels import mask_probabilities
+from ovseg.models.preprocessing import mask_probabilities
 
 FOLDER = "ensemble_and_inference"
 WEIGHTS = ("0.7", "0.6", "0.45", "0.75", "1", "0")

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from ovseg.data.images import decode
-from ovseg.models.pixels import InputSettings, pad_batch, resize_shortest_edge, resized_shape
+from ovseg.models.preprocessing import InputSettings, pad_batch, resize_shortest_edge, resized_shape
 
 FOLDER = "input_pipeline"
 

@@ -7,12 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ovseg.config import FinetuneConfig
+from ovseg.config.training import FinetuneConfig
 from ovseg.errors import OvsegError
-from ovseg.models.clip import MaskAdaptedCLIP, clip_digest, create_clip, load_clip, save_clip
-from ovseg.models.learned_prompts import CONFIG_FILE, TENSORS_FILE, ContextVectors
-from ovseg.models.prompting import LearnedPrompts, TemplatePrompts
-from ovseg.training.groups import freeze_except, method, parameter_groups
+from ovseg.models.clip.context_vectors import CONFIG_FILE, TENSORS_FILE, ContextVectors
+from ovseg.models.clip.load import clip_digest, create_clip, load_clip
+from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
+from ovseg.models.clip.save import save_clip
+from ovseg.models.texts.strategies import LearnedPrompts, TemplatePrompts
+from ovseg.training.clip.methods import freeze_except, method, parameter_groups
 
 VISION = {"image_size": 16, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
 TEXT = {"context_length": 16, "width": 32, "heads": 2, "layers": 2}

@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
 
-from ovseg.models.maskformer import ClosedMaskFormer, load_maskformer, maskformer_digest
-from ovseg.models.pixels import pad_batch
-from ovseg.models.proposers import proposer
-from ovseg.registry import SEGMENTS
-from ovseg.storybook.pretrain_mask2former import Mask2FormerRecipe, architecture
+from ovseg.config.registry import SEGMENTS
+from ovseg.models.maskformer.load import load_maskformer, maskformer_digest
+from ovseg.models.maskformer.proposing import ClosedMaskFormer
+from ovseg.models.preprocessing import pad_batch
+from ovseg.models.proposals.proposers import proposer
+from ovseg.pretraining.mask2former import Mask2FormerRecipe, architecture
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 RECIPE = Mask2FormerRecipe(width=32, queries=5, decoder_layers=2)

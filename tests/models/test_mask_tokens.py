@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
 
 from ovseg.errors import OvsegError
-from ovseg.models.mask_prompts import MaskAdaptedCLIP, resized_patches
-from ovseg.models.mask_tokens import covered_patches, encode_mask_tokens
-from ovseg.models.picture_embedders import MaskTokenEmbedder
+from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP, resized_patches
+from ovseg.models.clip.mask_tokens import covered_patches, encode_mask_tokens
+from ovseg.models.regions.picture_embedders import MaskTokenEmbedder
 
 SIZE, PATCH, GRID = 32, 8, 4
 VISION = {"image_size": SIZE, "patch_size": PATCH, "width": 48, "head_width": 16, "layers": 2}

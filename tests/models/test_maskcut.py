@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ovseg.models.maskcut import TAU, WEAK, cut_masks, cut_value, second_eigenvector
+from ovseg.models.proposals.maskcut import TAU, WEAK, cut_masks, cut_value, second_eigenvector
 
 
 def unit(features: np.ndarray) -> np.ndarray:

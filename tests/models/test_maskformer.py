@@ -11,18 +11,12 @@ from safetensors.torch import load_file, save_file
 from transformers import MaskFormerForInstanceSegmentation
 
 from ovseg.errors import OvsegError
-from ovseg.models import maskformer
-from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
-from ovseg.models.maskformer import (
-    InputSettings,
-    OpenMaskFormer,
-    ProposalNetwork,
-    load_maskformer,
-    maskformer_digest,
-    pad_batch,
-    save_maskformer,
-)
-from ovseg.models.pixels import mask_probabilities, resized_shape
+from ovseg.models.maskformer import load as maskformer
+from ovseg.models.maskformer.load import load_maskformer, maskformer_digest, save_maskformer
+from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
+from ovseg.models.maskformer.proposing import OpenMaskFormer
+from ovseg.models.preprocessing import InputSettings, mask_probabilities, pad_batch, resized_shape
+from ovseg.models.proposal import ProposalNetwork
 
 TINY = Architecture(
     backbone="swin",
@@ -307,7 +301,7 @@ def test_missing_or_broken_networks_are_one_line_errors(
 def test_missing_storybook_weights_name_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ovseg.models.names.WEIGHTS", tmp_path / "none")
+    monkeypatch.setattr("ovseg.storybook.weights.WEIGHTS", tmp_path / "none")
     with pytest.raises(OvsegError, match=r"python -m flows\.train_maskformer --split 0"):
         load_maskformer("storybook")
     with pytest.raises(OvsegError, match=r"python -m flows\.train_maskformer --split 7"):

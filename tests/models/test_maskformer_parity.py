@@ -13,14 +13,22 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from ovseg.models.class_embedding import Architecture, LayerOutput, OpenVocabularyMaskFormer
-from ovseg.models.official_maskformer import from_official, official_architecture, to_official
-from ovseg.models.official_names import open_vocabulary_names
-from ovseg.models.pixels import mask_probabilities, pad_batch
-from ovseg.training.criterion import CriterionResult, Prediction, criterion
-from ovseg.training.matching import Target
-from ovseg.training.recipes import SegmentationConfig
-from ovseg.training.segmentation import freeze_backbone, parameter_groups
+from ovseg.models.checkpoints.maskformer_names import open_vocabulary_names
+from ovseg.models.checkpoints.maskformer_weights import (
+    from_official,
+    official_architecture,
+    to_official,
+)
+from ovseg.models.maskformer.open_vocabulary import (
+    Architecture,
+    LayerOutput,
+    OpenVocabularyMaskFormer,
+)
+from ovseg.models.preprocessing import mask_probabilities, pad_batch
+from ovseg.training.segmentation.criterion import CriterionResult, Prediction, criterion
+from ovseg.training.segmentation.matching import Target
+from ovseg.training.segmentation.recipes import SegmentationConfig
+from ovseg.training.segmentation.trainer import freeze_backbone, parameter_groups
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 STAGES = ("res2", "res3", "res4", "res5")

@@ -16,12 +16,14 @@ from toy_clips import CONFIG, make_clip
 from transformers import Dinov2Config, Dinov2Model
 
 from ovseg.errors import OvsegError
-from ovseg.models import maskformer
-from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
-from ovseg.models.clip import clip_digest, create_clip, load_clip, save_clip
-from ovseg.models.maskformer import InputSettings, load_maskformer, save_maskformer
-from ovseg.models.patch_features import load_patch_features
-from ovseg.models.sam import load_sam, random_sam
+from ovseg.models.clip.load import clip_digest, create_clip, load_clip
+from ovseg.models.clip.save import save_clip
+from ovseg.models.maskformer import load as maskformer
+from ovseg.models.maskformer.load import load_maskformer, save_maskformer
+from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
+from ovseg.models.preprocessing import InputSettings
+from ovseg.models.proposals.patch_features import load_patch_features
+from ovseg.models.proposals.sam import load_sam, random_sam
 
 TINY = Architecture(
     backbone="resnet",

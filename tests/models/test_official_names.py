@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 
 from ovseg.errors import OvsegError
-from ovseg.models.class_embedding import R101C, Architecture, OpenVocabularyMaskFormer
-from ovseg.models.clip import create_clip
-from ovseg.models.official_maskformer import from_official, official_architecture, to_official
-from ovseg.models.official_names import shared_names, to_official_names, to_our_names
+from ovseg.models.checkpoints.maskformer_names import shared_names, to_official_names, to_our_names
+from ovseg.models.checkpoints.maskformer_weights import (
+    from_official,
+    official_architecture,
+    to_official,
+)
+from ovseg.models.clip.load import create_clip
+from ovseg.models.maskformer.open_vocabulary import R101C, Architecture, OpenVocabularyMaskFormer
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CLIP = "clip_adapter.clip_model."

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from toy_networks import TINY
 
 from ovseg.errors import OvsegError
-from ovseg.models.pixel_embedder import (
+from ovseg.models.lseg.embedder import (
     PixelEmbedder,
     PixelFeatures,
     PixelPoolingEmbedder,
@@ -21,8 +21,8 @@ from ovseg.models.pixel_embedder import (
     pixels_digest,
     save_pixel_network,
 )
-from ovseg.models.pixel_embedding import FusionDecoder, PixelEmbeddingNetwork
-from ovseg.models.pixels import InputSettings
+from ovseg.models.lseg.network import FusionDecoder, PixelEmbeddingNetwork
+from ovseg.models.preprocessing import InputSettings
 
 INPUTS = InputSettings(short_side=40, max_side=80)
 

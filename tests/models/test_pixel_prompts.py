@@ -12,10 +12,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ovseg.errors import OvsegError
-from ovseg.models.checkpoint_export import export_checkpoint
-from ovseg.models.clip import MaskAdaptedCLIP, clip_digest, create_clip, load_clip, save_clip
-from ovseg.models.pixel_prompts import PixelPrompts
-from ovseg.models.regions import region_crops
+from ovseg.models.checkpoints.exporting import export_checkpoint
+from ovseg.models.clip.load import clip_digest, create_clip, load_clip
+from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
+from ovseg.models.clip.pixel_prompts import PixelPrompts
+from ovseg.models.clip.save import save_clip
+from ovseg.models.regions.crops import region_crops
 
 SIZE = 32
 CONFIG = {

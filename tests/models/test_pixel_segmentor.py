@@ -8,17 +8,17 @@ import torch
 from torch.nn import functional as F
 from toy_networks import TINY
 
-from ovseg.benchmark_config import BenchmarkConfig, TuneConfig
+from ovseg.config.presets import load_preset
+from ovseg.config.scoring import BenchmarkConfig, TuneConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.tuning import TUNING_COUNTS
-from ovseg.models.clip import load_clip
-from ovseg.models.maskformer import load_maskformer
-from ovseg.models.pixel_embedder import load_pixels, save_pixel_network
-from ovseg.models.pixel_embedding import PixelEmbeddingNetwork
-from ovseg.models.pixel_segmentor import PixelSegmentor
-from ovseg.models.pixels import InputSettings
-from ovseg.models.systems import load_segmentor, network_weights
-from ovseg.presets import load_preset
+from ovseg.models.build import load_segmentor, network_weights
+from ovseg.models.clip.load import load_clip
+from ovseg.models.lseg.embedder import load_pixels, save_pixel_network
+from ovseg.models.lseg.network import PixelEmbeddingNetwork
+from ovseg.models.lseg.segmentor import PixelSegmentor
+from ovseg.models.maskformer.load import load_maskformer
+from ovseg.models.preprocessing import InputSettings
 
 NAMES = ["house", "tree", "sea"]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ovseg.errors import OvsegError
-from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
-from ovseg.models.official_maskformer import to_official
-from ovseg.models.pretrained_backbone import PREFIX, backbone_weights, load_backbone
+from ovseg.models.checkpoints.maskformer_weights import to_official
+from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
+from ovseg.training.segmentation.starting_weights import PREFIX, backbone_weights, load_backbone
 
 SMALL = {
     "feature_dim": 32,

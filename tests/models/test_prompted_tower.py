@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ovseg.errors import OvsegError
-from ovseg.models.clip import MaskAdaptedCLIP, clip_digest, create_clip, load_clip, save_clip
-from ovseg.models.prompted_tower import patch_masks
+from ovseg.models.clip.load import clip_digest, create_clip, load_clip
+from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
+from ovseg.models.clip.prompted_tower import patch_masks
+from ovseg.models.clip.save import save_clip
 
 CONFIG = {
     "embed_dim": 16,

@@ -7,15 +7,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.config import ImagesConfig, NounsConfig
-from ovseg.data.image_stage import IMAGES
+from ovseg.config.data import ImagesConfig
+from ovseg.config.mining import NounsConfig
+from ovseg.config.registry import PROMPTINGS, TEMPLATES
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.data.listing import IMAGES
 from ovseg.errors import OvsegError
-from ovseg.mining.noun_stage import NOUNS
-from ovseg.models import prompting, systems
-from ovseg.models.clip import clip_digest, load_clip
-from ovseg.models.learned_prompts import ContextVectors
-from ovseg.models.prompting import (
+from ovseg.mining.nouns.stage import NOUNS
+from ovseg.models import build as systems
+from ovseg.models.clip.context_vectors import ContextVectors
+from ovseg.models.clip.load import clip_digest, load_clip
+from ovseg.models.texts import strategies as prompting
+from ovseg.models.texts.strategies import (
     ATTRIBUTES,
     PLACES,
     ContextualPrompts,
@@ -26,8 +29,7 @@ from ovseg.models.prompting import (
     read_contexts,
     text_prompts,
 )
-from ovseg.registry import PROMPTINGS, TEMPLATES
-from ovseg.stages import run_stage
+from ovseg.stages.run import run_stage
 
 CONTEXTS = {
     "boat": [("place", "on the sea"), ("adjective", "old"), ("adjective", "red")],

@@ -4,10 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ovseg.config.registry import TEMPLATES
 from ovseg.errors import OvsegError
-from ovseg.models.clip import MaskAdaptedCLIP, create_clip
-from ovseg.models.prompts import encode_trimmed, fill_templates, text_embeddings
-from ovseg.registry import TEMPLATES
+from ovseg.models.clip.load import create_clip
+from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
+from ovseg.models.clip.text_tower import encode_trimmed
+from ovseg.models.texts.templates import fill_templates, text_embeddings
 
 VISION = {"image_size": 16, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
 

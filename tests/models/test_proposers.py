@@ -9,20 +9,20 @@ import timm
 import torch
 from transformers import Dinov2Config, Dinov2Model
 
+from ovseg.config.registry import PROPOSERS
 from ovseg.errors import OvsegError
-from ovseg.models import patch_features
-from ovseg.models.clip import load_clip
-from ovseg.models.patch_features import (
+from ovseg.models.clip.load import load_clip
+from ovseg.models.preprocessing import resized_shape
+from ovseg.models.proposal import ProposalNetwork
+from ovseg.models.proposals import patch_features
+from ovseg.models.proposals.patch_features import (
     ClipPatches,
     TransformersPatches,
     load_patch_features,
     patches_of,
 )
-from ovseg.models.pixels import resized_shape
-from ovseg.models.proposal_networks import ProposalNetwork
-from ovseg.models.proposers import proposer, proposer_digest
-from ovseg.models.superpixels import MOST, Superpixels, felzenszwalb_regions, slic_regions
-from ovseg.registry import PROPOSERS
+from ovseg.models.proposals.proposers import proposer, proposer_digest
+from ovseg.models.proposals.superpixels import MOST, Superpixels, felzenszwalb_regions, slic_regions
 from ovseg.storybook.scenes import draw_scene
 
 WITHOUT_WEIGHTS = ("slic", "felzenszwalb")

@@ -18,13 +18,7 @@ from published_weights import (
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ovseg.models.checkpoint_export import export_checkpoint
-from ovseg.models.checkpoints import import_checkpoint
-from ovseg.models.class_embedding import OpenVocabularyMaskFormer
-from ovseg.models.clip import create_clip, load_clip
-from ovseg.models.embedders import CropEmbedder
-from ovseg.models.maskformer import load_maskformer
-from ovseg.models.official_clip import (
+from ovseg.models.checkpoints.clip_names import (
     OVSEG_PREFIX,
     buffer_of,
     clip_configuration,
@@ -32,7 +26,17 @@ from ovseg.models.official_clip import (
     prefixed,
     stock_architecture,
 )
-from ovseg.models.official_maskformer import from_official, official_architecture, to_official
+from ovseg.models.checkpoints.exporting import export_checkpoint
+from ovseg.models.checkpoints.importing import import_checkpoint
+from ovseg.models.checkpoints.maskformer_weights import (
+    from_official,
+    official_architecture,
+    to_official,
+)
+from ovseg.models.clip.load import create_clip, load_clip
+from ovseg.models.maskformer.load import load_maskformer
+from ovseg.models.maskformer.open_vocabulary import OpenVocabularyMaskFormer
+from ovseg.models.regions.embedders import CropEmbedder
 from ovseg.models.segmentor import Segmentor
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 
-from ovseg.config import RegionStyle
-from ovseg.models.regions import (
+from ovseg.config.base import RegionStyle
+from ovseg.models.regions.crops import (
     REGIONS,
     Regions,
     expand_boxes,

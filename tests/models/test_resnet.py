@@ -5,8 +5,8 @@ import timm
 import torch
 
 from ovseg.errors import OvsegError
-from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
-from ovseg.models.resnet import DeepStemResNet
+from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
+from ovseg.models.maskformer.resnet import DeepStemResNet
 
 TINY = Architecture(
     backbone="resnet_deep_stem",

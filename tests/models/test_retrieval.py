@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ovseg.errors import OvsegError
-from ovseg.models import retrieval as module
-from ovseg.models.class_texts import ClassTexts
-from ovseg.models.clip import load_clip
-from ovseg.models.conv_clip import ConvCLIP
-from ovseg.models.embedders import CropEmbedder
-from ovseg.models.picture_embedders import MaskPoolingEmbedder, MaskTokenEmbedder
-from ovseg.models.pixels import InputSettings
-from ovseg.models.proposal_networks import OpenVocabularyNetwork, ProposalBatch
-from ovseg.models.retrieval import SHARPNESS, RegionMemory, Retrieval
+from ovseg.models.clip.convolutional import ConvCLIP
+from ovseg.models.clip.load import load_clip
+from ovseg.models.preprocessing import InputSettings
+from ovseg.models.proposal import OpenVocabularyNetwork, ProposalBatch
+from ovseg.models.regions import memory as module
+from ovseg.models.regions.embedders import CropEmbedder
+from ovseg.models.regions.memory import SHARPNESS, RegionMemory, Retrieval
+from ovseg.models.regions.picture_embedders import MaskPoolingEmbedder, MaskTokenEmbedder
 from ovseg.models.segmentor import Segmentor
+from ovseg.models.texts.class_texts import ClassTexts
 
 
 def unit(rows: int, width: int, seed: int) -> torch.Tensor:

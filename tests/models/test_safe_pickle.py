@@ -14,9 +14,9 @@ from published_weights import clip_state, save_archive
 from torch import nn
 
 from ovseg.errors import OvsegError
-from ovseg.models.safe_pickle import read_pickle
-from ovseg.models.torch_archives import is_torchscript, read_torchscript
-from ovseg.models.weight_files import read_weights
+from ovseg.models.weights.files import read_weights
+from ovseg.models.weights.safe_pickle import read_pickle
+from ovseg.models.weights.torch_archives import is_torchscript, read_torchscript
 
 
 class Evil:

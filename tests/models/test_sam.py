@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from ovseg.models.proposal_networks import ProposalNetwork
-from ovseg.models.proposers import proposer_digest
-from ovseg.models.sam import Generation, SamProposals, load_sam, random_sam
+from ovseg.models.proposal import ProposalNetwork
+from ovseg.models.proposals.proposers import proposer_digest
+from ovseg.models.proposals.sam import Generation, SamProposals, load_sam, random_sam
 from ovseg.storybook.scenes import draw_scene
 
 FEW = Generation(points_per_side=3, predicted_iou=0.5, stability=0.5)

@@ -7,11 +7,12 @@ from torch.nn import functional as F
 
 from ovseg.errors import OvsegError
 from ovseg.models import ensemble as formulas
-from ovseg.models.clip import load_clip
-from ovseg.models.closed_vocabulary import closed_vocabulary
-from ovseg.models.embedders import CropEmbedder
+from ovseg.models.clip.load import load_clip
 from ovseg.models.ensemble import aggregate, best_masks, ensemble, label_map
-from ovseg.models.maskformer import ProposalBatch, load_maskformer
+from ovseg.models.maskformer.closed_vocabulary import closed_vocabulary
+from ovseg.models.maskformer.load import load_maskformer
+from ovseg.models.proposal import ProposalBatch
+from ovseg.models.regions.embedders import CropEmbedder
 from ovseg.models.segmentor import Segmentor
 
 NAMES = ["house", "tree", "sea"]

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import Mask2FormerImageProcessor
 
+from ovseg.config.registry import SEGMENTS
 from ovseg.errors import OvsegError
-from ovseg.models.proposal_networks import OpenVocabularyNetwork, ProposalBatch, ProposalNetwork
-from ovseg.models.segments import (
+from ovseg.models.proposal import OpenVocabularyNetwork, ProposalBatch, ProposalNetwork
+from ovseg.models.proposals.query_segments import (
     MASK_THRESHOLD,
     NMS_IOU,
     OVERLAP_THRESHOLD,
@@ -23,7 +24,6 @@ from ovseg.models.segments import (
     segments_digest,
     semantic,
 )
-from ovseg.registry import SEGMENTS
 
 
 def queries(seed: int, *, q: int = 7, k: int = 3, size: tuple[int, int] = (9, 11)) -> Queries:

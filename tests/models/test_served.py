@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ovseg.benchmark_config import BenchmarkConfig
+from ovseg.config.registry import PROPOSERS
+from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
-from ovseg.models.prompting import CONTEXTS_FILE, contexts_text, read_contexts, text_prompts
-from ovseg.models.retrieval import RegionMemory
-from ovseg.models.served import WEIGHTLESS, restored, served_model
-from ovseg.registry import PROPOSERS
+from ovseg.models.packaged import WEIGHTLESS, restored, served_model
+from ovseg.models.regions.memory import RegionMemory
+from ovseg.models.texts.strategies import CONTEXTS_FILE, contexts_text, read_contexts, text_prompts
 
 CONTEXTS = {"boat": [("adjective", "öd"), ("adjective", "red"), ("place", "on the sea")], "x": []}
 

@@ -8,7 +8,7 @@ import open_clip
 import pytest
 
 from ovseg.errors import OvsegError
-from ovseg.models.open_clip_model import MAX_VOCABULARY, tokenizer_of
+from ovseg.models.clip.open_clip_model import MAX_VOCABULARY, tokenizer_of
 
 
 def test_a_vocabulary_that_unpacks_to_far_more_is_refused(tmp_path: Path):

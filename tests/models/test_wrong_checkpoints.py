@@ -15,13 +15,10 @@ from published_weights import (
 from torch import Tensor
 
 from ovseg.errors import OvsegError
-from ovseg.models.checkpoint_export import export_checkpoint
-from ovseg.models.checkpoints import import_checkpoint
-from ovseg.models.clip import load_clip
-from ovseg.models.official_clip import (
-    OVSEG_PREFIX,
-    prefixed,
-)
+from ovseg.models.checkpoints.clip_names import OVSEG_PREFIX, prefixed
+from ovseg.models.checkpoints.exporting import export_checkpoint
+from ovseg.models.checkpoints.importing import import_checkpoint
+from ovseg.models.clip.load import load_clip
 
 
 def without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:

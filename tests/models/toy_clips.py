@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ovseg.models.clip import MaskAdaptedCLIP, create_clip
+from ovseg.models.clip.load import create_clip
+from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 
 CONFIG = {
     "embed_dim": 16,

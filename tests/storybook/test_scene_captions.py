@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ovseg.storybook.captions import describe, describe_region, loose_crop
-from ovseg.storybook.catalogue import BY_NAME, CATEGORIES, Category
+from ovseg.storybook.categories import BY_NAME, CATEGORIES, Category
 from ovseg.storybook.drawing import COLORS
 from ovseg.storybook.scenes import Scene, draw_scene
 from ovseg.storybook.wording import plural

@@ -7,12 +7,12 @@ import sys
 import numpy as np
 import pytest
 
-from ovseg.storybook.catalogue import BY_NAME, CATEGORIES, split
+from ovseg.storybook.categories import BY_NAME, CATEGORIES, split
 from ovseg.storybook.drawing import COLORS, Pen
+from ovseg.storybook.scenery import SETTINGS
 from ovseg.storybook.scenes import MIN_VISIBLE, Scene, draw_scene
-from ovseg.storybook.settings import SETTINGS
 from ovseg.storybook.stuff import TEXTURES, Canvas
-from ovseg.storybook.things import THINGS
+from ovseg.storybook.things.registry import THINGS
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ovseg.errors import OvsegError
 from ovseg.storybook.captions import describe
-from ovseg.storybook.catalogue import CATEGORIES
+from ovseg.storybook.categories import CATEGORIES
 from ovseg.storybook.scenes import draw_scene
 from ovseg.storybook.world import SEED_RANGES, scene_seeds, write_world
 

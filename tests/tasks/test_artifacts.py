@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 from PIL import Image
 
-import tasks.artifacts as artifacts
-from ovseg.analysis.thumbnail import thumbnail_uri
+import tasks.prefect_page as artifacts
+from ovseg.report.pictures import thumbnail_uri
 
 
 @pytest.mark.parametrize("url", [None, "http://mlflow:5000/#/experiments/7/runs/abc"])

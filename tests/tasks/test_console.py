@@ -5,7 +5,7 @@ import logging
 
 from prefect.logging.handlers import PrefectConsoleHandler
 
-from ovseg.terminal import Terminal, TerminalFormatter
+from ovseg.files.terminal import Terminal, TerminalFormatter
 from tasks import progress
 from tasks.console import quiet_expected_errors
 

@@ -6,9 +6,10 @@ import sys
 import mlflow
 import pytest
 
-from ovseg import interrupts
+from ovseg.stages import interrupts
 from tasks.process import TAG, identity
-from tasks.tracking import EXPERIMENT, track, tracking_uri
+from tasks.tracking.mlflow_run import EXPERIMENT, tracking_uri
+from tasks.tracking.tracked_run import track
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 

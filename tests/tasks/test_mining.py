@@ -2,9 +2,9 @@
 
 import pytest
 
-from ovseg.configure import configure
+from ovseg.config.presets import load_preset
+from ovseg.config.request import configure
 from ovseg.errors import OvsegError
-from ovseg.presets import load_preset
 from tasks.mining import check_models, unscreened
 
 

@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy
 from mlflow.tracking import MlflowClient
 
-from tasks.mlflow_run import EXPERIMENT, alias_name, mlflow_name, tracking_uri
-from tasks.tracking import track
+from tasks.tracking.mlflow_run import EXPERIMENT, alias_name, mlflow_name, tracking_uri
+from tasks.tracking.tracked_run import track
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_database_with_runs_is_never_set_aside(root):
         connection.execute(sqlalchemy.text("update alembic_version set version_num = 'older'"))
     engine.dispose()
     content = database.read_bytes()
-    from tasks.mlflow_store import prepare_store
+    from tasks.tracking.mlflow_store import prepare_store
 
     prepare_store(root)
     assert database.read_bytes() == content and not list(root.glob("*.unfinished-*"))
@@ -87,7 +87,7 @@ def test_a_database_has_its_name_when_it_is_whole(root, monkeypatch):
 
 def test_two_first_runs_at_once_share_one_database(root):
     program = (
-        "import sys; from pathlib import Path; from tasks.tracking import track\n"
+        "import sys; from pathlib import Path; from tasks.tracking.tracked_run import track\n"
         "with track(sys.argv[2], root=Path(sys.argv[1])) as run: run.metrics({'a': 1})\n"
         "sys.exit(len(run.problems))"
     )
@@ -188,7 +188,7 @@ def test_the_problem_is_told_with_its_cause(root, monkeypatch):
 def test_a_served_model_installs_the_versions_it_was_made_with():
     import importlib.metadata
 
-    from tasks.model_registry import pip_requirements
+    from tasks.tracking.model_registry import pip_requirements
 
     wanted = pip_requirements()
     assert f"ovseg=={importlib.metadata.version('ovseg')}" == wanted[0]

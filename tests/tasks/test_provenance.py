@@ -5,7 +5,7 @@ import shlex
 
 from prefect.runtime import deployment, flow_run
 
-from tasks.provenance import command_line
+from tasks.tracking.provenance import command_line
 
 
 def test_what_a_worker_runs_is_said_as_its_deployment(monkeypatch):

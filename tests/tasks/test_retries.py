@@ -7,8 +7,8 @@ import pytest
 from prefect.states import Completed, Failed
 
 from ovseg.errors import OvsegError
-from ovseg.publishing import WriteError
-from tasks.stages import _worth_a_retry, compute_shard
+from ovseg.files.publish import WriteError
+from tasks.run import _worth_a_retry, compute_shard
 
 
 @pytest.mark.parametrize(

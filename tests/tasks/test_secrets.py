@@ -2,10 +2,10 @@
 
 import sys
 
-from ovseg.config import ImagesConfig
-from ovseg.presets import load_preset
-from ovseg.stages import _write_run
-from tasks.tracking import track
+from ovseg.config.data import ImagesConfig
+from ovseg.config.presets import load_preset
+from ovseg.stages.run import _write_run
+from tasks.tracking.tracked_run import track
 
 SECRETS = ("hunter2", 'quo"te', "sl/ash", "bl ank", "sig-nature")
 ADDRESS = f"http://me:{'@'.join(SECRETS)}@127.0.0.1:9/?X-Amz-Signature={SECRETS[4]}"

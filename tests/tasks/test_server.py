@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from ovseg.errors import OvsegError
-from tasks.server import GivenServer, TemporaryServer
-from tasks.server_checks import check_database, check_home, check_proxies, exempt_loopback
+from tasks.server.checks import check_database, check_home, check_proxies, exempt_loopback
+from tasks.server.own import GivenServer, TemporaryServer
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -164,7 +164,8 @@ def test_a_server_that_cannot_start_says_why_and_where(tmp_path):
 
 def test_the_server_ends_with_a_parent_that_is_killed(tmp_path):
     program = (
-        "import sys, os, time; from pathlib import Path; from tasks.server import TemporaryServer\n"
+        "import sys, os, time; from pathlib import Path\n"
+        "from tasks.server.own import TemporaryServer\n"
         f"server = TemporaryServer(Path({str(tmp_path)!r}), dict(os.environ))\n"
         "print(server._process.pid, os.getsid(server._process.pid), flush=True); time.sleep(1000)"
     )

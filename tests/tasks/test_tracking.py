@@ -9,13 +9,17 @@ import pytest
 from mlflow.tracking import MlflowClient
 from prefect.exceptions import TerminationSignal
 
-from ovseg.benchmark_config import BenchmarkConfig
-from ovseg.config import Config
-from ovseg.presets import load_preset
-from ovseg.stages import Output, Stage, run_stage
-from ovseg.storage import ShardPlan, file_sha256, write_parquet
-from tasks.records import record_benchmark
-from tasks.tracking import EXPERIMENT, track, tracking_uri
+from ovseg.config.base import Config
+from ovseg.config.presets import load_preset
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.files.digests import file_sha256
+from ovseg.files.publish import write_parquet
+from ovseg.stages.manifest import ShardPlan
+from ovseg.stages.run import run_stage
+from ovseg.stages.stage import Output, Stage
+from tasks.tracking.mlflow_run import EXPERIMENT, tracking_uri
+from tasks.tracking.records import record_benchmark
+from tasks.tracking.tracked_run import track
 
 
 @pytest.fixture

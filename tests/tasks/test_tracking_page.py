@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg.benchmark_config import BenchmarkConfig
-from tasks.tracking import track
+from ovseg.config.scoring import BenchmarkConfig
+from tasks.tracking.tracked_run import track
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "tracking.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)

@@ -17,14 +17,17 @@ import torch
 from PIL import Image
 from toy_phases import config
 
-from ovseg import schema
-from ovseg.config import Config
+from ovseg.config.base import Config
 from ovseg.data import masks
-from ovseg.models.clip import create_clip, save_clip
-from ovseg.stages import Output, Stage, run_stage
-from ovseg.storage import Manifest, ShardPlan, write_parquet
-from ovseg.storybook.vocabulary import cut_bpe
-from ovseg.training.finetune import FINETUNE
+from ovseg.files.publish import write_parquet
+from ovseg.models.clip.load import create_clip
+from ovseg.models.clip.save import save_clip
+from ovseg.pretraining.clip import cut_bpe
+from ovseg.stages import schema
+from ovseg.stages.manifest import Manifest, ShardPlan
+from ovseg.stages.run import run_stage
+from ovseg.stages.stage import Output, Stage
+from ovseg.training.clip.stage import FINETUNE
 
 NOUNS = {
     "moon": (240, 220, 90),

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from ovseg.config import FinetuneConfig
-from ovseg.models.clip import create_clip
-from ovseg.models.mask_prompts import MaskAdaptedCLIP
-from ovseg.training.pairs import RegionBatch
-from ovseg.training.trainer import Trainer, region_batch, steps_per_epoch
+from ovseg.config.training import FinetuneConfig
+from ovseg.models.clip.load import create_clip
+from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
+from ovseg.training.clip.pairs import RegionBatch
+from ovseg.training.clip.trainer import Trainer, region_batch, steps_per_epoch
 
 TRACE = Path(__file__).resolve().parents[1] / "golden" / "trace.json"
 STEPS, PAIRS, NOUNS, SIZE = 20, 24, 7, 32
@@ -56,7 +56,7 @@ def fixed_clip(prompt_depth: int) -> MaskAdaptedCLIP:
 
 
 class FixedRegions:
-    """Regions as `ovseg.training.pairs.PairRegions` has them: smooth patterns in ragged masks."""
+    """Regions as `PairRegions` has them: smooth patterns in ragged masks."""
 
     size, mean, std = SIZE, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 

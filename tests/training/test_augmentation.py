@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg.models.pixels import resize_shortest_edge
-from ovseg.training.augmentation import (
+from ovseg.models.preprocessing import resize_shortest_edge
+from ovseg.training.segmentation.augmentation import (
     HUE_DEGREES,
     PADDING_GREY,
     Augmentation,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ovseg.models.class_embedding import OpenVocabularyMaskFormer
-from ovseg.training.class_head import keep_to_span
+from ovseg.models.maskformer.open_vocabulary import OpenVocabularyMaskFormer
+from ovseg.training.segmentation.class_head import keep_to_span
 from tests.toy_networks import TINY
 
 WIDTH, TEXTS = TINY.embedding_dim, 5

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 
-from ovseg.models.prompted_tower import patch_masks
-from ovseg.models.regions import region_crops
+from ovseg.models.clip.prompted_tower import patch_masks
+from ovseg.models.regions.crops import region_crops
 from ovseg.storybook.scenes import draw_scene
-from ovseg.training.crops import crop_exact, crop_masks, draw_crop_boxes, seeded_generator
+from ovseg.training.clip.crops import crop_exact, crop_masks, draw_crop_boxes, seeded_generator
 
 FILL = np.array((124, 116, 103), np.uint8)  # what JPEG of quality 75 makes of 255 * CLIP's mean
 MEAN = (0.48145466, 0.4578275, 0.40821073)

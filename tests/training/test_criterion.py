@@ -7,14 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ovseg.training.criterion import (
+from ovseg.training.segmentation.criterion import (
     LossWeights,
     Prediction,
     criterion,
     dice_loss,
     focal_loss,
 )
-from ovseg.training.matching import (
+from ovseg.training.segmentation.matching import (
     MatchingCosts,
     Target,
     cost_matrix,

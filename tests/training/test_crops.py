@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.functional import resized_crop
 
-from ovseg.training.crops import (
+from ovseg.training.clip.crops import (
     augmented_pixels,
     crop_exact,
     crop_masks,

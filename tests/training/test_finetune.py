@@ -7,13 +7,13 @@ from PIL import Image
 from safetensors import safe_open
 from toy_phases import log_of, tensors_of
 
-from ovseg import schema
 from ovseg.errors import OvsegError
-from ovseg.models.clip import load_clip
-from ovseg.models.mask_prompts import PROMPT_KEY
-from ovseg.training.finetune import LOG_FILE
-from ovseg.training.groups import freeze_except
-from ovseg.training.trainer import epoch_order, steps_per_epoch
+from ovseg.models.clip.load import load_clip
+from ovseg.models.clip.mask_adapted import PROMPT_KEY
+from ovseg.stages import schema
+from ovseg.training.clip.methods import freeze_except
+from ovseg.training.clip.stage import LOG_FILE
+from ovseg.training.clip.trainer import epoch_order, steps_per_epoch
 
 
 @pytest.mark.parametrize(

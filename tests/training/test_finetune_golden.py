@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ovseg.config import FinetuneConfig
-from ovseg.evaluation.image_rows import rank
-from ovseg.models.clip import create_clip
+from ovseg.config.training import FinetuneConfig
+from ovseg.evaluation.counts import rank
+from ovseg.models.clip.load import create_clip
+from ovseg.models.clip.mask_adapted import PROMPT_KEY, MaskAdaptedCLIP
+from ovseg.models.clip.prompted_tower import patch_masks
 from ovseg.models.ensemble import COSINE_SCALE
-from ovseg.models.mask_prompts import PROMPT_KEY, MaskAdaptedCLIP
-from ovseg.models.prompted_tower import patch_masks
-from ovseg.models.prompts import text_embeddings
-from ovseg.training.trainer import Trainer
+from ovseg.models.texts.templates import text_embeddings
+from ovseg.training.clip.trainer import Trainer
 
 FOLDER = "clip_finetune_loss"
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 from toy_phases import config, log_of, tensors_of
 
-from ovseg.config import FinetuneConfig
+from ovseg.config.registry import METHODS
+from ovseg.config.training import FinetuneConfig
 from ovseg.errors import OvsegError
-from ovseg.models.clip import load_clip
-from ovseg.models.learned_prompts import ContextVectors
-from ovseg.models.mask_prompts import PROMPT_KEY
-from ovseg.registry import METHODS
-from ovseg.training.finetune import starting_clip
-from ovseg.training.groups import freeze_except, parameter_groups
-from ovseg.training.trainer import Trainer
+from ovseg.models.clip.context_vectors import ContextVectors
+from ovseg.models.clip.load import load_clip
+from ovseg.models.clip.mask_adapted import PROMPT_KEY
+from ovseg.training.clip.methods import freeze_except, parameter_groups
+from ovseg.training.clip.stage import starting_clip
+from ovseg.training.clip.trainer import Trainer
 
 
 @pytest.mark.parametrize("trains", ["text_prompts", "class_text_prompts"])

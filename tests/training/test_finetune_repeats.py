@@ -7,13 +7,13 @@ import torch
 from safetensors import safe_open
 from toy_phases import config, log_of
 
-from ovseg.config import FinetuneConfig
+from ovseg.config.training import FinetuneConfig
 from ovseg.errors import OvsegError
-from ovseg.models.clip import load_clip
-from ovseg.models.mask_prompts import PROMPT_KEY
-from ovseg.stages import finish, run_shard, stage_folder
-from ovseg.training.finetune import FINETUNE, starting_clip
-from ovseg.training.snapshots import find_snapshots, restore_snapshot, snapshot_steps
+from ovseg.models.clip.load import load_clip
+from ovseg.models.clip.mask_adapted import PROMPT_KEY
+from ovseg.stages.run import finish, run_shard, stage_folder
+from ovseg.training.clip.snapshots import find_snapshots, restore_snapshot, snapshot_steps
+from ovseg.training.clip.stage import FINETUNE, starting_clip
 
 # Of 20 steps of mask prompt tuning on 64 synthetic pairs, the same on one thread and on two: other
 # losses mean that something else is trained.

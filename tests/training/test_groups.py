@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from ovseg.config import FinetuneConfig
-from ovseg.models.clip import load_clip, save_clip
-from ovseg.models.prompts import text_embeddings
-from ovseg.registry import METHODS
-from ovseg.training.finetune import starting_clip
-from ovseg.training.trainer import Trainer
+from ovseg.config.registry import METHODS
+from ovseg.config.training import FinetuneConfig
+from ovseg.models.clip.load import load_clip
+from ovseg.models.clip.save import save_clip
+from ovseg.models.texts.templates import text_embeddings
+from ovseg.training.clip.stage import starting_clip
+from ovseg.training.clip.trainer import Trainer
 
 NOUNS = ("fence", "leaf", "moon", "sea")
 PHASES = [

@@ -9,16 +9,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ovseg.data.benchmarks import load_benchmark
+from ovseg.config.registry import RECIPES
+from ovseg.data.benchmarks.benchmark import load_benchmark
 from ovseg.errors import OvsegError
-from ovseg.models.maskformer import load_maskformer
-from ovseg.registry import RECIPES
-from ovseg.stages import run_stage
-from ovseg.training import segmentation
-from ovseg.training.batches import augmented_batches
-from ovseg.training.labelled_folder import LabelledSamples
-from ovseg.training.recipes import recipe
-from ovseg.training.segmentation_stage import (
+from ovseg.models.maskformer.load import load_maskformer
+from ovseg.stages.run import run_stage
+from ovseg.training.segmentation import trainer as segmentation
+from ovseg.training.segmentation.batches import augmented_batches
+from ovseg.training.segmentation.recipes import recipe
+from ovseg.training.segmentation.samples import LabelledSamples
+from ovseg.training.segmentation.stage import (
     LOG_FILE,
     SEGMENTATION,
     LabelledTrainingConfig,

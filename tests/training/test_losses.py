@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from ovseg.training.losses import clip_loss, distinct_noun_loss, soft_targets
+from ovseg.training.clip.losses import clip_loss, distinct_noun_loss, soft_targets
 
 ZERO = torch.tensor(0.0)
 

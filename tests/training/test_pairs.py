@@ -9,7 +9,7 @@ from PIL import Image
 
 from ovseg.data import masks
 from ovseg.errors import OvsegError
-from ovseg.training.pairs import PairRegions, read_pairs, reason_counts
+from ovseg.training.clip.pairs import PairRegions, read_pairs, reason_counts
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 

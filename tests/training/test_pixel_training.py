@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from ovseg.data.benchmarks import load_benchmark, only_classes
+from ovseg.config.registry import RECIPES
+from ovseg.data.benchmarks.benchmark import load_benchmark, only_classes
 from ovseg.errors import OvsegError
-from ovseg.models.class_embedding import OpenVocabularyMaskFormer
-from ovseg.models.maskformer import save_maskformer
-from ovseg.models.pixel_embedder import load_pixels
-from ovseg.registry import RECIPES
-from ovseg.training.augmentation import SegmentationSample
-from ovseg.training.objectives import (
+from ovseg.models.lseg.embedder import load_pixels
+from ovseg.models.maskformer.load import save_maskformer
+from ovseg.models.maskformer.open_vocabulary import OpenVocabularyMaskFormer
+from ovseg.training.segmentation.augmentation import SegmentationSample
+from ovseg.training.segmentation.objectives import (
     NO_LABEL,
     OBJECTIVES,
     build_network,
     pixel_cross_entropy,
     pixel_labels,
 )
-from ovseg.training.recipes import SegmentationConfig
-from ovseg.training.segmentation import Continuation, train_segmentation
-from ovseg.training.warm_start import SHARED, start_from
+from ovseg.training.segmentation.recipes import SegmentationConfig
+from ovseg.training.segmentation.starting_weights import SHARED, start_from
+from ovseg.training.segmentation.trainer import Continuation, train_segmentation
 from tests.training.test_segmentation import CONFIG, NAMES, TEXT, TINY, _samples
 
 PIXELS = CONFIG.model_copy(update={"head": "fpn", "steps": 25})

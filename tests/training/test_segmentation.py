@@ -8,23 +8,24 @@ import pytest
 import torch
 
 from ovseg.errors import OvsegError
-from ovseg.models.class_embedding import Architecture, OpenVocabularyMaskFormer
-from ovseg.models.maskformer import InputSettings, load_maskformer
-from ovseg.models.official_maskformer import to_official
-from ovseg.training.augmentation import (
+from ovseg.models.checkpoints.maskformer_weights import to_official
+from ovseg.models.maskformer.load import load_maskformer
+from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
+from ovseg.models.preprocessing import InputSettings
+from ovseg.training.schedules import warmup_poly
+from ovseg.training.segmentation.augmentation import (
     Augmentation,
     SegmentationSample,
     augment,
     jitter_colours,
     merge_categories,
 )
-from ovseg.training.objectives import target_of
-from ovseg.training.recipes import R101C_CONFIG, SegmentationConfig
-from ovseg.training.segmentation import (
+from ovseg.training.segmentation.objectives import target_of
+from ovseg.training.segmentation.recipes import R101C_CONFIG, SegmentationConfig
+from ovseg.training.segmentation.trainer import (
     freeze_backbone,
     parameter_groups,
     train_segmentation,
-    warmup_poly,
 )
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "losses"

@@ -1,1 +1,0 @@
-"""The analysts' side: the pair table, curation by SQL, the catalogue, reports."""

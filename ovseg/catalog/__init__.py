@@ -1,0 +1,1 @@
+"""What analysts query: relations over manifests, views, queries, checks."""

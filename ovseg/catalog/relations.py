@@ -1,0 +1,327 @@
+"""The base relations of the catalogue: for each the select over the files that manifests name.
+
+A relation nothing was published for is an empty one with the same columns, so that every view and
+query runs from the first day.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from ovseg.data.benchmarks.vocabulary import read_vocabulary, vocabulary_names
+from ovseg.evaluation.protocol import read_published
+from ovseg.mining.pairs.sql import select_files, select_labelled, select_rows
+from ovseg.mining.pairs.table import table_files
+from ovseg.stages.manifest import Manifest
+from ovseg.stages.schema import (
+    CLASS_SCORES,
+    CONFUSION,
+    CURATED,
+    GT_MASKS,
+    IMAGES,
+    KIND_PIXELS,
+    LEARNING_CURVE,
+    NOUNS,
+    PAIR_TRUTH,
+    PAIRS,
+    PROPOSALS,
+    PUBLISHED_RESULTS,
+    SCORES,
+    TRAINING_LOG,
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A manifest in the catalogue.
+
+    Attributes:
+        manifest: what was published.
+        labels: what tells it from others of its stage: dataset, round, source, query, benchmark,
+            arm, system; strings all.
+    """
+
+    manifest: Manifest
+    labels: dict[str, str]
+
+
+def _prefixed(grain: str, prefix: Sequence[str], schema: pa.Schema | None = None) -> pa.Schema:
+    fields = [pa.field(name, pa.string()) for name in prefix]
+    return pa.schema([*fields, *(schema or ())], metadata={"grain": grain})
+
+
+PUBLISHED = pa.schema(
+    [
+        *(
+            pa.field(name, pa.string())
+            for name in ("stage", "digest", "content_digest", "dataset", "round", "source")
+        ),
+        *(pa.field(name, pa.string()) for name in ("query", "benchmark", "arm", "system")),
+        pa.field("rows", pa.int64()),
+        *(pa.field(name, pa.string()) for name in ("folder", "config", "stats")),
+    ],
+    metadata={
+        "grain": "one row for each stage result the catalogue is made of; config, stats JSON"
+    },
+)
+
+BENCHMARK_RUNS = pa.schema(
+    [
+        *(
+            pa.field(name, pa.string())
+            for name in ("benchmark", "system", "arm", "benchmark_digest", "checkpoint_digest")
+        ),
+        pa.field("images", pa.int64()),
+        *(pa.field(name, pa.string()) for name in ("config", "weights")),
+    ],
+    metadata={"grain": "one row for each system, arm and benchmark; config and weights are JSON"},
+)
+
+VOCABULARIES = pa.schema(
+    [
+        pa.field("benchmark", pa.string()),
+        pa.field("class_id", pa.int32()),
+        pa.field("class_name", pa.string()),
+        pa.field("synonym", pa.string()),
+    ],
+    metadata={"grain": "one row for each name of a benchmark's class, its own name among them"},
+)
+
+CURATED_SETS = _prefixed(
+    "one row for each pair of each curated training set", ("query", "curated_digest"), CURATED
+)
+RUN_CONFUSION = _prefixed(
+    "one row for each benchmark run, image, ground-truth class and predicted class with pixels",
+    ("benchmark", "benchmark_digest"),
+    CONFUSION,
+)
+RUN_KIND_PIXELS = _prefixed(
+    "one row for each benchmark run, image, kind of pixels and class with pixels of the kind",
+    ("benchmark", "benchmark_digest"),
+    KIND_PIXELS,
+)
+RUN_GT_MASKS = _prefixed(
+    "one row for each benchmark run and ground-truth mask that CLIP classified",
+    ("benchmark", "benchmark_digest"),
+    GT_MASKS,
+)
+
+ARM_LOG = _prefixed(
+    "one row for each arm and optimiser step of its last training phase",
+    ("arm", "checkpoint_digest"),
+    TRAINING_LOG,
+)
+
+# --------------------------------------------------------------------------------------
+# Rows
+
+
+def _in_payload(
+    items: Sequence[Published], label: str, name: str
+) -> list[tuple[tuple[str, str], list[Path]]]:
+    """The file of that name in each shard's folder, by one of the labels and the digest."""
+    return [
+        (
+            (item.labels[label], item.manifest.digest),
+            [folder / name for folder in item.manifest.paths() if (folder / name).is_file()],
+        )
+        for item in items
+    ]
+
+
+def _class_scores(scores: Sequence[Published]) -> str:
+    """Class rows of each benchmark run once, though two arms may share it."""
+    by_run = {item.manifest.stats["benchmark_digest"]: item.manifest for item in scores}
+    return select_files(
+        CLASS_SCORES, [manifest.payload() / "class_scores.parquet" for manifest in by_run.values()]
+    )
+
+
+def _run_rows(scores: Sequence[Published], runs: Sequence[Published]) -> Iterator[dict[str, Any]]:
+    by_digest = {run.manifest.digest: run.manifest for run in runs}
+    for item in scores:
+        stats = item.manifest.stats
+        run = by_digest.get(stats["benchmark_digest"])
+        yield {
+            **item.labels,
+            "benchmark_digest": stats["benchmark_digest"],
+            "images": stats["images"],
+            "checkpoint_digest": run and run.parents.get("checkpoint"),
+            "config": run and _json(run.config),
+            "weights": run and _json(run.weights),
+        }
+
+
+def _published(item: Published) -> dict[str, Any]:
+    return {
+        **item.labels,
+        "stage": item.manifest.stage,
+        "digest": item.manifest.digest,
+        "content_digest": item.manifest.content_digest,
+        "rows": item.manifest.rows,
+        "folder": str(item.manifest.folder.resolve()),
+        "config": _json(item.manifest.config),
+        "stats": _json(item.manifest.stats),
+    }
+
+
+def _vocabulary_rows() -> list[dict[str, Any]]:
+    return [
+        {
+            "benchmark": benchmark,
+            "class_id": each.class_id,
+            "class_name": each.name,
+            "synonym": synonym,
+        }
+        for benchmark in vocabulary_names()
+        for each in read_vocabulary(benchmark)
+        for synonym in dict.fromkeys((each.name, *each.synonyms))
+    ]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+# --------------------------------------------------------------------------------------
+# What there is to ask
+
+
+class Catalogued:
+    """Everything the catalogue points at, as the relations' selects ask for it."""
+
+    def __init__(self, published: Sequence[Published]) -> None:
+        self.published = published
+
+    def of(self, stage: str) -> list[Published]:
+        """The results of a stage."""
+        return [item for item in self.published if item.manifest.stage == stage]
+
+    def shards(self, stage: str) -> list[Path]:
+        """The files of a stage whose shards are Parquet files."""
+        return [path for item in self.of(stage) for path in item.manifest.paths()]
+
+    @property
+    def runs(self) -> list[Published]:
+        """The benchmark runs that the scores of some arm are of: others are superseded."""
+        scored = {item.manifest.stats["benchmark_digest"] for item in self.of("scores")}
+        return [run for run in self.of("benchmarks") if run.manifest.digest in scored]
+
+    @property
+    def curves(self) -> list[Published]:
+        """The learning curves of current checkpoints."""
+        trained = {
+            (item.labels["arm"], item.manifest.content_digest) for item in self.of("checkpoints")
+        }
+        return [
+            item
+            for item in self.of("curves")
+            if (item.labels["arm"], item.manifest.stats["checkpoint"]) in trained
+        ]
+
+
+class Relation(NamedTuple):
+    """A base relation.
+
+    Attributes:
+        schema: its columns; the metadata holds the grain.
+        select: over exactly the files that manifests name.
+    """
+
+    schema: pa.Schema
+    select: Callable[[Catalogued], str]
+
+
+def _shards(schema: pa.Schema, stage: str) -> Relation:
+    """The rows of a stage whose shards are Parquet files."""
+    return Relation(schema, lambda all_: select_files(schema, all_.shards(stage)))
+
+
+RELATIONS: dict[str, Relation] = {
+    "images": _shards(IMAGES, "images"),
+    "nouns": _shards(NOUNS, "nouns"),
+    "proposals": _shards(PROPOSALS, "proposals"),
+    "pairs": Relation(
+        PAIRS,
+        lambda all_: select_files(
+            PAIRS, [file for item in all_.of("tables/pairs") for file in table_files(item.manifest)]
+        ),
+    ),
+    "pair_truth": _shards(PAIR_TRUTH, "pair-truth"),
+    "curated": Relation(
+        CURATED_SETS,
+        lambda all_: select_labelled(
+            CURATED_SETS,
+            CURATED,
+            [
+                ((item.labels["query"], item.manifest.digest), item.manifest.paths())
+                for item in all_.of("curated")
+            ],
+        ),
+    ),
+    "training_log": Relation(
+        ARM_LOG,
+        lambda all_: select_labelled(
+            ARM_LOG,
+            TRAINING_LOG,
+            _in_payload(all_.of("checkpoints"), "arm", "training_log.parquet"),
+        ),
+    ),
+    "curve_points": Relation(
+        LEARNING_CURVE,
+        lambda all_: select_files(
+            LEARNING_CURVE, [item.manifest.payload() for item in all_.curves]
+        ),
+    ),
+    "confusion": Relation(
+        RUN_CONFUSION,
+        lambda all_: select_labelled(
+            RUN_CONFUSION, CONFUSION, _in_payload(all_.runs, "benchmark", "confusion.parquet")
+        ),
+    ),
+    "kind_pixels": Relation(
+        RUN_KIND_PIXELS,
+        lambda all_: select_labelled(
+            RUN_KIND_PIXELS,
+            KIND_PIXELS,
+            _in_payload(all_.runs, "benchmark", "kind_pixels.parquet"),
+        ),
+    ),
+    "gt_masks": Relation(
+        RUN_GT_MASKS,
+        lambda all_: select_labelled(
+            RUN_GT_MASKS, GT_MASKS, _in_payload(all_.runs, "benchmark", "gt_masks.parquet")
+        ),
+    ),
+    "class_scores": Relation(CLASS_SCORES, lambda all_: _class_scores(all_.of("scores"))),
+    "scores": Relation(
+        SCORES,
+        lambda all_: select_files(
+            SCORES, [item.manifest.payload() / "scores.parquet" for item in all_.of("scores")]
+        ),
+    ),
+    "benchmark_runs": Relation(
+        BENCHMARK_RUNS,
+        lambda all_: select_rows(BENCHMARK_RUNS, _run_rows(all_.of("scores"), all_.runs)),
+    ),
+    "published_results": Relation(
+        PUBLISHED_RESULTS, lambda _: select_rows(PUBLISHED_RESULTS, read_published())
+    ),
+    "vocabularies": Relation(VOCABULARIES, lambda _: select_rows(VOCABULARIES, _vocabulary_rows())),
+    "published": Relation(
+        PUBLISHED, lambda all_: select_rows(PUBLISHED, map(_published, all_.published))
+    ),
+}
+"""Every base relation by name; the views of `sql/views` are made over these."""
+
+
+def base_relations(published: Sequence[Published]) -> dict[str, str]:
+    """A select for each of `RELATIONS`."""
+    catalogued = Catalogued(published)
+    return {name: relation.select(catalogued) for name, relation in RELATIONS.items()}

@@ -1,0 +1,1 @@
+"""Commands that need no flow. What is heavy is imported inside."""

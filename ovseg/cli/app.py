@@ -1,0 +1,303 @@
+"""Library commands of the console script: those that run no flow.
+
+    ovseg segment photo.jpg --classes "moon, tree, sea" --out overlay.png
+    ovseg sql top_nouns
+
+Heavy imports stay inside the commands, so that `ovseg --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ovseg.errors import OvsegError
+from ovseg.files.access import local, model_name
+
+ROOT = Path("runs/storybook")
+"""Where the demo leaves its results; commands that read results look here by default."""
+Inference = Literal["sum", "best_mask"]
+Activation = Literal["quick_gelu", "gelu"]
+Layout = Literal["open_clip", "open_clip_prompts", "ovseg"]
+
+app = typer.Typer(
+    name="ovseg",
+    help="Open-vocabulary semantic segmentation with mask-adapted CLIP: mine, adapt, measure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _refuse(what: str, **options: object) -> None:
+    """Refuse options that were given and have no effect on what the command does."""
+    for name, value in options.items():
+        if value:
+            raise OvsegError(f"--{name} has no effect on {what}: leave it out")
+
+
+@app.command()
+def segment(
+    image: Annotated[Path, typer.Argument(parser=local, metavar="PATH", help="Image file.")],
+    classes: Annotated[str, typer.Option(help="Class names, separated by commas.")],
+    out: Annotated[Path, typer.Option(parser=local, metavar="PATH", help="PNG to write.")] = Path(
+        "overlay.png"
+    ),
+    clip: Annotated[
+        str,
+        typer.Option(
+            parser=model_name,
+            metavar="NAME",
+            help="storybook, a checkpoint folder, or ARCH/pretrained.",
+        ),
+    ] = "storybook",
+    maskformer: Annotated[
+        str,
+        typer.Option(parser=model_name, metavar="NAME", help="storybook, a folder, or a hub id."),
+    ] = "storybook",
+    ensemble_weight: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of CLIP in the ensemble; 0: CLIP alone.")
+    ] = 0.7,
+    mask_threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="CLIP is shown a mask's pixels above this.")
+    ] = 0.4,
+    inference: Annotated[
+        Inference,
+        typer.Option(
+            help="sum: all proposals, soft masks. best_mask: one binary mask a class, as the"
+            " official demo, which also has --ensemble-weight 0 --mask-threshold 0.35."
+        ),
+    ] = "sum",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+) -> None:
+    """Label every pixel of an image with one of your class names."""
+    from ovseg.cli.availability import check_clip, check_device, check_maskformer
+    from ovseg.cli.segment import segment_command
+
+    check_device(device)
+    check_clip(clip, "--clip")
+    check_maskformer(maskformer, "--maskformer")
+    segment_command(
+        image,
+        classes=classes,
+        out=out,
+        clip=clip,
+        maskformer=maskformer,
+        ensemble_weight=ensemble_weight,
+        mask_threshold=mask_threshold,
+        inference=inference,
+        device=device,
+    )
+
+
+@app.command()
+def prepare(
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the benchmark; none lists them.")
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            parser=local,
+            metavar="PATH",
+            help="Folder the data set was unpacked to; never written to.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            parser=local, metavar="PATH", help="Folder of prepared benchmarks, as --data takes it."
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what is missing or wrong, by file.")
+    ] = False,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy images; else link them.")] = False,
+    synonyms: Annotated[
+        bool, typer.Option("--synonyms", help="Look for synonyms of the classes, too.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; defaults to 4.")] = None,
+) -> None:
+    """Prepare a published validation set as a benchmark, or check one."""
+    if name is None:
+        _refuse(
+            "a list of the benchmarks", check=check, copy=copy, synonyms=synonyms, workers=workers
+        )
+    elif check:
+        _refuse("--check, which writes nothing", copy=copy, synonyms=synonyms)
+    from ovseg.cli.prepare import prepare_command
+
+    prepare_command(
+        name, root=root, out=out, check=check, copy=copy, synonyms=synonyms, workers=workers or 4
+    )
+
+
+@app.command("import-checkpoint")
+def import_checkpoint(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            parser=local,
+            metavar="PATH",
+            help="Weights file, or the folder of a transformers MaskFormer.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(parser=local, metavar="PATH", help="Folder to make.")],
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            parser=local,
+            metavar="PATH",
+            help="MaskFormer's training classes, a line each; else COCO-Stuff's 171.",
+        ),
+    ] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            parser=model_name,
+            metavar="NAME",
+            help="For an open-vocabulary MaskFormer alone: its CLIP.",
+        ),
+    ] = None,
+    decoder_heads: Annotated[
+        int, typer.Option(min=1, help="Attention heads of MaskFormer's decoder; no shape tells.")
+    ] = 8,
+    activation: Annotated[
+        Activation, typer.Option(help="CLIP's; no shape tells. Published ones have quick_gelu.")
+    ] = "quick_gelu",
+    fp16_rounding: Annotated[
+        bool,
+        typer.Option(
+            "--fp16-rounding",
+            help="Round a CLIP's weights as the official loader does with training checkpoints.",
+        ),
+    ] = False,
+) -> None:
+    """Convert published weights (OVSeg, CLIP, MaskFormer) into a folder; nothing in them is run."""
+    from ovseg.cli.availability import check_clip
+    from ovseg.cli.checkpoints import import_command
+    from ovseg.files.access import check_there
+
+    check_there(file, "weights")
+    if clip is not None:
+        check_clip(clip, "--clip")
+    import_command(
+        file,
+        out=out,
+        classes=classes,
+        clip=clip,
+        decoder_heads=decoder_heads,
+        quick_gelu=activation == "quick_gelu",
+        fp16_rounding=fp16_rounding,
+    )
+
+
+@app.command("export-checkpoint")
+def export_checkpoint(
+    folder: Annotated[
+        str,
+        typer.Argument(
+            parser=model_name, metavar="PATH", help="Folder of an imported checkpoint or of a CLIP."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(parser=local, metavar="PATH", help="File to make.")],
+    layout: Annotated[
+        Layout,
+        typer.Option(
+            help="open_clip: for stock open_clip, without mask prompts. open_clip_prompts: with"
+            " them, as the official training writes it. ovseg: MaskFormer and CLIP in one file."
+        ),
+    ] = "open_clip",
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            parser=model_name,
+            metavar="NAME",
+            help="For ovseg: another CLIP, as one fine-tuned since.",
+        ),
+    ] = None,
+) -> None:
+    """Write a checkpoint in a published format, for open_clip or the official OVSeg code."""
+    if layout != "ovseg":
+        _refuse(f"--layout {layout}, which has one CLIP only", clip=clip)
+    from ovseg.cli.availability import check_checkpoint, check_clip
+    from ovseg.cli.checkpoints import export_command
+
+    check_checkpoint(folder)
+    if clip is not None:
+        check_clip(clip, "--clip")
+    export_command(folder, out=out, layout=layout, clip=clip)
+
+
+@app.command()
+def sql(
+    name: Annotated[
+        str | None, typer.Argument(help="A query of sql/queries; none lists them.")
+    ] = None,
+    command: Annotated[str | None, typer.Option("-c", "--command", help="SQL to run.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            parser=local, metavar="PATH", help="Write .csv or .parquet instead of printing."
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(parser=local, metavar="PATH", help=f"Folder of results; defaults to {ROOT}."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Rows to print at most; defaults to 40.")
+    ] = None,
+) -> None:
+    """Query the pair tables, read-only."""
+    if name is None and command is None:
+        _refuse("a list of the queries", out=out, root=root, limit=limit)
+    elif out is not None:
+        _refuse("--out, which writes all rows", limit=limit)
+    from ovseg.cli.sql import sql_command
+
+    sql_command(name, command=command, out=out, root=root or ROOT, limit=limit)
+
+
+@app.command()
+def settings(
+    preset: Annotated[str, typer.Option(help="Name of a preset.")] = "storybook",
+) -> None:
+    """List every setting of a preset, for --set NAME=VALUE."""
+    from rich.table import Table
+
+    from ovseg.config.overrides import settings
+    from ovseg.config.presets import load_preset
+    from ovseg.files.terminal import Terminal
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("setting", "value", "what it is"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "setting")
+    for name, value, description in settings(load_preset(preset)):
+        table.add_row(name, value if len(value) < 60 else f"{value[:57]}...", description)
+    Terminal().print(table, highlight=False)
+
+
+@app.command()
+def study(
+    root: Annotated[
+        Path,
+        typer.Option(
+            parser=local, metavar="PATH", help="Where `ovseg run --seeds` left its results."
+        ),
+    ] = ROOT,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Only the first so many seeds.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            parser=local, metavar="PATH", help="Folder that table and plots are copied to."
+        ),
+    ] = None,
+) -> None:
+    """Compare the models over the seeds of a run, with intervals."""
+    from ovseg.comparison.seed_runs import study_command
+
+    study_command(root, seeds=seeds, out=out)

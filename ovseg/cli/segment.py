@@ -1,0 +1,128 @@
+"""Segment one image by class names and write the picture.
+
+ovseg segment photo.jpg --classes "moon, tree, sea" --out overlay.png
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ovseg.data.images import REASONS, ImageError, read_image
+from ovseg.errors import OvsegError
+from ovseg.files.access import check_file_target
+from ovseg.files.publish import discard, publish, temporary_name
+from ovseg.files.terminal import Terminal
+from ovseg.report.overlay import overlay, palette
+
+OTHERS = "others"
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def parse_classes(classes: str | Sequence[str]) -> list[str]:
+    """Class names from a comma-separated text, or from names as they are; each counts once.
+
+    Raises:
+        OvsegError: there is none.
+    """
+    given = classes.split(",") if isinstance(classes, str) else classes
+    names = list(dict.fromkeys(name.strip() for name in given if name.strip()))
+    if not names:
+        raise OvsegError('--classes names nothing: give names such as "moon, tree, sea"')
+    return names
+
+
+def segment_command(
+    image: Path,
+    *,
+    classes: str | Sequence[str],
+    out: Path,
+    clip: str = "storybook",
+    maskformer: str = "storybook",
+    ensemble_weight: float = 0.7,
+    mask_threshold: float = 0.4,
+    inference: Literal["sum", "best_mask"] = "sum",
+    templates: str = "vild",
+    short_side: int | None = None,
+    device: str = "auto",
+    console: Console | None = None,
+) -> dict[str, float]:
+    """Segment an image file, write the overlay, print each class's share of the pixels.
+
+    With one class only, "others" is added, which everything else can be; it is not drawn.
+
+    Args:
+        image: the file.
+        classes: names, or a text of names separated by commas.
+        out: picture to write: PNG, JPEG or WebP.
+        clip: name of the CLIP.
+        maskformer: name of the proposal network.
+        ensemble_weight: lambda; 0 is CLIP alone.
+        mask_threshold: of the regions CLIP sees.
+        inference: `sum` or `best_mask`, see `ovseg.models.segmentor.Segmentor`.
+        templates: template set of the names.
+        short_side: images are resized to this short side; None for the network's own.
+        device: auto, cpu, cuda, ...
+        console: where to print.
+
+    Returns:
+        Share of the image's pixels of each class, 0..1, the drawn classes in the order given.
+
+    Raises:
+        OvsegError: no such image, no class, an output that cannot be written, unknown models.
+    """
+    names = parse_classes(classes)
+    if out.suffix.lower() not in PICTURE_SUFFIXES:
+        raise OvsegError(f"--out {out}: end the name in {', '.join(PICTURE_SUFFIXES)}")
+    check_file_target(out, inputs=[image])
+    try:
+        pixels = read_image(image)
+    except ImageError as error:
+        raise OvsegError(f"{image}: {REASONS[error.reason]}; name another image") from None
+    # after the cheap checks: these take seconds to import
+    from ovseg.models.clip.load import shared_clip
+    from ovseg.models.devices import resolve_device
+    from ovseg.models.maskformer.load import load_maskformer
+    from ovseg.models.segmentor import Segmentor
+
+    where = resolve_device(device)
+    segmentor = Segmentor(
+        shared_clip(clip, device=where),
+        load_maskformer(maskformer, where),
+        class_names=names if len(names) > 1 else [*names, OTHERS],
+        templates=templates,
+        short_side=short_side,
+        mask_threshold=mask_threshold,
+        ensemble_weight=ensemble_weight,
+        inference=inference,
+    )
+    labels = segmentor.segment(pixels).labels
+    hidden = [len(names)] if len(names) == 1 else []
+    colours = palette(segmentor.class_names)
+    picture = overlay(pixels, labels, segmentor.class_names, hidden=hidden, colours=colours)
+    temporary = temporary_name(out)
+    try:
+        picture.save(temporary, format=Image.registered_extensions()[out.suffix.lower()])
+        publish(temporary, out)
+    except (OSError, ValueError) as error:  # a side too long for WebP, a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise OvsegError(f"--out {out} cannot be written: {reason}") from error
+    finally:
+        discard(temporary)
+    shares = {name: float(np.mean(labels == index)) for index, name in enumerate(names)}
+    table = Table("class", "pixels", box=None, pad_edge=False)
+    for name, share in sorted(shares.items(), key=lambda item: -item[1]):
+        r, g, b = colours[names.index(name)]
+        chip = Text("■ ", style=f"rgb({r},{g},{b})")
+        table.add_row(chip + Text(name, style="default"), f"{100 * share:.1f} %")
+    console = console or Terminal()
+    console.print(table)
+    console.print(Text(f"overlay: {out}"), soft_wrap=True)
+    return shares

@@ -1,0 +1,55 @@
+"""`ovseg sql`: a named query, the checks, or a given select, shown or written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ovseg.catalog.catalog import open_catalog
+from ovseg.catalog.query import check_out, named_query, queries, relations, run_query, write_result
+from ovseg.errors import OvsegError
+from ovseg.files.escaping import say
+
+SCREEN_ROWS = 40
+"""Rows printed where nobody says how many."""
+
+
+def sql_command(
+    name: str | None,
+    *,
+    command: str | None = None,
+    out: Path | None = None,
+    root: Path,
+    limit: int | None = None,
+) -> None:
+    """What `ovseg sql` does: list the queries, print a result, or write it to a file.
+
+    Args:
+        name: of a query or relation; with neither it nor `command` the queries are listed.
+        command: free SQL.
+        out: file the result is written to, whole.
+        root: folder of the results, where the catalogue lies.
+        limit: rows printed at most; `SCREEN_ROWS` by default.
+
+    Raises:
+        OvsegError: for what is wrong with the SQL, the name, the file or the catalogue.
+    """
+    from ovseg.cli.tables import print_queries, print_table
+
+    if name is not None and command is not None:
+        raise OvsegError("give the name of a query or SQL with -c, not both")
+    if name is None and command is None:
+        print_queries(queries(), relations())
+        return
+    if out is not None:
+        check_out(out)
+    with open_catalog(root) as con:
+        sql = command if command is not None else named_query(con, name or "")
+        if out is not None:
+            table = run_query(con, sql, shown=out.suffix == ".csv")
+            write_result(table, out)
+            say(f"{table.num_rows} rows written to {out}")
+            return
+        shown = SCREEN_ROWS if limit is None else limit
+        # one more tells whether there are more
+        table = run_query(con, sql, limit=shown + 1, shown=True)
+    print_table(table.slice(0, shown), more=table.num_rows > shown)

@@ -1,0 +1,1 @@
+"""Models held against each other over images and seeds."""

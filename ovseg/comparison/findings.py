@@ -1,0 +1,160 @@
+"""The rows of a study, to be asked for: an estimate of each score and of each paired difference.
+
+findings = read_findings(Manifest.read(root / "study" / digest))
+findings.gain("both", "original", "mask_acc_unseen")
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ovseg.config.reporting import StudyConfig
+from ovseg.stages.manifest import Manifest
+
+METRICS = {
+    "mask_acc_seen": "GT masks seen",
+    "mask_acc_unseen": "GT masks unseen",
+    "mask_acc": "GT masks all",
+    "miou_union_seen": "mIoU seen",
+    "miou_union_unseen": "mIoU unseen",
+    "miou_union": "mIoU all",
+    "miou_union_harmonic": "mIoU harmonic",
+    "miou_gt_seen": "mIoU (GT) seen",
+    "miou_gt_unseen": "mIoU (GT) unseen",
+    "miou_gt": "mIoU (GT) all",
+    "pacc": "pixels",
+}
+"""The metrics of a study by name, with their headings."""
+
+MAIN = ("mask_acc_seen", "mask_acc_unseen", "miou_union_seen", "miou_union_unseen", "miou_union")
+ALL = "all"
+"""The seed of rows that are a mean over the seeds."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval.
+
+    Attributes:
+        value: over all images, a mean over the seeds or of one.
+        low: lower bound.
+        high: upper bound.
+        improved: of a difference, the share of the draws in which it is above 0.
+        student: of a mean over seeds, Student's t interval over the seeds' values alone.
+    """
+
+    value: float
+    low: float
+    high: float
+    improved: float | None = None
+    student: tuple[float, float] | None = None
+
+    @property
+    def side(self) -> int:
+        """1 or -1 where the interval lies above or below 0, else 0."""
+        return int(self.low > 0) - int(self.high < 0)
+
+    @property
+    def sure(self) -> bool:
+        """Whether the interval by the spread of the seeds, where there is one, says the same.
+
+        With few seeds the bootstrap covers less than its level (`ovseg.evaluation.intervals`), so
+        it is not believed alone.
+        """
+        if self.student is None:
+            return True
+        low, high = self.student
+        return self.side == int(low > 0) - int(high < 0)
+
+
+class Findings:
+    """The rows of a study, to be asked for.
+
+    Args:
+        table: rows of `ovseg.stages.schema.STUDY`.
+        config: what was compared.
+    """
+
+    def __init__(self, table: pa.Table, config: StudyConfig) -> None:
+        self.config = config
+        self.titles = dict(config.arms)
+        self._found: dict[tuple[str | None, ...], Estimate] = {}
+        seeds: dict[str, None] = {}
+        student: dict[tuple[str | None, ...], tuple[float, float]] = {}
+        self.kind = "images"
+        for row in table.to_pylist():
+            of_all = row["seed"] == ALL
+            if not of_all:
+                seeds[row["seed"]] = None
+            elif row["kind"] == "seeds":
+                student[row["arm"], row["baseline"], row["metric"]] = row["low"], row["high"]
+                continue
+            else:
+                self.kind = row["kind"]
+            self._found[row["seed"], row["arm"], row["baseline"], row["metric"]] = Estimate(
+                row["value"], row["low"], row["high"], row["improved"]
+            )
+        for key, bounds in student.items():
+            self._found[ALL, *key] = replace(self._found[ALL, *key], student=bounds)
+        self.seeds = list(seeds)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics this benchmark has for the mean over seeds."""
+        known = {key[3] for key in self._found if key[0] == ALL}
+        return [name for name in METRICS if name in known]
+
+    @property
+    def main(self) -> list[str]:
+        """The metrics of the main table; those over all classes where none are unseen."""
+        some = [name for name in MAIN if name in self.metrics]
+        return (
+            some if len(some) > 1 else [n for n in ("mask_acc", "miou_union") if n in self.metrics]
+        )
+
+    def score(self, arm: str, metric: str, seed: str = ALL) -> Estimate | None:
+        """A score; None where it is not defined."""
+        return self._found.get((seed, arm, None, metric))
+
+    def gain(self, arm: str, baseline: str, metric: str, seed: str = ALL) -> Estimate | None:
+        """The paired difference arm minus baseline; None where it is not there."""
+        return self._found.get((seed, arm, baseline, metric))
+
+    def title(self, arm: str) -> str:
+        """What is shown of an arm."""
+        return self.titles.get(arm, arm)
+
+    @property
+    def challengers(self) -> list[str]:
+        """Every arm but the baseline."""
+        return [arm for arm in self.titles if arm != self.config.baseline]
+
+
+def read_findings(study: Manifest) -> Findings:
+    """The findings of a finished study."""
+    return Findings(pq.read_table(study.payload() / "study.parquet"), StudyConfig(**study.config))
+
+
+def metrics(findings: Findings) -> dict[str, float]:
+    """The main means over seeds, with bounds, under MLflow's metric names."""
+    flat: dict[str, float] = {}
+    name = findings.config.benchmark
+    for metric in findings.main:
+        for arm in findings.titles:
+            flat.update(_metric(f"{name}/{arm}/{metric}", findings.score(arm, metric)))
+            for baseline in findings.titles:
+                gain = findings.gain(arm, baseline, metric)
+                flat.update(_metric(f"{name}/{arm}-minus-{baseline}/{metric}", gain))
+    return flat
+
+
+def _metric(name: str, estimate: Estimate | None) -> dict[str, float]:
+    if estimate is None:
+        return {}
+    bounds = {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
+    if estimate.improved is not None:
+        bounds["improved"] = estimate.improved
+    return {f"{name}/{bound}": value for bound, value in bounds.items()}

@@ -1,0 +1,305 @@
+"""The arms of a benchmark compared over seeds: means, intervals, paired gains, a table, plots.
+
+    from ovseg.comparison.stage import STUDY
+    run_stage(STUDY, config, {"0/original": manifest, "0/both": manifest, ...}, Path("runs/x"))
+
+`ovseg run --seeds 3` runs it at its end, `ovseg study` again over what lies there. What the
+intervals mean stands in `ovseg.evaluation.intervals`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ovseg.comparison.findings import ALL, METRICS, Findings
+from ovseg.comparison.plots import plot_curves, plot_gains, plot_scores
+from ovseg.comparison.words import markdown
+from ovseg.config.reporting import CURVE, StudyConfig
+from ovseg.errors import OvsegError
+from ovseg.evaluation.intervals import (
+    Counts,
+    Floats,
+    ImageCounts,
+    draw_images,
+    draw_seeds,
+    improvement,
+    mean_over_seeds,
+    percentiles,
+    read_images,
+    resampled_scores,
+    student,
+    total,
+)
+from ovseg.evaluation.metrics import all_scores
+from ovseg.files.digests import digest_json
+from ovseg.files.publish import write_parquet
+from ovseg.stages.manifest import Manifest, ShardPlan
+from ovseg.stages.schema import STUDY as STUDY_ROWS
+from ovseg.stages.schema import rows_to_table
+from ovseg.stages.stage import Inputs, Output, Progress, Stage
+
+Row = dict[str, Any]
+
+
+class StudyStage(Stage[StudyConfig]):
+    """A folder with `study.parquet`, `study.md` and the plots.
+
+    Inputs: a finished benchmark for each `<seed>/<arm>`, every arm with every seed; learning curves
+    under `curve/<seed>/<arm>` where there are some.
+    """
+
+    name = "study"
+    suffix = ""
+
+    def plan(self, config: StudyConfig, inputs: Inputs) -> ShardPlan:
+        """One shard; which classes are seen is in the parents' digests, not in their contents."""
+        parents = [[role, manifest.digest] for role, manifest in inputs.items()]
+        return ShardPlan.single(digest_json(parents), len(_benchmarks(inputs)))
+
+    def write(
+        self, config: StudyConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
+    ) -> Output:
+        """Compare."""
+        arms = [name for name, _ in config.arms]
+        by_seed = _by_seed(_benchmarks(inputs), arms)
+        resampled = resample(by_seed, config, progress)
+        table = rows_to_table(study_rows(resampled, config), STUDY_ROWS)
+        curves = _curves(inputs)
+        target.mkdir(parents=True)
+        write_parquet(table, target / "study.parquet")
+        findings = Findings(table, config)
+        plot_scores(findings, target / "scores.png")
+        plot_gains(findings, target / "gains.png")
+        if curves is not None:
+            write_parquet(curves, target / "curves.parquet")
+            plot_curves(curves, config, target / "curves.png")
+        (target / "study.md").write_text(
+            markdown(findings, images=_images(by_seed), curves=curves is not None),
+            encoding="utf-8",
+        )
+        stats = {
+            "benchmark": config.benchmark,
+            "seeds": list(by_seed),
+            "arms": arms,
+            "images": _images(by_seed),
+            "curves": curves is not None,
+        }
+        return Output(rows=len(table), stats=stats)
+
+    def summarise(
+        self, config: StudyConfig, inputs: Inputs, records: Sequence[Any]
+    ) -> dict[str, Any]:
+        """What the one shard says."""
+        (record,) = records
+        stats: dict[str, Any] = record.stats
+        return stats
+
+
+STUDY = StudyStage()
+
+
+# --------------------------------------------------------------------------------------
+# Inputs
+
+
+def _benchmarks(inputs: Inputs) -> dict[str, Manifest]:
+    return {role: m for role, m in inputs.items() if not role.startswith(f"{CURVE}/")}
+
+
+def _by_seed(
+    benchmarks: Mapping[str, Manifest], arms: Sequence[str]
+) -> dict[str, dict[str, Manifest]]:
+    """The benchmarks by seed, ascending, and arm, in order.
+
+    Raises:
+        OvsegError: if an arm lacks a seed.
+    """
+    seeds = sorted({role.partition("/")[0] for role in benchmarks}, key=int)
+    lacking = [f"{s}/{arm}" for s in seeds for arm in arms if f"{s}/{arm}" not in benchmarks]
+    if lacking or not seeds:
+        raise OvsegError(
+            f"no benchmark of {', '.join(lacking) or 'any seed'} (seed/arm): run `ovseg run"
+            " --seeds N` to its end"
+        )
+    return {seed: {arm: benchmarks[f"{seed}/{arm}"] for arm in arms} for seed in seeds}
+
+
+def _images(by_seed: Mapping[str, Mapping[str, Manifest]]) -> int:
+    """Images each arm was scored on; of seeds with other images the fewest."""
+    return min(
+        int(m.stats["n"] - m.stats["bad"]) for arms in by_seed.values() for m in arms.values()
+    )
+
+
+def _curves(inputs: Inputs) -> pa.Table | None:
+    """The learning curves of all seeds under a leading column `seed`; None without any."""
+    tables = []
+    for role, manifest in inputs.items():
+        if role.startswith(f"{CURVE}/"):
+            seed = role.split("/")[1]
+            rows = pa.concat_tables([pq.read_table(path) for path in manifest.paths()])
+            tables.append(rows.add_column(0, "seed", [pa.array([seed] * len(rows), pa.string())]))
+    return pa.concat_tables(tables).replace_schema_metadata(None) if tables else None
+
+
+# --------------------------------------------------------------------------------------
+# Draws
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """One arm of one seed.
+
+    Attributes:
+        value: each score over all images, as the benchmark has it.
+        draws: `(B,)` each score under each draw of images.
+    """
+
+    value: dict[str, float]
+    draws: dict[str, Floats]
+
+
+def resample(
+    by_seed: Mapping[str, Mapping[str, Manifest]], config: StudyConfig, progress: Progress
+) -> dict[str, dict[str, Resampled]]:
+    """Score every arm of every seed under the draws of images that go with the seed's images.
+
+    Args:
+        by_seed: finished benchmarks by seed and arm; a seed may lack some arms.
+        config: how often images are drawn.
+        progress: told of each benchmark.
+
+    Raises:
+        OvsegError: if the arms of a seed were scored on different images.
+    """
+    drawn: dict[str, Counts] = {}
+    resampled: dict[str, dict[str, Resampled]] = {}
+    for seed, arms in by_seed.items():
+        resampled[seed] = {}
+        ids = None
+        for arm, manifest in arms.items():
+            images = read_images(manifest)
+            if ids is not None and not np.array_equal(ids, images.ids):
+                raise OvsegError(
+                    f"seed {seed}: {arm} was scored on other images than the arms before it, so"
+                    " they cannot be paired; run `ovseg benchmark` again"
+                )
+            ids = images.ids
+            # seeds that share their images share the draws; others get draws of their own
+            key = digest_json([manifest.plan.ids_digest, images.ids.tolist()])
+            if key not in drawn:
+                drawn[key] = draw_images(
+                    len(images), resamples=config.resamples, seed=config.seed + len(drawn)
+                )
+            resampled[seed][arm] = score_draws(images, drawn[key])
+            progress(1)
+    return resampled
+
+
+def score_draws(images: ImageCounts, weights: Counts) -> Resampled:
+    """The scores of an arm over all images, and under each draw."""
+    value = all_scores(total(images), images.splits)
+    draws = resampled_scores(images, weights)
+    nowhere = np.full(len(weights), np.nan)
+    return Resampled(value, {name: draws.get(name, nowhere) for name in value})
+
+
+# --------------------------------------------------------------------------------------
+# Rows
+
+
+def study_rows(
+    resampled: Mapping[str, Mapping[str, Resampled]], config: StudyConfig
+) -> Iterator[Row]:
+    """The rows of `ovseg.stages.schema.STUDY`: scores, gains over the baseline, leads.
+
+    Args:
+        resampled: by seed and arm; the same draws for all arms of a seed.
+        config: arms, baseline, favourite, level.
+    """
+    arms = [name for name, _ in config.arms]
+    pairs: list[tuple[str, str | None]] = [(arm, None) for arm in arms]
+    pairs += [(arm, config.baseline) for arm in arms if config.baseline in arms]
+    pairs += [(config.favourite, arm) for arm in arms if config.favourite in arms]
+    yield from compared_rows(resampled, pairs, config)
+
+
+def compared_rows(
+    resampled: Mapping[str, Mapping[str, Resampled]],
+    pairs: Iterable[tuple[str, str | None]],
+    config: StudyConfig,
+) -> Iterator[Row]:
+    """The rows of `ovseg.stages.schema.STUDY` of some arms and pairs of arms.
+
+    Args:
+        resampled: by seed and arm; a pair is compared over the seeds that have both.
+        pairs: an arm alone (None), or an arm and what its score is compared with.
+        config: the benchmark's name, draws and level.
+    """
+    for arm, baseline in dict.fromkeys(pairs):
+        if arm == baseline:
+            continue
+        both = {arm} if baseline is None else {arm, baseline}
+        shared = {seed: arms for seed, arms in resampled.items() if both <= set(arms)}
+        seed_draws = draw_seeds(max(len(shared), 1), resamples=config.resamples, seed=config.seed)
+        for metric in METRICS:
+            of_seeds = _of_seeds(shared, arm, baseline, metric)
+            for row in _intervals(of_seeds, len(shared), seed_draws, config, baseline):
+                yield {
+                    "benchmark": config.benchmark,
+                    "arm": arm,
+                    "baseline": baseline,
+                    "metric": metric,
+                    **row,
+                }
+
+
+def _of_seeds(
+    resampled: Mapping[str, Mapping[str, Resampled]], arm: str, baseline: str | None, metric: str
+) -> dict[str, tuple[float, Floats]]:
+    """A score or a paired difference by seed, and under each draw; undefined ones left out."""
+    found = {}
+    for seed, arms in resampled.items():
+        chosen = [arms[arm]] + ([arms[baseline]] if baseline is not None else [])
+        if all(metric in one.value for one in chosen):
+            value, draws = chosen[0].value[metric], chosen[0].draws[metric]
+            for other in chosen[1:]:
+                value, draws = value - other.value[metric], draws - other.draws[metric]
+            found[seed] = value, draws
+    return found
+
+
+def _intervals(
+    of_seeds: Mapping[str, tuple[float, Floats]],
+    seeds: int,
+    seed_draws: Counts,
+    config: StudyConfig,
+    baseline: str | None,
+) -> Iterator[Row]:
+    def row(seed: str, kind: str, value: float, draws: Floats) -> Row:
+        low, high = percentiles(draws, level=config.level)
+        improved = None if baseline is None else improvement(draws)
+        bounds = {"value": value, "low": low, "high": high, "improved": improved}
+        return {"seed": seed, "kind": kind, **bounds}
+
+    for seed, (value, draws) in of_seeds.items():
+        yield row(seed, "images", value, draws)
+    if not of_seeds or len(of_seeds) < seeds:
+        return  # a score that some seed lacks has no mean over the seeds
+    values = [value for value, _ in of_seeds.values()]
+    mean = float(np.mean(values))
+    draws = mean_over_seeds(np.stack([draws for _, draws in of_seeds.values()]), seed_draws)
+    if baseline is None:
+        draws = draws.clip(0, 1)  # stretched, a mean may leave what a score can be
+    yield row(ALL, "images+seeds" if seeds > 1 else "images", mean, draws)
+    if seeds > 1:
+        low, high = student(values, level=config.level)
+        bounds = {"value": mean, "low": low, "high": high, "improved": None}
+        yield {"seed": ALL, "kind": "seeds", **bounds}

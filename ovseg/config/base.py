@@ -1,0 +1,90 @@
+"""Configuration: one frozen model a stage, each with a digest, and named presets of the whole run.
+
+A field marked `execution` (paths, devices, batch sizes of pure inference, worker counts, how many
+bad items are put up with) says how a stage is run, not what it computes: it stays out of the digest
+and out of the manifest. Presets live in `ovseg.config.presets`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ovseg.config.registry import Registry, modules_named
+
+PairSource = Literal["mined", "gt_label", "gt_noun"]
+RegionStyle = Literal["mean", "zero", "box", "attenuated_box", "image", "attenuated_image"]
+BETA = "share of the image that the attenuated styles keep outside the mask"
+
+
+def execution(default: Any, description: str, **limits: Any) -> Any:
+    """A field that says how a stage is run and does not change its result.
+
+    Args:
+        default: its value where none is given.
+        description: what it is.
+        limits: `ge`, `le` and the like, as pydantic's `Field` takes them.
+    """
+    extra: dict[str, Any] = {"execution": True}
+    return Field(default, description=description, json_schema_extra=extra, **limits)
+
+
+class Config(BaseModel):
+    """A frozen stage configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def _execution_fields(self) -> dict[str, Any]:
+        """The execution fields as pydantic's include and exclude take them, nested ones too."""
+        fields: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            extra = field.json_schema_extra
+            if isinstance(extra, dict) and extra.get("execution"):
+                fields[name] = True
+            elif inner := _nested_execution_fields(getattr(self, name)):
+                fields[name] = inner
+        return fields
+
+    def published(self) -> dict[str, Any]:
+        """The fields that determine the result, as JSON values."""
+        return self.model_dump(mode="json", exclude=self._execution_fields())
+
+    def execution(self) -> dict[str, Any]:
+        """The fields that do not."""
+        return self.model_dump(mode="json", include=self._execution_fields())
+
+    def digest(self) -> str:
+        """16 hex digits over the fields that determine the result."""
+        text = json.dumps(self.published(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def modules_named(self) -> set[str]:
+        """The modules of the registry entries that the settings name, nested ones too."""
+        found: set[str] = set()
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if registries := [each for each in field.metadata if isinstance(each, Registry)]:
+                found |= modules_named(value, registries)
+            for inner in (value, *(member for _, member in _members(value))):
+                if isinstance(inner, Config):
+                    found |= inner.modules_named()
+        return found
+
+
+def _members(value: Any) -> Iterable[tuple[Any, Any]]:
+    """The members of a tuple, list or dict, by index or key; of anything else none."""
+    if isinstance(value, tuple | list):
+        return enumerate(value)
+    return value.items() if isinstance(value, dict) else ()
+
+
+def _nested_execution_fields(value: Any) -> dict[Any, Any]:
+    """Of a configuration in a field, or of those in its tuple or dict."""
+    if isinstance(value, Config):
+        return value._execution_fields()
+    found = {key: _nested_execution_fields(member) for key, member in _members(value)}
+    return {key: inner for key, inner in found.items() if inner}

@@ -1,0 +1,75 @@
+"""Configuration of images, their captions, and what compares them with others."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from ovseg.config.base import Config, execution
+from ovseg.config.registry import FORMATS, READERS
+from ovseg.files.locations import LocalPath, Place
+
+
+class WorldConfig(Config):
+    """The embedded storybook world written to disk in COCO format."""
+
+    part: Literal["pretrain", "mining", "val"] = Field(
+        description="which disjoint range of scene seeds"
+    )
+    scenes: int = Field(400, ge=1, description="how many scenes")
+    size: int = Field(160, ge=64, description="side of a scene in pixels")
+    seed: int = Field(0, ge=0, description="offset inside the part's range of scene seeds")
+
+
+class ImagesConfig(Config):
+    """Images and their captions, checked and listed: the source of a mining run."""
+
+    section: ClassVar[str] = "images"
+
+    dataset: str = Field("storybook", description="name of the data set in every table")
+    captions: Place | None = execution(None, "captions file or folder, a path or a URL")
+    captions_format: Annotated[str, FORMATS] = Field(
+        "auto", description="a name in ovseg.config.registry.FORMATS; auto goes by the file's name"
+    )
+    path_column: str | None = Field(None, description="of a table: file names; else by its name")
+    caption_column: str | None = Field(None, description="of a table: captions; else by its name")
+    image_root: Place | None = execution(
+        None, "folder or URL the captions' file names are relative to"
+    )
+    captions_per_image: int | None = Field(
+        None, ge=1, description="the first n captions by id; all where empty (the paper: 1 or 5)"
+    )
+    uncaptioned: bool = Field(False, description="keep images nobody captioned (labels need none)")
+    limit: int | None = Field(None, ge=1, description="the first n images by id, for trials")
+    shard_size: int = Field(2000, ge=1, description="images a shard")
+    min_shards: int = Field(8, ge=1, description="cut small sets finer, so that they run sharded")
+    max_pixels: int = Field(
+        100_000_000, ge=1, le=178_956_970, description="larger images are refused unread"
+    )
+    max_bad_fraction: float = execution(
+        0.05, "share of images that may be missing or broken; more stop the stage", ge=0, le=1
+    )
+
+
+class FingerprintsConfig(Config):
+    """The images of a benchmark by name and hash, to be found among those that are mined."""
+
+    benchmark: Annotated[str, READERS] = Field("storybook", description="name of the benchmark")
+    root: LocalPath | None = execution(None, "folder of the prepared benchmark")
+    shard_size: int = Field(1000, ge=1, description="images a shard")
+
+
+class ScreeningConfig(Config):
+    """What drops an image because of others: it is in a benchmark, repeats one, resembles one."""
+
+    hash_distance: int | None = Field(
+        4,
+        ge=0,
+        le=8,
+        description="images look alike whose perceptual hashes differ in at most so many of 64"
+        " bits; empty where looks shall not count",
+    )
+    near_duplicates: bool = Field(
+        False, description="gate: the image looks like one before it in the data set"
+    )

@@ -1,0 +1,157 @@
+"""Configuration of mining: nouns, proposals, pairs, the published table, what is curated of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, get_args
+
+from pydantic import Field
+
+from ovseg.config.base import BETA, Config, PairSource, RegionStyle, execution
+from ovseg.config.registry import PROPOSERS, READERS, SEGMENTS, SOURCES
+from ovseg.errors import OvsegError
+from ovseg.files.locations import LocalPath, ModelName, Place
+from ovseg.files.sql_files import curation_file
+
+if TYPE_CHECKING:
+    from ovseg.config.run import PipelineConfig
+
+
+class NounsConfig(Config):
+    """Nouns of captions."""
+
+    parser: ModelName = Field("storybook", description="spaCy pipeline: storybook, package or path")
+    compounds: bool = Field(True, description="also 'picket fence' beside 'fence'")
+    proper_nouns: bool = Field(True, description="PROPN counts as noun, as in NLTK's NN* tags")
+    stop_nouns: bool = Field(True, description="drop nouns that name nothing visible (a row stays)")
+    batch_size: int = execution(256, "captions a batch")
+
+
+class ProposalsConfig(Config):
+    """Mask proposals. Every gate is off by default, as in the paper."""
+
+    section: ClassVar[str] = "proposals"
+
+    source: Annotated[str, SOURCES, PROPOSERS] = Field(
+        "maskformer", description="a name in ovseg.config.registry.SOURCES"
+    )
+    maskformer: ModelName = Field(
+        "storybook", description="weights of the source: storybook, a folder or a hub id"
+    )
+    segments: Annotated[str, SEGMENTS] = Field(
+        "queries", description="a name in ovseg.config.registry.SEGMENTS: what queries become"
+    )
+    label_set: Annotated[str, READERS] = Field(
+        "", description="of ground truth: benchmark, the folder's name if empty"
+    )
+    label_classes: tuple[str, ...] = Field((), description="whose masks may be used; all if empty")
+    labels: LocalPath | None = execution(None, "of ground truth: folder of the labelled set")
+    short_side: int = Field(640, description="images are resized to this short side ...")
+    max_side: int = Field(2560, description="... but no longer than this")
+    mask_threshold: float = Field(0.5, gt=0, lt=1, description="a pixel is in the mask above this")
+    min_score: float | None = Field(None, description="drop proposals scored below")
+    min_area_fraction: float | None = Field(None, description="drop masks smaller than this")
+    nms_iou: float | None = Field(None, description="drop masks overlapping a better one by more")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
+    max_bad_fraction: float = execution(
+        0.05, "share of images that may be missing or broken; more stop the stage", ge=0, le=1
+    )
+    image_root: Place | None = execution(None, "folder of the images")
+    batch_size: int = execution(8, "images a batch")
+    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+    decode_workers: int = execution(0, "processes that decode images; 0 decodes in place")
+
+    def unlabelled(self) -> dict[str, Any]:
+        """The same source as settings of a segmentor, which has no labels to take masks from."""
+        source = "maskformer" if self.source == "ground_truth" else self.source
+        shared = ("maskformer", "segments", "short_side", "max_side")
+        return {"proposals": source, **{name: getattr(self, name) for name in shared}}
+
+
+class PairingConfig(Config):
+    """For every noun of an image the proposal that CLIP likes best."""
+
+    section: ClassVar[str] = "pairing"
+
+    dataset: str = Field("storybook", description="name of the data set in the pair table")
+    source: Literal["mined", "gt_noun"] = Field("mined", description="source in the pair table")
+    round: int = Field(0, ge=0, description="mining round; 0 pairs with the original CLIP")
+    clip: ModelName = Field("storybook", description="storybook, a folder or ARCH/pretrained")
+    template: str = Field("a photo of a {}", description="text of a noun; {} is the noun")
+    region: RegionStyle = Field("mean", description="what CLIP sees of a proposal")
+    background: float = Field(0.3, ge=0, le=1, description=BETA)
+    expand_ratio: float = Field(1.0, ge=1, description="crop box enlargement")
+    min_similarity: float | None = Field(None, description="gate: cosine of noun and region")
+    min_margin: float | None = Field(None, description="gate: best minus second proposal")
+    min_proposal_score: float | None = Field(None, description="gate: the proposal's own score")
+    min_area_fraction: float | None = Field(None, description="gate: share of the image")
+    mutual_best: bool = Field(False, description="gate: the noun is also its proposal's best")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
+    max_bad_fraction: float = execution(
+        0.05, "share of images that may be missing or broken; more stop the stage", ge=0, le=1
+    )
+    image_root: Place | None = execution(None, "folder of the images")
+    batch_size: int = execution(256, "regions a batch")
+    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+    decode_workers: int = execution(0, "processes that decode images; 0 decodes in place")
+
+
+class TextsConfig(Config):
+    """Text embeddings of the distinct nouns, computed once a noun and model."""
+
+    clip: ModelName = "storybook"
+    template: str = "a photo of a {}"
+    batch_size: int = execution(512, "texts a batch")
+    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+
+
+class TableConfig(Config):
+    """The published pair table: compacted, totally ordered."""
+
+    dataset: str = "storybook"
+    round: int = 0
+    source: PairSource = "mined"
+
+
+class CurationConfig(Config):
+    """A training set: a SQL query over the pair table."""
+
+    query: str = Field("paper", description="name of a file in sql/curation, or a path to one")
+    sql: str = Field(description="its text, so that the digest covers it")
+
+
+class TruthConfig(Config):
+    """Pairs held against ground-truth masks."""
+
+    panoptic: LocalPath | None = execution(None, "COCO panoptic JSON, its PNGs beside it")
+
+
+def pair_sources(config: PipelineConfig) -> tuple[PairSource, ...]:
+    """The sources of pairs a run needs: those it names, else those its curation selects from."""
+    return config.sources or curation_sources(config.curation)
+
+
+def curation_sources(name_or_path: str) -> tuple[PairSource, ...]:
+    """The sources of pairs that a curation selects from: its header's `Sources:`, else mined.
+
+    Raises:
+        OvsegError: if there is no such query, or it names a source there is not.
+    """
+    file, known = curation_file(name_or_path), get_args(PairSource)
+    sources = file.listed("Sources") or ["mined"]
+    for source in sources:
+        if source not in known:
+            raise OvsegError(
+                f"{file.path}: there is no source {source!r} of pairs; name some of"
+                f" {', '.join(known)} after Sources:"
+            )
+    return cast(tuple[PairSource, ...], tuple(sources))
+
+
+def load_curation(name_or_path: str) -> CurationConfig:
+    """The curation of that name in `sql/curation`, or in a `.sql` file anywhere.
+
+    Raises:
+        OvsegError: if there is neither.
+    """
+    file = curation_file(name_or_path)
+    return CurationConfig(query=file.name, sql=file.text)

@@ -1,0 +1,185 @@
+"""Settings as a person writes them: `--set name=value`, and options that stand for several.
+
+overrides = parse_settings(["arms.epochs=3", "pairing.template=a {}"])
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from ovseg.config.base import Config
+from ovseg.errors import OvsegError
+from ovseg.files.access import check_text
+from ovseg.files.json_files import parse_json
+
+PLACES: Mapping[str, tuple[str, ...]] = {
+    "checkpoint": (
+        "pairing.clip",
+        "arms.clip",
+        "benchmarks.clip",
+        "proposals.maskformer",
+        "benchmarks.maskformer",
+    ),
+    "clip": ("pairing.clip", "arms.clip", "benchmarks.clip"),
+    "maskformer": ("proposals.maskformer", "benchmarks.maskformer"),
+    "parser": ("nouns.parser",),
+    "device": ("proposals.device", "pairing.device", "arms.device", "benchmarks.device"),
+    "dataset": ("images.dataset", "pairing.dataset"),
+    "captions_format": ("images.captions_format",),
+    "limit": ("images.limit",),
+    "tracking": ("tracking_uri",),
+    "data": ("data",),
+    "benchmark": ("scored",),
+    "system": ("benchmarks.system",),
+    "labels": ("proposals.labels",),
+    "source": ("sources",),
+}
+"""The settings that an option stands for."""
+
+
+def spread(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that stand for several settings (`clip`, `device`, ...), as settings."""
+    return {place: value for name, value in options.items() for place in PLACES[name]}
+
+
+def parse_fractions(text: str | None, option: str) -> tuple[float, ...] | None:
+    """`"0.5,0.6"` as numbers within 0..1; None where nothing is given.
+
+    Raises:
+        OvsegError: where one is not such a number.
+    """
+    if text is None:
+        return None
+    try:
+        values = tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError:
+        values = ()
+    if not values or not all(0 <= value <= 1 for value in values):
+        raise OvsegError(f"{option} {text!r}: give numbers from 0 to 1, as 0.5,0.6,0.7")
+    return values
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`"pairing.min_margin=0.01"` as name and value; the value is read as JSON, else as text.
+
+    Raises:
+        OvsegError: where there is no `=`; for JSON that no setting can be: nested too deep, with a
+            key twice, with NaN or a number beyond what a float holds.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        part = "value" if name else "name"
+        raise OvsegError(f"setting {text!r:.80} has no {part}: write name=value")
+    try:
+        return name, parse_json(value)
+    except json.JSONDecodeError:
+        return name, value
+    except ValueError as error:
+        raise OvsegError(f"setting {name:.80}: {error}; text is put into quotes") from error
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Several, by name.
+
+    Raises:
+        OvsegError: for what `parse_setting` refuses, or one that is given two values.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        name, value = parse_setting(text)
+        if name in settings and settings[name] != value:
+            raise OvsegError(f"setting {name:.80} is given twice, with two values: leave one out")
+        settings[name] = value
+    return settings
+
+
+DEEPEST = 16
+"""Of lists and objects in a setting; `arms` has three."""
+
+
+def _refuse_beyond(value: Any, name: str, depth: int = 0) -> None:
+    """Refuse numbers that no counter holds, nesting that no setting has, and text not in UTF-8."""
+    if isinstance(value, str | Path):
+        try:
+            check_text(str(value))
+        except OvsegError as error:
+            raise OvsegError(f"setting {name}: {error}") from error
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise OvsegError(f"setting {name}: the number has more than 64 bits")
+    if isinstance(value, Mapping | tuple | list):
+        if depth == DEEPEST:
+            raise OvsegError(f"setting {name}: nested more than {DEEPEST} deep")
+        for inner in [*value, *value.values()] if isinstance(value, Mapping) else value:
+            _refuse_beyond(inner, name, depth + 1)
+
+
+def _in_words(error: ValidationError) -> str:
+    """The first thing wrong with a configuration, on one line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "value_error":
+        return f"setting {where}: {first['msg']} (got {first['input']!r:.80})"
+    rule = first["msg"].removeprefix("Value error, ")  # our own, mostly over several settings
+    names_itself = not where or f"{first['loc'][0]}." in rule
+    return rule if names_itself else f"setting {where}: {rule}"
+
+
+def _members(annotation: Any) -> Iterator[type[Config]]:
+    """The configurations that an annotation such as `dict[str, tuple[X, ...]]` holds."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _members(part)
+
+
+def _known(model: type[Config], path: list[str]) -> bool:
+    """Whether a dotted name leads to a field, also through lists that a preset leaves empty."""
+    field = model.model_fields.get(path[0])
+    if field is None:
+        return False
+    rests = [path[1:], path[2:]] if path[0] == "arms" else [path[1:]]  # arms may be named or not
+    return len(path) == 1 or any(
+        _known(member, rest) for member in _members(field.annotation) for rest in rests if rest
+    )
+
+
+def _assign(values: Any, path: list[str], value: Any, whole: str) -> None:
+    """Set one dotted field in nested dicts, tuples of dicts and dicts of tuples."""
+    if isinstance(values, tuple | list):
+        for item in values:
+            _assign(item, path, value, whole)
+    elif not isinstance(values, dict):  # a plain value, or a stage this preset leaves out
+        raise OvsegError(f"no setting named {whole!r}: `ovseg settings` lists them all")
+    elif path[0] not in values:
+        if not values or not all(isinstance(item, tuple | list) for item in values.values()):
+            raise OvsegError(f"no setting named {whole!r}: `ovseg settings` lists them all")
+        for item in values.values():  # the arms: lists of phases by name
+            _assign(item, path, value, whole)
+    elif len(path) == 1:
+        values[path[0]] = value
+    else:
+        _assign(values[path[0]], path[1:], value, whole)
+
+
+def settings(config: Config, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every setting of a configuration as (dotted name, value as JSON, description).
+
+    Lists of stages and the phases of the arms are shown by their first member, under the dotted
+    name that sets all of them.
+    """
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, dict):
+            value = tuple(phase for phases in value.values() for phase in phases)
+        if isinstance(value, tuple) and value and isinstance(value[0], Config):
+            value = value[0]
+        if isinstance(value, Config):
+            yield from settings(value, f"{prefix}{name}.")
+        else:
+            text = json.dumps(value, default=str)
+            yield f"{prefix}{name}", text, field.description or ""

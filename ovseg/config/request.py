@@ -1,0 +1,324 @@
+"""The configuration of a run from what a person asks for: preset, images, labels, settings.
+
+`ovseg.config.presets` has the presets; this is what the command line and the deployments call.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ovseg.config.checkpoint_presets import CHECKPOINT_PRESETS
+from ovseg.config.mining import ProposalsConfig, pair_sources
+from ovseg.config.model_names import MASKFORMER_CONFIG
+from ovseg.config.names import check_names
+from ovseg.config.overrides import parse_fractions
+from ovseg.config.presets import PRESETS, compact_maskformer, load_preset
+from ovseg.config.run import PipelineConfig
+from ovseg.config.unheard import check_heard
+from ovseg.errors import OvsegError
+from ovseg.files.access import check_folder, local
+from ovseg.files.locations import Location, located, reaching, reason
+from ovseg.files.urls import holds_secret
+from ovseg.storybook.weights import storybook_weights
+
+
+def configure(
+    preset: str,
+    *,
+    root: Path | None = None,
+    captions: str | Path | None = None,
+    images: str | Path | None = None,
+    seed: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    mines: bool = True,
+    alone: bool = True,
+) -> PipelineConfig:
+    """The configuration of a run: a preset, over the embedded world or over a user's own images.
+
+    Args:
+        preset: one of `PRESETS`.
+        root: folder of all results; the preset's own where empty.
+        captions: captions file or folder, a path or URL, in any of the formats of
+            `ovseg.config.registry.FORMATS`.
+        images: folder or URL of the images it names; goes with `captions`.
+        seed: the setting `seed`, whatever `overrides` has; theirs or 0 where empty.
+        overrides: dotted settings to replace, as for `load_preset`.
+        mines: pairs are mined whatever the arms; False where only what is scored needs any, which
+            models do that are taken as they are.
+        alone: it is the whole request; False where more is set on top, as in the cells of an
+            ablation, so that what has no effect yet may get one.
+
+    Raises:
+        OvsegError: for what `load_preset` and `check_names` refuse, captions without images or
+            the reverse, paths that do not exist, and what has no effect.
+    """
+    config = changed_preset(preset, overrides, seed=seed)
+    if root is not None:
+        config = config.model_copy(update={"root": local(root)})
+    if config.scored and config.data is None:
+        raise OvsegError(
+            f"--benchmark {config.scored[0]} names a folder of --data: give --data FOLDER as well"
+        )
+    if config.data is not None:
+        check_folder(config.data, "--data")
+    source, folder = _source(captions, images)
+    made = _over_images(config, source, folder, root, mines=mines)
+    if alone:
+        _check_labels(made, captions)
+        check_heard([made], overrides or {})
+    return made
+
+
+def _over_images(
+    config: PipelineConfig,
+    source: Location | None,
+    folder: Location | None,
+    root: Path | None,
+    *,
+    mines: bool,
+) -> PipelineConfig:
+    """The configuration of `configure`, once its preset is changed and captions are found."""
+    preset = config.preset
+    if preset in CHECKPOINT_PRESETS:
+        return _scoring(config, source)
+    config = config.with_rooted() if config.data is None else config.with_prepared(config.data)
+    if not mines and not config.benchmarks:
+        raise OvsegError(
+            f"preset {preset} scores prepared benchmarks: give --data FOLDER, which `ovseg prepare`"
+            " makes"
+        )
+    pair_sources(config)  # refuses a curation that is not there
+    if source is not None and folder is not None:
+        return _own_images(config, folder, root).with_source(source.resolve(), folder.resolve())
+    if config.proposals.labels is not None:
+        return _labels_alone(config, config.proposals.labels, root)
+    if config.mining_world is None and (mines or config.scores_pairs):
+        raise OvsegError(
+            f"preset {preset} mines your images: give --captions FILE and --images FOLDER"
+        )
+    return config
+
+
+def changed_preset(
+    preset: str, overrides: Mapping[str, Any] | None, *, seed: int | None = None
+) -> PipelineConfig:
+    """A preset with settings replaced, over no images yet; what is named in them is there.
+
+    Raises:
+        OvsegError: for what `load_preset` and `check_names` refuse.
+    """
+    for name, value in (overrides or {}).items():
+        if name != "tracking_uri" and holds_secret(value):
+            raise OvsegError(
+                f"setting {name} is a URL with a user, a password or a token, which would be stored"
+                " with every run: leave it out and set what the server asks for in the environment"
+            )
+    config = load_preset(preset, {**(overrides or {}), **({} if seed is None else {"seed": seed})})
+    if overrides:
+        check_names(config)
+    return config
+
+
+def _source(
+    captions: str | Path | None, images: str | Path | None
+) -> tuple[Location, Location] | tuple[None, None]:
+    """Captions and the folder of their images, both found to be there."""
+    if captions is None and images is None:
+        return None, None
+    if captions is None or images is None:
+        raise OvsegError("captions and images go together: give both or neither")
+    source, folder = located(captions), located(images)
+    for path in (source, folder):
+        try:
+            with reaching(path):
+                there = path.exists()
+        except OSError as error:
+            raise OvsegError(
+                f"{path} cannot be reached: {reason(error)}; look at its name, at who may read it"
+                " and, for s3://, at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL"
+            ) from error
+        if not there:
+            raise OvsegError(f"{path} does not exist: give the captions file and its images")
+        if isinstance(path, Path) and not os.access(path, os.R_OK):
+            raise OvsegError(f"{path} may not be read: change its permissions")
+    if isinstance(folder, Path):
+        check_folder(folder, "--images")
+    return source, folder
+
+
+def _scoring(config: PipelineConfig, captions: Location | None) -> PipelineConfig:
+    """A preset that scores a checkpoint, once it is said which and on what."""
+    if captions is not None:
+        raise OvsegError(f"preset {config.preset} mines nothing: leave captions and images out")
+    if not all(item.clip and item.maskformer for item in config.benchmarks):
+        raise OvsegError(
+            f"preset {config.preset} scores an imported checkpoint: give --checkpoint FOLDER, which"
+            " `ovseg import-checkpoint` makes"
+        )
+    if config.data is None and any(item.root is None for item in config.benchmarks):
+        raise OvsegError(
+            f"preset {config.preset} scores prepared benchmarks: give --data FOLDER, which holds"
+            f" some of {', '.join(item.benchmark for item in config.benchmarks)}"
+        )
+    return config if config.data is None else config.with_prepared(config.data)
+
+
+def _check_labels(config: PipelineConfig, captions: object) -> None:
+    """Labels beside captions are there, and there where pairs are made of them alone."""
+    if captions is None:
+        return
+    labels = config.proposals.labels
+    wanted = [source for source in pair_sources(config) if source.startswith("gt_")]
+    if labels is None and wanted:
+        raise OvsegError(f"{wanted[0]} pairs are made of labels: give --labels FOLDER")
+    if labels is not None and not wanted:
+        raise OvsegError(
+            f"--labels {labels} has no effect without --source gt_label or gt_noun, or a curation"
+            " that selects from them: leave it out, or add one"
+        )
+    if labels is not None:
+        check_folder(labels, "--labels")
+
+
+def _labels_alone(config: PipelineConfig, labels: Path, root: Path | None) -> PipelineConfig:
+    """A run over the images of a labelled set, which need no captions as no noun is asked for."""
+    if not labels.is_dir():
+        raise OvsegError(f"{labels} is not a folder: give the folder of a labelled set as --labels")
+    if any(source != "gt_label" for source in pair_sources(config)):
+        raise OvsegError(
+            f"--labels {labels} alone gives gt_label pairs: add --source gt_label (to train on"
+            " them --set curation=gt_labels), or --captions and --images for nouns"
+        )
+    if config.images.captions_format not in ("auto", "labelled"):
+        raise OvsegError(
+            f"--labels {labels} alone has no captions to read as {config.images.captions_format}:"
+            " leave --captions-format out"
+        )
+    config = _own_images(config, labels, root)
+    if config.proposals.label_set not in ("", labels.resolve().name):
+        raise OvsegError(
+            f"--labels {labels} alone is read as {labels.resolve().name}, not as"
+            f" {config.proposals.label_set}: name the folder so, or give --captions and --images"
+        )
+    listed = {"images.captions_format": "labelled", "images.uncaptioned": True}
+    return config.replaced(listed).with_source(labels.resolve(), labels.resolve())
+
+
+def configure_seeds(
+    preset: str,
+    *,
+    seeds: int,
+    root: Path | None = None,
+    captions: str | Path | None = None,
+    images: str | Path | None = None,
+    seed: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    alone: bool = True,
+) -> list[PipelineConfig]:
+    """The configurations of one run over several seeds, each under a root of its own.
+
+    Args:
+        preset: one of `PRESETS`.
+        seeds: how many; 0 to seeds - 1 are run.
+        root: folder of all results, `<root>/seed-<n>` of one seed's; the preset's own where empty.
+        captions: as for `configure`.
+        images: as for `configure`.
+        seed: refused, as the seeds are numbered from 0.
+        overrides: as for `configure`, without `seed`.
+        alone: as for `configure`.
+
+    Raises:
+        OvsegError: for what `configure` refuses, fewer than one seed, a seed given beside them, or
+            a seed whose storybook MaskFormer is not there.
+    """
+    if seeds < 1:
+        raise OvsegError(f"--seeds {seeds}: give how many seeds to run, at least 1")
+    if seed is not None or "seed" in (overrides or {}):
+        raise OvsegError(f"--seeds {seeds} runs seeds 0 to {seeds - 1}: give no seed beside it")
+    given: dict[str, Any] = {
+        "captions": captions,
+        "images": images,
+        "overrides": {name: each for name, each in (overrides or {}).items() if name != "root"},
+        "alone": alone,
+    }
+    root = (overrides or {}).get("root") if root is None else root
+    home = configure(preset, root=root, **given).root
+    configs = [
+        configure(preset, root=home / f"seed-{number}", seed=number, **given)
+        for number in range(seeds)
+    ]
+    for config in configs:
+        _check_shipped(config)
+    return configs
+
+
+def tuning_request(
+    config: PipelineConfig,
+    arm: str | None,
+    split: Path | None,
+    *,
+    weights: str | None = None,
+    thresholds: str | None = None,
+) -> tuple[str, dict[str, tuple[float, ...]]]:
+    """The arm that is tuned and the values tried, once the request is found sound.
+
+    Raises:
+        OvsegError: no such arm, a split that is not there, or none where it is not the embedded
+            world that is scored; values that are no numbers from 0 to 1.
+    """
+    given = {"weights": weights, "thresholds": thresholds}
+    parsed = {name: parse_fractions(text, f"--{name}") for name, text in given.items()}
+    chosen = arm if arm is not None else next(iter(config.arms))
+    if chosen not in config.arms:
+        raise OvsegError(f"there is no arm {chosen!r}; choose one of {', '.join(config.arms)}")
+    scenes = config.mining_world is not None and config.benchmarks[0].benchmark == "storybook"
+    if split is None and not scenes:
+        raise OvsegError(
+            "give --split FOLDER: labelled images of the training side, as images/, labels/ and"
+            " classes.txt"
+        )
+    if split is not None and not split.is_dir():
+        raise OvsegError(f"--split {split} is not a folder: give images/, labels/ and classes.txt")
+    return chosen, {name: values for name, values in parsed.items() if values}
+
+
+def _check_shipped(config: PipelineConfig) -> None:
+    """Find the compact MaskFormer of a seed before anything is computed, without loading it."""
+    names = {config.proposals.maskformer, *(item.maskformer for item in config.benchmarks)}
+    there = (storybook_weights(config.seed) / MASKFORMER_CONFIG).is_file()
+    if compact_maskformer(config.seed) in names and not there:
+        raise OvsegError(
+            f"no MaskFormer is there for the storybook's seed {config.seed}: train it with"
+            f" `python -m flows.train_maskformer --split {config.seed}`, or run fewer seeds"
+        )
+
+
+def _own_images(config: PipelineConfig, images: Location, root: Path | None) -> PipelineConfig:
+    """A preset over a user's images: nothing of it is the storybook's any more.
+
+    Where the data set was not named, the folder of the images names it, and its results get a
+    folder of their own beside the storybook's.
+    """
+    changed: dict[str, Any] = {"mining_world": None, "benchmark_world": None}
+    if config.proposals.label_set == "storybook":
+        changed["proposals"] = _own_labels(config)
+    changed["benchmarks"] = tuple(b for b in config.benchmarks if b.benchmark != "storybook")
+    if config.images.dataset == "storybook":
+        name = re.sub(r"[^a-z0-9]+", "-", images.resolve().name.lower()).strip("-") or "images"
+        changed["images"] = config.images.model_copy(update={"dataset": name})
+        changed["pairing"] = config.pairing.model_copy(update={"dataset": name})
+        if root is None and config.root == Path("runs/storybook"):
+            changed["root"] = Path("runs") / name
+    return config.model_copy(update=changed)
+
+
+def _own_labels(config: PipelineConfig) -> ProposalsConfig:
+    """Proposals without the storybook's labelled set and its seen classes; own classes stay."""
+    drawn = PRESETS["storybook"](config.seed).proposals.label_classes
+    chosen = config.proposals.label_classes
+    kept = () if chosen == drawn else chosen
+    return config.proposals.model_copy(update={"label_set": "", "label_classes": kept})

@@ -1,0 +1,94 @@
+"""Configuration of one phase of adapting CLIP to masked regions."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from ovseg.config.base import BETA, Config, RegionStyle, execution
+from ovseg.config.registry import METHODS
+from ovseg.files.locations import ModelName, Place
+
+
+class FinetuneConfig(Config):
+    """One phase of adapting CLIP to masked regions. Defaults: ViT-L/14 of the paper."""
+
+    section: ClassVar[str] = "arms"
+
+    trains: Annotated[str, METHODS] = Field(
+        "image_encoder", description="a name in ovseg.config.registry.METHODS"
+    )
+    clip: ModelName = Field("storybook", description="start, where no checkpoint is handed in")
+    epochs: int = Field(5, ge=1)
+    batch_size: int = Field(256, ge=2)
+    learning_rate: float = Field(5e-6, gt=0)
+    weight_decay: float = Field(0.2, ge=0)
+    warmup_steps: int = Field(100, ge=0)
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-6
+    prompt_learning_rate: float | None = Field(
+        None, gt=0, description="of prompts trained beside the encoder; learning_rate if empty"
+    )
+    prompt_weight_decay: float = Field(0.0, ge=0, description="of prompts of every kind")
+    prompt_depth: int = Field(3, ge=1, description="blocks that are fed mask prompts")
+    pixel_strength: float = Field(0.1, ge=0, description="alpha of pixel prompts")
+    pixel_background: float = Field(
+        1.0, ge=0, le=1, description="beta of pixel prompts; where it is learned, its start"
+    )
+    learn_background: bool = Field(False, description="learn beta of pixel prompts")
+    visual_tokens: int = Field(50, ge=1, description="visual prompts a block")
+    visual_depth: int = Field(6, ge=1, description="blocks that get them, or all there are")
+    crop_scale: tuple[float, float] = Field((0.9, 1.0), description="RandomResizedCrop area")
+    augmentation: Literal["exact", "batched"] = Field(
+        "exact",
+        description="crops resized one by one as torchvision does with Pillow, or a batch at once"
+        " on the device with torch's cubic kernel",
+    )
+    template: str = Field("a photo of a {}.", description="text of a noun")
+    loss: Literal["batch", "distinct"] = Field(
+        "batch",
+        description="InfoNCE over the batch (paper), or a softmax over its distinct nouns, where"
+        " two regions of one noun are no negatives of each other",
+    )
+    relation_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="of loss=distinct: share of a region's target that goes to the nouns of the"
+        " batch by how alike their texts are",
+    )
+    relation_temperature: float = Field(0.05, gt=0, description="of that softmax over cosines")
+    train_logit_scale: bool = True
+    initial_logit_scale: float | None = Field(None, description="exp of it; the model's if empty")
+    region: RegionStyle = Field("mean", description="what CLIP sees of a pair's mask")
+    background: float = Field(0.3, ge=0, le=1, description=BETA)
+    embedder: Literal["crops", "mask_tokens"] = Field(
+        "crops",
+        description="what is trained: the embedding of the region, or that of a mask token over"
+        " the whole picture (region=image)",
+    )
+    picture_size: int = Field(0, ge=0, description="side of that picture; 0: the CLIP's own")
+    seed: int = 0
+    snapshots: int = Field(
+        0,
+        ge=0,
+        description="how often the trained parameters are kept on the way, for learning curves",
+    )
+    max_bad_fraction: float = execution(
+        0.05, "share of pairs that may be unusable; more stop the stage", ge=0, le=1
+    )
+    checkpoint_every: int = execution(500, "steps between resumable states; 0 keeps none")
+    image_root: Place | None = execution(None, "folder of the images")
+    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
+    cache_regions: bool = execution(True, "keep decoded regions in memory between epochs ...")
+    cache_gib: float = execution(2.0, "... if they fit into this much of it")
+    decode_workers: int = execution(0, "threads that decode images ahead; 0 decodes in place")
+
+    @model_validator(mode="after")
+    def _smoothed_loss(self) -> FinetuneConfig:
+        if self.relation_smoothing and self.loss != "distinct":
+            raise ValueError("relation_smoothing is of the loss over nouns: set loss to distinct")
+        return self

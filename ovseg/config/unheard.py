@@ -1,0 +1,161 @@
+"""Settings that nothing listens to: refused, or named where another command would listen.
+
+`--set benchmarks.contexts=3` alone changes nothing, as only `benchmarks.prompting=mined` has
+contexts: whoever gives it expects something else of the run than what they get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ovseg.config.names import stages_of
+from ovseg.config.run import PipelineConfig
+from ovseg.errors import OvsegError
+
+Heard = Callable[[Any], bool]
+
+
+def _in(name: str, *values: str) -> tuple[Heard, str]:
+    """Heard where a setting of the same stage has one of some values."""
+    field = name.partition(".")[2]
+    return lambda stage: getattr(stage, field) in values, f"{name} is {' or '.join(values)}"
+
+
+def _above(name: str) -> tuple[Heard, str]:
+    field = name.partition(".")[2]
+    return lambda stage: bool(getattr(stage, field)), f"{name} is more than 0"
+
+
+_MASKED = (
+    lambda item: item.segmentor == "proposals" and item.oracle != "gt_labels",
+    "masks are proposed and named (benchmarks.segmentor=proposals, no benchmarks.oracle=gt_labels)",
+)
+_BOTH = (
+    lambda item: _MASKED[0](item) and item.ensemble not in ("clip_only", "maskformer_only"),
+    "benchmarks.ensemble asks CLIP and MaskFormer (upstream, geometric, void)",
+)
+_CLIP = (
+    lambda item: _MASKED[0](item) and item.ensemble != "maskformer_only",
+    "CLIP names regions (benchmarks.segmentor=proposals, benchmarks.ensemble is not"
+    " maskformer_only)",
+)
+_CROPS = _in("benchmarks.embedder", "crops")
+_FADED = ("attenuated_box", "attenuated_image")
+
+RULES: Mapping[str, tuple[Heard, str]] = {
+    "benchmarks.ensemble_weight": _BOTH,
+    "benchmarks.seen_weight": _BOTH,
+    "benchmarks.mask_threshold": _CLIP,
+    "benchmarks.embedder": _CLIP,
+    "benchmarks.retrieval_neighbours": _above("benchmarks.retrieval_weight"),
+    "benchmarks.contexts": _in("benchmarks.prompting", "mined"),
+    "benchmarks.contexts_from": _in("benchmarks.prompting", "mined"),
+    "benchmarks.templates": _in("benchmarks.prompting", "templates", "learned"),
+    "benchmarks.period": _in("benchmarks.prompting", "templates", "learned"),
+    "benchmarks.pixels": (
+        lambda item: item.segmentor == "pixels" or item.embedder == "pixel_pooling",
+        "benchmarks.segmentor is pixels or benchmarks.embedder is pixel_pooling",
+    ),
+    "benchmarks.mask_prompts": _CROPS,
+    "benchmarks.region": _CROPS,
+    "benchmarks.expand_ratio": _CROPS,
+    "benchmarks.background": _in("benchmarks.region", *_FADED),
+    "benchmarks.picture_size": _in("benchmarks.embedder", "mask_tokens", "mask_pooling"),
+    "benchmarks.whole_places": _in("benchmarks.embedder", "mask_pooling"),
+    "pairing.background": _in("pairing.region", *_FADED),
+    "arms.background": _in("arms.region", *_FADED),
+    "arms.pixel_strength": (lambda p: "pixel_prompts" in p.trains, "arms.trains has pixel prompts"),
+    "arms.pixel_background": (
+        lambda phase: "pixel_prompts" in phase.trains,
+        "arms.trains has pixel prompts",
+    ),
+    "arms.learn_background": (
+        lambda phase: "pixel_prompts" in phase.trains,
+        "arms.trains has pixel prompts",
+    ),
+    "arms.visual_tokens": _in("arms.trains", "visual_prompts"),
+    "arms.visual_depth": _in("arms.trains", "visual_prompts"),
+    "arms.relation_temperature": _above("arms.relation_smoothing"),
+    "arms.cache_gib": _above("arms.cache_regions"),
+    "images.path_column": (lambda images: images.captions is not None, "--captions is given"),
+    "images.caption_column": (lambda images: images.captions is not None, "--captions is given"),
+    "images.captions_format": (lambda images: images.captions is not None, "--captions is given"),
+}
+"""By the dotted name of a setting, when a stage listens to it, and that in words."""
+
+GIVEN = {
+    "preset": "--preset",
+    "images.captions": "--captions",
+    "images.image_root": "--images",
+    "proposals.image_root": "--images",
+    "pairing.image_root": "--images",
+    "arms.image_root": "--images",
+}
+"""Settings that a run makes of an option, whatever they were set to."""
+
+MINING = ("mining_world", "images", "screening", "nouns", "proposals", "pairing", "panoptic")
+TRAINING = ("arms",)
+SCORING = ("benchmarks", "benchmark_world", "curve_images")
+SCREENED = ("benchmarks.benchmark", "benchmarks.root", "benchmarks.limit")
+"""Of a benchmark what mining asks for: its images are not to be trained on."""
+
+
+def check_heard(configs: Iterable[PipelineConfig], overrides: Mapping[str, Any]) -> None:
+    """Refuse a setting that none of some runs listens to.
+
+    Args:
+        configs: of the runs, with the settings in them.
+        overrides: the settings by dotted name.
+
+    Raises:
+        OvsegError: saying what the setting takes to have an effect, or which option gives it.
+    """
+    runs = list(configs)
+    for given in overrides:
+        name = _plain(given)
+        if name in GIVEN:
+            raise OvsegError(f"setting {given} is what {GIVEN[name]} gives: leave it out")
+        if name not in RULES:
+            continue
+        heard, when = RULES[name]
+        stages = [stage for run in runs for stage in stages_of(run, name.partition(".")[0])]
+        if stages and not any(map(heard, stages)):
+            raise OvsegError(
+                f"setting {given} has no effect here, as it has one only where {when}: set that as"
+                " well, or leave it out"
+            )
+
+
+def unheard_by(
+    command: str, given: Mapping[str, Sequence[str]], *, mines: bool = True
+) -> list[str]:
+    """Which of the given options and settings a command takes nothing from.
+
+    Args:
+        command: its name.
+        given: by option the settings it stands for, also of `--set`.
+        mines: the command needs pairs, and not only models as they are.
+
+    Returns:
+        The options, in the order given.
+    """
+    deaf: tuple[str, ...] = ()
+    if command == "mine":
+        deaf = (*TRAINING, *SCORING)
+    elif command == "finetune":
+        deaf = SCORING
+    elif not mines:
+        deaf = (*MINING, "sources", "curation")
+    spared = SCREENED if command in ("mine", "finetune") else ()
+    return [
+        option
+        for option, places in given.items()
+        if places and all(_plain(p) not in spared and p.split(".")[0] in deaf for p in places)
+    ]
+
+
+def _plain(name: str) -> str:
+    """A dotted name without the arm in it: `arms.both.epochs` is `arms.epochs`."""
+    parts = name.split(".")
+    return ".".join((parts[0], parts[-1])) if parts[0] == "arms" and len(parts) == 3 else name

@@ -1,0 +1,1 @@
+"""Benchmarks: images with label maps, their vocabularies, and how published ones are prepared."""

@@ -1,0 +1,1 @@
+"""Captions with their images, in every format they are published in."""

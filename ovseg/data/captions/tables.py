@@ -1,0 +1,182 @@
+"""Captions in tables: JSON lines, CSV, TSV and Parquet with a column of paths and one of captions.
+
+A row is an image and a caption, or an image and a list of its captions; an image may have several
+rows. The two columns are those that the settings name, else the first of `PATH_COLUMNS` and of
+`CAPTION_COLUMNS` that the table has, upper and lower case alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from ovseg.data.captions.captioned_image import CaptionedImage, decoded, numbered
+from ovseg.data.captions.files import text_lines
+from ovseg.data.captions.parquet import parquet_rows
+from ovseg.data.captions.separated_values import TAB, separated_rows
+from ovseg.errors import OvsegError
+from ovseg.files.json_files import parse_json
+from ovseg.files.locations import Location
+
+PATH_COLUMNS = (
+    *("file_name", "filename", "filepath", "file_path", "image_path", "image_file", "image_name"),
+    *("path", "image", "file"),
+)
+CAPTION_COLUMNS = (
+    *("caption", "captions", "text", "texts", "sentence", "sentences", "title", "description"),
+)
+_FILE = re.compile(r"\.(?:jpe?g|png|webp|gif|bmp|tiff?)$", re.IGNORECASE)
+Row = tuple[object, object]
+Choose = Callable[[Sequence[str]], tuple[str, str]]
+"""Of the names of a table's columns the two to read."""
+Rows = Callable[[Location, Counter[str], Choose], Iterator[Row]]
+
+
+@dataclass(frozen=True)
+class TableReader:
+    """A reader of captions for one kind of table.
+
+    Attributes:
+        rows: reads (file name, caption or list of captions) of each row.
+        path_column: the column of file names; found by its name where empty.
+        caption_column: the column of captions; found by its name where empty.
+    """
+
+    rows: Rows
+    path_column: str | None = None
+    caption_column: str | None = None
+
+    def of_columns(self, path_column: str | None, caption_column: str | None) -> TableReader:
+        """The same reader with columns that a person named."""
+        return replace(self, path_column=path_column, caption_column=caption_column)
+
+    def __call__(self, path: Location, left_out: Counter[str]) -> Iterable[CaptionedImage]:
+        """Read a table; images and captions are numbered by their rows.
+
+        Args:
+            path: the file.
+            left_out: gets what `numbered` counts, `bad_row` for what is no row of the table.
+
+        Raises:
+            OvsegError: if it is no such table or lacks a column.
+        """
+
+        def choose(names: Sequence[str]) -> tuple[str, str]:
+            return (
+                _column(path, names, self.path_column, PATH_COLUMNS, "images.path_column"),
+                _column(path, names, self.caption_column, CAPTION_COLUMNS, "images.caption_column"),
+            )
+
+        rows = self.rows(path, left_out, choose)
+        return numbered((row for each in rows for row in _flat(each)), left_out)
+
+
+def _column(
+    path: Location, names: Sequence[str], wanted: str | None, known: Sequence[str], setting: str
+) -> str:
+    if wanted is not None:
+        if wanted in names:
+            return wanted
+    else:
+        of_name = {name.strip().lower(): name for name in reversed(names)}
+        for name in known:
+            if name in of_name:
+                return of_name[name]
+    what = repr(wanted) if wanted is not None else f"of {', '.join(known)}"
+    has = ", ".join(ascii(name) for name in names[:12])
+    raise OvsegError(f"{path} has no column {what}, it has {has:.200}: {_advice(names, setting)}")
+
+
+def _advice(names: Sequence[str], setting: str) -> str:
+    """What to do about names of which none fits; some tell that they are not names of columns."""
+    separated = {
+        "\t": "tabs: set images.captions_format to tsv",
+        ",": "commas: set images.captions_format to csv",
+        ";": "';': write commas instead",
+        "|": "'|': write commas instead",
+    }
+    if len(names) == 1:
+        for sign, advice in separated.items():
+            if sign in names[0]:
+                return f"they are separated by {advice}"
+    if any("://" in name or _FILE.search(name) for name in names):
+        return "that is a row; write the names of the columns into the first line"
+    return f"set {setting} to the column that holds it"
+
+
+def _flat(row: Row) -> Iterator[Row]:
+    """A row for each caption of a list; an empty list has no text."""
+    name, captions = row
+    if isinstance(captions, list):
+        yield from ((name, caption) for caption in captions or [None])
+    else:
+        yield row
+
+
+def jsonl_rows(path: Location, left_out: Counter[str], choose: Choose) -> Iterator[Row]:
+    """An object on each line; the first one says which columns there are."""
+    chosen: tuple[str, str] | None = None
+    for line in text_lines(path, left_out):
+        if not line.strip():
+            continue
+        try:
+            entry = parse_json(line, lenient=True)
+        except ValueError:
+            entry = None
+        if not isinstance(entry, dict):
+            left_out["bad_row"] += 1
+            continue
+        if chosen is None:
+            if isinstance(entry.get("images"), list) and "annotations" in entry:
+                raise OvsegError(
+                    f"{path} is one JSON document of images and annotations: set"
+                    " images.captions_format to coco"
+                )
+            chosen = choose(list(entry))
+        yield entry.get(chosen[0]), entry.get(chosen[1])
+    if chosen is None:
+        raise OvsegError(
+            f"{path}: no line of it is a JSON object; write an object of a file name and a caption"
+            " on each line, or set another images.captions_format"
+        )
+
+
+read_jsonl = TableReader(jsonl_rows)
+read_csv = TableReader(partial(separated_rows, delimiter=","))
+read_tsv = TableReader(partial(separated_rows, delimiter=TAB))
+read_parquet = TableReader(parquet_rows)
+_LINE = re.compile(r"(?P<name>[^\t]*)#\d+\t(?P<text>.*)", re.DOTALL)
+
+
+def read_flickr(path: Location, left_out: Counter[str]) -> Iterable[CaptionedImage]:
+    """Read a token file; images and captions are numbered by their lines.
+
+    Args:
+        path: the file.
+        left_out: gets what `numbered` counts, and `bad_row` for lines of another form.
+
+    Raises:
+        OvsegError: if no line of it has that form.
+    """
+    return numbered(_rows(path, left_out), left_out)
+
+
+def _rows(path: Location, left_out: Counter[str]) -> Iterator[tuple[str, str]]:
+    found = False
+    for line in text_lines(path, left_out):
+        text = decoded(line).rstrip("\r\n")
+        if not text.strip():
+            continue
+        if match := _LINE.fullmatch(text):
+            found = True
+            yield match["name"], match["text"]
+        else:
+            left_out["bad_row"] += 1
+    if not found:
+        raise OvsegError(
+            f"{path}: no line of it is NAME.jpg#NUMBER<TAB>CAPTION; set images.captions_format to"
+            " what it is, csv or tsv, say"
+        )

@@ -1,0 +1,215 @@
+"""The benchmark stage: the two-stage segmentor over a validation set, image blocks as shards.
+
+    from ovseg.evaluation.benchmark import BENCHMARK
+    run_stage(BENCHMARK, BenchmarkConfig(root=folder), {"checkpoint": checkpoint}, Path("runs/x"))
+
+A shard's payload holds of each image the confusion, the pixels of boundaries and of objects by
+size, and the rank of each ground-truth mask's class; its stats hold the sums the scores are made
+of, so shards add up in any number to the same scores. An image that cannot be read, or whose
+label map does not fit it, is counted with its reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.data.benchmarks.benchmark import Benchmark, Sample, region_masks
+from ovseg.data.benchmarks.label_maps import Labels
+from ovseg.data.images import ImageArray
+from ovseg.errors import OvsegError
+from ovseg.evaluation.counts import (
+    confusion_rows,
+    kind_pixel_rows,
+    mask_rows,
+    tallies_from_json,
+    tallies_to_json,
+    tally_rows,
+)
+from ovseg.evaluation.metrics import Confusion, all_scores
+from ovseg.evaluation.oracles import label_proposals, paint_regions
+from ovseg.evaluation.samples import UsableSamples, open_benchmark
+from ovseg.evaluation.splits import HEADLINE, benchmark_splits
+from ovseg.files.digests import digest_json
+from ovseg.files.publish import write_parquet
+from ovseg.models.build import load_segmentor, network_weights
+from ovseg.models.devices import clip_name
+from ovseg.models.lseg.segmentor import PixelSegmentor
+from ovseg.models.segmentor import Segmentor
+from ovseg.models.texts.class_texts import shown_texts
+from ovseg.stages.manifest import ShardPlan, ShardRecord
+from ovseg.stages.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table
+from ovseg.stages.stage import Inputs, Output, Progress, Stage
+
+Row = dict[str, Any]
+
+
+class BenchmarkStage(Stage[BenchmarkConfig]):
+    """Segments every image and names every ground-truth mask.
+
+    Its inputs are optional: `checkpoint`, a CLIP; `regions`, a memory of mined ones, where it
+    retrieves. `config.root` is the benchmark's folder.
+    """
+
+    name = "benchmarks"
+    suffix = ""
+
+    def plan(self, config: BenchmarkConfig, inputs: Inputs) -> ShardPlan:
+        """Blocks of the images by id; the contents of images and label maps are in the digest."""
+        benchmark = open_benchmark(config)
+        plan = ShardPlan.blocks(benchmark.contents(), config.shard_size, at_least=config.min_shards)
+        # names and seen classes decide the result too, though no image holds them
+        splits = benchmark_splits(config, benchmark.classes)
+        if config.seen_weight is not None and HEADLINE not in splits:
+            raise OvsegError(
+                f"benchmark {config.benchmark}: seen_weight is that of the seen classes, and"
+                " nothing says which are: set benchmarks.trained_on or benchmarks.seen, or"
+                " benchmarks.seen_weight=null"
+            )
+        shown = shown_texts(config, benchmark.classes, benchmark.prompts)
+        digest = digest_json([benchmark.classes, shown, splits, plan.ids_digest])
+        return plan.model_copy(update={"ids_digest": digest})
+
+    def weights(self, config: BenchmarkConfig, inputs: Inputs) -> dict[str, str]:
+        """Content digests of the networks."""
+        return network_weights(config, clip=clip_name(config.clip, inputs))
+
+    def write(
+        self,
+        config: BenchmarkConfig,
+        inputs: Inputs,
+        target: Path,
+        *,
+        shard: int,
+        progress: Progress,
+    ) -> Output:
+        """Score one block of images."""
+        benchmark = open_benchmark(config)
+        span = self.plan(config, inputs).span(shard)
+        segmentor = benchmark_segmentor(
+            config,
+            benchmark,
+            clip=clip_name(config.clip, inputs),
+            regions=inputs["regions"].payload() if "regions" in inputs else None,
+        )
+        k = len(benchmark.classes)
+        confusions: list[Row] = []
+        pixels: list[Row] = []
+        masks: list[Row] = []
+        total = Confusion(k, benchmark.ignore_index)
+        samples = UsableSamples(benchmark, benchmark.samples[span], progress)
+        for sample, image, labels in samples:
+            predicted, of_masks = score_image(segmentor, config.oracle, sample, image, labels)
+            one = Confusion(k, benchmark.ignore_index)
+            one.update(labels, predicted)
+            total += one
+            confusions.extend(confusion_rows(sample.image_id, one))
+            pixels.extend(
+                kind_pixel_rows(sample.image_id, labels, predicted, k, benchmark.ignore_index)
+            )
+            masks.extend(of_masks)
+        target.mkdir(parents=True)
+        write_parquet(rows_to_table(confusions, CONFUSION), target / "confusion.parquet")
+        write_parquet(rows_to_table(pixels, KIND_PIXELS), target / "kind_pixels.parquet")
+        write_parquet(rows_to_table(masks, GT_MASKS), target / "gt_masks.parquet")
+        stats = {
+            **samples.stats(),
+            "class_names": list(benchmark.classes),
+            "unknown_classes": _unknown(segmentor),
+            "splits": benchmark_splits(config, benchmark.classes),
+            **tallies_to_json(tally_rows(total, pixels, masks)),
+        }
+        return Output(rows=len(confusions), stats=stats)
+
+    def summarise(
+        self, config: BenchmarkConfig, inputs: Inputs, records: Sequence[ShardRecord]
+    ) -> dict[str, Any]:
+        """Add the shards up and score; a score that is not defined is left out."""
+        stats = [record.stats for record in records]
+        classes = stats[0]["class_names"]
+        first = [part["first_bad"] for part in stats if part["first_bad"] is not None]
+        reasons: Counter[str] = Counter()
+        for part in stats:
+            reasons.update(part["reasons"])
+        tallies = reduce(add, [tallies_from_json(part) for part in stats])
+        splits = stats[0]["splits"]
+        return {
+            "benchmark": config.benchmark,
+            "n": sum(part["n"] for part in stats),
+            "bad": sum(part["bad"] for part in stats),
+            "reasons": dict(sorted(reasons.items())),
+            "first_bad": first[0] if first else None,
+            "masks": int(tallies.masks.masks.sum()),
+            "class_names": classes,
+            "unknown_classes": stats[0]["unknown_classes"],
+            "seen": [classes[index] for index in splits.get(HEADLINE, ())],
+            "splits": splits,
+            "scores": all_scores(tallies, splits),
+        }
+
+
+BENCHMARK = BenchmarkStage()
+
+
+# --------------------------------------------------------------------------------------
+# Models
+
+
+def benchmark_segmentor(
+    config: BenchmarkConfig, benchmark: Benchmark, *, clip: str, regions: Path | None = None
+) -> Segmentor | PixelSegmentor:
+    """The segmentor of a configuration for the classes of a benchmark, as it prompts for them."""
+    seen = benchmark_splits(config, benchmark.classes).get(HEADLINE, ())
+    return load_segmentor(
+        config, benchmark.classes, clip=clip, prompts=benchmark.prompts, seen=seen, regions=regions
+    )
+
+
+def _unknown(segmentor: Segmentor | PixelSegmentor) -> list[str]:
+    """The classes that a network with a vocabulary of its own does not know."""
+    own = segmentor.own if isinstance(segmentor, Segmentor) else None
+    return [] if own is None else list(own.unknown)
+
+
+# --------------------------------------------------------------------------------------
+# One image
+
+
+def score_image(
+    segmentor: Segmentor | PixelSegmentor,
+    oracle: str,
+    sample: Sample,
+    image: ImageArray,
+    labels: Labels,
+) -> tuple[NDArray[np.integer], list[Row]]:
+    """Segment an image and name its ground-truth masks.
+
+    Args:
+        segmentor: of the benchmark's classes.
+        oracle: `none`, or what the segmentor is told, see `ovseg.evaluation.oracles`.
+        sample: whose image it is.
+        image: `(H, W, 3)` uint8 RGB.
+        labels: `(H, W)` ground truth.
+
+    Returns:
+        `(H, W)` classes, K for a pixel without one, and rows of `ovseg.stages.schema.GT_MASKS`.
+    """
+    k = len(segmentor.class_names)
+    classes, masks = region_masks(labels, k)
+    probabilities = segmentor.classify_masks(image, masks)
+    rows = list(mask_rows(sample.image_id, classes, masks, probabilities))
+    if oracle == "gt_masks":
+        named = np.array([row["predicted_class"] for row in rows], dtype=np.int32)
+        return paint_regions(labels, classes, named, k), rows
+    if oracle == "gt_labels":
+        assert isinstance(segmentor, Segmentor)  # or the configuration would have been refused
+        return label_proposals(segmentor.propose(image).masks, labels, k), rows
+    return segmentor.segment(image).labels, rows

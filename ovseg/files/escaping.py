@@ -1,0 +1,67 @@
+"""Texts of others as a terminal and Markdown may show them: nothing in them steers either."""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from functools import lru_cache
+
+STEERS = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories of control, direction and zero-width characters, half characters, breaks."""
+
+
+def terminal_text(text: str) -> str:
+    r"""A text with every character that would steer the terminal written out, as `\x1b`.
+
+    Line breaks and tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_shown, text))
+
+
+def terminal_line(text: str) -> str:
+    """A text as one line that steers nothing: what breaks a line becomes a blank."""
+    return terminal_text(" ".join(part.strip() for part in text.splitlines() if part.strip()))
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Print a text as it is, on standard output or error: for lines that others copy or parse."""
+    stream = sys.stderr if error else sys.stdout
+    print(terminal_text(text), file=stream, flush=True)
+
+
+@lru_cache(maxsize=4096)
+def _shown(character: str) -> str:
+    if character in "\n\t" or unicodedata.category(character) not in STEERS:
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+_SPECIAL = re.compile(
+    r"[\\`*\[\]<>|~@]"
+    r"|(?<![^\W_])_|_(?![^\W_])"  # inside of a word it emphasizes nothing
+    r"|&(?=#?\w+;)"
+    r"|:(?=//)|(?<=www)\."  # which pages make links of
+)
+_BEGINS = re.compile(r"^(#|[-+=>](?=[\s-]|$)|\d+(?=[.)](?:\s|$)))")
+
+
+def escaped(text: str) -> str:
+    """A text as Markdown that shows just it, on one line; a plain name stays as it is."""
+    line = _SPECIAL.sub(lambda found: "\\" + found[0], terminal_line(text))
+    begins = _BEGINS.match(line)
+    if begins is None:
+        return line
+    end = begins.end()
+    return f"{line[:end]}\\{line[end:]}" if line[0].isdigit() else "\\" + line
+
+
+def code(text: str) -> str:
+    """A text as inline code, on one line; backticks in it do not end it."""
+    line = terminal_line(text)
+    longest = max((len(run) for run in re.findall("`+", line)), default=0)
+    fence = "`" * (longest + 1)
+    padded = f" {line} " if longest or not line else line
+    return f"{fence}{padded}{fence}"

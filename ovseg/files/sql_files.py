@@ -1,0 +1,113 @@
+"""The analysts' SQL: where `sql/` lies, its files by kind and name, and their header comments."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import ovseg
+from ovseg.errors import OvsegError
+from ovseg.files.access import local
+
+Kind = Literal["views", "queries", "tests", "curation"]
+
+
+@dataclass(frozen=True)
+class SqlFile:
+    """One select in a file.
+
+    Attributes:
+        name: of the query, check or view: the file's stem without its ordering prefix.
+        path: where it lies.
+        text: the whole file.
+    """
+
+    name: str
+    path: Path
+    text: str
+
+    @property
+    def header(self) -> list[str]:
+        """The comment the file opens with, line by line."""
+        lines = []
+        for line in self.text.splitlines():
+            if not line.startswith("--"):
+                break
+            lines.append(line.removeprefix("--").strip())
+        return lines
+
+    def listed(self, what: str) -> list[str]:
+        """The names in the line of the header that begins with `what` and a colon."""
+        for line in self.header:
+            key, colon, names = line.partition(":")
+            if colon and key == what:
+                return [name.strip() for name in names.rstrip(".").split(",")]
+        return []
+
+    @property
+    def title(self) -> str:
+        """The first sentence of the header: what the rows are."""
+        return " ".join(self.header).partition(". ")[0].removesuffix(".")
+
+
+def sql_folder() -> Path:
+    """The folder `sql/` of the checkout that `ovseg` is installed from.
+
+    Raises:
+        OvsegError: if the package was installed without its checkout.
+    """
+    folder = Path(ovseg.__file__).parent.parent / "sql"
+    if not folder.is_dir():
+        raise OvsegError(
+            f"{folder} does not exist: the queries live in the checkout, install ovseg from it with"
+            " pip install --editable"
+        )
+    return folder
+
+
+def sql_files(kind: Kind) -> list[SqlFile]:
+    """All files of a kind, in the order of their file names (views build on earlier ones)."""
+    return [
+        SqlFile(name=_name(path), path=path, text=path.read_text(encoding="utf-8"))
+        for path in sorted((sql_folder() / kind).glob("*.sql"))
+    ]
+
+
+def sql_file(kind: Kind, name: str) -> SqlFile:
+    """The file of that name.
+
+    Raises:
+        OvsegError: if there is none; the message says which there are.
+    """
+    files = {file.name: file for file in sql_files(kind)}
+    if name not in files:
+        near = difflib.get_close_matches(name, files, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(files)}"
+        raise OvsegError(f"no {name!r} in {sql_folder() / kind}: {hint}")
+    return files[name]
+
+
+def curation_file(name_or_path: str) -> SqlFile:
+    """The file of a curation, by its name in `sql/curation` or its path.
+
+    Raises:
+        OvsegError: if there is no such file, or it cannot be read as text.
+    """
+    path = local(name_or_path)
+    if path.suffix != ".sql":
+        return sql_file("curation", name_or_path)
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise OvsegError(f"{path} {what}: name a file, or a query in sql/curation")
+    try:
+        return SqlFile(name=path.stem, path=path, text=path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise OvsegError(f"{path} cannot be read ({reason}): name another curation") from error
+
+
+def _name(path: Path) -> str:
+    prefix, _, rest = path.stem.partition("_")
+    return rest if prefix.isdigit() else path.stem

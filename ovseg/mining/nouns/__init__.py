@@ -1,0 +1,1 @@
+"""Nouns of captions: parsed, lemmatized, gated, embedded."""

@@ -1,0 +1,233 @@
+"""Nouns of captions: the mentions a spaCy pipeline finds, and why some are dropped.
+
+Every noun is a mention under its lemma; a compound ("picket fence") is one more beside its head
+("fence"), while its modifier ("picket") is no object of its own. A word that names nothing a mask
+could cover ("front", "group", "photo") is a stop noun. Whatever is dropped stays a mention with its
+reason. Offsets always count code points of the caption as it came; what the pipeline reads is a
+copy of the same length with blanks and shouting evened out.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import spacy
+from spacy.language import Language
+from spacy.tokens import Doc
+
+from ovseg.config.model_names import find_parser
+from ovseg.errors import OvsegError
+from ovseg.mining.nouns.caption_text import pieces_of
+from ovseg.mining.nouns.contexts import Context, contexts_of
+from ovseg.mining.nouns.stop_nouns import StopNouns
+from ovseg.mining.nouns.words import Word, compounds_of, words_of
+
+# Pipes that say nothing about parts of speech, lemmas or compounds.
+UNUSED_PIPES = (
+    "ner",
+    "entity_linker",
+    "entity_ruler",
+    "span_ruler",
+    "spancat",
+    "span_finder",
+    "textcat",
+    "textcat_multilabel",
+    "senter",
+)
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A noun, or a compound of nouns, in one caption."""
+
+    lemma: str  # lower case; of a compound its words joined by a space, the last lemmatised
+    surface: str  # the caption's own characters [char_start, char_end)
+    char_start: int  # in code points of the caption as it came
+    char_end: int
+    head: str | None  # of a compound: the lemma of its last word
+    kept: bool
+    drop_reason: str | None  # not_a_word, too_short, proper_noun, stop_noun:..., compound_modifier
+    context: Context  # what the caption says of it; of a compound: of its head
+
+
+# --- The pipeline -------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def load_parser(name: str) -> Language:
+    """Load a spaCy pipeline, once a process.
+
+    Args:
+        name: `storybook` (the weights that ship with ovseg), an installed spaCy package such as
+            `en_core_web_sm`, or the path of a pipeline's folder.
+
+    Raises:
+        OvsegError: there is no such pipeline, it cannot be loaded, or it does not tag.
+    """
+    source = find_parser(name)
+    try:
+        nlp = spacy.load(source, exclude=UNUSED_PIPES)
+    except (OSError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise OvsegError(f"parser {name!r} cannot be loaded ({reason}); reinstall it") from error
+    if not all(token.pos_ for token in nlp("a dog on a rug")):
+        raise OvsegError(
+            f"parser {name!r} gives no parts of speech; use a pipeline with a tagger, "
+            "such as storybook or en_core_web_sm"
+        )
+    return nlp
+
+
+def parser_digest(name: str) -> str:
+    """The sha256 (64 hex digits) of what a parser is: of all its files but the Markdown ones.
+
+    An installed package adds its name and version. A model card tells of a training run and leaves
+    the digest alone.
+
+    Raises:
+        OvsegError: there is no such pipeline.
+    """
+    source = find_parser(name)
+    digest = hashlib.sha256()
+    if isinstance(source, Path):
+        folder = source
+    else:
+        folder = Path(spacy.util.get_package_path(source))
+        digest.update(f"{source} {spacy.util.get_package_version(source)}\n".encode())
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix not in {".md", ".pyc"}:
+            with path.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+# --- Extraction ---------------------------------------------------------------------------------
+
+
+def extract(
+    texts: Sequence[str | None],
+    nlp: Language,
+    *,
+    compounds: bool = True,
+    proper_nouns: bool = True,
+    stop_nouns: StopNouns,
+    batch_size: int = 256,
+) -> list[list[Mention]]:
+    """Find the nouns of captions.
+
+    Args:
+        texts: captions; one that is empty, or no text at all, has no mentions.
+        nlp: a pipeline that sets parts of speech and lemmas (`load_parser`). Where it sets
+            dependencies, compounds are read from them; else a run of two or three nouns is one.
+        compounds: add a mention for each compound, and drop its modifiers.
+        proper_nouns: PROPN counts as a noun; else it is dropped as `proper_noun`.
+        stop_nouns: what names nothing visible; `StopNouns.none()` switches that off.
+        batch_size: pieces of text a batch.
+
+    Returns:
+        One list a text, ordered by where the mentions begin, the longer first.
+    """
+    pieces: dict[str, int] = {}
+    located: list[list[tuple[int, int]]] = []  # of each text: (offset of the piece, its number)
+    for text in texts:
+        located.append(
+            [
+                (offset, pieces.setdefault(piece, len(pieces)))
+                for offset, piece in pieces_of(text if isinstance(text, str) else "")
+            ]
+        )
+    idle = [] if compounds else [pipe for pipe in ("parser",) if pipe in nlp.pipe_names]
+    with nlp.select_pipes(disable=idle) if idle else nullcontext():
+        found = [
+            _mentions(doc, compounds=compounds, proper_nouns=proper_nouns, stop_nouns=stop_nouns)
+            for doc in nlp.pipe(pieces, batch_size=batch_size)
+        ]
+    return [
+        [
+            _moved(mention, text or "", offset)
+            for offset, number in places
+            for mention in found[number]
+        ]
+        for text, places in zip(texts, located, strict=True)
+    ]
+
+
+def _mentions(
+    doc: Doc, *, compounds: bool, proper_nouns: bool, stop_nouns: StopNouns
+) -> list[Mention]:
+    tags = ("NOUN", "PROPN") if proper_nouns else ("NOUN",)
+    words = words_of(doc, tags=tags, stop_nouns=stop_nouns)
+    contexts = contexts_of(doc, words, stop_nouns=stop_nouns)
+    after = {word.index: next_word.written for word, next_word in pairwise(words)}
+    modifiers: set[int] = set()
+    mentions: list[Mention] = []
+    runs = compounds_of(words, linked=doc.has_annotation("DEP")) if compounds else ()
+    for run in runs:
+        # A stop noun is no head: of "kitchen counter top" the "kitchen counter" remains.
+        while len(run) > 1:
+            last = run[-1].index
+            joined = _compound(run, stop_nouns, contexts[last], after.get(last))
+            mentions.append(joined)
+            if joined.kept:
+                modifiers.update(word.index for word in run[:-1])
+                break
+            run = run[:-1]
+    for word in words:
+        if word.tag in ("NOUN", "PROPN"):
+            reason = word.defect
+            if reason is None and word.tag not in tags:
+                reason = "proper_noun"
+            if reason is None and word.index in modifiers:
+                reason = "compound_modifier"
+            if reason is None and (
+                group := stop_nouns.group(word.lemma, after=after.get(word.index))
+            ):
+                reason = f"stop_noun:{group}"
+            mentions.append(
+                _mention(
+                    word.lemma,
+                    word.start,
+                    word.end,
+                    head=None,
+                    reason=reason,
+                    context=contexts[word.index],
+                )
+            )
+    return sorted(mentions, key=lambda mention: (mention.char_start, -mention.char_end))
+
+
+def _compound(
+    run: list[Word], stop_nouns: StopNouns, context: Context, after: str | None
+) -> Mention:
+    head = run[-1].lemma
+    lemma = " ".join([*(word.written for word in run[:-1]), head])
+    group = None if stop_nouns.is_exception(lemma) else stop_nouns.group(lemma, head, after=after)
+    reason = f"stop_noun:{group}" if group else None
+    start, end = run[0].start, run[-1].end
+    return _mention(lemma, start, end, head=head, reason=reason, context=context)
+
+
+def _mention(
+    lemma: str, start: int, end: int, *, head: str | None, reason: str | None, context: Context
+) -> Mention:
+    """A mention in a piece of text; `_moved` gives it its place and surface in the caption."""
+    return Mention(
+        lemma=lemma,
+        surface="",
+        char_start=start,
+        char_end=end,
+        head=head,
+        kept=reason is None,
+        drop_reason=reason,
+        context=context,
+    )
+
+
+def _moved(mention: Mention, text: str, offset: int) -> Mention:
+    start, end = mention.char_start + offset, mention.char_end + offset
+    return replace(mention, surface=text[start:end], char_start=start, char_end=end)

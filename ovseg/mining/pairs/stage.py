@@ -1,0 +1,290 @@
+"""The pairs stage: for every noun of an image the proposal that CLIP likes best.
+
+    parts = {"images": images, "nouns": nouns, "proposals": proposals, "texts": texts}
+    pairs = run_stage(PAIRS, PairingConfig(image_root=...), parts, Path("runs/mine"))
+
+A proposal is shown to CLIP as the paper shows it (OVSeg, CVPR 2023, section 3.2): cropped to its
+box, blanked outside its mask. A further mining round hands in the adapted CLIP as `checkpoint`, to
+this stage and to the texts stage. Every kept noun of an image is a row, paired or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ovseg.config.mining import PairingConfig
+from ovseg.data import masks
+from ovseg.data.image_reader import ListedImages
+from ovseg.data.images import ImageArray, ImageError
+from ovseg.errors import OvsegError
+from ovseg.files.publish import write_parquet
+from ovseg.mining import gates
+from ovseg.mining.nouns.embeddings import clip_label, read_texts
+from ovseg.mining.pairs.ranking import rank
+from ovseg.mining.pairs.rows import OF_IMAGE, Job, Row, complete, pair_stats, shard_jobs
+from ovseg.models.clip.load import clip_digest, shared_clip
+from ovseg.models.clip.open_clip_model import OpenClipModel
+from ovseg.models.devices import autocast, clip_name, resolve_device
+from ovseg.models.regions.crops import Regions, region_crops
+from ovseg.stages.manifest import ShardPlan
+from ovseg.stages.schema import PAIRS as SCHEMA
+from ovseg.stages.schema import rows_to_table
+from ovseg.stages.stage import Inputs, Output, Progress, Stage
+
+_OF_PROPOSAL = (
+    "proposal_id",
+    "mask_size",
+    "mask_counts",
+    "bbox_xyxy",
+    "area_fraction",
+    "proposal_score",
+    "proposal_model",
+)
+
+
+class PairsStage(Stage[PairingConfig]):
+    """Pairs the nouns and proposals of a shard of images."""
+
+    name = "pairs"
+
+    def plan(self, config: PairingConfig, inputs: Inputs) -> ShardPlan:
+        """As the images are cut.
+
+        Raises:
+            OvsegError: if nouns or proposals are of other images, or texts of other nouns, of
+                another CLIP or template.
+        """
+        plan = inputs["images"].plan
+        for role in ("nouns", "proposals"):
+            if inputs[role].plan != plan:
+                raise OvsegError(f"{role} belong to other images: mine them from these again")
+        texts = inputs["texts"]
+        if texts.parents["nouns"] != inputs["nouns"].content_digest:
+            raise OvsegError("texts are of other nouns: run the texts stage on these again")
+        if texts.weights["clip"] != self.weights(config, inputs)["clip"]:
+            raise OvsegError("texts were embedded by another CLIP: give both stages the same one")
+        if texts.config["template"] != config.template:
+            raise OvsegError(
+                f"texts were embedded as {texts.config['template']!r}, not as {config.template!r}:"
+                " give both stages the same template"
+            )
+        return plan
+
+    def weights(self, config: PairingConfig, inputs: Inputs) -> dict[str, str]:
+        """CLIP's."""
+        return {"clip": clip_digest(clip_name(config.clip, inputs))}
+
+    def write(
+        self, config: PairingConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
+    ) -> Output:
+        """Pair the images of one shard."""
+        jobs = shard_jobs(inputs, shard)
+        device = resolve_device(config.device)
+        clip = shared_clip(clip_name(config.clip, inputs), device=device)
+        text_rows, text_embeddings = read_texts(inputs["texts"])
+        reader = ListedImages(
+            config.image_root, setting="pairing.image_root", workers=config.decode_workers
+        )
+        pairable = [job for job in jobs if job.nouns and job.proposals]
+        rows = [row for job in jobs if not job.proposals for row in _unpaired(job)]
+        progress(len(jobs) - len(pairable))
+        read = ((job, image) for job, (_, image) in _zip_read(reader, pairable))
+        for job, embeddings in embed_proposals(read, clip, config, device=device):
+            if isinstance(embeddings, ImageError):
+                rows += _unpaired(job, embeddings.reason)
+            else:
+                texts = text_embeddings[[text_rows[noun["noun"]] for noun in job.nouns]]
+                rows += pair_image(job, texts, embeddings, config)
+            progress(1)
+        of_shard = {
+            "source": config.source,
+            "dataset": config.dataset,
+            "round": config.round,
+            "clip_model": clip_label(config.clip, inputs),
+            "config_digest": config.digest(),
+            "shard": shard,
+        }
+        rows = complete(rows, of_shard)
+        write_parquet(rows_to_table(rows, SCHEMA), target)
+        without_nouns = sum(not job.nouns for job in jobs)
+        stats = pair_stats(rows, images=len(jobs), without_nouns=without_nouns)
+        return Output(rows=len(rows), stats={**reader.stats(), **stats})
+
+
+PAIRS = PairsStage()
+
+
+# --------------------------------------------------------------------------------------
+# Regions through CLIP
+
+MASK_PIXELS = 2**25
+"""Masks are cut out in parts of so many pixels: all those of a large photo fill the memory."""
+
+Decoded = tuple[Job, ImageArray | ImageError]
+Embedded = tuple[Job, NDArray[np.float32] | ImageError]
+
+
+def _zip_read(reader: ListedImages, jobs: list[Job]) -> Iterator[tuple[Job, tuple[Any, Any]]]:
+    return zip(jobs, reader.read([job.listed for job in jobs]), strict=True)
+
+
+@torch.inference_mode()
+def embed_proposals(
+    decoded: Iterable[Decoded], clip: OpenClipModel, config: PairingConfig, *, device: str
+) -> Iterator[Embedded]:
+    """Embed the proposals of images as masked regions, those of several images at a time.
+
+    Args:
+        decoded: jobs with their image, or with the reason there is none.
+        clip: the model, on `device`.
+        config: crop settings and batch size.
+        device: where crops are made and embedded.
+
+    Yields:
+        Each job in order, with the `(Q, E)` embeddings of its proposals or with the reason.
+    """
+    waiting: list[tuple[Job, Regions | ImageError]] = []
+    regions = 0
+    for job, image in decoded:
+        if isinstance(image, ImageError):
+            waiting.append((job, image))
+            continue
+        crops = _regions(job, image, clip, config, device)
+        waiting.append((job, crops))
+        regions += len(crops.pixels)
+        if regions >= config.batch_size:
+            yield from _embed(waiting, clip, config, device)
+            waiting, regions = [], 0
+    yield from _embed(waiting, clip, config, device)
+
+
+def _regions(
+    job: Job, image: ImageArray, clip: OpenClipModel, config: PairingConfig, device: str
+) -> Regions:
+    height, width = image.shape[:2]
+    counts = [row["mask_counts"] for row in job.proposals]
+    at_once = max(1, MASK_PIXELS // (height * width))
+    parts = [
+        region_crops(
+            image,
+            torch.from_numpy(masks.decode(some, (height, width))).to(device),
+            size=clip.image_size,
+            mean=clip.pixel_mean,
+            std=clip.pixel_std,
+            threshold=None,
+            expand_ratio=config.expand_ratio,
+            region=config.region,
+            background=config.background,
+        )
+        for some in (counts[start : start + at_once] for start in range(0, len(counts), at_once))
+    ]
+    crops = Regions(
+        pixels=torch.cat([part.pixels for part in parts]),
+        masks=torch.cat([part.masks for part in parts]),
+        valid=torch.cat([part.valid for part in parts]),
+        boxes=torch.cat([part.boxes for part in parts]),
+    )
+    if not bool(crops.valid.all()):
+        raise OvsegError(
+            f"image {job.listed['image_id']}: a kept proposal is an empty mask; delete the"
+            " proposals stage's folder and run it again"
+        )
+    return crops
+
+
+def _embed(
+    waiting: Sequence[tuple[Job, Regions | ImageError]],
+    clip: OpenClipModel,
+    config: PairingConfig,
+    device: str,
+) -> Iterator[Embedded]:
+    crops = [one for _, one in waiting if isinstance(one, Regions)]
+    if crops:
+        pixels = torch.cat([one.pixels for one in crops])
+        region_masks = torch.cat([one.masks for one in crops])
+        batches = zip(
+            torch.split(pixels, config.batch_size),
+            torch.split(region_masks, config.batch_size),
+            strict=True,
+        )
+        with autocast(device, config.precision):
+            parts = [clip.encode_regions(some, their_masks) for some, their_masks in batches]
+        embeddings = torch.cat(parts).float().cpu().numpy()
+        if not np.isfinite(embeddings).all():
+            raise OvsegError("CLIP gives embeddings that are not finite: its weights are damaged")
+    start = 0
+    for job, one in waiting:
+        if isinstance(one, ImageError):
+            yield job, one
+        else:
+            yield job, embeddings[start : start + len(one.pixels)]
+            start += len(one.pixels)
+
+
+# --------------------------------------------------------------------------------------
+# Pairs
+
+
+def pair_image(
+    job: Job,
+    text_embeddings: NDArray[np.float32],
+    region_embeddings: NDArray[np.float32],
+    config: PairingConfig,
+) -> list[Row]:
+    """Give each noun of an image its best proposal, then gate the pairs.
+
+    Args:
+        job: N nouns and Q >= 1 proposals, these in order of their ids.
+        text_embeddings: `(N, E)` rows of L2 norm 1.
+        region_embeddings: `(Q, E)` rows of L2 norm 1.
+        config: the gates.
+
+    Returns:
+        N rows, without the columns that are the same all over the shard.
+    """
+    ranking = rank(text_embeddings @ region_embeddings.T)
+    chosen = [job.proposals[index] for index in ranking.best]
+    reasons = gates.first(
+        gates.below(ranking.similarity, config.min_similarity, "low_similarity"),
+        gates.below(ranking.margin, config.min_margin, "low_margin", missing_passes=True),
+        gates.below(
+            [proposal["proposal_score"] for proposal in chosen],
+            config.min_proposal_score,
+            "low_proposal_score",
+        ),
+        gates.below(
+            [proposal["area_fraction"] for proposal in chosen],
+            config.min_area_fraction,
+            "small_area",
+        ),
+        gates.mutual_best((ranking.noun_rank == 1).tolist(), config.mutual_best),
+    )
+    margins = [None if np.isnan(margin) else float(margin) for margin in ranking.margin]
+    return [
+        {
+            **{column: job.listed[column] for column in OF_IMAGE},
+            **noun,
+            **{column: chosen[index][column] for column in _OF_PROPOSAL},
+            "clip_similarity": float(ranking.similarity[index]),
+            "clip_margin": margins[index],
+            "noun_rank": int(ranking.noun_rank[index]),
+            "proposal_rank": 1,
+            "mutual_best": bool(ranking.noun_rank[index] == 1),
+            "kept": reasons[index] is None,
+            "drop_reason": reasons[index],
+        }
+        for index, noun in enumerate(job.nouns)
+    ]
+
+
+def _unpaired(job: Job, reason: str | None = None) -> list[Row]:
+    """The rows of nouns no proposal can be chosen for."""
+    reason = reason or job.reason or ("no_proposal" if job.listed["kept"] else "image_dropped")
+    of_image = {column: job.listed[column] for column in OF_IMAGE}
+    return [{**of_image, **noun, "kept": False, "drop_reason": reason} for noun in job.nouns]

@@ -1,0 +1,163 @@
+"""The published pair table: staging shards compacted into one totally ordered Parquet file.
+
+table = run_stage(PAIR_TABLE, TableConfig(dataset="coco"), {"pairs": pairs}, root)
+table_files(table)  # [.../dataset=coco/round=0/part-00000.parquet]
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import duckdb
+import pyarrow.parquet as pq
+
+from ovseg.config.mining import TableConfig
+from ovseg.errors import OvsegError
+from ovseg.files.publish import discard
+from ovseg.mining.pairs.sql import columns, literal, one_line, scan
+from ovseg.stages.manifest import Manifest, ShardPlan
+from ovseg.stages.schema import PAIRS
+from ovseg.stages.stage import Inputs, Output, Progress, Stage
+
+ROW_GROUP = 122_880
+"""DuckDB's own: scans hand out work by row group, and groups of a few thousand rows starve them."""
+
+
+class PairTable(Stage[TableConfig]):
+    """Compacts the staging shards of a pairing (input `pairs`); one shard, a folder."""
+
+    name = "tables/pairs"
+    suffix = ""
+
+    def plan(self, config: TableConfig, inputs: Inputs) -> ShardPlan:
+        """One shard over all pairs."""
+        return ShardPlan.single(inputs["pairs"].plan.ids_digest, inputs["pairs"].rows)
+
+    def write(
+        self, config: TableConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
+    ) -> Output:
+        """Check the shards, write `target/dataset=<name>/round=<n>/part-00000.parquet`.
+
+        Raises:
+            OvsegError: if a shard has other columns, a pair of another data set, round or source,
+                or two rows share a pair_id or the grain.
+        """
+        shards = inputs["pairs"].paths()
+        for path in shards:
+            _check_schema(path)
+        folder = target / f"dataset={quote(config.dataset, safe='')}" / f"round={config.round}"
+        folder.mkdir(parents=True)
+        part = folder / "part-00000.parquet"
+        spill = target / "spill"
+        try:
+            # One thread: the order of equal keys and of row groups must not depend on the machine.
+            with duckdb.connect(config={"threads": 1, "temp_directory": str(spill)}) as con:
+                _check_rows(con, config, shards)
+                _compact(con, shards, part)
+                stats = _stats(con, part)
+        except duckdb.Error as error:
+            if "No space left" in str(error):
+                raise OSError(errno.ENOSPC, one_line(error)) from error
+            raise OvsegError(
+                f"the pair shards in {inputs['pairs'].folder} cannot be compacted: "
+                f"{one_line(error)}; run the pairing again"
+            ) from error
+        finally:
+            discard(spill)
+        progress(stats["rows"])
+        return Output(rows=stats["rows"], stats=stats)
+
+
+PAIR_TABLE = PairTable()
+
+
+def table_files(table: Manifest) -> list[Path]:
+    """The Parquet files of a published pair table, absolute, in the table's order."""
+    return sorted(table.payload().rglob("part-*.parquet"))
+
+
+# --------------------------------------------------------------------------------------
+
+
+def _check_schema(path: Path) -> None:
+    found = pq.read_schema(path)
+    for field in PAIRS:
+        index = found.get_field_index(field.name)
+        if index < 0 or found.field(index).type != field.type:
+            has = "no such column" if index < 0 else str(found.field(index).type)
+            raise OvsegError(
+                f"{path}: column {field.name} should be {field.type} but is {has};"
+                " the shard was written by another version, run the pairing again"
+            )
+    if unknown := set(found.names) - set(PAIRS.names):
+        raise OvsegError(
+            f"{path}: column {min(unknown)} is not in the pair schema; the shard was written by"
+            " another version, run the pairing again"
+        )
+
+
+def _check_rows(
+    con: duckdb.DuckDBPyConnection, config: TableConfig, shards: Sequence[Path]
+) -> None:
+    if not shards:
+        raise OvsegError("a pair table needs at least one shard of pairs: run the pairing first")
+    source = scan(shards)
+    other = con.execute(
+        f"select source, dataset, round from {source}"
+        f" where source is distinct from {literal(config.source)}"
+        f" or dataset is distinct from {literal(config.dataset)}"
+        f" or round is distinct from {config.round} limit 1"
+    ).fetchone()
+    if other is not None:
+        raise OvsegError(
+            f"a pair belongs to source={other[0]} dataset={other[1]} round={other[2]}, but the"
+            f" table is source={config.source} dataset={config.dataset} round={config.round}:"
+            " publish it with the settings it was paired with"
+        )
+    for key in ("pair_id", "image_id, noun"):
+        twice = con.execute(
+            f"select {key}, count(*) as n from {source} group by all"
+            f" having n > 1 order by {key} limit 1"
+        ).fetchone()
+        if twice is not None:
+            value = ", ".join(str(part) for part in twice[:-1])
+            raise OvsegError(
+                f"{twice[-1]} pairs have the same {key} ({value}): an image came twice, check the"
+                " ids of the captions file and run the pairing again"
+            )
+
+
+def _compact(con: duckdb.DuckDBPyConnection, shards: Sequence[Path], part: Path) -> None:
+    # The Arrow schema travels in the file, so that readers see PAIRS again, fixed-size lists and
+    # grain included. With statistics DuckDB would mark columns that happen to hold no null as
+    # required, and the schema would depend on the rows.
+    arrow = base64.b64encode(PAIRS.serialize().to_pybytes()).decode()
+    con.execute("set disabled_optimizers = 'statistics_propagation'")
+    con.execute(
+        f"copy (select {columns(PAIRS)} from {scan(shards)} order by noun, image_id, pair_id)"
+        f" to {literal(str(part))} (format parquet, compression zstd, row_group_size {ROW_GROUP},"
+        f" kv_metadata {{'ARROW:schema': {literal(arrow)}}})"
+    )
+
+
+def _stats(con: duckdb.DuckDBPyConnection, part: Path) -> dict[str, Any]:
+    rows, kept, nouns, kept_nouns = con.execute(
+        "select count(*), count(*) filter (kept), count(distinct noun),"
+        f" count(distinct noun) filter (kept) from {scan([part])}"
+    ).fetchall()[0]
+    dropped = con.execute(
+        "select split_part(drop_reason, ':', 1), count(*)"
+        f" from {scan([part])} where not kept group by all order by all"
+    ).fetchall()
+    return {
+        "rows": rows,
+        "kept": kept,
+        "nouns": nouns,
+        "kept_nouns": kept_nouns,
+        "dropped": {str(reason): count for reason, count in dropped},
+    }

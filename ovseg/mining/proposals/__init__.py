@@ -1,0 +1,1 @@
+"""Mask proposals of images, from networks or ground truth."""

@@ -1,0 +1,123 @@
+"""Where proposals come from: `ovseg.config.registry.SOURCES`, chosen by `proposals.source`.
+
+A source sees an image and its row of the images table, so that one may propose what a network
+finds in the pixels, another the ground truth of that image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ovseg.config.mining import ProposalsConfig
+from ovseg.config.registry import SOURCES, chosen
+from ovseg.data import masks
+from ovseg.data.images import ImageArray
+from ovseg.mining.proposals.source import ProposalSource, Proposed
+from ovseg.models.devices import autocast, model_label, resolve_device
+from ovseg.models.preprocessing import resized_shape
+from ovseg.models.proposal import ProposalNetwork
+from ovseg.models.proposals.proposers import proposer
+
+QUERIES_AT_ONCE = 16  # enlarged to an image's own size; a photograph of 12 MP takes 50 MB a query
+
+
+class NetworkSource:
+    """What a network of `ovseg.config.registry.PROPOSERS` finds in the pixels."""
+
+    def __init__(self, config: ProposalsConfig) -> None:
+        self.config = config
+
+    @cached_property
+    def network(self) -> ProposalNetwork:
+        """On its device; loaded once a process."""
+        config = self.config
+        return proposer(
+            config.source,
+            config.maskformer,
+            config.device,
+            segments=config.segments,
+            stage="proposals",
+        )
+
+    @property
+    def label(self) -> str:
+        """The network's name and digest; of a source that is no MaskFormer the source's name."""
+        source = self.config.source
+        name = self.config.maskformer if source == "maskformer" else source
+        return model_label(name, self.network.digest)
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """The network's."""
+        return {"maskformer": self.network.digest}
+
+    def propose(self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]) -> list[Proposed]:
+        """See `ProposalSource`."""
+        return network_masks(self.network, [image for _, image in batch], self.config)
+
+
+def proposal_source(config: ProposalsConfig) -> ProposalSource:
+    """The source a configuration means.
+
+    Raises:
+        OvsegError: if there is none of that name.
+    """
+    return chosen(SOURCES, config.source, setting="proposals.source")(config)
+
+
+# --------------------------------------------------------------------------------------
+# Masks of a network
+
+
+def network_masks(
+    network: ProposalNetwork, images: Sequence[ImageArray], config: ProposalsConfig
+) -> list[Proposed]:
+    """Masks of images, binary at the images' own size.
+
+    The network's soft masks are taken at the smaller of its input's and the image's own size, so
+    that memory does not grow with a photograph's; the smaller is enlarged bilinearly.
+
+    Args:
+        network: the proposal network.
+        images: (H_i, W_i, 3) uint8 RGB.
+        config: input sizes and mask threshold.
+    """
+    short_side, max_side = config.short_side, config.max_side
+    found = [Proposed((), ())] * len(images)
+    shrunk = []
+    for image in images:
+        height, width = image.shape[:2]
+        input_height, input_width = resized_shape(height, width, short_side, max_side)
+        shrunk.append(input_height * input_width < height * width)
+    for small in (False, True):
+        places = [place for place, is_small in enumerate(shrunk) if is_small == small]
+        with autocast(resolve_device(config.device), config.precision):
+            proposed = network.propose(
+                [images[place] for place in places],
+                output="resized" if small else "original",
+                short_side=short_side,
+                max_side=max_side,
+            )
+        for place, soft, scores in zip(
+            places, proposed.mask_probabilities, proposed.scores, strict=True
+        ):
+            height, width = images[place].shape[:2]
+            counts = _binary_counts(soft, (height, width), config.mask_threshold)
+            found[place] = Proposed(counts, scores.float().cpu().tolist())
+    return found
+
+
+@torch.inference_mode()
+def _binary_counts(soft_qhw: Tensor, size: masks.Size, threshold: float) -> list[bytes]:
+    counts: list[bytes] = []
+    for some in torch.split(soft_qhw.float(), QUERIES_AT_ONCE):
+        if some.shape[1:] != size:
+            some = F.interpolate(some[None], size=size, mode="bilinear", align_corners=False)[0]
+        counts += masks.encode((some > threshold).cpu().numpy())
+    return counts

@@ -1,0 +1,219 @@
+"""The proposals stage: masks proposed for every image, as run-length encodings.
+
+    proposals = run_stage(
+        PROPOSALS, ProposalsConfig(image_root=...), {"images": images}, Path("runs/mine")
+    )
+
+Where they come from is a name in `ovseg.config.registry.SOURCES`. Every mask (of a network
+every query) is a row, kept or not: the gates are off by default, as the paper has none, and an
+empty mask says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovseg.config.mining import ProposalsConfig
+from ovseg.data import masks
+from ovseg.data.image_reader import ListedImages
+from ovseg.data.images import ImageArray, ImageError
+from ovseg.errors import OvsegError
+from ovseg.files.publish import write_parquet
+from ovseg.mining import gates
+from ovseg.mining.proposals.source import ProposalSource, Proposed
+from ovseg.mining.proposals.sources import proposal_source
+from ovseg.stages.manifest import ShardRecord
+from ovseg.stages.schema import PROPOSALS as SCHEMA
+from ovseg.stages.schema import rows_to_table
+from ovseg.stages.stage import Inputs, Output, Progress, Stage
+
+Row = dict[str, Any]
+
+
+class ProposalsStage(Stage[ProposalsConfig]):
+    """Asks the proposal source for the masks of the images of a shard."""
+
+    name = "proposals"
+
+    def weights(self, config: ProposalsConfig, inputs: Inputs) -> dict[str, str]:
+        """Of all that the proposal source reads beside the images."""
+        return dict(proposal_source(config).weights)
+
+    def write(
+        self,
+        config: ProposalsConfig,
+        inputs: Inputs,
+        target: Path,
+        *,
+        shard: int,
+        progress: Progress,
+    ) -> Output:
+        """Propose masks for the images of one shard."""
+        source = proposal_source(config)
+        listed = inputs["images"].shard_table(shard).to_pylist()
+        reader = ListedImages(
+            config.image_root, setting="proposals.image_root", workers=config.decode_workers
+        )
+        rows = [_no_proposal(image, "image_dropped") for image in listed if not image["kept"]]
+        progress(len(rows))
+        kept = [image for image in listed if image["kept"]]
+        for batch in _batches(reader.read(kept), config.batch_size):
+            rows += _propose(batch, source, config)
+            progress(len(batch))
+        for row in rows:
+            row["proposal_model"] = source.label
+        rows.sort(key=lambda row: (row["image_id"], row["proposal_id"]))
+        write_parquet(rows_to_table(rows, SCHEMA), target)
+        stats = reader.stats()
+        bad = [row for row in rows if row["drop_reason"] and _kind(row) == "bad_labels"]
+        if bad:
+            paths = {image["image_id"]: image["image_path"] for image in listed}
+            first = f"{paths[bad[0]['image_id']]}: {bad[0]['drop_reason']}"
+            stats |= {"bad": stats["bad"] + len(bad), "first_bad": stats["first_bad"] or first}
+        return Output(rows=len(rows), stats={**stats, **_stats(rows)})
+
+    def summarise(
+        self, config: ProposalsConfig, inputs: Inputs, records: Sequence[ShardRecord]
+    ) -> dict[str, Any]:
+        """The shards' stats added up.
+
+        Raises:
+            OvsegError: if no image at all has a label map: the labels are of other images.
+        """
+        stats = super().summarise(config, inputs, records)
+        if stats["n"] and stats["dropped"].get("no_labels", 0) == stats["n"]:
+            raise OvsegError(
+                f"{config.labels} has labels of none of the {stats['n']} images: set"
+                " proposals.labels to the labelled set whose images these are"
+            )
+        return stats
+
+
+PROPOSALS = ProposalsStage()
+
+Read = tuple[Mapping[str, Any], ImageArray | ImageError]
+
+
+def _batches(read: Iterable[Read], size: int) -> Iterator[list[Read]]:
+    batch: list[Read] = []
+    for one in read:
+        batch.append(one)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _propose(
+    batch: Sequence[Read], source: ProposalSource, config: ProposalsConfig
+) -> Iterator[Row]:
+    """The rows of a batch of images, readable or not."""
+    readable: list[tuple[Mapping[str, Any], ImageArray]] = []
+    for listed, image in batch:
+        if isinstance(image, ImageError):
+            yield _no_proposal(listed, image.reason)
+        else:
+            readable.append((listed, image))
+    for (listed, image), found in zip(readable, source.propose(readable), strict=True):
+        if not found.counts and not found.left_out:
+            yield _no_proposal(listed, found.reason)
+        for row in (*_given(found, image.shape[:2], config), *_left_out(found)):
+            yield {"dataset": listed["dataset"], "image_id": listed["image_id"], **row}
+
+
+def _given(found: Proposed, size: masks.Size, config: ProposalsConfig) -> Iterator[Row]:
+    """The rows of an image's proposals under the ids and labels of their source."""
+    for place, row in enumerate(proposal_rows(found.counts, found.scores, size, config)):
+        yield {
+            **row,
+            "proposal_id": found.ids[place] if found.ids else place,
+            "label": found.labels[place] if found.labels else None,
+        }
+
+
+def _left_out(found: Proposed) -> Iterator[Row]:
+    """Rows of masks that may not be used; the mask itself goes nowhere."""
+    for proposal_id, label in found.left_out:
+        reason = {"kept": False, "drop_reason": "class_left_out"}
+        yield {"proposal_id": proposal_id, "label": label, **reason}
+
+
+def proposal_rows(
+    counts: Sequence[bytes],
+    scores: Sequence[float | None],
+    size: masks.Size,
+    config: ProposalsConfig,
+) -> list[Row]:
+    """The rows of one image's proposals, gated.
+
+    Args:
+        counts: Q masks.
+        scores: Q scores; what has none passes the gate of `min_score`, and goes last in NMS.
+        size: height and width of the masks.
+        config: the gates.
+
+    Returns:
+        One row a proposal, in order, without the columns that name image and model.
+    """
+    areas = masks.areas(counts, size)
+    fractions = areas / (size[0] * size[1])
+    known = np.asarray(scores, dtype=np.float64)
+    single = gates.first(
+        gates.empty_mask(areas),
+        gates.below(known, config.min_score, "low_score", missing_passes=True),
+        gates.below(fractions, config.min_area_fraction, "small_area"),
+    )
+    overlapping = gates.overlap(
+        counts,
+        size,
+        known.tolist(),
+        config.nms_iou,
+        candidates=[reason is None for reason in single],
+    )
+    reasons = gates.first(single, overlapping)
+    boxes = masks.boxes(counts, size)
+    return [
+        {
+            "proposal_id": index,
+            "mask_size": list(size),
+            "mask_counts": counts[index],
+            "bbox_xyxy": boxes[index].tolist(),
+            "area_fraction": float(fractions[index]),
+            "proposal_score": scores[index],
+            "kept": reason is None,
+            "drop_reason": reason,
+        }
+        for index, reason in enumerate(reasons)
+    ]
+
+
+def _no_proposal(image: Mapping[str, Any], reason: str) -> Row:
+    return {
+        "dataset": image["dataset"],
+        "image_id": image["image_id"],
+        "proposal_id": -1,
+        "kept": False,
+        "drop_reason": reason,
+    }
+
+
+def _kind(row: Row) -> str:
+    """A drop reason without its details."""
+    return str(row["drop_reason"]).partition(":")[0]
+
+
+def _stats(rows: Sequence[Row]) -> dict[str, Any]:
+    dropped = Counter(_kind(row) for row in rows if not row["kept"])
+    proposals = [row for row in rows if row["proposal_id"] >= 0]
+    return {
+        "images": len({row["image_id"] for row in rows}),
+        "proposals": len(proposals),
+        "kept": sum(row["kept"] for row in proposals),
+        "dropped": dict(sorted(dropped.items())),
+    }

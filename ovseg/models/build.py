@@ -1,0 +1,162 @@
+"""From settings to a segmentor: the registries looked up, models and texts loaded once a process.
+
+`ovseg.config.systems` has the names that stand for such settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.errors import OvsegError
+from ovseg.models.clip.load import clip_digest, shared_clip
+from ovseg.models.devices import resolve_device
+from ovseg.models.lseg.embedder import load_pixels, pixels_digest
+from ovseg.models.lseg.segmentor import PixelSegmentor
+from ovseg.models.maskformer.closed_vocabulary import ClosedVocabulary, benchmark_vocabulary
+from ovseg.models.proposal import OpenVocabularyNetwork, ProposalNetwork
+from ovseg.models.proposals.proposers import proposer, proposer_digest
+from ovseg.models.regions.embedders import embedder_weights, region_embedder
+from ovseg.models.regions.memory import RegionMemory, Retrieval
+from ovseg.models.segmentor import Segmentor
+from ovseg.models.texts.class_texts import ClassTexts, class_texts, shown_texts
+from ovseg.models.texts.strategies import TextPrompts, text_prompts
+
+
+def load_segmentor(
+    config: BenchmarkConfig,
+    classes: Sequence[str],
+    *,
+    clip: str,
+    prompts: Sequence[tuple[str, int]] = (),
+    seen: Sequence[int] = (),
+    regions: Path | None = None,
+) -> Segmentor | PixelSegmentor:
+    """The segmentor of a configuration; its models and texts are loaded once a process.
+
+    Args:
+        config: thresholds, ensemble, embedder, device and what proposes masks.
+        classes: K names.
+        clip: name of the CLIP.
+        prompts: as for `Segmentor`.
+        seen: indices of the classes whose masks were used in training.
+        regions: folder of a `RegionMemory`, where the configuration retrieves.
+
+    Raises:
+        OvsegError: unknown names, or models that do not fit one another.
+    """
+    device = resolve_device(config.device)
+    shown = shown_texts(config, classes, prompts)
+    names = tuple(text for text, _ in shown)
+    texts_te = _texts(text_prompts(config), clip_digest(clip), clip, device, names)
+    texts = class_texts(config, texts_te, shown, len(classes))
+    if config.segmentor == "pixels":
+        return PixelSegmentor(
+            load_pixels(config.pixels, device),
+            class_names=classes,
+            prompts=shown,
+            texts=texts_te,
+            short_side=config.short_side,
+            max_side=config.max_side,
+        )
+    network = proposer(config.proposals, config.maskformer, device, segments=config.segments)
+    return Segmentor(
+        shared_clip(clip, device=device),
+        network,
+        class_names=classes,
+        prompts=shown,
+        texts=texts_te,
+        pooling=texts.pooling,
+        relations=texts.relations,
+        short_side=config.short_side,
+        max_side=config.max_side,
+        mask_threshold=config.mask_threshold,
+        ensemble_weight=class_weights(config, len(classes), seen),
+        mode=config.ensemble,
+        inference=config.inference,
+        embedder=region_embedder(config, clip=clip, device=device),
+        retrieval=_retrieval(config, regions, texts, clip=clip, device=device),
+        own=_own_vocabulary(config, network, classes),
+    )
+
+
+def network_weights(config: BenchmarkConfig, *, clip: str) -> dict[str, str]:
+    """Content digests of the networks that a configuration segments with, by their settings."""
+    weights = {"clip": clip_digest(clip), "texts": text_prompts(config).digest}
+    if config.segmentor == "proposals":
+        weights["maskformer"] = proposer_digest(
+            config.proposals, config.maskformer, segments=config.segments
+        )
+    else:
+        weights["pixels"] = pixels_digest(config.pixels)
+    return weights | embedder_weights(config)
+
+
+def _own_vocabulary(
+    config: BenchmarkConfig, network: ProposalNetwork, classes: Sequence[str]
+) -> ClosedVocabulary | None:
+    closed = not isinstance(network, OpenVocabularyNetwork)
+    if config.vocabulary == "open" and not (closed and config.ensemble == "maskformer_only"):
+        return None
+    own = getattr(network, "class_names", ())
+    if not own:
+        raise OvsegError(
+            f"{config.maskformer} knows no classes: it proposes masks that CLIP names, leave"
+            " benchmarks.vocabulary=open and the ensemble to it"
+        )
+    return benchmark_vocabulary(tuple(own), tuple(classes), config.benchmark)
+
+
+def class_weights(config: BenchmarkConfig, classes: int, seen: Sequence[int]) -> float | Tensor:
+    """Lambda of every class: a number, or `(K,)` float32 where seen classes have one of their own.
+
+    Args:
+        config: `ensemble_weight`, and `seen_weight` if there is one.
+        classes: K.
+        seen: indices of the seen ones.
+    """
+    if config.seen_weight is None:
+        return config.ensemble_weight
+    weights = torch.full((classes,), config.ensemble_weight)
+    weights[list(seen)] = config.seen_weight
+    return weights
+
+
+def _retrieval(
+    config: BenchmarkConfig, regions: Path | None, texts: ClassTexts, *, clip: str, device: str
+) -> Retrieval | None:
+    if not config.retrieval_weight:
+        return None
+    if regions is None:
+        raise OvsegError(
+            f"benchmarks.retrieval_weight is {config.retrieval_weight:g}, but no mined regions were"
+            " handed in: score it with `ovseg benchmark`, or set it to 0"
+        )
+    memory = _memory(str(regions), device)
+    of_nouns = _texts(text_prompts(config), clip_digest(clip), clip, device, memory.nouns)
+    return Retrieval(
+        memory,
+        of_nouns,
+        texts,
+        neighbours=config.retrieval_neighbours,
+        weight=config.retrieval_weight,
+    )
+
+
+@lru_cache(maxsize=2)
+def _memory(regions: str, device: str) -> RegionMemory:
+    return RegionMemory.load(Path(regions), device)
+
+
+@lru_cache(maxsize=16)
+def _texts(
+    strategy: TextPrompts, digest: str, clip: str, device: str, names: tuple[str, ...]
+) -> Tensor:
+    # the CLIP's digest is part of the key only: the same folder may hold another model by now;
+    # strategies of one digest are equal
+    return strategy.embed(shared_clip(clip, device=device), names)

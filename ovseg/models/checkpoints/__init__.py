@@ -1,0 +1,1 @@
+"""Published checkpoints: imported, exported, their names translated."""

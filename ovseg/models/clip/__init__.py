@@ -1,0 +1,1 @@
+"""CLIP with mask prompts: loading, towers, everything that is prompted."""

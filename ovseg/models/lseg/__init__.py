@@ -1,0 +1,1 @@
+"""Pixels embedded in CLIP's space (LSeg)."""

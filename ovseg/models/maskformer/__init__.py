@@ -1,0 +1,1 @@
+"""MaskFormer with class embeddings, and relatives of it."""

@@ -1,0 +1,169 @@
+"""Proposal networks: class-agnostic masks with a score each, from a MaskFormer of either kind.
+
+`ClosedMaskFormer` wraps a `transformers` checkpoint, `OpenMaskFormer` the class-embedding network;
+`ovseg.models.maskformer.load` loads them by name, `ovseg.models.proposals.proposers` what is no
+MaskFormer too.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ovseg.models.maskformer.open_vocabulary import OpenVocabularyMaskFormer
+from ovseg.models.preprocessing import (
+    ImageArray,
+    InputSettings,
+    mask_probabilities,
+    pad_batch,
+    padded_shape,
+    resize_shortest_edge,
+)
+from ovseg.models.proposal import ProposalBatch, QueryPrediction
+
+
+class MaskFormerProposals(ABC):
+    """Pre- and post-processing common to both kinds of network.
+
+    Args:
+        network: the module; put into evaluation mode.
+        inputs: how pixels are prepared.
+        digest: content hash of weights and settings.
+        device: where it runs.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, inputs: InputSettings, digest: str, device: torch.device
+    ) -> None:
+        self.network = network.eval().to(device)
+        self.inputs = inputs
+        self.digest = digest
+        self.device = device
+
+    @abstractmethod
+    def predict(self, pixels_nchw: Tensor, text_embeddings: Tensor | None) -> QueryPrediction:
+        """Masks, scores and classes of every query of a batch of prepared pixels."""
+
+    @torch.inference_mode()
+    def propose(
+        self,
+        images: Sequence[ImageArray],
+        *,
+        output: Literal["original", "resized"] = "original",
+        short_side: int | None = None,
+        max_side: int | None = None,
+        text_embeddings: Tensor | None = None,
+    ) -> ProposalBatch:
+        """Masks of every query of every image.
+
+        Images whose padded sizes agree share a forward pass; others do not, because padding takes
+        part in attention and an image's proposals must not depend on its neighbours in a batch.
+
+        Args:
+            images: (H_i, W_i, 3) uint8 RGB; none is fine.
+            output: give masks at the size of the given or of the resized images.
+            short_side: overrides the network's own input size.
+            max_side: likewise.
+            text_embeddings: (K, E) vocabulary against which an open-vocabulary network scores;
+                by default the classes it was trained on. Ignored by a closed vocabulary.
+
+        Returns:
+            One entry an image, in order.
+        """
+        short_side = short_side or self.inputs.short_side
+        max_side = max_side or self.inputs.max_side
+        resized = [resize_shortest_edge(image, short_side, max_side) for image in images]
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(resized):
+            groups.setdefault(padded_shape([image]), []).append(index)
+        found: dict[int, tuple[Tensor, Tensor, Tensor, Tensor | None]] = {}
+        for indices in groups.values():
+            pixels = pad_batch(
+                [resized[i] for i in indices], self.inputs.mean, self.inputs.std, self.device
+            )
+            said = self.predict(pixels, text_embeddings)
+            embeddings = said.class_embeddings
+            for row, i in enumerate(indices):
+                target = images[i] if output == "original" else resized[i]
+                masks = mask_probabilities(
+                    said.mask_logits[row], pixels.shape[-2:], resized[i].shape[:2], target.shape[:2]
+                )
+                embedded = None if embeddings is None else embeddings[row]
+                found[i] = masks, said.scores[row], said.class_probabilities[row], embedded
+        rows = [found[i] for i in range(len(images))]
+        of_open = [row[3] for row in rows if row[3] is not None]
+        return ProposalBatch(
+            mask_probabilities=[row[0] for row in rows],
+            scores=[row[1] for row in rows],
+            class_probabilities=[row[2] for row in rows],
+            class_embeddings=of_open if isinstance(self, OpenMaskFormer) else None,
+            images=resized,
+        )
+
+
+class ClosedMaskFormer(MaskFormerProposals):
+    """A `transformers` MaskFormer or Mask2Former; a score is the best class's probability."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of its K classes, as its configuration has them."""
+        config: Any = self.network.config
+        labels: dict[int, str] = config.id2label
+        return tuple(labels[index] for index in sorted(labels))
+
+    def predict(self, pixels_nchw: Tensor, text_embeddings: Tensor | None) -> QueryPrediction:
+        """See the base class; the last column of the logits is *no object*."""
+        out = self.network(pixels_nchw)
+        classes = out.class_queries_logits.softmax(-1)[..., :-1]
+        return QueryPrediction(out.masks_queries_logits, classes.amax(-1), classes)
+
+
+class OpenMaskFormer(MaskFormerProposals):
+    """The class-embedding MaskFormer; a proposal's score is 1 - P(non-object).
+
+    Args:
+        network: the module.
+        class_names: names of the K classes it was trained on.
+        text_embeddings: (K, E) their embeddings, so that scoring needs no text encoder.
+        inputs: how pixels are prepared.
+        digest: content hash of weights and settings.
+        device: where it runs.
+    """
+
+    network: OpenVocabularyMaskFormer
+
+    def __init__(
+        self,
+        network: OpenVocabularyMaskFormer,
+        *,
+        class_names: Sequence[str],
+        text_embeddings: Tensor,
+        inputs: InputSettings,
+        digest: str,
+        device: torch.device,
+    ) -> None:
+        super().__init__(network, inputs=inputs, digest=digest, device=device)
+        self.class_names = tuple(class_names)
+        self.text_embeddings = text_embeddings.to(device)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the class embeddings, that of the texts it was trained with."""
+        return self.network.architecture.embedding_dim
+
+    def predict(self, pixels_nchw: Tensor, text_embeddings: Tensor | None) -> QueryPrediction:
+        """See the base class."""
+        out = self.network(pixels_nchw)
+        text = self.text_embeddings if text_embeddings is None else text_embeddings
+        classes = self.class_logits(out.class_embeddings, text).softmax(-1)
+        return QueryPrediction(
+            out.mask_logits, 1 - classes[..., -1], classes[..., :-1], out.class_embeddings
+        )
+
+    def class_logits(self, class_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
+        """(..., Q, K + 1) logits of proposals for a vocabulary; the last is *non-object*."""
+        return self.network.class_logits(class_embeddings, text_embeddings.to(self.device))

@@ -1,0 +1,1 @@
+"""Masks from anything else: SAM, cuts and clusters of patches, superpixels."""

@@ -1,0 +1,247 @@
+"""What becomes of a network's queries before they are proposals.
+
+`queries` leaves them as they are, which is the paper's way. `semantic` merges them by class,
+`instance` and `panoptic` are blind to classes: the post-processing of MaskFormer (Cheng et al.,
+2021, section 3.4) and Mask2Former (2022) as `transformers` and the official code have it. Their
+masks are binary. `Segmented` puts one of them behind any `ProposalNetwork`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ovseg.config.registry import SEGMENTS, check_name
+from ovseg.data import masks
+from ovseg.files.digests import digest_json
+from ovseg.models.preprocessing import ImageArray, InputSettings
+from ovseg.models.proposal import OpenVocabularyNetwork, ProposalBatch, ProposalNetwork
+
+MASK_THRESHOLD = 0.5
+SCORE_THRESHOLD = 0.5
+"""Panoptic: less sure queries take no part (`transformers`' default; the papers' is 0.8)."""
+OVERLAP_THRESHOLD = 0.8
+"""Panoptic: a query keeps less than this share of its own mask where others win, and is dropped."""
+NMS_IOU = 0.7
+"""Instance: a mask that overlaps a better one by more is dropped."""
+PIXELS_AT_ONCE = 65536  # of all classes or queries; a photograph's would be gigabytes
+
+
+@dataclass(frozen=True)
+class Queries:
+    """The proposals of one image.
+
+    Attributes:
+        masks: (Q, h, w) float32 in [0, 1].
+        scores: (Q,) float32 in [0, 1].
+        class_probabilities: (Q, K) float32, or None: then every query is a class of its own.
+        class_embeddings: (Q, E) float32, or None.
+    """
+
+    masks: Tensor
+    scores: Tensor
+    class_probabilities: Tensor | None = None
+    class_embeddings: Tensor | None = None
+
+    def at(self, places: Tensor) -> Queries:
+        """Those at the given places, `(R,)` int64."""
+        of_class, embedded = self.class_probabilities, self.class_embeddings
+        return Queries(
+            self.masks[places],
+            self.scores[places],
+            None if of_class is None else of_class[places],
+            None if embedded is None else embedded[places],
+        )
+
+
+def semantic(queries: Queries) -> Queries:
+    """One mask a class that has a pixel: the pixels whose best class it is.
+
+    A pixel's evidence for a class is the sum over queries of class probability times mask. A mask's
+    score is its mean evidence, at most 1; its embedding and class probabilities are the means of
+    the queries' under the probability of the class. Pixels without any evidence are in no mask.
+    """
+    weights_qk = queries.class_probabilities
+    if weights_qk is None:
+        weights_qk = torch.diag(queries.scores)
+    best, evidence = _best(weights_qk, queries.masks)
+    found = torch.bincount(best[evidence > 0], minlength=weights_qk.shape[1]).nonzero()[:, 0]
+    inside = (best[None] == found[:, None, None]) & (evidence > 0)
+    total = (inside * evidence.clamp(max=1)).flatten(1).sum(1)
+    share_rq = weights_qk.T[found]
+    share_rq = share_rq / share_rq.sum(1, keepdim=True)
+    of_class, embedded = queries.class_probabilities, queries.class_embeddings
+    return Queries(
+        inside.float(),
+        total / inside.flatten(1).sum(1).clamp(min=1),
+        None if of_class is None else share_rq @ of_class,
+        None if embedded is None else share_rq @ embedded,
+    )
+
+
+def instance(queries: Queries) -> Queries:
+    """Masks blind to classes: thresholded, scored anew, without those that overlap a better one.
+
+    The score is the query's times the mean of its soft mask inside (Mask2Former's); masks without
+    a pixel go. Best first.
+    """
+    inside = queries.masks > MASK_THRESHOLD
+    areas = inside.flatten(1).sum(1)
+    mean = (queries.masks * inside).flatten(1).sum(1) / areas.clamp(min=1)
+    binary = replace(queries, masks=inside.float(), scores=queries.scores * mean)
+    order = binary.scores.argsort(descending=True, stable=True)
+    order = order[areas[order] > 0]
+    counts = masks.encode(inside[order].cpu().numpy())
+    size = (queries.masks.shape[1], queries.masks.shape[2])
+    drop = masks.suppressed(counts, size, binary.scores[order].tolist(), NMS_IOU)
+    return binary.at(order[torch.from_numpy(~drop).to(order.device)])
+
+
+def panoptic(queries: Queries) -> Queries:
+    """Disjoint masks blind to classes: every pixel goes to the query that wants it most.
+
+    Of the queries surer than `SCORE_THRESHOLD` the one with the largest score times mask takes a
+    pixel. A query goes that keeps less than `OVERLAP_THRESHOLD` of its own thresholded mask, and a
+    pixel that its winner's mask leaves below the threshold stays free.
+    """
+    sure = queries.at((queries.scores > SCORE_THRESHOLD).nonzero()[:, 0])
+    if not len(sure.scores):
+        return sure
+    best, _ = _best(torch.diag(sure.scores), sure.masks)
+    won = best[None] == torch.arange(len(sure.scores), device=best.device)[:, None, None]
+    own = sure.masks >= MASK_THRESHOLD
+    inside = won & own
+    own_area, won_area = own.flatten(1).sum(1), won.flatten(1).sum(1)
+    stays = (won_area >= OVERLAP_THRESHOLD * own_area) & inside.flatten(1).any(1)
+    return replace(sure, masks=inside.float()).at(stays.nonzero()[:, 0])
+
+
+def _best(weights_qk: Tensor, masks_qhw: Tensor) -> tuple[Tensor, Tensor]:
+    """Of every pixel the best column of `weights.T @ masks`, (h, w) int64, and its value."""
+    height, width = masks_qhw.shape[1:]
+    if not len(masks_qhw):
+        flat = masks_qhw.new_zeros(height, width)
+        return flat.long(), flat
+    parts = [
+        (weights_qk.T @ some).max(dim=0)
+        for some in torch.split(masks_qhw.flatten(1), PIXELS_AT_ONCE, dim=1)
+    ]
+    places = torch.cat([part.indices for part in parts])
+    values = torch.cat([part.values for part in parts])
+    return places.view(height, width), values.view(height, width)
+
+
+def queries(found: Queries) -> Queries:
+    """The queries as they are."""
+    return found
+
+
+# --------------------------------------------------------------------------------------
+# Behind a network
+
+
+class Segmented:
+    """A proposal network whose queries become segments.
+
+    Args:
+        network: the network.
+        segments: a key of `ovseg.config.registry.SEGMENTS`.
+    """
+
+    def __init__(self, network: ProposalNetwork, segments: str) -> None:
+        self.network = network
+        self.inputs: InputSettings = network.inputs
+        self.digest = segments_digest(network.digest, segments)
+        self.make = SEGMENTS[segments]
+        self.class_names: tuple[str, ...] = getattr(network, "class_names", ())
+
+    @torch.inference_mode()
+    def propose(
+        self,
+        images: Sequence[ImageArray],
+        *,
+        output: Literal["original", "resized"] = "original",
+        short_side: int | None = None,
+        max_side: int | None = None,
+        text_embeddings: Tensor | None = None,
+    ) -> ProposalBatch:
+        """See `ProposalNetwork`; an image may be left without any proposal."""
+        batch = self.network.propose(
+            images,
+            output=output,
+            short_side=short_side,
+            max_side=max_side,
+            text_embeddings=text_embeddings,
+        )
+        of_class, embedded = batch.class_probabilities, batch.class_embeddings
+        made = [
+            self.make(
+                Queries(
+                    batch.mask_probabilities[i],
+                    batch.scores[i],
+                    None if of_class is None else of_class[i],
+                    None if embedded is None else embedded[i],
+                )
+            )
+            for i in range(len(images))
+        ]
+        return ProposalBatch(
+            mask_probabilities=[one.masks for one in made],
+            scores=[one.scores for one in made],
+            class_embeddings=None
+            if embedded is None
+            else _all(one.class_embeddings for one in made),
+            class_probabilities=None
+            if of_class is None
+            else _all(one.class_probabilities for one in made),
+            images=batch.images,
+        )
+
+
+class SegmentedOpen(Segmented):
+    """The same of a network with an open vocabulary: segments carry embeddings.
+
+    Args:
+        network: the network.
+        segments: a key of `ovseg.config.registry.SEGMENTS`.
+    """
+
+    def __init__(self, network: OpenVocabularyNetwork, segments: str) -> None:
+        super().__init__(network, segments)
+        self.embedding_dim = network.embedding_dim
+        self.class_logits = network.class_logits
+
+
+def segmented(network: ProposalNetwork, segments: str, *, setting: str) -> ProposalNetwork:
+    """A network with its queries made segments.
+
+    Args:
+        network: the network.
+        segments: a key of `ovseg.config.registry.SEGMENTS`; `queries` gives the network back.
+        setting: where the name comes from, for the message.
+
+    Raises:
+        OvsegError: if there is no such post-processing.
+    """
+    check_name(SEGMENTS, segments, setting=setting)
+    if segments == "queries":
+        return network
+    if isinstance(network, OpenVocabularyNetwork):
+        return SegmentedOpen(network, segments)
+    return Segmented(network, segments)
+
+
+def segments_digest(digest: str, segments: str) -> str:
+    """Of a network and what is made of its queries; `queries` leaves the network's own."""
+    if segments == "queries":
+        return digest
+    constants = [MASK_THRESHOLD, SCORE_THRESHOLD, OVERLAP_THRESHOLD, NMS_IOU]
+    return digest_json([digest, segments, constants])[:16]
+
+
+def _all(tensors: Iterable[Tensor | None]) -> list[Tensor]:
+    return [tensor for tensor in tensors if tensor is not None]

@@ -1,0 +1,1 @@
+"""What CLIP sees of a mask, and what embeds it."""

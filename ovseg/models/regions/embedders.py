@@ -1,0 +1,163 @@
+"""How a mask becomes an embedding in CLIP's space: what `ovseg.config.registry.EMBEDDERS` names.
+
+`crops` is the paper's: each mask's region is cut out, masked and shown to CLIP by itself.
+`mask_tokens` and `mask_pooling` show CLIP the whole picture once for all its masks. A segmentor
+asks nothing else of an embedder than `RegionEmbedder.embed`, whatever happens inside.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ovseg.config.registry import EMBEDDERS, chosen
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.errors import OvsegError
+from ovseg.models.clip.convolutional import ConvCLIP
+from ovseg.models.clip.load import shared_clip
+from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
+from ovseg.models.clip.open_clip_model import OpenClipModel
+from ovseg.models.lseg.embedder import PixelPoolingEmbedder, load_pixels, pixels_digest
+from ovseg.models.preprocessing import ImageArray
+from ovseg.models.regions.crops import region_crops
+from ovseg.models.regions.picture_embedders import MaskPoolingEmbedder, MaskTokenEmbedder
+
+
+class RegionEmbedder(Protocol):
+    """Embeds what lies under masks where CLIP's texts are."""
+
+    def embed(
+        self, image: ImageArray, masks_qhw: Tensor, *, threshold: float | None
+    ) -> tuple[Tensor, Tensor]:
+        """Embed the masks of an image that have any foreground.
+
+        Args:
+            image: `(H, W, 3)` uint8 RGB.
+            masks_qhw: `(Q, H, W)` bool, or float scores with a threshold; Q may be 0.
+            threshold: foreground where a score is strictly above it; None for bool masks.
+
+        Returns:
+            `(V, E)` float32 embeddings of L2 norm 1 of the V masks with foreground, in order, and
+            `(Q,)` bool, which masks have it.
+        """
+
+
+class CropEmbedder:
+    """Regions cut out along their masks, each seen by CLIP by itself (OVSeg, CVPR 2023, 3.2).
+
+    Args:
+        clip: the CLIP.
+        mask_prompts: use its mask prompts if it has them.
+        region: what CLIP sees of a mask, a name in `ovseg.models.regions.crops.REGIONS`.
+        background: beta of its attenuated styles.
+        expand_ratio: crop box enlargement.
+        batch_size: regions CLIP sees at once.
+    """
+
+    def __init__(
+        self,
+        clip: OpenClipModel,
+        *,
+        mask_prompts: bool = True,
+        region: str = "mean",
+        background: float = 0.3,
+        expand_ratio: float = 1.0,
+        batch_size: int = 256,
+    ) -> None:
+        self.clip = clip
+        self.mask_prompts = mask_prompts
+        self.region = region
+        self.background = background
+        self.expand_ratio = expand_ratio
+        self.batch_size = batch_size
+
+    @torch.no_grad()
+    def embed(
+        self, image: ImageArray, masks_qhw: Tensor, *, threshold: float | None
+    ) -> tuple[Tensor, Tensor]:
+        """See `RegionEmbedder`."""
+        rows, valid = [], []
+        pixels_hwc = torch.tensor(image)
+        # in batches from the crops on: hundreds of regions of 224 x 224 would fill the memory
+        for part in torch.split(masks_qhw, self.batch_size):
+            regions = region_crops(
+                pixels_hwc,
+                part,
+                size=self.clip.image_size,
+                mean=self.clip.pixel_mean,
+                std=self.clip.pixel_std,
+                threshold=threshold,
+                region=self.region,
+                background=self.background,
+                expand_ratio=self.expand_ratio,
+            )
+            rows.append(
+                self.clip.encode_regions(regions.pixels, regions.masks, prompts=self.mask_prompts)
+            )
+            valid.append(regions.valid)
+        return torch.cat(rows), torch.cat(valid)
+
+
+def crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    """Each region cut out and shown to CLIP by itself."""
+    return CropEmbedder(
+        shared_clip(clip, device=device),
+        mask_prompts=config.mask_prompts,
+        region=config.region,
+        background=config.background,
+        expand_ratio=config.expand_ratio,
+        batch_size=config.batch_size,
+    )
+
+
+def pixel_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    """The mean of the embeddings of a mask's pixels."""
+    return PixelPoolingEmbedder(load_pixels(config.pixels, device))
+
+
+def mask_tokens(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    """A token a mask in one pass of a ViT."""
+    model = shared_clip(clip, device=device)
+    if not isinstance(model, MaskAdaptedCLIP):
+        raise OvsegError(
+            f"{clip} is convolutional and has no mask tokens: choose benchmarks.embedder="
+            "mask_pooling, or a ViT"
+        )
+    return MaskTokenEmbedder(model, size=config.picture_size)
+
+
+def mask_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+    """Features of a convolutional CLIP pooled under each mask."""
+    model = shared_clip(clip, device=device)
+    if not isinstance(model, ConvCLIP):
+        raise OvsegError(
+            f"{clip} is no convolutional CLIP, whose features masks could pool: choose"
+            " benchmarks.clip=storybook-conv, or benchmarks.embedder=mask_tokens"
+        )
+    return MaskPoolingEmbedder(
+        model,
+        size=config.picture_size or config.short_side,
+        max_side=config.max_side,
+        whole_places=config.whole_places,
+    )
+
+
+def embedder_weights(config: BenchmarkConfig) -> dict[str, str]:
+    """Content digests of the networks that embed regions beside CLIP, by their settings."""
+    return {"pixels": pixels_digest(config.pixels)} if config.embedder == "pixel_pooling" else {}
+
+
+def region_embedder(config: BenchmarkConfig, *, clip: str, device: str) -> RegionEmbedder:
+    """The embedder a configuration means.
+
+    Args:
+        config: of the benchmark.
+        clip: name of the CLIP, which may be a checkpoint's instead of the configured one.
+        device: where it runs.
+
+    Raises:
+        OvsegError: if there is none of that name.
+    """
+    return chosen(EMBEDDERS, config.embedder, setting="benchmarks.embedder")(config, clip, device)

@@ -1,0 +1,1 @@
+"""What a class is called: templates, prompts, synonyms, relations."""

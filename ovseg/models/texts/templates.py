@@ -1,0 +1,111 @@
+"""The text side: a class name becomes an embedding through prompt templates.
+
+Every template is filled with the name and encoded, each embedding is scaled to length 1, their
+mean is scaled to length 1 again. Names enter verbatim, commas and hyphens included.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from open_clip import OPENAI_IMAGENET_TEMPLATES
+from torch import Tensor
+
+from ovseg.config.registry import TEMPLATES, chosen
+from ovseg.errors import OvsegError
+from ovseg.models.clip.open_clip_model import OpenClipModel
+from ovseg.models.clip.text_tower import encode_trimmed
+
+SINGLE = ("a photo of a {}.",)
+MINING = ("a photo of a {}",)
+SCENE = ("a photo of a {}.", "a picture of a {}.", "a {} in the scene.")
+# Punctuation matters: the second to fifth sentences of `vild` end without a period
+# (OVSeg, CVPR 2023, appendix A.2, and the official implementation).
+VILD = (
+    "a photo of a {}.",
+    "This is a photo of a {}",
+    "There is a {} in the scene",
+    "There is the {} in the scene",
+    "a photo of a {} in the scene",
+    "a photo of a small {}.",
+    "a photo of a medium {}.",
+    "a photo of a large {}.",
+    "This is a photo of a small {}.",
+    "This is a photo of a medium {}.",
+    "This is a photo of a large {}.",
+    "There is a small {} in the scene.",
+    "There is a medium {} in the scene.",
+    "There is a large {} in the scene.",
+)
+IMAGENET = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+
+
+def fill_templates(names: Sequence[str], templates: str | Sequence[str]) -> list[list[str]]:
+    """Put every name into every template.
+
+    Args:
+        names: K class names, stripped of outer blanks and otherwise verbatim.
+        templates: a key of `ovseg.config.registry.TEMPLATES`, or T templates with one `{}` each.
+
+    Returns:
+        K lists of T prompts.
+
+    Raises:
+        OvsegError: unknown key, no template, a template without `{}`, or an empty name.
+    """
+    if isinstance(templates, str):
+        templates = chosen(TEMPLATES, templates, setting="benchmarks.templates")
+    if not templates or any(template.count("{}") != 1 for template in templates):
+        raise OvsegError(f"every prompt template needs one {{}} for the name, got {templates!r}")
+    stripped = [name.strip() for name in names]
+    if not all(stripped):
+        raise OvsegError(f"class name {stripped.index('') + 1} of {len(stripped)} is empty")
+    return [[template.replace("{}", name) for template in templates] for name in stripped]
+
+
+def text_embeddings(
+    clip: OpenClipModel,
+    names: Sequence[str],
+    *,
+    templates: str | Sequence[str],
+    batch_size: int = 512,
+) -> Tensor:
+    """Embed class names by prompt ensembling, without gradients.
+
+    Args:
+        clip: the model; the result lies on its device.
+        names: K class names.
+        templates: a key of `ovseg.config.registry.TEMPLATES`, or templates with one `{}` each.
+        batch_size: prompts encoded at once.
+
+    Returns:
+        `(K, E)` float rows of L2 norm 1; `(0, E)` for no names.
+
+    Raises:
+        OvsegError: see `fill_templates`.
+    """
+    return mean_embeddings(clip, fill_templates(names, templates), batch_size=batch_size)
+
+
+def mean_embeddings(
+    clip: OpenClipModel, prompts: Sequence[Sequence[str]], *, batch_size: int = 512
+) -> Tensor:
+    """Embed lists of prompts, each list as one: the mean of its embeddings, without gradients.
+
+    Args:
+        clip: the model; the result lies on its device.
+        prompts: K lists of at least one prompt each, not all of one length.
+        batch_size: prompts encoded at once.
+
+    Returns:
+        `(K, E)` float rows of L2 norm 1; `(0, E)` for no lists.
+    """
+    if not prompts:
+        return clip.encode_texts([])
+    flat = [prompt for of_name in prompts for prompt in of_name]
+    lengths = [len(of_name) for of_name in prompts]
+    with torch.no_grad():
+        tokens = clip.tokenizer(flat).to(clip.logit_scale.device)
+        rows = torch.cat([encode_trimmed(clip, part) for part in torch.split(tokens, batch_size)])
+        means = [of_name.mean(dim=0) for of_name in torch.split(rows, lengths)]
+        return F.normalize(torch.stack(means), dim=-1)

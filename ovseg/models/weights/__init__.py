@@ -1,0 +1,1 @@
+"""Reading weights and settings that others wrote, without running them."""

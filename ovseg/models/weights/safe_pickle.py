@@ -1,0 +1,226 @@
+"""Pickled weights read without running anything of them.
+
+A pickle is a program: reading it calls whatever it names. The readers here answer the few names
+that weights need (numpy arrays, torch's tensors) with stand-ins of their own and refuse every other
+name, so that nothing of numpy, torch or the file's own code is ever called. A file of N bytes makes
+arrays of N bytes at most and texts of as many; `ovseg.models.weights.pickle_machine` bounds the
+rest. `ovseg.models.weights.files` chooses the reader.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ovseg.errors import OvsegError
+from ovseg.models.weights.pickle_machine import (
+    Built,
+    Machine,
+    RefusedName,
+    Room,
+    Stand,
+    checked_key,
+    plain,
+)
+
+ARRAY_TYPES = ("b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1")
+MOST_DIMENSIONS = 32
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Whatever a damaged or foreign pickle makes its reader raise is one error.
+
+    Raises:
+        OvsegError: it names what weights do not need, is truncated, or is no pickle.
+    """
+    try:
+        yield
+    except RefusedName as error:
+        raise OvsegError(
+            f"{path} asks for {error.name[:80]!s} while it is read, which weights do not need;"
+            " nothing of it was run: get the file from its publisher, or save its tensors alone"
+        ) from error
+    except (EOFError, MemoryError) as error:
+        raise OvsegError(f"{path} ends too early: it is truncated, get it again") from error
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        NotImplementedError,
+        OSError,
+        RecursionError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        cut = "truncated" in reason or "exhausted" in reason or "remain" in reason
+        advice = "it is truncated, get it again" if cut else "is it a weights file?"
+        raise OvsegError(
+            f"{path} cannot be read as pickled weights ({reason}): {advice}"
+        ) from error
+
+
+# --------------------------------------------------------------------------------------
+# Numpy arrays and plain objects
+
+
+class _DType(Built):
+    """A numpy dtype as pickled: a code such as `f4`, and its byte order."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        if not isinstance(code, str) or code.lstrip("<>=|") not in ARRAY_TYPES:
+            raise pickle.UnpicklingError(f"an array of type {str(code)[:20]!r}")
+        self.dtype = np.dtype(code)
+
+    def build(self, state: Any) -> None:
+        """Take over the byte order; what a composed type has is refused."""
+        order = state[1]
+        if order not in ("<", ">", "=", "|") or any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("an array of a composed type")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array(Built):
+    """A numpy array as pickled; `tensor` once its state was read."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self.arrays = arrays
+        self.tensor: Tensor | None = None
+
+    def build(self, state: Any) -> None:
+        """Take over shape and numbers."""
+        _, shape, dtype, fortran, data = state
+        self.tensor = self.arrays.tensor(data, dtype, shape, fortran=bool(fortran))
+
+
+class Arrays:
+    """Stand-ins for numpy's names, all within the size of one file.
+
+    Args:
+        size: of the file in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.numbers, self.texts = Room(size), Room(size)
+        self.names: dict[str, Any] = {
+            "numpy.ndarray": "ndarray",
+            "numpy.dtype": Stand(_DType),
+            "collections.OrderedDict": Stand(ordered),
+            "_codecs.encode": Stand(self._encode),
+        }
+        for package in ("numpy.core", "numpy._core"):
+            self.names[f"{package}.multiarray._reconstruct"] = Stand(lambda *_: _Array(self))
+            self.names[f"{package}.multiarray.scalar"] = Stand(self._scalar)
+            self.names[f"{package}.numeric._frombuffer"] = Stand(self._frombuffer)
+        for builtins in ("builtins", "__builtin__"):
+            self.names[f"{builtins}.bytes"] = Stand(_no_bytes)
+
+    def find(self, name: str) -> Any:
+        """What stands for a name; raises `RefusedName`."""
+        try:
+            return self.names[name]
+        except KeyError:
+            raise RefusedName(name) from None
+
+    def tensor(self, data: Any, dtype: Any, shape: Any, *, fortran: bool) -> Tensor:
+        """A tensor of pickled numbers, with a memory of its own."""
+        if isinstance(data, str):
+            data = data.encode("latin1")
+        if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _DType):
+            raise pickle.UnpicklingError("an array that is not numbers")
+        if type(shape) is not tuple or len(shape) > MOST_DIMENSIONS:
+            raise pickle.UnpicklingError("an array of a strange shape")
+        if not all(type(size) is int and 0 <= size < 2**62 for size in shape):
+            raise pickle.UnpicklingError(f"an array of shape {shape!r}"[:80])
+        if len(data) != math.prod(shape) * dtype.dtype.itemsize:
+            raise pickle.UnpicklingError("array data truncated")
+        self.numbers.take(len(data))
+        array = np.frombuffer(data, dtype=dtype.dtype).reshape(shape, order="F" if fortran else "C")
+        return torch.from_numpy(array.astype(dtype.dtype.newbyteorder("="), order="C", copy=True))
+
+    def _frombuffer(self, data: Any, dtype: Any, shape: Any, order: Any = "C") -> Tensor:
+        return self.tensor(data, dtype, shape, fortran=order == "F")
+
+    def _scalar(self, dtype: Any, data: Any) -> Any:
+        return self.tensor(data, dtype, (), fortran=False).item()
+
+    def _encode(self, text: str, encoding: str) -> bytes:
+        if encoding != "latin1" or not isinstance(text, str):
+            raise pickle.UnpicklingError(f"text in {str(encoding)[:20]}")
+        self.texts.take(len(text))
+        return text.encode("latin1")
+
+
+def _no_bytes(*arguments: Any) -> bytes:
+    if arguments:  # a pickle has others as they are, and `bytes(n)` would be n of them
+        raise pickle.UnpicklingError("bytes made by a call")
+    return b""
+
+
+def ordered(pairs: Any = ()) -> dict[Any, Any]:
+    """A dict in place of an ordered one, of key and value pairs or of a dict."""
+    if isinstance(pairs, dict):
+        return dict(pairs)
+    if not isinstance(pairs, list | tuple) or any(
+        not isinstance(pair, list | tuple) or len(pair) != 2 for pair in pairs
+    ):
+        raise pickle.UnpicklingError("a dict of what is not pairs")
+    return {checked_key(key): value for key, value in pairs}
+
+
+def array_of(value: Any) -> Tensor:
+    """The tensor of a leaf of a pickle; raises `pickle.UnpicklingError` for any other leaf."""
+    if isinstance(value, _Array) and value.tensor is not None:
+        return value.tensor
+    if isinstance(value, Tensor):
+        return value
+    raise pickle.UnpicklingError(f"a {type(value).__name__.strip('_')}")
+
+
+def read_pickle(path: Path) -> Any:
+    """Read a pickle of numpy arrays and plain containers, as detectron2 writes them.
+
+    Args:
+        path: the file, of any pickle protocol.
+
+    Returns:
+        Its dicts, lists, tuples, texts and numbers, each array as a tensor of the same dtype.
+
+    Raises:
+        OvsegError: the pickle names anything else, is truncated, asks for more than it holds, or
+            is no pickle.
+    """
+    with (
+        told(path),
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream,
+    ):
+        content = Machine(Arrays(len(stream)).find).load(stream)
+    return plainly(content, path, array_of)
+
+
+def plainly(content: Any, path: Path, tensor_of: Callable[[Any], Any]) -> Any:
+    """`plain` of a file's content, in one line where it holds more.
+
+    Raises:
+        OvsegError: it holds other objects, or containers in themselves.
+    """
+    try:
+        return plain(content, tensor_of)
+    except pickle.UnpicklingError as error:
+        raise OvsegError(f"{path} holds more than arrays and plain containers: {error}") from error

@@ -1,0 +1,122 @@
+"""The model card beside weights this repository trained, written from the run that made them.
+
+A card answers what the weights are, which command rebuilds them, what that took, how good they are
+and what they are not for. Nothing in it is typed by hand after the run.
+"""
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ovseg import __version__
+from ovseg.files.publish import publish_text
+
+NAME = "MODEL_CARD.md"
+
+
+def write_card(
+    path: Path,
+    *,
+    title: str,
+    purpose: str,
+    command: str,
+    seed: int,
+    seconds: float,
+    metrics: Mapping[str, float],
+    data: str,
+    licence: str,
+    limits: str,
+    metrics_note: str = "",
+    packages: Sequence[str] = ("torch", "numpy"),
+) -> None:
+    """Write a model card atomically.
+
+    Args:
+        path: the Markdown file, by custom `MODEL_CARD.md` in the folder of the weights.
+        title: the heading.
+        purpose: what the weights are and what they are meant for.
+        command: the command line that rebuilds them.
+        seed: the run's seed.
+        seconds: the run's duration.
+        metrics: values by name; `part/metric` names fill a table, a column a part, a row a metric.
+        data: what they were trained on, with version and attribution.
+        licence: under which licence the weights may be used.
+        limits: what they are not for.
+        metrics_note: how the metrics were taken.
+        packages: distributions whose installed versions are listed beside Python and ovseg.
+    """
+    parts = [
+        f"# {title}",
+        purpose,
+        "## How to rebuild",
+        f"```\n{command}\n```",
+        _facts(
+            {
+                "seed": str(seed),
+                "duration": _duration(seconds),
+                "machine": f"{platform.system()} {platform.machine()}, {_cores()} CPU cores",
+                "versions": _versions(packages),
+            }
+        ),
+        "## Metrics",
+        metrics_note,
+        _tables(metrics),
+        "## Data",
+        data,
+        "## Licence",
+        licence,
+        "## Limits",
+        limits,
+    ]
+    publish_text("\n\n".join(part.strip() for part in parts if part.strip()) + "\n", path)
+
+
+def _tables(metrics: Mapping[str, float]) -> str:
+    """A table of the metrics named `row/column`, after a list of those without a slash."""
+    single = {name: _number(value) for name, value in metrics.items() if "/" not in name}
+    rows: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        if "/" in name:
+            row, column = name.split("/", 1)
+            rows.setdefault(row, {})[column] = value
+    blocks = [_facts(single)] if single else []
+    if rows:
+        columns = list(dict.fromkeys(column for values in rows.values() for column in values))
+        # Metrics run down and parts across: there are more metrics than a page is wide.
+        lines = ["| | " + " | ".join(rows) + " |", "|---|" + "---:|" * len(rows)]
+        for column in columns:
+            cells = [
+                _number(values[column]) if column in values else "" for values in rows.values()
+            ]
+            lines.append(f"| {column} | " + " | ".join(cells) + " |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:.4f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+def _versions(packages: Sequence[str]) -> str:
+    found = [f"Python {platform.python_version()}", f"ovseg {__version__}"]
+    for package in packages:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"{package} (not installed)")
+    return ", ".join(found)

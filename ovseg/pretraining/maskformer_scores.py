@@ -1,0 +1,82 @@
+"""How well a compact MaskFormer proposes: recall of true masks, mIoU of its branch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ovseg.evaluation.metrics import Confusion, segmentation_scores
+from ovseg.models.maskformer.proposing import OpenMaskFormer
+from ovseg.pretraining.proposal_recall import best_ious, recall
+from ovseg.storybook.categories import CATEGORIES
+from ovseg.storybook.scenes import Scene, draw_scene
+from ovseg.storybook.world import scene_seeds
+
+SIZE = 160
+VALIDATION_SCENES = 120
+UNLABELLED = 65535
+
+
+def measure(
+    network: OpenMaskFormer,
+    scenes: Iterable[Scene],
+    text_embeddings: Tensor,
+    *,
+    seen: Sequence[str],
+) -> dict[str, float]:
+    """What the card reports, on scenes the network was not trained on.
+
+    Args:
+        network: the trained network.
+        scenes: scenes with their segments.
+        text_embeddings: (K, E) of all categories, in catalogue order.
+        seen: names of the categories the network was trained on.
+
+    Returns:
+        For single segments and for the union of each category, seen and unseen, the recall (share
+        of ground-truth masks that some proposal meets with IoU >= 0.5) and the mean of each mask's
+        best IoU; mIoU of the network alone (`miou_union`, `miou_union_seen`, `miou_union_unseen`).
+    """
+    best: list[dict[tuple[str, str, int], float]] = []
+    confusion = Confusion(len(CATEGORIES), UNLABELLED)
+    for scene in scenes:
+        batch = network.propose([scene.image])
+        masks = batch.mask_probabilities[0]
+        best.append(best_ious(masks, scene))
+        truth_map = np.full(scene.image.shape[:2], UNLABELLED, dtype=np.uint16)
+        for segment in scene.segments:
+            truth_map[segment.mask] = segment.category.id - 1
+        confusion.update(
+            truth_map, _semantic_map(network, batch.class_embeddings, masks, text_embeddings)
+        )
+    metrics = recall(best, seen)
+    indices = [category.id - 1 for category in CATEGORIES if category.name in seen]
+    scores = segmentation_scores(confusion.class_counts(), seen=indices)
+    for part in ("", "_seen", "_unseen"):
+        metrics[f"miou_union{part}"] = scores[f"miou_union{part}"]
+    return metrics
+
+
+@torch.inference_mode()
+def _semantic_map(
+    network: OpenMaskFormer,
+    class_embeddings: list[Tensor] | None,
+    masks: Tensor,
+    text_embeddings: Tensor,
+) -> NDArray[np.int64]:
+    """Class of every pixel by the MaskFormer branch alone: argmax of sum_q p(q, c) m(q, pixel)."""
+    assert class_embeddings is not None
+    logits = network.class_logits(class_embeddings[0], text_embeddings)
+    probabilities = logits.softmax(-1)[:, :-1]
+    scores = torch.einsum("qc,qhw->chw", probabilities, masks)
+    labels: NDArray[np.int64] = scores.argmax(0).cpu().numpy()
+    return labels
+
+
+def validation_scenes(count: int = VALIDATION_SCENES) -> list[Scene]:
+    """The first scenes of the validation range."""
+    return [draw_scene(seed, size=SIZE) for seed in scene_seeds("val", count)]

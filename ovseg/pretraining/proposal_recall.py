@@ -1,0 +1,98 @@
+"""How well proposals cover the storybook's ground truth, whatever proposes them.
+
+    python -m bench proposal_sources
+
+Recall is blind to classes and to scores: of each ground-truth mask the best IoU with any proposal,
+for single segments and for the union of a category's segments, of seen and unseen categories.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ovseg.models.proposal import ProposalNetwork
+from ovseg.storybook.scenes import Scene
+
+THRESHOLD = 0.5
+SHORT_SIDE, MAX_SIDE = 160, 640
+
+
+def best_ious(masks_qhw: Tensor, scene: Scene) -> dict[tuple[str, str, int], float]:
+    """The best IoU of every ground-truth mask of a scene with any proposal.
+
+    Args:
+        masks_qhw: (Q, H, W) float in [0, 1]; Q may be 0.
+        scene: with its segments.
+
+    Returns:
+        By grain (`segment` or `category`), name of the category and number of the segment, which
+        is 0 for a category's union.
+    """
+    truths: dict[tuple[str, str, int], NDArray[np.bool_]] = {}
+    for segment in scene.segments:
+        name = segment.category.name
+        truths["segment", name, segment.id] = segment.mask
+        union = truths.get(("category", name, 0), np.zeros_like(segment.mask))
+        truths["category", name, 0] = union | segment.mask
+    if not len(masks_qhw):
+        return dict.fromkeys(truths, 0.0)
+    proposed = (masks_qhw > THRESHOLD).flatten(1).float().cpu()
+    true = torch.from_numpy(np.stack(list(truths.values()))).flatten(1).float()
+    overlap = proposed @ true.T
+    union_area = proposed.sum(1)[:, None] + true.sum(1)[None] - overlap
+    found: list[float] = (overlap / union_area.clamp(min=1)).amax(0).tolist()
+    return dict(zip(truths, found, strict=True))
+
+
+def recall(
+    best: Iterable[dict[tuple[str, str, int], float]], seen: Collection[str]
+) -> dict[str, float]:
+    """What the best IoUs of scenes come to: `seen category/mean best IoU` and the like.
+
+    Args:
+        best: of every scene, as `best_ious` gives them.
+        seen: names of the seen categories.
+    """
+    parts: dict[str, list[float]] = {}
+    for scene in best:
+        for (grain, name, _), iou in scene.items():
+            part = "seen" if name in seen else "unseen"
+            parts.setdefault(f"{part} {grain}", []).append(iou)
+    metrics: dict[str, float] = {}
+    for key in sorted(parts):
+        metrics[f"{key}/recall at IoU 0.5"] = float(np.mean(np.array(parts[key]) >= 0.5))
+        metrics[f"{key}/mean best IoU"] = float(np.mean(parts[key]))
+    return metrics
+
+
+def measure_proposals(
+    network: ProposalNetwork, scenes: Iterable[Scene], *, seen: Collection[str]
+) -> dict[str, float]:
+    """Recall of a source's proposals, how many there are, and how long they take.
+
+    Args:
+        network: the source.
+        scenes: not trained on.
+        seen: names of the seen categories.
+
+    Returns:
+        The metrics of `recall`, and the means an image of `masks` and `seconds`.
+    """
+    best, counts, seconds = [], [], []
+    for scene in scenes:
+        start = time.monotonic()
+        batch = network.propose([scene.image], short_side=SHORT_SIDE, max_side=MAX_SIDE)
+        seconds.append(time.monotonic() - start)
+        counts.append(len(batch.scores[0]))
+        best.append(best_ious(batch.mask_probabilities[0], scene))
+    return {
+        "masks": float(np.mean(counts)),
+        "seconds": float(np.mean(seconds)),
+        **recall(best, seen),
+    }

@@ -1,0 +1,1 @@
+"""What a run shows: the HTML page, the contact sheet, the summary."""

@@ -1,0 +1,273 @@
+"""The plots of what was learned: scores of the arms, curves over training, gains a class, mistakes.
+
+An arm has the same colour and marker everywhere. Seen classes are filled markers and solid lines,
+unseen ones hollow markers and dashed lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+
+import numpy as np
+from matplotlib.lines import Line2D
+
+from ovseg.report.mined_rows import Row, Values
+from ovseg.report.plots.canvas import (
+    ARM_MARKS,
+    COLOURS,
+    Canvas,
+    Plot,
+    Table,
+    entry,
+    legend,
+    percent,
+    percent_axis,
+    points,
+    styled,
+)
+
+
+class Arms:
+    """The compared models in the order of the run: what each is called and drawn as."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self.labels = dict(labels)
+        self.places = {arm: place % len(ARM_MARKS) for place, arm in enumerate(labels)}
+
+    def in_order(self, found: Sequence[Row]) -> list[str]:
+        """The arms that occur in these rows, in the run's order."""
+        present = {row["arm"] for row in found}
+        return [arm for arm in self.labels if arm in present]
+
+    def colour(self, arm: str) -> str:
+        """The stand-in of the arm's colour."""
+        return COLOURS[f"arm-{self.places[arm]}"]
+
+    def mark(self, arm: str) -> str:
+        """The arm's marker."""
+        return ARM_MARKS[self.places[arm]]
+
+    def handle(self, arm: str, *, line: bool = True) -> Line2D:
+        """The arm's entry in a legend."""
+        return entry(self.labels[arm], self.colour(arm), self.mark(arm), line="-" if line else "")
+
+
+def part_handles(
+    colour: str = COLOURS["soft"], marker: str = "o", *, line: bool = False
+) -> list[Line2D]:
+    """What filled and hollow mean."""
+    return [
+        entry("seen", colour, marker, line="-" if line else ""),
+        entry("unseen", colour, marker, hollow=True, line="--" if line else ""),
+    ]
+
+
+def interval(share: float | None, count: int | None) -> tuple[float, float] | None:
+    """Wilson's 95 % interval of a share of `count` independent things; None without any.
+
+    It stays within 0 and 1, and has a width at shares of 0 and 1 too (Wilson 1927).
+    """
+    if share is None or not count:
+        return None
+    z = 1.96
+    shrink = 1 + z * z / count
+    centre = (share + z * z / (2 * count)) / shrink
+    half = z / shrink * sqrt(max(0.0, share * (1 - share)) / count + z * z / (4 * count * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def half_interval(share: float | None, count: int | None) -> float | None:
+    """Half the width of Wilson's 95 % interval of a share; None without anything to count."""
+    ends = interval(share, count)
+    return None if ends is None else (ends[1] - ends[0]) / 2
+
+
+@styled
+def scores_plot(board: Sequence[Row], arms: Arms, *, metric: str) -> Plot | None:
+    """Seen against unseen of each arm under one metric.
+
+    Args:
+        board: rows of `report_results.leaderboard` of one benchmark.
+        arms: the compared models.
+        metric: `mask_acc` or `miou_union`.
+
+    Returns:
+        None where no arm has the metric on seen or on unseen classes.
+    """
+    order = arms.in_order(board)
+    by_arm = {row["arm"]: row for row in board}
+    parts = ("seen", "unseen")
+    best = {
+        part: max(order, key=lambda arm: by_arm[arm][f"{metric}_{part}"] or 0.0)
+        for part in parts
+        if any(by_arm[arm][f"{metric}_{part}"] is not None for arm in order)
+    }
+    if not best:
+        return None
+    canvas = Canvas(f"scores-{metric.replace('_', '-')}", height=0.42 * len(order) + 1.1)
+    axes = canvas.axes
+    for place, arm in enumerate(order):
+        for part, shift in (("seen", -0.12), ("unseen", 0.12)):
+            value = by_arm[arm][f"{metric}_{part}"]
+            if value is None:
+                continue
+            ends = None
+            if metric == "mask_acc":
+                ends = interval(value, by_arm[arm][f"{part}_masks"])
+            # rounding may leave an end on the wrong side of a share of 0 or 1
+            around = ends and [[max(0.0, value - ends[0])], [max(0.0, ends[1] - value)]]
+            axes.errorbar(
+                value,
+                place + shift,
+                xerr=around,
+                color=arms.colour(arm),
+                marker=arms.mark(arm),
+                markerfacecolor=arms.colour(arm) if part == "seen" else COLOURS["paper"],
+                elinewidth=1.2,
+                markersize=7,
+            )
+    axes.set_yticks(range(len(order)), [arms.labels[arm] for arm in order])
+    axes.set_ylim(len(order) - 0.5, -0.5)
+    axes.margins(x=0.08)
+    percent_axis(axes.xaxis)
+    axes.grid(axis="y", visible=False)
+    masks = metric == "mask_acc"
+    axes.set_xlabel("ground-truth masks named rightly (%)" if masks else "mIoU (%)")
+    legend(axes, [handle for part, handle in zip(parts, part_handles()) if part in best])
+    firsts = [
+        f"on {part} classes: {arms.labels[arm]} ({percent(by_arm[arm][f'{metric}_{part}'])} %)"
+        for part, arm in best.items()
+    ]
+    reading = f"Best {'; '.join(firsts)}." + (
+        " Bars are Wilson's 95 % intervals, masks taken as independent." if masks else ""
+    )
+    title = "GT masks named rightly" if masks else "mIoU, classes in truth or prediction"
+    return Plot(
+        name=canvas.name,
+        title=f"{title}: seen and unseen",
+        svg=canvas.svg(f"Dot plot of the models. {reading}"),
+        reading=reading,
+        table=Table(
+            ("model", "seen (%)", "unseen (%)"),
+            tuple(
+                (arms.labels[arm], *(percent(by_arm[arm][f"{metric}_{part}"]) for part in parts))
+                for arm in order
+            ),
+        ),
+    )
+
+
+# --------------------------------------------------------------------------------------
+# Over training
+
+
+def smoothed(values: Values, window: int) -> Values:
+    """The running mean of the last `window` values, of fewer at the start; `(N,)` as given."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(0, ends - window)
+    means: Values = (sums[ends] - sums[starts]) / (ends - starts)
+    return means
+
+
+@styled
+def loss_plot(log: Sequence[Row], arms: Arms) -> Plot:
+    """The training loss of each arm's last phase, a step thin and its running mean thick.
+
+    Args:
+        log: rows of `report_results.losses`, not empty.
+        arms: the compared models.
+    """
+    canvas = Canvas("loss")
+    order, table, fell = arms.in_order(log), [], []
+    for arm in order:
+        steps = np.array([row["step"] for row in log if row["arm"] == arm])
+        loss = np.array([row["loss"] for row in log if row["arm"] == arm], dtype=np.float64)
+        window = max(1, len(loss) // 12)
+        mean, colour = smoothed(loss, window), arms.colour(arm)
+        canvas.axes.plot(steps, loss, color=colour, linewidth=0.7, alpha=0.45)
+        canvas.axes.plot(
+            steps[window - 1 :],
+            mean[window - 1 :],
+            color=colour,
+            marker=arms.mark(arm),
+            markevery=max(1, len(loss) // 6),
+        )
+        fell.append(f"{arms.labels[arm]} from {mean[window - 1]:.2f} to {mean[-1]:.2f}")
+        every = max(1, len(loss) // 12)
+        chosen = sorted({*range(window - 1, len(loss), every), len(loss) - 1})
+        table += [(arms.labels[arm], str(steps[i]), f"{mean[i]:.4f}") for i in chosen]
+    canvas.axes.set_xlabel("optimiser step of the arm's last phase")
+    canvas.axes.set_ylabel("contrastive loss (nats)")
+    legend(canvas.axes, [arms.handle(arm) for arm in order])
+    reading = f"Running mean of the loss: {'; '.join(fell)}. Phases start from different weights."
+    return Plot(
+        name="loss",
+        title="Loss over training",
+        svg=canvas.svg(f"Curves of the training loss. {reading}"),
+        reading=reading,
+        table=Table(("model", "step", "loss, running mean (nats)"), tuple(table)),
+    )
+
+
+@styled
+def curve_plot(curves: Sequence[Row], arms: Arms, *, cut: str = "") -> Plot:
+    """Ground-truth masks named rightly over the steps of each arm, seen and unseen.
+
+    Args:
+        curves: rows of `report_results.curves` of one benchmark, with a seen and an unseen part.
+        arms: the compared models.
+        cut: the images the curves look at, where they are not all of the benchmark's.
+    """
+    canvas = Canvas("curves")
+    order, table, gains = arms.in_order(curves), [], []
+    for arm in order:
+        gained = []
+        for part, line in (("seen", "-"), ("unseen", "--")):
+            own = [r for r in curves if r["arm"] == arm and r["part"] == part]
+            own = [r for r in own if r["accuracy"] is not None]
+            if not own:
+                continue
+            colour = arms.colour(arm)
+            canvas.axes.plot(
+                [row["total_step"] for row in own],
+                [row["accuracy"] for row in own],
+                color=colour,
+                linestyle=line,
+                marker=arms.mark(arm),
+                markerfacecolor=colour if part == "seen" else COLOURS["paper"],
+                markersize=4.5,
+                linewidth=1.5,
+            )
+            gained.append(f"{points(own[-1]['accuracy'] - own[0]['accuracy'])} {part}")
+            table += [
+                (
+                    arms.labels[arm],
+                    part,
+                    str(row["phase"]),
+                    row["trains"].replace("_", " "),
+                    str(row["total_step"]),
+                    percent(row["accuracy"]),
+                )
+                for row in own
+            ]
+        if gained:
+            gains.append(f"{arms.labels[arm]} {', '.join(gained)}")
+    percent_axis(canvas.axes.yaxis)
+    canvas.axes.set_xlabel("optimiser steps over all phases of the arm")
+    canvas.axes.set_ylabel("GT masks named rightly (%)")
+    legend(canvas.axes, [*(arms.handle(arm) for arm in order), *part_handles(line=True)])
+    reading = f"From the first to the last step, in points: {'; '.join(gains)}." + (
+        f" Measured on {cut} alone." if cut else ""
+    )
+    return Plot(
+        name="curves",
+        title="Seen and unseen classes over training",
+        svg=canvas.svg(f"Learning curves. {reading}"),
+        reading=reading,
+        table=Table(
+            ("model", "classes", "phase", "trains", "step", "GT masks named rightly (%)"),
+            tuple(table),
+        ),
+    )

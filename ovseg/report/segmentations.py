@@ -1,0 +1,259 @@
+"""Benchmark images of a report: label maps side by side, and the masks that are named wrongly.
+
+A class has one number and one colour on the whole page; its number stands on its largest region, so
+that a map is read without telling colours apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.data.benchmarks.benchmark import Benchmark
+from ovseg.data.benchmarks.label_maps import LabelError, Labels
+from ovseg.data.images import REASONS, ImageArray, ImageError
+from ovseg.evaluation.benchmark import benchmark_segmentor
+from ovseg.evaluation.samples import open_benchmark, read_sample
+from ovseg.report.mined_rows import Row
+from ovseg.report.overlay import overlay, palette
+from ovseg.report.pictures import data_uri, masked_scene, placeholder, resize_mask
+from ovseg.stages.manifest import Manifest
+
+LabelMap = NDArray[np.int64]
+ALPHA = 0.62
+"""Weight of a class's colour over the paled image."""
+ROOM = 0.03
+"""A number stands on a region whose inner circle is at least this share of the picture's width."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One line of a legend: a class that occurs in a picture."""
+
+    number: int
+    name: str
+    colour: str
+    share: str
+    foreign: bool
+    """True where the ground truth of the image knows no such class."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of an image under its heading, with the classes that occur."""
+
+    heading: str
+    scene: Markup
+    keys: tuple[Key, ...] = ()
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """One benchmark image: its panels, or a placeholder."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A ground-truth mask with the name it was given."""
+
+    scene: Markup
+    truth: str
+    named: str
+    note: str
+
+
+@dataclass(frozen=True)
+class _Maps:
+    image: Image.Image
+    labels: tuple[tuple[str, LabelMap], ...]
+
+
+def segment_images(
+    config: BenchmarkConfig,
+    arms: Sequence[tuple[str, Manifest | None]],
+    titles: Mapping[int, str],
+    *,
+    side: int,
+) -> list[Segmented]:
+    """Each arm's label map and the ground truth of some images.
+
+    Args:
+        config: the benchmark, and the settings it is segmented with.
+        arms: heading and checkpoint of each model; None is the configured CLIP itself.
+        titles: what is said of each image, by its id, in the order of showing.
+        side: longer side of a picture in pixels.
+    """
+    benchmark = open_benchmark(config)
+    segmentors = [
+        (
+            heading,
+            benchmark_segmentor(
+                config,
+                benchmark,
+                clip=str(checkpoint.payload()) if checkpoint else config.clip,
+            ),
+        )
+        for heading, checkpoint in arms
+    ]
+    found: dict[int, _Maps | str] = {}
+    for image_id in titles:
+        try:
+            image, labels = _read(benchmark, image_id)
+        except (ImageError, LabelError) as error:
+            found[image_id] = _why(error)
+            continue
+        truth = np.where(labels == benchmark.ignore_index, -1, labels).astype(np.int64)
+        maps = [(heading, each.segment(image).labels) for heading, each in segmentors]
+        maps.append(("Ground truth", truth))
+        picture, size = scaled(image, side)
+        resized = tuple((heading, _resize(labels, size)) for heading, labels in maps)
+        found[image_id] = _Maps(picture, resized)
+    numbers = _numbers([maps for maps in found.values() if isinstance(maps, _Maps)])
+    return [
+        Segmented(titles[image_id], _panels(maps, benchmark, numbers))
+        for image_id, maps in found.items()
+    ]
+
+
+def _read(benchmark: Benchmark, image_id: int) -> tuple[ImageArray, Labels]:
+    """An image and its label map, by id.
+
+    Raises:
+        ImageError, LabelError: for what cannot be read, or is not in the benchmark's folder.
+    """
+    for sample in benchmark.samples:
+        if sample.image_id == image_id:
+            return read_sample(benchmark, sample)
+    raise LabelError("the benchmark's folder has no such image any more")
+
+
+def _why(error: ImageError | LabelError) -> str:
+    return REASONS.get(str(error), str(error))
+
+
+def scaled(image: ImageArray, side: int) -> tuple[Image.Image, tuple[int, int]]:
+    """An image (H, W, 3) brought to a longer side, up or down, and its (width, height)."""
+    scale = side / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS), size
+
+
+def _resize(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
+    picture = Image.fromarray(labels.astype(np.int32), mode="I")
+    return np.asarray(picture.resize(size, Image.Resampling.NEAREST), dtype=np.int64)
+
+
+def _numbers(shown: Sequence[_Maps]) -> dict[int, int]:
+    """A number from 1 for each class that is shown, the most widespread first.
+
+    The first colours of the palette are told apart best: they go to what is seen most.
+    """
+    pixels: Counter[int] = Counter()
+    for maps in shown:
+        for _, labels in maps.labels:
+            values, counts = np.unique(labels[labels >= 0], return_counts=True)
+            pixels.update(dict(zip(values.tolist(), counts.tolist())))
+    order = sorted(pixels, key=lambda index: (-pixels[index], index))
+    return {index: place for place, index in enumerate(order, start=1)}
+
+
+def _panels(
+    maps: _Maps | str, benchmark: Benchmark, numbers: Mapping[int, int]
+) -> tuple[Panel, ...]:
+    if isinstance(maps, str):
+        return (Panel("Image", placeholder("benchmark image", maps)),)
+    k = len(benchmark.classes)
+    chosen = palette(range(len(numbers)))
+    colours = [chosen[numbers[index] - 1] if index in numbers else (0, 0, 0) for index in range(k)]
+    true = set(np.unique(maps.labels[-1][1]).tolist())
+    panels = [Panel("Image", _framed(maps.image, "", "the image"))]
+    for heading, labels in maps.labels:
+        values, counts = np.unique(labels, return_counts=True)
+        present = sorted(
+            (-count, index)
+            for index, count in zip(values.tolist(), counts.tolist())
+            if 0 <= index < k
+        )
+        keys = tuple(
+            Key(
+                number=numbers[index],
+                name=benchmark.classes[index],
+                colour="#{:02x}{:02x}{:02x}".format(*colours[index]),
+                share=f"{-100 * count / labels.size:.0f}",
+                foreign=index not in true,
+            )
+            for count, index in present
+        )
+        drawn = overlay(
+            pale(maps.image), labels, benchmark.classes, alpha=ALPHA, legend=False, colours=colours
+        )
+        said = f"{heading}: {', '.join(f'{key.name} {key.share} %' for key in keys)}"
+        marks = "".join(_mark(labels == index, numbers[index]) for _, index in present)
+        panels.append(Panel(heading, _framed(drawn, marks, said), keys))
+    return tuple(panels)
+
+
+def pale(picture: Image.Image) -> ImageArray:
+    """A picture without colour and half as dark: what is painted over it keeps its own hue."""
+    grey = np.asarray(picture.convert("L"), dtype=np.uint16)
+    return np.repeat((grey // 2 + 127).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _framed(picture: Image.Image, marks: str, label: str) -> Markup:
+    width, height = picture.size
+    return Markup(
+        f'<svg class="scene" viewBox="0 0 {width} {height}" role="img"'
+        f' aria-label="{escape(label)}"><image width="{width}" height="{height}"'
+        f' href="{data_uri(picture)}"/>{marks}</svg>'
+    )
+
+
+def _mark(region_hw: NDArray[np.bool_], number: int) -> str:
+    """The number of a class where its region is widest; nothing on slivers."""
+    depth = ndimage.distance_transform_edt(np.pad(region_hw, 1))
+    place = np.unravel_index(int(depth.argmax()), depth.shape)
+    if depth[place] < ROOM * region_hw.shape[1]:
+        return ""
+    return f'<text class="number" x="{int(place[1]) - 1}" y="{int(place[0]) - 1}">{number}</text>'
+
+
+# --------------------------------------------------------------------------------------
+# Masks named wrongly
+
+
+def draw_mistakes(config: BenchmarkConfig, worst: Sequence[Row], *, side: int) -> list[Mistake]:
+    """The rows of `report_results.worst_masks` as pictures."""
+    benchmark = open_benchmark(config)
+    return [_mistake(benchmark, row, side) for row in worst]
+
+
+def _mistake(benchmark: Benchmark, row: Row, side: int) -> Mistake:
+    label = f"{row['class_name']} named {row['named']}, in image {row['image_id']}"
+    try:
+        image, labels = _read(benchmark, row["image_id"])
+    except (ImageError, LabelError) as error:
+        scene = placeholder(label, _why(error))
+    else:
+        picture, size = scaled(image, side)
+        mask = resize_mask(labels == row["gt_class"], size)
+        drawn = f'<image width="{size[0]}" height="{size[1]}" href="{data_uri(picture)}"/>'
+        scene = masked_scene(drawn, size, mask, label=label, kind="wrong")
+    notes = [
+        f"{100 * row['area_fraction']:.0f} % of the image",
+        f"the true name ranks {row['gt_rank']}",
+    ]
+    if row["before"] is not None:
+        notes.append(f"original CLIP: {row['before']}")
+    unseen = " (unseen)" if row["seen"] is False else ""
+    return Mistake(scene, f"{row['class_name']}{unseen}", row["named"], " · ".join(notes))

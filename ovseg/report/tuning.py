@@ -1,0 +1,79 @@
+"""What a search for ensemble weight and mask threshold says at its end, in words and as a table."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ovseg.files.escaping import escaped
+from ovseg.files.terminal import Terminal
+from ovseg.stages.manifest import Manifest
+
+
+def _grid(tuned: Manifest) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: a row a weight, a column a threshold, percent; the best in brackets."""
+    rows = pq.read_table(tuned.payload()).to_pylist()
+    thresholds = list(dict.fromkeys(row["mask_threshold"] for row in rows))
+    weights = list(dict.fromkeys(row["ensemble_weight"] for row in rows))
+    cells = {
+        (row["ensemble_weight"], row["mask_threshold"]): (
+            f"[{100 * row['value']:.2f}]" if row["best"] else f"{100 * row['value']:.2f}"
+        )
+        for row in rows
+    }
+    headings = ["weight", *(f"threshold {threshold:g}" for threshold in thresholds)]
+    return headings, [[f"{w:g}", *(cells[w, t] for t in thresholds)] for w in weights]
+
+
+def caveat(tuned: Manifest) -> str:
+    """On which images the search was made, in a sentence or two."""
+    stats = tuned.stats
+    if stats["split"] == "validation":
+        return (
+            f"Searched on {stats['images']} images of a VALIDATION set: figures under these"
+            " settings are tuned on what they are measured on, as the published ones are."
+        )
+    return (
+        f"Searched on {stats['images']} images of the training side. The published values were"
+        " chosen by their authors on the test sets, so those are no fair rivals."
+    )
+
+
+def usage(tuned: Manifest) -> str:
+    """The options that apply the best setting."""
+    best = tuned.stats["best"]
+    return (
+        f"--set benchmarks.ensemble_weight={best['ensemble_weight']:g}"
+        f" --set benchmarks.mask_threshold={best['mask_threshold']:g}"
+    )
+
+
+def _title(tuned: Manifest) -> str:
+    stats = tuned.stats
+    return f"{stats['benchmark']}, {stats['arm']}: {stats['metric']} in %"
+
+
+def markdown(tuned: Manifest) -> str:
+    """The table and its caveat as Markdown."""
+    headings, rows = _grid(tuned)
+    lines = [f"## {escaped(_title(tuned))}", "", "| " + " | ".join(headings) + " |"]
+    lines += ["| " + " | ".join("---:" for _ in headings) + " |"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*lines, "", caveat(tuned), "", f"`ovseg benchmark {usage(tuned)}`"]) + "\n"
+
+
+def show_tuning(tuned: Manifest, console: Console | None = None) -> None:
+    """Print it; the options are not wrapped, to be copied."""
+    console = console or Terminal()
+    headings, rows = _grid(tuned)
+    table = Table(title=_title(tuned))
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+    console.print(caveat(tuned), highlight=False)
+    console.print(f"table  {tuned.payload()}", soft_wrap=True, highlight=False)
+    console.print(f"use    {usage(tuned)}", soft_wrap=True, highlight=False)

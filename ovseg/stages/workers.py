@@ -1,0 +1,54 @@
+"""Worker processes that outlive neither their parent nor an interrupt, and say nothing of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from ovseg.stages.interrupts import own_session, sheltered
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class WorkerPool(ProcessPoolExecutor):
+    """A pool of processes in sessions of their own, which end when their parent does.
+
+    They are never forked from this process: it runs threads (models, task runners), and a fork
+    would copy their locks in whatever state they are.
+
+    Args:
+        workers: how many.
+        preload: modules that are imported once, not by each worker.
+    """
+
+    def __init__(self, workers: int, *, preload: Sequence[str] = ()) -> None:
+        methods = multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        context.set_forkserver_preload(list(preload))
+        # the fork server has the environment of the time it was started: what was set since, such
+        # as the credentials of a bucket, its workers are told
+        environment = dict(os.environ)
+        super().__init__(workers, mp_context=context, initializer=_begin, initargs=(environment,))
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Schedule a call; workers are started here, as they are needed."""
+        with sheltered():
+            return super().submit(function, *args, **kwargs)
+
+
+def _begin(environment: dict[str, str]) -> None:
+    own_session()
+    os.environ.update(environment)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent: Any = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,32 @@
+"""Where the weights that ship lie."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+"""Where the models that ship lie."""
+PARSER = WEIGHTS / "parser"
+SHIPPED_CLIPS = {
+    "storybook": (WEIGHTS / "clip", "train_clip"),
+    "storybook-conv": (WEIGHTS / "conv_clip", "train_conv_clip"),
+}
+"""Folder and flow of the CLIPs that ship, by name."""
+MASK2FORMER = "storybook-mask2former"
+"""The name of the small Mask2Former that ships, trained on split 0's seen categories."""
+
+
+def storybook_split(name: str) -> int | None:
+    """The split of the categories whose compact MaskFormer a name means, if it means one."""
+    shipped = re.fullmatch(r"storybook(?:-(\d+))?", name)
+    return int(shipped[1] or 0) if shipped else None
+
+
+def storybook_weights(split: int) -> Path:
+    """Where the compact MaskFormer lies that saw masks of one split's seen categories only.
+
+    Args:
+        split: as in `ovseg.storybook.categories.split`; 0 is the network named `storybook`.
+    """
+    return WEIGHTS / "maskformer" / f"split-{split}"

@@ -1,0 +1,1 @@
+"""Adapting CLIP to masked regions."""

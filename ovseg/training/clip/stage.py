@@ -1,0 +1,196 @@
+"""The stage that adapts CLIP to masked regions: from a curated selection to a checkpoint.
+
+Two phases make the paper's default, each a run of this stage: the image encoder is fine-tuned with
+the text encoder frozen, then mask prompts are tuned with all of CLIP frozen (OVSeg, CVPR 2023,
+sections 3.2 and 3.3). A killed run goes on from its last state to the same losses.
+
+    tuned = run_stage(FINETUNE, FinetuneConfig(), {"curated": curated, "table": pairs}, root)
+    prompts = FinetuneConfig(trains="mask_prompts", learning_rate=2e-2)
+    both = run_stage(
+        FINETUNE, prompts, {"curated": curated, "table": pairs, "checkpoint": tuned}, root
+    )
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ovseg.config.training import FinetuneConfig
+from ovseg.errors import OvsegError
+from ovseg.files.digests import digest_json
+from ovseg.files.publish import write_parquet
+from ovseg.models.clip.load import clip_digest, load_clip
+from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
+from ovseg.models.clip.mask_tokens import check_tower
+from ovseg.models.clip.save import save_clip
+from ovseg.models.devices import clip_name, resolve_device
+from ovseg.models.texts.templates import text_embeddings
+from ovseg.stages import schema
+from ovseg.stages.manifest import ShardPlan
+from ovseg.stages.run import STATE, too_many_bad
+from ovseg.stages.stage import Inputs, Output, Progress, Stage
+from ovseg.training.clip.methods import method
+from ovseg.training.clip.pairs import PairRegions, read_pairs, reason_counts
+from ovseg.training.clip.snapshots import copy_snapshots, snapshot_steps
+from ovseg.training.clip.trainer import Trainer, steps_per_epoch, train
+from ovseg.training.state import LogRow
+
+LOG_FILE = "training_log.parquet"
+
+
+class Finetune(Stage[FinetuneConfig]):
+    """One phase of adapting CLIP.
+
+    Inputs are `curated`, the `table` it was selected from (`table/...` any further ones) and, to go
+    on from, `checkpoint`.
+    """
+
+    name = "checkpoints"
+    suffix = ""
+
+    def plan(self, config: FinetuneConfig, inputs: Inputs) -> ShardPlan:
+        """One shard; it counts the optimiser steps of all epochs."""
+        curated = inputs["curated"]
+        steps = config.epochs * steps_per_epoch(curated.rows, config.batch_size)
+        return ShardPlan.single(curated.content_digest, steps)
+
+    def weights(self, config: FinetuneConfig, inputs: Inputs) -> dict[str, str]:
+        """The CLIP it starts from, unless that is a parent."""
+        return {} if "checkpoint" in inputs else {"clip": clip_digest(config.clip)}
+
+    def write(
+        self,
+        config: FinetuneConfig,
+        inputs: Inputs,
+        target: Path,
+        *,
+        shard: int,
+        progress: Progress,
+    ) -> Output:
+        """Train and write the checkpoint; what a killed run needs lies in `state` meanwhile."""
+        tables = [table for role, table in inputs.items() if role.startswith("table")]
+        pairs = read_pairs(inputs["curated"], tables)
+        nouns, numbers_n = distinct_nouns(pairs["noun"].to_pylist())
+        model = starting_clip(clip_name(config.clip, inputs), config, nouns)
+        regions = PairRegions(
+            pairs,
+            image_root=config.image_root or Path(),
+            size=config.picture_size or model.image_size,
+            mean=model.pixel_mean,
+            std=model.pixel_std,
+            region=config.region,
+            background=config.background,
+            cache_bytes=int(config.cache_gib * 2**30) if config.cache_regions else 0,
+            workers=config.decode_workers,
+        )
+        stats = _survey(regions, config)
+        trainer = Trainer(
+            model,
+            text_embeddings(model, nouns, templates=[config.template]),
+            nouns=nouns,
+            config=config,
+            total_steps=config.epochs * steps_per_epoch(len(regions.usable), config.batch_size),
+        )
+        # the stage's folder stands for the rest; images lie outside of what it digests
+        identity = digest_json([target.parent.name, regions.usable.tolist()])
+        state_folder = target.parent / STATE  # whoever finishes the stage removes it
+        snapshots = state_folder / f"snapshots-{identity[:16]}"  # those of others do not count
+        log = train(
+            trainer,
+            regions,
+            numbers_n,
+            identity=identity,
+            state_folder=state_folder,
+            snapshot_folder=snapshots,
+            progress=progress,
+        )
+        save_clip(model, target)
+        write_log(log, target / LOG_FILE)
+        copy_snapshots(snapshots, target, snapshot_steps(trainer.total_steps, config.snapshots))
+        used = numbers_n[regions.usable]
+        return Output(
+            rows=len(log),
+            stats={
+                **stats,
+                "pairs": len(used),
+                "nouns": len(set(used.tolist())),
+                "steps": len(log),
+                "first_loss": log[0][2],
+                "last_loss": log[-1][2],
+                "trained_parameters": sum(p.numel() for p in trainer.parameters.values()),
+            },
+        )
+
+
+FINETUNE = Finetune()
+
+
+def starting_clip(name: str, config: FinetuneConfig, nouns: Sequence[str] = ()) -> MaskAdaptedCLIP:
+    """Load the CLIP a phase starts from, with what its method trains.
+
+    Args:
+        name: as in `load_clip`.
+        config: of the phase.
+        nouns: of the training set, for a method that trains something of each.
+
+    Raises:
+        OvsegError: there is no such CLIP, it has too few blocks for the prompts, or what it is to
+            be trained on does not fit it.
+    """
+    model = load_clip(name, device=resolve_device(config.device))
+    if config.embedder == "mask_tokens":
+        check_tower(model)
+        if config.region != "image" or config.picture_size % model.patch_size:
+            raise OvsegError(
+                "mask tokens are trained on whole pictures: set arms.region=image, and"
+                f" arms.picture_size to a multiple of {model.patch_size}"
+            )
+        if method(config.trains).prompts_regions:
+            raise OvsegError(
+                f"mask tokens leave the prompts of {config.trains} aside, which would learn"
+                " nothing: choose arms.embedder=crops, or arms.trains=image_encoder"
+            )
+    elif config.picture_size:
+        raise OvsegError("arms.picture_size is for arms.embedder=mask_tokens: leave it out")
+    method(config.trains).prepare(model, config, nouns)
+    if config.initial_logit_scale is not None:
+        with torch.no_grad():
+            model.logit_scale.fill_(math.log(config.initial_logit_scale))
+    return model
+
+
+def distinct_nouns(nouns: list[str]) -> tuple[list[str], torch.Tensor]:
+    """The distinct nouns in order of the alphabet, and the number of each given one among them."""
+    distinct = sorted(set(nouns))
+    number = {noun: index for index, noun in enumerate(distinct)}
+    return distinct, torch.tensor([number[noun] for noun in nouns], dtype=torch.int64)
+
+
+def write_log(log: list[LogRow], path: Path) -> None:
+    """Write `schema.TRAINING_LOG`; `logit_scale` is the factor in the step's loss, not its log."""
+    names = schema.TRAINING_LOG.names
+    rows = [dict(zip(names, row)) for row in log]
+    write_parquet(schema.rows_to_table(rows, schema.TRAINING_LOG), path)
+
+
+def _survey(regions: PairRegions, config: FinetuneConfig) -> dict[str, object]:
+    """Count what cannot be trained on, and stop before training where that is too much."""
+    bad, total = len(regions.unusable), len(regions)
+    first = None
+    if bad:
+        row = min(regions.unusable)
+        # relative: what goes into a manifest must not tell where the images lie
+        first = f"{regions.paths[row]}: {regions.unusable[row]}"
+    if bad == total or bad > config.max_bad_fraction * total:
+        where = f"{first} (of images in {regions.image_root})"
+        raise too_many_bad("checkpoints", "pairs", bad, total, config, where)
+    return {
+        "n": total,
+        "bad": bad,
+        "bad_reasons": reason_counts(regions.unusable.values()),
+        "first_bad": first,
+    }

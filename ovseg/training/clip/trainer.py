@@ -1,0 +1,334 @@
+"""One optimiser step after another over the regions of pairs: the training loop without the stage.
+
+The text tower is frozen, so its embeddings are computed once a noun and training never runs it,
+unless the phase trains context vectors in front of it.
+Every random choice hangs on the seed and the number of the epoch or step alone, which is what lets
+a resumed training reach the same losses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ovseg.config.training import FinetuneConfig
+from ovseg.errors import OvsegError
+from ovseg.models.clip.context_vectors import ContextVectors
+from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
+from ovseg.models.clip.mask_tokens import covered_patches, encode_mask_tokens
+from ovseg.models.devices import autocast
+from ovseg.training.clip.crops import (
+    augmented_pixels,
+    crop_masks,
+    draw_crop_boxes,
+    keep_in_view,
+    seeded_generator,
+)
+from ovseg.training.clip.losses import clip_loss, distinct_noun_loss
+from ovseg.training.clip.methods import freeze_except, method, parameter_groups
+from ovseg.training.clip.pairs import PairRegions
+from ovseg.training.clip.snapshots import save_snapshot, snapshot_path, snapshot_steps
+from ovseg.training.schedules import cosine_learning_rate
+from ovseg.training.state import LogRow, keeps_state, load_state, save_state
+
+MAX_LOGIT_SCALE = math.log(100)
+
+
+def steps_per_epoch(pairs: int, batch_size: int) -> int:
+    """Full batches an epoch; what is left over is not shown, but too few pairs are one batch."""
+    return max(1, pairs // batch_size)
+
+
+class Trainer:
+    """A CLIP with its optimiser: one call a step.
+
+    The CLIP stays in eval mode: nothing in it differs in training but dropout, which would make a
+    resumed training another one.
+
+    Args:
+        model: trained in place; what the phase does not train gets `requires_grad` False.
+        noun_embeddings_ke: `(K, E)` embeddings of all nouns of the training set, L2 norm 1.
+        nouns: the K nouns, for a phase that trains their texts.
+        config: which parameters are trained, and how.
+        total_steps: of the whole training, for the schedule.
+
+    Attributes:
+        parameters: the trained parameters by name.
+        optimizer: AdamW.
+        log: a row for each step done.
+    """
+
+    def __init__(
+        self,
+        model: MaskAdaptedCLIP,
+        noun_embeddings_ke: Tensor,
+        *,
+        nouns: Sequence[str] = (),
+        config: FinetuneConfig,
+        total_steps: int,
+    ) -> None:
+        self.model, self.config, self.total_steps = model.eval(), config, total_steps
+        self.noun_embeddings_ke = noun_embeddings_ke.detach()
+        self._texts: ContextVectors | None = None
+        if method(config.trains).trains_texts:
+            assert isinstance(model.text_prompts, ContextVectors)
+            self._texts = model.text_prompts
+            self._tokens = self._texts.tokens(model, nouns)
+        self.parameters = freeze_except(
+            model, config.trains, train_logit_scale=config.train_logit_scale
+        )
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(
+                self.parameters,
+                weight_decay=config.weight_decay,
+                prompt_weight_decay=config.prompt_weight_decay,
+                prompt_rate=(config.prompt_learning_rate or config.learning_rate)
+                / config.learning_rate,
+            ),
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+        )
+        self.log: list[LogRow] = []
+
+    def noun_texts(self, nouns_n: Tensor) -> Tensor:
+        """The embeddings `(N, E)` of nouns by their numbers, with gradients if they are trained."""
+        if self._texts is None:
+            return self.noun_embeddings_ke[nouns_n]
+        with self._autocast():
+            return self._texts.encode(self.model, self._tokens[nouns_n])
+
+    def loss(self, image_ne: Tensor, nouns_n: Tensor) -> Tensor:
+        """The configured loss of region embeddings `(N, E)` and their nouns' numbers `(N,)`."""
+        scale, config = self.model.logit_scale, self.config
+        distinct, local_n = torch.unique(nouns_n, return_inverse=True)
+        noun_ke = self.noun_texts(distinct)
+        if config.loss == "batch":
+            return clip_loss(image_ne, noun_ke[local_n], scale)
+        return distinct_noun_loss(
+            image_ne,
+            noun_ke,
+            local_n,
+            scale,
+            smoothing=config.relation_smoothing,
+            temperature=config.relation_temperature,
+        )
+
+    def _autocast(self) -> torch.autocast:
+        return autocast(self.model.logit_scale.device.type, self.config.precision)
+
+    def step(self, pixels: Tensor, masks: Tensor, nouns_n: Tensor, *, epoch: int = 0) -> float:
+        """One optimiser step.
+
+        Args:
+            pixels: `(N, 3, S, S)` float32, normalised.
+            masks: `(N, S, S)` bool.
+            nouns_n: `(N,)` int64 rows of the noun embeddings.
+            epoch: for the log.
+
+        Returns:
+            The loss before the step.
+
+        Raises:
+            OvsegError: the loss is no longer finite; the parameters are as the last step left
+                them.
+        """
+        number = len(self.log)
+        rate = cosine_learning_rate(
+            number,
+            base=self.config.learning_rate,
+            warmup_steps=self.config.warmup_steps,
+            total_steps=self.total_steps,
+        )
+        with self._autocast():
+            image_ne = self._embedded(pixels, masks)
+        loss = self.loss(image_ne, nouns_n)
+        value, scale = float(loss.detach()), float(self.model.logit_scale.detach().exp())
+        if not math.isfinite(value):
+            raise OvsegError(self._diverged(number, f"the loss is {value}"))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        if self.config.train_logit_scale:
+            with torch.no_grad():
+                self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+        self.log.append((number, epoch, value, rate, scale))
+        return value
+
+    def _embedded(self, pixels: Tensor, masks: Tensor) -> Tensor:
+        """The embeddings `(N, E)` that are held against the nouns."""
+        if self.config.embedder == "crops":
+            return self.model.encode_regions(pixels, masks)
+        covered = covered_patches(masks, pixels.shape[-1] // self.model.patch_size)
+        tokens, _ = encode_mask_tokens(self.model, pixels, covered[:, None])
+        return tokens[:, 0]
+
+    def check_finite(self) -> None:
+        """Refuse parameters that overflowed, before they are kept.
+
+        Raises:
+            OvsegError: some trained parameter is not finite.
+        """
+        for name, parameter in self.parameters.items():
+            if not bool(parameter.detach().isfinite().all()):
+                raise OvsegError(self._diverged(len(self.log) - 1, f"{name} is not finite"))
+
+    def _diverged(self, step: int, what: str) -> str:
+        return (
+            f"training diverged at step {step}: {what}; lower learning_rate"
+            f" ({self.config.learning_rate:g}) or raise warmup_steps"
+            f" ({self.config.warmup_steps})"
+        )
+
+
+# --------------------------------------------------------------------------------------
+# The loop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One step's regions on the training device.
+
+    Attributes:
+        pixels: `(N, 3, S, S)` float32, normalised.
+        masks: `(N, S, S)` bool.
+        rows: `(N,)` int64 rows of the pairs, on the CPU.
+        epoch: from 0.
+    """
+
+    pixels: Tensor
+    masks: Tensor
+    rows: Tensor
+    epoch: int
+
+
+def epoch_order(usable: Tensor, *, seed: int, epoch: int) -> Tensor:
+    """The rows `(U,)` in the order one epoch shows them."""
+    generator = seeded_generator(seed, "order", epoch)
+    return usable[torch.randperm(len(usable), generator=generator)]
+
+
+def region_batch(
+    regions: PairRegions, config: FinetuneConfig, *, step: int, device: torch.device
+) -> Batch:
+    """The regions of one step, cropped at random and normalised, the same at every call.
+
+    Args:
+        regions: of the training set.
+        config: seed, batch size, crop scale and the way of resizing.
+        step: from 0, over all epochs.
+        device: where the batch goes.
+    """
+    epoch, index = divmod(step, steps_per_epoch(len(regions.usable), config.batch_size))
+    order = epoch_order(regions.usable, seed=config.seed, epoch=epoch)
+    rows = order[index * config.batch_size : (index + 1) * config.batch_size]
+    kept = regions.regions(rows.tolist())
+    boxes = draw_crop_boxes(
+        len(rows),
+        size=regions.size,
+        scale=config.crop_scale,
+        generator=seeded_generator(config.seed, "crop", step),
+    )
+    boxes = keep_in_view(boxes, kept.masks)
+    batched = config.augmentation == "batched"
+    squares = kept.pixels.to(device) if batched else kept.pixels
+    pixels = augmented_pixels(squares, boxes, batched=batched).to(device)
+    mean = torch.tensor(regions.mean, device=device)[:, None, None]
+    std = torch.tensor(regions.std, device=device)[:, None, None]
+    return Batch(
+        pixels=(pixels / 255 - mean) / std,
+        masks=crop_masks(kept.masks, boxes).to(device),
+        rows=rows,
+        epoch=epoch,
+    )
+
+
+def _batches(make: Callable[[int], Batch], steps: range, *, ahead: bool) -> Iterator[Batch]:
+    """Batches in order; made one ahead by a thread if asked to."""
+    if not ahead:
+        yield from map(make, steps)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(make, step) for step in steps[:1]]
+        for step in steps:
+            batch = waiting.pop().result()
+            if step + 1 < steps.stop:
+                waiting.append(pool.submit(make, step + 1))
+            yield batch
+
+
+def train(
+    trainer: Trainer,
+    regions: PairRegions,
+    nouns_n: Tensor,
+    *,
+    identity: str,
+    state_folder: Path,
+    snapshot_folder: Path,
+    progress: Callable[[int], None],
+) -> list[LogRow]:
+    """Train to the end, from where an earlier attempt stopped.
+
+    Args:
+        trainer: fresh; a state found in the folder is put into it.
+        regions: of the training set.
+        nouns_n: `(len(regions),)` int64 row of each pair's noun in the noun embeddings.
+        identity: digest of all the training depends on.
+        state_folder: where resumable states go.
+        snapshot_folder: where the configured number of snapshots goes; what an earlier attempt
+            of this training left there is kept.
+        progress: called after each step, once for all that were done before.
+
+    Returns:
+        A row for each step.
+
+    Raises:
+        OvsegError: the training diverged, an image got lost; the last good state stays.
+    """
+    config, device = trainer.config, trainer.model.logit_scale.device
+    due = snapshot_steps(trainer.total_steps, config.snapshots)
+    behind = {step: snapshot_path(snapshot_folder, step) for step in due}
+    resumed = load_state(
+        state_folder,
+        identity=identity,
+        parameters=trainer.parameters,
+        optimizer=trainer.optimizer,
+        behind=behind,
+    )
+    if resumed is not None:
+        trainer.log = resumed.log
+        progress(resumed.step)
+    first = len(trainer.log)
+
+    def make(step: int) -> Batch:
+        return region_batch(regions, config, step=step, device=device)
+
+    steps = range(first, trainer.total_steps)
+    for batch in _batches(make, steps, ahead=config.decode_workers > 0):
+        trainer.step(batch.pixels, batch.masks, nouns_n[batch.rows].to(device), epoch=batch.epoch)
+        done = len(trainer.log)
+        if done in due:  # before the state: what resumes after this step must not lack it
+            trainer.check_finite()
+            save_snapshot(snapshot_folder, done, trainer.parameters)
+        if keeps_state(done, total=trainer.total_steps, every=config.checkpoint_every):
+            trainer.check_finite()
+            save_state(
+                state_folder,
+                identity=identity,
+                step=done,
+                parameters=trainer.parameters,
+                optimizer=trainer.optimizer,
+                log=trainer.log,
+                behind=behind,
+            )
+        progress(1)
+    trainer.check_finite()
+    return trainer.log

@@ -1,0 +1,1 @@
+"""Training networks on masks and labels."""

@@ -1,0 +1,188 @@
+"""Any library stage as Prefect tasks: its shards mapped over the flow's task runner, then finished.
+
+Prefect schedules, retries and shows; the manifest is the only cache, so the tasks use `NO_CACHE`.
+Inside a flow:
+
+    nouns = run(NOUNS, config.nouns, {"images": images}, root)
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+
+from ovseg.config.base import Config
+from ovseg.errors import OvsegError
+from ovseg.files.publish import WriteError
+from ovseg.stages.manifest import Manifest, ShardPlan, ShardRecord
+from ovseg.stages.run import finish, finished, run_shard, stage_folder
+from ovseg.stages.stage import Inputs, Stage
+from tasks.progress import bar, found
+
+_FOR_A_PERSON = (
+    OvsegError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    ImportError,
+    NotImplementedError,
+)
+"""Errors that the same call raises again: bad input, and bugs."""
+_FULL_OR_FORBIDDEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_device_locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+
+
+@contextmanager
+def _device(config: Config) -> Iterator[None]:
+    """One worker a device: a second model on it would only fight the first for memory."""
+    device = getattr(config, "device", None)
+    if device is None:
+        yield
+        return
+    with _device_locks[device]:
+        yield
+
+
+def folders(manifests: Mapping[str, Manifest]) -> dict[str, Path]:
+    """The folders of finished stages by role: what flows hand one another.
+
+    A manifest lists every shard, and Prefect refuses parameters of more than half a megabyte.
+    """
+    return {role: manifest.folder for role, manifest in manifests.items()}
+
+
+def read_manifests(folders: Mapping[str, Path]) -> dict[str, Manifest]:
+    """The reverse of `folders`."""
+    return {role: Manifest.read(Path(folder)) for role, folder in folders.items()}
+
+
+def _worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
+    """Retry what time may mend (a flaky mount, a full GPU), never what a person has to mend."""
+    try:
+        state.result()
+    except WriteError as error:
+        return error.passing
+    except _FOR_A_PERSON:
+        return False
+    except OSError as error:
+        return error.errno not in _FULL_OR_FORBIDDEN
+    except Exception:
+        return True
+    return False
+
+
+_RETRIED: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": [2, 20],
+    "retry_condition_fn": _worth_a_retry,
+}
+
+
+@task(
+    task_run_name="{stage.name} {shard}",
+    cache_policy=NO_CACHE,
+    **_RETRIED,
+    persist_result=False,
+)
+def compute_shard(
+    stage: Stage[Any],
+    config: Config,
+    inputs: dict[str, Manifest],
+    folder: Path,
+    plan: ShardPlan,
+    shard: int,
+    progress: Callable[[int], None],
+) -> ShardRecord:
+    """Compute and publish one shard of a stage, or find it done."""
+    with _device(config):
+        record = run_shard(stage, config, inputs, folder, shard=shard, progress=progress)
+    path = folder / record.path
+    if record.seconds is None:
+        progress(plan.counts[shard])
+        get_run_logger().info("already whole: %s", path)
+    else:
+        get_run_logger().info("%d rows in %.1f s: %s", record.rows, record.seconds, path)
+    return record
+
+
+@task(task_run_name="finish {stage.name}", cache_policy=NO_CACHE, **_RETRIED, persist_result=False)
+def finish_stage(
+    stage: Stage[Any],
+    config: Config,
+    inputs: dict[str, Manifest],
+    folder: Path,
+    plan: ShardPlan,
+    seconds: dict[int, float],
+) -> Manifest:
+    """Check that every shard is there and write the manifest."""
+    return finish(stage, config, inputs, folder, plan, seconds=seconds)
+
+
+def run(
+    stage: Stage[Any],
+    config: Config,
+    inputs: Inputs,
+    root: Path,
+    *,
+    label: str | None = None,
+) -> Manifest:
+    """Run a stage inside a flow: nothing where all is done, else shard by shard.
+
+    Args:
+        stage: the stage.
+        config: its configuration.
+        inputs: manifests of its parents by role.
+        root: the folder of all results.
+        label: what people see it called; the stage's name where empty.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        OvsegError: what a shard or the finish raised, with its one-line message.
+    """
+    folder, plan = stage_folder(stage, config, inputs, root)
+    label, log, began = label or stage.name, get_run_logger(), time.monotonic()
+    if (manifest := finished(folder, plan)) is not None:
+        found(label)
+        log.info("%s: found, nothing to compute: %s", label, folder)
+        return manifest
+    parents = dict(inputs)
+    with bar(label, sum(plan.counts)) as progress:
+        compute = compute_shard.with_options(
+            task_run_name=_shard_name(label, len(plan)),
+            tags=[stage.name, f"folder:{folder.name}"],
+        )
+        futures: list[PrefectFuture[ShardRecord]] = [
+            compute.submit(stage, config, parents, folder, plan, shard, progress)
+            for shard in range(len(plan))
+        ]
+        records = [future.result() for future in futures]
+    seconds = {r.index: r.seconds for r in records if r.seconds is not None}
+    finish_it = finish_stage.with_options(task_run_name=lambda: f"{label}: finish")
+    manifest = finish_it(stage, config, parents, folder, plan, seconds)
+    spent, whole = time.monotonic() - began, len(records) - len(seconds)
+    kept = f", {whole} of {len(records)} shards found" if whole else ""
+    log.info("%s: %d rows in %.1f s%s: %s", label, manifest.rows, spent, kept, folder)
+    return manifest
+
+
+def _shard_name(label: str, shards: int) -> Callable[[dict[str, Any]], str]:
+    """Names for a stage's task runs: `find nouns 3 of 8`, without numbers where there is one."""
+
+    def name(parameters: dict[str, Any]) -> str:
+        return f"{label} {parameters['shard'] + 1} of {shards}" if shards > 1 else label
+
+    return name

@@ -1,0 +1,38 @@
+"""The process of Prefect's temporary server: `python -m tasks.server.process DESCRIPTOR`.
+
+It listens on a socket that its parent has bound, and ends with its parent: standard input is a pipe
+whose other end the parent holds, so that it is at its end even where the parent was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(0)
+
+
+def main() -> int:
+    """Serve until the parent ends; uvicorn's 3 where the server cannot start."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ |= {  # no pages, and only the services that a run needs
+        "PREFECT_UI_ENABLED": "0",
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT__SERVER_FINAL": "1",
+    }
+    import uvicorn
+
+    app = "prefect.server.api.server:create_app"
+    server = uvicorn.Server(uvicorn.Config(app, factory=True, log_level="error", lifespan="on"))
+    server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+    return 0 if server.started else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""MLflow: runs, parameters, metrics, descriptions, the model registry."""

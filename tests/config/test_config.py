@@ -1,0 +1,119 @@
+"""Configurations: what their digests cover, that they survive JSON, that they are frozen."""
+
+import inspect
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ovseg.config import base as config
+from ovseg.config.base import Config
+from ovseg.config.mining import PairingConfig
+from ovseg.config.presets import PRESETS, load_preset
+from ovseg.config.reporting import SheetConfig
+from ovseg.config.scoring import BenchmarkConfig
+from ovseg.config.training import FinetuneConfig
+
+NEEDED = {
+    "WorldConfig": {"part": "val"},
+    "CurationConfig": {"sql": "select 1"},
+    "CurveConfig": {"arm": "both", "benchmark": BenchmarkConfig()},
+    "StudyConfig": {"arms": (("original", "original CLIP"),)},
+}
+CONFIGS = [
+    kind(**NEEDED.get(name, {}))
+    for name, kind in inspect.getmembers(config, inspect.isclass)
+    if issubclass(kind, Config) and kind is not Config
+]
+
+
+def is_execution(one: Config, name: str) -> bool:
+    extra = type(one).model_fields[name].json_schema_extra
+    return isinstance(extra, dict) and extra.get("execution") is True
+
+
+@pytest.mark.parametrize("one", CONFIGS, ids=lambda one: type(one).__name__)
+def test_the_digest_covers_every_field_but_those_of_execution(one):
+    assert len(one.digest()) == 16
+    for name in type(one).model_fields:
+        with warnings.catch_warnings():  # of a value of another type: any other value will do
+            warnings.simplefilter("ignore")
+            other = one.model_copy(update={name: "something else"})
+            assert (other.digest() == one.digest()) == is_execution(one, name), name
+            assert (name in other.published()) != is_execution(one, name)
+            assert (name in other.execution()) == is_execution(one, name)
+
+
+def test_execution_fields_of_nested_configurations_stay_out_too():
+    here, there = (
+        SheetConfig(benchmark=BenchmarkConfig(root=Path(f"/{name}"), batch_size=size))
+        for name, size in (("a", 1), ("b", 2))
+    )
+    assert here.digest() == there.digest() and here.published() == there.published()
+    assert "root" not in here.published()["benchmark"]
+    assert here.published()["benchmark"]["benchmark"] == "storybook"
+    assert here.execution()["benchmark"] == {
+        "root": "/a",
+        "batch_size": 1,
+        "contexts_from": None,
+        "pixels": "",
+        "device": "auto",
+        "max_bad_fraction": 0.05,
+    }
+    other = SheetConfig(benchmark=BenchmarkConfig(short_side=320))
+    assert other.digest() != here.digest()
+    assert SheetConfig().published()["benchmark"] is None
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_whole_run_is_published_without_paths_and_devices(name):
+    run = load_preset(name)
+    moved = load_preset(
+        name,
+        {
+            "root": "/elsewhere",
+            "proposals.device": "cuda",
+            "arms.device": "cuda",
+            "benchmarks.root": "/elsewhere",
+        },
+    )
+    assert run.digest() == moved.digest() and run.published() == moved.published()
+    assert "elsewhere" not in json.dumps(moved.published())
+    assert run.digest() != load_preset(name, {"arms.seed": 1}).digest()
+
+
+@pytest.mark.parametrize("one", [*CONFIGS, *(load_preset(name) for name in PRESETS)])
+def test_a_configuration_survives_json(one):
+    again = type(one).model_validate_json(one.model_dump_json())
+    assert again == one and again.digest() == one.digest()
+    assert type(one)(**one.published()).digest() == one.digest()
+
+
+@given(
+    clip=st.text(max_size=20),
+    template=st.text(max_size=20),
+    ratio=st.floats(1, 10),
+    margin=st.none() | st.floats(-2, 2),
+    mutual=st.booleans(),
+)
+def test_any_values_survive_json(clip, template, ratio, margin, mutual):
+    one = PairingConfig(
+        clip=clip, template=template, expand_ratio=ratio, min_margin=margin, mutual_best=mutual
+    )
+    again = PairingConfig.model_validate_json(one.model_dump_json())
+    assert again == one and again.digest() == one.digest()
+
+
+def test_configurations_are_frozen_and_know_their_fields():
+    with pytest.raises(ValidationError):
+        PairingConfig().clip = "other"  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="nonsense"):
+        PairingConfig(nonsense=1)
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        PairingConfig(max_bad_fraction=1.5)
+    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+        FinetuneConfig(batch_size=1)

@@ -1,0 +1,365 @@
+"""Presets: that they load, how their settings are named and replaced, what is refused and how."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ovseg.config.base import Config
+from ovseg.config.checkpoint_presets import CHECKPOINT_PRESETS
+from ovseg.config.overrides import parse_setting, settings
+from ovseg.config.presets import ARMS, PRESETS, load_preset
+from ovseg.config.request import configure, configure_seeds
+from ovseg.data.benchmarks.vocabulary import read_vocabulary
+from ovseg.errors import OvsegError
+from ovseg.evaluation.splits import HEADLINE, PUBLISHED, benchmark_splits
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_loads(name):
+    preset = load_preset(name)
+    assert preset.preset == name and preset.expect
+    assert set(preset.arms) == set(ARMS) and preset.arms["original"] == ()
+    assert preset.texts.clip == preset.pairing.clip
+    assert preset.texts.template == preset.pairing.template
+    assert preset.table.dataset == preset.images.dataset
+    # arms that begin alike share their first phase, so it is trained once
+    assert preset.arms["both"][0] == preset.arms["finetuned"][0]
+    assert preset.arms["both"][1] == preset.arms["prompts"][0]
+
+
+def test_the_paper_gates_nothing_and_gated_does():
+    paper, gated = load_preset("paper"), load_preset("gated")
+    gates = ("min_similarity", "min_margin", "min_proposal_score", "min_area_fraction")
+    assert all(getattr(paper.pairing, gate) is None for gate in gates)
+    assert paper.proposals.min_score is paper.proposals.nms_iou is None
+    assert not paper.pairing.mutual_best and gated.pairing.mutual_best
+    assert gated.proposals.min_score and gated.pairing.min_margin
+    assert paper.arms == gated.arms
+
+
+@pytest.mark.parametrize("name", ["paper", "gated"])
+def test_prepared_benchmarks_are_scored_where_data_is_given(name, tmp_path):
+    captions, images, data = tmp_path / "captions.json", tmp_path / "images", tmp_path / "data"
+    captions.write_text("{}")
+    images.mkdir()
+    given = {"captions": captions, "images": images}
+    assert {item.benchmark: item.ensemble_weight for item in load_preset(name).benchmarks} == {
+        "ade20k-150": 0.7,
+        "ade20k-847": 0.7,
+        "context-59": 0.6,
+        "context-459": 0.6,
+        "voc-20": 0.45,
+    }
+    assert configure(name, **given).benchmarks == ()
+    for prepared in ("voc-20", "context-459", "elsewhere"):
+        (data / prepared).mkdir(parents=True)
+    config = configure(name, **given, overrides={"data": str(data)})
+    assert [item.benchmark for item in config.benchmarks] == ["context-459", "voc-20"]
+    assert [item.root for item in config.benchmarks] == [
+        (data / item.benchmark).resolve() for item in config.benchmarks
+    ]
+    assert {(item.clip, item.maskformer) for item in config.benchmarks} == {
+        (config.pairing.clip, config.proposals.maskformer)
+    }
+    with pytest.raises(OvsegError, match="`ovseg prepare NAME --root SOURCE --out "):
+        configure(name, **given, overrides={"data": str(images)})
+
+
+@pytest.mark.parametrize(
+    ("settings", "asks"),
+    [
+        ({}, True),  # arms are trained on pairs
+        ({"benchmarks.system": "zsseg"}, False),
+        ({"benchmarks.system": "zsseg", "benchmarks.retrieval_weight": 0.3}, True),
+        ({"benchmarks.system": "zsseg", "benchmarks.prompting": "mined"}, True),
+    ],
+)
+def test_models_as_they_are_are_scored_without_captions(settings, asks, tmp_path):
+    (tmp_path / "voc-20").mkdir()
+    overrides = {"data": str(tmp_path), **settings}
+    if asks:
+        with pytest.raises(OvsegError, match="give --captions"):
+            configure("paper", mines=False, overrides=overrides)
+    else:
+        config = configure("paper", mines=False, overrides=overrides)
+        assert [item.benchmark for item in config.benchmarks] == ["voc-20"]
+    with pytest.raises(OvsegError, match="give --captions"):
+        configure("paper", overrides=overrides)
+
+
+@pytest.mark.parametrize("name", ["paper", "gated", *CHECKPOINT_PRESETS])
+def test_every_benchmark_of_real_weights_knows_its_seen_classes(name):
+    for item in load_preset(name).benchmarks:
+        classes = [each.name for each in read_vocabulary(item.benchmark)]
+        splits = benchmark_splits(item, classes)
+        assert 0 < len(splits[HEADLINE]) <= len(classes)
+        # COCO has all of VOC: nothing is unseen there; of the others much is
+        assert (len(splits[HEADLINE]) == len(classes)) == (item.benchmark == "voc-20")
+        assert (PUBLISHED in splits) == (item.benchmark == "ade20k-150")
+
+
+def test_another_maskformer_saw_other_classes():
+    changed = load_preset(
+        "paper", {"benchmarks.trained_on": [], "benchmarks.seen": ["wall"], "benchmarks.limit": 1}
+    )
+    assert all(item.seen == ("wall",) and not item.trained_on for item in changed.benchmarks)
+
+
+def test_overrides_by_dotted_names():
+    changed = load_preset(
+        "storybook",
+        {
+            "pairing.clip": "ViT-B-16/openai",
+            "pairing.min_margin": 0.01,
+            "arms.epochs": 2,
+            "arms.prompts.learning_rate": 0.5,
+            "benchmarks.ensemble_weight": 0.0,
+            "mining_world.scenes": 7,
+            "root": "elsewhere",
+        },
+    )
+    assert changed.pairing.clip == changed.texts.clip == "ViT-B-16/openai"
+    assert changed.pairing.min_margin == 0.01
+    phases = [phase for arm in changed.arms.values() for phase in arm]
+    assert len(phases) == 4 and {phase.epochs for phase in phases} == {2}
+    assert changed.arms["prompts"][0].learning_rate == 0.5
+    assert changed.arms["both"][1].learning_rate != 0.5
+    assert [item.ensemble_weight for item in changed.benchmarks] == [0.0]
+    assert changed.mining_world.scenes == 7
+    assert changed.root.name == "elsewhere"
+    assert load_preset("storybook").pairing.clip == "storybook"  # a preset is made anew
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"nonsense": 1}, ["'nonsense'", "ovseg settings"]),
+        ({"pairing.nonsense": 1}, ["'pairing.nonsense'"]),
+        ({"arms.nonsense": 1}, ["'arms.nonsense'"]),
+        ({"benchmarks.nonsense": 1}, ["'benchmarks.nonsense'"]),
+        ({"pairing.clip.name": "x"}, ["'pairing.clip.name'"]),
+        ({"panoptic.folder": "x"}, ["'panoptic.folder'"]),
+        ({"images.limit.n": 1}, ["'images.limit.n'"]),
+        ({"": 1}, ["''"]),
+        ({"arms.epochs": "many"}, ["arms.finetuned.0.epochs", "integer", "'many'"]),
+        ({"arms.batch_size": 1}, ["batch_size", "greater than or equal to 2"]),
+        ({"pairing": 3}, ["pairing", "3"]),
+        ({"pairing": {"nonsense": 1}}, ["pairing.nonsense"]),
+        ({"pairing.region": "blue"}, ["pairing.region", "'image' or 'attenuated_image'"]),
+        ({"benchmarks.ensemble_weight": 1.5}, ["benchmarks.0.ensemble_weight"]),
+        ({"expect": ["x" * 5000]}, ["expect"]),
+    ],
+)
+def test_what_is_refused_is_said_on_one_line(overrides, words):
+    with pytest.raises(OvsegError) as error:
+        load_preset("storybook", overrides)
+    message = str(error.value)
+    assert "\n" not in message and len(message) < 250
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"benchmarks.system": "lseg", "benchmarks.relations": 0.2},
+            "benchmarks.segmentor=pixels proposes no masks, and benchmarks.relations needs some:"
+            " take benchmarks.segmentor=proposals",
+        ),
+        (
+            {"benchmarks.system": "maskformer", "benchmarks.retrieval_weight": 0.3},
+            "benchmarks.retrieval_weight is of regions' votes beside CLIP's, which"
+            " benchmarks.ensemble=maskformer_only does not ask: set one of them otherwise",
+        ),
+        (
+            {"arms.relation_smoothing": 0.1, "arms.loss": "batch"},
+            "setting arms.finetuned.0: relation_smoothing is of the loss over nouns: set loss to"
+            " distinct",
+        ),
+        (
+            {"pairing.image_root": 3},
+            "setting pairing.image_root: not a path or URL",
+        ),
+        (
+            {"benchmarks.relations": 2},
+            "setting benchmarks.0.relations: Input should be less than or equal to 1 (got 2)",
+        ),
+    ],
+)
+def test_a_rule_is_said_without_the_configuration_it_was_broken_in(overrides, message):
+    with pytest.raises(OvsegError) as error:
+        load_preset("storybook", overrides)
+    assert str(error.value) == message
+
+
+def test_a_stage_a_preset_leaves_out_has_no_settings():
+    with pytest.raises(OvsegError, match=r"mining_world\.scenes"):
+        load_preset("paper", {"mining_world.scenes": 3})
+
+
+def test_unknown_presets_are_refused_with_the_known_ones():
+    with pytest.raises(OvsegError, match="unknown preset 'papr': choose one of storybook, paper"):
+        load_preset("papr")
+
+
+def test_one_data_set_has_one_name():
+    with pytest.raises(OvsegError) as error:
+        load_preset("storybook", {"pairing.dataset": "other"})
+    assert (
+        str(error.value) == "images.dataset and pairing.dataset name one data set: make them equal"
+    )
+    names = {"pairing.dataset": "other", "images.dataset": "other"}
+    assert load_preset("storybook", names).table.dataset == "other"
+
+
+def field_names(config: Config, prefix: str = "") -> set[str]:
+    """Dotted names of every field, through first members of tuples and dicts."""
+    names: set[str] = set()
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        while isinstance(value, tuple | dict) and value:
+            members = list(value.values() if isinstance(value, dict) else value)
+            full = [m for m in members if m != ()]
+            value = full[0]
+        if isinstance(value, Config):
+            names |= field_names(value, f"{prefix}{name}.")
+        else:
+            names.add(f"{prefix}{name}")
+    return names
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_field_is_a_setting_and_every_setting_can_be_set(name):
+    preset = load_preset(name)
+    listed = {setting: json.loads(value) for setting, value, _ in settings(preset)}
+    assert set(listed) == field_names(preset)
+    for setting, value in listed.items():
+        again = load_preset(name, {setting: value})
+        if not setting.startswith(("arms.", "benchmarks.")):  # shown by the first of several
+            assert again == preset, setting
+
+
+def test_settings_are_read_as_json_else_as_text():
+    assert parse_setting("pairing.min_margin=0.01") == ("pairing.min_margin", 0.01)
+    assert parse_setting("images.limit=null") == ("images.limit", None)
+    assert parse_setting("pairing.mutual_best=true") == ("pairing.mutual_best", True)
+    assert parse_setting("pairing.clip=ViT-B-16/openai") == ("pairing.clip", "ViT-B-16/openai")
+    assert parse_setting("pairing.template=a = {}") == ("pairing.template", "a = {}")
+    assert parse_setting("pairing.clip=") == ("pairing.clip", "")
+    with pytest.raises(OvsegError, match="write name=value"):
+        parse_setting("pairing.clip")
+
+
+def test_configure_over_one_s_own_images(tmp_path):
+    captions, images = tmp_path / "captions.json", tmp_path / "images"
+    captions.write_text("{}")
+    images.mkdir()
+    made = configure("storybook", root=tmp_path / "r", captions=captions, images=images)
+    assert made.root == tmp_path / "r"
+    assert made.mining_world is None and made.benchmark_world is None and not made.benchmarks
+    assert made.images.captions == captions.resolve()
+    assert made.images.dataset == made.pairing.dataset == "images"
+    roots = [made.images.image_root, made.proposals.image_root, made.pairing.image_root]
+    roots += [phase.image_root for arm in made.arms.values() for phase in arm]
+    assert set(roots) == {images.resolve()}
+    assert configure("paper", captions=captions, images=images).images.captions_per_image == 1
+
+
+def test_configure_over_labels_alone(tmp_path):
+    labels = tmp_path / "My Labels"
+    labels.mkdir()
+    own = {"proposals.labels": str(labels), "sources": ["gt_label"]}
+    made = configure("storybook", overrides=own)
+    assert made.mining_world is None and not made.benchmarks
+    assert made.images.dataset == made.pairing.dataset == made.table.dataset == "my-labels"
+    assert (made.images.captions, made.images.captions_format) == (labels, "labelled")
+    assert made.images.uncaptioned and made.root == Path("runs/my-labels")
+    assert (made.proposals.label_set, made.proposals.label_classes) == ("", ())
+    roots = [made.images.image_root, made.proposals.image_root, made.pairing.image_root]
+    roots += [phase.image_root for arm in made.arms.values() for phase in arm]
+    assert set(roots) == {labels}
+    some = configure("storybook", overrides={**own, "proposals.label_classes": ["dog"]})
+    assert some.proposals.label_classes == ("dog",)
+    trained = {"proposals.labels": str(labels), "curation": "gt_labels"}
+    assert configure("paper", overrides=trained).images.uncaptioned
+    for wrong in ({"sources": ["gt_noun"]}, {"sources": []}, {"sources": ["gt_label", "mined"]}):
+        with pytest.raises(OvsegError, match=r"add --source gt_label \(to train on"):
+            configure("storybook", overrides={**own, **wrong})
+    with pytest.raises(OvsegError, match=r"gone is not a folder"):
+        configure("paper", overrides={**own, "proposals.labels": str(tmp_path / "gone")})
+    with pytest.raises(OvsegError, match=r"read as My Labels, not as coco-stuff-171"):
+        configure("paper", overrides={**own, "proposals.label_set": "coco-stuff-171"})
+
+
+def test_labels_beside_captions_keep_the_captions_source(tmp_path):
+    captions, images = tmp_path / "captions.json", tmp_path / "images"
+    captions.write_text("{}")
+    images.mkdir()
+    (tmp_path / "labels").mkdir()
+    own = {"proposals.labels": str(tmp_path / "labels"), "sources": ["gt_noun"]}
+    made = configure("storybook", captions=captions, images=images, overrides=own)
+    assert made.images.captions_format == "auto" and not made.images.uncaptioned
+    assert made.proposals.labels == tmp_path / "labels" and made.proposals.label_set == ""
+    assert made.proposals.label_classes == (), "the storybook's seen classes are not these"
+
+
+def test_the_storybook_s_masks_are_those_of_its_seen_classes():
+    from ovseg.storybook.categories import split
+
+    for seed in (0, 1, 2):
+        preset = load_preset("storybook", {"seed": seed})
+        (benchmark,) = preset.benchmarks
+        assert preset.proposals.label_classes == benchmark.seen == tuple(sorted(split(seed)[0]))
+        for source in ("gt_label", "gt_noun"):
+            assert preset.of_source(source).proposals.label_classes == benchmark.seen
+
+
+def test_configure_says_what_is_missing(tmp_path):
+    for given in ({"captions": tmp_path}, {"images": tmp_path}):
+        with pytest.raises(OvsegError, match="go together"):
+            configure("storybook", **given)
+    with pytest.raises(OvsegError, match=r"gone\.json does not exist"):
+        configure("storybook", captions=tmp_path / "gone.json", images=tmp_path)
+    with pytest.raises(OvsegError, match="gone does not exist"):
+        configure("storybook", captions=tmp_path, images=tmp_path / "gone")
+    with pytest.raises(OvsegError, match="give --captions"):
+        configure("paper")
+
+
+def test_the_benchmark_s_root_goes_to_its_own_benchmark(tmp_path):
+    preset = load_preset("storybook")
+    assert preset.with_benchmark_root("storybook", tmp_path).benchmarks[0].root == tmp_path
+    assert preset.with_benchmark_root("other", tmp_path) == preset
+
+
+def test_seeds_are_runs_with_roots_of_their_own(tmp_path):
+    captions, images = tmp_path / "captions.json", tmp_path / "images"
+    captions.write_text("{}")
+    images.mkdir()
+    configs = configure_seeds("paper", seeds=2, captions=captions, images=images)
+    assert [config.root.as_posix() for config in configs] == [
+        "runs/paper/seed-0",
+        "runs/paper/seed-1",
+    ]
+    seeds = [{phase.seed for arm in config.arms.values() for phase in arm} for config in configs]
+    assert seeds == [{0}, {1}]
+    # the order of training is all that differs
+    one, other = (
+        config.replaced({"arms.seed": 0, "seed": 0, "root": "x"}).model_dump() for config in configs
+    )
+    assert one == other
+    (only,) = configure_seeds("storybook", seeds=1, root=tmp_path / "here")
+    assert only.root == tmp_path / "here" / "seed-0" and only == configure(
+        "storybook", root=tmp_path / "here" / "seed-0", seed=0
+    )
+
+
+def test_a_seed_is_given_once(tmp_path):
+    assert configure("storybook", seed=2).seed == 2
+    assert configure("storybook", seed=2, overrides={"seed": 1}).seed == 2
+    assert configure("storybook", overrides={"seed": 1}).seed == 1
+    for wrong in ({"seeds": 0}, {"seeds": 2, "seed": 1}, {"seeds": 2, "overrides": {"seed": 1}}):
+        with pytest.raises(OvsegError, match="--seeds"):
+            configure_seeds("storybook", **wrong)
