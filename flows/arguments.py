@@ -1,4 +1,4 @@
-"""Command lines of `python -m flows.train_*`, refused on one line before Prefect is imported."""
+"""Command lines of `python -m flows.*`, refused on one line before Prefect is imported."""
 
 import argparse
 import re
@@ -74,6 +74,37 @@ def file(option: str) -> Callable[[str], Path]:
 device = _checked(check_device, str)
 clip = _checked(check_clip, str)
 recipe = _checked(lambda name: check_name(RECIPES, name, setting="--recipe"), str)
+
+
+def of_pretraining() -> argparse.Namespace:
+    """What `python -m flows.pretrain` is asked for; ends it where that cannot be."""
+    parser = Arguments(description="Train a model that ovseg ships.")
+    models = parser.add_subparsers(dest="model", required=True, metavar="MODEL")
+    made = {
+        "clip": models.add_parser("clip", help="the compact CLIP"),
+        "conv-clip": models.add_parser("conv-clip", help="the compact convolutional CLIP"),
+        "maskformer": models.add_parser("maskformer", help="a compact MaskFormer, one a split"),
+        "mask2former": models.add_parser("mask2former", help="the small Mask2Former"),
+        "parser": models.add_parser("parser", help="the English noun tagger"),
+    }
+    for name, each in made.items():
+        each.add_argument(
+            "--out", type=weights("--out"), help="a new folder; the shipped one if not given"
+        )
+        each.add_argument("--seed", type=int, default=0)
+        if name.endswith("clip"):
+            work = Path(f"runs/pretrain-{name}")
+            each.add_argument("--work", type=written("--work"), default=work, help="pictures")
+        if name.endswith("former"):
+            each.add_argument("--split", type=int, default=0, help="which categories are seen")
+    made["conv-clip"].add_argument("--device", type=device, default="cpu", help="cpu or cuda")
+    made["maskformer"].add_argument(
+        "--clip", type=clip, default="storybook", help="storybook, a folder or ARCH/pretrained"
+    )
+    made["parser"].add_argument(
+        "--treebank", type=folder("--treebank"), required=True, help="folder with *-train.conllu"
+    )
+    return parser.parse_args()
 
 
 def of_segmentation() -> argparse.Namespace:

@@ -30,13 +30,15 @@ def clip_folder(name: str) -> Path | None:
     Raises:
         OvsegError: a folder without a CLIP, or a file.
     """
-    folder, flow = SHIPPED_CLIPS.get(name, (Path(name).expanduser(), ""))
+    folder, model = SHIPPED_CLIPS.get(name, (Path(name).expanduser(), ""))
     try:
         for place in (folder, folder / IN_CHECKPOINT["clip"]):
             if (place / CLIP_CONFIG).is_file():
                 return place
-        if flow:
-            raise OvsegError(f"no CLIP in {folder}: rebuild it with python -m flows.{flow}")
+        if model:
+            raise OvsegError(
+                f"no CLIP in {folder}: rebuild it with python -m flows.pretrain {model}"
+            )
         if folder.is_dir():
             raise OvsegError(f"{folder} has no {CLIP_CONFIG}: is it a folder save_clip wrote?")
         if folder.is_file():
@@ -89,10 +91,12 @@ def missing_maskformer(name: str) -> OvsegError | None:
     if split is not None:
         return OvsegError(
             f"{folder}: there is no storybook MaskFormer for split {split};"
-            f" run python -m flows.train_maskformer --split {split}"
+            f" run python -m flows.pretrain maskformer --split {split}"
         )
     if name == MASK2FORMER:
-        return OvsegError(f"{folder}: no Mask2Former there; run python -m flows.train_mask2former")
+        return OvsegError(
+            f"{folder}: no Mask2Former there; run python -m flows.pretrain mask2former"
+        )
     return None
 
 
@@ -109,7 +113,7 @@ def find_parser(name: str) -> Path | str:
         if not (PARSER / "config.cfg").is_file():
             raise OvsegError(
                 "the storybook parser's weights are missing; rebuild them with "
-                "`python -m flows.train_parser --treebank DIR`"
+                "`python -m flows.pretrain parser --treebank DIR`"
             )
         return PARSER
     try:

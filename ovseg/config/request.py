@@ -293,7 +293,7 @@ def _check_shipped(config: PipelineConfig) -> None:
     if compact_maskformer(config.seed) in names and not there:
         raise OvsegError(
             f"no MaskFormer is there for the storybook's seed {config.seed}: train it with"
-            f" `python -m flows.train_maskformer --split {config.seed}`, or run fewer seeds"
+            f" `python -m flows.pretrain maskformer --split {config.seed}`, or run fewer seeds"
         )
 
 

@@ -242,7 +242,7 @@ def fit(
 
 # -------------------------------------------------------------------------------------- whole run
 def pretrain_clip(
-    out: Path = SHIPPED_CLIPS["storybook"][0],
+    out: Path | None = None,
     *,
     cache_dir: Path,
     seed: int = 0,
@@ -253,7 +253,7 @@ def pretrain_clip(
     """Render, train, evaluate and save the compact CLIP with its model card.
 
     Args:
-        out: folder to write, see `save_clip`.
+        out: folder to write, see `save_clip`; the shipped one where None.
         cache_dir: rendered pictures are kept here for the next run.
         seed: of weights, order and augmentation; one seed gives one model on one machine.
         recipe: the run; None for the one that made the shipped weights.
@@ -265,6 +265,7 @@ def pretrain_clip(
     """
     from ovseg.pretraining.clip_scores import evaluate
 
+    out = out or SHIPPED_CLIPS["storybook"][0]
     recipe = recipe or Recipe()
     started = time.monotonic()
     data = render_pictures(
@@ -296,7 +297,7 @@ def pretrain_clip(
             "OpenAI's CLIP where nothing can be downloaded, and is the model that mask adaptation "
             "starts from on the storybook."
         ),
-        command=f"python -m flows.train_clip --seed {seed}",
+        command=f"python -m flows.pretrain clip --seed {seed}",
         seed=seed,
         seconds=time.monotonic() - started,
         metrics=metrics,

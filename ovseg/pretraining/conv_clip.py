@@ -1,6 +1,6 @@
 """Trains the compact convolutional CLIP of the storybook: text locked, from pictures and captions.
 
-    python -m flows.train_conv_clip [--seed 0] [--out DIR]
+    python -m flows.pretrain conv-clip [--seed 0] [--out DIR]
 
 The text tower is the shipped CLIP's and frozen, so the image tower learns to speak its language,
 from captions and from what the shipped CLIP's own image tower makes of the same pictures. The
@@ -185,7 +185,7 @@ def fit(
 
 
 def pretrain_conv_clip(
-    out: Path = SHIPPED_CLIPS["storybook-conv"][0],
+    out: Path | None = None,
     *,
     cache_dir: Path,
     seed: int = 0,
@@ -197,7 +197,7 @@ def pretrain_conv_clip(
     """Render, train, evaluate and save the compact convolutional CLIP with its model card.
 
     Args:
-        out: folder to write, see `save_clip`.
+        out: folder to write, see `save_clip`; the shipped one where None.
         cache_dir: rendered pictures are kept here for the next run.
         seed: of weights, order and augmentation; one seed gives one model on one machine.
         recipe: the run; None for the one that made the shipped weights.
@@ -209,6 +209,7 @@ def pretrain_conv_clip(
         Top-1 over all category names of ground-truth masks, `pooled/...` by mask pooling and
         `crops/...` by loose crops, with the parts of `pretrain_eval.region_accuracy`.
     """
+    out = out or SHIPPED_CLIPS["storybook-conv"][0]
     recipe = recipe or ConvRecipe()
     started = time.monotonic()
     data = render_pictures(
@@ -258,7 +259,7 @@ def describe(
             "A compact ConvNeXt beside the text tower of the storybook CLIP. It stands in for the "
             "convolutional CLIPs of open_clip where masks pool dense features."
         ),
-        command=f"python -m flows.train_conv_clip --seed {seed} --device {device}",
+        command=f"python -m flows.pretrain conv-clip --seed {seed} --device {device}",
         seed=seed,
         seconds=seconds,
         metrics=metrics,

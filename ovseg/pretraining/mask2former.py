@@ -1,6 +1,6 @@
 """A small Mask2Former of the storybook: closed vocabulary, trained on seen categories only.
 
-    python -m flows.train_mask2former [--split 0] [--seed 0] [--out DIR]
+    python -m flows.pretrain mask2former [--split 0] [--seed 0] [--out DIR]
 
 Loss, matching and architecture are those of `transformers`. The backbone begins with that of the
 compact MaskFormer of the same split, which saw the same masks: what is trained in a few minutes on
@@ -279,7 +279,7 @@ def describe(
         title=f"Mask2Former of the storybook, split {part}",
         purpose="A small Mask2Former of a closed vocabulary: it proposes masks in storybook scenes."
         " Part of a miniature that shows the machinery working.",
-        command=f"python -m flows.train_mask2former --split {part} --seed {seed}",
+        command=f"python -m flows.pretrain mask2former --split {part} --seed {seed}",
         seed=seed,
         seconds=seconds,
         metrics=metrics,

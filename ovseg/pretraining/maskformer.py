@@ -1,6 +1,6 @@
 """The compact MaskFormer of the storybook: trained on seen categories only, from scratch, on a CPU.
 
-    python -m flows.train_maskformer [--split 0] [--seed 0] [--out DIR]
+    python -m flows.pretrain maskformer [--split 0] [--seed 0] [--out DIR]
 
 Pixels of unseen categories are unlabelled: they take part in no mask loss, and queries that cover
 them are not taught to be *non-object*. So they may be proposed, though no mask of theirs was shown.
@@ -278,7 +278,7 @@ def describe(
         purpose="A small MaskFormer with a class-embedding head: it proposes masks in storybook"
         " scenes and compares them with text embeddings of the storybook's CLIP. Part of a"
         " miniature that shows the machinery working.",
-        command=f"python -m flows.train_maskformer --split {part} --seed {seed}",
+        command=f"python -m flows.pretrain maskformer --split {part} --seed {seed}",
         seed=seed,
         seconds=seconds,
         metrics=metrics,

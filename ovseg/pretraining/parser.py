@@ -6,7 +6,7 @@ lemmatizer; nothing else is in the pipeline. It is trained on a Universal Depend
 with some sentences lower-cased or without their final mark, as captions are typed; the epoch is
 chosen on the dev part, the test part is looked at once. Run it with
 
-    python -m flows.train_parser --treebank DIR
+    python -m flows.pretrain parser --treebank DIR
 """
 
 import random

@@ -112,7 +112,7 @@ def write_parser_card(
             "name `storybook` to find the nouns of image captions where no other pipeline is "
             "installed. It was trained from scratch, without word vectors."
         ),
-        command=f"python -m flows.train_parser --treebank {treebank.name} --seed {seed}",
+        command=f"python -m flows.pretrain parser --treebank {treebank.name} --seed {seed}",
         seed=seed,
         seconds=seconds,
         metrics=metrics,

@@ -6,13 +6,12 @@ import re
 from pathlib import Path
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
-"""Where the models that ship lie."""
 PARSER = WEIGHTS / "parser"
 SHIPPED_CLIPS = {
-    "storybook": (WEIGHTS / "clip", "train_clip"),
-    "storybook-conv": (WEIGHTS / "conv_clip", "train_conv_clip"),
+    "storybook": (WEIGHTS / "clip", "clip"),
+    "storybook-conv": (WEIGHTS / "conv_clip", "conv-clip"),
 }
-"""Folder and flow of the CLIPs that ship, by name."""
+"""Folder of the CLIPs that ship, and what `flows.pretrain` calls them, by name."""
 MASK2FORMER = "storybook-mask2former"
 """The name of the small Mask2Former that ships, trained on split 0's seen categories."""
 

@@ -54,7 +54,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
         (["run", "--seeds", "2", "--seed", "1"], "give no seed beside it"),
         (["run", "--seeds", "2", "--set", "seed=1"], "give no seed beside it"),
         (["run", "--seed", "-1"], "whole number from 0"),
-        (["run", "--seeds", "99"], "python -m flows.train_maskformer --split "),
+        (["run", "--seeds", "99"], "python -m flows.pretrain maskformer --split "),
         (["run", "--preset", "paper", "--seeds", "2"], "give --captions"),
         (["study", "--root", "nowhere"], "ovseg run --seeds 3"),
         (["prepare", "ade20k-150"], "give --root"),

@@ -183,7 +183,7 @@ def test_the_command_finds_the_study_and_copies_it(run, tmp_path, monkeypatch, c
 
 
 def test_seeds_without_a_maskformer_fail_before_anything_is_computed(tmp_path):
-    with pytest.raises(OvsegError, match=r"python -m flows.train_maskformer --split \d+"):
+    with pytest.raises(OvsegError, match=r"python -m flows.pretrain maskformer --split \d+"):
         run_seeds("storybook", seeds=99, root=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

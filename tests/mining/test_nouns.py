@@ -351,7 +351,7 @@ def test_the_shipped_weights_are_small_and_say_whose_data_they_learnt_from() -> 
     assert meta["license"] == "CC BY-SA 4.0"
     assert "UD_English-EWT" in meta["sources"][0]["name"]
     card = (PARSER / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "CC BY-SA 4.0" in card and "gold tokens" in card and "flows.train_parser" in card
+    assert "CC BY-SA 4.0" in card and "gold tokens" in card and "flows.pretrain parser" in card
 
 
 def test_the_shipped_weights_read_plain_captions() -> None:

@@ -302,7 +302,7 @@ def test_missing_storybook_weights_name_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ovseg.storybook.weights.WEIGHTS", tmp_path / "none")
-    with pytest.raises(OvsegError, match=r"python -m flows\.train_maskformer --split 0"):
+    with pytest.raises(OvsegError, match=r"python -m flows\.pretrain maskformer --split 0"):
         load_maskformer("storybook")
-    with pytest.raises(OvsegError, match=r"python -m flows\.train_maskformer --split 7"):
+    with pytest.raises(OvsegError, match=r"python -m flows\.pretrain maskformer --split 7"):
         load_maskformer("storybook-7")

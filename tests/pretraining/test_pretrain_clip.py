@@ -130,7 +130,7 @@ def test_a_whole_run_leaves_a_loadable_folder_and_a_card(tmp_path: Path):
     assert 0 <= metrics["masked/all"] <= 1 and "unmasked/unseen" in metrics
     assert load_clip(str(tmp_path / "clip")).image_size == 16
     card = (tmp_path / "clip" / "MODEL_CARD.md").read_text()
-    assert "python -m flows.train_clip" in card and "unmasked" in card
+    assert "python -m flows.pretrain clip" in card and "unmasked" in card
 
 
 def test_the_shipped_model_knows_loose_crops_and_is_worse_on_masked_ones():

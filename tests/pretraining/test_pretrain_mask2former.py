@@ -31,7 +31,7 @@ def test_the_whole_training_runs_and_repeats(tmp_path: Path) -> None:
     assert network.network.config.id2label == dict(enumerate(seen_names(0)))
     assert next(network.network.parameters()).dtype == torch.float32
     card = (tmp_path / "a" / "MODEL_CARD.md").read_text()
-    assert "python -m flows.train_mask2former --split 0 --seed 0" in card
+    assert "python -m flows.pretrain mask2former --split 0 --seed 0" in card
 
 
 def test_losses_fall_and_an_unlabelled_crop_is_no_trouble(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_shipped_weights_are_small_documented_and_trained_on_seen_names_only(par
     assert size < 6e6
     config = json.loads((folder / "config.json").read_text())
     assert config["class_names"] == seen_names(part)
-    command = f"python -m flows.train_maskformer --split {part} --seed 0"
+    command = f"python -m flows.pretrain maskformer --split {part} --seed 0"
     assert command in (folder / "MODEL_CARD.md").read_text()
 
 
