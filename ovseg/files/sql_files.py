@@ -11,7 +11,7 @@ import ovseg
 from ovseg.errors import OvsegError
 from ovseg.files.access import local
 
-Kind = Literal["views", "queries", "tests", "curation"]
+Kind = Literal["views", "queries", "tests", "curation", "report"]
 
 
 @dataclass(frozen=True)

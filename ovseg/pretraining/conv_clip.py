@@ -207,7 +207,7 @@ def pretrain_conv_clip(
 
     Returns:
         Top-1 over all category names of ground-truth masks, `pooled/...` by mask pooling and
-        `crops/...` by loose crops, with the parts of `pretrain_eval.region_accuracy`.
+        `crops/...` by loose crops, with the parts of `clip_scores.region_accuracy`.
     """
     out = out or SHIPPED_CLIPS["storybook-conv"][0]
     recipe = recipe or ConvRecipe()

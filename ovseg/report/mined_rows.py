@@ -17,16 +17,17 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ovseg.catalog.catalog import DATABASE, build_views
 from ovseg.catalog.catalog_file import connect
+from ovseg.files.sql_files import sql_file
 from ovseg.stages.manifest import Manifest
 
 Row = dict[str, Any]
 Values = NDArray[np.float64]
-
-ROLES = ("images", "nouns", "proposals", "table", "truth")
 
 
 @contextmanager
@@ -47,17 +48,23 @@ def open_tables(inputs: Mapping[str, Manifest]) -> Iterator[duckdb.DuckDBPyConne
 
 
 def rows(
-    con: duckdb.DuckDBPyConnection, sql: str, values: Sequence[object] | None = None
+    con: duckdb.DuckDBPyConnection, name: str, values: Sequence[object] | None = None
 ) -> list[Row]:
-    """The rows of a select, each as a dict."""
-    found = con.execute(sql, values or [])
+    """The rows of a select of `sql/report`, each as a dict.
+
+    Args:
+        con: the catalogue, as `open_tables` opens it.
+        name: of the select.
+        values: of its parameters, $1 first.
+    """
+    found = con.execute(sql_file("report", name).text, values or [])
     names = [column[0] for column in found.description]
     return [dict(zip(names, row)) for row in found.fetchall()]
 
 
-def row(con: duckdb.DuckDBPyConnection, sql: str, values: Sequence[object] | None = None) -> Row:
-    """The one row of an aggregate."""
-    (found,) = rows(con, sql, values)
+def row(con: duckdb.DuckDBPyConnection, name: str, values: Sequence[object] | None = None) -> Row:
+    """The one row of an aggregate; see `rows`."""
+    (found,) = rows(con, name, values)
     return found
 
 
@@ -67,54 +74,17 @@ def row(con: duckdb.DuckDBPyConnection, sql: str, values: Sequence[object] | Non
 
 def funnel(con: duckdb.DuckDBPyConnection) -> list[Row]:
     """Each step and what became of its things: step, what, outcome, n, share; kept first."""
-    return rows(
-        con,
-        "select step, what, outcome, sum(n)::bigint as n,"
-        " sum(n) / sum(sum(n)) over (partition by step) as share"
-        " from gate_funnel group by step, what, outcome"
-        " order by step, outcome <> 'kept', n desc, outcome",
-    )
+    return rows(con, "funnel")
 
 
 def counts(con: duckdb.DuckDBPyConnection) -> Row:
     """How much there is of everything from captions to right pairs; `judged` 0 without truth."""
-    return row(
-        con,
-        """
-        select
-            (select count(*) from images) as images,
-            (select coalesce(sum(captions), 0)::bigint from image_coverage) as captions,
-            (select count(*) from nouns where noun is not null) as mentions,
-            (select count(distinct noun) from nouns where kept) as nouns,
-            (select count(*) from proposals where kept) as proposals,
-            (select count(*) from mined_pairs) as pairs,
-            (select count(*) from mined_pairs where kept) as kept,
-            (select count(distinct noun) from mined_pairs where kept) as kept_nouns,
-            (select count(*) from pair_truth) as judged,
-            (select count(*) from pair_truth where correct) as right_pairs,
-            (select count(noun_category) from pair_truth) as named
-        """,
-    )
+    return row(con, "counts")
 
 
 def nouns(con: duckdb.DuckDBPyConnection) -> list[Row]:
     """Every noun with kept pairs, most frequent first: noun, pairs, judged, right_pairs."""
-    return rows(
-        con,
-        """
-        select
-            pairs.noun,
-            count(*) as pairs,
-            count(truth.correct) as judged,
-            count(*) filter (truth.correct) as right_pairs,
-            avg(pairs.clip_similarity) as similarity
-        from mined_pairs as pairs
-        left join pair_truth as truth using (pair_id)
-        where pairs.kept
-        group by pairs.noun
-        order by pairs desc, pairs.noun
-        """,
-    )
+    return rows(con, "nouns")
 
 
 def sample_pairs(con: duckdb.DuckDBPyConnection, names: Sequence[str], each: int) -> list[Row]:
@@ -123,31 +93,7 @@ def sample_pairs(con: duckdb.DuckDBPyConnection, names: Sequence[str], each: int
     Images are taken in the order of a hash of their id: no choice of ours, and the nouns share
     images, so that few of them have to be embedded.
     """
-    return rows(
-        con,
-        """
-        with chosen as (
-            select mined_pairs.*
-            from mined_pairs
-            where kept and list_contains($1, noun)
-            qualify row_number() over (
-                partition by noun order by md5(dataset || image_id), image_id
-            ) <= $2
-        )
-        select
-            chosen.noun, chosen.pair_id, chosen.image_id, pairs.image_path,
-            pairs.width, pairs.height, pairs.mask_size, pairs.mask_counts,
-            chosen.clip_similarity, chosen.clip_margin, chosen.proposal_score,
-            chosen.area_fraction, chosen.mentions, images.captions,
-            truth.correct, truth.gt_category, truth.noun_category, truth.gt_share
-        from chosen
-        inner join pairs on chosen.pair_id = pairs.pair_id and chosen.round = pairs.round
-        left join images on chosen.dataset = images.dataset and chosen.image_id = images.image_id
-        left join pair_truth as truth on chosen.pair_id = truth.pair_id
-        order by chosen.noun, md5(chosen.dataset || chosen.image_id), chosen.image_id
-        """,
-        [list(names), each],
-    )
+    return rows(con, "sample_pairs", [list(names), each])
 
 
 MEASURES = {
@@ -164,29 +110,22 @@ def pair_values(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Values]]:
 
     Right and wrong are kept pairs that were held against ground truth; groups may be empty.
     """
+    table = con.sql(sql_file("report", "pair_values").text).to_arrow_table()
     groups = {
-        "kept": "kept",
-        "dropped": "not kept",
-        "right": "truth.correct",
-        "wrong": "not truth.correct",
+        "kept": table["kept"],
+        "dropped": pc.invert(table["kept"]),
+        "right": table["correct"],
+        "wrong": pc.invert(table["correct"]),
     }
     found: dict[str, dict[str, Values]] = {measure: {} for measure in MEASURES}
-    for group, condition in groups.items():
-        table = con.execute(
-            f"select {', '.join(f'pairs.{name}' for name in MEASURES)} from mined_pairs as pairs"
-            f" left join pair_truth as truth using (pair_id) where {condition}"
-        ).fetchnumpy()
+    for group, belongs in groups.items():
+        members = table.filter(belongs)
         for measure in MEASURES:
-            values = np.ma.filled(table[measure].astype(np.float64), np.nan)
+            values = members[measure].cast(pa.float64()).to_numpy()
             found[measure][group] = np.sort(values[np.isfinite(values)])
     return found
 
 
 def noun_ranks(con: duckdb.DuckDBPyConnection) -> list[Row]:
     """Nouns by kept pairs, then mentions: noun, mentions, kept_pairs; stop nouns left out."""
-    return rows(
-        con,
-        "select noun, sum(mentions)::bigint as mentions, sum(kept_pairs)::bigint as kept_pairs"
-        " from noun_frequency where kept_mentions > 0 or kept_pairs > 0 group by noun"
-        " order by kept_pairs desc, mentions desc, noun",
-    )
+    return rows(con, "noun_ranks")

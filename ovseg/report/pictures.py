@@ -183,7 +183,7 @@ class Gallery:
         return self._known[path]
 
     def card(self, pair: Row) -> Card:
-        """A row of `report_data.sample_pairs` as a card."""
+        """A row of `mined_rows.sample_pairs` as a card."""
         kind, verdict = judged(pair)
         label = f"{pair['noun']}: {verdict}, in {pair['image_path']}"
         found = self._embed(pair["image_path"])

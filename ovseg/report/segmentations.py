@@ -233,7 +233,7 @@ def _mark(region_hw: NDArray[np.bool_], number: int) -> str:
 
 
 def draw_mistakes(config: BenchmarkConfig, worst: Sequence[Row], *, side: int) -> list[Mistake]:
-    """The rows of `report_results.worst_masks` as pictures."""
+    """The rows of `score_rows.worst_masks` as pictures."""
     benchmark = open_benchmark(config)
     return [_mistake(benchmark, row, side) for row in worst]
 

@@ -21,7 +21,7 @@ from ovseg.config.reporting import ReportConfig
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.evaluation.benchmark import BENCHMARK
 from ovseg.files.digests import digest_json, file_sha256
-from ovseg.files.sql_files import sql_files
+from ovseg.files.sql_files import Kind, sql_files
 from ovseg.models.clip.load import clip_digest
 from ovseg.models.proposals.proposers import proposer_digest
 from ovseg.report import mined_rows as data
@@ -34,6 +34,8 @@ from ovseg.stages.manifest import Manifest, ShardPlan
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
 FILE = "report.html"
+SQL: tuple[Kind, ...] = ("views", "report")
+"""What it is read with."""
 ORIGINAL = "Original CLIP"
 """What the maps of the CLIP that was not adapted are headed by."""
 
@@ -45,7 +47,7 @@ def report_inputs(
     scored: Mapping[str, Manifest],
     truth: Manifest | None,
 ) -> dict[str, Manifest]:
-    """The parents of a report, by the roles `report_data.open_tables` knows.
+    """The parents of a report, by the roles `mined_rows.open_tables` knows.
 
     Benchmark runs and learning curves are looked up in the root's catalogue; a curve is taken where
     it ends at this run's checkpoint and its benchmark is among the scored.
@@ -62,11 +64,7 @@ def report_inputs(
         inputs["truth"] = truth
     inputs |= {f"checkpoint/{arm}": manifest for arm, manifest in checkpoints.items()}
     with open_catalog(root) as con:
-        found = data.rows(
-            con,
-            "select stage, digest, arm, folder from published"
-            " where stage in ('benchmarks', 'curves') order by stage, arm, digest",
-        )
+        found = data.rows(con, "measured")
     runs = {row["digest"]: row["folder"] for row in found if row["stage"] == "benchmarks"}
     for key, scores in scored.items():
         if (folder := runs.get(scores.stats["benchmark_digest"])) is not None:
@@ -102,10 +100,10 @@ class ReportStage(Stage[ReportConfig]):
         return ShardPlan.single(digest_json(parents), 3)
 
     def weights(self, config: ReportConfig, inputs: Inputs) -> dict[str, str]:
-        """The page's template, the views it reads, the models and images of the label maps."""
+        """The page's template, the SQL it reads, the models and images of the label maps."""
         found = {
             "page": file_sha256(page.FOLDER),
-            "views": digest_json([view.text for view in sql_files("views")]),
+            "sql": digest_json([each.text for kind in SQL for each in sql_files(kind)]),
         }
         setting = segmented_benchmark(config, inputs)
         if setting is None:

@@ -58,7 +58,7 @@ class Scene:
         size: Height and width in pixels.
         image: (size, size, 3) uint8 RGB.
         segments: Disjoint masks that cover the image.
-        setting: Kind of picture, a key of `settings.SETTINGS`.
+        setting: Kind of picture, a key of `scenery.SETTINGS`.
         time: day, dusk, night, overcast or evening (indoors).
     """
 

@@ -11,7 +11,8 @@ from ovseg.stages import schema
 VIEWS, QUERIES, CHECKS = (
     {file.name: file for file in sql_files(kind)} for kind in ("views", "queries", "tests")
 )
-EVERYTHING = [*VIEWS.values(), *QUERIES.values(), *CHECKS.values(), *sql_files("curation")]
+EVERYTHING = [*VIEWS.values(), *QUERIES.values(), *CHECKS.values()]
+EVERYTHING += [*sql_files("curation"), *sql_files("report")]
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,7 @@ def test_every_path_option_expands_it(home):
     import inspect
     from typing import get_args
 
-    from ovseg.cli.app import app
+    from flows.cli import app
 
     seen = 0
     for command in app.registered_commands:

@@ -12,7 +12,7 @@ from ovseg.config.scoring import BenchmarkConfig
 from ovseg.data.benchmarks.benchmark import load_benchmark
 from ovseg.errors import OvsegError
 from ovseg.evaluation.samples import read_sample
-from ovseg.report import contact_sheet
+from ovseg.report import contact_sheet, drawing
 from ovseg.report.contact_sheet import SHEET, segmentation_rows, sheet_inputs
 from ovseg.report.drawing import (
     GAP,
@@ -86,13 +86,13 @@ def test_fit_keeps_the_shape_and_centres():
 @pytest.fixture
 def boxes(monkeypatch):
     """The boxes of labels, as they are placed."""
-    placed, place = [], contact_sheet._free_box
+    placed, place = [], drawing._free_box
 
     def remember(*args):
         placed.append(place(*args))
         return placed[-1]
 
-    monkeypatch.setattr(contact_sheet, "_free_box", remember)
+    monkeypatch.setattr(drawing, "_free_box", remember)
     return placed
 
 
@@ -257,7 +257,7 @@ def test_only_the_shards_that_are_shown_are_read(toy, tmp_path):
 
 def test_labels_can_be_read_on_every_colour():
     for color in palette(range(40)):
-        ink = contact_sheet._ink_on(color)
+        ink = drawing._ink_on(color)
         assert abs(np.mean(ink) - np.mean(color)) > 60
 
 

@@ -20,7 +20,8 @@ def start(tmp_path, body: str, *before: str) -> subprocess.Popen:
     program = tmp_path / "program.py"
     lines = textwrap.indent(textwrap.dedent(body), "    ")
     program.write_text(
-        f"import os, signal, subprocess, sys, threading, time\nfrom ovseg import interrupts\n"
+        "import os, signal, subprocess, sys, threading, time\n"
+        "from ovseg.stages import interrupts\n"
         f"def command():\n{lines}\n"
         "if __name__ == '__main__':\n    sys.exit(interrupts.run(command))\n"
     )

@@ -32,7 +32,7 @@ def gains_plot(classes: Sequence[Row], arms: Arms, arm: str, *, metric: str) -> 
     """What adaptation did to each class: the adapted arm minus the original CLIP.
 
     Args:
-        classes: rows of `report_results.classes`.
+        classes: rows of `score_rows.classes`.
         arms: the compared models.
         arm: the adapted one.
         metric: `iou` or `accuracy` (of ground-truth masks).
@@ -134,7 +134,7 @@ def confusion_plot(
     The original is left out where it was not scored, or is the arm itself.
 
     Args:
-        confusions: rows of `report_results.mask_confusions`, or of `pixel_confusions`.
+        confusions: rows of `score_rows.mask_confusions`, or of `pixel_confusions`.
         arms: the compared models.
         arm: whose mistakes are ranked.
         scored: the arms that have scores; one without mistakes has no row in `confusions`.

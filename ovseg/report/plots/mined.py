@@ -35,7 +35,7 @@ def funnel_plot(steps: Sequence[Row]) -> Plot:
     """What each step keeps, as a share of what came into it.
 
     Args:
-        steps: rows of `report_data.funnel`.
+        steps: rows of `mined_rows.funnel`.
     """
     names = list(dict.fromkeys(row["what"] for row in steps))
     canvas = Canvas("funnel", height=0.5 * len(names) + 0.9)
@@ -226,7 +226,7 @@ def long_tail_plot(ranks: Sequence[Row]) -> Plot:
     """Nouns by rank against their kept pairs and mentions, both axes logarithmic.
 
     Args:
-        ranks: rows of `report_data.noun_ranks`, not empty.
+        ranks: rows of `mined_rows.noun_ranks`, not empty.
     """
     pairs = np.array([row["kept_pairs"] for row in ranks], dtype=np.float64)
     mentions = np.sort([row["mentions"] for row in ranks])[::-1]

@@ -88,7 +88,7 @@ def scores_plot(board: Sequence[Row], arms: Arms, *, metric: str) -> Plot | None
     """Seen against unseen of each arm under one metric.
 
     Args:
-        board: rows of `report_results.leaderboard` of one benchmark.
+        board: rows of `score_rows.leaderboard` of one benchmark.
         arms: the compared models.
         metric: `mask_acc` or `miou_union`.
 
@@ -176,7 +176,7 @@ def loss_plot(log: Sequence[Row], arms: Arms) -> Plot:
     """The training loss of each arm's last phase, a step thin and its running mean thick.
 
     Args:
-        log: rows of `report_results.losses`, not empty.
+        log: rows of `score_rows.losses`, not empty.
         arms: the compared models.
     """
     canvas = Canvas("loss")
@@ -216,7 +216,7 @@ def curve_plot(curves: Sequence[Row], arms: Arms, *, cut: str = "") -> Plot:
     """Ground-truth masks named rightly over the steps of each arm, seen and unseen.
 
     Args:
-        curves: rows of `report_results.curves` of one benchmark, with a seen and an unseen part.
+        curves: rows of `score_rows.curves` of one benchmark, with a seen and an unseen part.
         arms: the compared models.
         cut: the images the curves look at, where they are not all of the benchmark's.
     """

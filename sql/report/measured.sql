@@ -1,0 +1,10 @@
+-- Benchmark runs and learning curves that were published, by what they are of.
+-- Grain: one row for each of them. Columns: stage, digest, arm, folder.
+select
+    stage,
+    digest,
+    arm,
+    folder
+from published
+where stage in ('benchmarks', 'curves')
+order by stage, arm, digest
