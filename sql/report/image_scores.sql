@@ -1,21 +1,21 @@
 -- MIoU of each image under each arm, over the classes in its truth or prediction, worst first.
 -- Grain: one row for each (arm, image); $1 is the benchmark.
 -- Columns: arm, image_id, miou, classes.
-with cells as (
+with known as (
+    select distinct class_id from class_scores
+    where benchmark = $1
+),
+
+cells as (
     select
         runs.arm,
-        classes.k,
         counted.image_id,
         counted.gt_class,
         counted.predicted_class,
         counted.pixels
     from confusion as counted
     inner join benchmark_runs as runs using (benchmark, benchmark_digest)
-    inner join (
-        select max(class_id) + 1 as k from class_scores
-        where benchmark = $1
-    ) as classes on counted.gt_class < classes.k
-    where runs.benchmark = $1
+    where runs.benchmark = $1 and counted.gt_class in (from known)
 ),
 
 by_class as (
@@ -37,7 +37,7 @@ by_class as (
         sum(pixels) as predicted,
         0 as hit
     from cells
-    where predicted_class < k
+    where predicted_class in (from known)
     group by all
 ),
 
