@@ -86,7 +86,7 @@ $(BIN)/prefect:
 	@echo "$@ is missing: run make install first" && exit 2
 
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra dask --extra app --extra gpu --extra s3 \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra s3 \
 		--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--output-file requirements.lock
 

@@ -20,8 +20,6 @@ def main() -> None:
         *(("maskformer", "storybook", segments) for segments in SEGMENTS),
         *(("maskformer", "storybook-mask2former", segments) for segments in SEGMENTS),
         *((name, "storybook", "queries") for name in PROPOSERS if name not in _NAMED),
-        ("sam", "random-sam", "queries"),
-        ("sam", "random-sam2", "queries"),
     ]
     print(f"  {SCENES} validation scenes of the storybook; mean best IoU, seen / unseen")
     for source, weights, segments in rows:

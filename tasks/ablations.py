@@ -128,8 +128,7 @@ class Outcomes:
         for manifest in scores.values():
             name = manifest.stats["benchmark"]
             folder = cell.config.root / "benchmarks" / manifest.stats["benchmark_digest"]
-            if not cell.cell.not_scored:
-                self.scored.setdefault((cell.table, name), {})[cell.key] = Manifest.read(folder)
+            self.scored.setdefault((cell.table, name), {})[cell.key] = Manifest.read(folder)
             found[name] = manifest
         return found
 
@@ -198,17 +197,15 @@ def record_cell(run: TrackedRun, cell: CellRun, scores: Mapping[str, Manifest]) 
             "ablation": cell.table,
             "cell": cell.name,
             "seed": str(cell.config.seed),
-            **({"not_scored": cell.cell.not_scored} if cell.cell.not_scored else {}),
         }
     )
     run.note(f"**{cell.cell.title}**, cell `{cell.name}` of ablation `{cell.table}`.")
     trains = " + ".join(str(phase["trains"]) for phase in cell.cell.trains) or "nothing"
     run.values({"cell": cell.name, "trains": trains, **cell.cell.settings})
     run.params(cell.config, ())
-    if not cell.cell.not_scored:
-        for name, manifest in scores.items():
-            values = manifest.stats["scores"]
-            run.metrics({f"{name}/{metric}": value for metric, value in values.items()})
+    for name, manifest in scores.items():
+        values = manifest.stats["scores"]
+        run.metrics({f"{name}/{metric}": value for metric, value in values.items()})
 
 
 @reported

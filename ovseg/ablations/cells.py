@@ -26,7 +26,7 @@ class Cell:
             preset's own of such a phase; empty for the original CLIP.
         repeated: run with every seed; else with seed 0 alone.
         presets: the presets it makes sense in; all where empty.
-        not_scored: why its figures are none, where it only shows that the path works.
+        skipped: why other presets have none, where a reader would look for it.
     """
 
     title: str
@@ -34,7 +34,7 @@ class Cell:
     trains: tuple[Settings, ...] = ()
     repeated: bool = False
     presets: tuple[str, ...] = ()
-    not_scored: str = ""
+    skipped: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,7 @@ class Table:
         claims: what is judged.
         note: what else a reader has to know.
         miniature: settings of every cell in the embedded world; a cell's own go before them.
+        skipped: by title the cells left out, and why.
     """
 
     title: str
@@ -79,6 +80,7 @@ class Table:
     claims: tuple[Claim, ...] = ()
     note: str = ""
     miniature: Settings = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, preset: str) -> Table:
         """The table with the cells that a preset has."""
@@ -87,7 +89,12 @@ class Table:
             for name, cell in self.cells.items()
             if not cell.presets or preset in cell.presets
         }
-        return replace(self, cells=cells)
+        skipped = {
+            cell.title: cell.skipped
+            for name, cell in self.cells.items()
+            if cell.skipped and name not in cells
+        }
+        return replace(self, cells=cells, skipped=skipped)
 
 
 ALL_CLASSES = "miou_union"

@@ -56,8 +56,9 @@ def list_lines(names: Sequence[str] | None, preset: str, *, seeds: int) -> Itera
         for slug, cell in table.cells.items():
             marks = ["every seed" if cell.repeated else "seed 0"]
             marks += ["reference"] if slug == table.reference else []
-            marks += [f"not scored: {cell.not_scored}"] if cell.not_scored else []
             yield f"  - {slug}: {cell.title} ({', '.join(marks)}){_changes(cell)}"
+        for title, reason in table.skipped.items():
+            yield f"  - {title}: skipped, {reason}"
         for claim in table.claims:
             yield f"  claim: {claim.text}"
         if table.published is not None:

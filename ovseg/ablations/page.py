@@ -193,12 +193,11 @@ def _table(page: Page, planned: PlannedTable, plots: str) -> Iterator[str]:
                 + "."
             )
             yield from section(findings, verdicts, plot=f"{plots}/{_file(one)}.png")
-    unscored = {c.title: c.not_scored for c in table.cells.values() if c.not_scored}
     failed = [one for one in page.failed if one.table == planned.name]
-    if unscored or failed:
+    if table.skipped or failed:
         yield ""
-        for title, why in unscored.items():
-            yield f"- {title}: *not scored*, {why}"
+        for title, reason in table.skipped.items():
+            yield f"- {title}: *skipped*, {reason}"
         for broken in failed:
             yield f"- {broken.cell}, seed {broken.seed}: *failed*, {escaped(broken.reason)}"
     if table.published is not None:

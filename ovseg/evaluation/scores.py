@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ovseg.config.scoring import ScoresConfig
 from ovseg.evaluation.intervals import (
@@ -24,7 +23,7 @@ from ovseg.evaluation.intervals import (
     resampled_scores,
     total,
 )
-from ovseg.evaluation.metrics import Confusion, all_scores
+from ovseg.evaluation.metrics import all_scores
 from ovseg.evaluation.objects import SIZES
 from ovseg.evaluation.protocol import denominator, protocol
 from ovseg.evaluation.splits import HEADLINE, PUBLISHED
@@ -68,18 +67,6 @@ class ScoresStage(Stage[ScoresConfig]):
 
 
 SCORES = ScoresStage()
-
-
-def read_confusion(benchmark: Manifest) -> Confusion:
-    """The confusion matrix of all images of a benchmark's run."""
-    k = len(benchmark.stats["class_names"])
-    total = Confusion(k, ignore=-1)  # rows hold K for ignored pixels, whatever the label was
-    for path in benchmark.paths():
-        table = pq.read_table(path / "confusion.parquet")
-        total.add_counts(
-            *(table[name].to_numpy() for name in ("gt_class", "predicted_class", "pixels"))
-        )
-    return total
 
 
 def class_scores(benchmark: Manifest, images: ImageCounts) -> pa.Table:

@@ -15,7 +15,7 @@ cells as (
         counted.pixels
     from confusion as counted
     inner join benchmark_runs as runs using (benchmark, benchmark_digest)
-    where runs.benchmark = $1 and counted.gt_class in (from known)
+    where runs.benchmark = $1 and counted.gt_class in (select class_id from known)
 ),
 
 by_class as (
@@ -37,7 +37,7 @@ by_class as (
         sum(pixels) as predicted,
         0 as hit
     from cells
-    where predicted_class in (from known)
+    where predicted_class in (select class_id from known)
     group by all
 ),
 

@@ -193,14 +193,23 @@ def test_the_page_tells_measured_from_published(ablation, tmp_path):
     table = Table(
         title="Toys",
         question="Which?",
-        cells={"weak": Cell(title="the weak one"), "sam": Cell(title="SAM", not_scored="random")},
+        cells={
+            "weak": Cell(title="the weak one"),
+            "sam": Cell(title="SAM", presets=("paper",), skipped="no weights"),
+        },
         reference="weak",
         expect="",
         cost="",
         published=Published(source="Table 9", headings=("toy", "mIoU"), rows=(("bear", "12.3"),)),
     )
     page = Page(
-        plan=Plan("storybook", 3, tmp_path / "runs", None, (PlannedTable("toy", table, ()),)),
+        plan=Plan(
+            "storybook",
+            3,
+            tmp_path / "runs",
+            None,
+            (PlannedTable("toy", table.of("storybook"), ()),),
+        ),
         compared=[Compared("toy", "toy", ablation)],
         failed=[Failed("toy", "broken", 1, "no such weights")],
         command="ovseg ablate toy",
@@ -215,7 +224,7 @@ def test_the_page_tells_measured_from_published(ablation, tmp_path):
     text = out.read_text()
     assert "ovseg ablate toy" in text and "Commit abc" in text and "This call took 75 s" in text
     assert "**holds**" in text and "**does not hold here**" in text
-    assert "SAM: *not scored*, random" in text
+    assert "SAM: *skipped*, no weights" in text
     assert "broken, seed 1: *failed*, no such weights" in text
     before, _, after = text.partition("Published, Table 9; mIoU in % on photographs")
     assert "| bear | 12.3 |" in after and "bear" not in before

@@ -18,14 +18,27 @@ from ovseg.evaluation import samples
 from ovseg.evaluation.benchmark import BENCHMARK
 from ovseg.evaluation.counts import mask_rows, rank
 from ovseg.evaluation.metrics import Confusion
-from ovseg.evaluation.scores import SCORES, read_confusion
+from ovseg.evaluation.scores import SCORES
 from ovseg.models.build import load_segmentor
 from ovseg.models.proposals.per_image import ImageProposals
+from ovseg.stages.manifest import Manifest
 from ovseg.stages.run import run_stage, stage_folder
 from ovseg.stages.schema import CLASS_SCORES, CONFUSION, GT_MASKS
 from ovseg.stages.schema import SCORES as SCORE_ROWS
 
 CLASSES = ("house", "tree", "sea", "moon")
+
+
+def read_confusion(benchmark: Manifest) -> Confusion:
+    """The confusion matrix of all images of a benchmark's run."""
+    k = len(benchmark.stats["class_names"])
+    total = Confusion(k, ignore=-1)  # rows hold K for ignored pixels, whatever the label was
+    for path in benchmark.paths():
+        table = pq.read_table(path / "confusion.parquet")
+        total.add_counts(
+            *(table[name].to_numpy() for name in ("gt_class", "predicted_class", "pixels"))
+        )
+    return total
 
 
 @pytest.fixture

@@ -21,9 +21,7 @@ TOY = Table(
         "boxes": Cell(title="boxes", settings={"benchmarks.region": "box"}),
         "again": Cell(title="paired again", settings={"pairing.round": 1}, trains=(FT,)),
         "broken": Cell(title="broken", settings={"benchmarks.clip": "no-such-model"}),
-        "unscored": Cell(
-            title="unscored", settings={"benchmarks.limit": 1}, not_scored="random weights"
-        ),
+        "absent": Cell(title="absent", presets=("paper",), skipped="it needs weights"),
     },
     reference="original",
     expect="nothing",
@@ -78,7 +76,7 @@ def test_equal_cells_of_two_tables_are_one_benchmark(done):
     assert toy.parents["0/boxes"] == twin.parents["0/boxes"]
     assert toy.parents["0/original"] == twin.parents["0/plain"]
     whole = list((home / "runs/seed-0/benchmarks").glob("*/manifest.json"))
-    assert len(whole) == 4, "original, boxes, again, unscored"
+    assert len(whole) == 3, "original, boxes, again"
 
 
 def test_the_second_round_is_paired_by_what_the_first_trained(done):
@@ -102,7 +100,7 @@ def test_the_page_and_its_plots_are_there(done):
     home, outcomes, _ = done
     text = outcomes.page.read_text()
     assert "A miniature is a miniature" in text
-    assert "broken, seed 0: *failed*" in text and "unscored: *not scored*, random weights" in text
+    assert "broken, seed 0: *failed*" in text and "absent: *skipped*, it needs weights" in text
     assert (home / "docs/a/toy-storybook.png").is_file()
     rows = pq.read_table(home / "docs/a/toy-storybook-claims.parquet").to_pylist()
     assert [row["claim"] for row in rows] == ["toy"] and rows[0]["verdict"] in text
@@ -123,12 +121,11 @@ def test_mlflow_holds_a_run_a_table_and_a_child_a_cell(done):
         for run in runs
         if run.data.tags.get("mlflow.parentRunId") == toy.info.run_id
     }
-    assert set(children) == {f"toy/{name} seed 0" for name in TOY.cells}
+    assert set(children) == {f"toy/{name} seed 0" for name in TOY.of("storybook").cells}
     assert children["toy/broken seed 0"].info.status == "FAILED"
     boxes = children["toy/boxes seed 0"]
     assert boxes.data.params["benchmarks.region"] == "box"
     assert boxes.data.metrics["storybook/miou_union"] >= 0
-    assert not children["toy/unscored seed 0"].data.metrics
     uploaded = {item.path for item in client.list_artifacts(toy.info.run_id, "ablation/storybook")}
     assert {name.rpartition("/")[2] for name in uploaded} == {
         *("ablation.md", "ablation.parquet", "ablation.png", "claims.parquet")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from random_sam import random_sam
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from toy_clips import CONFIG, make_clip
@@ -23,7 +24,7 @@ from ovseg.models.maskformer.load import load_maskformer, save_maskformer
 from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
 from ovseg.models.preprocessing import InputSettings
 from ovseg.models.proposals.patch_features import load_patch_features
-from ovseg.models.proposals.sam import load_sam, random_sam
+from ovseg.models.proposals.sam import load_sam
 
 TINY = Architecture(
     backbone="resnet",

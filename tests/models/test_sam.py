@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from random_sam import random_sam
 from transformers import pipeline
 
 from ovseg.models.proposal import ProposalNetwork
 from ovseg.models.proposals.proposers import proposer_digest
-from ovseg.models.proposals.sam import Generation, SamProposals, load_sam, random_sam
+from ovseg.models.proposals.sam import Generation, SamProposals, load_sam
 from ovseg.storybook.scenes import draw_scene
 
 FEW = Generation(points_per_side=3, predicted_iou=0.5, stability=0.5)
@@ -62,16 +63,6 @@ def test_nothing_kept_is_no_proposal_and_tiny_images_pass(folder: Path) -> None:
     flat = np.full((1, 1, 3), 7, dtype=np.uint8)
     batch = none.propose([flat], short_side=16, max_side=32)
     assert batch.mask_probabilities[0].shape == (0, 1, 1) and batch.scores[0].shape == (0,)
-
-
-@pytest.mark.parametrize("name", ["random-sam", "random-sam2"])
-def test_random_networks_have_names(name: str, tmp_path: Path) -> None:
-    network = load_sam(name)
-    assert network is load_sam(name)
-    image = draw_scene(4, size=64).image
-    batch = network.propose([image], short_side=64, max_side=128)
-    assert 0 < len(batch.scores[0]) == len(batch.mask_probabilities[0])
-    assert network.digest != load_sam(str(write_random_sam(tmp_path))).digest
 
 
 def test_the_same_seed_writes_the_same_network(folder: Path, tmp_path: Path) -> None:

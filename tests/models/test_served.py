@@ -160,7 +160,6 @@ def test_of_proposals_folders_travel_and_names_stay(clip, tmp_path, monkeypatch)
         ("maskformer", "facebook/maskformer-swin-base-coco", None, None),
         ("maskformer", str(ours), "{folder}", three),
         ("maskformer", str(imported), "{folder}", three),
-        ("sam", "random-sam", "random-sam", None),
         ("sam", str(dino), "{folder}", {"config.json", "model.safetensors"}),
         ("maskcut", "storybook-2", "storybook", None),
         ("maskcut", "ViT-B-16/openai", "ViT-B-16/openai", None),

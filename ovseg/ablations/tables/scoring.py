@@ -103,7 +103,7 @@ CROPS = Table(
 
 
 def _proposals(
-    title: str, *, presets: tuple[str, ...] = (), not_scored: str = "", **settings: object
+    title: str, *, presets: tuple[str, ...] = (), skipped: str = "", **settings: object
 ) -> Cell:
     """Of a source that may know no classes: CLIP alone names, in every cell."""
     named = {f"benchmarks.{name}": value for name, value in settings.items()}
@@ -112,7 +112,7 @@ def _proposals(
         settings={"benchmarks.ensemble": "clip_only", **named},
         trains=(FT,),
         presets=presets,
-        not_scored=not_scored,
+        skipped=skipped,
     )
 
 
@@ -136,7 +136,7 @@ def _mined_from(title: str, source: str) -> Cell:
     )
 
 
-_RANDOM = "random weights: no published ones are at hand"
+_NO_SAM = "the embedded world has no SAM: take a preset of published weights"
 
 
 PROPOSALS = Table(
@@ -151,29 +151,17 @@ PROPOSALS = Table(
         **_mask2former(
             "mask2former-coco", "facebook/mask2former-swin-base-coco-panoptic", "paper", "gated"
         ),
-        "sam-random": _proposals(
-            "SAM",
-            presets=("storybook",),
-            not_scored=_RANDOM,
-            proposals="sam",
-            maskformer="random-sam",
-        ),
-        "sam2-random": _proposals(
-            "SAM 2",
-            presets=("storybook",),
-            not_scored=_RANDOM,
-            proposals="sam",
-            maskformer="random-sam2",
-        ),
         "sam": _proposals(
             "SAM",
             presets=("paper", "gated"),
+            skipped=_NO_SAM,
             proposals="sam",
             maskformer="facebook/sam-vit-base",
         ),
         "sam2": _proposals(
             "SAM 2",
             presets=("paper", "gated"),
+            skipped=_NO_SAM,
             proposals="sam",
             maskformer="facebook/sam2.1-hiera-tiny",
         ),

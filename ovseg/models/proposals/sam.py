@@ -1,7 +1,6 @@
 """Segment Anything as proposals: SAM, SAM-HQ and SAM 2 through `transformers`' mask generation.
 
-A name is a folder or a hub id such as `facebook/sam-vit-base` or `facebook/sam2.1-hiera-tiny`;
-`random-sam` and `random-sam2` are small networks of random weights, to prove the path. The
+A name is a folder or a hub id such as `facebook/sam-vit-base` or `facebook/sam2.1-hiera-tiny`. The
 network is asked at a grid of points; what it is not sure of or what is not stable goes, then what
 overlaps: all as `transformers` has it (Kirillov et al., 2023, section 5). A mask's score is the IoU
 that the network predicts for it.
@@ -38,8 +37,6 @@ from ovseg.models.weights.settings_files import check_folder, check_transformers
 
 FAMILIES: dict[str, Any] = {"sam": SamModel, "sam_hq": SamHQModel, "sam2": Sam2Model}
 """By the `model_type` of a configuration."""
-RANDOM = {"random-sam": "sam", "random-sam2": "sam2"}
-"""Families of the random networks, by name."""
 STORYBOOK = re.compile(r"storybook(-\w+)?")
 ADVICE = (
     "name a folder, or a hub id that is cached or can be reached, as facebook/sam2.1-hiera-tiny"
@@ -130,9 +127,6 @@ def load_sam(name: str, device: str = "cpu") -> SamProposals:
 @lru_cache(maxsize=1)
 def _load(name: str, device: str, stamp: object) -> SamProposals:
     # the stamp is part of the key only: a folder that was written again is read again
-    if name in RANDOM:
-        network, processor = random_sam(RANDOM[name])
-        return _proposals(network, processor, device, Generation(points_per_side=4))
     try:
         check_transformers(name)
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
@@ -169,98 +163,3 @@ def _proposals(network: Any, processor: Any, device: str, generation: Generation
     return SamProposals(
         network.to(device), processor, digest=digest, device=device, generation=generation
     )
-
-
-# --------------------------------------------------------------------------------------
-# Without published weights
-
-
-def random_sam(family: str, *, seed: int = 0) -> tuple[Any, Any]:
-    """A small network with random weights that keeps some of its masks, and its processor.
-
-    It shows that the path works where no weights can be had. Its masks mean nothing: results that
-    come of it are *not scored*.
-
-    Args:
-        family: `sam` or `sam2`.
-        seed: of the weights.
-    """
-    from transformers import (
-        Sam2Config,
-        Sam2HieraDetConfig,
-        Sam2ImageProcessor,
-        Sam2VisionConfig,
-        SamConfig,
-        SamImageProcessor,
-        SamVisionConfig,
-    )
-    from transformers.models.sam import SamMaskDecoderConfig, SamPromptEncoderConfig
-    from transformers.models.sam2 import Sam2MaskDecoderConfig, Sam2PromptEncoderConfig
-
-    side, width = 128, 32
-    decoder: dict[str, Any] = {
-        "hidden_size": width,
-        "mlp_dim": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "iou_head_hidden_dim": 32,
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if family == "sam":
-            network: Any = SamModel(
-                SamConfig(
-                    vision_config=SamVisionConfig(
-                        hidden_size=32,
-                        output_channels=width,
-                        num_hidden_layers=2,
-                        num_attention_heads=2,
-                        image_size=side,
-                        patch_size=16,
-                        window_size=4,
-                        global_attn_indexes=[1],
-                        num_pos_feats=width // 2,
-                        mlp_dim=64,
-                        initializer_range=0.02,
-                    ),
-                    prompt_encoder_config=SamPromptEncoderConfig(
-                        hidden_size=width, image_size=side, patch_size=16
-                    ),
-                    mask_decoder_config=SamMaskDecoderConfig(**decoder),
-                )
-            )
-            processor: Any = SamImageProcessor(
-                size={"longest_edge": side}, pad_size={"height": side, "width": side}
-            )
-        else:
-            network = Sam2Model(
-                Sam2Config(
-                    vision_config=Sam2VisionConfig(
-                        backbone_config=Sam2HieraDetConfig(
-                            hidden_size=16,
-                            num_attention_heads=1,
-                            image_size=[side, side],
-                            blocks_per_stage=[1, 1, 2, 1],
-                            embed_dim_per_stage=[16, 32, 64, 128],
-                            num_attention_heads_per_stage=[1, 2, 4, 8],
-                            window_size_per_stage=[8, 4, 4, 4],
-                            window_positional_embedding_background_size=[4, 4],
-                            global_attention_blocks=[3],
-                        ),
-                        backbone_channel_list=[128, 64, 32, 16],
-                        backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
-                        fpn_hidden_size=width,
-                    ),
-                    prompt_encoder_config=Sam2PromptEncoderConfig(
-                        hidden_size=width, image_size=side, patch_size=16
-                    ),
-                    mask_decoder_config=Sam2MaskDecoderConfig(**decoder),
-                )
-            )
-            processor = Sam2ImageProcessor(size={"height": side, "width": side})
-        decoder_module = network.mask_decoder
-        # so that masks pass the published thresholds: sure of themselves, and with steep edges
-        torch.nn.init.constant_(decoder_module.iou_prediction_head.proj_out.bias, 4.0)
-        for mlp in decoder_module.output_hypernetworks_mlps:
-            torch.nn.init.normal_(mlp.proj_out.weight, std=5e4)
-    return network.eval(), processor
