@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from bench.__main__ import BENCHMARKS
-from ovseg.cli.app import app
+from flows.cli import app
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = [

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ovseg
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
 from ovseg.models.packaged import ServedModel, served_model
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
-SERVING = Path(__file__).resolve().parent.parent / "ovseg" / "serving.py"
+SERVING = Path(ovseg.__file__).with_name("serving.py")
 WEIGHT = "ensemble_weight"
 COMPUTES = (
     "torch",
