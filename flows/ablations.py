@@ -14,10 +14,11 @@ from typing import Any
 
 from prefect import flow
 
-from flows.benchmark import benchmark
-from flows.finetune import finetune
-from flows.mine import mine
-from flows.pipeline import Preset
+from flows.benchmark import score_arms
+from flows.finetune import train_arms
+from flows.mine import mine_pairs
+from ovseg.config.resolved import Preset
+from ovseg.stages.manifest import Manifest
 from tasks.ablations import (
     Outcomes,
     describe,
@@ -29,8 +30,8 @@ from tasks.ablations import (
 )
 from tasks.mining import by_source
 from tasks.progress import bars
-from tasks.run import folders
 from tasks.tracking.tracked_run import track
+from tasks.worlds import draw
 
 
 @flow(name="ablations", flow_run_name="ablations of {preset}: {tables}")
@@ -74,7 +75,7 @@ def ablate(
         overrides=overrides,
         out=out,
     )
-    outcomes, mined = Outcomes(plan), once(mine)
+    outcomes, mined = Outcomes(plan), once(mine_pairs)
     with track(plan.title, root=plan.root, uri=plan.tracking_uri) as tracked, bars():
         describe(tracked, plan)
         for planned in plan.tables:
@@ -86,14 +87,15 @@ def ablate(
                         outcomes.attempt(cell),
                         track(name, root=plan.root, uri=tracked.uri) as child,
                     ):
-                        checkpoints: dict[str, Any] = {}
-                        pairs: list[Path] = []
-                        for config in outcomes.rounds(cell):
-                            adapted = folders(checkpoints).get(cell.arm)
-                            of_sources = [mined(each, adapted) for each in by_source(config)]
-                            pairs = [each["table"].folder for each in of_sources]
-                            checkpoints = finetune(config, pairs)
-                        scores = benchmark(cell.config, folders(checkpoints), pairs)
+                        checkpoints: dict[str, Manifest] = {}
+                        pairs: list[Manifest] = []
+                        run = draw(cell.config, mining=cell.config.scores_pairs)
+                        for config in outcomes.rounds(run.config):
+                            adapted, of_round = checkpoints.get(cell.arm), run.of(config)
+                            sources = [mined(each, adapted) for each in by_source(of_round)]
+                            pairs = [each["table"] for each in sources]
+                            checkpoints = train_arms(of_round, pairs)
+                        scores = score_arms(run, checkpoints, pairs)
                         record_cell(child, cell, outcomes.keep(cell, scores))
                 record_table(parent, planned, outcomes.compare(planned), outcomes)
         outcomes.publish(out)

@@ -7,65 +7,59 @@ The same proposals, templates and thresholds for all arms: only CLIP's weights d
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.finetune import finetune
-from flows.mine import mine
-from ovseg.config.run import PipelineConfig
+from flows.finetune import train_arms
+from flows.mine import mine_pairs
+from ovseg.config.resolved import ScoringPreset, resolved
 from ovseg.stages.manifest import Manifest
 from tasks.catalog import publish_catalog
 from tasks.mining import by_source, with_contexts
+from tasks.prefect_page import run_name
 from tasks.progress import bars
-from tasks.run import read_manifests
 from tasks.scoring import remember, score
+from tasks.steps import step
 from tasks.tracking.records import record_benchmark, record_scores
 from tasks.tracking.tracked_run import track
-from tasks.worlds import draw, draw_scored
+from tasks.worlds import Drawn, draw
 
 
-@flow(
-    name="benchmark",
-    flow_run_name="benchmark {config.preset} seed {config.seed}",
-    task_runner=ThreadPoolTaskRunner(max_workers=2),
-    validate_parameters=False,
-)
-def benchmark(
-    config: PipelineConfig,
-    checkpoints: dict[str, Path] | None = None,
-    tables: list[Path] | None = None,
+@step("benchmark", workers=2)
+def score_arms(
+    run: Drawn,
+    checkpoints: Mapping[str, Manifest] | None = None,
+    tables: Sequence[Manifest] = (),
 ) -> dict[str, Manifest]:
-    """Benchmark the arms of a configuration.
+    """Benchmark the arms of a run.
 
     Args:
-        config: the whole run; its arms and benchmarks are used.
-        checkpoints: folder of each trained arm's checkpoint; trained first where empty.
-        tables: folders of published pair tables, for benchmarks that retrieve mined regions; mined
-            first where empty.
+        run: its arms and benchmarks are used.
+        checkpoints: of each trained arm; trained first where None.
+        tables: published pair tables, for benchmarks that retrieve mined regions; mined first
+            where empty.
 
     Returns:
         The scores' manifest by `<benchmark>/<arm>`.
     """
-    uri, scored = config.tracking_uri, {}
+    config, scored = run.config, {}
+    uri = config.tracking_uri
     with track("benchmark", root=config.root, uri=uri, join=True), bars():
         if checkpoints is None:  # nothing is mined for arms that train nothing
-            trained = finetune(config) if any(config.arms.values()) else {}
-        else:
-            trained = read_manifests(checkpoints)
+            checkpoints = train_arms(run) if any(config.arms.values()) else {}
         remembered = any(setting.retrieval_weight for setting in config.benchmarks)
-        pairs = [Manifest.read(folder) for folder in tables or ()]
-        if remembered and not pairs:
-            pairs = [mine(each)["table"] for each in by_source(config)]
-        config, _ = draw(config) if remembered else draw_scored(config)
-        config = with_contexts(config)
+        if remembered and not tables:
+            tables = [mine_pairs(each)["table"] for each in by_source(run)]
+        config = with_contexts(run).config
         for setting in config.benchmarks:
             name = setting.benchmark
             with track(f"benchmark/{name}", root=config.root, uri=uri) as tracked:
                 for arm in config.arms:
-                    checkpoint = trained.get(arm)
-                    regions = remember(config, setting, arm, checkpoint, pairs)
+                    checkpoint = checkpoints.get(arm)
+                    regions = remember(config, setting, arm, checkpoint, tables)
                     result, scores = score(config, setting, arm, checkpoint, regions)
                     publish_catalog(config.root, {"benchmark": result, "scores": scores})
                     parts = {"checkpoint": checkpoint, "regions": regions}
@@ -73,3 +67,38 @@ def benchmark(
                     scored[f"{name}/{arm}"] = scores
                 record_scores(tracked, config, setting, scored)
     return scored
+
+
+@flow(name="benchmarking", flow_run_name=run_name)
+def benchmark(
+    preset: ScoringPreset = "storybook",
+    root: Path | None = None,
+    captions: str | Path | None = None,
+    images: str | Path | None = None,
+    seed: int | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Manifest]:
+    """Score the arms of a preset, mined and trained before where they are not there.
+
+    Args:
+        preset: What to score; those of imported checkpoints as well.
+        root: Folder of all results; the preset's own where empty.
+        captions: Captions file or folder, a path or URL; needs images. The preset's where empty.
+        images: Folder or URL of the images that the captions name; needs captions.
+        seed: Seed of the training order and, in the storybook, of the choice of unseen classes.
+        overrides: Settings to replace, by the dotted names that `ovseg settings` lists.
+
+    Returns:
+        The scores' manifest by `<benchmark>/<arm>`.
+    """
+    config = resolved(
+        preset,
+        root=root,
+        captions=captions,
+        images=images,
+        seed=seed,
+        overrides=overrides,
+        mines=False,
+    )
+    with bars():
+        return score_arms(draw(config, mining=config.scores_pairs))

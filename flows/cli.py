@@ -14,7 +14,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,9 @@ from ovseg.errors import OvsegError
 from ovseg.files.access import check_text, local
 from ovseg.files.escaping import say
 from ovseg.stages.interrupts import run as run_interruptibly
+
+if TYPE_CHECKING:
+    from ovseg.config.run import PipelineConfig
 
 Seeds = Annotated[
     int | None, typer.Option(help="Run seeds 0 to N-1, each in ROOT/seed-n, and compare them.")
@@ -62,16 +65,19 @@ Out = Annotated[
     ),
 ]
 
+SCORING = ("benchmark", "tune-ensemble")
+"""Commands that mine only where what they score needs pairs."""
 
-def _check(request: dict[str, Any], own: dict[str, Any]) -> bool:
-    """Say what is wrong with a request before anything is started; whether to start at all."""
+
+def _check(request: dict[str, Any], own: dict[str, Any]) -> list[PipelineConfig]:
+    """What a request is resolved to, once nothing is wrong with it: before anything is started."""
     from ovseg.cli.availability import check_available
-    from ovseg.config.request import configure, configure_seeds, tuning_request
+    from ovseg.config.request import resolve, resolve_seeds, tuning_request
 
     if (seeds := own.get("seeds")) is not None:
-        configs = configure_seeds(**request, seeds=seeds)
+        configs = resolve_seeds(**request, seeds=seeds)
     else:
-        configs = [configure(**request)]
+        configs = [resolve(**request)]
         if "thresholds" in own:
             asked = {name: own[name] for name in ("arm", "split", "weights", "thresholds")}
             tuning_request(configs[0], **asked)
@@ -79,22 +85,21 @@ def _check(request: dict[str, Any], own: dict[str, Any]) -> bool:
                 raise OvsegError("--allow-validation is of --split FOLDER: give it as well")
     for config in configs:
         check_available(config, mines=request.get("mines", True))
-    return True
+    return configs
 
 
-def _note_unheard(command: str, request: dict[str, Any], given: dict[str, tuple[str, ...]]) -> None:
+def _note_unheard(command: str, config: PipelineConfig, given: dict[str, tuple[str, ...]]) -> None:
     """Name on standard error the options that another command would listen to, not this one."""
-    from ovseg.config.request import configure
     from ovseg.config.unheard import unheard_by
 
-    mines = request.get("mines", True) or configure(**request).scores_pairs
+    mines = command not in SCORING or config.scores_pairs
     if unheard := unheard_by(command, given, mines=mines):
         names = ", ".join(unheard)
         say(f"ovseg: without effect on `ovseg {command}`: {names}", error=True)
 
 
 def _requested(
-    command: Callable[..., None], check: Callable[..., bool] = _check
+    command: Callable[..., None], check: Callable[..., Any] = _check
 ) -> Callable[..., None]:
     """Give a command the options of `requested`, and hand it what they stand for."""
     shared, (_, *own) = inspect.signature(requested), inspect.signature(command).parameters.values()
@@ -105,24 +110,24 @@ def _requested(
         from ovseg.config.checkpoint_presets import CHECKPOINT_PRESETS
 
         mine = {each.name: options.pop(each.name) for each in own}
-        scoring = name in ("benchmark", "tune-ensemble")
         request, given = requested(**options)
         for twice in ("root", "seed"):
             if options[twice] is not None and twice in request["overrides"]:
                 raise OvsegError(f"--{twice} and --set {twice} are both given: leave one out")
-        request |= {"mines": False} if scoring else {}
-        if request["preset"] in CHECKPOINT_PRESETS and not scoring:
+        if request["preset"] in CHECKPOINT_PRESETS and name not in SCORING:
             raise OvsegError(
                 f"preset {request['preset']} scores a checkpoint: use it with `ovseg benchmark`"
             )
-        if not check(request, mine):
+        asked = {**request, "mines": False} if name in SCORING else request
+        if not (found := check(asked, mine)):
             return
         if name != "ablate":  # whose cells set what they listen to
-            _note_unheard(name, request, given)
+            _note_unheard(name, found[0], given)
         typer.echo("starting Prefect and loading the models", err=True)
+        from ovseg.config.resolved import handing
         from tasks.server.own import connected
 
-        with connected(_load):
+        with handing({**asked, **mine}, found), connected(_load):
             command(request, **mine)
 
     options = shared.replace(parameters=[*own, *shared.parameters.values()])
@@ -154,14 +159,13 @@ def run(request: dict[str, Any], seeds: Seeds = None) -> None:
 def mine(request: dict[str, Any]) -> None:
     """Mine pairs of nouns and masks into the pair table."""
     from flows.mine import mine as flow
-    from ovseg.config.request import configure
-    from tasks.mining import by_source
 
-    for each in by_source(configure(**request)):
-        stats = flow(each)["table"].stats
+    for source, mined in flow(**request).items():
+        table = mined["table"]
+        stats, root = table.stats, table.folder.parents[2]
         say(
-            f"{each.source}: {stats['rows']} pairs of {stats['nouns']} nouns, {stats['kept']} kept;"
-            f" next: ovseg sql --root {each.root} top_nouns"
+            f"{source}: {stats['rows']} pairs of {stats['nouns']} nouns, {stats['kept']} kept;"
+            f" next: ovseg sql --root {root} top_nouns"
         )
 
 
@@ -169,12 +173,9 @@ def mine(request: dict[str, Any]) -> None:
 @_requested
 def finetune(request: dict[str, Any]) -> None:
     """Adapt CLIP on the curated pairs (mined first where they are not there)."""
-    from ovseg.config.request import configure
-
-    config = configure(**request)
     from flows.finetune import finetune as flow
 
-    for arm, manifest in flow(config).items():
+    for arm, manifest in flow(**request).items():
         say(f"{arm}: {manifest.payload()}")
 
 
@@ -182,13 +183,13 @@ def finetune(request: dict[str, Any]) -> None:
 @_requested
 def benchmark(request: dict[str, Any]) -> None:
     """Score every arm on the preset's benchmarks (trained first where they are not there)."""
-    from ovseg.config.request import configure
-
-    config = configure(**request)
     from flows.benchmark import benchmark as flow
+    from ovseg.config.resolved import resolved
     from tasks.scoring import show_scores
 
-    show_scores(flow(config), miniature=config.miniature, oracles=config.oracles)
+    scored = flow(**request)
+    config = resolved(**request, mines=False)
+    show_scores(scored, miniature=config.miniature, oracles=config.oracles)
 
 
 @app.command("tune-ensemble")
@@ -203,15 +204,12 @@ def tune_ensemble(
     allow_validation: AllowValidation = False,
 ) -> None:
     """Search ensemble weight and mask threshold on training-side images, never on the benchmark."""
-    from ovseg.config.request import configure
-
-    config = configure(**request)
     from flows.tune_ensemble import tune_ensemble as flow
     from tasks.tuning import show_tuning
 
     tuned = flow(
-        config,
-        split,
+        **request,
+        split=split,
         arm=arm,
         weights=weights,
         thresholds=thresholds,

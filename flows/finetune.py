@@ -7,47 +7,42 @@ Arms that begin alike share their first phase: a checkpoint is named by what it 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.mine import mine
-from ovseg.config.run import PipelineConfig
+from flows.mine import mine_pairs
+from ovseg.config.resolved import Preset, resolved
 from ovseg.stages.manifest import Manifest
 from tasks.catalog import publish_catalog
 from tasks.mining import by_source, with_contexts
+from tasks.prefect_page import run_name
 from tasks.progress import bars
 from tasks.scoring import remember, trace
+from tasks.steps import step
 from tasks.tracking.records import record_training
 from tasks.tracking.tracked_run import track
 from tasks.training import curate, train_arm
-from tasks.worlds import draw
+from tasks.worlds import Drawn, draw
 
 
-@flow(
-    name="finetune",
-    flow_run_name="finetune {config.preset} seed {config.seed}",
-    task_runner=ThreadPoolTaskRunner(max_workers=1),
-    validate_parameters=False,
-)
-def finetune(config: PipelineConfig, tables: list[Path] | None = None) -> dict[str, Manifest]:
-    """Train every arm of a configuration on what its curation query selects.
+@step("finetune", workers=1)
+def train_arms(run: Drawn, tables: Sequence[Manifest] | None = None) -> dict[str, Manifest]:
+    """Train every arm of a run on what its curation query selects.
 
     Args:
-        config: the whole run; its curation and arms are used.
-        tables: folders of published pair tables; mined first where empty.
+        run: its curation and arms are used.
+        tables: published pair tables; mined first where empty.
 
     Returns:
         The checkpoint's manifest by arm; the arm that trains nothing is left out.
     """
+    config = run.config
     with track("finetune", root=config.root, uri=config.tracking_uri) as tracked, bars():
-        if tables is None:
-            pairs = [mine(each)["table"] for each in by_source(config)]
-        else:
-            pairs = [Manifest.read(folder) for folder in tables]
-        config, _ = draw(config)
-        config = with_contexts(config)
+        pairs = tables or [mine_pairs(each)["table"] for each in by_source(run)]
+        config = with_contexts(run).config
         curated = curate(config, pairs)
         trained = {arm: train_arm(config, arm, curated, pairs) for arm in config.arms}
         checkpoints = {arm: phases[-1] for arm, phases in trained.items() if phases}
@@ -61,3 +56,32 @@ def finetune(config: PipelineConfig, tables: list[Path] | None = None) -> dict[s
         }
         record_training(tracked, config, curated, trained, curves, memories)
     return checkpoints
+
+
+@flow(name="finetuning", flow_run_name=run_name)
+def finetune(
+    preset: Preset = "storybook",
+    root: Path | None = None,
+    captions: str | Path | None = None,
+    images: str | Path | None = None,
+    seed: int | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Manifest]:
+    """Mine the pairs of a preset, where they are not there, and train its arms.
+
+    Args:
+        preset: What to train.
+        root: Folder of all results; the preset's own where empty.
+        captions: Captions file or folder, a path or URL; needs images. The preset's where empty.
+        images: Folder or URL of the images that the captions name; needs captions.
+        seed: Seed of the training order and, in the storybook, of the choice of unseen classes.
+        overrides: Settings to replace, by the dotted names that `ovseg settings` lists.
+
+    Returns:
+        The checkpoint's manifest by arm.
+    """
+    config = resolved(
+        preset, root=root, captions=captions, images=images, seed=seed, overrides=overrides
+    )
+    with bars():
+        return train_arms(draw(config))

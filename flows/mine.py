@@ -9,14 +9,15 @@ Leaves the staging stages, `tables/pairs` and a catalogue to query under the roo
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from ovseg.config.run import PipelineConfig
+from ovseg.config.resolved import Preset, resolved
 from ovseg.stages.manifest import Manifest
 from tasks.catalog import check_catalog, publish_catalog
 from tasks.mining import (
+    by_source,
     check_models,
     embed_nouns,
     find_nouns,
@@ -25,34 +26,30 @@ from tasks.mining import (
     publish_table,
     read_images,
 )
-from tasks.prefect_page import show_funnel
+from tasks.prefect_page import run_name, show_funnel
 from tasks.progress import bars
+from tasks.steps import step
 from tasks.tracking.records import record_mining
 from tasks.tracking.tracked_run import track
-from tasks.worlds import draw
+from tasks.worlds import Drawn, draw
 
 
-@flow(
-    name="mine",
-    flow_run_name="mine {config.preset} seed {config.seed}",
-    task_runner=ThreadPoolTaskRunner(max_workers=4),
-    validate_parameters=False,
-)
-def mine(config: PipelineConfig, adapted: Path | None = None) -> dict[str, Manifest]:
-    """Mine the pair table of a configuration; whatever is already whole is not computed again.
+@step("mine", workers=4)
+def mine_pairs(run: Drawn, adapted: Manifest | None = None) -> dict[str, Manifest]:
+    """Mine the pair table of one source; whatever is already whole is not computed again.
 
     Args:
-        config: the whole run, of one source of pairs; only its mining part is used.
-        adapted: of a further mining round: folder of the checkpoint, trained on the round before,
-            that chooses the masks in place of the original CLIP.
+        run: of one source of pairs; only its mining part is used.
+        adapted: of a further mining round: the checkpoint, trained on the round before, that
+            chooses the masks in place of the original CLIP.
 
     Returns:
         The manifests by role: images, nouns, proposals, texts, pairs, table, and what the
         images were screened by.
     """
+    config = run.config
     with track("mine", root=config.root, uri=config.tracking_uri) as tracked, bars():
         check_models(config)
-        config, worlds = draw(config)
         source = read_images(config)
         images = source["images"]
         nouns = find_nouns(config, images)
@@ -63,5 +60,34 @@ def mine(config: PipelineConfig, adapted: Path | None = None) -> dict[str, Manif
         mined = {**source, **parts, "pairs": pairs, "table": publish_table(config, pairs)}
         publish_catalog(config.root, mined)
         show_funnel(config)
-        record_mining(tracked, config, mined, worlds, failed=check_catalog(config.root))
+        record_mining(tracked, config, mined, run.worlds, failed=check_catalog(config.root))
     return mined
+
+
+@flow(name="mining", flow_run_name=run_name)
+def mine(
+    preset: Preset = "storybook",
+    root: Path | None = None,
+    captions: str | Path | None = None,
+    images: str | Path | None = None,
+    seed: int | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, dict[str, Manifest]]:
+    """Mine the pairs of a preset.
+
+    Args:
+        preset: What to mine.
+        root: Folder of all results; the preset's own where empty.
+        captions: Captions file or folder, a path or URL; needs images. The preset's where empty.
+        images: Folder or URL of the images that the captions name; needs captions.
+        seed: Seed of the choice of unseen classes in the storybook; 0 where empty.
+        overrides: Settings to replace, by the dotted names that `ovseg settings` lists.
+
+    Returns:
+        The manifests of each source of pairs, by role.
+    """
+    config = resolved(
+        preset, root=root, captions=captions, images=images, seed=seed, overrides=overrides
+    )
+    with bars():
+        return {each.config.source: mine_pairs(each) for each in by_source(draw(config))}

@@ -79,7 +79,7 @@ Settings = Annotated[
 
 
 class Request(NamedTuple):
-    """The arguments of `ovseg.config.request.configure`, with what each option stands for."""
+    """The arguments of `ovseg.config.request.resolve`, with what each option stands for."""
 
     arguments: dict[str, Any]
     given: dict[str, tuple[str, ...]]

@@ -8,24 +8,23 @@ Run it again and nothing is computed twice: every stage is found by its digest.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow
 
-from flows.benchmark import benchmark
-from flows.finetune import finetune
-from flows.mine import mine
+from flows.benchmark import score_arms
+from flows.finetune import train_arms
+from flows.mine import mine_pairs
 from flows.report import report
-from ovseg.config.request import configure
+from ovseg.config.resolved import Preset, resolved
+from ovseg.config.run import PipelineConfig
 from tasks.mining import by_source
 from tasks.prefect_page import run_name, show_mlflow_run, show_scores, show_summary
 from tasks.progress import bars
-from tasks.run import folders
 from tasks.scoring import Summary
 from tasks.tracking.records import record_start
 from tasks.tracking.tracked_run import track
-
-Preset = Literal["storybook", "paper", "gated"]
+from tasks.worlds import draw
 
 
 @flow(name="pipeline", flow_run_name=run_name)
@@ -55,19 +54,23 @@ def pipeline(
     Returns:
         The numbers a person reads first.
     """
-    config = configure(
+    config = resolved(
         preset, root=root, captions=captions, images=images, seed=seed, overrides=overrides
     )
-    with (
-        track(f"{preset} seed {config.seed}", root=config.root, uri=config.tracking_uri) as tracked,
-        bars(),
-    ):
+    return whole_chain(config)
+
+
+def whole_chain(config: PipelineConfig) -> Summary:
+    """Run a configuration from end to end, inside a flow."""
+    title = f"{config.preset} seed {config.seed}"
+    with track(title, root=config.root, uri=config.tracking_uri) as tracked, bars():
         record_start(tracked, config)
-        of_sources = [mine(each) for each in by_source(config)]
-        tables = [mined["table"].folder for mined in of_sources]
-        checkpoints = finetune(config, tables)
-        scored = benchmark(config, folders(checkpoints), tables)
-        summary = report(config, folders(of_sources[0]), folders(checkpoints), folders(scored))
+        run = draw(config)
+        mined = [mine_pairs(each) for each in by_source(run)]
+        tables = [each["table"] for each in mined]
+        checkpoints = train_arms(run, tables)
+        scored = score_arms(run, checkpoints, tables)
+        summary = report(run, mined[0], checkpoints, scored)
         show_scores(config, summary)
         show_summary(config, summary, tracked)
         show_mlflow_run(config, tracked)

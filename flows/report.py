@@ -5,53 +5,44 @@ Part of `ovseg run`; a finished run is reported again at once, since nothing is 
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 
-from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
-
-from ovseg.config.run import PipelineConfig
+from ovseg.stages.manifest import Manifest
 from tasks.catalog import publish_catalog
 from tasks.progress import bars
-from tasks.run import read_manifests
 from tasks.scoring import Summary, draw_sheet, judge_pairs, summarise, write_report
+from tasks.steps import step
 from tasks.tracking.records import record_report
 from tasks.tracking.tracked_run import track
-from tasks.worlds import draw
+from tasks.worlds import Drawn
 
 
-@flow(
-    name="report",
-    flow_run_name="report {config.preset} seed {config.seed}",
-    task_runner=ThreadPoolTaskRunner(max_workers=1),
-    validate_parameters=False,
-)
+@step("report", workers=1)
 def report(
-    config: PipelineConfig,
-    mined: dict[str, Path],
-    checkpoints: dict[str, Path],
-    scored: dict[str, Path],
+    run: Drawn,
+    mined: Mapping[str, Manifest],
+    checkpoints: Mapping[str, Manifest],
+    scored: Mapping[str, Manifest],
 ) -> Summary:
     """Report a run.
 
     Args:
-        config: the run.
-        mined: folders of the mining stages by role.
-        checkpoints: folder of each trained arm's checkpoint.
-        scored: folders of scores by `<benchmark>/<arm>`.
+        run: the run.
+        mined: manifests of the mining stages by role.
+        checkpoints: of each trained arm.
+        scored: scores by `<benchmark>/<arm>`.
     """
-    root = config.root
-    with track("report", root=root, uri=config.tracking_uri, join=True) as tracked, bars():
-        config, _ = draw(config)
-        stages, arms, scores = (read_manifests(each) for each in (mined, checkpoints, scored))
-        truth = judge_pairs(config, stages["table"])
-        sheet = draw_sheet(config, stages, arms)
+    config = run.config
+    root, uri = config.root, config.tracking_uri
+    with track("report", root=root, uri=uri, join=True) as tracked, bars():
+        truth = judge_pairs(config, mined["table"])
+        sheet = draw_sheet(config, mined, checkpoints)
         publish_catalog(root, {"truth": truth} if truth else {})
-        page = write_report(config, stages, arms, scores, truth)
+        page = write_report(config, mined, checkpoints, scored, truth)
         summary = summarise(
             config,
-            stages,
-            scores,
+            mined,
+            scored,
             truth=truth,
             sheet=sheet,
             report=page,

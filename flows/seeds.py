@@ -13,12 +13,16 @@ from typing import Any
 
 from prefect import flow
 
-from flows.pipeline import Preset, pipeline
-from ovseg.config.request import configure_seeds
+from flows.pipeline import whole_chain
+from ovseg.config.resolved import Preset, resolved_seeds
 from ovseg.stages.manifest import Manifest
 from tasks.progress import bars
+from tasks.steps import step
 from tasks.studies import announce, compare, describe, record_study
 from tasks.tracking.tracked_run import track
+
+run_seed = step("pipeline", workers=1, title="{preset} seed {seed}")(whole_chain)
+"""One seed's run, as a flow within the one over all."""
 
 
 @flow(name="seeds", flow_run_name="{preset}, {seeds} seeds")
@@ -44,7 +48,7 @@ def run_seeds(
     Returns:
         The study of each benchmark.
     """
-    configs = configure_seeds(
+    configs = resolved_seeds(
         preset, seeds=seeds, root=root, captions=captions, images=images, overrides=overrides
     )
     home, uri = configs[0].root.parent, configs[0].tracking_uri
@@ -52,8 +56,7 @@ def run_seeds(
         describe(tracked, configs)
         for config in configs:
             announce(config)
-            shared = {**(overrides or {}), "tracking_uri": tracked.uri}
-            pipeline(preset, config.root, captions, images, config.seed, shared)
+            run_seed(config.model_copy(update={"tracking_uri": tracked.uri}))
         with bars():
             studies = compare(configs, home)
         for study in studies.values():

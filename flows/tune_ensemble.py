@@ -8,14 +8,16 @@ The first benchmark of the configuration says how images are segmented; its own 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.finetune import finetune
+from flows.finetune import train_arms
 from ovseg.config.request import tuning_request
-from ovseg.config.run import PipelineConfig
+from ovseg.config.resolved import ScoringPreset, resolved
 from ovseg.stages.manifest import Manifest
+from tasks.prefect_page import run_name
 from tasks.progress import bars
 from tasks.tracking.tracked_run import track
 from tasks.tuning import record_tuning, search, tuning_config
@@ -24,14 +26,17 @@ from tasks.worlds import draw
 
 @flow(
     name="tune-ensemble",
-    flow_run_name="tune-ensemble {config.preset} seed {config.seed}",
+    flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=2),
-    validate_parameters=False,
 )
 def tune_ensemble(
-    config: PipelineConfig,
+    preset: ScoringPreset = "storybook",
+    root: Path | None = None,
+    captions: str | Path | None = None,
+    images: str | Path | None = None,
+    seed: int | None = None,
+    overrides: dict[str, Any] | None = None,
     split: Path | None = None,
-    *,
     arm: str | None = None,
     weights: str | None = None,
     thresholds: str | None = None,
@@ -41,30 +46,44 @@ def tune_ensemble(
     """Tune the ensemble of one arm.
 
     Args:
-        config: the whole run.
-        split: folder of labelled images; the scenes that are mined where empty.
-        arm: whose CLIP; the first where empty. Trained first where it trains something.
-        weights: ensemble weights to try, as `0.5,0.6`.
-        thresholds: mask thresholds to try, likewise.
-        limit: the first n images of the split.
-        allow_validation: a validation set will do; the table says so.
+        preset: What is tuned.
+        root: Folder of all results; the preset's own where empty.
+        captions: Captions file or folder, a path or URL; needs images. The preset's where empty.
+        images: Folder or URL of the images that the captions name; needs captions.
+        seed: Seed of the training order and, in the storybook, of the choice of unseen classes.
+        overrides: Settings to replace, by the dotted names that `ovseg settings` lists.
+        split: Folder of labelled images; the scenes that are mined where empty.
+        arm: Whose CLIP; the first where empty. Trained first where it trains something.
+        weights: Ensemble weights to try, as `0.5,0.6`.
+        thresholds: Mask thresholds to try, likewise.
+        limit: The first n images of the split.
+        allow_validation: A validation set will do; the table says so.
 
     Returns:
         The manifest of the table.
     """
+    config = resolved(
+        preset,
+        root=root,
+        captions=captions,
+        images=images,
+        seed=seed,
+        overrides=overrides,
+        mines=False,
+    )
     chosen, tried = tuning_request(config, arm, split, weights=weights, thresholds=thresholds)
     with track("tune-ensemble", root=config.root, uri=config.tracking_uri) as tracked, bars():
-        trained = finetune(config) if config.arms[chosen] else {}
-        config, worlds = draw(config)
+        run = draw(config, mining=split is None or config.scores_pairs)
+        trained = train_arms(run) if config.arms[chosen] else {}
         setting = tuning_config(
-            config,
-            worlds,
+            run.config,
+            run.worlds,
             arm=chosen,
             split=split,
             tried=tried,
             limit=limit,
             allow_validation=allow_validation,
         )
-        tuned = search(config, setting, trained.get(chosen))
-        record_tuning(tracked, config, tuned)
+        tuned = search(run.config, setting, trained.get(chosen))
+        record_tuning(tracked, run.config, tuned)
     return tuned

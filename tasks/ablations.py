@@ -24,6 +24,7 @@ from tasks.run import run
 from tasks.tracking.mlflow_run import reported
 from tasks.tracking.provenance import command_line, git_commit
 from tasks.tracking.tracked_run import TrackedRun
+from tasks.worlds import Drawn
 
 __all__ = [
     "CellsFailed",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 Mined = dict[str, Manifest]
-Mine = Callable[[PipelineConfig, Path | None], Mined]
+Mine = Callable[[Drawn, Manifest | None], Mined]
 MINED = ("mining_world", "images", "screening", "nouns", "proposals", "pairing", "sources")
 
 
@@ -50,11 +51,12 @@ def once(mine: Mine) -> Mine:
     """The flow that mines, called once for equal settings: even finding all done takes seconds."""
     known: dict[str, Mined] = {}
 
-    def mined(config: PipelineConfig, adapted: Path | None) -> Mined:
-        parts = config.model_dump(mode="json", include=set(MINED))
-        key = digest_json([str(config.root), str(adapted), parts])
+    def mined(run: Drawn, adapted: Manifest | None) -> Mined:
+        parts = run.config.model_dump(mode="json", include=set(MINED))
+        start = None if adapted is None else str(adapted.folder)
+        key = digest_json([str(run.config.root), start, parts])
         if key not in known:
-            known[key] = mine(config, adapted)
+            known[key] = mine(run, adapted)
         return known[key]
 
     return mined
@@ -105,9 +107,9 @@ class Outcomes:
             )
             yield replace(cell, config=cell.config.model_copy(update={"tracking_uri": uri}))
 
-    def rounds(self, cell: CellRun) -> list[PipelineConfig]:
-        """The mining rounds of a cell."""
-        return rounds(cell.config)
+    def rounds(self, config: PipelineConfig) -> list[PipelineConfig]:
+        """The mining rounds of a cell's run."""
+        return rounds(config)
 
     @contextmanager
     def attempt(self, cell: CellRun) -> Iterator[None]:

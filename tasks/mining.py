@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from prefect import get_run_logger
 
@@ -25,12 +24,12 @@ from ovseg.models.clip.load import clip_digest
 from ovseg.stages.manifest import Manifest
 from ovseg.training.clip.methods import method
 from tasks.run import run
-from tasks.worlds import draw
+from tasks.worlds import Drawn
 
 
-def by_source(config: PipelineConfig) -> list[PipelineConfig]:
-    """A run's configuration for each source of pairs it needs."""
-    return [config.of_source(source) for source in pair_sources(config)]
+def by_source(run: Drawn) -> list[Drawn]:
+    """A run for each source of pairs it needs."""
+    return [run.of(run.config.of_source(source)) for source in pair_sources(run.config)]
 
 
 def check_models(config: PipelineConfig) -> None:
@@ -91,14 +90,14 @@ def find_nouns(config: PipelineConfig, images: Manifest) -> Manifest:
     return run(NOUNS, config.nouns, {"images": images}, config.root, label="find nouns")
 
 
-def with_contexts(config: PipelineConfig) -> PipelineConfig:
+def with_contexts(run: Drawn) -> Drawn:
     """The same run whose benchmarks know the noun table that their prompts are mined from."""
+    config = run.config
     wanting = (each for each in config.benchmarks if each.prompting == "mined")
     if all(each.contexts_from for each in wanting):
-        return config
-    drawn, _ = draw(config)
-    nouns = find_nouns(drawn, read_images(drawn)["images"])
-    return config.replaced({"benchmarks.contexts_from": nouns.folder})
+        return run
+    nouns = find_nouns(config, read_images(config)["images"])
+    return run.of(config.replaced({"benchmarks.contexts_from": nouns.folder}))
 
 
 def propose_masks(config: PipelineConfig, images: Manifest) -> Manifest:
@@ -107,25 +106,27 @@ def propose_masks(config: PipelineConfig, images: Manifest) -> Manifest:
     return run(PROPOSALS, config.proposals, {"images": images}, config.root, label=label)
 
 
-def embed_nouns(config: PipelineConfig, nouns: Manifest, adapted: Path | None = None) -> Manifest:
+def embed_nouns(
+    config: PipelineConfig, nouns: Manifest, adapted: Manifest | None = None
+) -> Manifest:
     """Embed each distinct noun once, by the adapted CLIP in a further mining round."""
     parts = {"nouns": nouns, **_of_round(adapted)}
     return run(TEXTS, config.texts, parts, config.root, label="embed nouns")
 
 
-def _of_round(adapted: Path | None) -> dict[str, Manifest]:
-    return {} if adapted is None else {"checkpoint": Manifest.read(adapted)}
+def _of_round(adapted: Manifest | None) -> dict[str, Manifest]:
+    return {} if adapted is None else {"checkpoint": adapted}
 
 
 def pair(
-    config: PipelineConfig, parts: Mapping[str, Manifest], adapted: Path | None = None
+    config: PipelineConfig, parts: Mapping[str, Manifest], adapted: Manifest | None = None
 ) -> Manifest:
     """Pair every noun with the mask that CLIP likes best, or labels with theirs.
 
     Args:
         config: the whole run; its source says what is paired.
         parts: the stages before, by role.
-        adapted: folder of the checkpoint that pairs in a further mining round.
+        adapted: the checkpoint that pairs in a further mining round.
     """
     if config.source == "gt_label":
         labelled = {role: parts[role] for role in ("images", "proposals")}

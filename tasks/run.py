@@ -12,7 +12,7 @@ import errno
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,19 +53,6 @@ def _device(config: Config) -> Iterator[None]:
         return
     with _device_locks[device]:
         yield
-
-
-def folders(manifests: Mapping[str, Manifest]) -> dict[str, Path]:
-    """The folders of finished stages by role: what flows hand one another.
-
-    A manifest lists every shard, and Prefect refuses parameters of more than half a megabyte.
-    """
-    return {role: manifest.folder for role, manifest in manifests.items()}
-
-
-def read_manifests(folders: Mapping[str, Path]) -> dict[str, Manifest]:
-    """The reverse of `folders`."""
-    return {role: Manifest.read(Path(folder)) for role, folder in folders.items()}
 
 
 def _worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
 from ovseg.config.run import PipelineConfig
 from ovseg.data.storybook import WORLD
 from ovseg.pretraining.on_demand import SCENES, trained_names, training_of, with_trained
@@ -10,27 +13,38 @@ from ovseg.training.segmentation.stage import SEGMENTATION
 from tasks.run import run
 
 
-def draw(config: PipelineConfig) -> tuple[PipelineConfig, dict[str, Manifest]]:
-    """Draw the storybook parts a run wants, inside a flow, and point the run at them.
+@dataclass(frozen=True)
+class Drawn:
+    """A run whose embedded world is drawn, if it has one: what its steps work on.
 
-    Returns:
-        The configuration with its paths, and by role what was drawn and trained.
+    Attributes:
+        config: its configuration, with the paths of what was drawn.
+        worlds: by role what was drawn and trained.
+    """
+
+    config: PipelineConfig
+    worlds: Mapping[str, Manifest] = field(default_factory=dict)
+
+    def of(self, config: PipelineConfig) -> Drawn:
+        """The same world under another configuration."""
+        return replace(self, config=config)
+
+
+def draw(config: PipelineConfig, *, mining: bool = True) -> Drawn:
+    """Draw the storybook parts a run wants, once, inside a flow, and point the run at them.
+
+    Args:
+        config: the run.
+        mining: also the part that is mined; without it only the one that is scored on is there.
     """
     worlds: dict[str, Manifest] = {}
-    if config.mining_world is not None:
+    if config.mining_world is not None and mining:
         world = run(WORLD, config.mining_world, {}, config.root, label="draw scenes to mine")
         annotations, images = world.payload() / "annotations", world.payload() / "images"
         config = config.with_source(
             annotations / "captions.json", images, annotations / "panoptic.json", world.payload()
         )
         worlds["world/mining"] = world
-    config, scored = draw_scored(config)
-    return config, {**worlds, **scored}
-
-
-def draw_scored(config: PipelineConfig) -> tuple[PipelineConfig, dict[str, Manifest]]:
-    """Of the drawn parts only the one that is scored on: enough where nothing is mined."""
-    worlds: dict[str, Manifest] = {}
     if config.benchmark_world is not None:
         world = run(WORLD, config.benchmark_world, {}, config.root, label="draw scenes to score")
         config = config.with_benchmark_root("storybook", world.payload())
@@ -44,7 +58,7 @@ def draw_scored(config: PipelineConfig) -> tuple[PipelineConfig, dict[str, Manif
         benchmarks = [with_trained(each, name, network.payload()) for each in config.benchmarks]
         config = config.model_copy(update={"benchmarks": tuple(benchmarks)})
         worlds[f"network/{name}"] = network
-    return config, worlds
+    return Drawn(config, worlds)
 
 
 def train_network(config: PipelineConfig, name: str, scenes: Manifest) -> Manifest:

@@ -16,7 +16,7 @@ from typing import Any
 from ovseg.ablations.cells import Cell, Settings, Table
 from ovseg.config.mining import pair_sources
 from ovseg.config.reporting import AblationConfig
-from ovseg.config.request import configure, configure_seeds
+from ovseg.config.request import resolve, resolve_seeds
 from ovseg.config.run import PipelineConfig
 from ovseg.config.training import FinetuneConfig
 from ovseg.config.unheard import check_heard
@@ -193,22 +193,22 @@ def plan_ablations(
         seeds: how many; cells that are not repeated are run with seed 0 alone.
         root: folder of all results; the preset's own with `-ablations` behind it where empty, so
             that `ovseg study` and the catalogue of `ovseg run` keep to the preset's own models.
-        captions: as for `ovseg.config.request.configure`.
-        images: as for `ovseg.config.request.configure`.
+        captions: as for `ovseg.config.request.resolve`.
+        images: as for `ovseg.config.request.resolve`.
         seed: refused, as the seeds are numbered from 0.
         overrides: settings of every cell, by dotted name; what a cell sets itself comes last.
         out: page that will be written, with a folder of its name for the plots.
 
     Raises:
-        OvsegError: for what `configure_seeds` refuses, no benchmark, what a cell refuses, and a
+        OvsegError: for what `resolve_seeds` refuses, no benchmark, what a cell refuses, and a
             page among the results.
     """
     given: dict[str, Any] = {"captions": captions, "images": images, "overrides": overrides}
     given["alone"] = False  # a cell may listen to what the preset does not
     if root is None:
-        own = configure(preset, **given).root
+        own = resolve(preset, **given).root
         root = own.with_name(f"{own.name}-ablations")
-    bases = configure_seeds(preset, seeds=seeds, root=root, seed=seed, **given)
+    bases = resolve_seeds(preset, seeds=seeds, root=root, seed=seed, **given)
     if not bases[0].benchmarks:
         raise OvsegError(
             f"preset {preset} has nothing to score cells on: give --data FOLDER, which"

@@ -14,7 +14,7 @@ from ovseg.config.request import changed_preset
 from ovseg.errors import OvsegError
 
 RUN_ALONE = ("root", "captions", "images", "seed")
-"""Of the arguments of `ovseg.config.request.configure` those that a list has no use for."""
+"""Of the arguments of `ovseg.config.request.resolve` those that a list has no use for."""
 
 
 def check_request(
@@ -31,7 +31,7 @@ def check_request(
     it is shown without them; names and settings have to be right all the same.
 
     Args:
-        request: the arguments of `ovseg.config.request.configure`.
+        request: the arguments of `ovseg.config.request.resolve`.
         tables: their names, or `all`; all are listed where empty.
         seeds: how many.
         listed: list them, run nothing.

@@ -26,7 +26,7 @@ from ovseg.files.urls import holds_secret
 from ovseg.storybook.weights import storybook_weights
 
 
-def configure(
+def resolve(
     preset: str,
     *,
     root: Path | None = None,
@@ -81,7 +81,7 @@ def _over_images(
     *,
     mines: bool,
 ) -> PipelineConfig:
-    """The configuration of `configure`, once its preset is changed and captions are found."""
+    """The configuration of `resolve`, once its preset is changed and captions are found."""
     preset = config.preset
     if preset in CHECKPOINT_PRESETS:
         return _scoring(config, source)
@@ -208,7 +208,7 @@ def _labels_alone(config: PipelineConfig, labels: Path, root: Path | None) -> Pi
     return config.replaced(listed).with_source(labels.resolve(), labels.resolve())
 
 
-def configure_seeds(
+def resolve_seeds(
     preset: str,
     *,
     seeds: int,
@@ -225,14 +225,14 @@ def configure_seeds(
         preset: one of `PRESETS`.
         seeds: how many; 0 to seeds - 1 are run.
         root: folder of all results, `<root>/seed-<n>` of one seed's; the preset's own where empty.
-        captions: as for `configure`.
-        images: as for `configure`.
+        captions: as for `resolve`.
+        images: as for `resolve`.
         seed: refused, as the seeds are numbered from 0.
-        overrides: as for `configure`, without `seed`.
-        alone: as for `configure`.
+        overrides: as for `resolve`, without `seed`.
+        alone: as for `resolve`.
 
     Raises:
-        OvsegError: for what `configure` refuses, fewer than one seed, a seed given beside them, or
+        OvsegError: for what `resolve` refuses, fewer than one seed, a seed given beside them, or
             a seed whose storybook MaskFormer is not there.
     """
     if seeds < 1:
@@ -246,9 +246,9 @@ def configure_seeds(
         "alone": alone,
     }
     root = (overrides or {}).get("root") if root is None else root
-    home = configure(preset, root=root, **given).root
+    home = resolve(preset, root=root, **given).root
     configs = [
-        configure(preset, root=home / f"seed-{number}", seed=number, **given)
+        resolve(preset, root=home / f"seed-{number}", seed=number, **given)
         for number in range(seeds)
     ]
     for config in configs:

@@ -12,7 +12,7 @@ from ovseg.ablations.tables.registry import TABLES, chosen_tables
 from ovseg.comparison.findings import METRICS
 from ovseg.config.mining import load_curation
 from ovseg.config.reporting import AblationConfig
-from ovseg.config.request import configure
+from ovseg.config.request import resolve
 from ovseg.errors import OvsegError
 
 
@@ -132,7 +132,7 @@ def test_what_the_user_sets_holds_but_for_what_the_cell_is_about():
 def test_a_wrong_cell_or_name_is_one_line():
     with pytest.raises(OvsegError, match=r"no ablation 'nothing': choose one of source, "):
         chosen_tables(["ensemble", "nothing"])
-    base = configure("storybook")
+    base = resolve("storybook")
     with pytest.raises(OvsegError, match=r"no setting named 'benchmarks\.colour'"):
         cell_config(base, "t", "c", Cell(title="x", settings={"benchmarks.colour": 1}))
     bare = base.model_copy(update={"arms": {"original": ()}})

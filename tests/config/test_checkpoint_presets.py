@@ -5,7 +5,7 @@ import pytest
 from ovseg.config.checkpoint_presets import CHECKPOINT_PRESETS
 from ovseg.config.overrides import spread
 from ovseg.config.presets import load_preset
-from ovseg.config.request import configure
+from ovseg.config.request import resolve
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
 
@@ -31,7 +31,7 @@ def test_the_published_constants():
 def test_they_train_and_mine_nothing(name, tmp_path):
     (tmp_path / "data" / "voc-20").mkdir(parents=True)
     options = spread({"checkpoint": "imported", "data": str(tmp_path / "data")})
-    config = configure(name, overrides=options)
+    config = resolve(name, overrides=options)
     assert config.arms == {"imported": ()} and config.expect
     (setting,) = config.benchmarks
     assert setting.benchmark == "voc-20" and setting.ensemble_weight == 0.45
@@ -42,17 +42,17 @@ def test_they_train_and_mine_nothing(name, tmp_path):
 def test_what_is_missing_is_said(tmp_path):
     name = "ovseg-swinb-vitl14"
     with pytest.raises(OvsegError, match="give --checkpoint FOLDER"):
-        configure(name)
+        resolve(name)
     checkpoint = spread({"checkpoint": "imported"})
     with pytest.raises(OvsegError, match=r"give --data FOLDER, which holds some of ade20k-150"):
-        configure(name, overrides=checkpoint)
+        resolve(name, overrides=checkpoint)
     with pytest.raises(OvsegError, match=r"has no folder of a benchmark of preset ovseg-swinb"):
-        configure(name, overrides={**checkpoint, "data": str(tmp_path)})
+        resolve(name, overrides={**checkpoint, "data": str(tmp_path)})
     with pytest.raises(OvsegError, match="mines nothing"):
-        configure(name, overrides=checkpoint, captions=tmp_path, images=tmp_path)
+        resolve(name, overrides=checkpoint, captions=tmp_path, images=tmp_path)
     # without --data each benchmark may have a root of its own
     rooted = {**checkpoint, "benchmarks.root": str(tmp_path)}
-    assert {item.root for item in configure(name, overrides=rooted).benchmarks} == {tmp_path}
+    assert {item.root for item in resolve(name, overrides=rooted).benchmarks} == {tmp_path}
 
 
 def test_prepared_benchmarks_beside_the_drawn_one(tmp_path):
@@ -70,7 +70,7 @@ def test_any_prepared_folder_is_scored_by_name(tmp_path):
         (tmp_path / name).mkdir()
     options = {"checkpoint": "imported", "data": str(tmp_path), "benchmark": ["camvid", "voc-20"]}
     overrides = spread(options) | {"benchmarks.short_side": 320}
-    camvid, voc = configure("ovseg-r101c-vitb16", overrides=overrides).benchmarks
+    camvid, voc = resolve("ovseg-r101c-vitb16", overrides=overrides).benchmarks
     assert (camvid.benchmark, camvid.root) == ("camvid", tmp_path / "camvid")
     assert (camvid.clip, camvid.short_side, camvid.mask_threshold) == ("imported", 320, 0.5)
     assert (camvid.seen_split, camvid.ensemble_weight) == ("", 0.7)
@@ -88,16 +88,16 @@ def test_a_named_benchmark_is_there(options, complaint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     with pytest.raises(OvsegError, match=complaint):
-        configure("ovseg-r101c-vitb16", overrides=spread({"checkpoint": "imported", **options}))
+        resolve("ovseg-r101c-vitb16", overrides=spread({"checkpoint": "imported", **options}))
 
 
 def test_the_storybook_preset_scores_own_folders_without_its_classes(tmp_path):
     (tmp_path / "camvid").mkdir()
     options = spread({"data": str(tmp_path), "benchmark": ["camvid"]})
-    config = configure("storybook", overrides=options)
+    config = resolve("storybook", overrides=options)
     (camvid,) = config.benchmarks
     assert camvid.seen == () and camvid.root == tmp_path / "camvid"
     assert config.benchmark_world is None, "no scenes are drawn that nobody scores"
     assert config.miniature, "its models stay a miniature's"
     large = {**options, **spread({"checkpoint": "imported"})}
-    assert not configure("ovseg-r101c-vitb16", overrides=large).miniature
+    assert not resolve("ovseg-r101c-vitb16", overrides=large).miniature

@@ -6,14 +6,14 @@ import sys
 import pytest
 
 from ovseg.config.names import REGISTRIES
-from ovseg.config.request import configure
+from ovseg.config.request import resolve
 from ovseg.errors import OvsegError
 
 
 @pytest.mark.parametrize("setting", REGISTRIES)
 def test_an_unknown_name_is_refused_on_one_line_with_those_there_are(setting):
     with pytest.raises(OvsegError) as refused:
-        configure("storybook", overrides={setting: "nosuch"})
+        resolve("storybook", overrides={setting: "nosuch"})
     message = str(refused.value)
     assert message.startswith(f"{setting}: there is no 'nosuch'; choose one of ")
     assert message.endswith(", ".join(REGISTRIES[setting])) and "\n" not in message
@@ -22,12 +22,12 @@ def test_an_unknown_name_is_refused_on_one_line_with_those_there_are(setting):
 @pytest.mark.parametrize("setting", REGISTRIES)
 def test_every_name_of_a_registry_is_taken(setting):
     for name in REGISTRIES[setting]:
-        configure("storybook", overrides={setting: name}, alone=False)
+        resolve("storybook", overrides={setting: name}, alone=False)
 
 
 def test_names_of_arms_given_whole_are_looked_up_too():
     with pytest.raises(OvsegError, match=r"arms\.trains: there is no 'all'"):
-        configure("storybook", overrides={"arms": {"original": (), "a": ({"trains": "all"},)}})
+        resolve("storybook", overrides={"arms": {"original": (), "a": ({"trains": "all"},)}})
 
 
 def test_names_are_looked_up_without_what_they_stand_for():
@@ -35,7 +35,7 @@ def test_names_are_looked_up_without_what_they_stand_for():
         "import sys; from ovseg.config.request import configure;"
         "names = {'arms.trains': 'joint', 'benchmarks.embedder': 'mask_tokens',"
         " 'benchmarks.templates': 'imagenet', 'proposals.source': 'slic'};"
-        "configure('storybook', overrides=names);"
+        "resolve('storybook', overrides=names);"
         "sys.exit('torch' in sys.modules or 'pyarrow' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

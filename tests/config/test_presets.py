@@ -9,7 +9,7 @@ from ovseg.config.base import Config
 from ovseg.config.checkpoint_presets import CHECKPOINT_PRESETS
 from ovseg.config.overrides import parse_setting, settings
 from ovseg.config.presets import ARMS, PRESETS, load_preset
-from ovseg.config.request import configure, configure_seeds
+from ovseg.config.request import resolve, resolve_seeds
 from ovseg.data.benchmarks.vocabulary import read_vocabulary
 from ovseg.errors import OvsegError
 from ovseg.evaluation.splits import HEADLINE, PUBLISHED, benchmark_splits
@@ -51,10 +51,10 @@ def test_prepared_benchmarks_are_scored_where_data_is_given(name, tmp_path):
         "context-459": 0.6,
         "voc-20": 0.45,
     }
-    assert configure(name, **given).benchmarks == ()
+    assert resolve(name, **given).benchmarks == ()
     for prepared in ("voc-20", "context-459", "elsewhere"):
         (data / prepared).mkdir(parents=True)
-    config = configure(name, **given, overrides={"data": str(data)})
+    config = resolve(name, **given, overrides={"data": str(data)})
     assert [item.benchmark for item in config.benchmarks] == ["context-459", "voc-20"]
     assert [item.root for item in config.benchmarks] == [
         (data / item.benchmark).resolve() for item in config.benchmarks
@@ -63,7 +63,7 @@ def test_prepared_benchmarks_are_scored_where_data_is_given(name, tmp_path):
         (config.pairing.clip, config.proposals.maskformer)
     }
     with pytest.raises(OvsegError, match="`ovseg prepare NAME --root SOURCE --out "):
-        configure(name, **given, overrides={"data": str(images)})
+        resolve(name, **given, overrides={"data": str(images)})
 
 
 @pytest.mark.parametrize(
@@ -80,12 +80,12 @@ def test_models_as_they_are_are_scored_without_captions(settings, asks, tmp_path
     overrides = {"data": str(tmp_path), **settings}
     if asks:
         with pytest.raises(OvsegError, match="give --captions"):
-            configure("paper", mines=False, overrides=overrides)
+            resolve("paper", mines=False, overrides=overrides)
     else:
-        config = configure("paper", mines=False, overrides=overrides)
+        config = resolve("paper", mines=False, overrides=overrides)
         assert [item.benchmark for item in config.benchmarks] == ["voc-20"]
     with pytest.raises(OvsegError, match="give --captions"):
-        configure("paper", overrides=overrides)
+        resolve("paper", overrides=overrides)
 
 
 @pytest.mark.parametrize("name", ["paper", "gated", *CHECKPOINT_PRESETS])
@@ -256,7 +256,7 @@ def test_configure_over_one_s_own_images(tmp_path):
     captions, images = tmp_path / "captions.json", tmp_path / "images"
     captions.write_text("{}")
     images.mkdir()
-    made = configure("storybook", root=tmp_path / "r", captions=captions, images=images)
+    made = resolve("storybook", root=tmp_path / "r", captions=captions, images=images)
     assert made.root == tmp_path / "r"
     assert made.mining_world is None and made.benchmark_world is None and not made.benchmarks
     assert made.images.captions == captions.resolve()
@@ -264,14 +264,14 @@ def test_configure_over_one_s_own_images(tmp_path):
     roots = [made.images.image_root, made.proposals.image_root, made.pairing.image_root]
     roots += [phase.image_root for arm in made.arms.values() for phase in arm]
     assert set(roots) == {images.resolve()}
-    assert configure("paper", captions=captions, images=images).images.captions_per_image == 1
+    assert resolve("paper", captions=captions, images=images).images.captions_per_image == 1
 
 
 def test_configure_over_labels_alone(tmp_path):
     labels = tmp_path / "My Labels"
     labels.mkdir()
     own = {"proposals.labels": str(labels), "sources": ["gt_label"]}
-    made = configure("storybook", overrides=own)
+    made = resolve("storybook", overrides=own)
     assert made.mining_world is None and not made.benchmarks
     assert made.images.dataset == made.pairing.dataset == made.table.dataset == "my-labels"
     assert (made.images.captions, made.images.captions_format) == (labels, "labelled")
@@ -280,17 +280,17 @@ def test_configure_over_labels_alone(tmp_path):
     roots = [made.images.image_root, made.proposals.image_root, made.pairing.image_root]
     roots += [phase.image_root for arm in made.arms.values() for phase in arm]
     assert set(roots) == {labels}
-    some = configure("storybook", overrides={**own, "proposals.label_classes": ["dog"]})
+    some = resolve("storybook", overrides={**own, "proposals.label_classes": ["dog"]})
     assert some.proposals.label_classes == ("dog",)
     trained = {"proposals.labels": str(labels), "curation": "gt_labels"}
-    assert configure("paper", overrides=trained).images.uncaptioned
+    assert resolve("paper", overrides=trained).images.uncaptioned
     for wrong in ({"sources": ["gt_noun"]}, {"sources": []}, {"sources": ["gt_label", "mined"]}):
         with pytest.raises(OvsegError, match=r"add --source gt_label \(to train on"):
-            configure("storybook", overrides={**own, **wrong})
+            resolve("storybook", overrides={**own, **wrong})
     with pytest.raises(OvsegError, match=r"gone is not a folder"):
-        configure("paper", overrides={**own, "proposals.labels": str(tmp_path / "gone")})
+        resolve("paper", overrides={**own, "proposals.labels": str(tmp_path / "gone")})
     with pytest.raises(OvsegError, match=r"read as My Labels, not as coco-stuff-171"):
-        configure("paper", overrides={**own, "proposals.label_set": "coco-stuff-171"})
+        resolve("paper", overrides={**own, "proposals.label_set": "coco-stuff-171"})
 
 
 def test_labels_beside_captions_keep_the_captions_source(tmp_path):
@@ -299,7 +299,7 @@ def test_labels_beside_captions_keep_the_captions_source(tmp_path):
     images.mkdir()
     (tmp_path / "labels").mkdir()
     own = {"proposals.labels": str(tmp_path / "labels"), "sources": ["gt_noun"]}
-    made = configure("storybook", captions=captions, images=images, overrides=own)
+    made = resolve("storybook", captions=captions, images=images, overrides=own)
     assert made.images.captions_format == "auto" and not made.images.uncaptioned
     assert made.proposals.labels == tmp_path / "labels" and made.proposals.label_set == ""
     assert made.proposals.label_classes == (), "the storybook's seen classes are not these"
@@ -319,13 +319,13 @@ def test_the_storybook_s_masks_are_those_of_its_seen_classes():
 def test_configure_says_what_is_missing(tmp_path):
     for given in ({"captions": tmp_path}, {"images": tmp_path}):
         with pytest.raises(OvsegError, match="go together"):
-            configure("storybook", **given)
+            resolve("storybook", **given)
     with pytest.raises(OvsegError, match=r"gone\.json does not exist"):
-        configure("storybook", captions=tmp_path / "gone.json", images=tmp_path)
+        resolve("storybook", captions=tmp_path / "gone.json", images=tmp_path)
     with pytest.raises(OvsegError, match="gone does not exist"):
-        configure("storybook", captions=tmp_path, images=tmp_path / "gone")
+        resolve("storybook", captions=tmp_path, images=tmp_path / "gone")
     with pytest.raises(OvsegError, match="give --captions"):
-        configure("paper")
+        resolve("paper")
 
 
 def test_the_benchmark_s_root_goes_to_its_own_benchmark(tmp_path):
@@ -338,7 +338,7 @@ def test_seeds_are_runs_with_roots_of_their_own(tmp_path):
     captions, images = tmp_path / "captions.json", tmp_path / "images"
     captions.write_text("{}")
     images.mkdir()
-    configs = configure_seeds("paper", seeds=2, captions=captions, images=images)
+    configs = resolve_seeds("paper", seeds=2, captions=captions, images=images)
     assert [config.root.as_posix() for config in configs] == [
         "runs/paper/seed-0",
         "runs/paper/seed-1",
@@ -350,16 +350,16 @@ def test_seeds_are_runs_with_roots_of_their_own(tmp_path):
         config.replaced({"arms.seed": 0, "seed": 0, "root": "x"}).model_dump() for config in configs
     )
     assert one == other
-    (only,) = configure_seeds("storybook", seeds=1, root=tmp_path / "here")
-    assert only.root == tmp_path / "here" / "seed-0" and only == configure(
+    (only,) = resolve_seeds("storybook", seeds=1, root=tmp_path / "here")
+    assert only.root == tmp_path / "here" / "seed-0" and only == resolve(
         "storybook", root=tmp_path / "here" / "seed-0", seed=0
     )
 
 
 def test_a_seed_is_given_once(tmp_path):
-    assert configure("storybook", seed=2).seed == 2
-    assert configure("storybook", seed=2, overrides={"seed": 1}).seed == 2
-    assert configure("storybook", overrides={"seed": 1}).seed == 1
+    assert resolve("storybook", seed=2).seed == 2
+    assert resolve("storybook", seed=2, overrides={"seed": 1}).seed == 2
+    assert resolve("storybook", overrides={"seed": 1}).seed == 1
     for wrong in ({"seeds": 0}, {"seeds": 2, "seed": 1}, {"seeds": 2, "overrides": {"seed": 1}}):
         with pytest.raises(OvsegError, match="--seeds"):
-            configure_seeds("storybook", **wrong)
+            resolve_seeds("storybook", **wrong)

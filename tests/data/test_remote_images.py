@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ovseg.config.data import ImagesConfig
-from ovseg.config.request import configure
+from ovseg.config.request import resolve
 from ovseg.data import masks
 from ovseg.data.captions.formats import read_captions
 from ovseg.data.image_reader import ListedImages, decode_ahead
@@ -143,7 +143,7 @@ def test_without_credentials_it_is_said_what_to_look_at(bucket, monkeypatch):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     type(bucket).clear_instance_cache()
     with pytest.raises(OvsegError, match=r"cannot be reached: .*credentials.*KEY_ID") as error:
-        configure("storybook", captions="s3://photos/captions.json", images="s3://photos/set")
+        resolve("storybook", captions="s3://photos/captions.json", images="s3://photos/set")
     assert "\n" not in str(error.value)
     type(bucket).clear_instance_cache()
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovseg.config.request import configure
+from ovseg.config.request import resolve
 from ovseg.config.run import PipelineConfig
 from ovseg.errors import OvsegError
 from ovseg.files.locations import located
@@ -144,12 +144,12 @@ def test_a_long_text_is_looked_through_in_linear_time():
 )
 def test_a_secret_in_a_setting_is_refused_on_one_line(given):
     with pytest.raises(OvsegError, match=r"a user, a password or a token.*leave it out") as error:
-        configure("storybook", **given)
+        resolve("storybook", **given)
     assert "secret" not in str(error.value) and "sec/ret" not in str(error.value)
 
 
 def test_a_configuration_by_hand_is_held_to_the_same():
-    plain = configure("storybook").model_dump()
+    plain = resolve("storybook").model_dump()
     with pytest.raises(ValueError, match="MLFLOW_TRACKING_USERNAME"):
         PipelineConfig(**{**plain, "tracking_uri": "http://me:pw@host"})
     assert PipelineConfig(**{**plain, "tracking_uri": "http://host:5000"}).tracking_uri

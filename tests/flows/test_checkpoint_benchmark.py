@@ -5,7 +5,6 @@ from PIL import Image
 from published_weights import ovseg_state, save_ovseg
 
 from ovseg.config.overrides import spread
-from ovseg.config.request import configure
 
 
 def test_an_imported_checkpoint_is_scored_without_mining(prefect_server, tmp_path):
@@ -24,7 +23,7 @@ def test_an_imported_checkpoint_is_scored_without_mining(prefect_server, tmp_pat
         Image.fromarray(pixels).save(prepared / "images" / f"{number}.png")
         labels = rng.integers(0, 3, (5, 7), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
         Image.fromarray(labels).save(prepared / "labels" / f"{number}.png")
-    config = configure(
+    scored = benchmark(
         "ovseg-swinb-vitl14",
         root=tmp_path / "run",
         overrides={
@@ -38,7 +37,6 @@ def test_an_imported_checkpoint_is_scored_without_mining(prefect_server, tmp_pat
             "benchmarks.short_side": 64,  # the published size is for real images
         },
     )
-    scored = benchmark(config)
     assert list(scored) == ["voc-20/imported"]
     scores = scored["voc-20/imported"].stats["scores"]
     assert 0 <= scores["miou_union"] <= 1

@@ -6,7 +6,7 @@ from flows.finetune import finetune
 from flows.mine import mine
 from ovseg.catalog.catalog import open_catalog
 from ovseg.catalog.query import failed_checks, run_query
-from ovseg.config.request import configure
+from ovseg.config.request import resolve
 from ovseg.files.sql_files import sql_file
 from ovseg.storybook.categories import split
 
@@ -17,11 +17,11 @@ def trained(prefect_server, small, tmp_path_factory):
     root = tmp_path_factory.mktemp("sources")
     few = {"mining_world.scenes": 16, "images.min_shards": 2, "arms.snapshots": 0}
     overrides = {**small, **few, "curation": "labels_and_captions"}
-    config = configure("storybook", root=root, overrides=overrides)
-    arms = {"finetuned": config.arms["finetuned"]}
-    config = config.model_copy(update={"arms": arms, "benchmarks": ()})
-    checkpoints = finetune(config)
-    return root, checkpoints, mine(config.of_source("gt_noun"))
+    phases = resolve("storybook", overrides=overrides).arms["finetuned"]
+    overrides |= {"arms": {"finetuned": [phase.model_dump() for phase in phases]}, "benchmarks": ()}
+    checkpoints = finetune("storybook", root=root, overrides=overrides)
+    nouns = mine("storybook", root=root, overrides={**overrides, "sources": ["gt_noun"]})
+    return root, checkpoints, nouns["gt_noun"]
 
 
 def test_the_catalogue_shows_the_tables_of_all_sources(trained):

@@ -73,10 +73,9 @@ def test_a_second_run_computes_nothing(small_run, small, monkeypatch):
 
 def test_equal_runs_leave_identical_bytes(small_run, small, tmp_path):
     from flows.mine import mine
-    from ovseg.config.request import configure
 
     root, _ = small_run
-    mine(configure("storybook", root=tmp_path, overrides=small))
+    mine("storybook", root=tmp_path, overrides=small)
     mined = published(tmp_path)
     assert len(mined) > 20
     first = published(root)
@@ -85,7 +84,6 @@ def test_equal_runs_leave_identical_bytes(small_run, small, tmp_path):
 
 def test_a_corrupted_shard_is_computed_again(small_run, small, tmp_path):
     from flows.mine import mine
-    from ovseg.config.request import configure
 
     root, _ = small_run
     copy = tmp_path / "copy"
@@ -95,7 +93,7 @@ def test_a_corrupted_shard_is_computed_again(small_run, small, tmp_path):
     (broken,) = [m for m in manifests(copy).values() if m.stage == "nouns"]
     broken.paths()[3].write_bytes(b"torn")
     broken.paths()[5].unlink()
-    mine(configure("storybook", root=copy, overrides=small))
+    mine("storybook", root=copy, overrides=small)
     assert published(copy) == before
 
 
@@ -212,15 +210,37 @@ def test_every_file_is_uploaded_or_referenced(small_run):
 
 def test_tracking_failure_does_not_fail_the_run(small_run, small, tmp_path):
     from flows.mine import mine
-    from ovseg.config.request import configure
 
     root, _ = small_run
     copy = tmp_path / "copy"
     for stage in MINED:
         shutil.copytree(root / stage, copy / stage)
-    config = configure(
-        "storybook", root=copy, overrides={**small, "tracking_uri": "http://127.0.0.1:9/"}
-    )
-    mined = mine(config)
+    away = {**small, "tracking_uri": "http://127.0.0.1:9/"}
+    (mined,) = mine("storybook", root=copy, overrides=away).values()
     assert mined["table"].rows > 0
     assert "127.0.0.1:9" in (copy / "tracking-problems.txt").read_text()
+
+
+def test_a_command_resolves_and_draws_once(small_run, small, monkeypatch):
+    from flows.cli import app
+    from ovseg.config import request as requests
+    from tasks import worlds
+
+    root, _ = small_run
+    calls: dict[str, int] = {}
+
+    def counted(module, name):
+        function = getattr(module, name)
+
+        def call(*args, **kwargs):
+            calls[name] = calls.get(name, 0) + 1
+            return function(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr("ovseg.config.request.load_preset", counted(requests, "load_preset"))
+    monkeypatch.setattr("flows.pipeline.draw", counted(worlds, "draw"))
+    words = ["run", "--preset", "storybook", "--root", str(root)]
+    words += [word for name, value in small.items() for word in ("--set", f"{name}={value}")]
+    app(words, standalone_mode=False)
+    assert calls == {"load_preset": 1, "draw": 1}

@@ -7,7 +7,6 @@ import pytest
 from bench.reference_images import list_captioned_images
 from ovseg.catalog.catalog import open_catalog
 from ovseg.catalog.query import failed_checks, run_query
-from ovseg.config.request import configure
 
 
 def mine_real(reference_data, root, **overrides):
@@ -15,14 +14,14 @@ def mine_real(reference_data, root, **overrides):
 
     captions = root / "captions.json"
     listed = list_captioned_images(reference_data / "realdata", captions)
-    config = configure(
+    (mined,) = mine(
         "storybook",
         root=root,
         captions=captions,
         images=reference_data / "realdata",
         overrides={"images.dataset": "coco-sample", "pairing.dataset": "coco-sample", **overrides},
-    )
-    return listed, mine(config)
+    ).values()
+    return listed, mined
 
 
 def test_mining_real_images(prefect_server, reference_data, tmp_path):
@@ -53,14 +52,13 @@ def test_one_bad_image_is_a_row_and_many_stop_the_run(prefect_server, reference_
     captions.write_text(json.dumps(data))
 
     def run():
-        return mine(
-            configure(
-                "storybook",
-                root=tmp_path / "run",
-                captions=captions,
-                images=reference_data / "realdata",
-            )
-        )
+        (mined,) = mine(
+            "storybook",
+            root=tmp_path / "run",
+            captions=captions,
+            images=reference_data / "realdata",
+        ).values()
+        return mined
 
     mined = run()
     dropped = [row for row in mined["images"].table().to_pylist() if not row["kept"]]

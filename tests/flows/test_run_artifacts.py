@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterParentFlowRunId,
 )
 
-from ovseg.config.request import configure
+from ovseg.config.request import resolve
 from tasks.prefect_page import show_summary
 
 
@@ -72,7 +72,7 @@ def test_mining_shows_its_funnel_and_its_progress(shown, small):
 
 def test_what_cannot_be_shown_does_not_fail_the_run(small_run, small):
     root, summary = small_run
-    config = configure("storybook", root=root, overrides=small)
+    config = resolve("storybook", root=root, overrides=small)
     gone = summary.model_copy(update={"sheet": Path("/nowhere/contact-sheet.png")})
 
     @flow

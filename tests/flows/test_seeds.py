@@ -189,11 +189,11 @@ def test_seeds_without_a_maskformer_fail_before_anything_is_computed(tmp_path):
 
 
 def test_a_preset_without_a_benchmark_has_nothing_to_compare(tmp_path, capsys):
-    from ovseg.config.request import configure_seeds
+    from ovseg.config.request import resolve_seeds
     from tasks.studies import compare, show_studies
 
     (tmp_path / "captions.json").write_text("{}")
-    configs = configure_seeds(
+    configs = resolve_seeds(
         "paper", seeds=2, captions=tmp_path / "captions.json", images=tmp_path, root=tmp_path
     )
     assert compare(configs, tmp_path) == {}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ovseg.config.request import configure, tuning_request
+from ovseg.config.request import resolve, tuning_request
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
 
@@ -21,8 +21,8 @@ def test_it_tunes_on_mined_scenes_and_refuses_scored_ones(prefect_server, tmp_pa
 
     from flows.tune_ensemble import tune_ensemble
 
-    config = configure("storybook", root=tmp_path, overrides=SETTINGS)
-    tuned = tune_ensemble(config, weights="0.2,0.7", thresholds="0.4", limit=3)
+    request = {"preset": "storybook", "root": tmp_path, "overrides": SETTINGS}
+    tuned = tune_ensemble(**request, weights="0.2,0.7", thresholds="0.4", limit=3)
     rows = pq.read_table(tuned.payload()).to_pylist()
     assert [row["ensemble_weight"] for row in rows] == [0.2, 0.7]
     assert {row["split"] for row in rows} == {"training"} and rows[0]["images"] == 3
@@ -35,9 +35,14 @@ def test_it_tunes_on_mined_scenes_and_refuses_scored_ones(prefect_server, tmp_pa
         path for path in (tmp_path / "storybook").glob("*/shard-00000") if images(path) == 3
     )
     with pytest.raises(OvsegError, match="is what storybook is scored on"):
-        tune_ensemble(config, scored, weights="0.5", thresholds="0.4")
+        tune_ensemble(**request, split=scored, weights="0.5", thresholds="0.4")
     insisted = tune_ensemble(
-        config, scored, weights="0.5", thresholds="0.4", allow_validation=True, limit=1
+        **request,
+        split=scored,
+        weights="0.5",
+        thresholds="0.4",
+        allow_validation=True,
+        limit=1,
     )
     assert insisted.stats["split"] == "validation"
 
@@ -58,7 +63,7 @@ def images(world: Path) -> int:
     ],
 )
 def test_requests_that_cannot_be_met_are_one_line(changed, words, message):
-    config = configure("storybook", overrides=SETTINGS).model_copy(update=changed)
+    config = resolve("storybook", overrides=SETTINGS).model_copy(update=changed)
     given = {"arm": None, "split": None, **words}
     with pytest.raises(OvsegError) as error:
         tuning_request(config, **given)

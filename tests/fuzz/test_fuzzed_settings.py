@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ovseg.config.base import Config
 from ovseg.config.overrides import parse_settings, settings
 from ovseg.config.presets import load_preset
-from ovseg.config.request import configure
+from ovseg.config.request import resolve
 from ovseg.config.run import PipelineConfig
 from ovseg.errors import OvsegError
 from ovseg.files.json_files import parse_json
@@ -55,7 +55,7 @@ def holds_one_line(error: OvsegError) -> None:
 )
 def test_set(case, folder):
     try:
-        config = configure("storybook", overrides=parse_settings(case))
+        config = resolve("storybook", overrides=parse_settings(case))
     except OvsegError as error:
         holds_one_line(error)
         raise

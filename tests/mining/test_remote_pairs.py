@@ -4,7 +4,7 @@ import io
 import json
 import tarfile
 
-from ovseg.config.request import configure
+from ovseg.config.request import resolve
 from ovseg.data.listing import IMAGES
 from ovseg.data.screening import SCREEN
 from ovseg.mining.nouns.embeddings import TEXTS
@@ -20,7 +20,7 @@ OF_THE_PAIR = ("image_sha256", "noun", "head", "mask_counts", "clip_similarity",
 
 def pairs(captions, images, root) -> list[tuple]:
     given = {"captions": captions, "images": images, "overrides": {"images.min_shards": 1}}
-    config = configure("storybook", root=root, **given)
+    config = resolve("storybook", root=root, **given)
     listed = run_stage(IMAGES, config.images, {}, root)
     screened = run_stage(SCREEN, config.screening, {"listed": listed}, root)
     nouns = run_stage(NOUNS, config.nouns, {"images": screened}, root)

@@ -3,7 +3,7 @@
 import pytest
 
 from ovseg.config.presets import load_preset
-from ovseg.config.request import configure
+from ovseg.config.request import resolve
 from ovseg.errors import OvsegError
 from tasks.mining import check_models, unscreened
 
@@ -33,9 +33,9 @@ def test_benchmarks_whose_images_cannot_be_looked_for_are_named(tmp_path):
     (tmp_path / "data" / "voc-20").mkdir(parents=True)
     given = {"captions": tmp_path / "captions.json", "images": tmp_path}
     others = ["ade20k-150", "ade20k-847", "context-459", "context-59"]
-    assert unscreened(configure("paper", **given)) == [*others, "voc-20"]
+    assert unscreened(resolve("paper", **given)) == [*others, "voc-20"]
     data = {"data": str(tmp_path / "data")}
-    assert unscreened(configure("paper", **given, overrides=data)) == others
+    assert unscreened(resolve("paper", **given, overrides=data)) == others
     one = {**data, "scored": ("voc-20",)}
-    assert unscreened(configure("paper", **given, overrides=one)) == []
-    assert unscreened(configure("storybook", **given)) == unscreened(configure("storybook")) == []
+    assert unscreened(resolve("paper", **given, overrides=one)) == []
+    assert unscreened(resolve("storybook", **given)) == unscreened(resolve("storybook")) == []
