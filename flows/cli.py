@@ -69,7 +69,7 @@ SCORING = ("benchmark", "tune-ensemble")
 """Commands that mine only where what they score needs pairs."""
 
 
-def _check(request: dict[str, Any], own: dict[str, Any]) -> list[PipelineConfig]:
+def _check(request: dict[str, Any], own: dict[str, Any]) -> "list[PipelineConfig]":
     """What a request is resolved to, once nothing is wrong with it: before anything is started."""
     from ovseg.cli.availability import check_available
     from ovseg.config.request import resolve, resolve_seeds, tuning_request
@@ -88,9 +88,11 @@ def _check(request: dict[str, Any], own: dict[str, Any]) -> list[PipelineConfig]
     return configs
 
 
-def _note_unheard(command: str, config: PipelineConfig, given: dict[str, tuple[str, ...]]) -> None:
+def _note_unheard(
+    command: str, config: "PipelineConfig", given: dict[str, tuple[str, ...]]
+) -> None:
     """Name on standard error the options that another command would listen to, not this one."""
-    from ovseg.config.unheard import unheard_by
+    from ovseg.config.checks import unheard_by
 
     mines = command not in SCORING or config.scores_pairs
     if unheard := unheard_by(command, given, mines=mines):

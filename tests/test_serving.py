@@ -4,7 +4,6 @@ import base64
 import io
 import os
 import shutil
-from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -32,8 +31,6 @@ from ovseg.models.preprocessing import InputSettings
 from ovseg.models.regions.memory import RegionMemory
 from ovseg.models.served_requests import Limits
 from ovseg.stages.run import run_stage
-from ovseg.storybook.scenes import draw_scene
-from ovseg.storybook.weights import WEIGHTS
 from tasks.tracking.mlflow_run import tracking_uri
 from tasks.tracking.tracked_run import track
 
@@ -454,18 +451,3 @@ def test_a_model_knows_nothing_of_the_machine_it_was_made_on(travelled):
         assert str(home) not in text and "oracle" not in text and "seen_split" not in text
     kept = {path.name for path in (home / "runs" / "mlartifacts").rglob("*") if path.is_file()}
     assert "contexts.json" in kept and not [name for name in kept if name.endswith(".parquet")]
-
-
-def test_a_model_registered_before_the_rooms_still_answers(tmp_path):
-    """`tests/registered` is one of then, whose CLIP, the one that ships, is put beside it here."""
-    folder = tmp_path / "model"
-    shutil.copytree(Path(__file__).parent / "registered", folder)
-    shutil.copytree(WEIGHTS / "clip", folder / "artifacts" / "clip")
-    stream = io.BytesIO()
-    Image.fromarray(draw_scene(7).image).save(stream, "PNG")
-    image = base64.b64encode(stream.getvalue()).decode()
-    model = mlflow.pyfunc.load_model(str(folder))
-    asked = {"image": [image], "classes": ["sky, tree, house, grass, moon"]}
-    (answer,) = model.predict(pd.DataFrame(asked))
-    found = {each["class"]: each["area_fraction"] for each in answer["segments"]}
-    assert found == pytest.approx({"sky": 0.5516, "house": 0.2108, "moon": 0.2376}, abs=1e-3)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ovseg.ablations.cells import Cell, Settings, Table
+from ovseg.config.checks import check_heard
 from ovseg.config.mining import pair_sources
 from ovseg.config.reporting import AblationConfig
 from ovseg.config.request import resolve, resolve_seeds
 from ovseg.config.run import PipelineConfig
 from ovseg.config.training import FinetuneConfig
-from ovseg.config.unheard import check_heard
 from ovseg.errors import OvsegError
 from ovseg.files.access import check_file_target, check_replaceable
 from ovseg.files.digests import digest_json

@@ -46,51 +46,79 @@ def segment(
     out: Annotated[Path, typer.Option(parser=local, metavar="PATH", help="PNG to write.")] = Path(
         "overlay.png"
     ),
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            parser=model_name,
+            metavar="FOLDER",
+            help="An imported checkpoint: its CLIP and its MaskFormer.",
+        ),
+    ] = None,
     clip: Annotated[
-        str,
+        str | None,
         typer.Option(
             parser=model_name,
             metavar="NAME",
             help="storybook, a checkpoint folder, or ARCH/pretrained.",
         ),
-    ] = "storybook",
+    ] = None,
     maskformer: Annotated[
-        str,
+        str | None,
         typer.Option(parser=model_name, metavar="NAME", help="storybook, a folder, or a hub id."),
-    ] = "storybook",
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option(help="A system of the field, as ovseg, san or fc-clip.")
+    ] = None,
     ensemble_weight: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of CLIP in the ensemble; 0: CLIP alone.")
-    ] = 0.7,
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Share of CLIP in the ensemble; 0: CLIP alone."),
+    ] = None,
     mask_threshold: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="CLIP is shown a mask's pixels above this.")
-    ] = 0.4,
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="CLIP is shown a mask's pixels above this."),
+    ] = None,
     inference: Annotated[
-        Inference,
+        Inference | None,
         typer.Option(
             help="sum: all proposals, soft masks. best_mask: one binary mask a class, as the"
             " official demo, which also has --ensemble-weight 0 --mask-threshold 0.35."
         ),
-    ] = "sum",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting of benchmarks, as benchmarks.templates=imagenet."),
+    ] = None,
 ) -> None:
     """Label every pixel of an image with one of your class names."""
-    from ovseg.cli.availability import check_clip, check_device, check_maskformer
+    from ovseg.cli.availability import check_segmentor
     from ovseg.cli.segment import segment_command
+    from ovseg.config.overrides import parse_settings
+    from ovseg.config.segmenting import segmenting
+    from ovseg.pretraining.on_demand import trained_names
 
-    check_device(device)
-    check_clip(clip, "--clip")
-    check_maskformer(maskformer, "--maskformer")
-    segment_command(
-        image,
-        classes=classes,
-        out=out,
-        clip=clip,
-        maskformer=maskformer,
-        ensemble_weight=ensemble_weight,
-        mask_threshold=mask_threshold,
-        inference=inference,
-        device=device,
-    )
+    if checkpoint is not None and clip is not None and maskformer is not None:
+        raise OvsegError(
+            "--checkpoint stands for --clip and --maskformer, which are both given: leave it out"
+        )
+    options = {
+        "system": system,
+        "clip": clip or checkpoint,
+        "maskformer": maskformer or checkpoint,
+        "ensemble_weight": ensemble_weight,
+        "mask_threshold": mask_threshold,
+        "inference": inference,
+        "device": device,
+    }
+    given = {f"benchmarks.{name}": each for name, each in options.items() if each is not None}
+    chosen = {**given, **parse_settings(settings or [])}
+    config = segmenting(chosen)
+    check_segmentor(config)
+    if names := trained_names(config):
+        raise OvsegError(
+            f"{names[0]} is trained where `ovseg benchmark` asks for it: name the folder it is in"
+        )
+    segment_command(image, classes=classes, out=out, settings=chosen)
 
 
 @app.command()

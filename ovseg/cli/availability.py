@@ -21,6 +21,7 @@ from ovseg.config.model_names import (
     missing_maskformer,
 )
 from ovseg.config.run import PipelineConfig
+from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
 from ovseg.files.access import check_file, check_folder, check_new
 from ovseg.pretraining.on_demand import TRAINED
@@ -45,16 +46,9 @@ def check_available(config: PipelineConfig, *, mines: bool) -> None:
     check_results(config.root)
     mines = mines or config.scores_pairs
     for item in config.benchmarks:
-        check_device(item.device)
-        check_clip(item.clip)
-        if item.segmentor == "proposals" and item.proposals == "maskformer":
-            check_maskformer(item.maskformer)
-        if item.segmentor == "pixels" or item.embedder == "pixel_pooling":
-            check_pixels(item.pixels)
+        check_segmentor(item)
         if item.root is not None:
             check_folder(item.root, f"the folder of benchmark {item.benchmark}")
-        if item.contexts_from is not None:
-            check_folder(item.contexts_from, "benchmarks.contexts_from")
     if config.panoptic is not None:
         check_file(config.panoptic, "panoptic")
     if mines:
@@ -112,6 +106,22 @@ def _check_captions(images: ImagesConfig) -> None:
         from ovseg.data.listing import captioned_images
 
         captioned_images(images)
+
+
+def check_segmentor(config: BenchmarkConfig) -> None:
+    """Find the models that a configuration segments with.
+
+    Raises:
+        OvsegError: for what is not there or cannot be.
+    """
+    check_device(config.device)
+    check_clip(config.clip)
+    if config.segmentor == "proposals" and config.proposals == "maskformer":
+        check_maskformer(config.maskformer)
+    if config.segmentor == "pixels" or config.embedder == "pixel_pooling":
+        check_pixels(config.pixels)
+    if config.contexts_from is not None:
+        check_folder(config.contexts_from, "benchmarks.contexts_from")
 
 
 def check_device(name: str) -> None:

@@ -5,9 +5,9 @@ ovseg segment photo.jpg --classes "moon, tree, sea" --out overlay.png
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ovseg.config.segmenting import segmenting
 from ovseg.data.images import REASONS, ImageError, read_image
 from ovseg.errors import OvsegError
 from ovseg.files.access import check_file_target
@@ -44,14 +45,7 @@ def segment_command(
     *,
     classes: str | Sequence[str],
     out: Path,
-    clip: str = "storybook",
-    maskformer: str = "storybook",
-    ensemble_weight: float = 0.7,
-    mask_threshold: float = 0.4,
-    inference: Literal["sum", "best_mask"] = "sum",
-    templates: str = "vild",
-    short_side: int | None = None,
-    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> dict[str, float]:
     """Segment an image file, write the overlay, print each class's share of the pixels.
@@ -62,14 +56,7 @@ def segment_command(
         image: the file.
         classes: names, or a text of names separated by commas.
         out: picture to write: PNG, JPEG or WebP.
-        clip: name of the CLIP.
-        maskformer: name of the proposal network.
-        ensemble_weight: lambda; 0 is CLIP alone.
-        mask_threshold: of the regions CLIP sees.
-        inference: `sum` or `best_mask`, see `ovseg.models.segmentor.Segmentor`.
-        templates: template set of the names.
-        short_side: images are resized to this short side; None for the network's own.
-        device: auto, cpu, cuda, ...
+        settings: of `benchmarks`, by dotted name, see `ovseg.config.segmenting.segmenting`.
         console: where to print.
 
     Returns:
@@ -78,6 +65,7 @@ def segment_command(
     Raises:
         OvsegError: no such image, no class, an output that cannot be written, unknown models.
     """
+    config = segmenting(settings or {})
     names = parse_classes(classes)
     if out.suffix.lower() not in PICTURE_SUFFIXES:
         raise OvsegError(f"--out {out}: end the name in {', '.join(PICTURE_SUFFIXES)}")
@@ -87,22 +75,12 @@ def segment_command(
     except ImageError as error:
         raise OvsegError(f"{image}: {REASONS[error.reason]}; name another image") from None
     # after the cheap checks: these take seconds to import
-    from ovseg.models.clip.load import shared_clip
-    from ovseg.models.devices import resolve_device
-    from ovseg.models.maskformer.load import load_maskformer
-    from ovseg.models.segmentor import Segmentor
+    from ovseg.evaluation.splits import HEADLINE, benchmark_splits
+    from ovseg.models.build import load_segmentor
 
-    where = resolve_device(device)
-    segmentor = Segmentor(
-        shared_clip(clip, device=where),
-        load_maskformer(maskformer, where),
-        class_names=names if len(names) > 1 else [*names, OTHERS],
-        templates=templates,
-        short_side=short_side,
-        mask_threshold=mask_threshold,
-        ensemble_weight=ensemble_weight,
-        inference=inference,
-    )
+    asked = names if len(names) > 1 else [*names, OTHERS]
+    seen = benchmark_splits(config, asked).get(HEADLINE, ())
+    segmentor = load_segmentor(config, asked, seen=seen)
     labels = segmentor.segment(pixels).labels
     hidden = [len(names)] if len(names) == 1 else []
     colours = palette(segmentor.class_names)

@@ -21,7 +21,7 @@
 The tables here say where the code of a name is, as `package.module:attribute`, and import it on
 first use: a name is found right or wrong in milliseconds, where the modules behind the tables take
 seconds to import. The others are data, which is as quickly read; the styles of `REGIONS` are
-`ovseg.config.base.RegionStyle`. `ovseg.config.names` looks up settings before a run begins.
+`ovseg.config.base.RegionStyle`. `ovseg.config.checks` looks up settings before a run begins.
 """
 
 from __future__ import annotations

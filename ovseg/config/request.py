@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ovseg.config.checkpoint_presets import CHECKPOINT_PRESETS
+from ovseg.config.checks import check_heard, check_names
 from ovseg.config.mining import ProposalsConfig, pair_sources
 from ovseg.config.model_names import MASKFORMER_CONFIG
-from ovseg.config.names import check_names
 from ovseg.config.overrides import parse_fractions
 from ovseg.config.presets import PRESETS, compact_maskformer, load_preset
 from ovseg.config.run import PipelineConfig
-from ovseg.config.unheard import check_heard
 from ovseg.errors import OvsegError
 from ovseg.files.access import check_folder, local
 from ovseg.files.locations import Location, located, reaching, reason

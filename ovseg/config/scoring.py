@@ -76,8 +76,10 @@ class BenchmarkConfig(Config):
     relations: float = Field(
         0.0, ge=0, le=1, description="share of its probability a class lends to those like it"
     )
-    short_side: int = 640
-    max_side: int = 2560
+    short_side: int | None = Field(
+        640, ge=1, description="images are resized to it; the network's own if empty"
+    )
+    max_side: int | None = Field(2560, ge=1, description="... but no longer; likewise")
     mask_threshold: float = Field(0.4, gt=0, lt=1, description="of the regions shown to CLIP")
     ensemble_weight: float = Field(
         0.7, ge=0, le=1, description="lambda of the geometric ensemble; 0 is CLIP alone (upstream)"

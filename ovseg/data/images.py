@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ovseg.files.archives import Span, read_span, resolved
-from ovseg.files.locations import Location, reaching
+from ovseg.files.locations import Location, located, reaching
 
 ImageArray = NDArray[np.uint8]
 MAX_PIXELS = 100_000_000
@@ -272,7 +272,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def read_image(
-    path: Location | Span, *, max_pixels: int = MAX_PIXELS, sha256: str | None = None
+    path: str | Location | Span, *, max_pixels: int = MAX_PIXELS, sha256: str | None = None
 ) -> ImageArray:
     """Read and decode an image.
 
@@ -287,7 +287,7 @@ def read_image(
     Raises:
         ImageError: with one of `REASONS`.
     """
-    content = read_bytes(path)
+    content = read_bytes(located(path) if isinstance(path, str) else path)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise ImageError("changed")
     return decode(content, max_pixels=max_pixels)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ovseg.config.scoring import BenchmarkConfig
+from ovseg.config.segmenting import segmenting
 from ovseg.errors import OvsegError
 from ovseg.models.clip.load import clip_digest, shared_clip
 from ovseg.models.devices import resolve_device
@@ -29,10 +30,10 @@ from ovseg.models.texts.strategies import TextPrompts, text_prompts
 
 
 def load_segmentor(
-    config: BenchmarkConfig,
+    config: BenchmarkConfig | str | Path,
     classes: Sequence[str],
     *,
-    clip: str,
+    clip: str | None = None,
     prompts: Sequence[tuple[str, int]] = (),
     seen: Sequence[int] = (),
     regions: Path | None = None,
@@ -40,9 +41,11 @@ def load_segmentor(
     """The segmentor of a configuration; its models and texts are loaded once a process.
 
     Args:
-        config: thresholds, ensemble, embedder, device and what proposes masks.
+        config: thresholds, ensemble, embedder, device and what proposes masks
+            (`ovseg.config.segmenting.segmenting` makes one of settings); or just the folder of an
+            imported checkpoint, or `storybook`, at its own sizes.
         classes: K names.
-        clip: name of the CLIP.
+        clip: name of the CLIP; the configured one where None.
         prompts: as for `Segmentor`.
         seen: indices of the classes whose masks were used in training.
         regions: folder of a `RegionMemory`, where the configuration retrieves.
@@ -50,7 +53,10 @@ def load_segmentor(
     Raises:
         OvsegError: unknown names, or models that do not fit one another.
     """
-    device = resolve_device(config.device)
+    if not isinstance(config, BenchmarkConfig):
+        named = dict.fromkeys(("benchmarks.clip", "benchmarks.maskformer"), str(config))
+        config = segmenting(named)
+    clip, device = config.clip if clip is None else clip, resolve_device(config.device)
     shown = shown_texts(config, classes, prompts)
     names = tuple(text for text, _ in shown)
     texts_te = _texts(text_prompts(config), clip_digest(clip), clip, device, names)

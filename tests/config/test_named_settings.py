@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ovseg.config.names import REGISTRIES
+from ovseg.config.checks import REGISTRIES
 from ovseg.config.request import resolve
 from ovseg.errors import OvsegError
 

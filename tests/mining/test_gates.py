@@ -57,8 +57,9 @@ def test_every_reason_in_the_code_is_explained():
     """Whatever looks like a reason in the modules that give some is a key of REASONS."""
     package = Path(ovseg.__file__).parent
     given = set()
-    mining = (f"mining/{name}" for name in ("proposals", "ground_truth", "pairing", "gates"))
-    for name in (f"{module}.py" for module in ("data/image_stage", *mining)):
+    named = ("proposals/stage", "proposals/ground_truth", "pairs/stage", "gates")
+    mining = (f"mining/{name}" for name in named)
+    for name in (f"{module}.py" for module in ("data/listing", *mining)):
         for node in ast.walk(ast.parse((package / name).read_text())):
             calls = ("_fail", "below", "_no_proposal", "_unpaired", "ImageError", "Proposed")
             if isinstance(node, ast.Call):

@@ -103,11 +103,13 @@ def run(photo, classes, tiny_clip, tiny_maskformer, console=None, **options):
         photo,
         classes=classes,
         out=photo.with_name("overlay.png"),
-        clip=str(tiny_clip),
-        maskformer=str(tiny_maskformer),
-        device="cpu",
+        settings={
+            "benchmarks.clip": str(tiny_clip),
+            "benchmarks.maskformer": str(tiny_maskformer),
+            "benchmarks.device": "cpu",
+            **{f"benchmarks.{name}": value for name, value in options.items()},
+        },
         console=console or Console(quiet=True),
-        **options,
     )
 
 

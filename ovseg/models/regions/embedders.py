@@ -138,8 +138,8 @@ def mask_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbed
         )
     return MaskPoolingEmbedder(
         model,
-        size=config.picture_size or config.short_side,
-        max_side=config.max_side,
+        size=config.picture_size or config.short_side or 640,
+        max_side=config.max_side or 2560,
         whole_places=config.whole_places,
     )
 
