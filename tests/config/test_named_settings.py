@@ -32,7 +32,7 @@ def test_names_of_arms_given_whole_are_looked_up_too():
 
 def test_names_are_looked_up_without_what_they_stand_for():
     program = (
-        "import sys; from ovseg.config.request import configure;"
+        "import sys; from ovseg.config.request import resolve;"
         "names = {'arms.trains': 'joint', 'benchmarks.embedder': 'mask_tokens',"
         " 'benchmarks.templates': 'imagenet', 'proposals.source': 'slic'};"
         "resolve('storybook', overrides=names);"

@@ -69,7 +69,7 @@ import sys
 from pathlib import Path
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.evaluation.benchmark import BENCHMARK
-from ovseg.stages.stage import run_stage
+from ovseg.stages.run import run_stage
 config = BenchmarkConfig.model_validate_json(sys.argv[1])
 run_stage(BENCHMARK, config, {}, Path(sys.argv[2]))
 """

@@ -15,7 +15,7 @@ from ovseg.errors import OvsegError
 from ovseg.files.access import local, model_name
 from ovseg.files.locations import located
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,10 @@ def test_what_is_no_text_is_refused(settings):
 
 @pytest.mark.parametrize(
     "words",
-    [["-m", "flows.cli", "segment", b"\xff.png"], ["-m", "flows.train_clip", "--out", b"\xff"]],
+    [
+        ["-m", "flows.cli", "segment", b"\xff.png"],
+        ["-m", "flows.pretrain", "clip", "--out", b"\xff"],
+    ],
 )
 def test_a_word_that_is_no_text_is_one_line(words, tmp_path):
     done = subprocess.run([sys.executable, *words], capture_output=True, cwd=ROOT)
