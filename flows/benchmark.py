@@ -46,15 +46,15 @@ def score_arms(
         The scores' manifest by `<benchmark>/<arm>`.
     """
     config, scored = run.config, {}
-    uri = config.tracking_uri
+    uri = config.tracking.uri
     with track("benchmark", root=config.root, uri=uri, join=True), bars():
         if checkpoints is None:  # nothing is mined for arms that train nothing
             checkpoints = train_arms(run) if any(config.arms.values()) else {}
-        remembered = any(setting.retrieval_weight for setting in config.benchmarks)
+        remembered = any(setting.retrieval_weight for setting in config.scored)
         if remembered and not tables:
             tables = [mine_pairs(each)["table"] for each in by_source(run)]
         config = with_contexts(run).config
-        for setting in config.benchmarks:
+        for setting in config.scored:
             name = setting.benchmark
             with track(f"benchmark/{name}", root=config.root, uri=uri) as tracked:
                 for arm in config.arms:

@@ -27,7 +27,7 @@ from ovseg.files.escaping import say
 from ovseg.stages.interrupts import run as run_interruptibly
 
 if TYPE_CHECKING:
-    from ovseg.config.run import PipelineConfig
+    from ovseg.config.run import RunConfig
 
 Seeds = Annotated[
     int | None, typer.Option(help="Run seeds 0 to N-1, each in ROOT/seed-n, and compare them.")
@@ -69,7 +69,7 @@ SCORING = ("benchmark", "tune-ensemble")
 """Commands that mine only where what they score needs pairs."""
 
 
-def _check(request: dict[str, Any], own: dict[str, Any]) -> "list[PipelineConfig]":
+def _check(request: dict[str, Any], own: dict[str, Any]) -> "list[RunConfig]":
     """What a request is resolved to, once nothing is wrong with it: before anything is started."""
     from ovseg.cli.availability import check_available
     from ovseg.config.request import resolve, resolve_seeds, tuning_request
@@ -88,9 +88,7 @@ def _check(request: dict[str, Any], own: dict[str, Any]) -> "list[PipelineConfig
     return configs
 
 
-def _note_unheard(
-    command: str, config: "PipelineConfig", given: dict[str, tuple[str, ...]]
-) -> None:
+def _note_unheard(command: str, config: "RunConfig", given: dict[str, tuple[str, ...]]) -> None:
     """Name on standard error the options that another command would listen to, not this one."""
     from ovseg.config.checks import unheard_by
 
@@ -109,7 +107,7 @@ def _requested(
 
     @functools.wraps(command)
     def wrapper(**options: Any) -> None:
-        from ovseg.config.checkpoint_presets import CHECKPOINT_PRESETS
+        from ovseg.config.presets import CHECKPOINT_PRESETS
 
         mine = {each.name: options.pop(each.name) for each in own}
         request, given = requested(**options)

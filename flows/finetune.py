@@ -40,7 +40,7 @@ def train_arms(run: Drawn, tables: Sequence[Manifest] | None = None) -> dict[str
         The checkpoint's manifest by arm; the arm that trains nothing is left out.
     """
     config = run.config
-    with track("finetune", root=config.root, uri=config.tracking_uri) as tracked, bars():
+    with track("finetune", root=config.root, uri=config.tracking.uri) as tracked, bars():
         pairs = tables or [mine_pairs(each)["table"] for each in by_source(run)]
         config = with_contexts(run).config
         curated = curate(config, pairs)

@@ -48,7 +48,7 @@ def mine_pairs(run: Drawn, adapted: Manifest | None = None) -> dict[str, Manifes
         images were screened by.
     """
     config = run.config
-    with track("mine", root=config.root, uri=config.tracking_uri) as tracked, bars():
+    with track("mine", root=config.root, uri=config.tracking.uri) as tracked, bars():
         check_models(config)
         source = read_images(config)
         images = source["images"]

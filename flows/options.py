@@ -74,7 +74,7 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Only the first n images.
 Tracking = Annotated[str | None, typer.Option(help="MLflow server; SQLite in --root by default.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Any setting, as pairing.min_margin=0.01; may be repeated."),
+    typer.Option("--set", help="Any setting, as mining.pairing.min_margin=0.01; may be repeated."),
 ]
 
 

@@ -17,7 +17,7 @@ from flows.finetune import train_arms
 from flows.mine import mine_pairs
 from flows.report import report
 from ovseg.config.resolved import Preset, resolved
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from tasks.mining import by_source
 from tasks.prefect_page import run_name, show_mlflow_run, show_scores, show_summary
 from tasks.progress import bars
@@ -49,7 +49,7 @@ def pipeline(
         seed: Seed of the training order and, in the storybook, of the choice of unseen classes; 0
             where empty.
         overrides: Settings to replace, by the dotted names that `ovseg settings` lists, such as
-            `{"pairing.clip": "ViT-B-16/openai", "arms.epochs": 1}`.
+            `{"models.clip": "ViT-B-16/openai", "arms.epochs": 1}`.
 
     Returns:
         The numbers a person reads first.
@@ -60,10 +60,10 @@ def pipeline(
     return whole_chain(config)
 
 
-def whole_chain(config: PipelineConfig) -> Summary:
+def whole_chain(config: RunConfig) -> Summary:
     """Run a configuration from end to end, inside a flow."""
     title = f"{config.preset} seed {config.seed}"
-    with track(title, root=config.root, uri=config.tracking_uri) as tracked, bars():
+    with track(title, root=config.root, uri=config.tracking.uri) as tracked, bars():
         record_start(tracked, config)
         run = draw(config)
         mined = [mine_pairs(each) for each in by_source(run)]

@@ -33,7 +33,7 @@ def report(
         scored: scores by `<benchmark>/<arm>`.
     """
     config = run.config
-    root, uri = config.root, config.tracking_uri
+    root, uri = config.root, config.tracking.uri
     with track("report", root=root, uri=uri, join=True) as tracked, bars():
         truth = judge_pairs(config, mined["table"])
         sheet = draw_sheet(config, mined, checkpoints)

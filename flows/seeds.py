@@ -51,12 +51,12 @@ def run_seeds(
     configs = resolved_seeds(
         preset, seeds=seeds, root=root, captions=captions, images=images, overrides=overrides
     )
-    home, uri = configs[0].root.parent, configs[0].tracking_uri
+    home, uri = configs[0].root.parent, configs[0].tracking.uri
     with track(f"{preset}, seeds 0 to {seeds - 1}", root=home, uri=uri) as tracked:
         describe(tracked, configs)
         for config in configs:
             announce(config)
-            run_seed(config.model_copy(update={"tracking_uri": tracked.uri}))
+            run_seed(config.changed("tracking", uri=tracked.uri))
         with bars():
             studies = compare(configs, home)
         for study in studies.values():

@@ -72,7 +72,7 @@ def tune_ensemble(
         mines=False,
     )
     chosen, tried = tuning_request(config, arm, split, weights=weights, thresholds=thresholds)
-    with track("tune-ensemble", root=config.root, uri=config.tracking_uri) as tracked, bars():
+    with track("tune-ensemble", root=config.root, uri=config.tracking.uri) as tracked, bars():
         run = draw(config, mining=split is None or config.scores_pairs)
         trained = train_arms(run) if config.arms[chosen] else {}
         setting = tuning_config(

@@ -14,7 +14,7 @@ from ovseg.ablations.page import Compared, Failed, Page, publish_page
 from ovseg.ablations.plan import CellRun, Plan, PlannedTable, cost, rounds
 from ovseg.ablations.report import claim_lines, shown_metrics
 from ovseg.cli.ablations import plan_request
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json
 from ovseg.files.escaping import escaped
@@ -39,7 +39,7 @@ __all__ = [
 
 Mined = dict[str, Manifest]
 Mine = Callable[[Drawn, Manifest | None], Mined]
-MINED = ("mining_world", "images", "screening", "nouns", "proposals", "pairing", "sources")
+MINED = ("data", "models", "mining", "execution")
 
 
 def plan_tables(tables: list[str], preset: str, **given: Any) -> Plan:
@@ -105,9 +105,9 @@ class Outcomes:
                 f" {cell.config.seed}",
                 style="bold",
             )
-            yield replace(cell, config=cell.config.model_copy(update={"tracking_uri": uri}))
+            yield replace(cell, config=cell.config.changed("tracking", uri=uri))
 
-    def rounds(self, config: PipelineConfig) -> list[PipelineConfig]:
+    def rounds(self, config: RunConfig) -> list[RunConfig]:
         """The mining rounds of a cell's run."""
         return rounds(config)
 

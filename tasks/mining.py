@@ -9,7 +9,7 @@ from prefect import get_run_logger
 from ovseg.config.data import FingerprintsConfig
 from ovseg.config.mining import pair_sources
 from ovseg.config.presets import load_preset
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from ovseg.data.fingerprints import FINGERPRINTS
 from ovseg.data.listing import IMAGES
 from ovseg.data.screening import LISTED, SCREEN
@@ -32,14 +32,14 @@ def by_source(run: Drawn) -> list[Drawn]:
     return [run.of(run.config.of_source(source)) for source in pair_sources(run.config)]
 
 
-def check_models(config: PipelineConfig) -> None:
+def check_models(config: RunConfig) -> None:
     """Find every model and method the run names before anything is computed.
 
     Raises:
         OvsegError: for the first that cannot be found.
     """
     parser_digest(config.nouns.parser)
-    drawn = config.mining_world is not None and config.source != "mined"
+    drawn = config.data.mining_world is not None and config.source != "mined"
     if not drawn:  # the embedded world's ground truth is drawn first
         PROPOSALS.weights(config.proposals, {})
     clip_digest(config.pairing.clip)
@@ -48,7 +48,7 @@ def check_models(config: PipelineConfig) -> None:
             method(phase.trains)
 
 
-def read_images(config: PipelineConfig) -> dict[str, Manifest]:
+def read_images(config: RunConfig) -> dict[str, Manifest]:
     """List and check the images and their captions, and find those that benchmarks hold.
 
     Returns:
@@ -70,22 +70,22 @@ def read_images(config: PipelineConfig) -> dict[str, Manifest]:
         setting = FingerprintsConfig(benchmark=item.benchmark, root=item.root)
         prints[item.benchmark] = run(FINGERPRINTS, setting, {}, root, label=label)
     screened = run(
-        SCREEN, config.screening, {LISTED: listed, **prints}, root, label="screen images"
+        SCREEN, config.mining.screening, {LISTED: listed, **prints}, root, label="screen images"
     )
     found = {f"fingerprints/{name}": manifest for name, manifest in prints.items()}
     return {"listed": listed, **found, "images": screened}
 
 
-def unscreened(config: PipelineConfig) -> list[str]:
+def unscreened(config: RunConfig) -> list[str]:
     """The benchmarks, of the preset too, whose images cannot be looked for: they have no folder."""
     there = {item.benchmark for item in config.benchmarks if item.root is not None}
     wanted = {item.benchmark for item in config.benchmarks}
-    if not config.scored:
+    if not config.data.scored:
         wanted |= {item.benchmark for item in load_preset(config.preset).benchmarks}
     return sorted(wanted - there - {"storybook"})  # whose scenes to mine and to score are disjoint
 
 
-def find_nouns(config: PipelineConfig, images: Manifest) -> Manifest:
+def find_nouns(config: RunConfig, images: Manifest) -> Manifest:
     """Find the nouns of the captions."""
     return run(NOUNS, config.nouns, {"images": images}, config.root, label="find nouns")
 
@@ -100,15 +100,13 @@ def with_contexts(run: Drawn) -> Drawn:
     return run.of(config.replaced({"benchmarks.contexts_from": nouns.folder}))
 
 
-def propose_masks(config: PipelineConfig, images: Manifest) -> Manifest:
+def propose_masks(config: RunConfig, images: Manifest) -> Manifest:
     """Propose masks in the images."""
     label = "propose masks" if config.source == "mined" else "read ground truth"
     return run(PROPOSALS, config.proposals, {"images": images}, config.root, label=label)
 
 
-def embed_nouns(
-    config: PipelineConfig, nouns: Manifest, adapted: Manifest | None = None
-) -> Manifest:
+def embed_nouns(config: RunConfig, nouns: Manifest, adapted: Manifest | None = None) -> Manifest:
     """Embed each distinct noun once, by the adapted CLIP in a further mining round."""
     parts = {"nouns": nouns, **_of_round(adapted)}
     return run(TEXTS, config.texts, parts, config.root, label="embed nouns")
@@ -119,7 +117,7 @@ def _of_round(adapted: Manifest | None) -> dict[str, Manifest]:
 
 
 def pair(
-    config: PipelineConfig, parts: Mapping[str, Manifest], adapted: Manifest | None = None
+    config: RunConfig, parts: Mapping[str, Manifest], adapted: Manifest | None = None
 ) -> Manifest:
     """Pair every noun with the mask that CLIP likes best, or labels with theirs.
 
@@ -135,6 +133,6 @@ def pair(
     return run(PAIRS, config.pairing, parts, config.root, label="pair nouns with masks")
 
 
-def publish_table(config: PipelineConfig, pairs: Manifest) -> Manifest:
+def publish_table(config: RunConfig, pairs: Manifest) -> Manifest:
     """Compact and order the pairs into the published table."""
     return run(PAIR_TABLE, config.table, {"pairs": pairs}, config.root, label="pair table")

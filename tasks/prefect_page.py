@@ -27,7 +27,7 @@ from prefect.runtime import flow_run
 from ovseg.catalog.catalog import open_catalog
 from ovseg.catalog.query import named_query, run_query
 from ovseg.config.presets import ARMS
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from ovseg.files.escaping import code, escaped
 from ovseg.report.pictures import thumbnail_uri
 from ovseg.report.summary import COLUMNS, Summary, markdown
@@ -137,7 +137,7 @@ def progress_artifact(label: str, total: int) -> Iterator[Callable[[int], None]]
 
 
 @_harmless
-def show_funnel(config: PipelineConfig) -> None:
+def show_funnel(config: RunConfig) -> None:
     """A table of what each step of mining kept, and what dropped most."""
     with open_catalog(config.root) as con:
         rows = run_query(con, named_query(con, "funnel")).to_pylist()
@@ -150,19 +150,19 @@ def show_funnel(config: PipelineConfig) -> None:
             "most dropped for": row["main_reason"] or "",
         }
         for row in rows
-        if row["dataset"] == config.pairing.dataset
+        if row["dataset"] == config.data.dataset
     ]
     create_table_artifact(
         table,
         key=f"{config.preset}-funnel",
-        description=f"Mining of {escaped(config.pairing.dataset)}: what each step kept. The same by"
+        description=f"Mining of {escaped(config.data.dataset)}: what each step kept. The same by"
         f" {code(f'ovseg sql --root {config.root.resolve()} funnel')}.",
         _sync=True,
     )
 
 
 @_harmless
-def show_scores(config: PipelineConfig, summary: Summary) -> None:
+def show_scores(config: RunConfig, summary: Summary) -> None:
     """A table of the compared models with the numbers a person reads first."""
     if not summary.scores:
         return
@@ -191,7 +191,7 @@ def show_scores(config: PipelineConfig, summary: Summary) -> None:
 
 
 @_harmless
-def show_summary(config: PipelineConfig, summary: Summary, tracked: TrackedRun) -> None:
+def show_summary(config: RunConfig, summary: Summary, tracked: TrackedRun) -> None:
     """The summary with its pictures, and where the run's results lie."""
     root = config.root.resolve()
     lines = [
@@ -220,7 +220,7 @@ def show_summary(config: PipelineConfig, summary: Summary, tracked: TrackedRun) 
 
 
 @_harmless
-def show_mlflow_run(config: PipelineConfig, tracked: TrackedRun) -> None:
+def show_mlflow_run(config: RunConfig, tracked: TrackedRun) -> None:
     """A link to the MLflow run, where MLflow is a server; the summary says it for a file."""
     if tracked.url is not None:
         create_link_artifact(

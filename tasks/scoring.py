@@ -9,7 +9,7 @@ from prefect import get_run_logger
 from ovseg.config.mining import TruthConfig
 from ovseg.config.presets import ARMS
 from ovseg.config.reporting import ReportConfig, SheetConfig
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from ovseg.config.scoring import BenchmarkConfig, CurveConfig, MemoryConfig, ScoresConfig
 from ovseg.evaluation.benchmark import BENCHMARK
 from ovseg.evaluation.learning_curve import CURVES, PHASE_CURVES, not_traced
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def score(
-    config: PipelineConfig,
+    config: RunConfig,
     setting: BenchmarkConfig,
     arm: str,
     checkpoint: Manifest | None,
@@ -66,7 +66,7 @@ def score(
 
 
 def remember(
-    config: PipelineConfig,
+    config: RunConfig,
     setting: BenchmarkConfig,
     arm: str,
     checkpoint: Manifest | None,
@@ -89,11 +89,11 @@ def remember(
     inputs = {"curated": curate(config, tables), **tables_by_role(tables)}
     if checkpoint:
         inputs["checkpoint"] = checkpoint
-    memory = MemoryConfig.of(setting, config.images.image_root)
+    memory = MemoryConfig.of(setting, config.data.images)
     return run(REGION_MEMORY, memory, inputs, config.root, label=f"remember regions: {arm}")
 
 
-def trace(config: PipelineConfig, arm: str, phases: Sequence[Manifest]) -> list[Manifest]:
+def trace(config: RunConfig, arm: str, phases: Sequence[Manifest]) -> list[Manifest]:
     """Score an arm's snapshots on the first benchmark's ground-truth masks.
 
     Args:
@@ -106,12 +106,12 @@ def trace(config: PipelineConfig, arm: str, phases: Sequence[Manifest]) -> list[
         The scored phases in order and, last, the learning curve; nothing where no phase kept
         snapshots, there is no benchmark, or `not_traced` says why.
     """
-    if not config.benchmarks or not any(phase.snapshots for phase in config.arms[arm]):
+    if not config.scored or not any(phase.snapshots for phase in config.arms[arm]):
         return []
-    if reason := not_traced(config.benchmarks[0]):
+    if reason := not_traced(config.scored[0]):
         get_run_logger().info("no learning curve of %s: %s", arm, reason)
         return []
-    setting = CurveConfig(arm=arm, benchmark=config.benchmarks[0], limit=config.curve_images)
+    setting = CurveConfig(arm=arm, benchmark=config.scored[0], limit=config.tracking.curve_images)
     points: list[Manifest] = []
     before: dict[str, Manifest] = {}
     for number, phase in enumerate(phases, start=1):
@@ -124,28 +124,28 @@ def trace(config: PipelineConfig, arm: str, phases: Sequence[Manifest]) -> list[
     return [*points, curve]
 
 
-def judge_pairs(config: PipelineConfig, table: Manifest) -> Manifest | None:
+def judge_pairs(config: RunConfig, table: Manifest) -> Manifest | None:
     """Hold the pairs against panoptic ground truth; None where the run has none."""
-    if config.panoptic is None:
+    if config.data.panoptic is None:
         return None
-    truth = TruthConfig(panoptic=config.panoptic)
+    truth = TruthConfig(panoptic=config.data.panoptic)
     return run(TRUTH, truth, {"table": table}, config.root, label="judge pairs")
 
 
 def draw_sheet(
-    config: PipelineConfig, mined: Mapping[str, Manifest], checkpoints: Mapping[str, Manifest]
+    config: RunConfig, mined: Mapping[str, Manifest], checkpoints: Mapping[str, Manifest]
 ) -> Manifest:
     """Draw the contact sheet."""
     setting = SheetConfig(
-        image_root=config.images.image_root,
-        benchmark=config.benchmarks[0].without_memory() if config.benchmarks else None,
+        image_root=config.data.images,
+        benchmark=config.scored[0].without_memory() if config.scored else None,
     )
     inputs = sheet_inputs(mined, checkpoints)
     return run(SHEET, setting, inputs, config.root, label="contact sheet")
 
 
 def write_report(
-    config: PipelineConfig,
+    config: RunConfig,
     mined: Mapping[str, Manifest],
     checkpoints: Mapping[str, Manifest],
     scored: Mapping[str, Manifest],
@@ -155,13 +155,13 @@ def write_report(
     setting = ReportConfig(
         preset=config.preset,
         expect=config.expect,
-        dataset=config.images.dataset,
+        dataset=config.data.dataset,
         clip=config.pairing.clip,
         maskformer=config.proposals.maskformer,
         miniature=config.miniature,
         arms=tuple((arm, ARMS.get(arm, arm)) for arm in config.arms),
-        benchmark=config.benchmarks[0].without_memory() if config.benchmarks else None,
-        image_root=config.images.image_root,
+        benchmark=config.scored[0].without_memory() if config.scored else None,
+        image_root=config.data.images,
     )
     inputs = report_inputs(config.root, mined, checkpoints, scored, truth)
     return run(REPORT, setting, inputs, config.root, label="report")

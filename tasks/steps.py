@@ -13,12 +13,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from tasks.worlds import Drawn
 
 P = ParamSpec("P")
 T = TypeVar("T")
-R = TypeVar("R", Drawn, PipelineConfig)
+R = TypeVar("R", Drawn, RunConfig)
 
 
 def step(

@@ -9,7 +9,7 @@ from ovseg.comparison.findings import metrics, read_findings
 from ovseg.comparison.seed_runs import study_config, study_inputs
 from ovseg.comparison.stage import STUDY
 from ovseg.comparison.words import headline, show_study
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from ovseg.files.escaping import code
 from ovseg.stages.manifest import Manifest
 from tasks.progress import console
@@ -20,12 +20,12 @@ from tasks.tracking.tracked_run import TrackedRun
 __all__ = ["announce", "compare", "describe", "record_study", "show_studies"]
 
 
-def announce(config: PipelineConfig) -> None:
+def announce(config: RunConfig) -> None:
     """Say on the console which seed begins."""
     console.print(f"{config.preset} seed {config.seed}: {config.root}", style="bold")
 
 
-def describe(run: TrackedRun, configs: Sequence[PipelineConfig]) -> None:
+def describe(run: TrackedRun, configs: Sequence[RunConfig]) -> None:
     """Tag a run over seeds with what it runs."""
     first = configs[0]
     seeds = ", ".join(str(config.seed) for config in configs)
@@ -36,7 +36,7 @@ def describe(run: TrackedRun, configs: Sequence[PipelineConfig]) -> None:
     )
 
 
-def compare(configs: Sequence[PipelineConfig], root: Path) -> dict[str, Manifest]:
+def compare(configs: Sequence[RunConfig], root: Path) -> dict[str, Manifest]:
     """Compare the arms of finished runs over their seeds, inside a flow.
 
     Args:
@@ -48,7 +48,7 @@ def compare(configs: Sequence[PipelineConfig], root: Path) -> dict[str, Manifest
     """
     roots = {config.seed: config.root for config in configs}
     studies: dict[str, Manifest] = {}
-    for setting in configs[0].benchmarks:
+    for setting in configs[0].scored:
         name = setting.benchmark
         inputs = study_inputs(roots, name, list(configs[0].arms))
         label = f"compare over seeds: {name}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ovseg.config.mining import load_curation
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from ovseg.mining.pairs.curation import CURATE
 from ovseg.stages.manifest import Manifest
 from ovseg.training.clip.stage import FINETUNE
@@ -18,14 +18,14 @@ def tables_by_role(tables: Sequence[Manifest]) -> dict[str, Manifest]:
     return dict(zip(roles, tables, strict=True))
 
 
-def curate(config: PipelineConfig, tables: Sequence[Manifest]) -> Manifest:
+def curate(config: RunConfig, tables: Sequence[Manifest]) -> Manifest:
     """Select the training pairs with the configured query."""
     selected = load_curation(config.curation)
     return run(CURATE, selected, tables_by_role(tables), config.root, label="curate pairs")
 
 
 def train_arm(
-    config: PipelineConfig, arm: str, curated: Manifest, tables: Sequence[Manifest]
+    config: RunConfig, arm: str, curated: Manifest, tables: Sequence[Manifest]
 ) -> list[Manifest]:
     """Train an arm's phases in order, each from the checkpoint before it.
 
@@ -34,7 +34,7 @@ def train_arm(
     """
     inputs = {"curated": curated, **tables_by_role(tables)}
     checkpoints: list[Manifest] = []
-    for phase in config.arms[arm]:
+    for phase in config.phases[arm]:
         label = f"{arm}: {phase.trains.replace('_', ' ')}"
         checkpoints.append(run(FINETUNE, phase, inputs, config.root, label=label))
         inputs = {**inputs, "checkpoint": checkpoints[-1]}

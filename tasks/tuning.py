@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from ovseg.catalog.csv_cells import csv_text
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from ovseg.config.scoring import BenchmarkConfig, TuneConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.tuning import TUNING, TUNING_COUNTS, check_training_side
@@ -22,7 +22,7 @@ __all__ = ["record_tuning", "search", "show_tuning", "tuning_config"]
 
 
 def tuning_config(
-    config: PipelineConfig,
+    config: RunConfig,
     worlds: Mapping[str, Manifest],
     *,
     arm: str,
@@ -36,11 +36,11 @@ def tuning_config(
     Raises:
         OvsegError: if the split is a validation set and that is not allowed.
     """
-    setting = config.benchmarks[0]
+    setting = config.scored[0]
     root = split.resolve() if split is not None else worlds["world/mining"].payload()
     kind = "training"
     try:
-        check_training_side(root, config.benchmarks)
+        check_training_side(root, config.scored)
     except OvsegError:
         if not allow_validation:
             raise
@@ -55,7 +55,7 @@ def tuning_config(
     )
 
 
-def search(config: PipelineConfig, setting: TuneConfig, checkpoint: Manifest | None) -> Manifest:
+def search(config: RunConfig, setting: TuneConfig, checkpoint: Manifest | None) -> Manifest:
     """Score every setting, or find what was scored."""
     inputs = {"checkpoint": checkpoint} if checkpoint else {}
     counts = run(TUNING_COUNTS, setting, inputs, config.root, label=f"tune {setting.arm}")
@@ -64,7 +64,7 @@ def search(config: PipelineConfig, setting: TuneConfig, checkpoint: Manifest | N
 
 
 @reported
-def record_tuning(run: TrackedRun, config: PipelineConfig, tuned: Manifest) -> None:
+def record_tuning(run: TrackedRun, config: RunConfig, tuned: Manifest) -> None:
     """Log every setting's scores as a table, and the best as metrics."""
     best = tuned.stats["best"]
     run.tags({"preset": config.preset, "stage": "tune", "arm": tuned.stats["arm"]})

@@ -38,13 +38,11 @@ def chain(root: Path, scenes: int, *, steps: int = 3) -> dict[str, Any]:
         found["wall"][stage.name] = round(time.perf_counter() - wall, 2)
         return manifest
 
-    config = load_preset("storybook", {"mining_world.scenes": scenes})
-    assert config.mining_world is not None
-    world = step(WORLD, config.mining_world, {}).payload()
-    annotations = world / "annotations"
-    config = config.with_source(
-        annotations / "captions.json", world / "images", annotations / "panoptic.json", world
-    )
+    config = load_preset("storybook", {"data.mining_world.scenes": scenes})
+    assert config.data.mining_world is not None
+    world = step(WORLD, config.data.mining_world, {}).payload()
+    captions = world / "annotations" / "captions.json"
+    config = config.changed("data", captions=captions, images=world / "images")
     images = step(IMAGES, config.images, {})
     nouns = step(NOUNS, config.nouns, {"images": images})
     proposals = step(PROPOSALS, config.proposals, {"images": images})
@@ -52,12 +50,12 @@ def chain(root: Path, scenes: int, *, steps: int = 3) -> dict[str, Any]:
     parts = {"images": images, "nouns": nouns, "proposals": proposals, "texts": texts}
     table = step(PAIR_TABLE, config.table, {"pairs": step(PAIRS, config.pairing, parts)})
     curated = step(CURATE, load_curation("paper"), {"table": table})
-    (phase,) = config.arms["finetuned"]
+    (phase,) = config.phases["finetuned"]
     size = max(2, curated.rows // steps)
     phase = phase.model_copy(update={"epochs": 1, "batch_size": min(size, phase.batch_size)})
     checkpoint = step(FINETUNE, phase, {"curated": curated, "table": table})
     found["steps"] = checkpoint.rows
-    (setting,) = config.with_benchmark_root("storybook", world).benchmarks
+    (setting,) = config.with_benchmark_root("storybook", world).scored
     setting = setting.model_copy(update={"limit": scenes})
     step(BENCHMARK, setting, {"checkpoint": checkpoint})
     return found

@@ -207,7 +207,7 @@ def test_a_system(follow, two_tone, tmp_path):
     }
     config = load_preset("storybook", {**named, **by_hand, "benchmarks.seen": ("road",)})
     assert config.arms == {"original": ()}
-    scored = run_stage(BENCHMARK, config.benchmarks[0], {}, tmp_path / "runs")
+    scored = run_stage(BENCHMARK, config.scored[0], {}, tmp_path / "runs")
     assert (scored.stats["n"], scored.stats["bad"], scored.stats["seen"]) == (2, 0, ["road"])
     shown = {name: scored.config[name] for name in ("system", "region", "ensemble", "short_side")}
     assert shown == {
@@ -279,8 +279,8 @@ def test_an_ablation(follow, tiny_clip, tiny_maskformer, tmp_path):
     from ovseg.evaluation.benchmark import BENCHMARK
 
     small = {
-        "benchmark_world.scenes": 2,
-        "benchmark_world.size": 64,
+        "data.benchmark_world.scenes": 2,
+        "data.benchmark_world.size": 64,
         "benchmarks.clip": str(tiny_clip),
         "benchmarks.maskformer": str(tiny_maskformer),
         "benchmarks.short_side": 64,
@@ -294,9 +294,9 @@ def test_an_ablation(follow, tiny_clip, tiny_maskformer, tmp_path):
     (planned,) = plan.tables
     scored = {}
     for cell in planned.runs:
-        world = run_stage(WORLD, cell.config.benchmark_world, {}, cell.config.root)
+        world = run_stage(WORLD, cell.config.data.benchmark_world, {}, cell.config.root)
         config = cell.config.with_benchmark_root("storybook", world.payload())
-        scored[cell.key] = run_stage(BENCHMARK, config.benchmarks[0], {}, config.root)
+        scored[cell.key] = run_stage(BENCHMARK, config.scored[0], {}, config.root)
     cuts = {key: manifest.config["mask_threshold"] for key, manifest in scored.items()}
     assert cuts == {"0/loose": 0.2, "0/tight": 0.7}
     comparison = planned.comparison("storybook", list(scored))
@@ -331,8 +331,8 @@ def test_settings_of_the_recipes_are_settings():
 
     named = dict(parse_setting(text) for text in re.findall(r"--set ([\w.]+=[^\s`]+)", TEXT))
     assert set(named) == {
-        *("images.captions_format", "proposals.source"),
+        *("data.captions_format", "mining.proposals.source"),
         *("benchmarks.embedder", "benchmarks.prompting"),
     }
     config = load_preset("paper", named)
-    assert json.loads(config.model_dump_json())["proposals"]["source"] == "squares"
+    assert json.loads(config.model_dump_json())["mining"]["proposals"]["source"] == "squares"

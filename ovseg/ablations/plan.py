@@ -18,8 +18,8 @@ from ovseg.config.checks import check_heard
 from ovseg.config.mining import pair_sources
 from ovseg.config.reporting import AblationConfig
 from ovseg.config.request import resolve, resolve_seeds
-from ovseg.config.run import PipelineConfig
-from ovseg.config.training import FinetuneConfig
+from ovseg.config.run import RunConfig
+from ovseg.config.training import PhaseSettings
 from ovseg.errors import OvsegError
 from ovseg.files.access import check_file_target, check_replaceable
 from ovseg.files.digests import digest_json
@@ -33,8 +33,8 @@ TUNED_LIKE = {
 
 
 def cell_config(
-    base: PipelineConfig, table: str, name: str, cell: Cell, miniature: Settings | None = None
-) -> PipelineConfig:
+    base: RunConfig, table: str, name: str, cell: Cell, miniature: Settings | None = None
+) -> RunConfig:
     """The whole run of one cell.
 
     Args:
@@ -51,18 +51,18 @@ def cell_config(
     arm = f"{table}-{name}"
     phases = [_phase(base, settings) for settings in cell.trains]
     arms = {arm: tuple(phase.model_dump() for phase in phases)}
-    shared = {} if base.benchmark_world is None else dict(miniature or {})
+    shared = {} if base.data.benchmark_world is None else dict(miniature or {})
     config = base.replaced({"arms": arms, **shared, **cell.settings})
-    read = config.images.captions_per_image
+    read = config.data.captions_per_image
     if config.curation == "five_captions" and read is not None and read < 5:
         raise OvsegError(
             f"cell {name} of {table} trains on nouns of 5 captions, and {read} an image is read:"
-            " give --set images.captions_per_image=5"
+            " give --set data.captions_per_image=5"
         )
     return config
 
 
-def _phase(base: PipelineConfig, settings: Settings) -> FinetuneConfig:
+def _phase(base: RunConfig, settings: Settings) -> PhaseSettings:
     """A phase as the preset trains such, with what the cell changes; without snapshots.
 
     Prompts that are trained beside the encoder keep the rate that they have alone.
@@ -79,17 +79,17 @@ def _phase(base: PipelineConfig, settings: Settings) -> FinetuneConfig:
     shared: dict[str, Any] = {"prompt_depth": prompts.prompt_depth, "snapshots": 0}
     if trains.startswith("joint"):
         shared["prompt_learning_rate"] = prompts.learning_rate
-    return FinetuneConfig(**{**like.model_dump(), **shared, **settings})
+    return PhaseSettings(**{**like.model_dump(), **shared, **settings})
 
 
-def rounds(config: PipelineConfig) -> list[PipelineConfig]:
+def rounds(config: RunConfig) -> list[RunConfig]:
     """The mining rounds a cell needs, from 0 to its own; none where it trains nothing.
 
     Each round is mined, and its arm trained, before the next pairs with what it trained.
     """
     if not any(config.arms.values()):
         return []
-    return [config.replaced({"pairing.round": n}) for n in range(config.pairing.round + 1)]
+    return [config.changed("mining", round=n) for n in range(config.mining.round + 1)]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class CellRun:
     table: str
     name: str
     cell: Cell
-    config: PipelineConfig
+    config: RunConfig
 
     @property
     def arm(self) -> str:
@@ -170,7 +170,7 @@ class Plan:
     @property
     def miniature(self) -> bool:
         """Whether it is scored in the embedded world."""
-        return any(run.config.benchmark_world is not None for run in self.runs)
+        return any(run.config.data.benchmark_world is not None for run in self.runs)
 
 
 def plan_ablations(
@@ -233,7 +233,7 @@ def plan_ablations(
         for name, table in ((name, table.of(preset)) for name, table in tables.items())
     ]
     check_heard((run.config for table in planned for run in table.runs), overrides or {})
-    return Plan(preset, seeds, bases[0].root.parent, bases[0].tracking_uri, tuple(planned))
+    return Plan(preset, seeds, bases[0].root.parent, bases[0].tracking.uri, tuple(planned))
 
 
 @dataclass(frozen=True)
@@ -257,20 +257,27 @@ def cost(runs: Iterator[CellRun] | Sequence[CellRun]) -> Cost:
     for run in runs:
         config, before = run.config, ""
         for each in rounds(config):
-            parts = each.published()
-            chosen = ("mining_world", "images", "screening", "nouns", "proposals", "pairing")
-            mined = [parts[name] for name in chosen]
             place = [config.seed, str(config.root), before]
-            sources = [digest_json([*place, mined, name]) for name in pair_sources(each)]
+            sources = [
+                digest_json([*place, _mined(each.of_source(name)), name])
+                for name in pair_sources(each)
+            ]
             minings.update(sources)
             before = digest_json([sources, each.curation])
-            for phase in config.arms[run.arm]:
-                before = digest_json([before, phase.published()])
+            for phase in config.phases[run.arm]:
+                before = digest_json([before, phase.result_fields()])
                 trainings.add(before)
-        for setting in config.benchmarks:
-            scored = [str(config.root), before, setting.published()]
+        for setting in config.scored:
+            scored = [str(config.root), before, setting.result_fields()]
             benchmarks.add(digest_json(scored))
     return Cost(len(minings), len(trainings), len(benchmarks))
+
+
+def _mined(config: RunConfig) -> list[Any]:
+    """What decides on the pairs of one source."""
+    world, screening = config.data.mining_world, config.mining.screening
+    stages = (config.images, screening, config.nouns, config.proposals, config.pairing)
+    return [world and world.result_fields(), *(stage.result_fields() for stage in stages)]
 
 
 MADE_BY, HEADING = "ovseg ablate", "# Ablations\n\nWritten by one command, not by hand:\n"

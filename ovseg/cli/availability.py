@@ -20,7 +20,7 @@ from ovseg.config.model_names import (
     maskformer_folder,
     missing_maskformer,
 )
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
 from ovseg.files.access import check_file, check_folder, check_new
@@ -33,7 +33,7 @@ SMALL_CAPTIONS = 2**25
 """Bytes of a captions file that is read before anything is loaded; a larger one takes its time."""
 
 
-def check_available(config: PipelineConfig, *, mines: bool) -> None:
+def check_available(config: RunConfig, *, mines: bool) -> None:
     """Find what a run is going to read, and the folder it writes to.
 
     Args:
@@ -45,12 +45,12 @@ def check_available(config: PipelineConfig, *, mines: bool) -> None:
     """
     check_results(config.root)
     mines = mines or config.scores_pairs
-    for item in config.benchmarks:
+    for item in config.scored:
         check_segmentor(item)
         if item.root is not None:
             check_folder(item.root, f"the folder of benchmark {item.benchmark}")
-    if config.panoptic is not None:
-        check_file(config.panoptic, "panoptic")
+    if config.data.panoptic is not None:
+        check_file(config.data.panoptic, "data.panoptic")
     if mines:
         check_device(config.proposals.device)
         check_device(config.pairing.device)
@@ -61,7 +61,7 @@ def check_available(config: PipelineConfig, *, mines: bool) -> None:
             check_maskformer(config.proposals.maskformer)
         if config.proposals.labels is not None:
             check_folder(config.proposals.labels, "--labels")
-    for phase in (phase for phases in config.arms.values() for phase in phases):
+    for phase in (phase for phases in config.phases.values() for phase in phases):
         check_device(phase.device)
         check_clip(phase.clip)
 

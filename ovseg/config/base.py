@@ -1,4 +1,7 @@
-"""Configuration: one frozen model a stage, each with a digest, and named presets of the whole run.
+"""Configuration: one frozen model a stage, each with a digest.
+
+What a run sets of a stage is a class of `...Settings`, in which `None` means *as models* or *as
+execution*; the stage takes the `...Config` derived from it, in which every value is said.
 
 A field marked `execution` (paths, devices, batch sizes of pure inference, worker counts, how many
 bad items are put up with) says how a stage is run, not what it computes: it stays out of the digest
@@ -10,14 +13,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ovseg.config.registry import Registry, modules_named
 
 PairSource = Literal["mined", "gt_label", "gt_noun"]
+Precision = Literal["fp32", "bf16"]
 RegionStyle = Literal["mean", "zero", "box", "attenuated_box", "image", "attenuated_image"]
+C = TypeVar("C", bound="Config")
 BETA = "share of the image that the attenuated styles keep outside the mask"
 
 
@@ -31,6 +36,20 @@ def execution(default: Any, description: str, **limits: Any) -> Any:
     """
     extra: dict[str, Any] = {"execution": True}
     return Field(default, description=description, json_schema_extra=extra, **limits)
+
+
+DEVICES = "auto, cpu, cuda, cuda:1, mps"
+AS_MODELS = "defaults to that of models"
+AS_EXECUTION = "defaults to that of execution"
+
+
+def bad_share(what: str) -> Any:
+    """The share of bad items that a stage puts up with.
+
+    Args:
+        what: the items, and what may be wrong with them.
+    """
+    return execution(0.05, f"share of {what}; more stop the stage", ge=0, le=1)
 
 
 class Config(BaseModel):
@@ -49,18 +68,30 @@ class Config(BaseModel):
                 fields[name] = inner
         return fields
 
-    def published(self) -> dict[str, Any]:
+    def result_fields(self) -> dict[str, Any]:
         """The fields that determine the result, as JSON values."""
         return self.model_dump(mode="json", exclude=self._execution_fields())
 
-    def execution(self) -> dict[str, Any]:
+    def execution_fields(self) -> dict[str, Any]:
         """The fields that do not."""
         return self.model_dump(mode="json", include=self._execution_fields())
 
     def digest(self) -> str:
         """16 hex digits over the fields that determine the result."""
-        text = json.dumps(self.published(), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(self.result_fields(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def filled(self, stage: type[C], **shared: Any) -> C:
+        """Return the configuration of a stage from what is set here and what stages share.
+
+        Args:
+            stage: its class, which has fields of the same names.
+            shared: values for those of its fields that are not set here; others are left out.
+        """
+        fields = stage.model_fields
+        own = {name: getattr(self, name) for name in type(self).model_fields if name in fields}
+        taken = {name: value for name, value in shared.items() if own.get(name) is None}
+        return stage(**{**own, **{name: taken[name] for name in taken if name in fields}})
 
     def modules_named(self) -> set[str]:
         """The modules of the registry entries that the settings name, nested ones too."""

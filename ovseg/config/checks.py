@@ -7,6 +7,7 @@ where another command would listen: `--set benchmarks.contexts=3` alone changes 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,13 +22,13 @@ from ovseg.config.registry import (
     TEMPLATES,
     check_name,
 )
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from ovseg.errors import OvsegError
 
 REGISTRIES: Mapping[str, Mapping[str, object]] = {
-    "images.captions_format": FORMATS,
-    "proposals.source": SOURCES,
-    "proposals.segments": SEGMENTS,
+    "data.captions_format": FORMATS,
+    "mining.proposals.source": SOURCES,
+    "mining.proposals.segments": SEGMENTS,
     "arms.trains": METHODS,
     "benchmarks.proposals": PROPOSERS,
     "benchmarks.segments": SEGMENTS,
@@ -36,11 +37,11 @@ REGISTRIES: Mapping[str, Mapping[str, object]] = {
     "benchmarks.embedder": EMBEDDERS,
 }
 """The names that a setting may have, by its dotted name."""
-UNNAMED = {"images.captions_format": "auto"}
+UNNAMED = {"data.captions_format": "auto"}
 """What leaves the choice to the program."""
 
 
-def check_names(config: PipelineConfig) -> None:
+def check_names(config: RunConfig) -> None:
     """Look up every name that a run is set to; imports none of what it stands for.
 
     Raises:
@@ -52,18 +53,23 @@ def check_names(config: PipelineConfig) -> None:
                 check_name(registry, name, setting=setting)
 
 
-def _values(config: PipelineConfig, setting: str) -> Iterator[str]:
+def _values(config: RunConfig, setting: str) -> Iterator[str]:
     """What a setting is in each of the stages that have it."""
-    stage, _, field = setting.partition(".")
-    return (getattr(each, field) for each in stages_of(config, stage))
+    return (getattr(each, _field(setting)) for each in stages_of(config, setting))
 
 
-def stages_of(config: PipelineConfig, name: str) -> list[Any]:
-    """The configurations that settings of a name set: one, or those of a list or of all arms."""
-    found = getattr(config, name)
-    if isinstance(found, dict):
-        found = [phase for phases in found.values() for phase in phases]
-    return list(found) if isinstance(found, tuple | list) else [found]
+def stages_of(config: RunConfig, name: str) -> list[Any]:
+    """The configurations that a setting sets: one, or those of all benchmarks or phases."""
+    section = name.rpartition(".")[0]
+    if section == "arms":
+        return [phase for phases in config.phases.values() for phase in phases]
+    if section == "benchmarks":
+        return list(config.scored)
+    return [functools.reduce(getattr, section.split("."), config)]
+
+
+def _field(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 Heard = Callable[[Any], bool]
@@ -71,12 +77,12 @@ Heard = Callable[[Any], bool]
 
 def _in(name: str, *values: str) -> tuple[Heard, str]:
     """Heard where a setting of the same stage has one of some values."""
-    field = name.partition(".")[2]
+    field = _field(name)
     return lambda stage: getattr(stage, field) in values, f"{name} is {' or '.join(values)}"
 
 
 def _above(name: str) -> tuple[Heard, str]:
-    field = name.partition(".")[2]
+    field = _field(name)
     return lambda stage: bool(getattr(stage, field)), f"{name} is more than 0"
 
 
@@ -96,12 +102,14 @@ _CLIP = (
 _CROPS = _in("benchmarks.embedder", "crops")
 _FADED = ("attenuated_box", "attenuated_image")
 
+_CAPTIONED: tuple[Heard, str] = (lambda data: data.captions is not None, "--captions is given")
+
 RULES: Mapping[str, tuple[Heard, str]] = {
     "benchmarks.ensemble_weight": _BOTH,
     "benchmarks.seen_weight": _BOTH,
     "benchmarks.mask_threshold": _CLIP,
     "benchmarks.embedder": _CLIP,
-    "benchmarks.retrieval_neighbours": _above("benchmarks.retrieval_weight"),
+    "benchmarks.retrieval_neighbors": _above("benchmarks.retrieval_weight"),
     "benchmarks.contexts": _in("benchmarks.prompting", "mined"),
     "benchmarks.contexts_from": _in("benchmarks.prompting", "mined"),
     "benchmarks.templates": _in("benchmarks.prompting", "templates", "learned"),
@@ -114,9 +122,9 @@ RULES: Mapping[str, tuple[Heard, str]] = {
     "benchmarks.region": _CROPS,
     "benchmarks.expand_ratio": _CROPS,
     "benchmarks.background": _in("benchmarks.region", *_FADED),
-    "benchmarks.picture_size": _in("benchmarks.embedder", "mask_tokens", "mask_pooling"),
+    "benchmarks.image_size": _in("benchmarks.embedder", "mask_tokens", "mask_pooling"),
     "benchmarks.whole_places": _in("benchmarks.embedder", "mask_pooling"),
-    "pairing.background": _in("pairing.region", *_FADED),
+    "mining.pairing.background": _in("mining.pairing.region", *_FADED),
     "arms.background": _in("arms.region", *_FADED),
     "arms.pixel_strength": (lambda p: "pixel_prompts" in p.trains, "arms.trains has pixel prompts"),
     "arms.pixel_background": (
@@ -131,30 +139,30 @@ RULES: Mapping[str, tuple[Heard, str]] = {
     "arms.visual_depth": _in("arms.trains", "visual_prompts"),
     "arms.relation_temperature": _above("arms.relation_smoothing"),
     "arms.cache_gib": _above("arms.cache_regions"),
-    "images.path_column": (lambda images: images.captions is not None, "--captions is given"),
-    "images.caption_column": (lambda images: images.captions is not None, "--captions is given"),
-    "images.captions_format": (lambda images: images.captions is not None, "--captions is given"),
+    "data.path_column": _CAPTIONED,
+    "data.caption_column": _CAPTIONED,
+    "data.captions_format": _CAPTIONED,
 }
 """By the dotted name of a setting, when a stage listens to it, and that in words."""
 
 GIVEN = {
     "preset": "--preset",
-    "images.captions": "--captions",
-    "images.image_root": "--images",
-    "proposals.image_root": "--images",
-    "pairing.image_root": "--images",
-    "arms.image_root": "--images",
+    "data.captions": "--captions",
+    "data.images": "--images",
 }
 """Settings that a run makes of an option, whatever they were set to."""
 
-MINING = ("mining_world", "images", "screening", "nouns", "proposals", "pairing", "panoptic")
 TRAINING = ("arms",)
-SCORING = ("benchmarks", "benchmark_world", "curve_images")
+SCORING = ("benchmarks", "data.benchmark_world", "tracking.curve_images")
 SCREENED = ("benchmarks.benchmark", "benchmarks.root", "benchmarks.limit")
 """Of a benchmark what mining asks for: its images are not to be trained on."""
 
 
-def check_heard(configs: Iterable[PipelineConfig], overrides: Mapping[str, Any]) -> None:
+SCORED = ("data.prepared", "data.scored", "data.benchmark_world")
+"""Of the data of a run what scoring asks for."""
+
+
+def check_heard(configs: Iterable[RunConfig], overrides: Mapping[str, Any]) -> None:
     """Refuse a setting that none of some runs listens to.
 
     Args:
@@ -172,7 +180,7 @@ def check_heard(configs: Iterable[PipelineConfig], overrides: Mapping[str, Any])
         if name not in RULES:
             continue
         heard, when = RULES[name]
-        stages = [stage for run in runs for stage in stages_of(run, name.partition(".")[0])]
+        stages = [stage for run in runs for stage in stages_of(run, name)]
         if stages and not any(map(heard, stages)):
             raise OvsegError(
                 f"setting {given} has no effect here, as it has one only where {when}: set that as"
@@ -199,13 +207,22 @@ def unheard_by(
     elif command == "finetune":
         deaf = SCORING
     elif not mines:
-        deaf = (*MINING, "sources", "curation")
-    spared = SCREENED if command in ("mine", "finetune") else ()
+        deaf = ("data", "mining", "models.parser", "models.precision", "curation")
+    spared = SCREENED if command in ("mine", "finetune") else SCORED
     return [
         option
         for option, places in given.items()
-        if places and all(_plain(p) not in spared and p.split(".")[0] in deaf for p in places)
+        if places and all(_within(_plain(place), deaf, spared) for place in places)
     ]
+
+
+def _within(name: str, sections: tuple[str, ...], spared: tuple[str, ...]) -> bool:
+    """Whether a setting is, or is of, one of some sections, without those that are spared."""
+
+    def of(each: str) -> bool:
+        return name == each or name.startswith(f"{each}.")
+
+    return any(map(of, sections)) and not any(map(of, spared))
 
 
 def _plain(name: str) -> str:

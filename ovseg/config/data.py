@@ -1,4 +1,7 @@
-"""Configuration of images, their captions, and what compares them with others."""
+"""Settings of the data of a run: images, their captions and labels, prepared benchmarks.
+
+`DataConfig` is what a run says of them; the stages take `ImagesConfig`, `ScreeningConfig`, ...
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ovseg.config.base import Config, execution
+from ovseg.config.base import AS_EXECUTION, Config, bad_share, execution
 from ovseg.config.registry import FORMATS, READERS
 from ovseg.files.locations import LocalPath, Place
 
@@ -22,10 +25,10 @@ class WorldConfig(Config):
     seed: int = Field(0, ge=0, description="offset inside the part's range of scene seeds")
 
 
-class ImagesConfig(Config):
-    """Images and their captions, checked and listed: the source of a mining run."""
+class ListingSettings(Config):
+    """Which images and captions are read, and how."""
 
-    section: ClassVar[str] = "images"
+    section: ClassVar[str] = "data"
 
     dataset: str = Field("storybook", description="name of the data set in every table")
     captions: Place | None = execution(None, "captions file or folder, a path or a URL")
@@ -34,11 +37,8 @@ class ImagesConfig(Config):
     )
     path_column: str | None = Field(None, description="of a table: file names; else by its name")
     caption_column: str | None = Field(None, description="of a table: captions; else by its name")
-    image_root: Place | None = execution(
-        None, "folder or URL the captions' file names are relative to"
-    )
     captions_per_image: int | None = Field(
-        None, ge=1, description="the first n captions by id; all where empty (the paper: 1 or 5)"
+        None, ge=1, description="the first n captions by id; defaults to all (the paper: 1 or 5)"
     )
     uncaptioned: bool = Field(False, description="keep images nobody captioned (labels need none)")
     limit: int | None = Field(None, ge=1, description="the first n images by id, for trials")
@@ -47,8 +47,31 @@ class ImagesConfig(Config):
     max_pixels: int = Field(
         100_000_000, ge=1, le=178_956_970, description="larger images are refused unread"
     )
-    max_bad_fraction: float = execution(
-        0.05, "share of images that may be missing or broken; more stop the stage", ge=0, le=1
+    max_bad_fraction: float | None = execution(None, AS_EXECUTION, ge=0, le=1)
+
+
+class ImagesConfig(ListingSettings):
+    """Images and their captions, checked and listed: the source of a mining run."""
+
+    image_root: Place | None = execution(
+        None, "folder or URL the captions' file names are relative to"
+    )
+    max_bad_fraction: float = bad_share("images that may be missing or broken")
+
+
+class DataConfig(ListingSettings):
+    """The data of a run, said once."""
+
+    images: Place | None = execution(None, "folder or URL the captions' file names are relative to")
+    labels: LocalPath | None = execution(None, "folder of a labelled set, for ground-truth masks")
+    panoptic: LocalPath | None = execution(None, "panoptic ground truth to judge the pairs by")
+    mining_world: WorldConfig | None = Field(None, description="storybook scenes to mine")
+    benchmark_world: WorldConfig | None = Field(None, description="storybook scenes to score on")
+    prepared: LocalPath | None = execution(
+        None, "folder of prepared benchmarks, each in one of its name"
+    )
+    scored: tuple[str, ...] = Field(
+        (), description="prepared benchmarks to score, by name; defaults to the preset's"
     )
 
 

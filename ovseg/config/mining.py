@@ -6,37 +6,53 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, get_a
 
 from pydantic import Field
 
-from ovseg.config.base import BETA, Config, PairSource, RegionStyle, execution
+from ovseg.config.base import (
+    AS_EXECUTION,
+    AS_MODELS,
+    BETA,
+    DEVICES,
+    Config,
+    PairSource,
+    Precision,
+    RegionStyle,
+    bad_share,
+    execution,
+)
+from ovseg.config.data import ScreeningConfig
 from ovseg.config.registry import PROPOSERS, READERS, SEGMENTS, SOURCES
 from ovseg.errors import OvsegError
 from ovseg.files.locations import LocalPath, ModelName, Place
 from ovseg.files.sql_files import curation_file
 
 if TYPE_CHECKING:
-    from ovseg.config.run import PipelineConfig
+    from ovseg.config.run import RunConfig
 
 
-class NounsConfig(Config):
-    """Nouns of captions."""
+class NounsSettings(Config):
+    """How the nouns of captions are found."""
 
-    parser: ModelName = Field("storybook", description="spaCy pipeline: storybook, package or path")
+    parser: ModelName | None = Field(None, description=f"spaCy pipeline; {AS_MODELS}")
     compounds: bool = Field(True, description="also 'picket fence' beside 'fence'")
     proper_nouns: bool = Field(True, description="PROPN counts as noun, as in NLTK's NN* tags")
     stop_nouns: bool = Field(True, description="drop nouns that name nothing visible (a row stays)")
     batch_size: int = execution(256, "captions a batch")
 
 
-class ProposalsConfig(Config):
-    """Mask proposals. Every gate is off by default, as in the paper."""
+class NounsConfig(NounsSettings):
+    """Nouns of captions."""
 
-    section: ClassVar[str] = "proposals"
+    parser: ModelName = Field("storybook", description="spaCy pipeline: storybook, package or path")
+
+
+class ProposalsSettings(Config):
+    """How masks are proposed. Every gate is off by default, as in the paper."""
+
+    section: ClassVar[str] = "mining.proposals"
 
     source: Annotated[str, SOURCES, PROPOSERS] = Field(
         "maskformer", description="a name in ovseg.config.registry.SOURCES"
     )
-    maskformer: ModelName = Field(
-        "storybook", description="weights of the source: storybook, a folder or a hub id"
-    )
+    maskformer: ModelName | None = Field(None, description=f"weights of the source; {AS_MODELS}")
     segments: Annotated[str, SEGMENTS] = Field(
         "queries", description="a name in ovseg.config.registry.SEGMENTS: what queries become"
     )
@@ -44,21 +60,31 @@ class ProposalsConfig(Config):
         "", description="of ground truth: benchmark, the folder's name if empty"
     )
     label_classes: tuple[str, ...] = Field((), description="whose masks may be used; all if empty")
-    labels: LocalPath | None = execution(None, "of ground truth: folder of the labelled set")
     short_side: int = Field(640, description="images are resized to this short side ...")
     max_side: int = Field(2560, description="... but no longer than this")
     mask_threshold: float = Field(0.5, gt=0, lt=1, description="a pixel is in the mask above this")
     min_score: float | None = Field(None, description="drop proposals scored below")
     min_area_fraction: float | None = Field(None, description="drop masks smaller than this")
     nms_iou: float | None = Field(None, description="drop masks overlapping a better one by more")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
-    max_bad_fraction: float = execution(
-        0.05, "share of images that may be missing or broken; more stop the stage", ge=0, le=1
-    )
-    image_root: Place | None = execution(None, "folder of the images")
+    precision: Precision | None = Field(None, description=f"of the forward pass; {AS_MODELS}")
+    max_bad_fraction: float | None = execution(None, AS_EXECUTION, ge=0, le=1)
     batch_size: int = execution(8, "images a batch")
-    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
-    decode_workers: int = execution(0, "processes that decode images; 0 decodes in place")
+    device: str | None = execution(None, AS_MODELS)
+    decode_workers: int | None = execution(None, AS_EXECUTION, ge=0)
+
+
+class ProposalsConfig(ProposalsSettings):
+    """Mask proposals."""
+
+    maskformer: ModelName = Field(
+        "storybook", description="weights of the source: storybook, a folder or a hub id"
+    )
+    labels: LocalPath | None = execution(None, "of ground truth: folder of the labelled set")
+    precision: Precision = Field("fp32", description="of the forward pass")
+    max_bad_fraction: float = bad_share("images that may be missing or broken")
+    image_root: Place | None = execution(None, "folder of the images")
+    device: str = execution("auto", DEVICES)
+    decode_workers: int = execution(0, "processes that decode images; 0 decodes in place", ge=0)
 
     def unlabelled(self) -> dict[str, Any]:
         """The same source as settings of a segmentor, which has no labels to take masks from."""
@@ -67,15 +93,12 @@ class ProposalsConfig(Config):
         return {"proposals": source, **{name: getattr(self, name) for name in shared}}
 
 
-class PairingConfig(Config):
-    """For every noun of an image the proposal that CLIP likes best."""
+class PairingSettings(Config):
+    """How the proposal that CLIP likes best is found for every noun of an image."""
 
-    section: ClassVar[str] = "pairing"
+    section: ClassVar[str] = "mining.pairing"
 
-    dataset: str = Field("storybook", description="name of the data set in the pair table")
-    source: Literal["mined", "gt_noun"] = Field("mined", description="source in the pair table")
-    round: int = Field(0, ge=0, description="mining round; 0 pairs with the original CLIP")
-    clip: ModelName = Field("storybook", description="storybook, a folder or ARCH/pretrained")
+    clip: ModelName | None = Field(None, description=AS_MODELS)
     template: str = Field("a photo of a {}", description="text of a noun; {} is the noun")
     region: RegionStyle = Field("mean", description="what CLIP sees of a proposal")
     background: float = Field(0.3, ge=0, le=1, description=BETA)
@@ -85,14 +108,38 @@ class PairingConfig(Config):
     min_proposal_score: float | None = Field(None, description="gate: the proposal's own score")
     min_area_fraction: float | None = Field(None, description="gate: share of the image")
     mutual_best: bool = Field(False, description="gate: the noun is also its proposal's best")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
-    max_bad_fraction: float = execution(
-        0.05, "share of images that may be missing or broken; more stop the stage", ge=0, le=1
-    )
-    image_root: Place | None = execution(None, "folder of the images")
+    precision: Precision | None = Field(None, description=f"of the forward pass; {AS_MODELS}")
+    max_bad_fraction: float | None = execution(None, AS_EXECUTION, ge=0, le=1)
     batch_size: int = execution(256, "regions a batch")
-    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
-    decode_workers: int = execution(0, "processes that decode images; 0 decodes in place")
+    device: str | None = execution(None, AS_MODELS)
+    decode_workers: int | None = execution(None, AS_EXECUTION, ge=0)
+
+
+class PairingConfig(PairingSettings):
+    """For every noun of an image the proposal that CLIP likes best."""
+
+    dataset: str = Field("storybook", description="name of the data set in the pair table")
+    source: Literal["mined", "gt_noun"] = Field("mined", description="source in the pair table")
+    round: int = Field(0, ge=0, description="mining round; 0 pairs with the original CLIP")
+    clip: ModelName = Field("storybook", description="storybook, a folder or ARCH/pretrained")
+    precision: Precision = Field("fp32", description="of the forward pass")
+    max_bad_fraction: float = bad_share("images that may be missing or broken")
+    image_root: Place | None = execution(None, "folder of the images")
+    device: str = execution("auto", DEVICES)
+    decode_workers: int = execution(0, "processes that decode images; 0 decodes in place", ge=0)
+
+
+class MiningConfig(Config):
+    """How a run gets from captions and images to pairs."""
+
+    sources: tuple[PairSource, ...] = Field(
+        (), description="of the pairs: mined, gt_label, gt_noun; defaults to what curation needs"
+    )
+    round: int = Field(0, ge=0, description="mining round; 0 pairs with the original CLIP")
+    screening: ScreeningConfig = ScreeningConfig()
+    nouns: NounsSettings = NounsSettings()
+    proposals: ProposalsSettings = ProposalsSettings()
+    pairing: PairingSettings = PairingSettings()
 
 
 class TextsConfig(Config):
@@ -101,7 +148,7 @@ class TextsConfig(Config):
     clip: ModelName = "storybook"
     template: str = "a photo of a {}"
     batch_size: int = execution(512, "texts a batch")
-    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+    device: str = execution("auto", DEVICES)
 
 
 class TableConfig(Config):
@@ -125,9 +172,9 @@ class TruthConfig(Config):
     panoptic: LocalPath | None = execution(None, "COCO panoptic JSON, its PNGs beside it")
 
 
-def pair_sources(config: PipelineConfig) -> tuple[PairSource, ...]:
+def pair_sources(config: RunConfig) -> tuple[PairSource, ...]:
     """The sources of pairs a run needs: those it names, else those its curation selects from."""
-    return config.sources or curation_sources(config.curation)
+    return config.mining.sources or curation_sources(config.curation)
 
 
 def curation_sources(name_or_path: str) -> tuple[PairSource, ...]:

@@ -1,6 +1,6 @@
 """Settings as a person writes them: `--set name=value`, and options that stand for several.
 
-overrides = parse_settings(["arms.epochs=3", "pairing.template=a {}"])
+overrides = parse_settings(["arms.epochs=3", "mining.pairing.template=a {}"])
 """
 
 from __future__ import annotations
@@ -13,31 +13,26 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from ovseg.config.base import Config
+from ovseg.config.renamed import renamed
 from ovseg.errors import OvsegError
 from ovseg.files.access import check_text
 from ovseg.files.json_files import parse_json
 
 PLACES: Mapping[str, tuple[str, ...]] = {
-    "checkpoint": (
-        "pairing.clip",
-        "arms.clip",
-        "benchmarks.clip",
-        "proposals.maskformer",
-        "benchmarks.maskformer",
-    ),
-    "clip": ("pairing.clip", "arms.clip", "benchmarks.clip"),
-    "maskformer": ("proposals.maskformer", "benchmarks.maskformer"),
-    "parser": ("nouns.parser",),
-    "device": ("proposals.device", "pairing.device", "arms.device", "benchmarks.device"),
-    "dataset": ("images.dataset", "pairing.dataset"),
-    "captions_format": ("images.captions_format",),
-    "limit": ("images.limit",),
-    "tracking": ("tracking_uri",),
-    "data": ("data",),
-    "benchmark": ("scored",),
+    "checkpoint": ("models.clip", "models.maskformer"),
+    "clip": ("models.clip",),
+    "maskformer": ("models.maskformer",),
+    "parser": ("models.parser",),
+    "device": ("models.device",),
+    "dataset": ("data.dataset",),
+    "captions_format": ("data.captions_format",),
+    "limit": ("data.limit",),
+    "tracking": ("tracking.uri",),
+    "data": ("data.prepared",),
+    "benchmark": ("data.scored",),
     "system": ("benchmarks.system",),
-    "labels": ("proposals.labels",),
-    "source": ("sources",),
+    "labels": ("data.labels",),
+    "source": ("mining.sources",),
 }
 """The settings that an option stands for."""
 
@@ -65,7 +60,9 @@ def parse_fractions(text: str | None, option: str) -> tuple[float, ...] | None:
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """`"pairing.min_margin=0.01"` as name and value; the value is read as JSON, else as text.
+    """Return the name and the value of `"mining.pairing.min_margin=0.01"`.
+
+    The value is read as JSON, else as text.
 
     Raises:
         OvsegError: where there is no `=`; for JSON that no setting can be: nested too deep, with a
@@ -102,7 +99,7 @@ DEEPEST = 16
 """Of lists and objects in a setting; `arms` has three."""
 
 
-def _refuse_beyond(value: Any, name: str, depth: int = 0) -> None:
+def check_value(value: Any, name: str, depth: int = 0) -> None:
     """Refuse numbers that no counter holds, nesting that no setting has, and text not in UTF-8."""
     if isinstance(value, str | Path):
         try:
@@ -115,10 +112,10 @@ def _refuse_beyond(value: Any, name: str, depth: int = 0) -> None:
         if depth == DEEPEST:
             raise OvsegError(f"setting {name}: nested more than {DEEPEST} deep")
         for inner in [*value, *value.values()] if isinstance(value, Mapping) else value:
-            _refuse_beyond(inner, name, depth + 1)
+            check_value(inner, name, depth + 1)
 
 
-def _in_words(error: ValidationError) -> str:
+def in_words(error: ValidationError) -> str:
     """The first thing wrong with a configuration, on one line."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
@@ -137,6 +134,25 @@ def _members(annotation: Any) -> Iterator[type[Config]]:
         yield from _members(part)
 
 
+def check_known(model: type[Config], path: str, value: Any) -> None:
+    """Refuse a dotted name that leads to no setting.
+
+    Args:
+        model: the configuration of a run.
+        path: the name, also through lists that a preset leaves empty.
+        value: what it is set to; a whole section is set by an object.
+
+    Raises:
+        OvsegError: saying what it is called now, where it was renamed.
+    """
+    known = _known(model, path.split("."))
+    now = renamed(path)
+    if now and _known(model, now.split(".")) and not (known and isinstance(value, Mapping)):
+        raise OvsegError(f"setting {path:.80} is now called {now:.80}")
+    if not known:
+        raise OvsegError(f"no setting named {path!r:.80}: `ovseg settings` lists them all")
+
+
 def _known(model: type[Config], path: list[str]) -> bool:
     """Whether a dotted name leads to a field, also through lists that a preset leaves empty."""
     field = model.model_fields.get(path[0])
@@ -148,22 +164,22 @@ def _known(model: type[Config], path: list[str]) -> bool:
     )
 
 
-def _assign(values: Any, path: list[str], value: Any, whole: str) -> None:
+def assign(values: Any, path: list[str], value: Any, whole: str) -> None:
     """Set one dotted field in nested dicts, tuples of dicts and dicts of tuples."""
     if isinstance(values, tuple | list):
         for item in values:
-            _assign(item, path, value, whole)
+            assign(item, path, value, whole)
     elif not isinstance(values, dict):  # a plain value, or a stage this preset leaves out
         raise OvsegError(f"no setting named {whole!r}: `ovseg settings` lists them all")
     elif path[0] not in values:
         if not values or not all(isinstance(item, tuple | list) for item in values.values()):
             raise OvsegError(f"no setting named {whole!r}: `ovseg settings` lists them all")
         for item in values.values():  # the arms: lists of phases by name
-            _assign(item, path, value, whole)
+            assign(item, path, value, whole)
     elif len(path) == 1:
         values[path[0]] = value
     else:
-        _assign(values[path[0]], path[1:], value, whole)
+        assign(values[path[0]], path[1:], value, whole)
 
 
 def settings(config: Config, prefix: str = "") -> Iterator[tuple[str, str, str]]:

@@ -2,10 +2,10 @@
 
 | subject | table | setting |
 | --- | --- | --- |
-| caption sources | `FORMATS` | `images.captions_format` |
-| proposal sources of mining | `SOURCES` | `proposals.source` |
+| caption sources | `FORMATS` | `data.captions_format` |
+| proposal sources of mining | `SOURCES` | `mining.proposals.source` |
 | what proposes, of pixels alone | `PROPOSERS` | `benchmarks.proposals` |
-| what queries become | `SEGMENTS` | `segments` of `proposals`, `benchmarks` |
+| what queries become | `SEGMENTS` | `mining.proposals.segments`, `benchmarks.segments` |
 | benchmarks | `READERS` | `benchmarks.benchmark` |
 | text prompts | `PROMPTINGS` | `benchmarks.prompting` |
 | template sets | `TEMPLATES` | `benchmarks.templates` |

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ovseg.config.checkpoint_presets import CHECKPOINT_PRESETS
 from ovseg.config.checks import check_heard, check_names
-from ovseg.config.mining import ProposalsConfig, pair_sources
+from ovseg.config.mining import ProposalsSettings, pair_sources
 from ovseg.config.model_names import MASKFORMER_CONFIG
 from ovseg.config.overrides import parse_fractions
-from ovseg.config.presets import PRESETS, compact_maskformer, load_preset
-from ovseg.config.run import PipelineConfig
+from ovseg.config.prepared import with_benchmarks
+from ovseg.config.presets import CHECKPOINT_PRESETS, PRESETS, compact_maskformer, load_preset
+from ovseg.config.run import RunConfig
 from ovseg.errors import OvsegError
 from ovseg.files.access import check_folder, local
 from ovseg.files.locations import Location, located, reaching, reason
@@ -35,7 +35,7 @@ def resolve(
     overrides: Mapping[str, Any] | None = None,
     mines: bool = True,
     alone: bool = True,
-) -> PipelineConfig:
+) -> RunConfig:
     """The configuration of a run: a preset, over the embedded world or over a user's own images.
 
     Args:
@@ -58,12 +58,13 @@ def resolve(
     config = changed_preset(preset, overrides, seed=seed)
     if root is not None:
         config = config.model_copy(update={"root": local(root)})
-    if config.scored and config.data is None:
+    prepared, scored = config.data.prepared, config.data.scored
+    if scored and prepared is None:
         raise OvsegError(
-            f"--benchmark {config.scored[0]} names a folder of --data: give --data FOLDER as well"
+            f"--benchmark {scored[0]} names a folder of --data: give --data FOLDER as well"
         )
-    if config.data is not None:
-        check_folder(config.data, "--data")
+    if prepared is not None:
+        check_folder(prepared, "--data")
     source, folder = _source(captions, images)
     made = _over_images(config, source, folder, root, mines=mines)
     if alone:
@@ -73,18 +74,18 @@ def resolve(
 
 
 def _over_images(
-    config: PipelineConfig,
+    config: RunConfig,
     source: Location | None,
     folder: Location | None,
     root: Path | None,
     *,
     mines: bool,
-) -> PipelineConfig:
+) -> RunConfig:
     """The configuration of `resolve`, once its preset is changed and captions are found."""
     preset = config.preset
     if preset in CHECKPOINT_PRESETS:
         return _scoring(config, source)
-    config = config.with_rooted() if config.data is None else config.with_prepared(config.data)
+    config = with_benchmarks(config)
     if not mines and not config.benchmarks:
         raise OvsegError(
             f"preset {preset} scores prepared benchmarks: give --data FOLDER, which `ovseg prepare`"
@@ -92,10 +93,11 @@ def _over_images(
         )
     pair_sources(config)  # refuses a curation that is not there
     if source is not None and folder is not None:
-        return _own_images(config, folder, root).with_source(source.resolve(), folder.resolve())
-    if config.proposals.labels is not None:
-        return _labels_alone(config, config.proposals.labels, root)
-    if config.mining_world is None and (mines or config.scores_pairs):
+        paths = {"captions": source.resolve(), "images": folder.resolve()}
+        return _own_images(config, folder, root).changed("data", **paths)
+    if config.data.labels is not None:
+        return _labels_alone(config, config.data.labels, root)
+    if config.data.mining_world is None and (mines or config.scores_pairs):
         raise OvsegError(
             f"preset {preset} mines your images: give --captions FILE and --images FOLDER"
         )
@@ -104,14 +106,14 @@ def _over_images(
 
 def changed_preset(
     preset: str, overrides: Mapping[str, Any] | None, *, seed: int | None = None
-) -> PipelineConfig:
+) -> RunConfig:
     """A preset with settings replaced, over no images yet; what is named in them is there.
 
     Raises:
         OvsegError: for what `load_preset` and `check_names` refuse.
     """
     for name, value in (overrides or {}).items():
-        if name != "tracking_uri" and holds_secret(value):
+        if name != "tracking.uri" and holds_secret(value):
             raise OvsegError(
                 f"setting {name} is a URL with a user, a password or a token, which would be stored"
                 " with every run: leave it out and set what the server asks for in the environment"
@@ -149,28 +151,28 @@ def _source(
     return source, folder
 
 
-def _scoring(config: PipelineConfig, captions: Location | None) -> PipelineConfig:
+def _scoring(config: RunConfig, captions: Location | None) -> RunConfig:
     """A preset that scores a checkpoint, once it is said which and on what."""
     if captions is not None:
         raise OvsegError(f"preset {config.preset} mines nothing: leave captions and images out")
-    if not all(item.clip and item.maskformer for item in config.benchmarks):
+    if not all(item.clip and item.maskformer for item in config.scored):
         raise OvsegError(
             f"preset {config.preset} scores an imported checkpoint: give --checkpoint FOLDER, which"
             " `ovseg import-checkpoint` makes"
         )
-    if config.data is None and any(item.root is None for item in config.benchmarks):
+    if config.data.prepared is None and any(item.root is None for item in config.benchmarks):
         raise OvsegError(
             f"preset {config.preset} scores prepared benchmarks: give --data FOLDER, which holds"
             f" some of {', '.join(item.benchmark for item in config.benchmarks)}"
         )
-    return config if config.data is None else config.with_prepared(config.data)
+    return config if config.data.prepared is None else with_benchmarks(config)
 
 
-def _check_labels(config: PipelineConfig, captions: object) -> None:
+def _check_labels(config: RunConfig, captions: object) -> None:
     """Labels beside captions are there, and there where pairs are made of them alone."""
     if captions is None:
         return
-    labels = config.proposals.labels
+    labels = config.data.labels
     wanted = [source for source in pair_sources(config) if source.startswith("gt_")]
     if labels is None and wanted:
         raise OvsegError(f"{wanted[0]} pairs are made of labels: give --labels FOLDER")
@@ -183,7 +185,7 @@ def _check_labels(config: PipelineConfig, captions: object) -> None:
         check_folder(labels, "--labels")
 
 
-def _labels_alone(config: PipelineConfig, labels: Path, root: Path | None) -> PipelineConfig:
+def _labels_alone(config: RunConfig, labels: Path, root: Path | None) -> RunConfig:
     """A run over the images of a labelled set, which need no captions as no noun is asked for."""
     if not labels.is_dir():
         raise OvsegError(f"{labels} is not a folder: give the folder of a labelled set as --labels")
@@ -192,19 +194,22 @@ def _labels_alone(config: PipelineConfig, labels: Path, root: Path | None) -> Pi
             f"--labels {labels} alone gives gt_label pairs: add --source gt_label (to train on"
             " them --set curation=gt_labels), or --captions and --images for nouns"
         )
-    if config.images.captions_format not in ("auto", "labelled"):
+    if config.data.captions_format not in ("auto", "labelled"):
         raise OvsegError(
-            f"--labels {labels} alone has no captions to read as {config.images.captions_format}:"
+            f"--labels {labels} alone has no captions to read as {config.data.captions_format}:"
             " leave --captions-format out"
         )
     config = _own_images(config, labels, root)
-    if config.proposals.label_set not in ("", labels.resolve().name):
+    label_set = config.mining.proposals.label_set
+    if label_set not in ("", labels.resolve().name):
         raise OvsegError(
             f"--labels {labels} alone is read as {labels.resolve().name}, not as"
-            f" {config.proposals.label_set}: name the folder so, or give --captions and --images"
+            f" {label_set}: name the folder so, or give --captions and --images"
         )
-    listed = {"images.captions_format": "labelled", "images.uncaptioned": True}
-    return config.replaced(listed).with_source(labels.resolve(), labels.resolve())
+    folder = labels.resolve()
+    return config.changed(
+        "data", captions=folder, images=folder, captions_format="labelled", uncaptioned=True
+    )
 
 
 def resolve_seeds(
@@ -217,7 +222,7 @@ def resolve_seeds(
     seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
     alone: bool = True,
-) -> list[PipelineConfig]:
+) -> list[RunConfig]:
     """The configurations of one run over several seeds, each under a root of its own.
 
     Args:
@@ -256,7 +261,7 @@ def resolve_seeds(
 
 
 def tuning_request(
-    config: PipelineConfig,
+    config: RunConfig,
     arm: str | None,
     split: Path | None,
     *,
@@ -274,7 +279,7 @@ def tuning_request(
     chosen = arm if arm is not None else next(iter(config.arms))
     if chosen not in config.arms:
         raise OvsegError(f"there is no arm {chosen!r}; choose one of {', '.join(config.arms)}")
-    scenes = config.mining_world is not None and config.benchmarks[0].benchmark == "storybook"
+    scenes = config.data.mining_world is not None and config.benchmarks[0].benchmark == "storybook"
     if split is None and not scenes:
         raise OvsegError(
             "give --split FOLDER: labelled images of the training side, as images/, labels/ and"
@@ -285,9 +290,9 @@ def tuning_request(
     return chosen, {name: values for name, values in parsed.items() if values}
 
 
-def _check_shipped(config: PipelineConfig) -> None:
+def _check_shipped(config: RunConfig) -> None:
     """Find the compact MaskFormer of a seed before anything is computed, without loading it."""
-    names = {config.proposals.maskformer, *(item.maskformer for item in config.benchmarks)}
+    names = {config.proposals.maskformer, *(item.maskformer for item in config.scored)}
     there = (storybook_weights(config.seed) / MASKFORMER_CONFIG).is_file()
     if compact_maskformer(config.seed) in names and not there:
         raise OvsegError(
@@ -296,28 +301,30 @@ def _check_shipped(config: PipelineConfig) -> None:
         )
 
 
-def _own_images(config: PipelineConfig, images: Location, root: Path | None) -> PipelineConfig:
+def _own_images(config: RunConfig, images: Location, root: Path | None) -> RunConfig:
     """A preset over a user's images: nothing of it is the storybook's any more.
 
     Where the data set was not named, the folder of the images names it, and its results get a
     folder of their own beside the storybook's.
     """
-    changed: dict[str, Any] = {"mining_world": None, "benchmark_world": None}
-    if config.proposals.label_set == "storybook":
-        changed["proposals"] = _own_labels(config)
-    changed["benchmarks"] = tuple(b for b in config.benchmarks if b.benchmark != "storybook")
-    if config.images.dataset == "storybook":
+    data: dict[str, Any] = {"mining_world": None, "benchmark_world": None}
+    changed: dict[str, Any] = {
+        "benchmarks": tuple(b for b in config.benchmarks if b.benchmark != "storybook")
+    }
+    if config.data.dataset == "storybook":
         name = re.sub(r"[^a-z0-9]+", "-", images.resolve().name.lower()).strip("-") or "images"
-        changed["images"] = config.images.model_copy(update={"dataset": name})
-        changed["pairing"] = config.pairing.model_copy(update={"dataset": name})
+        data["dataset"] = name
         if root is None and config.root == Path("runs/storybook"):
             changed["root"] = Path("runs") / name
-    return config.model_copy(update=changed)
+    config = config.changed("data", **data).model_copy(update=changed)
+    if config.mining.proposals.label_set != "storybook":
+        return config
+    return config.changed("mining", proposals=_own_labels(config))
 
 
-def _own_labels(config: PipelineConfig) -> ProposalsConfig:
+def _own_labels(config: RunConfig) -> ProposalsSettings:
     """Proposals without the storybook's labelled set and its seen classes; own classes stay."""
-    drawn = PRESETS["storybook"](config.seed).proposals.label_classes
-    chosen = config.proposals.label_classes
-    kept = () if chosen == drawn else chosen
-    return config.proposals.model_copy(update={"label_set": "", "label_classes": kept})
+    drawn = PRESETS["storybook"](config.seed).mining.proposals.label_classes
+    classes = config.mining.proposals.label_classes
+    kept = () if classes == drawn else classes
+    return config.mining.proposals.model_copy(update={"label_set": "", "label_classes": kept})

@@ -13,19 +13,19 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 from ovseg.config.request import resolve, resolve_seeds
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 
 Preset = Literal["storybook", "paper", "gated"]
 ScoringPreset = Literal["storybook", "paper", "gated", "ovseg-swinb-vitl14", "ovseg-r101c-vitb16"]
 """What a flow may be asked for; those that score an imported checkpoint mine nothing."""
 
-_handed: ContextVar[tuple[dict[str, Any], list[PipelineConfig]] | None] = ContextVar(
+_handed: ContextVar[tuple[dict[str, Any], list[RunConfig]] | None] = ContextVar(
     "handed", default=None
 )
 
 
 @contextmanager
-def handing(request: Mapping[str, Any], configs: list[PipelineConfig]) -> Iterator[None]:
+def handing(request: Mapping[str, Any], configs: list[RunConfig]) -> Iterator[None]:
     """While inside, `resolved` and `resolved_seeds` give these for this request.
 
     Args:
@@ -39,19 +39,19 @@ def handing(request: Mapping[str, Any], configs: list[PipelineConfig]) -> Iterat
         _handed.reset(token)
 
 
-def resolved(preset: str, **request: Any) -> PipelineConfig:
+def resolved(preset: str, **request: Any) -> RunConfig:
     """What `resolve` makes of a request, or has made of it already."""
     handed = _of({"preset": preset, **request})
     return resolve(preset, **request) if handed is None else handed[0]
 
 
-def resolved_seeds(preset: str, **request: Any) -> list[PipelineConfig]:
+def resolved_seeds(preset: str, **request: Any) -> list[RunConfig]:
     """What `resolve_seeds` makes of a request, or has made of it already."""
     handed = _of({"preset": preset, **request})
     return resolve_seeds(preset, **request) if handed is None else handed
 
 
-def _of(request: Mapping[str, Any]) -> list[PipelineConfig] | None:
+def _of(request: Mapping[str, Any]) -> list[RunConfig] | None:
     handed = _handed.get()
     return None if handed is None or handed[0] != _asked(request) else handed[1]
 

@@ -1,7 +1,12 @@
-"""The settings of a whole run, and how they are named, listed and replaced.
+"""The settings of a whole run, each said once, and the stage configurations derived from them.
 
-A setting is named by its dotted path, as in `pairing.min_margin`; a name that goes through a list
-of stages or through the arms sets each member, as in `arms.epochs`. `ovseg settings` lists them.
+A setting is named by its dotted path, as in `mining.pairing.min_margin`; a name that goes through a
+list of stages or through the arms sets each member, as in `arms.epochs`. `ovseg settings` lists
+them.
+
+What stages share stands in `data`, `models` and `execution`; a stage's own setting of the same name
+goes before it, and `None` there means *as models* or *as execution*. Steps take what is derived:
+`run.images`, `run.nouns`, `run.proposals`, `run.pairing`, `run.phases`, `run.scored`.
 """
 
 from __future__ import annotations
@@ -10,26 +15,55 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
-from ovseg.config.base import Config, PairSource, execution
-from ovseg.config.data import ImagesConfig, ScreeningConfig, WorldConfig
+from ovseg.config.base import DEVICES, Config, PairSource, Precision, execution
+from ovseg.config.data import DataConfig, ImagesConfig
 from ovseg.config.mining import (
+    MiningConfig,
     NounsConfig,
     PairingConfig,
     ProposalsConfig,
     TableConfig,
     TextsConfig,
 )
-from ovseg.config.overrides import _assign, _in_words, _known, _refuse_beyond
-from ovseg.config.scoring import BenchmarkConfig
+from ovseg.config.overrides import assign, check_known, check_value, in_words
+from ovseg.config.scoring import BenchmarkConfig, BenchmarkSettings
 from ovseg.config.systems import system_settings
-from ovseg.config.training import FinetuneConfig
+from ovseg.config.training import FinetuneConfig, PhaseSettings
 from ovseg.errors import OvsegError
-from ovseg.files.locations import LocalPath, Location, ModelName, PublicUrl
+from ovseg.files.locations import LocalPath, ModelName, PublicUrl
 
 
-class PipelineConfig(Config):
+class ModelsConfig(Config):
+    """The models of a run, where no stage names another."""
+
+    clip: ModelName = Field("storybook", description="storybook, a folder or ARCH/pretrained")
+    maskformer: ModelName = Field("storybook", description="storybook, a folder or a hub id")
+    parser: ModelName = Field("storybook", description="spaCy pipeline: storybook, package or path")
+    device: str = execution("auto", DEVICES)
+    precision: Precision = Field("fp32", description="of the forward pass")
+
+
+class TrackingConfig(Config):
+    """What is written down of a run."""
+
+    uri: PublicUrl | None = execution(None, "MLflow server; defaults to <root>/mlflow.db")
+    curve_images: int | None = Field(
+        None, ge=1, description="learning curves look at the first n images of the first benchmark"
+    )
+
+
+class ExecutionConfig(Config):
+    """How the stages of a run are run, whatever they compute."""
+
+    decode_workers: int = execution(0, "workers that decode images; 0 decodes in place", ge=0)
+    max_bad_fraction: float = execution(
+        0.05, "share of a stage's items that may be bad; more stop it", ge=0, le=1
+    )
+
+
+class RunConfig(Config):
     """Everything one run does, from captions and images to benchmark numbers."""
 
     preset: str = Field(description="name of the preset this began as")
@@ -38,52 +72,97 @@ class PipelineConfig(Config):
     )
     expect: str = Field(description="what the run should reach, on which hardware, in what time")
     root: LocalPath = execution(Path("runs"), "folder of all results")
-    tracking_uri: PublicUrl | None = execution(None, "MLflow server; defaults to <root>/mlflow.db")
-    mining_world: WorldConfig | None = Field(None, description="storybook scenes to mine")
-    benchmark_world: WorldConfig | None = Field(None, description="storybook scenes to score on")
-    images: ImagesConfig = ImagesConfig()
-    screening: ScreeningConfig = ScreeningConfig()
-    nouns: NounsConfig = NounsConfig()
-    proposals: ProposalsConfig = ProposalsConfig()
-    pairing: PairingConfig = PairingConfig()
-    panoptic: LocalPath | None = execution(None, "panoptic ground truth to judge the pairs by")
-    sources: tuple[PairSource, ...] = Field(
-        (), description="of the pairs: mined, gt_label, gt_noun; what curation needs where empty"
-    )
+    data: DataConfig = DataConfig()
+    models: ModelsConfig = ModelsConfig()
+    mining: MiningConfig = MiningConfig()
     curation: ModelName = Field("paper", description="query in sql/curation, or a path to one")
-    arms: dict[str, tuple[FinetuneConfig, ...]] = Field(
+    arms: dict[str, tuple[PhaseSettings, ...]] = Field(
         description="training phases of each compared model, in order"
     )
-    benchmarks: tuple[BenchmarkConfig, ...] = ()
-    data: LocalPath | None = execution(
-        None, "folder of prepared benchmarks, each in one of its name"
-    )
-    scored: tuple[str, ...] = Field(
-        (), description="benchmarks of `data` to score, by name; the preset's where empty"
-    )
-    curve_images: int | None = Field(
-        None, ge=1, description="learning curves look at the first n images of the first benchmark"
-    )
+    benchmarks: tuple[BenchmarkSettings, ...] = ()
+    tracking: TrackingConfig = TrackingConfig()
+    execution: ExecutionConfig = ExecutionConfig()
 
-    @model_validator(mode="after")
-    def _one_dataset(self) -> PipelineConfig:
-        if self.images.dataset != self.pairing.dataset:
-            raise ValueError(
-                "images.dataset and pairing.dataset name one data set: make them equal"
-            )
-        return self
+    @property
+    def _shared(self) -> dict[str, Any]:
+        """What stages take where they set nothing else, by the name of their field."""
+        return {**dict(self.models), **dict(self.execution), "seed": self.seed}
+
+    # ------------------------------------------------------------------------------------------
+    # The stages
+
+    @property
+    def images(self) -> ImagesConfig:
+        """Which images and captions are read."""
+        return self.data.filled(ImagesConfig, image_root=self.data.images, **self._shared)
+
+    @property
+    def nouns(self) -> NounsConfig:
+        """How nouns are found."""
+        return self.mining.nouns.filled(NounsConfig, **self._shared)
+
+    @property
+    def proposals(self) -> ProposalsConfig:
+        """How masks are proposed, or read from ground truth for pairs that are made of it."""
+        paths = {"image_root": self.data.images, "labels": self.data.labels}
+        made = self.mining.proposals.filled(ProposalsConfig, **paths, **self._shared)
+        if self.source == "mined":
+            return made
+        return made.model_copy(update={"source": "ground_truth"})
+
+    @property
+    def pairing(self) -> PairingConfig:
+        """How nouns and masks are paired."""
+        return self.mining.pairing.filled(
+            PairingConfig,
+            dataset=self.data.dataset,
+            source="gt_noun" if self.source == "gt_noun" else "mined",
+            round=self.mining.round,
+            image_root=self.data.images,
+            **self._shared,
+        )
+
+    @property
+    def texts(self) -> TextsConfig:
+        """Text embeddings as the pairing compares them."""
+        return TextsConfig(
+            clip=self.pairing.clip, template=self.pairing.template, device=self.pairing.device
+        )
+
+    @property
+    def table(self) -> TableConfig:
+        """The published table of the pairs; labels are the same in every mining round."""
+        mining_round = 0 if self.source == "gt_label" else self.mining.round
+        return TableConfig(dataset=self.data.dataset, round=mining_round, source=self.source)
+
+    @property
+    def phases(self) -> dict[str, tuple[FinetuneConfig, ...]]:
+        """The training phases of each arm."""
+        shared = {"image_root": self.data.images, **self._shared}
+        return {
+            arm: tuple(phase.filled(FinetuneConfig, **shared) for phase in phases)
+            for arm, phases in self.arms.items()
+        }
+
+    @property
+    def scored(self) -> tuple[BenchmarkConfig, ...]:
+        """How images are segmented on each benchmark."""
+        return tuple(item.filled(BenchmarkConfig, **self._shared) for item in self.benchmarks)
 
     @property
     def serving(self) -> BenchmarkConfig:
         """How a registered model segments: as on the first benchmark, else with mining's models."""
-        if self.benchmarks:
-            return self.benchmarks[0]
+        if self.scored:
+            return self.scored[0]
         return BenchmarkConfig(clip=self.pairing.clip, **self.proposals.unlabelled())
+
+    # ------------------------------------------------------------------------------------------
+    # What hangs on several settings
 
     @property
     def miniature(self) -> bool:
         """Whether it is the embedded compact models that are scored: figures have to say so."""
-        return any(item.clip.startswith("storybook") for item in self.benchmarks)
+        return any(item.clip.startswith("storybook") for item in self.scored)
 
     @property
     def scores_pairs(self) -> bool:
@@ -94,58 +173,32 @@ class PipelineConfig(Config):
 
     @property
     def oracles(self) -> dict[str, str]:
-        """Of each benchmark in which a stage is given its answer which oracle that is."""
+        """The oracle of each benchmark that uses one."""
         return {item.benchmark: item.oracle for item in self.benchmarks if item.oracle != "none"}
-
-    @property
-    def texts(self) -> TextsConfig:
-        """Text embeddings as the pairing compares them."""
-        return TextsConfig(
-            clip=self.pairing.clip, template=self.pairing.template, device=self.pairing.device
-        )
 
     @property
     def source(self) -> PairSource:
         """The source of the pairs, once `of_source` has said which."""
-        return self.sources[0] if self.sources else "mined"
+        return self.mining.sources[0] if self.mining.sources else "mined"
 
-    @property
-    def table(self) -> TableConfig:
-        """The published table of the pairs; labels are the same in every mining round."""
-        mining_round = 0 if self.source == "gt_label" else self.pairing.round
-        return TableConfig(dataset=self.pairing.dataset, round=mining_round, source=self.source)
+    # ------------------------------------------------------------------------------------------
+    # The same run with something changed
 
-    def of_source(self, source: PairSource) -> PipelineConfig:
+    def of_source(self, source: PairSource) -> RunConfig:
         """The same run over the pairs of one source."""
-        changed: dict[str, Any] = {"sources": (source,)}
-        if source != "mined":
-            truth = {"source": "ground_truth"}
-            changed["proposals"] = self.proposals.model_copy(update=truth)
-        if source == "gt_noun":
-            changed["pairing"] = self.pairing.model_copy(update={"source": source})
-        return self.model_copy(update=changed)
+        return self.changed("mining", sources=(source,))
 
-    def with_source(
-        self,
-        captions: Location,
-        image_root: Location,
-        panoptic: Path | None = None,
-        labels: Path | None = None,
-    ) -> PipelineConfig:
-        """The same run over captions and the folder their file names are relative to."""
-        return self.replaced(
-            {
-                **({"panoptic": panoptic} if panoptic else {}),
-                **({"proposals.labels": labels} if labels else {}),
-                "images.captions": captions,
-                "images.image_root": image_root,
-                "proposals.image_root": image_root,
-                "pairing.image_root": image_root,
-                "arms.image_root": image_root,
-            }
-        )
+    def changed(self, section: str, **values: Any) -> RunConfig:
+        """Return the same run with fields of one of its sections replaced, unchecked.
 
-    def with_benchmark_root(self, name: str, root: Path) -> PipelineConfig:
+        Args:
+            section: `data`, `models`, `mining`, `tracking` or `execution`.
+            values: by the names of its fields.
+        """
+        part = getattr(self, section).model_copy(update=values)
+        return self.model_copy(update={section: part})
+
+    def with_benchmark_root(self, name: str, root: Path) -> RunConfig:
         """The same run with the folder of one prepared benchmark."""
         benchmarks = tuple(
             item.model_copy(update={"root": root}) if item.benchmark == name else item
@@ -153,78 +206,24 @@ class PipelineConfig(Config):
         )
         return self.model_copy(update={"benchmarks": benchmarks})
 
-    def with_rooted(self) -> PipelineConfig:
-        """The same run without the benchmarks that have no folder; the embedded world draws its."""
-        drawn = "storybook" if self.benchmark_world is not None else None
-        kept = tuple(item for item in self.benchmarks if item.root or item.benchmark == drawn)
-        return self.model_copy(update={"benchmarks": kept})
-
-    def with_prepared(self, data: Path) -> PipelineConfig:
-        """The same run over those benchmarks that have a folder of their name in `data`.
-
-        They are the preset's, of which the embedded world's own and those that have a root already
-        stay as they are, or those that `scored` names.
-
-        Raises:
-            OvsegError: none of those of the preset is there, or one that is named is missing.
-        """
-        if self.scored:
-            named = self._named(data.resolve())
-            return self.model_copy(update={"benchmarks": named, "benchmark_world": None})
-        drawn = "storybook" if self.benchmark_world is not None else None
-        benchmarks = tuple(
-            item if item.root or item.benchmark == drawn else item.model_copy(update={"root": root})
-            for item in self.benchmarks
-            for root in [data.resolve() / item.benchmark]
-            if item.root or item.benchmark == drawn or root.is_dir()
-        )
-        if all(item.root is None or item in self.benchmarks for item in benchmarks):
-            names = ", ".join(item.benchmark for item in self.benchmarks) or "none"
-            raise OvsegError(
-                f"--data {data} has no folder of a benchmark of preset {self.preset} ({names}):"
-                f" `ovseg prepare NAME --root SOURCE --out {data}` makes one, --benchmark names"
-                " another"
-            )
-        return self.model_copy(update={"benchmarks": benchmarks})
-
-    def _named(self, data: Path) -> tuple[BenchmarkConfig, ...]:
-        """The benchmarks of `scored`; what the preset does not have is scored as its first one."""
-        own = {item.benchmark: item for item in self.benchmarks}
-        like = self.benchmarks[0] if self.benchmarks else BenchmarkConfig()
-        plain: dict[str, Any] = {"seen": (), "seen_split": ""}  # of the other's classes
-        for name in self.scored:
-            if name in ("", ".", "..") or "/" in name:
-                raise OvsegError(
-                    f"--benchmark {name!r} is not the name of a folder of --data {data}"
-                )
-            if not (data / name).is_dir():
-                raise OvsegError(
-                    f"--data {data} has no folder {name}: `ovseg prepare {name} --root SOURCE --out"
-                    f" {data}` makes one of a published data set, or name one that is there"
-                )
-        return tuple(
-            own.get(name, like.model_copy(update={**plain, "benchmark": name})).model_copy(
-                update={"root": data / name}
-            )
-            for name in dict.fromkeys(self.scored)
-        )
-
-    def replaced(self, overrides: Mapping[str, Any]) -> PipelineConfig:
+    def replaced(self, overrides: Mapping[str, Any]) -> RunConfig:
         """The same run with some settings, by dotted name, replaced.
 
         Raises:
-            OvsegError: for an unknown name, or a value of the wrong kind.
+            OvsegError: for an unknown name, one that a setting had before, or a value of the wrong
+                kind.
         """
         values = self.model_dump(mode="python")
         if (system := overrides.get("benchmarks.system")) is not None:  # by hand goes before it
-            named = system_settings(system, miniature=self.benchmark_world is not None)
+            named = system_settings(system, miniature=self.data.benchmark_world is not None)
+            by_hand = {f"benchmarks.{name.removeprefix('models.')}" for name in overrides}
+            named = {name: value for name, value in named.items() if name not in by_hand}
             overrides = {**named, **overrides}
         for path, value in overrides.items():
-            if not _known(PipelineConfig, path.split(".")):
-                raise OvsegError(f"no setting named {path!r:.80}: `ovseg settings` lists them all")
-            _refuse_beyond(value, path)
-            _assign(values, path.split("."), value, path)
+            check_known(RunConfig, path, value)
+            check_value(value, path)
+            assign(values, path.split("."), value, path)
         try:
-            return PipelineConfig(**values)
+            return RunConfig(**values)
         except ValidationError as error:
-            raise OvsegError(_in_words(error)) from error
+            raise OvsegError(in_words(error)) from error

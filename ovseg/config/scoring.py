@@ -9,7 +9,16 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ovseg.config.base import BETA, Config, RegionStyle, execution
+from ovseg.config.base import (
+    AS_EXECUTION,
+    AS_MODELS,
+    BETA,
+    DEVICES,
+    Config,
+    RegionStyle,
+    bad_share,
+    execution,
+)
 from ovseg.config.registry import (
     EMBEDDERS,
     PROMPTINGS,
@@ -29,7 +38,7 @@ EMBEDDING = (
     "region",
     "background",
     "expand_ratio",
-    "picture_size",
+    "image_size",
     "short_side",
     "max_side",
     "whole_places",
@@ -39,8 +48,8 @@ EMBEDDING = (
 """The settings of a benchmark that decide on how a region is embedded."""
 
 
-class BenchmarkConfig(Config):
-    """The two-stage segmentor on a validation set."""
+class BenchmarkSettings(Config):
+    """How images are segmented on a validation set."""
 
     section: ClassVar[str] = "benchmarks"
 
@@ -49,13 +58,13 @@ class BenchmarkConfig(Config):
         "ovseg",
         description="a name in ovseg.config.systems.SYSTEMS, which stands for other settings",
     )
-    clip: ModelName = Field("storybook", description="CLIP, where no checkpoint is handed in")
+    clip: ModelName | None = Field(
+        None, description=f"CLIP, where no checkpoint is handed in; {AS_MODELS}"
+    )
     proposals: Annotated[str, PROPOSERS] = Field(
         "maskformer", description="a name in ovseg.config.registry.PROPOSERS: what proposes masks"
     )
-    maskformer: ModelName = Field(
-        "storybook", description="weights of it: for maskformer storybook, a folder or a hub id"
-    )
+    maskformer: ModelName | None = Field(None, description=f"weights of it; {AS_MODELS}")
     segments: Annotated[str, SEGMENTS] = Field(
         "queries", description="a name in ovseg.config.registry.SEGMENTS: what queries become"
     )
@@ -118,15 +127,15 @@ class BenchmarkConfig(Config):
     retrieval_weight: float = Field(
         0.0, ge=0, le=1, description="of the nearest mined regions' nouns beside CLIP's own answer"
     )
-    retrieval_neighbours: int = Field(16, ge=1, description="regions that vote")
+    retrieval_neighbors: int = Field(16, ge=1, description="regions that vote")
     mask_prompts: bool = Field(True, description="use mask prompts where the CLIP has them")
     region: RegionStyle = Field("mean", description="what CLIP sees of a proposal")
     background: float = Field(0.3, ge=0, le=1, description=BETA)
     expand_ratio: float = Field(1.0, ge=1)
-    picture_size: int = Field(
+    image_size: int = Field(
         0,
         ge=0,
-        description="of the whole picture that mask_tokens (side of a square) and mask_pooling"
+        description="of the whole image that mask_tokens (side of a square) and mask_pooling"
         " (short side) see, pixels; 0: the CLIP's own, and the benchmark's short_side",
     )
     whole_places: bool = Field(
@@ -153,16 +162,14 @@ class BenchmarkConfig(Config):
     limit: int | None = Field(None, ge=1, description="the first n images, for trials")
     shard_size: int = Field(500, ge=1, description="images a shard")
     min_shards: int = Field(2, ge=1)
-    max_bad_fraction: float = execution(
-        0.05, "share of images or retrieved regions that may be bad; more stop it", ge=0, le=1
-    )
+    max_bad_fraction: float | None = execution(None, AS_EXECUTION, ge=0, le=1)
     root: LocalPath | None = execution(None, "folder of the prepared benchmark")
     batch_size: int = execution(256, "regions a batch")
-    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
+    device: str | None = execution(None, AS_MODELS)
 
     @model_validator(mode="after")
-    def _nothing_unheard(self) -> BenchmarkConfig:
-        """What is asked for by hand and would have no effect is refused."""
+    def _reject_ineffective(self) -> BenchmarkSettings:
+        """Refuse settings that others would silence."""
         asked = {
             "oracle=gt_labels": self.oracle == "gt_labels",
             "retrieval_weight": self.retrieval_weight > 0,
@@ -183,6 +190,17 @@ class BenchmarkConfig(Config):
             )
         return self
 
+
+class BenchmarkConfig(BenchmarkSettings):
+    """The two-stage segmentor on a validation set."""
+
+    clip: ModelName = Field("storybook", description="CLIP, where no checkpoint is handed in")
+    maskformer: ModelName = Field(
+        "storybook", description="weights of it: for maskformer storybook, a folder or a hub id"
+    )
+    max_bad_fraction: float = bad_share("images or retrieved regions that may be bad")
+    device: str = execution("auto", DEVICES)
+
     def without_memory(self) -> BenchmarkConfig:
         """The same without retrieval, where no mined regions are at hand: pictures."""
         return self.model_copy(update={"retrieval_weight": 0.0})
@@ -195,9 +213,7 @@ class MemoryConfig(Config):
 
     benchmark: BenchmarkConfig = Field(description="what decides on the embedding counts")
     image_root: Place | None = execution(None, "folder of the images")
-    max_bad_fraction: float = execution(
-        0.05, "share of pairs that may be unusable; more stop the stage", ge=0, le=1
-    )
+    max_bad_fraction: float = bad_share("pairs that may be unusable")
 
     @classmethod
     def of(cls, benchmark: BenchmarkConfig, image_root: Location | None) -> MemoryConfig:
@@ -239,9 +255,7 @@ class TuneConfig(Config):
     thresholds: tuple[float, ...] = Field((0.35, 0.4, 0.45, 0.5), min_length=1)
     metric: Literal["miou_union", "miou_gt", "fwiou", "macc", "pacc"] = "miou_union"
     split: Literal["training", "validation"] = "training"
-    max_bad_fraction: float = execution(
-        0.05, "share of images that may be missing or broken; more stop the stage", ge=0, le=1
-    )
+    max_bad_fraction: float = bad_share("images that may be missing or broken")
 
     @property
     def device(self) -> str:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovseg.config.checks import check_heard, check_names
-from ovseg.config.data import WorldConfig
-from ovseg.config.run import PipelineConfig
-from ovseg.config.scoring import BenchmarkConfig
+from ovseg.config.data import DataConfig, WorldConfig
+from ovseg.config.run import RunConfig
+from ovseg.config.scoring import BenchmarkConfig, BenchmarkSettings
 from ovseg.errors import OvsegError
 
 ELSEWHERE = ("benchmark", "root", "limit", "shard_size", "min_shards", "oracle", "max_bad_fraction")
@@ -28,7 +28,7 @@ def segmenting(settings: Mapping[str, Any]) -> BenchmarkConfig:
         settings: those of `benchmarks`, by dotted name; `benchmarks.system` stands for others.
 
     Raises:
-        OvsegError: for what `PipelineConfig.replaced`, `check_names` and `check_heard` refuse, and
+        OvsegError: for what `RunConfig.replaced`, `check_names` and `check_heard` refuse, and
             for settings that only a benchmark has.
     """
     for name in settings:
@@ -39,13 +39,13 @@ def segmenting(settings: Mapping[str, Any]) -> BenchmarkConfig:
                 " say how it is segmented"
             )
     miniature = str(settings.get("benchmarks.clip", "storybook")).startswith("storybook")
-    config = PipelineConfig(
+    config = RunConfig(
         preset="",
         expect="",
         arms={},
-        benchmark_world=WorldConfig(part="val") if miniature else None,
-        benchmarks=(BenchmarkConfig(short_side=None, max_side=None),),
+        data=DataConfig(benchmark_world=WorldConfig(part="val") if miniature else None),
+        benchmarks=(BenchmarkSettings(short_side=None, max_side=None),),
     ).replaced(settings)
     check_names(config)
     check_heard([config], settings)
-    return config.benchmarks[0]
+    return config.scored[0]

@@ -59,7 +59,7 @@ SYSTEMS: dict[str, System] = {
             "benchmarks.mask_threshold": 0.5,
         },
         # CLIP's own 6 x 6 patches are coarser than most of what is drawn there
-        miniature={"benchmarks.picture_size": 192},
+        miniature={"benchmarks.image_size": 192},
     ),
     "fc-clip": System(
         title="dense features of a frozen convolutional CLIP pooled under the masks",
@@ -74,7 +74,7 @@ SYSTEMS: dict[str, System] = {
             "benchmarks.seen_weight": 0.4,
             "benchmarks.whole_places": True,
         },
-        miniature={"benchmarks.clip": "storybook-conv", "benchmarks.picture_size": 320},
+        miniature={"benchmarks.clip": "storybook-conv", "benchmarks.image_size": 320},
     ),
     "retrieval": System(
         title="OVSeg with the votes of the nearest mined regions",

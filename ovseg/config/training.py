@@ -6,20 +6,32 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ovseg.config.base import BETA, Config, RegionStyle, execution
+from ovseg.config.base import (
+    AS_EXECUTION,
+    AS_MODELS,
+    BETA,
+    DEVICES,
+    Config,
+    Precision,
+    RegionStyle,
+    bad_share,
+    execution,
+)
 from ovseg.config.registry import METHODS
 from ovseg.files.locations import ModelName, Place
 
 
-class FinetuneConfig(Config):
-    """One phase of adapting CLIP to masked regions. Defaults: ViT-L/14 of the paper."""
+class PhaseSettings(Config):
+    """How one phase adapts CLIP to masked regions. Defaults: ViT-L/14 of the paper."""
 
     section: ClassVar[str] = "arms"
 
     trains: Annotated[str, METHODS] = Field(
         "image_encoder", description="a name in ovseg.config.registry.METHODS"
     )
-    clip: ModelName = Field("storybook", description="start, where no checkpoint is handed in")
+    clip: ModelName | None = Field(
+        None, description=f"start, where no checkpoint is handed in; {AS_MODELS}"
+    )
     epochs: int = Field(5, ge=1)
     batch_size: int = Field(256, ge=2)
     learning_rate: float = Field(5e-6, gt=0)
@@ -67,28 +79,37 @@ class FinetuneConfig(Config):
     embedder: Literal["crops", "mask_tokens"] = Field(
         "crops",
         description="what is trained: the embedding of the region, or that of a mask token over"
-        " the whole picture (region=image)",
+        " the whole image (region=image)",
     )
-    picture_size: int = Field(0, ge=0, description="side of that picture; 0: the CLIP's own")
-    seed: int = 0
+    image_size: int = Field(0, ge=0, description="side of that image; 0: the CLIP's own")
+    seed: int | None = Field(None, description="of the order of training; defaults to the run's")
     snapshots: int = Field(
         0,
         ge=0,
         description="how often the trained parameters are kept on the way, for learning curves",
     )
-    max_bad_fraction: float = execution(
-        0.05, "share of pairs that may be unusable; more stop the stage", ge=0, le=1
-    )
+    max_bad_fraction: float | None = execution(None, AS_EXECUTION, ge=0, le=1)
     checkpoint_every: int = execution(500, "steps between resumable states; 0 keeps none")
-    image_root: Place | None = execution(None, "folder of the images")
-    device: str = execution("auto", "auto, cpu, cuda, cuda:1, mps")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
+    device: str | None = execution(None, AS_MODELS)
+    precision: Precision | None = Field(None, description=f"of the forward pass; {AS_MODELS}")
     cache_regions: bool = execution(True, "keep decoded regions in memory between epochs ...")
     cache_gib: float = execution(2.0, "... if they fit into this much of it")
-    decode_workers: int = execution(0, "threads that decode images ahead; 0 decodes in place")
+    decode_workers: int | None = execution(None, AS_EXECUTION, ge=0)
 
     @model_validator(mode="after")
-    def _smoothed_loss(self) -> FinetuneConfig:
+    def _smoothed_loss(self) -> PhaseSettings:
         if self.relation_smoothing and self.loss != "distinct":
             raise ValueError("relation_smoothing is of the loss over nouns: set loss to distinct")
         return self
+
+
+class FinetuneConfig(PhaseSettings):
+    """One phase of adapting CLIP to masked regions."""
+
+    clip: ModelName = Field("storybook", description="start, where no checkpoint is handed in")
+    seed: int = 0
+    max_bad_fraction: float = bad_share("pairs that may be unusable")
+    image_root: Place | None = execution(None, "folder of the images")
+    device: str = execution("auto", DEVICES)
+    precision: Precision = Field("fp32", description="of the forward pass")
+    decode_workers: int = execution(0, "threads that decode images ahead; 0 decodes in place", ge=0)

@@ -77,7 +77,7 @@ IMAGES = ImagesStage()
 
 def _captions(config: ImagesConfig) -> CaptionsFile:
     if config.captions is None:
-        raise OvsegError("no captions file: set images.captions to a COCO captions JSON, say")
+        raise OvsegError("no captions file: set data.captions to a COCO captions JSON, say")
     return read_captions(
         config.captions,
         config.captions_format,
@@ -87,7 +87,7 @@ def _captions(config: ImagesConfig) -> CaptionsFile:
 
 
 def _root(config: ImagesConfig) -> Location:
-    return image_folder(config.image_root, setting="images.image_root")
+    return image_folder(config.image_root, setting="data.images")
 
 
 def captioned_images(config: ImagesConfig) -> tuple[CaptionedImage, ...]:

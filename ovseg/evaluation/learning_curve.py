@@ -241,7 +241,7 @@ class _Image:
         """The rank, from 1, that a CLIP gives to the true class of each mask."""
         if self.picture is not None:
             image, masks = self.picture
-            embedder = MaskTokenEmbedder(clip, size=config.picture_size)
+            embedder = MaskTokenEmbedder(clip, size=config.image_size)
             features, _ = embedder.embed(image, masks, threshold=None)
             rows = [texts.probabilities(COSINE_SCALE * features @ texts.embeddings.T)]
         else:

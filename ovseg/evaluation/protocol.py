@@ -95,7 +95,7 @@ def protocol_columns(measured: Manifest, config: Mapping[str, Any]) -> dict[str,
 
 def _changed(config: Mapping[str, Any]) -> str:
     """The settings that are not the defaults, as JSON with sorted names."""
-    default = BenchmarkConfig().published()
+    default = BenchmarkConfig().result_fields()
     changed = {
         name: value
         for name, value in config.items()

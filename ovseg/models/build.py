@@ -149,7 +149,7 @@ def _retrieval(
         memory,
         of_nouns,
         texts,
-        neighbours=config.retrieval_neighbours,
+        neighbours=config.retrieval_neighbors,
         weight=config.retrieval_weight,
     )
 

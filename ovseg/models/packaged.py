@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ovseg.config.model_names import maskformer_folder
+from ovseg.config.renamed import translated
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json, known_sha256, module_digest
@@ -105,7 +106,7 @@ def served_model(
     Raises:
         OvsegError: the configuration needs what is not there.
     """
-    settings: dict[str, Any] = config.published() | {"clip": HERE}
+    settings: dict[str, Any] = config.result_fields() | {"clip": HERE}
     parts: dict[str, Part] = {"clip": _top(clip)}
     if config.prompting == "mined":
         settings["contexts_from"] = HERE
@@ -142,7 +143,8 @@ def restored(artifacts: Mapping[str, str | Path]) -> tuple[BenchmarkConfig, Path
         if isinstance(value, str) and HERE in value:
             settings[name] = value.replace(HERE, str(artifacts[name]))
     regions = artifacts.get(REGIONS)
-    return BenchmarkConfig(**settings), None if regions is None else Path(regions)
+    config = BenchmarkConfig(**translated("benchmarks", settings))
+    return config, None if regions is None else Path(regions)
 
 
 # --------------------------------------------------------------------------------------
@@ -160,7 +162,7 @@ def _without_effect(config: BenchmarkConfig) -> set[str]:
     if config.prompting != "mined":
         unused.add("contexts")
     if not config.retrieval_weight:
-        unused.add("retrieval_neighbours")
+        unused.add("retrieval_neighbors")
     if pixels_alone(config):
         unused.add("maskformer")
     return unused

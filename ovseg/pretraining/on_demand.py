@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ovseg.config.data import WorldConfig
 from ovseg.config.presets import compact_maskformer
+from ovseg.config.run import RunConfig
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.storybook.categories import split as parts_of
 
@@ -78,9 +79,13 @@ def training_of(
     )
 
 
-def with_trained(setting: BenchmarkConfig, name: str, folder: Path) -> BenchmarkConfig:
-    """A benchmark with a trained network's folder in place of its name."""
+def with_trained(config: RunConfig, name: str, folder: Path) -> RunConfig:
+    """The same run whose benchmarks have a trained network's folder in place of its name."""
     fields = ("pixels", "maskformer")
-    return setting.model_copy(
-        update={field: str(folder) for field in fields if getattr(setting, field) == name}
+    benchmarks = tuple(
+        item.model_copy(
+            update={each: str(folder) for each in fields if getattr(full, each) == name}
+        )
+        for item, full in zip(config.benchmarks, config.scored, strict=True)
     )
+    return config.model_copy(update={"benchmarks": benchmarks})

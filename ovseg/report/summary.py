@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ovseg.config.presets import ARMS
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from ovseg.data.benchmarks.label_counts import LabelCounts
 from ovseg.files.escaping import escaped
 from ovseg.files.terminal import Terminal
@@ -59,7 +59,7 @@ def absent_classes(scores: Manifest) -> str | None:
 
 
 def summarise(
-    config: PipelineConfig,
+    config: RunConfig,
     mined: Mapping[str, Manifest],
     scored: Mapping[str, Manifest],
     *,

@@ -115,7 +115,7 @@ def finish(
     manifest = Manifest(
         stage=stage.name,
         schema_version=stage.schema_version,
-        config=redacted(config.published()),
+        config=redacted(config.result_fields()),
         config_digest=config.digest(),
         code_digest=stage.code_digest(config),
         parents={name: parent.content_digest for name, parent in inputs.items()},
@@ -188,7 +188,7 @@ def _write_run(folder: Path, config: Config, seconds: Mapping[int, float]) -> No
         "host": platform.node(),
         "python": platform.python_version(),
         "packages": versions,
-        "execution": redacted(config.execution()),
+        "execution": redacted(config.execution_fields()),
         "torch_threads": torch_threads(),
         "seconds": {str(shard): round(value, 3) for shard, value in seconds.items()},
     }

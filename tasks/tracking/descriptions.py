@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ovseg.config.presets import ARMS
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.files.escaping import code, escaped
 from ovseg.models.packaged import pixels_alone
@@ -56,7 +56,7 @@ def _place(run: MlflowRun) -> str:
 # Runs
 
 
-def pipeline_note(run: MlflowRun, config: PipelineConfig, summary: Summary | None = None) -> str:
+def pipeline_note(run: MlflowRun, config: RunConfig, summary: Summary | None = None) -> str:
     """Of the whole chain; without a summary what is known while it runs."""
     what = (
         "Captioned images → pairs of nouns and masks → CLIPs adapted on them → their scores on a"
@@ -129,7 +129,7 @@ def mining_note(run: MlflowRun, mined: Mapping[str, Manifest], failed: Sequence[
 
 def training_note(
     run: MlflowRun,
-    config: PipelineConfig,
+    config: RunConfig,
     curated: Manifest,
     curves: Mapping[str, Sequence[Manifest]],
 ) -> str:
@@ -164,7 +164,7 @@ def training_note(
 
 
 def arm_note(
-    run: MlflowRun, config: PipelineConfig, arm: str, curated: Manifest, model: str | None
+    run: MlflowRun, config: RunConfig, arm: str, curated: Manifest, model: str | None
 ) -> str:
     """Of training one model."""
     served = f"Registered as `{model}`." if model else "Not registered."
@@ -206,17 +206,17 @@ def benchmark_note(
 # Models
 
 
-def training_set(config: PipelineConfig, curated: Manifest) -> str:
+def training_set(config: RunConfig, curated: Manifest) -> str:
     """The curated pairs in words."""
     stats = curated.stats
     return (
         f"{stats['pairs']:,} pairs of {stats['nouns']:,} nouns of"
-        f" {escaped(config.pairing.dataset)} (query {code(curated.config['query'])},"
+        f" {escaped(config.data.dataset)} (query {code(curated.config['query'])},"
         f" digest `{curated.digest}`)"
     )
 
 
-def _phases(config: PipelineConfig, arm: str) -> str:
+def _phases(config: RunConfig, arm: str) -> str:
     return ", then ".join(phase.trains.replace("_", " ") for phase in config.arms[arm])
 
 
@@ -234,10 +234,10 @@ def _served(setting: BenchmarkConfig) -> str:
     return "\n".join([*lines, "- all settings: `settings.json` among its artifacts"])
 
 
-def model_note(run: MlflowRun, config: PipelineConfig, arm: str, curated: Manifest) -> str:
+def model_note(run: MlflowRun, config: RunConfig, arm: str, curated: Manifest) -> str:
     """Of a model version, before it is scored."""
     name = f"ovseg-{config.preset}"
-    phases = config.arms[arm]
+    phases = config.phases[arm]
     return "\n".join(
         [
             f"Open-vocabulary segmentor with an adapted CLIP: {escaped(ARMS.get(arm, arm))}, seed"
@@ -258,7 +258,7 @@ def model_note(run: MlflowRun, config: PipelineConfig, arm: str, curated: Manife
     )
 
 
-def about_model(config: PipelineConfig) -> str:
+def about_model(config: RunConfig) -> str:
     """Of a registered model."""
     return (
         f"Segmentors of preset `{config.preset}`: a MaskFormer proposes masks, an adapted CLIP"

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow.parquet as pq
 
 from ovseg.catalog.csv_cells import csv_text
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.config.training import FinetuneConfig
 from ovseg.files.escaping import code, escaped
@@ -26,8 +26,8 @@ from tasks.tracking import descriptions as notes
 from tasks.tracking.mlflow_run import reported
 from tasks.tracking.tracked_run import TrackedRun, track
 
-MINING_FIELDS = ("mining_world", "images", "nouns", "proposals", "pairing")
-TRAINING_FIELDS = ("curation", "benchmark_world", "curve_images")
+MINING_FIELDS = ("data", "models", "mining")
+TRAINING_FIELDS = ("models", "curation")
 COUNTED = {
     "images/read": ("images", "n"),
     "images/kept": ("images", "kept"),
@@ -43,12 +43,12 @@ COUNTED = {
 """The metrics of mining: a stage's role and what it counted."""
 
 
-def model_name(config: PipelineConfig) -> str:
+def model_name(config: RunConfig) -> str:
     """The registered model of a preset."""
     return f"ovseg-{config.preset}"
 
 
-def _about(config: PipelineConfig, stage: str) -> dict[str, str]:
+def _about(config: RunConfig, stage: str) -> dict[str, str]:
     return {"preset": config.preset, "seed": str(config.seed), "stage": stage}
 
 
@@ -59,7 +59,7 @@ def _seconds(manifest: Manifest) -> float:
 
 
 @reported
-def record_start(run: TrackedRun, config: PipelineConfig) -> None:
+def record_start(run: TrackedRun, config: RunConfig) -> None:
     """Say what a whole run is, before it does anything."""
     run.inherit({"preset": config.preset, "seed": str(config.seed)})
     run.tags({"stage": "pipeline"})
@@ -70,7 +70,7 @@ def record_start(run: TrackedRun, config: PipelineConfig) -> None:
 @reported
 def record_mining(
     run: TrackedRun,
-    config: PipelineConfig,
+    config: RunConfig,
     mined: Mapping[str, Manifest],
     worlds: Mapping[str, Manifest],
     *,
@@ -87,7 +87,7 @@ def record_mining(
     run.metrics({f"seconds/{role}": _seconds(manifest) for role, manifest in mined.items()})
     for number, (role, manifest) in enumerate({**worlds, **mined}.items(), start=1):
         run.manifest(f"{number}-{role.replace('/', '-')}", manifest)
-    run.dataset(f"{config.pairing.dataset}-pairs", mined["table"], context="mining")
+    run.dataset(f"{config.data.dataset}-pairs", mined["table"], context="mining")
 
 
 # --------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def record_mining(
 @reported
 def record_training(
     run: TrackedRun,
-    config: PipelineConfig,
+    config: RunConfig,
     curated: Manifest,
     trained: Mapping[str, Sequence[Manifest]],
     curves: Mapping[str, Sequence[Manifest]],
@@ -118,7 +118,7 @@ def record_training(
     run.text(curated.config["sql"], f"curation/{curated.config['query']}.sql")
     run.metrics({key: curated.stats[key] for key in ("pairs", "nouns", "images")})
     run.manifest("1-curated", curated)
-    run.dataset(f"{config.pairing.dataset}-curated", curated, context="training")
+    run.dataset(f"{config.data.dataset}-curated", curated, context="training")
     for arm, phases in trained.items():
         if phases:
             tags = {**_about(config, "train"), "arm": arm, "checkpoint": phases[-1].digest}
@@ -131,17 +131,17 @@ def record_training(
 
 def _record_arm(
     run: TrackedRun,
-    config: PipelineConfig,
+    config: RunConfig,
     arm: str,
     curated: Manifest,
     phases: Sequence[Manifest],
     memory: Manifest | None,
 ) -> None:
     """One arm: its phases' settings, its losses over the steps of all phases, its model."""
-    settings: Sequence[FinetuneConfig] = config.arms[arm]
+    settings: Sequence[FinetuneConfig] = config.phases[arm]
     run.values({"arm": arm, "phases": " + ".join(phase.trains for phase in settings)})
-    run.values({str(n): phase.published() for n, phase in enumerate(settings, start=1)})
-    run.dataset(f"{config.pairing.dataset}-curated", curated, context="training")
+    run.values({str(n): phase.result_fields() for n, phase in enumerate(settings, start=1)})
+    run.dataset(f"{config.data.dataset}-curated", curated, context="training")
     before, seconds = 0, 0.0
     for manifest in phases:
         log = pq.read_table(manifest.payload() / "training_log.parquet").to_pylist()
@@ -198,7 +198,7 @@ def _record_curve(run: TrackedRun, child: TrackedRun, arm: str, made: Sequence[M
 @reported
 def record_benchmark(
     run: TrackedRun,
-    config: PipelineConfig,
+    config: RunConfig,
     setting: BenchmarkConfig,
     arm: str,
     parts: Mapping[str, Manifest | None],
@@ -248,7 +248,7 @@ def record_benchmark(
 @reported
 def record_scores(
     run: TrackedRun,
-    config: PipelineConfig,
+    config: RunConfig,
     setting: BenchmarkConfig,
     scored: Mapping[str, Manifest],
 ) -> None:
@@ -275,7 +275,7 @@ def record_scores(
 @reported
 def record_report(
     run: TrackedRun,
-    config: PipelineConfig,
+    config: RunConfig,
     summary: Summary,
     truth: Manifest | None,
     sheet: Manifest | None,

@@ -30,9 +30,9 @@ def paper(tmp_path_factory):
     for name in ("labels", "data/ade20k-150"):
         (home / name).mkdir(parents=True)
     overrides = {
-        "data": str(home / "data"),
-        "proposals.labels": str(home / "labels"),
-        "images.captions_per_image": 5,
+        "data.prepared": str(home / "data"),
+        "data.labels": str(home / "labels"),
+        "data.captions_per_image": 5,
     }
     given = {"captions": home / "captions.json", "images": home / "images"}
     return plan_ablations(TABLES, "paper", seeds=1, overrides=overrides, **given)
@@ -43,7 +43,7 @@ def test_every_cell_is_a_whole_run_of_one_model(preset, request):
     plan = request.getfixturevalue(preset)
     for run in plan.runs:
         assert list(run.config.arms) == [run.arm]
-        assert [phase.trains for phase in run.config.arms[run.arm]] == [
+        assert [phase.trains for phase in run.config.phases[run.arm]] == [
             phase["trains"] for phase in run.cell.trains
         ]
         assert not any(phase.snapshots for phase in run.config.arms[run.arm])
@@ -58,7 +58,7 @@ def test_every_cell_is_a_whole_run_of_one_model(preset, request):
 
 
 def test_paper_cells_train_and_pair_by_the_papers_models(paper):
-    phases = [phase for run in paper.runs for phase in run.config.arms[run.arm]]
+    phases = [phase for run in paper.runs for phase in run.config.phases[run.arm]]
     assert {phase.clip for phase in phases} == {"ViT-L-14-quickgelu/openai"}
     rates = {phase.trains: phase.learning_rate for phase in phases}
     assert rates["image_encoder"] == rates["joint"] == rates["joint_pixel_prompts"] == 5e-6
@@ -92,7 +92,7 @@ def test_seeds_share_a_root_and_their_data(storybook):
     for seed in (0, 1, 2):
         runs = [run for run in storybook.runs if run.config.seed == seed]
         assert {run.config.root for run in runs} == {storybook.root / f"seed-{seed}"}
-        assert len({run.config.mining_world for run in runs}) == 1
+        assert len({run.config.data.mining_world for run in runs}) == 1
     assert storybook.root.name == "storybook-ablations"
     keys = [(run.table, run.key) for run in storybook.runs]
     assert len(set(keys)) == len(keys)
@@ -148,12 +148,12 @@ def test_what_would_train_or_score_something_else_is_refused_before_it_starts(tm
     given = {"captions": tmp_path / "captions.json", "images": tmp_path, "seeds": 1}
     with pytest.raises(OvsegError, match="nothing to score cells on: give --data FOLDER"):
         plan_ablations(chosen_tables(["prompts"]), "paper", **given)
-    data = {"data": str(tmp_path / "data")}
+    data = {"data.prepared": str(tmp_path / "data")}
     tables = chosen_tables(["captions"])
-    with pytest.raises(OvsegError, match=r"1 an image is read: give --set images\.captions"):
+    with pytest.raises(OvsegError, match=r"1 an image is read: give --set data\.captions"):
         plan_ablations(tables, "paper", overrides=data, **given)
     for read in (5, None):
-        enough = {**data, "images.captions_per_image": read}
+        enough = {**data, "data.captions_per_image": read}
         assert plan_ablations(tables, "paper", overrides=enough, **given).tables[0].runs
 
 
@@ -161,7 +161,7 @@ def test_no_two_cells_of_a_table_are_the_same(storybook, paper):
     for plan in (storybook, paper):
         for planned in plan.tables:
             cells = [
-                (run.config.seed, *run.config.replaced({"arms": phases}).published().items())
+                (run.config.seed, *run.config.replaced({"arms": phases}).result_fields().items())
                 for run in planned.runs
                 for phases in [{"arm": tuple(p.model_dump() for p in run.config.arms[run.arm])}]
             ]
@@ -195,7 +195,7 @@ def test_the_list_says_what_there_is_and_what_it_costs():
         ),
         (
             "rounds",
-            "  - round-1: paired again by that (seed 0) pairing.round=1 trains image_encoder",
+            "  - round-1: paired again by that (seed 0) mining.round=1 trains image_encoder",
         ),
         ("rounds", "  - original: original CLIP (every seed)"),
     ],

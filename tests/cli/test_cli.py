@@ -83,8 +83,8 @@ def test_errors_are_one_line(words, message, tmp_path):
 def test_settings_lists_what_can_be_set():
     done = ovseg("settings", "--preset", "storybook")
     assert done.returncode == 0
-    assert "pairing.clip" in done.stdout and "benchmarks.ensemble_weight" in done.stdout
-    assert "benchmarks.retrieval_neighbours " in done.stdout  # on one line, to be copied
+    assert "mining.pairing.clip" in done.stdout and "benchmarks.ensemble_weight" in done.stdout
+    assert "benchmarks.retrieval_neighbors " in done.stdout  # on one line, to be copied
 
 
 def test_a_checkpoint_comes_in_is_used_and_goes_out(tmp_path, monkeypatch):

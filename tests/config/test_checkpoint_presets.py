@@ -2,11 +2,11 @@
 
 import pytest
 
-from ovseg.config.checkpoint_presets import CHECKPOINT_PRESETS
 from ovseg.config.overrides import spread
-from ovseg.config.presets import load_preset
+from ovseg.config.prepared import with_benchmarks
+from ovseg.config.presets import CHECKPOINT_PRESETS, load_preset
 from ovseg.config.request import resolve
-from ovseg.config.scoring import BenchmarkConfig
+from ovseg.config.scoring import BenchmarkSettings
 from ovseg.errors import OvsegError
 
 
@@ -33,7 +33,7 @@ def test_they_train_and_mine_nothing(name, tmp_path):
     options = spread({"checkpoint": "imported", "data": str(tmp_path / "data")})
     config = resolve(name, overrides=options)
     assert config.arms == {"imported": ()} and config.expect
-    (setting,) = config.benchmarks
+    (setting,) = config.scored
     assert setting.benchmark == "voc-20" and setting.ensemble_weight == 0.45
     assert setting.root == (tmp_path / "data" / "voc-20").resolve()
     assert setting.clip == setting.maskformer == "imported"
@@ -47,7 +47,7 @@ def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(OvsegError, match=r"give --data FOLDER, which holds some of ade20k-150"):
         resolve(name, overrides=checkpoint)
     with pytest.raises(OvsegError, match=r"has no folder of a benchmark of preset ovseg-swinb"):
-        resolve(name, overrides={**checkpoint, "data": str(tmp_path)})
+        resolve(name, overrides={**checkpoint, "data.prepared": str(tmp_path)})
     with pytest.raises(OvsegError, match="mines nothing"):
         resolve(name, overrides=checkpoint, captions=tmp_path, images=tmp_path)
     # without --data each benchmark may have a root of its own
@@ -58,9 +58,9 @@ def test_what_is_missing_is_said(tmp_path):
 def test_prepared_benchmarks_beside_the_drawn_one(tmp_path):
     (tmp_path / "voc-20").mkdir()
     preset = load_preset("storybook")
-    more = tuple(BenchmarkConfig(benchmark=name) for name in ("voc-20", "context-59"))
+    more = tuple(BenchmarkSettings(benchmark=name) for name in ("voc-20", "context-59"))
     config = preset.model_copy(update={"benchmarks": (*preset.benchmarks, *more)})
-    found = config.with_prepared(tmp_path).benchmarks
+    found = with_benchmarks(config.changed("data", prepared=tmp_path)).benchmarks
     assert [item.benchmark for item in found] == ["storybook", "voc-20"]
     assert [item.root for item in found] == [None, tmp_path.resolve() / "voc-20"]
 
@@ -70,7 +70,7 @@ def test_any_prepared_folder_is_scored_by_name(tmp_path):
         (tmp_path / name).mkdir()
     options = {"checkpoint": "imported", "data": str(tmp_path), "benchmark": ["camvid", "voc-20"]}
     overrides = spread(options) | {"benchmarks.short_side": 320}
-    camvid, voc = resolve("ovseg-r101c-vitb16", overrides=overrides).benchmarks
+    camvid, voc = resolve("ovseg-r101c-vitb16", overrides=overrides).scored
     assert (camvid.benchmark, camvid.root) == ("camvid", tmp_path / "camvid")
     assert (camvid.clip, camvid.short_side, camvid.mask_threshold) == ("imported", 320, 0.5)
     assert (camvid.seen_split, camvid.ensemble_weight) == ("", 0.7)
@@ -97,7 +97,7 @@ def test_the_storybook_preset_scores_own_folders_without_its_classes(tmp_path):
     config = resolve("storybook", overrides=options)
     (camvid,) = config.benchmarks
     assert camvid.seen == () and camvid.root == tmp_path / "camvid"
-    assert config.benchmark_world is None, "no scenes are drawn that nobody scores"
+    assert config.data.benchmark_world is None, "no scenes are drawn that nobody scores"
     assert config.miniature, "its models stay a miniature's"
     large = {**options, **spread({"checkpoint": "imported"})}
     assert not resolve("ovseg-r101c-vitb16", overrides=large).miniature

@@ -1,7 +1,9 @@
 """Configurations: what their digests cover, that they survive JSON, that they are frozen."""
 
+import importlib
 import inspect
 import json
+import pkgutil
 import warnings
 from pathlib import Path
 
@@ -10,24 +12,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ovseg.config import base as config
+import ovseg.config
 from ovseg.config.base import Config
 from ovseg.config.mining import PairingConfig
 from ovseg.config.presets import PRESETS, load_preset
-from ovseg.config.reporting import SheetConfig
+from ovseg.config.reporting import Comparison, SheetConfig
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.config.training import FinetuneConfig
 
+COMPARED = Comparison(better="a", worse="b")
 NEEDED = {
     "WorldConfig": {"part": "val"},
     "CurationConfig": {"sql": "select 1"},
     "CurveConfig": {"arm": "both", "benchmark": BenchmarkConfig()},
+    "MemoryConfig": {"benchmark": BenchmarkConfig()},
     "StudyConfig": {"arms": (("original", "original CLIP"),)},
+    "AblationConfig": {"table": "main", "arms": (("original", "original CLIP"),)},
+    "Comparison": {"better": "a", "worse": "b"},
+    "Claim": {"name": "a", "text": "b", "ways": ((COMPARED,),)},
+    "RunConfig": {"preset": "storybook", "expect": "", "arms": {}},
 }
 CONFIGS = [
     kind(**NEEDED.get(name, {}))
-    for name, kind in inspect.getmembers(config, inspect.isclass)
-    if issubclass(kind, Config) and kind is not Config
+    for module in pkgutil.iter_modules(ovseg.config.__path__, "ovseg.config.")
+    for name, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass)
+    if issubclass(kind, Config) and kind.__module__ == module.name and kind is not Config
 ]
 
 
@@ -44,8 +53,8 @@ def test_the_digest_covers_every_field_but_those_of_execution(one):
             warnings.simplefilter("ignore")
             other = one.model_copy(update={name: "something else"})
             assert (other.digest() == one.digest()) == is_execution(one, name), name
-            assert (name in other.published()) != is_execution(one, name)
-            assert (name in other.execution()) == is_execution(one, name)
+            assert (name in other.result_fields()) != is_execution(one, name)
+            assert (name in other.execution_fields()) == is_execution(one, name)
 
 
 def test_execution_fields_of_nested_configurations_stay_out_too():
@@ -53,10 +62,10 @@ def test_execution_fields_of_nested_configurations_stay_out_too():
         SheetConfig(benchmark=BenchmarkConfig(root=Path(f"/{name}"), batch_size=size))
         for name, size in (("a", 1), ("b", 2))
     )
-    assert here.digest() == there.digest() and here.published() == there.published()
-    assert "root" not in here.published()["benchmark"]
-    assert here.published()["benchmark"]["benchmark"] == "storybook"
-    assert here.execution()["benchmark"] == {
+    assert here.digest() == there.digest() and here.result_fields() == there.result_fields()
+    assert "root" not in here.result_fields()["benchmark"]
+    assert here.result_fields()["benchmark"]["benchmark"] == "storybook"
+    assert here.execution_fields()["benchmark"] == {
         "root": "/a",
         "batch_size": 1,
         "contexts_from": None,
@@ -66,7 +75,7 @@ def test_execution_fields_of_nested_configurations_stay_out_too():
     }
     other = SheetConfig(benchmark=BenchmarkConfig(short_side=320))
     assert other.digest() != here.digest()
-    assert SheetConfig().published()["benchmark"] is None
+    assert SheetConfig().result_fields()["benchmark"] is None
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -76,13 +85,13 @@ def test_a_whole_run_is_published_without_paths_and_devices(name):
         name,
         {
             "root": "/elsewhere",
-            "proposals.device": "cuda",
+            "mining.proposals.device": "cuda",
             "arms.device": "cuda",
             "benchmarks.root": "/elsewhere",
         },
     )
-    assert run.digest() == moved.digest() and run.published() == moved.published()
-    assert "elsewhere" not in json.dumps(moved.published())
+    assert run.digest() == moved.digest() and run.result_fields() == moved.result_fields()
+    assert "elsewhere" not in json.dumps(moved.result_fields())
     assert run.digest() != load_preset(name, {"arms.seed": 1}).digest()
 
 
@@ -90,7 +99,7 @@ def test_a_whole_run_is_published_without_paths_and_devices(name):
 def test_a_configuration_survives_json(one):
     again = type(one).model_validate_json(one.model_dump_json())
     assert again == one and again.digest() == one.digest()
-    assert type(one)(**one.published()).digest() == one.digest()
+    assert type(one)(**one.result_fields()).digest() == one.digest()
 
 
 @given(

@@ -34,7 +34,7 @@ def test_names_are_looked_up_without_what_they_stand_for():
     program = (
         "import sys; from ovseg.config.request import resolve;"
         "names = {'arms.trains': 'joint', 'benchmarks.embedder': 'mask_tokens',"
-        " 'benchmarks.templates': 'imagenet', 'proposals.source': 'slic'};"
+        " 'benchmarks.templates': 'imagenet', 'mining.proposals.source': 'slic'};"
         "resolve('storybook', overrides=names);"
         "sys.exit('torch' in sys.modules or 'pyarrow' in sys.modules)"
     )

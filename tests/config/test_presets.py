@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from ovseg.config.base import Config
-from ovseg.config.checkpoint_presets import CHECKPOINT_PRESETS
 from ovseg.config.overrides import parse_setting, settings
-from ovseg.config.presets import ARMS, PRESETS, load_preset
+from ovseg.config.presets import ARMS, CHECKPOINT_PRESETS, PRESETS, load_preset
 from ovseg.config.request import resolve, resolve_seeds
 from ovseg.data.benchmarks.vocabulary import read_vocabulary
 from ovseg.errors import OvsegError
@@ -54,16 +53,16 @@ def test_prepared_benchmarks_are_scored_where_data_is_given(name, tmp_path):
     assert resolve(name, **given).benchmarks == ()
     for prepared in ("voc-20", "context-459", "elsewhere"):
         (data / prepared).mkdir(parents=True)
-    config = resolve(name, **given, overrides={"data": str(data)})
+    config = resolve(name, **given, overrides={"data.prepared": str(data)})
     assert [item.benchmark for item in config.benchmarks] == ["context-459", "voc-20"]
     assert [item.root for item in config.benchmarks] == [
         (data / item.benchmark).resolve() for item in config.benchmarks
     ]
-    assert {(item.clip, item.maskformer) for item in config.benchmarks} == {
+    assert {(item.clip, item.maskformer) for item in config.scored} == {
         (config.pairing.clip, config.proposals.maskformer)
     }
     with pytest.raises(OvsegError, match="`ovseg prepare NAME --root SOURCE --out "):
-        resolve(name, **given, overrides={"data": str(images)})
+        resolve(name, **given, overrides={"data.prepared": str(images)})
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_prepared_benchmarks_are_scored_where_data_is_given(name, tmp_path):
 )
 def test_models_as_they_are_are_scored_without_captions(settings, asks, tmp_path):
     (tmp_path / "voc-20").mkdir()
-    overrides = {"data": str(tmp_path), **settings}
+    overrides = {"data.prepared": str(tmp_path), **settings}
     if asks:
         with pytest.raises(OvsegError, match="give --captions"):
             resolve("paper", mines=False, overrides=overrides)
@@ -110,12 +109,12 @@ def test_overrides_by_dotted_names():
     changed = load_preset(
         "storybook",
         {
-            "pairing.clip": "ViT-B-16/openai",
-            "pairing.min_margin": 0.01,
+            "mining.pairing.clip": "ViT-B-16/openai",
+            "mining.pairing.min_margin": 0.01,
             "arms.epochs": 2,
             "arms.prompts.learning_rate": 0.5,
             "benchmarks.ensemble_weight": 0.0,
-            "mining_world.scenes": 7,
+            "data.mining_world.scenes": 7,
             "root": "elsewhere",
         },
     )
@@ -126,7 +125,7 @@ def test_overrides_by_dotted_names():
     assert changed.arms["prompts"][0].learning_rate == 0.5
     assert changed.arms["both"][1].learning_rate != 0.5
     assert [item.ensemble_weight for item in changed.benchmarks] == [0.0]
-    assert changed.mining_world.scenes == 7
+    assert changed.data.mining_world.scenes == 7
     assert changed.root.name == "elsewhere"
     assert load_preset("storybook").pairing.clip == "storybook"  # a preset is made anew
 
@@ -135,18 +134,21 @@ def test_overrides_by_dotted_names():
     ("overrides", "words"),
     [
         ({"nonsense": 1}, ["'nonsense'", "ovseg settings"]),
-        ({"pairing.nonsense": 1}, ["'pairing.nonsense'"]),
+        ({"mining.pairing.nonsense": 1}, ["'mining.pairing.nonsense'"]),
         ({"arms.nonsense": 1}, ["'arms.nonsense'"]),
         ({"benchmarks.nonsense": 1}, ["'benchmarks.nonsense'"]),
-        ({"pairing.clip.name": "x"}, ["'pairing.clip.name'"]),
-        ({"panoptic.folder": "x"}, ["'panoptic.folder'"]),
-        ({"images.limit.n": 1}, ["'images.limit.n'"]),
+        ({"mining.pairing.clip.name": "x"}, ["'mining.pairing.clip.name'"]),
+        ({"data.panoptic.folder": "x"}, ["'data.panoptic.folder'"]),
+        ({"data.limit.n": 1}, ["'data.limit.n'"]),
         ({"": 1}, ["''"]),
         ({"arms.epochs": "many"}, ["arms.finetuned.0.epochs", "integer", "'many'"]),
         ({"arms.batch_size": 1}, ["batch_size", "greater than or equal to 2"]),
-        ({"pairing": 3}, ["pairing", "3"]),
-        ({"pairing": {"nonsense": 1}}, ["pairing.nonsense"]),
-        ({"pairing.region": "blue"}, ["pairing.region", "'image' or 'attenuated_image'"]),
+        ({"mining.pairing": 3}, ["mining.pairing", "3"]),
+        ({"mining.pairing": {"nonsense": 1}}, ["mining.pairing.nonsense"]),
+        (
+            {"mining.pairing.region": "blue"},
+            ["mining.pairing.region", "'image' or 'attenuated_image'"],
+        ),
         ({"benchmarks.ensemble_weight": 1.5}, ["benchmarks.0.ensemble_weight"]),
         ({"expect": ["x" * 5000]}, ["expect"]),
     ],
@@ -179,8 +181,8 @@ def test_what_is_refused_is_said_on_one_line(overrides, words):
             " distinct",
         ),
         (
-            {"pairing.image_root": 3},
-            "setting pairing.image_root: not a path or URL",
+            {"data.images": 3},
+            "setting data.images: not a path or URL",
         ),
         (
             {"benchmarks.relations": 2},
@@ -196,7 +198,7 @@ def test_a_rule_is_said_without_the_configuration_it_was_broken_in(overrides, me
 
 def test_a_stage_a_preset_leaves_out_has_no_settings():
     with pytest.raises(OvsegError, match=r"mining_world\.scenes"):
-        load_preset("paper", {"mining_world.scenes": 3})
+        load_preset("paper", {"data.mining_world.scenes": 3})
 
 
 def test_unknown_presets_are_refused_with_the_known_ones():
@@ -204,14 +206,42 @@ def test_unknown_presets_are_refused_with_the_known_ones():
         load_preset("papr")
 
 
-def test_one_data_set_has_one_name():
-    with pytest.raises(OvsegError) as error:
-        load_preset("storybook", {"pairing.dataset": "other"})
-    assert (
-        str(error.value) == "images.dataset and pairing.dataset name one data set: make them equal"
+def test_what_stages_share_is_said_once():
+    shared = {
+        "data.dataset": "other",
+        "models.clip": "ViT-B-16/openai",
+        "models.maskformer": "m",
+        "models.device": "cpu",
+        "models.precision": "bf16",
+        "execution.max_bad_fraction": 0.5,
+        "execution.decode_workers": 3,
+    }
+    run = load_preset("storybook", shared)
+    phases = [phase for phases in run.phases.values() for phase in phases]
+    stages = [run.images, run.proposals, run.pairing, *phases, *run.scored, run.texts, run.table]
+    for name in ("dataset", "clip", "maskformer", "device", "precision", "decode_workers"):
+        values = {getattr(stage, name) for stage in stages if hasattr(stage, name)}
+        assert values == {value for key, value in shared.items() if key.endswith(f".{name}")}, name
+    for stage in (run.images, run.proposals, run.pairing, *phases, *run.scored):
+        assert stage.max_bad_fraction == 0.5
+
+
+def test_a_stage_s_own_setting_goes_before_what_is_shared():
+    run = load_preset(
+        "storybook",
+        {"models.clip": "a", "mining.pairing.clip": "b", "arms.device": "cuda", "seed": 2},
     )
-    names = {"pairing.dataset": "other", "images.dataset": "other"}
-    assert load_preset("storybook", names).table.dataset == "other"
+    assert (run.pairing.clip, run.texts.clip, run.scored[0].clip) == ("b", "b", "a")
+    assert {phase.device for phases in run.phases.values() for phase in phases} == {"cuda"}
+    assert run.proposals.device == "auto" and run.proposals.maskformer == "storybook-2"
+    assert {phase.seed for phases in run.phases.values() for phase in phases} == {2}
+
+
+def test_what_a_system_stands_for_gives_way_to_a_model_given_by_hand():
+    system = {"benchmarks.system": "fc-clip"}
+    assert load_preset("storybook", system).scored[0].clip == "storybook-conv"
+    by_hand = load_preset("storybook", {**system, "models.clip": "mine"})
+    assert by_hand.scored[0].clip == "mine"
 
 
 def field_names(config: Config, prefix: str = "") -> set[str]:
@@ -242,14 +272,17 @@ def test_every_field_is_a_setting_and_every_setting_can_be_set(name):
 
 
 def test_settings_are_read_as_json_else_as_text():
-    assert parse_setting("pairing.min_margin=0.01") == ("pairing.min_margin", 0.01)
-    assert parse_setting("images.limit=null") == ("images.limit", None)
-    assert parse_setting("pairing.mutual_best=true") == ("pairing.mutual_best", True)
-    assert parse_setting("pairing.clip=ViT-B-16/openai") == ("pairing.clip", "ViT-B-16/openai")
-    assert parse_setting("pairing.template=a = {}") == ("pairing.template", "a = {}")
-    assert parse_setting("pairing.clip=") == ("pairing.clip", "")
+    assert parse_setting("mining.pairing.min_margin=0.01") == ("mining.pairing.min_margin", 0.01)
+    assert parse_setting("data.limit=null") == ("data.limit", None)
+    assert parse_setting("mining.pairing.mutual_best=true") == ("mining.pairing.mutual_best", True)
+    assert parse_setting("mining.pairing.clip=ViT-B-16/openai") == (
+        "mining.pairing.clip",
+        "ViT-B-16/openai",
+    )
+    assert parse_setting("mining.pairing.template=a = {}") == ("mining.pairing.template", "a = {}")
+    assert parse_setting("mining.pairing.clip=") == ("mining.pairing.clip", "")
     with pytest.raises(OvsegError, match="write name=value"):
-        parse_setting("pairing.clip")
+        parse_setting("mining.pairing.clip")
 
 
 def test_configure_over_one_s_own_images(tmp_path):
@@ -258,11 +291,12 @@ def test_configure_over_one_s_own_images(tmp_path):
     images.mkdir()
     made = resolve("storybook", root=tmp_path / "r", captions=captions, images=images)
     assert made.root == tmp_path / "r"
-    assert made.mining_world is None and made.benchmark_world is None and not made.benchmarks
+    assert made.data.mining_world is None and made.data.benchmark_world is None
+    assert not made.benchmarks
     assert made.images.captions == captions.resolve()
     assert made.images.dataset == made.pairing.dataset == "images"
     roots = [made.images.image_root, made.proposals.image_root, made.pairing.image_root]
-    roots += [phase.image_root for arm in made.arms.values() for phase in arm]
+    roots += [phase.image_root for arm in made.phases.values() for phase in arm]
     assert set(roots) == {images.resolve()}
     assert resolve("paper", captions=captions, images=images).images.captions_per_image == 1
 
@@ -270,27 +304,31 @@ def test_configure_over_one_s_own_images(tmp_path):
 def test_configure_over_labels_alone(tmp_path):
     labels = tmp_path / "My Labels"
     labels.mkdir()
-    own = {"proposals.labels": str(labels), "sources": ["gt_label"]}
+    own = {"data.labels": str(labels), "mining.sources": ["gt_label"]}
     made = resolve("storybook", overrides=own)
-    assert made.mining_world is None and not made.benchmarks
+    assert made.data.mining_world is None and not made.benchmarks
     assert made.images.dataset == made.pairing.dataset == made.table.dataset == "my-labels"
     assert (made.images.captions, made.images.captions_format) == (labels, "labelled")
     assert made.images.uncaptioned and made.root == Path("runs/my-labels")
     assert (made.proposals.label_set, made.proposals.label_classes) == ("", ())
     roots = [made.images.image_root, made.proposals.image_root, made.pairing.image_root]
-    roots += [phase.image_root for arm in made.arms.values() for phase in arm]
+    roots += [phase.image_root for arm in made.phases.values() for phase in arm]
     assert set(roots) == {labels}
-    some = resolve("storybook", overrides={**own, "proposals.label_classes": ["dog"]})
+    some = resolve("storybook", overrides={**own, "mining.proposals.label_classes": ["dog"]})
     assert some.proposals.label_classes == ("dog",)
-    trained = {"proposals.labels": str(labels), "curation": "gt_labels"}
+    trained = {"data.labels": str(labels), "curation": "gt_labels"}
     assert resolve("paper", overrides=trained).images.uncaptioned
-    for wrong in ({"sources": ["gt_noun"]}, {"sources": []}, {"sources": ["gt_label", "mined"]}):
+    for wrong in (
+        {"mining.sources": ["gt_noun"]},
+        {"mining.sources": []},
+        {"mining.sources": ["gt_label", "mined"]},
+    ):
         with pytest.raises(OvsegError, match=r"add --source gt_label \(to train on"):
             resolve("storybook", overrides={**own, **wrong})
     with pytest.raises(OvsegError, match=r"gone is not a folder"):
-        resolve("paper", overrides={**own, "proposals.labels": str(tmp_path / "gone")})
+        resolve("paper", overrides={**own, "data.labels": str(tmp_path / "gone")})
     with pytest.raises(OvsegError, match=r"read as My Labels, not as coco-stuff-171"):
-        resolve("paper", overrides={**own, "proposals.label_set": "coco-stuff-171"})
+        resolve("paper", overrides={**own, "mining.proposals.label_set": "coco-stuff-171"})
 
 
 def test_labels_beside_captions_keep_the_captions_source(tmp_path):
@@ -298,7 +336,7 @@ def test_labels_beside_captions_keep_the_captions_source(tmp_path):
     captions.write_text("{}")
     images.mkdir()
     (tmp_path / "labels").mkdir()
-    own = {"proposals.labels": str(tmp_path / "labels"), "sources": ["gt_noun"]}
+    own = {"data.labels": str(tmp_path / "labels"), "mining.sources": ["gt_noun"]}
     made = resolve("storybook", captions=captions, images=images, overrides=own)
     assert made.images.captions_format == "auto" and not made.images.uncaptioned
     assert made.proposals.labels == tmp_path / "labels" and made.proposals.label_set == ""
@@ -343,7 +381,7 @@ def test_seeds_are_runs_with_roots_of_their_own(tmp_path):
         "runs/paper/seed-0",
         "runs/paper/seed-1",
     ]
-    seeds = [{phase.seed for arm in config.arms.values() for phase in arm} for config in configs]
+    seeds = [{each.seed for arm in config.phases.values() for each in arm} for config in configs]
     assert seeds == [{0}, {1}]
     # the order of training is all that differs
     one, other = (

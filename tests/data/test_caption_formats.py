@@ -104,7 +104,7 @@ def test_lists_of_captions(tmp_path: Path):
 
 def test_columns_are_settings_too(tmp_path: Path):
     write_parquet(tmp_path / "c.parquet", x=["a.jpg"], caption=["machine"], human=["a person's"])
-    with pytest.raises(OvsegError, match=r"no column of file_name.*set images\.path_column"):
+    with pytest.raises(OvsegError, match=r"no column of file_name.*set data\.path_column"):
         read_captions(tmp_path / "c.parquet")
     found = read_captions(tmp_path / "c.parquet", path_column="x", caption_column="human")
     assert found.images == (CaptionedImage(1, "a.jpg", ((1, "a person's"),)),)
@@ -215,7 +215,7 @@ def test_img2dataset_output(tmp_path: Path, layout: str):
 
 LONG = "word " * 2000
 BROKEN: dict[str, tuple[str, bytes, str]] = {
-    "no name": ("captions", b"x", "images.captions_format"),
+    "no name": ("captions", b"x", "data.captions_format"),
     "jsonl of nothing": ("c.jsonl", b"\n\n", "no line of it is a JSON object"),
     "jsonl that is a list": ("c.jsonl", b"[1]\n[2]\n", "no line of it is a JSON object"),
     "jsonl without captions": ("c.jsonl", b'{"image": "a.jpg"}\n', "no column of caption"),

@@ -92,7 +92,7 @@ def test_a_broken_file_stops_with_its_name(tmp_path: Path, content: bytes, words
 
 
 def test_a_missing_file_stops_with_its_name(tmp_path: Path):
-    with pytest.raises(OvsegError, match=r"nowhere\.json.*images\.captions"):
+    with pytest.raises(OvsegError, match=r"nowhere\.json.*data\.captions"):
         read_captions(tmp_path / "nowhere.json")
     with pytest.raises(OvsegError, match="cannot be read"):
         read_captions(tmp_path, "coco")
@@ -108,7 +108,7 @@ def test_an_edited_file_is_read_again(tmp_path: Path):
 
 
 def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path: Path):
-    with pytest.raises(OvsegError, match=r"images\.captions_format: .*'nonsense'.* coco"):
+    with pytest.raises(OvsegError, match=r"data\.captions_format: .*'nonsense'.* coco"):
         read_captions(write(tmp_path / "c.json", [], []), "nonsense")
 
 

@@ -113,7 +113,7 @@ def test_too_many_bad_images_stop_the_stage(tmp_path: Path):
 def test_a_raised_limit_finishes_the_folder_that_was_stopped(tmp_path: Path):
     make_source(tmp_path, [f"{n}.png" for n in range(4)])
     (tmp_path / "3.png").write_bytes(b"")
-    with pytest.raises(OvsegError, match=r"--set images\.max_bad_fraction=0\.25"):
+    with pytest.raises(OvsegError, match=r"--set data\.max_bad_fraction=0\.25"):
         run_stage(IMAGES, config(tmp_path), {}, tmp_path / "runs")
     raised = run_stage(IMAGES, config(tmp_path, max_bad_fraction=0.3), {}, tmp_path / "runs")
     assert raised.stats["bad"] == 1
@@ -169,7 +169,7 @@ def test_the_digest_covers_captions_and_images(tmp_path: Path):
 def test_what_is_not_set_is_named(tmp_path: Path):
     make_source(tmp_path, [])
     for chosen, words in (
-        (ImagesConfig(image_root=tmp_path), "images.captions"),
+        (ImagesConfig(image_root=tmp_path), "data.captions"),
         (ImagesConfig(captions=tmp_path / "captions.json", image_root=tmp_path), "lists no images"),
     ):
         with pytest.raises(OvsegError, match=words):
@@ -177,5 +177,5 @@ def test_what_is_not_set_is_named(tmp_path: Path):
     make_source(tmp_path, ["a.png"])
     for root in (None, tmp_path / "nowhere", tmp_path / "a.png"):
         chosen = ImagesConfig(captions=tmp_path / "captions.json", image_root=root)
-        with pytest.raises(OvsegError, match=r"images\.image_root"):
+        with pytest.raises(OvsegError, match=r"data\.images"):
             stage_folder(IMAGES, chosen, {}, tmp_path)

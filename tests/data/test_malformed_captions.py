@@ -48,8 +48,8 @@ KINDS: dict[str, tuple[bytes, str]] = {
     "bzip2": (bz2.compress(TEXT), "compressed with bzip2: unpack it"),
     "xz": (lzma.compress(TEXT), "compressed with xz: unpack it"),
     "zip": (zipped(), "a ZIP archive or a spreadsheet: unpack it, or save it as CSV"),
-    "parquet": (parquet(), "a Parquet file: set images.captions_format to parquet"),
-    "tar": (tar(), "a tar: set images.captions_format to webdataset"),
+    "parquet": (parquet(), "a Parquet file: set data.captions_format to parquet"),
+    "tar": (tar(), "a tar: set data.captions_format to webdataset"),
     "web page": (b"\n<!DOCTYPE html><title>Sign in</title>", "a web page, not captions"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "fetch the file with `git lfs"),
     "UTF-16": (TEXT.decode().encode("utf-16"), "text in UTF-16: save it as UTF-8"),
@@ -106,7 +106,7 @@ UNUSABLE: dict[str, tuple[str, bytes, str]] = {
     "COCO of another task": (
         "instances.json",
         json.dumps(INSTANCES).encode(),
-        "none of its 1 annotations has a caption, they are of another task; give images.captions",
+        "none of its 1 annotations has a caption, they are of another task; give data.captions",
     ),
     "COCO with ids that are text": (
         "c.json",
@@ -127,7 +127,7 @@ UNUSABLE: dict[str, tuple[str, bytes, str]] = {
     "JSON lines called .json": (
         "c.json",
         b'{"image": "a.jpg", "caption": "x"}\n' * 2,
-        "if it is JSON lines, set images.captions_format to jsonl",
+        "if it is JSON lines, set data.captions_format to jsonl",
     ),
     "a list of records": (
         "c.json",
@@ -137,7 +137,7 @@ UNUSABLE: dict[str, tuple[str, bytes, str]] = {
     "COCO called .jsonl": (
         "c.jsonl",
         json.dumps(OTHER_IDS).encode(),
-        "one JSON document of images and annotations: set images.captions_format to coco",
+        "one JSON document of images and annotations: set data.captions_format to coco",
     ),
     "COCO in Windows-1252": (
         "c.json",
@@ -162,15 +162,15 @@ UNUSABLE: dict[str, tuple[str, bytes, str]] = {
     "tabs called .csv": (
         "c.csv",
         b"filepath\ttitle\na.jpg\tx\n",
-        "they are separated by tabs: set images.captions_format to tsv",
+        "they are separated by tabs: set data.captions_format to tsv",
     ),
-    "commas called .tsv": ("c.tsv", TEXT, "by commas: set images.captions_format to csv"),
+    "commas called .tsv": ("c.tsv", TEXT, "by commas: set data.captions_format to csv"),
     "TSV without a header": (
         "c.tsv",
         b"a dog\thttp://x/a.jpg\na cat\thttp://x/b.jpg\n",
         "that is a row; write the names of the columns into the first line",
     ),
-    "CSV of a header": ("c.csv", b"image,caption\n", "lists no images: give images.captions"),
+    "CSV of a header": ("c.csv", b"image,caption\n", "lists no images: give data.captions"),
     "CSV of other widths": (
         "c.csv",
         b"image,caption\na.jpg,a dog, wet\n",
@@ -184,19 +184,19 @@ UNUSABLE: dict[str, tuple[str, bytes, str]] = {
     "CSV without names": (
         "c.csv",
         b"image,caption\n,a dog\n",
-        "(left out: no_file_name 1): its rows name no files; images.path_column names another",
+        "(left out: no_file_name 1): its rows name no files; data.path_column names another",
     ),
     "JSON lines without texts": (
         "c.jsonl",
         b'{"image": "a.jpg", "caption": null}',
-        "(left out: no_text 1): its captions are empty, or not text; images.caption_column names",
+        "(left out: no_text 1): its captions are empty, or not text; data.caption_column names",
     ),
     "a book for a caption": (
         "c.jsonl",
         json.dumps({"image": "a.jpg", "caption": LONG}).encode(),
         "(left out: text_too_long 1): a caption has at most 65,536 characters",
     ),
-    "CSV called .token": ("c.token", TEXT, "set images.captions_format to what it is, csv or tsv"),
+    "CSV called .token": ("c.token", TEXT, "set data.captions_format to what it is, csv or tsv"),
 }
 
 

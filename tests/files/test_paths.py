@@ -35,9 +35,9 @@ def test_a_leading_tilde_is_a_home_folder_everywhere(home):
     assert ImagesConfig(captions="~/c.json").captions == home / "c.json"
     assert ProposalsConfig(labels="~/l", maskformer="~/m").maskformer == str(home / "m")
     assert PairingConfig(clip="~/clip").digest() == PairingConfig(clip=f"{home}/clip").digest()
-    given = parse_settings(["root=~/runs", "data=~/data", "curation=~/mine.sql"])
+    given = parse_settings(["root=~/runs", "data.prepared=~/data", "curation=~/mine.sql"])
     config = load_preset("storybook", given)
-    assert (config.root, config.data) == (home / "runs", home / "data")
+    assert (config.root, config.data.prepared) == (home / "runs", home / "data")
     assert config.curation == str(home / "mine.sql")
 
 
@@ -76,7 +76,7 @@ NO_TEXT = "\udcff"  # the byte 255 of a command line, or half of a surrogate pai
     "settings",
     [
         {"arms.template": NO_TEXT},
-        {"pairing.clip": f"ARCH/{NO_TEXT}"},
+        {"mining.pairing.clip": f"ARCH/{NO_TEXT}"},
         {"root": Path(NO_TEXT)},
         {"arms": {NO_TEXT: []}},
         {"benchmarks.seen": ["sky", NO_TEXT]},

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovseg.config.request import resolve
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from ovseg.errors import OvsegError
 from ovseg.files.locations import located
 from ovseg.files.urls import HIDDEN, holds_secret, redacted, without_secrets
@@ -132,11 +132,11 @@ def test_a_long_text_is_looked_through_in_linear_time():
 @pytest.mark.parametrize(
     "given",
     [
-        {"overrides": {"tracking_uri": "http://me:secret@host:5000"}},
-        {"overrides": {"tracking_uri": "me:secret@host:5000"}},
-        {"overrides": {"tracking_uri": "postgresql://me:sec/ret@host/db"}},
-        {"overrides": {"tracking_uri": "https://host?token=secret"}},
-        {"overrides": {"pairing.clip": "https://me:secret@host/clip"}},
+        {"overrides": {"tracking.uri": "http://me:secret@host:5000"}},
+        {"overrides": {"tracking.uri": "me:secret@host:5000"}},
+        {"overrides": {"tracking.uri": "postgresql://me:sec/ret@host/db"}},
+        {"overrides": {"tracking.uri": "https://host?token=secret"}},
+        {"overrides": {"mining.pairing.clip": "https://me:secret@host/clip"}},
         {"captions": "https://me:secret@host/c.json", "images": "https://host/i"},
         {"captions": "https://host/c.json", "images": "s3://me:secret@bucket/i"},
         {"captions": "https://host/c.json?X-Amz-Signature=secret", "images": "https://host/i"},
@@ -151,8 +151,8 @@ def test_a_secret_in_a_setting_is_refused_on_one_line(given):
 def test_a_configuration_by_hand_is_held_to_the_same():
     plain = resolve("storybook").model_dump()
     with pytest.raises(ValueError, match="MLFLOW_TRACKING_USERNAME"):
-        PipelineConfig(**{**plain, "tracking_uri": "http://me:pw@host"})
-    assert PipelineConfig(**{**plain, "tracking_uri": "http://host:5000"}).tracking_uri
+        RunConfig(**{**plain, "tracking": {"uri": "http://me:pw@host"}})
+    assert RunConfig(**{**plain, "tracking": {"uri": "http://host:5000"}}).tracking.uri
     with pytest.raises(OvsegError, match="AWS_ACCESS_KEY_ID"):
         located("https://me:pw@host/x")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 SMALL = {
-    "mining_world.scenes": 24,
-    "benchmark_world.scenes": 6,
-    "images.min_shards": 8,
+    "data.mining_world.scenes": 24,
+    "data.benchmark_world.scenes": 6,
+    "data.min_shards": 8,
     "arms.epochs": 1,
     "arms.batch_size": 32,
     "arms.warmup_steps": 2,

@@ -19,7 +19,7 @@ TOY = Table(
     cells={
         "original": Cell(title="original CLIP", repeated=True),
         "boxes": Cell(title="boxes", settings={"benchmarks.region": "box"}),
-        "again": Cell(title="paired again", settings={"pairing.round": 1}, trains=(FT,)),
+        "again": Cell(title="paired again", settings={"mining.round": 1}, trains=(FT,)),
         "broken": Cell(title="broken", settings={"benchmarks.clip": "no-such-model"}),
         "absent": Cell(title="absent", presets=("paper",), skipped="it needs weights"),
     },
@@ -34,7 +34,7 @@ TOY = Table(
 def done(prefect_server, small, tmp_path_factory):
     """Two tables of which one has a cell that fails."""
     home = tmp_path_factory.mktemp("ablations")
-    few = {"mining_world.scenes": 16, "images.min_shards": 2}
+    few = {"data.mining_world.scenes": 16, "data.min_shards": 2}
     request = {"root": home / "runs", "overrides": {**small, **few}, "out": home / "docs" / "a.md"}
     twin = Table(
         title="Twins",

@@ -31,9 +31,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 REPOSITORY = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 SMALL = {
-    "mining_world.scenes": 16,
-    "benchmark_world.scenes": 4,
-    "images.min_shards": 8,
+    "data.mining_world.scenes": 16,
+    "data.benchmark_world.scenes": 4,
+    "data.min_shards": 8,
     "arms.epochs": 1,
     "arms.batch_size": 32,
     "arms.warmup_steps": 2,

@@ -22,10 +22,10 @@ from tasks.server.own import TemporaryServer
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 SETTINGS = {
-    "mining_world.scenes": 16,
-    "benchmark_world.scenes": 4,
-    "images.min_shards": 8,
-    "proposals.decode_workers": 2,
+    "data.mining_world.scenes": 16,
+    "data.benchmark_world.scenes": 4,
+    "data.min_shards": 8,
+    "mining.proposals.decode_workers": 2,
     "arms.epochs": 6,
     "arms.batch_size": 32,
     "arms.warmup_steps": 2,

@@ -15,12 +15,12 @@ from ovseg.storybook.categories import split
 def trained(prefect_server, small, tmp_path_factory):
     """One arm trained on labels and captions, and pairs of caption nouns with true masks."""
     root = tmp_path_factory.mktemp("sources")
-    few = {"mining_world.scenes": 16, "images.min_shards": 2, "arms.snapshots": 0}
+    few = {"data.mining_world.scenes": 16, "data.min_shards": 2, "arms.snapshots": 0}
     overrides = {**small, **few, "curation": "labels_and_captions"}
     phases = resolve("storybook", overrides=overrides).arms["finetuned"]
     overrides |= {"arms": {"finetuned": [phase.model_dump() for phase in phases]}, "benchmarks": ()}
     checkpoints = finetune("storybook", root=root, overrides=overrides)
-    nouns = mine("storybook", root=root, overrides={**overrides, "sources": ["gt_noun"]})
+    nouns = mine("storybook", root=root, overrides={**overrides, "mining.sources": ["gt_noun"]})
     return root, checkpoints, nouns["gt_noun"]
 
 

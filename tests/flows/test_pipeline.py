@@ -130,7 +130,7 @@ def test_mlflow_shows_the_run_and_its_children(small_run):
         assert str(root) in note and note.count("|") > 10, name
     note = first.data.tags["mlflow.note.content"]
     assert all(run.info.run_id in note for run in children.values())
-    assert first.data.params["pairing.clip"] == "storybook"
+    assert first.data.params["mining.pairing.clip"] == "storybook"
 
 
 def test_mlflow_shows_the_learning_curves_and_each_models_scores(small_run):
@@ -215,7 +215,7 @@ def test_tracking_failure_does_not_fail_the_run(small_run, small, tmp_path):
     copy = tmp_path / "copy"
     for stage in MINED:
         shutil.copytree(root / stage, copy / stage)
-    away = {**small, "tracking_uri": "http://127.0.0.1:9/"}
+    away = {**small, "tracking.uri": "http://127.0.0.1:9/"}
     (mined,) = mine("storybook", root=copy, overrides=away).values()
     assert mined["table"].rows > 0
     assert "127.0.0.1:9" in (copy / "tracking-problems.txt").read_text()

@@ -19,13 +19,13 @@ def mine_real(reference_data, root, **overrides):
         root=root,
         captions=captions,
         images=reference_data / "realdata",
-        overrides={"images.dataset": "coco-sample", "pairing.dataset": "coco-sample", **overrides},
+        overrides={"data.dataset": "coco-sample", **overrides},
     ).values()
     return listed, mined
 
 
 def test_mining_real_images(prefect_server, reference_data, tmp_path):
-    _, mined = mine_real(reference_data, tmp_path, **{"images.limit": 16})
+    _, mined = mine_real(reference_data, tmp_path, **{"data.limit": 16})
     assert mined["images"].rows == 16
     assert len(mined["images"].shards) >= 8
     assert mined["table"].stats["kept"] > 16

@@ -64,7 +64,7 @@ def test_mining_shows_its_funnel_and_its_progress(shown, small):
     assert kinds == {"table", "progress"}
     (funnel,) = [artifact for artifact in artifacts[mine.id] if artifact.type == "table"]
     rows = {row["step"]: row for row in json.loads(funnel.data)}
-    assert rows["images"]["found"] == small["mining_world.scenes"]
+    assert rows["images"]["found"] == small["data.mining_world.scenes"]
     assert 0 <= rows["pairs"]["kept, %"] <= 100
     progress = {a.description: a.data for a in artifacts[mine.id] if a.type == "progress"}
     assert progress["find nouns: 24 of 24"] == 100.0

@@ -43,7 +43,7 @@ def test_secrets_of_a_run_are_nowhere(tmp_path, monkeypatch, capfd):
 
     @flow(name="secrets", log_prints=True)
     def secrets() -> dict[str, float]:
-        config = load_preset("storybook").model_copy(update={"tracking_uri": DEAD})
+        config = load_preset("storybook").changed("tracking", uri=DEAD)
         with track("run", root=root) as run:
             run.params(config)
             run.values({"address": DEAD, "deep": {"list": [DEAD]}})

@@ -21,7 +21,11 @@ ARMS = {"original", "finetuned", "prompts", "both"}
 @pytest.fixture(scope="module")
 def overrides(small):
     # one MaskFormer for both seeds: which of them are shipped is another matter
-    return {**small, "proposals.maskformer": "storybook", "benchmarks.maskformer": "storybook"}
+    return {
+        **small,
+        "mining.proposals.maskformer": "storybook",
+        "benchmarks.maskformer": "storybook",
+    }
 
 
 @pytest.fixture(scope="module")

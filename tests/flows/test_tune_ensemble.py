@@ -10,8 +10,8 @@ from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
 
 SETTINGS = {
-    "mining_world.scenes": 4,
-    "benchmark_world.scenes": 3,
+    "data.mining_world.scenes": 4,
+    "data.benchmark_world.scenes": 3,
     "arms": {"original": []},
 }
 

@@ -8,7 +8,7 @@ from ovseg.config.base import Config
 from ovseg.config.overrides import parse_settings, settings
 from ovseg.config.presets import load_preset
 from ovseg.config.request import resolve
-from ovseg.config.run import PipelineConfig
+from ovseg.config.run import RunConfig
 from ovseg.errors import OvsegError
 from ovseg.files.json_files import parse_json
 from tests.fuzz.harness import fuzzed, mutated
@@ -59,7 +59,7 @@ def test_set(case, folder):
     except OvsegError as error:
         holds_one_line(error)
         raise
-    again = PipelineConfig.model_validate_json(config.model_dump_json())
+    again = RunConfig.model_validate_json(config.model_dump_json())
     assert again.digest() == config.digest()
 
 
@@ -93,6 +93,6 @@ VALID = [load_preset(name).model_dump_json().encode() for name in ("storybook", 
 
 @fuzzed(mutated(VALID), raises=(OvsegError, ValueError))
 def test_configuration(case, folder):
-    made = PipelineConfig(**parse_json(case)) if case[:1] == b"{" else None
+    made = RunConfig(**parse_json(case)) if case[:1] == b"{" else None
     if made is not None:
-        json.dumps(made.published(), allow_nan=False)
+        json.dumps(made.result_fields(), allow_nan=False)

@@ -180,9 +180,12 @@ def test_the_embedded_world_gives_masks_of_seen_classes_only(tmp_path):
     annotations = tmp_path / "world" / "annotations"
     image_root, nouns = tmp_path / "world" / "images", {}
     for seed in (0, 1):
-        config = load_preset("storybook", {"seed": seed, "images.min_shards": 2})
-        config = config.of_source("gt_label").with_source(
-            annotations / "captions.json", image_root, labels=tmp_path / "world"
+        config = load_preset("storybook", {"seed": seed, "data.min_shards": 2})
+        config = config.of_source("gt_label").changed(
+            "data",
+            captions=annotations / "captions.json",
+            images=image_root,
+            labels=tmp_path / "world",
         )
         images = run_stage(IMAGES, config.images, {}, tmp_path / "runs")
         parts = {"images": images}
@@ -253,7 +256,7 @@ def test_what_a_person_has_to_mend_is_one_line(source, labelled, tmp_path, monke
         assert "\n" not in str(error.value)
         assert not list((tmp_path / "runs").rglob("manifest.json"))
 
-    refused(r"set proposals\.labels", labels=None)
+    refused(r"set data\.labels", labels=None)
     refused(r"nowhere is not a folder", labels=tmp_path / "nowhere")
     refused(r"panoptic\.json is missing", label_set="storybook")
     other = tmp_path / "other"
@@ -333,7 +336,7 @@ def test_masks_without_a_score_pass_its_gates(source, labelled, tmp_path):
 def test_settings_name_their_source():
     from ovseg.config.presets import load_preset
 
-    config = load_preset("paper", {"pairing.round": 2})
+    config = load_preset("paper", {"mining.round": 2})
     assert isinstance(config.images, ImagesConfig) and isinstance(config.pairing, PairingConfig)
     assert [config.of_source(source).table for source in ("mined", "gt_label", "gt_noun")] == [
         TableConfig(dataset="coco-2017", round=2, source="mined"),

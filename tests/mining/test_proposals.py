@@ -157,7 +157,7 @@ def test_a_wrong_folder_is_said_at_once_and_leaves_nothing(source, tmp_path: Pat
     images = run_stage(IMAGES, source.images, {}, tmp_path)
     for root in (None, tmp_path / "nowhere", tmp_path):
         config = source.proposals.model_copy(update={"image_root": root})
-        with pytest.raises(OvsegError, match=r"set proposals\.image_root"):
+        with pytest.raises(OvsegError, match=r"set data\.images"):
             run_stage(PROPOSALS, config, {"images": images}, tmp_path)
     assert not list((tmp_path / "proposals").rglob("shard-*"))
     run_stage(PROPOSALS, source.proposals, {"images": images}, tmp_path)

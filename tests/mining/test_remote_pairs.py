@@ -19,10 +19,10 @@ OF_THE_PAIR = ("image_sha256", "noun", "head", "mask_counts", "clip_similarity",
 
 
 def pairs(captions, images, root) -> list[tuple]:
-    given = {"captions": captions, "images": images, "overrides": {"images.min_shards": 1}}
+    given = {"captions": captions, "images": images, "overrides": {"data.min_shards": 1}}
     config = resolve("storybook", root=root, **given)
     listed = run_stage(IMAGES, config.images, {}, root)
-    screened = run_stage(SCREEN, config.screening, {"listed": listed}, root)
+    screened = run_stage(SCREEN, config.mining.screening, {"listed": listed}, root)
     nouns = run_stage(NOUNS, config.nouns, {"images": screened}, root)
     proposals = run_stage(PROPOSALS, config.proposals, {"images": screened}, root)
     texts = run_stage(TEXTS, config.texts, {"nouns": nouns}, root)

@@ -79,8 +79,8 @@ def test_digests_tell_sources_weights_and_segments_apart() -> None:
 def test_unknown_names_say_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(OvsegError, match=r"benchmarks\.proposals: there is no 'x'; choose one of"):
         proposer("x", "storybook")
-    with pytest.raises(OvsegError, match=r"proposals\.segments: there is no 'x'"):
-        proposer("slic", "", segments="x", stage="proposals")
+    with pytest.raises(OvsegError, match=r"mining\.proposals\.segments: there is no 'x'"):
+        proposer("slic", "", segments="x", stage="mining.proposals")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     for source, weights, message in (
         ("sam", "storybook", "there is no SAM of the storybook; name a folder"),

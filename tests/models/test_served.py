@@ -84,7 +84,7 @@ def test_what_changes_an_answer_makes_another_model(clip, changed):
         {"device": "cpu", "batch_size": 3},
         {"clip": "/data/clip"},
         {"contexts": 3, "contexts_from": Path("/data/nouns"), "pixels": "/data/pixels"},
-        {"retrieval_neighbours": 3},
+        {"retrieval_neighbors": 3},
     ],
 )
 def test_what_changes_none_does_not_and_leaves_no_path(clip, changed):
@@ -205,7 +205,7 @@ def test_the_regions_to_retrieve_travel(clip, tmp_path):
     _, regions = restored(model.write(folder_of(tmp_path / "upload")))
     assert regions == tmp_path / "upload" / "regions"
     assert RegionMemory.load(regions).nouns == memory.nouns
-    assert "retrieval_neighbours" in model.settings
+    assert "retrieval_neighbors" in model.settings
 
 
 @pytest.mark.parametrize(

@@ -279,7 +279,7 @@ def test_where_the_benchmark_lies_is_not_in_the_manifest(tmp_path):
         for name in ("a", "b")
     )
     assert here.digest() == there.digest()
-    assert str(tmp_path) not in str(here.published())
+    assert str(tmp_path) not in str(here.result_fields())
 
 
 def test_the_arm_of_most_phases_is_shown(mined):

@@ -11,9 +11,9 @@ from tasks.mining import check_models, unscreened
 @pytest.mark.parametrize(
     ("setting", "known"),
     [
-        ("nouns.parser", "storybook"),
-        ("proposals.source", "maskformer"),
-        ("pairing.clip", "storybook"),
+        ("mining.nouns.parser", "storybook"),
+        ("mining.proposals.source", "maskformer"),
+        ("mining.pairing.clip", "storybook"),
         ("arms.trains", "image_encoder, mask_prompts, joint"),
     ],
 )
@@ -34,8 +34,8 @@ def test_benchmarks_whose_images_cannot_be_looked_for_are_named(tmp_path):
     given = {"captions": tmp_path / "captions.json", "images": tmp_path}
     others = ["ade20k-150", "ade20k-847", "context-459", "context-59"]
     assert unscreened(resolve("paper", **given)) == [*others, "voc-20"]
-    data = {"data": str(tmp_path / "data")}
+    data = {"data.prepared": str(tmp_path / "data")}
     assert unscreened(resolve("paper", **given, overrides=data)) == others
-    one = {**data, "scored": ("voc-20",)}
+    one = {**data, "data.scored": ("voc-20",)}
     assert unscreened(resolve("paper", **given, overrides=one)) == []
     assert unscreened(resolve("storybook", **given)) == unscreened(resolve("storybook")) == []

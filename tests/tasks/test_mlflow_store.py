@@ -144,7 +144,7 @@ def test_odd_names_are_logged_under_names_that_mlflow_takes(root):
     assert found.data.metrics == {**{mlflow_name(name): 0.5 for name in odd}, "after": 1.0}
     assert len({mlflow_name(name) for name in ODD}) == len(ODD)
     assert mlflow_name("ade20k-150/miou_union") == "ade20k-150/miou_union"
-    assert mlflow_name("pairing.min_margin") == "pairing.min_margin"
+    assert mlflow_name("mining.pairing.min_margin") == "mining.pairing.min_margin"
     from mlflow.utils.validation import _validate_model_alias_name
 
     for name in ODD:

@@ -14,7 +14,7 @@ ADDRESS = f"http://me:{'@'.join(SECRETS)}@127.0.0.1:9/?X-Amz-Signature={SECRETS[
 def test_secrets_of_a_run_are_nowhere_in_its_results(tmp_path, monkeypatch):
     words = ["run", "--tracking", ADDRESS, f"--set=a.b={ADDRESS}"]
     monkeypatch.setattr(sys, "argv", ["ovseg", *words])
-    config = load_preset("storybook").model_copy(update={"tracking_uri": ADDRESS})
+    config = load_preset("storybook").changed("tracking", uri=ADDRESS)
     images = ImagesConfig().model_copy(update={"captions": ADDRESS})
     with track("run", root=tmp_path) as run:
         run.params(config)

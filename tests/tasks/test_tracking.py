@@ -138,19 +138,19 @@ def test_a_run_is_found_from_outside(root):
 
 
 def test_params_of_some_fields_and_passwords_of_none(root):
-    secret = {"tracking_uri": "http://me:secret@host:5000"}
-    config = load_preset("storybook").model_copy(update=secret)  # by hand: settings refuse it
+    secret = "http://me:secret@host:5000"
+    config = load_preset("storybook").changed("tracking", uri=secret)  # settings refuse it
     with track("parent", root=root) as parent:
-        parent.params(config, ["tracking_uri", "images"])
+        parent.params(config, ["tracking", "data"])
         with track("child", root=root) as child:
-            child.params(config, ["pairing"])
+            child.params(config, ["models"])
             child.values({"arm": "both", "1": {"trains": "joint"}})
     runs = runs_by_name(root)
     params = runs["parent"].data.params
-    assert params["tracking_uri"] == "http://host:5000"
-    assert {name.partition(".")[0] for name in params} == {"tracking_uri", "images"}
+    assert params["tracking.uri"] == "http://host:5000"
+    assert {name.partition(".")[0] for name in params} == {"tracking", "data"}
     assert runs["child"].data.params["1.trains"] == "joint"
-    assert runs["child"].data.params["pairing.clip"] == "storybook"
+    assert runs["child"].data.params["models.clip"] == "storybook"
     # the whole configuration once, where it all begins
     assert artifacts(root, runs["child"].info.run_id) == set()
     (name,) = artifacts(root, runs["parent"].info.run_id)
@@ -177,17 +177,17 @@ def test_a_run_that_fails_is_recorded_as_such(root, error, status):
 
 
 def test_params_are_flat_and_all_there(root):
-    config = load_preset("storybook", {"pairing.template": "x" * 9000})
+    config = load_preset("storybook", {"mining.pairing.template": "x" * 9000})
     with track("run", root=root) as run:
         run.params(config)
     logged = runs_by_name(root)["run"]
     params = logged.data.params
     assert len(params) > 100
-    assert params["pairing.clip"] == "storybook"
+    assert params["models.clip"] == "storybook"
     assert params["arms.both.1.trains"] == "mask_prompts"
     assert params["benchmarks.0.ensemble_weight"] == "0.7"
-    assert params["images.limit"] == "None"
-    assert len(params["pairing.template"]) == 5000
+    assert params["data.limit"] == "None"
+    assert len(params["mining.pairing.template"]) == 5000
     whole = client_of(root).download_artifacts(logged.info.run_id, "config.json")
     assert type(config).model_validate_json(Path(whole).read_text()) == config
     assert problems(root) == []
@@ -302,7 +302,7 @@ def test_a_torn_stage_is_reported_and_fails_nothing(root):
     done = []
     with track("run", root=root) as run:
         parts = {"checkpoint": None, "regions": None}
-        record_benchmark(run, config, config.benchmarks[0], "original", parts, manifest, scores)
+        record_benchmark(run, config, config.scored[0], "original", parts, manifest, scores)
         done.append("benchmark")
     assert done == ["benchmark"]
     (problem,) = problems(root)

@@ -142,9 +142,9 @@ def test_prompts_have_their_own_learning_rate_and_decay(tiny_clip):
 # Mask tokens
 
 
-@pytest.mark.parametrize("picture_size", [0, 48])
-def test_mask_tokens_are_trained_on_whole_pictures(training_set, finetune, tiny_clip, picture_size):
-    settings = {"embedder": "mask_tokens", "region": "image", "picture_size": picture_size}
+@pytest.mark.parametrize("image_size", [0, 48])
+def test_mask_tokens_are_trained_on_whole_pictures(training_set, finetune, tiny_clip, image_size):
+    settings = {"embedder": "mask_tokens", "region": "image", "image_size": image_size}
     checkpoint = finetune(training_set(), epochs=6, learning_rate=2e-3, **settings)
     losses = log_of(checkpoint)["loss"]
     assert sum(losses[-2:]) < sum(losses[:2]) - 0.2
@@ -156,11 +156,11 @@ def test_mask_tokens_are_trained_on_whole_pictures(training_set, finetune, tiny_
 
 def test_mask_tokens_want_the_picture_and_whole_patches(tiny_clip):
     wanted = {"embedder": "mask_tokens", "region": "image"}
-    for settings in ({**wanted, "region": "mean"}, {**wanted, "picture_size": 20}):
+    for settings in ({**wanted, "region": "mean"}, {**wanted, "image_size": 20}):
         with pytest.raises(OvsegError, match="multiple of 8"):
             starting_clip(str(tiny_clip), FinetuneConfig(device="cpu", **settings))
     with pytest.raises(OvsegError, match="leave it out"):
-        starting_clip(str(tiny_clip), FinetuneConfig(device="cpu", picture_size=48))
+        starting_clip(str(tiny_clip), FinetuneConfig(device="cpu", image_size=48))
 
 
 @pytest.mark.parametrize("trains", sorted(METHODS))

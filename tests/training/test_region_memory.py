@@ -83,4 +83,4 @@ def test_a_benchmark_says_how_many_regions_may_be_bad():
         MemoryConfig.of(BenchmarkConfig(max_bad_fraction=share), None) for share in (0.0, 0.3)
     )
     assert (strict.max_bad_fraction, lenient.max_bad_fraction) == (0.0, 0.3)
-    assert strict.published() == lenient.published(), "the memory is the same one"
+    assert strict.result_fields() == lenient.result_fields(), "the memory is the same one"

@@ -131,7 +131,7 @@ def _mined_from(title: str, source: str) -> Cell:
     """Pairs mined from a source's masks; the benchmark's proposals stay the MaskFormer's."""
     return Cell(
         title=title,
-        settings={"benchmarks.ensemble": "clip_only", "proposals.source": source},
+        settings={"benchmarks.ensemble": "clip_only", "mining.proposals.source": source},
         trains=(FT,),
     )
 
@@ -194,12 +194,12 @@ def _system(name: str, system: System) -> Cell:
     )
 
 
-def _adapted_tokens(picture_size: int, *presets: str) -> Cell:
+def _adapted_tokens(image_size: int, *presets: str) -> Cell:
     """Mask tokens with the image encoder trained for them, at one size of the picture."""
-    tokens = {"embedder": "mask_tokens", "region": "image", "picture_size": picture_size}
+    tokens = {"embedder": "mask_tokens", "region": "image", "image_size": image_size}
     return Cell(
         title="maskclip: the image encoder adapted to mask tokens on the pairs",
-        settings={"benchmarks.system": "maskclip", "benchmarks.picture_size": picture_size},
+        settings={"benchmarks.system": "maskclip", "benchmarks.image_size": image_size},
         trains=({**FT, **tokens},),
         presets=presets,
     )

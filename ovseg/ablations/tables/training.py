@@ -41,7 +41,7 @@ SOURCES = Table(
     expect="labels gain least on A-150 and lose on A-847, proposals with one caption gain most",
     cost=f"six times {A_TRAINING}, the largest on 1.3 to 1.4 million pairs; seven benchmarks,"
     f" {A_BENCHMARK} each; labels and masks of COCO-Stuff as --labels; read all captions:"
-    " --set images.captions_per_image=5",
+    " --set data.captions_per_image=5",
     published=Published(
         source="Tables 2 and 8, fine-tuned only",
         headings=("pairs", "A-847", "A-150", "PC-59"),
@@ -201,7 +201,7 @@ CAPTIONS = Table(
     reference="one",
     expect="A-150: 28.8 with one caption, 28.6 with five",
     cost=f"twice {A_TRAINING}, the second on 1.3 million pairs; three benchmarks, {A_BENCHMARK}"
-    " each; read all captions: --set images.captions_per_image=5",
+    " each; read all captions: --set data.captions_per_image=5",
     published=Published(
         source="Table 2",
         headings=("captions", "A-847", "A-150", "PC-59"),
@@ -234,8 +234,8 @@ ROUNDS = Table(
     cells={
         "original": ORIGINAL,
         "round-0": Cell(title="paired by the original", trains=(FT,), repeated=True),
-        "round-1": Cell(title="paired again by that", settings={"pairing.round": 1}, trains=(FT,)),
-        "round-2": Cell(title="and once more", settings={"pairing.round": 2}, trains=(FT,)),
+        "round-1": Cell(title="paired again by that", settings={"mining.round": 1}, trains=(FT,)),
+        "round-2": Cell(title="and once more", settings={"mining.round": 2}, trains=(FT,)),
     },
     reference="round-0",
     expect="not published; the paper mines once, with the original CLIP",

@@ -15,7 +15,7 @@ INT64 = 2**63
 _PARTS = ("images", "annotations")
 _ADVICE = (
     "fetch it again if the download was not complete; if it is JSON lines, set"
-    " images.captions_format to jsonl"
+    " data.captions_format to jsonl"
 )
 
 
@@ -40,7 +40,7 @@ def read_coco(path: Location, left_out: Counter[str]) -> Iterator[CaptionedImage
     if not all(isinstance(part, list) for part in parts):
         raise OvsegError(
             f"{path} is not a COCO captions file, the lists 'images' and 'annotations' are missing;"
-            " give images.captions a file such as captions_val2017.json"
+            " give data.captions a file such as captions_val2017.json"
         )
     images = parts[0] or []
     names = _file_names(images, left_out)
@@ -55,7 +55,7 @@ def read_coco(path: Location, left_out: Counter[str]) -> Iterator[CaptionedImage
     if annotations and not any(isinstance(e, dict) and "caption" in e for e in annotations):
         raise OvsegError(
             f"{path}: none of its {len(annotations)} annotations has a caption, they are of another"
-            " task; give images.captions a file such as captions_val2017.json"
+            " task; give data.captions a file such as captions_val2017.json"
         )
     captions = _captions(annotations, names, left_out)
     for image_id, name in names.items():

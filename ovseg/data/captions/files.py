@@ -17,7 +17,7 @@ MAX_LINE = 2**24
 """Bytes of a line; a longer one is counted, not read."""
 _HEAD = 512
 
-_SET = "set images.captions_format to"
+_SET = "set data.captions_format to"
 _BY_START: tuple[tuple[bytes, str, str | None, str], ...] = (
     # first bytes, what that is, the format that reads it, what to do elsewhere
     (b"\x1f\x8b", "compressed with gzip", None, "unpack it first"),

@@ -23,7 +23,7 @@ from ovseg.files.archives import ENDING
 from ovseg.files.locations import Entry, Location, entries, reaching, reason
 
 AUTO = "auto"
-"""The value of `images.captions_format` that leaves the format to the name of the captions."""
+"""The value of `data.captions_format` that leaves the format to the name of the captions."""
 ENDINGS = {
     ".json": "coco",
     ".jsonl": "jsonl",
@@ -57,21 +57,21 @@ class CaptionsFile:
     def advice(self) -> str:
         """What to do where nothing of the file can be used, by what was left out of it most."""
         if not self.left_out:
-            return "give images.captions another file"
+            return "give data.captions another file"
         reason = max(self.left_out, key=lambda reason: self.left_out[reason])
         of_format = _ADVICE.get(f"{self.format} {reason}")
         if of_format is None and isinstance(FORMATS[self.format], TableReader):
             of_format = _ADVICE.get(f"table {reason}")
-        return of_format or _ADVICE.get(reason, "give images.captions another file")
+        return of_format or _ADVICE.get(reason, "give data.captions another file")
 
 
 _ADVICE = {
     "undecodable_text": "its texts are not UTF-8 (they may be Windows-1252): save it as UTF-8",
     "text_too_long": f"a caption has at most {MAX_CAPTION:,} characters",
     "no_text": "its captions are empty",
-    "table no_text": "its captions are empty, or not text; images.caption_column names another"
+    "table no_text": "its captions are empty, or not text; data.caption_column names another"
     " column",
-    "table no_file_name": "its rows name no files; images.path_column names another column",
+    "table no_file_name": "its rows name no files; data.path_column names another column",
     "csv bad_row": "its rows have more or fewer fields than its first line",
     "tsv bad_row": "its rows have more or fewer fields than its first line",
     "jsonl bad_row": "each line holds one JSON object",
@@ -110,12 +110,12 @@ def read_captions(
         OvsegError: if it is missing, cannot be read, or is not of that format.
     """
     if format != AUTO:
-        check_name(FORMATS, format, setting="images.captions_format")
+        check_name(FORMATS, format, setting="data.captions_format")
     try:
         listed = tuple(entries(path))
     except OSError as error:
         raise OvsegError(
-            f"{path}: no captions file ({reason(error)}); give images.captions another path"
+            f"{path}: no captions file ({reason(error)}); give data.captions another path"
         ) from error
     name = guess(path, listed) if format == AUTO else format
     return _read(path, name, path_column, caption_column, listed)
@@ -146,7 +146,7 @@ def guess(path: Location, listed: tuple[Entry, ...]) -> str:
         refuse_other_kinds(path, "")
     raise OvsegError(
         f"{path}: its name does not say how captions are written in it; set"
-        f" images.captions_format to one of {', '.join(FORMATS)}"
+        f" data.captions_format to one of {', '.join(FORMATS)}"
     )
 
 
@@ -163,8 +163,8 @@ def _read(
     if path_column or caption_column:
         if not isinstance(reader, TableReader):
             raise OvsegError(
-                f"images.captions_format {format} has no columns: leave images.path_column and"
-                " images.caption_column empty"
+                f"data.captions_format {format} has no columns: leave data.path_column and"
+                " data.caption_column empty"
             )
         reader = reader.of_columns(path_column, caption_column)
     left_out: Counter[str] = Counter()
@@ -175,7 +175,7 @@ def _read(
             found = sorted(reader(path, left_out), key=lambda image: image.image_id)
     except OSError as error:
         raise OvsegError(
-            f"{path}: cannot be read ({reason(error)}); give images.captions another path"
+            f"{path}: cannot be read ({reason(error)}); give data.captions another path"
         ) from error
     if len({image.image_id for image in found}) != len(found):
         raise ValueError(f"the reader of {format!r} gives two images one id")

@@ -69,7 +69,7 @@ def _columns(path: Location) -> Callable[[Sequence[str]], Sequence[str]]:
         if lacking := [column for column in COLUMNS if column not in names]:
             raise OvsegError(
                 f"{path} lacks {', '.join(lacking)} of img2dataset's metadata: were captions asked"
-                " for (--caption_col)? or name another images.captions_format"
+                " for (--caption_col)? or name another data.captions_format"
             )
         return COLUMNS
 

@@ -45,7 +45,7 @@ def parquet_rows(
     if path.is_dir():
         parts = [path / entry.name for entry in entries(path) if entry.name.endswith(".parquet")]
         if not parts:
-            raise OvsegError(f"{path} holds no .parquet file: give images.captions another path")
+            raise OvsegError(f"{path} holds no .parquet file: give data.captions another path")
     for part in parts:
         yield from parquet_values(part, choose)
 
@@ -72,7 +72,7 @@ def parquet_values(path: Location, choose: Choose) -> Iterator[tuple[Any, ...]]:
             for place, name in enumerate(names):
                 kind = whole.schema_arrow.field(name).type
                 if not _of_text(kind, or_bytes=place > 0):
-                    setting = "images.caption_column" if place else "images.path_column"
+                    setting = "data.caption_column" if place else "data.path_column"
                     raise OvsegError(
                         f"{path}: column {name!r} holds {kind!s:.80}, not text; set {setting} to"
                         " a column of text, or write this one as text"

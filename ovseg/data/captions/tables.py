@@ -66,8 +66,8 @@ class TableReader:
 
         def choose(names: Sequence[str]) -> tuple[str, str]:
             return (
-                _column(path, names, self.path_column, PATH_COLUMNS, "images.path_column"),
-                _column(path, names, self.caption_column, CAPTION_COLUMNS, "images.caption_column"),
+                _column(path, names, self.path_column, PATH_COLUMNS, "data.path_column"),
+                _column(path, names, self.caption_column, CAPTION_COLUMNS, "data.caption_column"),
             )
 
         rows = self.rows(path, left_out, choose)
@@ -93,8 +93,8 @@ def _column(
 def _advice(names: Sequence[str], setting: str) -> str:
     """What to do about names of which none fits; some tell that they are not names of columns."""
     separated = {
-        "\t": "tabs: set images.captions_format to tsv",
-        ",": "commas: set images.captions_format to csv",
+        "\t": "tabs: set data.captions_format to tsv",
+        ",": "commas: set data.captions_format to csv",
         ";": "';': write commas instead",
         "|": "'|': write commas instead",
     }
@@ -133,14 +133,14 @@ def jsonl_rows(path: Location, left_out: Counter[str], choose: Choose) -> Iterat
             if isinstance(entry.get("images"), list) and "annotations" in entry:
                 raise OvsegError(
                     f"{path} is one JSON document of images and annotations: set"
-                    " images.captions_format to coco"
+                    " data.captions_format to coco"
                 )
             chosen = choose(list(entry))
         yield entry.get(chosen[0]), entry.get(chosen[1])
     if chosen is None:
         raise OvsegError(
             f"{path}: no line of it is a JSON object; write an object of a file name and a caption"
-            " on each line, or set another images.captions_format"
+            " on each line, or set another data.captions_format"
         )
 
 
@@ -177,6 +177,6 @@ def _rows(path: Location, left_out: Counter[str]) -> Iterator[tuple[str, str]]:
             left_out["bad_row"] += 1
     if not found:
         raise OvsegError(
-            f"{path}: no line of it is NAME.jpg#NUMBER<TAB>CAPTION; set images.captions_format to"
+            f"{path}: no line of it is NAME.jpg#NUMBER<TAB>CAPTION; set data.captions_format to"
             " what it is, csv or tsv, say"
         )

@@ -45,7 +45,7 @@ def _rows(path: Location, left_out: Counter[str]) -> Iterator[tuple[str, object]
     else:
         shards = [path]
     if not shards:
-        raise OvsegError(f"{path} holds no {ENDING} shard: give images.captions another path")
+        raise OvsegError(f"{path} holds no {ENDING} shard: give data.captions another path")
     for shard in shards:
         for sample in _samples(shard, left_out):
             yield from _captions(shard.name, sample, left_out)

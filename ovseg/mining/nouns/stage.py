@@ -66,7 +66,7 @@ class NounsStage(Stage[NounsConfig]):
         listed = images.to_pylist()
         texts = list({caption["text"]: None for image in listed for caption in image["captions"]})
         with _PARSING:
-            memory = _memory(digest_json([self.weights(config, inputs), config.published()]))
+            memory = _memory(digest_json([self.weights(config, inputs), config.result_fields()]))
             new = [text for text in texts if text not in memory]
             found = extract(
                 new,

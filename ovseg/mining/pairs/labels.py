@@ -44,7 +44,8 @@ class LabelPairsStage(Stage[TableConfig]):
             raise OvsegError("proposals belong to other images: take them from these again")
         if proposals.config["source"] != "ground_truth":
             raise OvsegError(
-                f"proposals of {proposals.config['source']!r} have no labels: set proposals.source"
+                f"proposals of {proposals.config['source']!r} have no labels: set"
+                " mining.proposals.source"
                 " to ground_truth"
             )
         if config.source != "gt_label":

@@ -89,7 +89,7 @@ class PairsStage(Stage[PairingConfig]):
         clip = shared_clip(clip_name(config.clip, inputs), device=device)
         text_rows, text_embeddings = read_texts(inputs["texts"])
         reader = ListedImages(
-            config.image_root, setting="pairing.image_root", workers=config.decode_workers
+            config.image_root, setting="data.images", workers=config.decode_workers
         )
         pairable = [job for job in jobs if job.nouns and job.proposals]
         rows = [row for job in jobs if not job.proposals for row in _unpaired(job)]

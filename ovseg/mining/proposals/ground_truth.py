@@ -34,7 +34,7 @@ class GroundTruthSource:
         """Of the labelled set."""
         if self.config.labels is None:
             raise OvsegError(
-                "ground truth needs a labelled set: set proposals.labels to its folder, or --labels"
+                "ground truth needs a labelled set: set data.labels to its folder, or --labels"
             )
         return self.config.label_set or self.config.labels.resolve().name
 
@@ -55,7 +55,8 @@ class GroundTruthSource:
             )
         if unknown := sorted(set(self.config.label_classes) - set(names)):
             raise OvsegError(
-                f"proposals.label_classes: {self.name} has no class {unknown[0]!r}; its classes are"
+                f"mining.proposals.label_classes: {self.name} has no class {unknown[0]!r}; its"
+                " classes are"
                 f" {', '.join(names[:5])}, ..."
             )
         return found

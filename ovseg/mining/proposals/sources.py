@@ -1,4 +1,4 @@
-"""Where proposals come from: `ovseg.config.registry.SOURCES`, chosen by `proposals.source`.
+"""Where proposals come from: `ovseg.config.registry.SOURCES`, chosen by `mining.proposals.source`.
 
 A source sees an image and its row of the images table, so that one may propose what a network
 finds in the pixels, another the ground truth of that image.
@@ -42,7 +42,7 @@ class NetworkSource:
             config.maskformer,
             config.device,
             segments=config.segments,
-            stage="proposals",
+            stage="mining.proposals",
         )
 
     @property
@@ -68,7 +68,7 @@ def proposal_source(config: ProposalsConfig) -> ProposalSource:
     Raises:
         OvsegError: if there is none of that name.
     """
-    return chosen(SOURCES, config.source, setting="proposals.source")(config)
+    return chosen(SOURCES, config.source, setting="mining.proposals.source")(config)
 
 
 # --------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ class ProposalsStage(Stage[ProposalsConfig]):
         source = proposal_source(config)
         listed = inputs["images"].shard_table(shard).to_pylist()
         reader = ListedImages(
-            config.image_root, setting="proposals.image_root", workers=config.decode_workers
+            config.image_root, setting="data.images", workers=config.decode_workers
         )
         rows = [_no_proposal(image, "image_dropped") for image in listed if not image["kept"]]
         progress(len(rows))
@@ -89,7 +89,7 @@ class ProposalsStage(Stage[ProposalsConfig]):
         if stats["n"] and stats["dropped"].get("no_labels", 0) == stats["n"]:
             raise OvsegError(
                 f"{config.labels} has labels of none of the {stats['n']} images: set"
-                " proposals.labels to the labelled set whose images these are"
+                " data.labels to the labelled set whose images these are"
             )
         return stats
 

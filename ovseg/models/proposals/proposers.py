@@ -3,7 +3,8 @@
     network = proposer("maskformer", "storybook", "cpu", segments="panoptic")
     network.propose([image])
 
-A source is given the name of its weights (`proposals.maskformer`, `benchmarks.maskformer`), which
+A source is given the name of its weights (`mining.proposals.maskformer`,
+`benchmarks.maskformer`), which
 the classical ones leave aside. Mining and the segmentor have the same networks. `segments` says
 what becomes of the queries.
 """
@@ -36,12 +37,12 @@ def proposer(
         weights: name of its weights.
         device: a torch device, or `auto`.
         segments: a key of `ovseg.config.registry.SEGMENTS`.
-        stage: `benchmarks` or `proposals`, whose settings a message is to name.
+        stage: `benchmarks` or `mining.proposals`, whose settings a message is to name.
 
     Raises:
         OvsegError: if there is no such source, post-processing, weights or device.
     """
-    setting = "proposals.source" if stage == "proposals" else f"{stage}.proposals"
+    setting = f"{stage}.proposals" if stage == "benchmarks" else f"{stage}.source"
     make = chosen(PROPOSERS, source, setting=setting)
     network = make(weights, resolve_device(device))
     return segmented(network, segments, setting=f"{stage}.segments")

@@ -125,7 +125,7 @@ def mask_tokens(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedd
             f"{clip} is convolutional and has no mask tokens: choose benchmarks.embedder="
             "mask_pooling, or a ViT"
         )
-    return MaskTokenEmbedder(model, size=config.picture_size)
+    return MaskTokenEmbedder(model, size=config.image_size)
 
 
 def mask_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
@@ -138,7 +138,7 @@ def mask_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbed
         )
     return MaskPoolingEmbedder(
         model,
-        size=config.picture_size or config.short_side or 640,
+        size=config.image_size or config.short_side or 640,
         max_side=config.max_side or 2560,
         whole_places=config.whole_places,
     )

@@ -57,7 +57,7 @@ class MaskTokenEmbedder:
         if self.size % clip.patch_size:
             raise OvsegError(
                 f"{self.size} pixels are not whole patches of {clip.patch_size}: set"
-                " benchmarks.picture_size to a multiple"
+                " benchmarks.image_size to a multiple"
             )
 
     @torch.no_grad()

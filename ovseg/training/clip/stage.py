@@ -79,7 +79,7 @@ class Finetune(Stage[FinetuneConfig]):
         regions = PairRegions(
             pairs,
             image_root=config.image_root or Path(),
-            size=config.picture_size or model.image_size,
+            size=config.image_size or model.image_size,
             mean=model.pixel_mean,
             std=model.pixel_std,
             region=config.region,
@@ -144,18 +144,18 @@ def starting_clip(name: str, config: FinetuneConfig, nouns: Sequence[str] = ()) 
     model = load_clip(name, device=resolve_device(config.device))
     if config.embedder == "mask_tokens":
         check_tower(model)
-        if config.region != "image" or config.picture_size % model.patch_size:
+        if config.region != "image" or config.image_size % model.patch_size:
             raise OvsegError(
                 "mask tokens are trained on whole pictures: set arms.region=image, and"
-                f" arms.picture_size to a multiple of {model.patch_size}"
+                f" arms.image_size to a multiple of {model.patch_size}"
             )
         if method(config.trains).prompts_regions:
             raise OvsegError(
                 f"mask tokens leave the prompts of {config.trains} aside, which would learn"
                 " nothing: choose arms.embedder=crops, or arms.trains=image_encoder"
             )
-    elif config.picture_size:
-        raise OvsegError("arms.picture_size is for arms.embedder=mask_tokens: leave it out")
+    elif config.image_size:
+        raise OvsegError("arms.image_size is for arms.embedder=mask_tokens: leave it out")
     method(config.trains).prepare(model, config, nouns)
     if config.initial_logit_scale is not None:
         with torch.no_grad():

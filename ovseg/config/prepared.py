@@ -1,0 +1,72 @@
+"""Which benchmarks a run scores: the preset's, as far as they have a folder, or those named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ovseg.config.run import RunConfig
+from ovseg.config.scoring import BenchmarkSettings
+from ovseg.errors import OvsegError
+
+
+def with_benchmarks(config: RunConfig) -> RunConfig:
+    """The same run over the benchmarks that are there.
+
+    They are the preset's: the embedded world's own, which is drawn, those that have a root already,
+    and those that have a folder of their name in `data.prepared`; or those `data.scored` names.
+
+    Raises:
+        OvsegError: none of the preset's is in `data.prepared`, or one that is named is missing.
+    """
+    folder = config.data.prepared
+    if folder is None:
+        kept = tuple(item for item in config.benchmarks if item.root or _is_drawn(config, item))
+        return config.model_copy(update={"benchmarks": kept})
+    if config.data.scored:
+        named = _named(config, folder.resolve())
+        world = config.changed("data", benchmark_world=None)
+        return world.model_copy(update={"benchmarks": named})
+    benchmarks = tuple(
+        item
+        if item.root or _is_drawn(config, item)
+        else item.model_copy(update={"root": folder.resolve() / item.benchmark})
+        for item in config.benchmarks
+        if item.root or _is_drawn(config, item) or (folder.resolve() / item.benchmark).is_dir()
+    )
+    if all(item.root is None or item in config.benchmarks for item in benchmarks):
+        names = ", ".join(item.benchmark for item in config.benchmarks) or "none"
+        raise OvsegError(
+            f"--data {folder} has no folder of a benchmark of preset {config.preset} ({names}):"
+            f" `ovseg prepare NAME --root SOURCE --out {folder}` makes one, --benchmark names"
+            " another"
+        )
+    return config.model_copy(update={"benchmarks": benchmarks})
+
+
+def _is_drawn(config: RunConfig, item: BenchmarkSettings) -> bool:
+    return item.benchmark == "storybook" and config.data.benchmark_world is not None
+
+
+def _named(config: RunConfig, folder: Path) -> tuple[BenchmarkSettings, ...]:
+    """The benchmarks of `data.scored`; what the preset lacks is scored as its first one."""
+    own = {item.benchmark: item for item in config.benchmarks}
+    like = config.benchmarks[0] if config.benchmarks else BenchmarkSettings()
+    plain: dict[str, Any] = {"seen": (), "seen_split": ""}  # of the other's classes
+    for name in config.data.scored:
+        if name in ("", ".", "..") or "/" in name:
+            raise OvsegError(
+                f"--benchmark {name!r} is not the name of a folder of --data {config.data.prepared}"
+            )
+        if not (folder / name).is_dir():
+            raise OvsegError(
+                f"--data {config.data.prepared} has no folder {name}: `ovseg prepare {name} --root"
+                f" SOURCE --out {config.data.prepared}` makes one of a published data set, or name"
+                " one that is there"
+            )
+    return tuple(
+        own.get(name, like.model_copy(update={**plain, "benchmark": name})).model_copy(
+            update={"root": folder / name}
+        )
+        for name in dict.fromkeys(config.data.scored)
+    )

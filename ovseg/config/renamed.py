@@ -1,0 +1,69 @@
+"""What settings were called before, for one release.
+
+A setting of before that a person gives is refused with its new name; those that are stored, in a
+registered model or the manifest of a stage, are read under their new names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+RENAMED: Mapping[str, str] = {
+    "tracking_uri": "tracking.uri",
+    "curve_images": "tracking.curve_images",
+    "mining_world": "data.mining_world",
+    "benchmark_world": "data.benchmark_world",
+    "panoptic": "data.panoptic",
+    "data": "data.prepared",
+    "scored": "data.scored",
+    "sources": "mining.sources",
+    "images": "data",
+    "images.image_root": "data.images",
+    "screening": "mining.screening",
+    "nouns": "mining.nouns",
+    "proposals": "mining.proposals",
+    "proposals.labels": "data.labels",
+    "proposals.image_root": "data.images",
+    "pairing": "mining.pairing",
+    "pairing.dataset": "data.dataset",
+    "pairing.source": "mining.sources",
+    "pairing.round": "mining.round",
+    "pairing.image_root": "data.images",
+    "arms.image_root": "data.images",
+    "arms.picture_size": "arms.image_size",
+    "benchmarks.picture_size": "benchmarks.image_size",
+    "benchmarks.retrieval_neighbours": "benchmarks.retrieval_neighbors",
+}
+"""New dotted names of settings, or of whole sections of them, by those of before."""
+
+
+def renamed(name: str) -> str | None:
+    """Return what a setting of before is called now; None for one that is called as it was.
+
+    Args:
+        name: dotted, as `pairing.min_margin`, also with the name of an arm in it.
+    """
+    section, _, rest = name.partition(".")
+    if section == "arms" and rest.count(".") == 1:  # arms.both.epochs
+        arm, _, field = rest.partition(".")
+        now = RENAMED.get(f"arms.{field}")
+        return now.replace("arms.", f"arms.{arm}.", 1) if now else None
+    if name in RENAMED:
+        return RENAMED[name]
+    if rest and section in RENAMED and section != "data":  # a folder then, a section now
+        return f"{RENAMED[section]}.{rest}"
+    return None
+
+
+def translated(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings of a stage under the names they have now.
+
+    Args:
+        section: whose they are, as `benchmarks`.
+        values: by the names they were stored under.
+    """
+    return {
+        RENAMED.get(f"{section}.{name}", f"{section}.{name}").removeprefix(f"{section}."): value
+        for name, value in values.items()
+    }
