@@ -17,6 +17,7 @@ import torch
 from ovseg.models.clip.load import load_clip
 from ovseg.models.devices import resolve_device
 from ovseg.models.maskformer.load import load_maskformer
+from ovseg.models.preprocessing import InputSize
 from ovseg.models.regions.embedders import CropEmbedder
 from ovseg.models.segmentor import Segmentor
 from ovseg.storybook.categories import CATEGORIES
@@ -59,7 +60,7 @@ def _answers(images: list[np.ndarray], device: str, *, bf16: bool) -> list[tuple
     clip = load_clip("storybook", device=device)
     network = load_maskformer("storybook", device)
     names = [category.name for category in CATEGORIES]
-    segmentor = Segmentor(clip, network, class_names=names, short_side=160)
+    segmentor = Segmentor(clip, network, class_names=names, size=InputSize(short_side=160))
     embedder = CropEmbedder(clip)
     boxes = torch.zeros(4, *images[0].shape[:2], dtype=torch.bool, device=device)
     for index, (top, left) in enumerate(((0, 0), (0, 80), (80, 0), (40, 40))):
@@ -70,7 +71,7 @@ def _answers(images: list[np.ndarray], device: str, *, bf16: bool) -> list[tuple
             features, _ = embedder.embed(image, boxes, threshold=None)
             proposed = segmentor.propose(image)
             found = segmentor.segment(image)
-        best = proposed.p_maskformer.float().argmax(-1)
+        best = proposed.class_probabilities.float().argmax(-1)
         rows.append(
             (features.float().cpu(), proposed.masks.float().cpu(), found.labels, best.cpu())
         )

@@ -11,8 +11,8 @@ from ovseg.config.mining import pair_sources
 from ovseg.config.presets import load_preset
 from ovseg.config.run import RunConfig
 from ovseg.data.fingerprints import FINGERPRINTS
-from ovseg.data.listing import IMAGES
-from ovseg.data.screening import LISTED, SCREEN
+from ovseg.data.listing import LIST_IMAGES
+from ovseg.data.screening import IMAGES_LISTED, SCREEN_IMAGES
 from ovseg.mining.nouns.embeddings import TEXTS
 from ovseg.mining.nouns.mentions import parser_digest
 from ovseg.mining.nouns.stage import NOUNS
@@ -52,11 +52,11 @@ def read_images(config: RunConfig) -> dict[str, Manifest]:
     """List and check the images and their captions, and find those that benchmarks hold.
 
     Returns:
-        By role `images`, `listed` (the same before they were screened) and, of each benchmark that
-        has a folder, `fingerprints/<benchmark>`.
+        By role `images`, `images_listed` (the same before they were screened) and, of each
+        benchmark that has a folder, `fingerprints/<benchmark>`.
     """
     root, label = config.root, "read images and captions"
-    listed = run(IMAGES, config.images, {}, root, label=label)
+    listed = run(LIST_IMAGES, config.images, {}, root, label=label)
     prints: dict[str, Manifest] = {}
     if lacking := unscreened(config):
         get_run_logger().warning(
@@ -69,11 +69,11 @@ def read_images(config: RunConfig) -> dict[str, Manifest]:
         label = f"hash the images of {item.benchmark}"
         setting = FingerprintsConfig(benchmark=item.benchmark, root=item.root)
         prints[item.benchmark] = run(FINGERPRINTS, setting, {}, root, label=label)
-    screened = run(
-        SCREEN, config.mining.screening, {LISTED: listed, **prints}, root, label="screen images"
-    )
+    inputs = {IMAGES_LISTED: listed, **prints}
+    screening = config.mining.screening
+    screened = run(SCREEN_IMAGES, screening, inputs, root, label="screen images")
     found = {f"fingerprints/{name}": manifest for name, manifest in prints.items()}
-    return {"listed": listed, **found, "images": screened}
+    return {IMAGES_LISTED: listed, **found, "images": screened}
 
 
 def unscreened(config: RunConfig) -> list[str]:

@@ -29,7 +29,7 @@ from ovseg.catalog.query import named_query, run_query
 from ovseg.config.presets import ARMS
 from ovseg.config.run import RunConfig
 from ovseg.files.escaping import code, escaped
-from ovseg.report.pictures import thumbnail_uri
+from ovseg.report.embedded import thumbnail_uri
 from ovseg.report.summary import COLUMNS, Summary, markdown
 from tasks.tracking.tracked_run import TrackedRun
 

@@ -16,7 +16,7 @@ from ovseg.evaluation.learning_curve import CURVES, PHASE_CURVES, not_traced
 from ovseg.evaluation.pair_truth import TRUTH
 from ovseg.evaluation.region_memory import REGION_MEMORY
 from ovseg.evaluation.scores import SCORES
-from ovseg.report.contact_sheet import SHEET, sheet_inputs
+from ovseg.report.contact_sheet import CONTACT_SHEET, sheet_inputs
 from ovseg.report.stage import REPORT, report_inputs
 from ovseg.report.summary import Summary, absent_classes, show, show_scores, summarise
 from ovseg.stages.manifest import Manifest
@@ -141,7 +141,7 @@ def draw_sheet(
         benchmark=config.scored[0].without_memory() if config.scored else None,
     )
     inputs = sheet_inputs(mined, checkpoints)
-    return run(SHEET, setting, inputs, config.root, label="contact sheet")
+    return run(CONTACT_SHEET, setting, inputs, config.root, label="contact sheet")
 
 
 def write_report(

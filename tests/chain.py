@@ -12,7 +12,7 @@ from typing import Any
 
 from ovseg.config.mining import load_curation
 from ovseg.config.presets import load_preset
-from ovseg.data.listing import IMAGES
+from ovseg.data.listing import LIST_IMAGES
 from ovseg.data.storybook import WORLD
 from ovseg.evaluation.benchmark import BENCHMARK
 from ovseg.mining.nouns.embeddings import TEXTS
@@ -43,7 +43,7 @@ def chain(root: Path, scenes: int, *, steps: int = 3) -> dict[str, Any]:
     world = step(WORLD, config.data.mining_world, {}).payload()
     captions = world / "annotations" / "captions.json"
     config = config.changed("data", captions=captions, images=world / "images")
-    images = step(IMAGES, config.images, {})
+    images = step(LIST_IMAGES, config.images, {})
     nouns = step(NOUNS, config.nouns, {"images": images})
     proposals = step(PROPOSALS, config.proposals, {"images": images})
     texts = step(TEXTS, config.texts, {"nouns": nouns})

@@ -29,8 +29,8 @@ from ovseg.config.scoring import BenchmarkConfig
 from ovseg.config.systems import SYSTEMS
 from ovseg.config.training import FinetuneConfig
 from ovseg.data import masks
-from ovseg.data.listing import IMAGES
-from ovseg.data.screening import SCREEN
+from ovseg.data.listing import LIST_IMAGES
+from ovseg.data.screening import SCREEN_IMAGES
 from ovseg.errors import OvsegError
 from ovseg.files import sql_files
 from ovseg.files.digests import module_digest
@@ -93,9 +93,9 @@ def listed(tmp_path: Path) -> ImagesConfig:
 
 def test_a_caption_source(follow, listed, tmp_path):
     with pytest.raises(OvsegError, match=r"captions_format: there is no 'lines'"):
-        run_stage(IMAGES, listed, {}, tmp_path / "runs")
+        run_stage(LIST_IMAGES, listed, {}, tmp_path / "runs")
     follow("A caption source")
-    images = run_stage(IMAGES, listed, {}, tmp_path / "runs")
+    images = run_stage(LIST_IMAGES, listed, {}, tmp_path / "runs")
     rows = images.table().to_pylist()
     assert [row["captions"][0]["text"] for row in rows] == list(CAPTIONS)
     assert all(row["kept"] for row in rows) and len(images.shards) == 2
@@ -115,7 +115,7 @@ def test_a_proposal_source_a_training_method_and_what_lies_between(
     for title in ("A caption source", "A proposal source", "A training method"):
         follow(title)
     root, clip = tmp_path / "runs", str(tiny_clip)
-    images = run_stage(IMAGES, listed, {}, root)
+    images = run_stage(LIST_IMAGES, listed, {}, root)
     setting = ProposalsConfig(source="squares", image_root=listed.image_root)
     proposals = run_stage(PROPOSALS, setting, {"images": images}, root)
     rows = proposals.table().to_pylist()
@@ -315,8 +315,10 @@ def test_a_view_a_query_and_a_check(follow, listed, tmp_path, monkeypatch):
     (folder / "tests" / "captions_have_words.sql").write_text(check, encoding="utf-8")
     monkeypatch.setattr(sql_files, "sql_folder", lambda: folder)
     follow("A caption source")
-    listing = run_stage(IMAGES, listed, {}, tmp_path / "runs")
-    images = run_stage(SCREEN, ScreeningConfig(), {"listed": listing}, tmp_path / "runs")
+    listing = run_stage(LIST_IMAGES, listed, {}, tmp_path / "runs")
+    images = run_stage(
+        SCREEN_IMAGES, ScreeningConfig(), {"images_listed": listing}, tmp_path / "runs"
+    )
     build_catalog(tmp_path / "runs", {"images": images})
     with open_catalog(tmp_path / "runs") as con:
         words = sum(len(text.split()) for text in CAPTIONS) / len(CAPTIONS)

@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from ovseg.storybook.scenes import draw_scene
-from ovseg.storybook.weights import WEIGHTS
+from ovseg.storybook.weights import SHIPPED_CLIPS
 
 
 def test_a_model_registered_before_the_rooms_still_answers(tmp_path):
     """`tests/registered` is one of then, whose CLIP, the one that ships, is put beside it here."""
     folder = tmp_path / "model"
     shutil.copytree(Path(__file__).parent / "registered", folder)
-    shutil.copytree(WEIGHTS / "clip", folder / "artifacts" / "clip")
+    shutil.copytree(SHIPPED_CLIPS["storybook"][0], folder / "artifacts" / "clip")
     stream = io.BytesIO()
     Image.fromarray(draw_scene(7).image).save(stream, "PNG")
     image = base64.b64encode(stream.getvalue()).decode()

@@ -19,7 +19,7 @@ from toy_networks import TINY
 from ovseg.config.data import ImagesConfig
 from ovseg.config.mining import NounsConfig
 from ovseg.config.scoring import BenchmarkConfig
-from ovseg.data.listing import IMAGES
+from ovseg.data.listing import LIST_IMAGES
 from ovseg.errors import OvsegError
 from ovseg.mining.nouns.stage import NOUNS
 from ovseg.models.build import load_segmentor
@@ -356,7 +356,7 @@ def noun_table(folder):
     captions = folder / "captions.tsv"
     captions.write_text("image\tcaption\n0.png\ta red house on the hill\n1.png\ta pale moon\n")
     config = ImagesConfig(captions=captions, image_root=folder, max_bad_fraction=1.0)
-    images = run_stage(IMAGES, config, {}, folder)
+    images = run_stage(LIST_IMAGES, config, {}, folder)
     return run_stage(NOUNS, NounsConfig(), {"images": images}, folder).folder
 
 

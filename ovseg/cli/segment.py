@@ -21,7 +21,7 @@ from ovseg.errors import OvsegError
 from ovseg.files.access import check_file_target
 from ovseg.files.publish import discard, publish, temporary_name
 from ovseg.files.terminal import Terminal
-from ovseg.report.overlay import overlay, palette
+from ovseg.report.painting import overlay, palette
 
 OTHERS = "others"
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")

@@ -11,9 +11,8 @@ from ovseg.storybook.weights import (
     MASK2FORMER,
     PARSER,
     SHIPPED_CLIPS,
-    WEIGHTS,
+    shipped_maskformer,
     storybook_split,
-    storybook_weights,
 )
 
 CLIP_CONFIG = "open_clip_config.json"
@@ -73,11 +72,8 @@ def maskformer_folder(name: str) -> Path:
 
     A hub id is given back.
     """
-    split = storybook_split(name)
-    if split is not None:
-        return storybook_weights(split)
-    if name == MASK2FORMER:
-        return WEIGHTS / "mask2former"
+    if (shipped := shipped_maskformer(name)) is not None:
+        return shipped
     folder = Path(name).expanduser()
     imported = folder / IN_CHECKPOINT["maskformer"]
     return imported if imported.is_dir() and not (folder / MASKFORMER_CONFIG).is_file() else folder

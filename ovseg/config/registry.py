@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from ovseg.data.benchmarks.benchmark import Benchmark
     from ovseg.data.captions.captioned_image import Reader
     from ovseg.mining.proposals.source import ProposalSource
+    from ovseg.models.proposal import Proposals
     from ovseg.models.proposals.proposers import Proposer
-    from ovseg.models.proposals.query_segments import Queries
     from ovseg.models.regions.embedders import RegionEmbedder
     from ovseg.models.texts.strategies import TextPrompts
     from ovseg.training.clip.methods import Method
@@ -168,7 +168,7 @@ SOURCES: Registry[Callable[[ProposalsConfig], ProposalSource]] = Registry(
 )
 """Where the proposals of mining come from: what makes a source of its configuration."""
 
-SEGMENTS: Registry[Callable[[Queries], Queries]] = Registry(
+SEGMENTS: Registry[Callable[[Proposals], Proposals]] = Registry(
     {
         "queries": "ovseg.models.proposals.query_segments:queries",
         "semantic": "ovseg.models.proposals.query_segments:semantic",

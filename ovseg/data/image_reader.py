@@ -1,4 +1,4 @@
-"""Images the images stage has listed, read again by a later stage.
+"""Images the listing stage has listed, read again by a later stage.
 
 They were whole when they were listed, and their sha256 says which bytes they were. One that is gone
 or changed by now gets a reason; when a whole shard is, the folder is wrong rather than the images,

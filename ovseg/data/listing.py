@@ -1,6 +1,7 @@
 """The listing stage: every image of the source, decoded once, hashed and listed with its captions.
 
-    listed = run_stage(IMAGES, ImagesConfig(captions=..., image_root=...), {}, Path("runs/mine"))
+    setting = ImagesConfig(captions=..., image_root=...)
+    images_listed = run_stage(LIST_IMAGES, setting, {}, Path("runs/mine"))
 
 The digest covers the captions as they are read and the images by name and size: rewriting an image
 in place with as many bytes goes unnoticed here, later stages see that its sha256 has changed. What
@@ -33,10 +34,10 @@ from ovseg.stages.schema import rows_to_table
 from ovseg.stages.stage import Inputs, Output, Progress, Stage, merge_stats
 
 
-class ImagesStage(Stage[ImagesConfig]):
+class ListingStage(Stage[ImagesConfig]):
     """Lists the images of a captions file; its shard plan is every later mining stage's too."""
 
-    name = "listed"
+    name = "images_listed"
 
     def plan(self, config: ImagesConfig, inputs: Inputs) -> ShardPlan:
         """Blocks of the sorted image ids."""
@@ -72,7 +73,7 @@ class ImagesStage(Stage[ImagesConfig]):
         return {**stats, "left_out_of_captions_file": dict(_captions(config).left_out)}
 
 
-IMAGES = ImagesStage()
+LIST_IMAGES = ListingStage()
 
 
 def _captions(config: ImagesConfig) -> CaptionsFile:

@@ -1,7 +1,7 @@
-"""The images stage: of those listed, what benchmarks hold or what repeats another is dropped.
+"""The screening stage: drop listed images that benchmarks hold or that repeat another.
 
-    inputs = {"listed": listed, "coco-stuff-171": fingerprints}
-    images = run_stage(SCREEN, ScreeningConfig(), inputs, Path("runs/mine"))
+    inputs = {"images_listed": images_listed, "coco-stuff-171": fingerprints}
+    images = run_stage(SCREEN_IMAGES, ScreeningConfig(), inputs, Path("runs/mine"))
 
 Its table is the list of images with what only all of them together can tell: an image of the
 validation split of a configured benchmark is never trained on, whoever captioned it. It is
@@ -30,8 +30,9 @@ from ovseg.stages.schema import IMAGES as SCHEMA
 from ovseg.stages.schema import rows_to_table
 from ovseg.stages.stage import Inputs, Output, Progress, Stage, merge_stats
 
-LISTED = "listed"
-"""The role of the images; every other input is the fingerprints of the benchmark of its name."""
+IMAGES_LISTED = "images_listed"
+"""The role of what `ovseg.data.listing.LIST_IMAGES` wrote; every other input is the fingerprints of
+the benchmark of its name."""
 
 
 class ScreeningStage(Stage[ScreeningConfig]):
@@ -51,7 +52,7 @@ class ScreeningStage(Stage[ScreeningConfig]):
         """Write the rows of one shard anew, those dropped now with their reason."""
         reasons = _reasons(config, inputs)
         stats, found = ListingStats(), Counter[str]()
-        rows = inputs[LISTED].shard_table(shard).to_pylist()
+        rows = inputs[IMAGES_LISTED].shard_table(shard).to_pylist()
         for row in rows:
             if (reason := reasons.get(row["image_id"])) is not None:
                 row.update(kept=False, drop_reason=reason)
@@ -59,7 +60,7 @@ class ScreeningStage(Stage[ScreeningConfig]):
             stats.add(row)
             progress(1)
         write_parquet(rows_to_table(rows, SCHEMA), target)
-        not_used = inputs[LISTED].shards[shard].stats["captions_not_used"]
+        not_used = inputs[IMAGES_LISTED].shards[shard].stats["captions_not_used"]
         counts = {**stats.as_dict(), "captions_not_used": not_used}
         return Output(rows=len(rows), stats={**counts, "in_benchmark": dict(sorted(found.items()))})
 
@@ -68,8 +69,8 @@ class ScreeningStage(Stage[ScreeningConfig]):
     ) -> dict[str, Any]:
         """The shards' stats added up; of each benchmark how many of its images were found."""
         stats = merge_stats([record.stats for record in records])
-        none = {name: 0 for name in sorted(inputs) if name != LISTED}
-        left_out = inputs[LISTED].stats["left_out_of_captions_file"]
+        none = {name: 0 for name in sorted(inputs) if name != IMAGES_LISTED}
+        left_out = inputs[IMAGES_LISTED].stats["left_out_of_captions_file"]
         return {
             **stats,
             "in_benchmark": {**none, **stats["in_benchmark"]},
@@ -77,7 +78,7 @@ class ScreeningStage(Stage[ScreeningConfig]):
         }
 
 
-SCREEN = ScreeningStage()
+SCREEN_IMAGES = ScreeningStage()
 
 
 # --------------------------------------------------------------------------------------
@@ -103,9 +104,11 @@ def screen(config: ScreeningConfig, inputs: Inputs) -> Reasons:
 
     Args:
         config: the gates.
-        inputs: `listed`, and fingerprints by the name of their benchmark.
+        inputs: `images_listed`, and fingerprints by the name of their benchmark.
     """
-    listed = inputs[LISTED].table(["image_id", "image_path", "image_sha256", "image_phash", "kept"])
+    listed = inputs[IMAGES_LISTED].table(
+        ["image_id", "image_path", "image_sha256", "image_phash", "kept"]
+    )
     images = listed.filter(listed["kept"]).sort_by("image_id")
     ids: list[int] = images["image_id"].to_pylist()
     hashes = _hashes(images)
@@ -115,7 +118,7 @@ def screen(config: ScreeningConfig, inputs: Inputs) -> Reasons:
     same = same_bytes(ids, images["image_sha256"].to_pylist())
     reasons = {image_id: f"near_duplicate_of:{first}" for image_id, first in alike.items()}
     reasons |= {image_id: f"duplicate_of:{first}" for image_id, first in same.items()}
-    names = sorted(name for name in inputs if name != LISTED)
+    names = sorted(name for name in inputs if name != IMAGES_LISTED)
     held = {name: _held(name, inputs[name], images, hashes, config.hash_distance) for name in names}
     for place, image_id in enumerate(ids):
         where = [f"{name} by {held[name][place]}" for name in names if place in held[name]]

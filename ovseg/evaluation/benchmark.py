@@ -42,7 +42,7 @@ from ovseg.files.digests import digest_json
 from ovseg.files.publish import write_parquet
 from ovseg.models.build import load_segmentor, network_weights
 from ovseg.models.devices import clip_name
-from ovseg.models.lseg.segmentor import PixelSegmentor
+from ovseg.models.segmentation import OpenVocabularySegmentor
 from ovseg.models.segmentor import Segmentor
 from ovseg.models.texts.class_texts import shown_texts
 from ovseg.stages.manifest import ShardPlan, ShardRecord
@@ -165,7 +165,7 @@ BENCHMARK = BenchmarkStage()
 
 def benchmark_segmentor(
     config: BenchmarkConfig, benchmark: Benchmark, *, clip: str, regions: Path | None = None
-) -> Segmentor | PixelSegmentor:
+) -> OpenVocabularySegmentor:
     """The segmentor of a configuration for the classes of a benchmark, as it prompts for them."""
     seen = benchmark_splits(config, benchmark.classes).get(HEADLINE, ())
     return load_segmentor(
@@ -173,7 +173,7 @@ def benchmark_segmentor(
     )
 
 
-def _unknown(segmentor: Segmentor | PixelSegmentor) -> list[str]:
+def _unknown(segmentor: OpenVocabularySegmentor) -> list[str]:
     """The classes that a network with a vocabulary of its own does not know."""
     own = segmentor.own if isinstance(segmentor, Segmentor) else None
     return [] if own is None else list(own.unknown)
@@ -184,7 +184,7 @@ def _unknown(segmentor: Segmentor | PixelSegmentor) -> list[str]:
 
 
 def score_image(
-    segmentor: Segmentor | PixelSegmentor,
+    segmentor: OpenVocabularySegmentor,
     oracle: str,
     sample: Sample,
     image: ImageArray,

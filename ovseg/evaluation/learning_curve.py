@@ -34,10 +34,9 @@ from ovseg.files.publish import write_parquet
 from ovseg.models.clip.load import clip_digest, load_clip
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.devices import resolve_device
-from ovseg.models.ensemble import COSINE_SCALE
-from ovseg.models.regions.crops import Regions, region_crops
+from ovseg.models.regions.crops import Regions
+from ovseg.models.regions.embedding import Cut, cut_regions, embed_regions
 from ovseg.models.regions.picture_embedders import MaskTokenEmbedder
-from ovseg.models.segmentor import name_regions
 from ovseg.models.texts.class_texts import ClassTexts, best_of_class, class_texts, shown_texts
 from ovseg.models.texts.strategies import text_prompts
 from ovseg.stages.manifest import Manifest, ShardPlan
@@ -243,10 +242,12 @@ class _Image:
             image, masks = self.picture
             embedder = MaskTokenEmbedder(clip, size=config.image_size)
             features, _ = embedder.embed(image, masks, threshold=None)
-            rows = [texts.probabilities(COSINE_SCALE * features @ texts.embeddings.T)]
+            rows = [texts.classify(features)]
         else:
-            prompts = config.mask_prompts
-            rows = [name_regions(clip, part, texts, prompts=prompts) for part in self.regions]
+            embedded = (
+                embed_regions(clip, [part], prompts=config.mask_prompts) for part in self.regions
+            )
+            rows = [texts.classify(features) for features, _ in embedded]
         columns = texts.columns
         scores = torch.cat(rows).cpu().numpy() if rows else np.zeros((0, len(columns)), "f4")
         probabilities = best_of_class(scores, columns, texts.classes)
@@ -273,24 +274,17 @@ class _Images:
     def blocks(self) -> Iterator[list[_Image]]:
         """Images in order, as many at once as `BLOCK_BYTES` holds and at least one."""
         block: list[_Image] = []
+        cut = Cut(
+            region=self.config.region,
+            background=self.config.background,
+            expand_ratio=self.config.expand_ratio,
+        )
         for _, image, labels in self.usable:
             classes, masks = region_masks(labels, len(self.benchmark.classes))
             on_device = torch.as_tensor(masks).to(self.device)
             whole = self.config.embedder == "mask_tokens"
-            regions = [
-                region_crops(
-                    torch.tensor(image),
-                    part,
-                    size=self.clip.image_size,
-                    mean=self.clip.pixel_mean,
-                    std=self.clip.pixel_std,
-                    region=self.config.region,
-                    background=self.config.background,
-                    expand_ratio=self.config.expand_ratio,
-                )
-                for part in torch.split(on_device, self.config.batch_size)
-                if not whole
-            ]
+            parts = () if whole else torch.split(on_device, self.config.batch_size)
+            regions = [*cut_regions(self.clip, image, parts, cut=cut)]
             picture = (image, on_device) if whole else None
             block.append(_Image(classes=classes.tolist(), regions=regions, picture=picture))
             if sum(one.bytes for one in block) >= BLOCK_BYTES:

@@ -90,18 +90,18 @@ class TuningCountsStage(Stage[TuneConfig]):
         }
         samples = UsableSamples(benchmark, benchmark.samples[span], progress)
         for _, image, labels in samples:
-            proposed = segmentor.propose(image)
-            if proposed.p_maskformer is None:
+            proposals = segmentor.propose(image)
+            if proposals.class_probabilities is None:
                 raise OvsegError(
                     f"{setting.proposals} {setting.maskformer} scores no classes of this benchmark,"
                     f" or is not asked to (ensemble {setting.ensemble}): there is no ensemble"
                     " weight to search"
                 )
             for threshold in config.thresholds:
-                named = segmentor.name_proposals(proposed, threshold=threshold)
+                named = segmentor.name_masks(proposals.image, proposals.masks, threshold=threshold)
                 for weight in config.weights:
                     predicted = segmentor.segment_named(
-                        proposed, named, size=labels.shape, weight=of_classes[weight]
+                        proposals, named, size=labels.shape, weight=of_classes[weight]
                     )
                     totals[threshold, weight].update(labels, predicted)
         rows = [row for key, total in totals.items() for row in _count_rows(key, total)]

@@ -20,10 +20,12 @@ from ovseg.models.devices import resolve_device
 from ovseg.models.lseg.embedder import load_pixels, pixels_digest
 from ovseg.models.lseg.segmentor import PixelSegmentor
 from ovseg.models.maskformer.closed_vocabulary import ClosedVocabulary, benchmark_vocabulary
+from ovseg.models.preprocessing import InputSize
 from ovseg.models.proposal import OpenVocabularyNetwork, ProposalNetwork
 from ovseg.models.proposals.proposers import proposer, proposer_digest
 from ovseg.models.regions.embedders import embedder_weights, region_embedder
 from ovseg.models.regions.memory import RegionMemory, Retrieval
+from ovseg.models.segmentation import OpenVocabularySegmentor
 from ovseg.models.segmentor import Segmentor
 from ovseg.models.texts.class_texts import ClassTexts, class_texts, shown_texts
 from ovseg.models.texts.strategies import TextPrompts, text_prompts
@@ -37,7 +39,7 @@ def load_segmentor(
     prompts: Sequence[tuple[str, int]] = (),
     seen: Sequence[int] = (),
     regions: Path | None = None,
-) -> Segmentor | PixelSegmentor:
+) -> OpenVocabularySegmentor:
     """The segmentor of a configuration; its models and texts are loaded once a process.
 
     Args:
@@ -61,14 +63,14 @@ def load_segmentor(
     names = tuple(text for text, _ in shown)
     texts_te = _texts(text_prompts(config), clip_digest(clip), clip, device, names)
     texts = class_texts(config, texts_te, shown, len(classes))
+    size = InputSize(config.short_side, config.max_side)
     if config.segmentor == "pixels":
         return PixelSegmentor(
             load_pixels(config.pixels, device),
             class_names=classes,
             prompts=shown,
             texts=texts_te,
-            short_side=config.short_side,
-            max_side=config.max_side,
+            size=size,
         )
     network = proposer(config.proposals, config.maskformer, device, segments=config.segments)
     return Segmentor(
@@ -79,8 +81,7 @@ def load_segmentor(
         texts=texts_te,
         pooling=texts.pooling,
         relations=texts.relations,
-        short_side=config.short_side,
-        max_side=config.max_side,
+        size=size,
         mask_threshold=config.mask_threshold,
         ensemble_weight=class_weights(config, len(classes), seen),
         mode=config.ensemble,

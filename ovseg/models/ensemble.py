@@ -7,6 +7,7 @@ official demo does instead is `best_masks`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import torch
@@ -154,6 +155,34 @@ def resized_maps(maps_khw: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps_khw[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
+def best_of_parts(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Take the largest value of every pixel over maps that come some at a time.
+
+    Args:
+        parts: `(K_i, H, W)` maps in the order of the classes.
+
+    Returns:
+        `(H, W)` values, and `(H, W)` int64 places among all maps; the first of equal ones.
+
+    Raises:
+        ValueError: there is no map.
+    """
+    best = labels = None
+    start = 0
+    for maps in parts:
+        top, index = maps.max(dim=0)
+        if best is None or labels is None:
+            best, labels = top, index
+        else:
+            better = top > best  # strictly: of equal classes the first stays
+            best = torch.where(better, top, best)
+            labels = torch.where(better, index + start, labels)
+        start += len(maps)
+    if labels is None or best is None:
+        raise ValueError("there is no class to choose")
+    return best, labels
+
+
 def label_map(
     p_qk: Tensor,
     masks_qhw: Tensor,
@@ -175,17 +204,6 @@ def label_map(
         `(H, W)` int64; the first of equal classes.
     """
     pixels = max(size[0] * size[1], masks_qhw.shape[1] * masks_qhw.shape[2])
-    step = max(1, budget // pixels)
-    best = labels = None
-    for start in range(0, p_qk.shape[1], step):
-        maps = resized_maps(aggregate(p_qk[:, start : start + step], masks_qhw), size)
-        top, index = maps.max(dim=0)
-        if best is None or labels is None:
-            best, labels = top, index
-        else:
-            better = top > best  # strictly: of equal classes the first stays
-            best = torch.where(better, top, best)
-            labels = torch.where(better, index + start, labels)
-    if labels is None or best is None:
-        raise ValueError("there is no class to choose")
+    parts = torch.split(p_qk, max(1, budget // pixels), dim=1) if p_qk.shape[1] else ()
+    best, labels = best_of_parts(resized_maps(aggregate(part, masks_qhw), size) for part in parts)
     return labels if empty is None else labels.masked_fill(best == 0, empty)

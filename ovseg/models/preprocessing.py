@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -56,6 +57,28 @@ def resize_shortest_edge(image: ImageArray, short_side: int, max_side: int) -> I
         return image
     pil = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(pil)
+
+
+@dataclass(frozen=True)
+class InputSize:
+    """The size images are brought to; None leaves a side to the network.
+
+    Attributes:
+        short_side: of the resized image, pixels ...
+        max_side: ... but no side is longer than this.
+    """
+
+    short_side: int | None = None
+    max_side: int | None = None
+
+    def resize(self, image: ImageArray, own: InputSettings) -> ImageArray:
+        """Resize an image (H, W, 3) uint8 for a network with input settings of its own."""
+        return resize_shortest_edge(
+            image, self.short_side or own.short_side, self.max_side or own.max_side
+        )
+
+
+OWN_SIZE = InputSize()
 
 
 def padded_shape(images: Sequence[ImageArray]) -> tuple[int, int]:

@@ -1,51 +1,49 @@
-"""Masks of an image with their scores, and what proposes them."""
+"""The proposals of an image, and the networks that make them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ovseg.models.preprocessing import ImageArray, InputSettings
+from ovseg.models.preprocessing import OWN_SIZE, ImageArray, InputSettings, InputSize
+
+Output = Literal["original", "resized"]
+"""Masks at the size of the image, or at that of the resized one the network looked at."""
 
 
-@dataclass(frozen=True)
-class ProposalBatch:
-    """Proposals of some images, one list entry an image.
-
-    Attributes:
-        mask_probabilities: (Q, h, w) float32 in [0, 1] at the size asked for.
-        scores: (Q,) float32 in [0, 1]: how sure the network is that the query shows something.
-        class_embeddings: (Q, E) float32, not normalised; None for a closed vocabulary.
-        images: the resized images (h', w', 3) uint8 the network looked at, without padding.
-        class_probabilities: (Q, K) float32, of the classes the network was trained on, or of the
-            texts it was given; what is missing to 1 is *no object*. None without classes.
-    """
-
-    mask_probabilities: list[Tensor]
-    scores: list[Tensor]
-    class_embeddings: list[Tensor] | None
-    images: list[ImageArray]
-    class_probabilities: list[Tensor] | None = None
-
-
-@dataclass(frozen=True)
-class QueryPrediction:
-    """What a network says of a batch of B images.
+@dataclass(frozen=True, kw_only=True)
+class Proposals:
+    """The proposals of one image, from a network to the segmentor and mining.
 
     Attributes:
-        mask_logits: (B, Q, h, w).
-        scores: (B, Q) in [0, 1].
-        class_probabilities: (B, Q, K), see `ProposalBatch`.
-        class_embeddings: (B, Q, E), or None.
+        image: `(h', w', 3)` uint8 RGB, what the network looked at: resized, without padding.
+        masks: `(Q, h, w)` float32 in 0..1 at the size asked for; Q may be 0.
+        scores: `(Q,)` float32 in 0..1, how sure the network is that a query shows something; of a
+            segmentor's proposals, any of its classes.
+        class_probabilities: `(Q, K)` float32 of the classes the network was trained on, or of a
+            segmentor's; what is missing to 1 is *no object*. None without classes.
+        class_embeddings: `(Q, E)` float32, not normalized; None for a closed vocabulary.
     """
 
-    mask_logits: Tensor
+    image: ImageArray
+    masks: Tensor
     scores: Tensor
-    class_probabilities: Tensor
+    class_probabilities: Tensor | None = None
     class_embeddings: Tensor | None = None
+
+    def at(self, places: Tensor) -> Proposals:
+        """Select the proposals at the given places, `(R,)` int64."""
+        of_class, embedded = self.class_probabilities, self.class_embeddings
+        return replace(
+            self,
+            masks=self.masks[places],
+            scores=self.scores[places],
+            class_probabilities=None if of_class is None else of_class[places],
+            class_embeddings=None if embedded is None else embedded[places],
+        )
 
 
 @runtime_checkable
@@ -59,12 +57,19 @@ class ProposalNetwork(Protocol):
         self,
         images: Sequence[ImageArray],
         *,
-        output: Literal["original", "resized"] = "original",
-        short_side: int | None = None,
-        max_side: int | None = None,
-        text_embeddings: Tensor | None = None,
-    ) -> ProposalBatch:
-        """Masks of every query of every image; see `MaskFormerProposals.propose`."""
+        output: Output = "original",
+        size: InputSize = OWN_SIZE,
+    ) -> list[Proposals]:
+        """Propose masks.
+
+        Args:
+            images: `(H_i, W_i, 3)` uint8 RGB; none is fine.
+            output: give masks at the size of the given or of the resized images.
+            size: overrides the network's own input size.
+
+        Returns:
+            One entry an image, in order.
+        """
 
 
 @runtime_checkable

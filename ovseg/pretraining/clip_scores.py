@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ovseg.models.clip.load import load_model
 from ovseg.models.clip.open_clip_model import OpenClipModel
-from ovseg.models.regions.crops import region_crops
+from ovseg.models.regions.embedding import Cut, cut_regions, embed_regions
 from ovseg.models.texts.templates import text_embeddings
 from ovseg.storybook.captions import describe
 from ovseg.storybook.categories import CATEGORIES, split
@@ -42,19 +42,14 @@ def region_accuracy(
     hits, labels = [], []
     with torch.no_grad():
         for scene in scenes:
-            regions = region_crops(
-                scene.image,
-                torch.stack([torch.from_numpy(segment.mask) for segment in scene.segments]),
-                size=clip.image_size,
-                mean=clip.pixel_mean,
-                std=clip.pixel_std,
-                region=region,
+            masks = torch.stack([torch.from_numpy(segment.mask) for segment in scene.segments])
+            features, valid = embed_regions(
+                clip,
+                cut_regions(clip, scene.image, [masks], cut=Cut(region=region)),
+                masked=region != "box",
+                prompts=prompts,
             )
-            label = torch.tensor([names.index(s.category.name) for s in scene.segments])
-            label = label[regions.valid]
-            features = clip.encode_regions(
-                regions.pixels, None if region == "box" else regions.masks, prompts=prompts
-            )
+            label = torch.tensor([names.index(s.category.name) for s in scene.segments])[valid]
             hits.append((features @ texts.T).argmax(dim=1) == label)
             labels.append(label)
     return accuracy_parts(torch.cat(hits), torch.cat(labels))
@@ -81,13 +76,8 @@ def retrieval(clip: OpenClipModel, scenes: list[Scene]) -> tuple[float, float]:
     """Recall at 1 of caption for picture, and of picture for caption, among the scenes."""
     whole = torch.ones(1, *scenes[0].image.shape[:2], dtype=torch.bool)
     with torch.no_grad():
-        pixels = [
-            region_crops(
-                scene.image, whole, size=clip.image_size, mean=clip.pixel_mean, std=clip.pixel_std
-            ).pixels
-            for scene in scenes
-        ]
-        images: Tensor = clip.encode_regions(torch.cat(pixels))
+        regions = [part for scene in scenes for part in cut_regions(clip, scene.image, [whole])]
+        images, _ = embed_regions(clip, regions, batch_size=len(scenes), masked=False)
         texts = clip.encode_texts([describe(scene, n=1)[0] for scene in scenes])
     similarity = images @ texts.T
     right = torch.arange(len(scenes))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ovseg.evaluation.metrics import Confusion, segmentation_scores
 from ovseg.models.maskformer.proposing import OpenMaskFormer
+from ovseg.models.proposal import Proposals
 from ovseg.pretraining.proposal_recall import best_ious, recall
 from ovseg.storybook.categories import CATEGORIES
 from ovseg.storybook.scenes import Scene, draw_scene
@@ -44,15 +45,12 @@ def measure(
     best: list[dict[tuple[str, str, int], float]] = []
     confusion = Confusion(len(CATEGORIES), UNLABELLED)
     for scene in scenes:
-        batch = network.propose([scene.image])
-        masks = batch.mask_probabilities[0]
-        best.append(best_ious(masks, scene))
+        (proposals,) = network.propose([scene.image])
+        best.append(best_ious(proposals.masks, scene))
         truth_map = np.full(scene.image.shape[:2], UNLABELLED, dtype=np.uint16)
         for segment in scene.segments:
             truth_map[segment.mask] = segment.category.id - 1
-        confusion.update(
-            truth_map, _semantic_map(network, batch.class_embeddings, masks, text_embeddings)
-        )
+        confusion.update(truth_map, _semantic_map(network, proposals, text_embeddings))
     metrics = recall(best, seen)
     indices = [category.id - 1 for category in CATEGORIES if category.name in seen]
     scores = segmentation_scores(confusion.class_counts(), seen=indices)
@@ -63,16 +61,13 @@ def measure(
 
 @torch.inference_mode()
 def _semantic_map(
-    network: OpenMaskFormer,
-    class_embeddings: list[Tensor] | None,
-    masks: Tensor,
-    text_embeddings: Tensor,
+    network: OpenMaskFormer, proposals: Proposals, text_embeddings: Tensor
 ) -> NDArray[np.int64]:
     """Class of every pixel by the MaskFormer branch alone: argmax of sum_q p(q, c) m(q, pixel)."""
-    assert class_embeddings is not None
-    logits = network.class_logits(class_embeddings[0], text_embeddings)
+    assert proposals.class_embeddings is not None
+    logits = network.class_logits(proposals.class_embeddings, text_embeddings)
     probabilities = logits.softmax(-1)[:, :-1]
-    scores = torch.einsum("qc,qhw->chw", probabilities, masks)
+    scores = torch.einsum("qc,qhw->chw", probabilities, proposals.masks)
     labels: NDArray[np.int64] = scores.argmax(0).cpu().numpy()
     return labels
 

@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ovseg.models.preprocessing import InputSize
 from ovseg.models.proposal import ProposalNetwork
 from ovseg.storybook.scenes import Scene
 
 THRESHOLD = 0.5
-SHORT_SIDE, MAX_SIDE = 160, 640
+INPUT_SIZE = InputSize(short_side=160, max_side=640)
 
 
 def best_ious(masks_qhw: Tensor, scene: Scene) -> dict[tuple[str, str, int], float]:
@@ -87,10 +88,10 @@ def measure_proposals(
     best, counts, seconds = [], [], []
     for scene in scenes:
         start = time.monotonic()
-        batch = network.propose([scene.image], short_side=SHORT_SIDE, max_side=MAX_SIDE)
+        (proposals,) = network.propose([scene.image], size=INPUT_SIZE)
         seconds.append(time.monotonic() - start)
-        counts.append(len(batch.scores[0]))
-        best.append(best_ious(batch.mask_probabilities[0], scene))
+        counts.append(len(proposals.scores))
+        best.append(best_ious(proposals.masks, scene))
     return {
         "masks": float(np.mean(counts)),
         "seconds": float(np.mean(seconds)),

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.dataset as arrow_dataset
-from numpy.typing import NDArray
 from PIL import Image
 
 from ovseg.config.reporting import SheetConfig
@@ -24,8 +23,9 @@ from ovseg.data.images import ImageError, read_image
 from ovseg.evaluation.benchmark import benchmark_segmentor
 from ovseg.evaluation.samples import read_sample
 from ovseg.mining.pairs.table import table_files
-from ovseg.report.drawing import draw_masks, draw_pairs, fit, lay_out, write_captions
-from ovseg.report.overlay import overlay
+from ovseg.report.embedded import resize_labels
+from ovseg.report.painting import draw_masks, overlay
+from ovseg.report.tiles import draw_pairs, fit, lay_out, write_captions
 from ovseg.stages.manifest import Manifest, ShardPlan
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
@@ -92,10 +92,10 @@ def _images_with_pairs(inputs: Inputs) -> Iterator[tuple[dict[str, Any], Rows, R
                 yield item, proposed.filter(own).to_pylist(), mine
 
 
-class SheetStage(Stage[SheetConfig]):
+class ContactSheetStage(Stage[SheetConfig]):
     """Draws the contact sheet."""
 
-    name = "reports"
+    name = "contact_sheet"
     suffix = ""
 
     def plan(self, config: SheetConfig, inputs: Inputs) -> ShardPlan:
@@ -139,7 +139,7 @@ class SheetStage(Stage[SheetConfig]):
         return Output(rows=sum(len(part) for _, _, part in halves))
 
 
-SHEET = SheetStage()
+CONTACT_SHEET = ContactSheetStage()
 
 
 def segmentation_rows(
@@ -170,14 +170,8 @@ def segmentation_rows(
         size = (tile, max(1, round(tile * image.shape[0] / image.shape[1])))
         large = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
         drawn = [
-            overlay(np.asarray(large), _resize_labels(labels, size), benchmark.classes)
+            overlay(np.asarray(large), resize_labels(labels, size), benchmark.classes)
             for labels in maps
         ]
         rows.append([large, *drawn])
     return rows
-
-
-def _resize_labels(labels: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.int64]:
-    """A label map (H, W) at another (width, height), nearest."""
-    picture = Image.fromarray(labels.astype(np.int32), mode="I")
-    return np.asarray(picture.resize(size, Image.Resampling.NEAREST), dtype=np.int64)

@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ovseg.report.pictures import Card
+from ovseg.report.cards import Card
 from ovseg.report.plots.canvas import Plot, Table
 
 FOLDER = Path(__file__).parent / "page_files"

@@ -11,8 +11,8 @@ import duckdb
 from ovseg.config.reporting import ReportConfig
 from ovseg.report import mined_rows as data
 from ovseg.report import score_rows as results
+from ovseg.report.cards import Card, Gallery
 from ovseg.report.page import Noun, Section
-from ovseg.report.pictures import Card, Gallery
 from ovseg.report.plots.canvas import Plot, Table, percent, points, thousands
 from ovseg.report.plots.classes import confusion_plot, gains_plot
 from ovseg.report.plots.mined import distribution_plot, funnel_plot, long_tail_plot

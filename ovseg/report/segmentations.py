@@ -22,9 +22,9 @@ from ovseg.data.benchmarks.label_maps import LabelError, Labels
 from ovseg.data.images import REASONS, ImageArray, ImageError
 from ovseg.evaluation.benchmark import benchmark_segmentor
 from ovseg.evaluation.samples import open_benchmark, read_sample
+from ovseg.report.embedded import data_uri, resize_labels, resize_mask, scaled
 from ovseg.report.mined_rows import Row
-from ovseg.report.overlay import overlay, palette
-from ovseg.report.pictures import data_uri, masked_scene, placeholder, resize_mask
+from ovseg.report.painting import masked_scene, overlay, palette, placeholder
 from ovseg.stages.manifest import Manifest
 
 LabelMap = NDArray[np.int64]
@@ -117,7 +117,7 @@ def segment_images(
         maps = [(heading, each.segment(image).labels) for heading, each in segmentors]
         maps.append(("Ground truth", truth))
         picture, size = scaled(image, side)
-        resized = tuple((heading, _resize(labels, size)) for heading, labels in maps)
+        resized = tuple((heading, resize_labels(labels, size)) for heading, labels in maps)
         found[image_id] = _Maps(picture, resized)
     numbers = _numbers([maps for maps in found.values() if isinstance(maps, _Maps)])
     return [
@@ -140,18 +140,6 @@ def _read(benchmark: Benchmark, image_id: int) -> tuple[ImageArray, Labels]:
 
 def _why(error: ImageError | LabelError) -> str:
     return REASONS.get(str(error), str(error))
-
-
-def scaled(image: ImageArray, side: int) -> tuple[Image.Image, tuple[int, int]]:
-    """An image (H, W, 3) brought to a longer side, up or down, and its (width, height)."""
-    scale = side / max(image.shape[:2])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS), size
-
-
-def _resize(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
-    picture = Image.fromarray(labels.astype(np.int32), mode="I")
-    return np.asarray(picture.resize(size, Image.Resampling.NEAREST), dtype=np.int64)
 
 
 def _numbers(shown: Sequence[_Maps]) -> dict[int, int]:

@@ -29,3 +29,11 @@ def storybook_weights(split: int) -> Path:
         split: as in `ovseg.storybook.categories.split`; 0 is the network named `storybook`.
     """
     return WEIGHTS / "maskformer" / f"split-{split}"
+
+
+def shipped_maskformer(name: str) -> Path | None:
+    """Return the folder of the network that ships under a name; None for any other name."""
+    split = storybook_split(name)
+    if split is not None:
+        return storybook_weights(split)
+    return WEIGHTS / "mask2former" if name == MASK2FORMER else None

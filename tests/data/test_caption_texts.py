@@ -248,9 +248,7 @@ def test_lists_of_two_and_parts_of_nulls(tmp_path: Path):
 def test_pixels_in_a_column_of_names_are_not_read(tmp_path: Path):
     table = pa.table({"image": [b"\xff\xd8\xff"], "caption": ["a dog"]})
     pq.write_table(table, tmp_path / "c.parquet")
-    with pytest.raises(
-        OvsegError, match=r"'image' holds binary, not text; set data\.path_column"
-    ):
+    with pytest.raises(OvsegError, match=r"'image' holds binary, not text; set data\.path_column"):
         read_captions(tmp_path / "c.parquet")
 
 

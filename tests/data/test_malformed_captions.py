@@ -16,7 +16,7 @@ import pytest
 from ovseg.config.data import ImagesConfig
 from ovseg.config.registry import FORMATS
 from ovseg.data.captions.formats import read_captions
-from ovseg.data.listing import IMAGES
+from ovseg.data.listing import LIST_IMAGES
 from ovseg.errors import OvsegError
 
 
@@ -202,7 +202,7 @@ UNUSABLE: dict[str, tuple[str, bytes, str]] = {
 
 def listed(path: Path) -> None:
     config = ImagesConfig(captions=path, image_root=path.parent)
-    IMAGES.plan(config, {})
+    LIST_IMAGES.plan(config, {})
 
 
 @pytest.mark.parametrize("kind", UNUSABLE)

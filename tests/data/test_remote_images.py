@@ -15,7 +15,7 @@ from ovseg.data import masks
 from ovseg.data.captions.formats import read_captions
 from ovseg.data.image_reader import ListedImages, decode_ahead
 from ovseg.data.images import ImageError, read_image
-from ovseg.data.listing import IMAGES
+from ovseg.data.listing import LIST_IMAGES
 from ovseg.errors import OvsegError
 from ovseg.files.locations import located
 from ovseg.stages.run import run_stage, stage_folder
@@ -56,7 +56,7 @@ def source(bucket) -> ImagesConfig:
 
 
 def test_images_in_a_bucket_are_listed_and_read_again(source, tmp_path):
-    rows = run_stage(IMAGES, source, {}, tmp_path).table().to_pylist()
+    rows = run_stage(LIST_IMAGES, source, {}, tmp_path).table().to_pylist()
     assert [row["drop_reason"] for row in rows] == [
         None,
         None,
@@ -81,14 +81,14 @@ def test_a_url_for_a_name_is_a_row_behind_a_url_too(bucket, tmp_path):
     config = ImagesConfig(
         captions="s3://photos/urls.jsonl", image_root="s3://photos/set", max_bad_fraction=1
     )
-    rows = run_stage(IMAGES, config, {}, tmp_path).table().to_pylist()
+    rows = run_stage(LIST_IMAGES, config, {}, tmp_path).table().to_pylist()
     assert [row["drop_reason"] for row in rows] == [None, *["path_outside_root"] * 3]
 
 
 def test_regions_are_cut_from_images_in_a_bucket(source, tmp_path):
     from ovseg.training.clip.pairs import PairRegions
 
-    rows = run_stage(IMAGES, source, {}, tmp_path).table().to_pylist()
+    rows = run_stage(LIST_IMAGES, source, {}, tmp_path).table().to_pylist()
     kept = [row for row in rows if row["kept"]]
     whole = masks.encode(np.ones((1, 20, 30), dtype=bool))[0]
     pairs = pa.table(
@@ -107,12 +107,12 @@ def test_regions_are_cut_from_images_in_a_bucket(source, tmp_path):
 
 
 def test_the_digest_notices_what_changes_in_a_bucket(bucket, source, tmp_path):
-    before = stage_folder(IMAGES, source, {}, tmp_path)[0]
-    assert stage_folder(IMAGES, source, {}, tmp_path)[0] == before
+    before = stage_folder(LIST_IMAGES, source, {}, tmp_path)[0]
+    assert stage_folder(LIST_IMAGES, source, {}, tmp_path)[0] == before
     bucket.pipe("photos/set/empty.png", b"more")
-    assert stage_folder(IMAGES, source, {}, tmp_path)[0] != before
+    assert stage_folder(LIST_IMAGES, source, {}, tmp_path)[0] != before
     bucket.pipe("photos/set/empty.png", b"")
-    assert stage_folder(IMAGES, source, {}, tmp_path)[0] == before
+    assert stage_folder(LIST_IMAGES, source, {}, tmp_path)[0] == before
 
 
 def test_shards_in_a_bucket(bucket):

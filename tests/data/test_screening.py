@@ -14,8 +14,8 @@ from PIL import Image
 from ovseg.config.data import FingerprintsConfig, ImagesConfig, ScreeningConfig
 from ovseg.data.duplicates import looking_alike, near, same_bytes
 from ovseg.data.fingerprints import FINGERPRINTS, family, published_id
-from ovseg.data.listing import IMAGES
-from ovseg.data.screening import SCREEN
+from ovseg.data.listing import LIST_IMAGES
+from ovseg.data.screening import SCREEN_IMAGES
 from ovseg.mining.gates import REASONS
 from ovseg.stages.manifest import Manifest
 from ovseg.stages.run import run_stage, stage_folder
@@ -46,7 +46,7 @@ def prepared(folder: Path, images: dict[str, bytes]) -> Path:
 
 def listed(folder: Path, runs: Path) -> Manifest:
     setting = ImagesConfig(captions=folder / "captions.json", image_root=folder, shard_size=3)
-    return run_stage(IMAGES, setting, {}, runs)
+    return run_stage(LIST_IMAGES, setting, {}, runs)
 
 
 def prints(name: str, folder: Path, runs: Path) -> Manifest:
@@ -76,11 +76,11 @@ def reasons(manifest: Manifest) -> list[str | None]:
 
 def test_repeats_are_dropped(source: Path, tmp_path: Path):
     images = listed(source, tmp_path)
-    screened = run_stage(SCREEN, ScreeningConfig(), {"listed": images}, tmp_path)
+    screened = run_stage(SCREEN_IMAGES, ScreeningConfig(), {"images_listed": images}, tmp_path)
     assert reasons(screened) == [None, None, None, "duplicate_of:0", None, None]
     assert screened.table().schema.equals(SCHEMA) and screened.plan == images.plan
     both = ScreeningConfig(near_duplicates=True)
-    screened = run_stage(SCREEN, both, {"listed": images}, tmp_path)
+    screened = run_stage(SCREEN_IMAGES, both, {"images_listed": images}, tmp_path)
     found = reasons(screened)
     assert found == [None, None, None, "duplicate_of:0", "near_duplicate_of:1", None]
     assert screened.stats["dropped"] == {"duplicate_of": 1, "near_duplicate_of": 1}
@@ -99,12 +99,12 @@ def test_what_a_benchmark_holds_is_dropped_and_says_where(source: Path, tmp_path
         tmp_path / "coco",
         {"COCO_val2014_000000000139.png": other.getvalue(), "2007_000033.png": other.getvalue()},
     )
-    inputs = {"listed": listed(source, tmp_path)}
+    inputs = {"images_listed": listed(source, tmp_path)}
     inputs |= {
         name: prints(name, folder, tmp_path)
         for name, folder in {"my-street": mine, "coco-stuff-171": coco}.items()
     }
-    screened = run_stage(SCREEN, ScreeningConfig(), inputs, tmp_path)
+    screened = run_stage(SCREEN_IMAGES, ScreeningConfig(), inputs, tmp_path)
     assert reasons(screened) == [
         "in_benchmark:my-street by sha256",
         "in_benchmark:my-street by phash",
@@ -115,22 +115,22 @@ def test_what_a_benchmark_holds_is_dropped_and_says_where(source: Path, tmp_path
     ]
     assert screened.stats["in_benchmark"] == {"coco-stuff-171": 1, "my-street": 4}
     assert screened.stats["dropped"] == {"in_benchmark": 5} and screened.stats["bad"] == 0
-    blind = run_stage(SCREEN, ScreeningConfig(hash_distance=None), inputs, tmp_path)
+    blind = run_stage(SCREEN_IMAGES, ScreeningConfig(hash_distance=None), inputs, tmp_path)
     assert reasons(blind)[1] is None and reasons(blind)[0] is not None
 
 
 def test_the_digest_depends_on_the_benchmark_s_images(source: Path, tmp_path: Path):
     images, folder = listed(source, tmp_path), tmp_path / "voc"
     prepared(folder, {"2007_000033.png": (source / "b.png").read_bytes()})
-    before = {"listed": images, "voc-20": prints("voc-20", folder, tmp_path)}
+    before = {"images_listed": images, "voc-20": prints("voc-20", folder, tmp_path)}
     shutil.copy(source / "a.png", folder / "images" / "2007_000033.png")
-    after = {"listed": images, "voc-20": prints("voc-20", folder, tmp_path)}
+    after = {"images_listed": images, "voc-20": prints("voc-20", folder, tmp_path)}
     digests = {
-        stage_folder(SCREEN, ScreeningConfig(), inputs, tmp_path)[0]
-        for inputs in ({"listed": images}, before, after)
+        stage_folder(SCREEN_IMAGES, ScreeningConfig(), inputs, tmp_path)[0]
+        for inputs in ({"images_listed": images}, before, after)
     }
     assert len(digests) == 3
-    found = reasons(run_stage(SCREEN, ScreeningConfig(), after, tmp_path))
+    found = reasons(run_stage(SCREEN_IMAGES, ScreeningConfig(), after, tmp_path))
     assert found[0] == "in_benchmark:voc-20 by sha256" and found[5] == "in_benchmark:voc-20 by id"
 
 
@@ -160,9 +160,9 @@ def test_the_captioned_images_of_coco_val_fall_to_a_coco_benchmark(
     Image.open(held[10]).resize((320, 240)).save(small, "JPEG", quality=70)
     (benchmark / "images" / "renamed.jpg").write_bytes(small.getvalue())
     Image.new("L", (1, 1)).save(benchmark / "labels" / "renamed.png")
-    inputs = {"listed": listed(folder, tmp_path)}
+    inputs = {"images_listed": listed(folder, tmp_path)}
     inputs["coco-stuff-171"] = prints("coco-stuff-171", benchmark, tmp_path)
-    found = reasons(run_stage(SCREEN, ScreeningConfig(), inputs, tmp_path))
+    found = reasons(run_stage(SCREEN_IMAGES, ScreeningConfig(), inputs, tmp_path))
     assert found[:10] == ["in_benchmark:coco-stuff-171 by sha256"] * 10
     assert found[10] == "in_benchmark:coco-stuff-171 by phash"
     assert found[11:] == [None] * 9

@@ -373,11 +373,11 @@ def test_any_source_of_proposals_is_scored(config, tmp_path, monkeypatch):
     )
     image, _ = samples.read_sample(benchmark, benchmark.samples[0])
     assert (segmentor.segment(image).labels == len(CLASSES)).all()
-    assert segmentor.propose(image).p_maskformer is None
+    assert segmentor.propose(image).class_probabilities is None
     merged = load_segmentor(
         config.model_copy(update={"segments": "semantic"}), benchmark.classes, clip=config.clip
     ).propose(image)
-    assert merged.p_maskformer is not None and merged.masks.sum(0).max() <= 1
+    assert merged.class_probabilities is not None and merged.masks.sum(0).max() <= 1
 
 
 class Corner(ImageProposals):

@@ -18,6 +18,7 @@ from ovseg.evaluation.learning_curve import CURVES, PHASE_CURVES, not_traced
 from ovseg.files.digests import digest_json
 from ovseg.models.clip.load import load_clip
 from ovseg.models.clip.save import save_clip
+from ovseg.models.regions import embedding
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.run import run_stage
 from ovseg.stages.schema import LEARNING_CURVE, PHASE_CURVE
@@ -181,11 +182,9 @@ def test_blocks_do_not_change_the_points(config, tiny_clip, tmp_path, monkeypatc
     tuned = train(tmp_path, tiny_clip)
     expected = run_stage(PHASE_CURVES, config, {"checkpoint": tuned}, tmp_path / "whole")
     cut = []
-    real = learning_curve.region_crops
+    real = embedding.region_crops
     monkeypatch.setattr(learning_curve, "BLOCK_BYTES", 1)  # an image a block
-    monkeypatch.setattr(
-        learning_curve, "region_crops", lambda *a, **k: cut.append(1) or real(*a, **k)
-    )
+    monkeypatch.setattr(embedding, "region_crops", lambda *a, **k: cut.append(1) or real(*a, **k))
     steps = []
     blocks = run_stage(
         PHASE_CURVES, config, {"checkpoint": tuned}, tmp_path / "blocks", progress=steps.append

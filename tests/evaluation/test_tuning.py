@@ -89,7 +89,7 @@ def test_a_weight_of_the_seen_classes_stays_while_the_other_is_searched(config, 
 
 
 def test_shards_change_nothing_and_proposals_are_made_once(config, tuned, tmp_path, monkeypatch):
-    asked = {"propose": 0, "name_proposals": 0}
+    asked = {"propose": 0, "name_masks": 0}
     for name in asked:
         real = getattr(Segmentor, name)
 
@@ -102,7 +102,7 @@ def test_shards_change_nothing_and_proposals_are_made_once(config, tuned, tmp_pa
     again = tune(config.model_copy(update={"benchmark": setting}), tmp_path)
     assert again.digest != tuned.digest
     assert again.shards[0].sha256 == tuned.shards[0].sha256
-    assert asked == {"propose": 3, "name_proposals": 3 * len(THRESHOLDS)}
+    assert asked == {"propose": 3, "name_masks": 3 * len(THRESHOLDS)}
 
 
 def test_it_says_on_what_it_was_searched_and_how_to_use_it(tuned, config, tmp_path):

@@ -61,7 +61,7 @@ def starting(terminal: OnTerminal, root: Path) -> bool:
 
 
 def listing(terminal: OnTerminal, root: Path) -> bool:
-    return begun(root, "listed")
+    return begun(root, "images_listed")
 
 
 def decoding(terminal: OnTerminal, root: Path) -> bool:

@@ -16,7 +16,7 @@ STAGES = (
 )  # fmt: skip
 
 MINED = (
-    "storybook", "listed", "fingerprints", "images", "nouns", "proposals", "texts", "pairs",
+    "storybook", "images_listed", "fingerprints", "images", "nouns", "proposals", "texts", "pairs",
     "tables",
 )  # fmt: skip
 

@@ -51,7 +51,7 @@ def test_the_flow_hands_out_a_network_and_records_it(
     network = load_maskformer(str(tmp_path / "maskformer"))
     assert len(network.class_names) > 30 and "house" in network.class_names
     image = read_image(next((worlds["val"] / "images").iterdir()))
-    proposed = network.propose([image]).mask_probabilities[0]
+    proposed = network.propose([image])[0].masks
     assert proposed.shape == (32, 96, 96)
     assert np.isfinite(proposed.numpy()).all()
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from ovseg.config.data import ImagesConfig
 from ovseg.config.mining import NounsConfig, PairingConfig, ProposalsConfig, TextsConfig
-from ovseg.data.listing import IMAGES
+from ovseg.data.listing import LIST_IMAGES
 from ovseg.mining.nouns.embeddings import TEXTS
 from ovseg.mining.nouns.stage import NOUNS
 from ovseg.mining.proposals.stage import PROPOSALS
@@ -167,7 +167,7 @@ def source(tiny: Tiny, tmp_path: Path) -> Source:
 
 def mine_parts(source: Source, root: Path) -> dict[str, Manifest]:
     """Everything that pairing needs."""
-    images = run_stage(IMAGES, source.images, {}, root)
+    images = run_stage(LIST_IMAGES, source.images, {}, root)
     nouns = run_stage(NOUNS, source.nouns, {"images": images}, root)
     return {
         "images": images,

@@ -11,7 +11,7 @@ import pytest
 import ovseg
 from ovseg.data import masks
 from ovseg.mining import gates
-from ovseg.mining.proposals.source import Proposed
+from ovseg.mining.proposals.source import EncodedProposals
 
 
 def test_below_a_minimum():
@@ -61,14 +61,14 @@ def test_every_reason_in_the_code_is_explained():
     mining = (f"mining/{name}" for name in named)
     for name in (f"{module}.py" for module in ("data/listing", *mining)):
         for node in ast.walk(ast.parse((package / name).read_text())):
-            calls = ("_fail", "below", "_no_proposal", "_unpaired", "ImageError", "Proposed")
+            calls = ("_fail", "below", "_no_proposal", "_unpaired")
             if isinstance(node, ast.Call):
                 called = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                if called in calls:
+                if called in (*calls, "ImageError", "EncodedProposals"):
                     named = [keyword.value for keyword in node.keywords if keyword.arg == "reason"]
                     texts = [a.value for a in [*node.args, *named] if isinstance(a, ast.Constant)]
                     given |= {text for text in texts if isinstance(text, str)}
-    given.add(Proposed((), ()).reason)
+    given.add(EncodedProposals((), ()).reason)
     assert {"low_margin", "small_area", "no_query", "not_mutual_best", "image_dropped"} <= given
     assert {"no_labels", "all_ignored"} <= given
     assert given <= set(gates.REASONS)

@@ -12,7 +12,7 @@ from ovseg.config.mining import PairingConfig, ProposalsConfig, TableConfig
 from ovseg.config.registry import READERS
 from ovseg.data import masks
 from ovseg.data.benchmarks.benchmark import read_prepared
-from ovseg.data.listing import IMAGES
+from ovseg.data.listing import LIST_IMAGES
 from ovseg.errors import OvsegError
 from ovseg.mining.pairs.labels import LABEL_PAIRS
 from ovseg.mining.pairs.stage import PAIRS
@@ -89,7 +89,7 @@ def by_pixels(label_map: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_every_class_of_an_image_is_a_pair_with_its_mask(source, labelled, tmp_path):
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
     pairs = label_pairs(images, labelled.proposals, tmp_path)
     table = pairs.table()
     assert table.schema.equals(SCHEMA)
@@ -125,7 +125,7 @@ def test_every_class_of_an_image_is_a_pair_with_its_mask(source, labelled, tmp_p
 
 def test_images_need_no_caption_for_their_labels(source, labelled, tmp_path):
     setting = source.images.model_copy(update={"uncaptioned": True})
-    images = run_stage(IMAGES, setting, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, setting, {}, tmp_path)
     rows = label_pairs(images, labelled.proposals, tmp_path).table().to_pylist()
     assert {row["noun"] for row in rows if row["image_id"] == 107} == set(
         by_pixels(labelled.label_maps[107])
@@ -142,7 +142,7 @@ def test_tables_are_equal_bytes_whatever_the_shards_batches_and_workers(source, 
         ("batches", {}, {"batch_size": 7, "decode_workers": 1}),
     ):
         images = run_stage(
-            IMAGES, source.images.model_copy(update=images_change), {}, tmp_path / name
+            LIST_IMAGES, source.images.model_copy(update=images_change), {}, tmp_path / name
         )
         setting = labelled.proposals.model_copy(update=change)
         tables.append(published(images, setting, tmp_path / name))
@@ -156,7 +156,7 @@ def test_tables_are_equal_bytes_whatever_the_shards_batches_and_workers(source, 
 
 
 def test_only_masks_of_the_classes_that_may_be_used(source, labelled, tmp_path):
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
     seen = labelled.proposals.model_copy(update={"label_classes": ("dog", "sea, ocean")})
     rows = label_pairs(images, seen, tmp_path).table().to_pylist()
     assert {row["noun"] for row in rows if row["kept"]} == {"dog", "sea, ocean"}
@@ -187,7 +187,7 @@ def test_the_embedded_world_gives_masks_of_seen_classes_only(tmp_path):
             images=image_root,
             labels=tmp_path / "world",
         )
-        images = run_stage(IMAGES, config.images, {}, tmp_path / "runs")
+        images = run_stage(LIST_IMAGES, config.images, {}, tmp_path / "runs")
         parts = {"images": images}
         parts["proposals"] = run_stage(PROPOSALS, config.proposals, parts, tmp_path / "runs")
         rows = run_stage(LABEL_PAIRS, config.table, parts, tmp_path / "runs").table().to_pylist()
@@ -224,7 +224,7 @@ def test_labels_that_cannot_be_used_are_a_row_with_a_reason(
     source, labelled, tmp_path, spoil, reason
 ):
     spoil(labelled.path(103))
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
     setting = labelled.proposals.model_copy(update={"max_bad_fraction": 0.2})
     pairs = label_pairs(images, setting, tmp_path)
     (row,) = [row for row in pairs.table().to_pylist() if row["image_id"] == 103]
@@ -238,7 +238,7 @@ def test_labels_that_cannot_be_used_are_a_row_with_a_reason(
 
 
 def test_an_image_gone_since_it_was_listed(source, labelled, tmp_path):
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
     (source.image_root / "002.png").unlink()
     setting = labelled.proposals.model_copy(update={"max_bad_fraction": 0.2})
     rows = label_pairs(images, setting, tmp_path).table().to_pylist()
@@ -247,7 +247,7 @@ def test_an_image_gone_since_it_was_listed(source, labelled, tmp_path):
 
 
 def test_what_a_person_has_to_mend_is_one_line(source, labelled, tmp_path, monkeypatch):
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
 
     def refused(pattern: str, **changes) -> None:
         setting = labelled.proposals.model_copy(update=changes)
@@ -323,7 +323,7 @@ def test_nouns_get_the_ground_truth_mask_that_clip_likes_best(source, labelled, 
 
 
 def test_masks_without_a_score_pass_its_gates(source, labelled, tmp_path):
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
     gated = labelled.proposals.model_copy(update={"min_score": 0.5, "nms_iou": 0.1})
     proposals = run_stage(PROPOSALS, gated, {"images": images}, tmp_path)
     ungated = run_stage(PROPOSALS, labelled.proposals, {"images": images}, tmp_path)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ovseg.data.listing import IMAGES
+from ovseg.data.listing import LIST_IMAGES
 from ovseg.mining.gates import REASONS
 from ovseg.mining.nouns import stage as noun_stage
 from ovseg.mining.nouns.mentions import extract
@@ -13,7 +13,7 @@ from ovseg.stages.schema import NOUNS as SCHEMA
 
 
 def test_a_row_a_mention(source, tmp_path: Path):
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
     nouns = run_stage(NOUNS, source.nouns, {"images": images}, tmp_path)
     assert nouns.plan == images.plan
     table = nouns.table()
@@ -46,7 +46,9 @@ def test_a_row_a_mention(source, tmp_path: Path):
 
 
 def test_repeated_captions_are_parsed_once(source, tmp_path: Path):
-    images = run_stage(IMAGES, source.images.model_copy(update={"shard_size": 99}), {}, tmp_path)
+    images = run_stage(
+        LIST_IMAGES, source.images.model_copy(update={"shard_size": 99}), {}, tmp_path
+    )
     nouns = run_stage(NOUNS, source.nouns, {"images": images}, tmp_path)
     assert (nouns.stats["captions"], nouns.stats["distinct_captions"]) == (18, 5)
 
@@ -54,7 +56,7 @@ def test_repeated_captions_are_parsed_once(source, tmp_path: Path):
 def test_a_caption_that_comes_back_in_another_shard_is_not_parsed_again(
     source, tmp_path: Path, monkeypatch
 ):
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
     assert len(images.shards) > 1
     parsed: list[str] = []
 
@@ -75,13 +77,13 @@ def test_a_caption_that_comes_back_in_another_shard_is_not_parsed_again(
 def test_captions_of_unreadable_images_are_parsed(source, tmp_path: Path):
     (source.image_root / "000.png").unlink()
     config = source.images.model_copy(update={"max_bad_fraction": 1.0})
-    images = run_stage(IMAGES, config, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, config, {}, tmp_path)
     nouns = run_stage(NOUNS, source.nouns, {"images": images}, tmp_path)
     assert 100 in nouns.table(["image_id"])["image_id"].to_pylist()
 
 
 def test_the_digest_covers_parser_and_stop_list(source, tmp_path: Path, tiny):
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
 
     def folder(**changes: object) -> Path:
         changed = source.nouns.model_copy(update=changes)
@@ -111,7 +113,7 @@ def test_captions_from_the_web_keep_their_places_and_languages_are_counted(sourc
     lines = [json.dumps({"file_name": "000.png", "caption": text}) for text in texts]
     captions.write_text("\n".join(lines))
     config = source.images.model_copy(update={"captions": captions})
-    images = run_stage(IMAGES, config, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, config, {}, tmp_path)
     stored = {c["caption_id"]: c["text"] for i in images.table().to_pylist() for c in i["captions"]}
     assert stored[1] == "A house & a boat.jpg of www.boat.com on the sea"
     nouns = run_stage(NOUNS, source.nouns, {"images": images}, tmp_path)

@@ -20,6 +20,7 @@ from ovseg.mining.pairs.ranking import rank
 from ovseg.mining.pairs.rows import Job, pair_id
 from ovseg.mining.pairs.stage import PAIRS, embed_proposals, pair_image
 from ovseg.models.clip.load import load_clip
+from ovseg.models.regions import embedding
 from ovseg.models.regions.crops import region_crops
 from ovseg.stages.manifest import Manifest, ShardPlan, ShardRecord
 from ovseg.stages.run import run_stage, stage_folder
@@ -270,7 +271,7 @@ def test_masks_of_large_images_are_cut_out_in_parts(source, parts, tiny, monkeyp
         calls.append(len(masks_qhw))
         return region_crops(image, masks_qhw, **options)
 
-    monkeypatch.setattr(pairing, "region_crops", count)
+    monkeypatch.setattr(embedding, "region_crops", count)
     assert run_stage(PAIRS, source.pairing, parts, tmp_path / "parts").table().equals(whole)
     assert set(calls) == {1}
 
@@ -345,9 +346,9 @@ def test_parts_that_do_not_belong_together(source, parts, tmp_path: Path):
     with pytest.raises(OvsegError, match="template"):
         stage_folder(PAIRS, config, parts, tmp_path)
     shorter = source.images.model_copy(update={"limit": 5})
-    from ovseg.data.listing import IMAGES
+    from ovseg.data.listing import LIST_IMAGES
 
-    images = run_stage(IMAGES, shorter, {}, tmp_path / "runs")
+    images = run_stage(LIST_IMAGES, shorter, {}, tmp_path / "runs")
     with pytest.raises(OvsegError, match="nouns belong to other images"):
         stage_folder(PAIRS, source.pairing, {**parts, "images": images}, tmp_path)
 

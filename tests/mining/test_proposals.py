@@ -10,12 +10,13 @@ from PIL import Image
 from ovseg.config.mining import ProposalsConfig
 from ovseg.config.registry import SOURCES
 from ovseg.data import masks
-from ovseg.data.listing import IMAGES
+from ovseg.data.listing import LIST_IMAGES
 from ovseg.errors import OvsegError
 from ovseg.mining.proposals.sources import network_masks
 from ovseg.mining.proposals.stage import PROPOSALS, proposal_rows
 from ovseg.models.maskformer.load import load_maskformer
-from ovseg.models.preprocessing import resize_shortest_edge
+from ovseg.models.preprocessing import InputSettings, InputSize
+from ovseg.models.proposal import Proposals
 from ovseg.models.proposals.per_image import ImageProposals
 from ovseg.stages.run import run_stage
 from ovseg.stages.schema import PROPOSALS as SCHEMA
@@ -63,21 +64,17 @@ class Painter:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def propose(self, images, *, output, short_side, max_side):
+    def propose(self, images, *, output, size):
         self.asked.append(output)
-        resized = [resize_shortest_edge(image, short_side, max_side) for image in images]
-        soft = []
-        for image, small in zip(images, resized, strict=True):
+        found = []
+        for image in images:
+            small = size.resize(image, InputSettings())
             height, width = (image if output == "original" else small).shape[:2]
             ramp = ((torch.arange(width) + 0.5) / width).expand(3, height, width).clone()
             ramp[2] = 0.5
-            soft.append(ramp)
-
-        class Batch:
-            mask_probabilities = soft
-            scores = [torch.tensor([0.1, 0.2, 0.3])] * len(images)
-
-        return Batch()
+            scores = torch.tensor([0.1, 0.2, 0.3])
+            found.append(Proposals(image=small, masks=ramp, scores=scores))
+        return found
 
 
 def test_masks_have_the_image_s_own_size():
@@ -98,7 +95,7 @@ def test_masks_have_the_image_s_own_size():
 
 
 def test_rows_of_the_stage(source, tiny, tmp_path: Path):
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
     proposals = run_stage(PROPOSALS, source.proposals, {"images": images}, tmp_path)
     assert proposals.plan == images.plan
     table = proposals.table()
@@ -111,18 +108,18 @@ def test_rows_of_the_stage(source, tiny, tmp_path: Path):
     assert sum(row["image_id"] == 100 for row in found) == 6
     network = load_maskformer(tiny.maskformer, "cpu")
     pixels = np.array(Image.open(source.image_root / "000.png"))
-    batch = network.propose([pixels], short_side=48, max_side=96)
+    (proposed,) = network.propose([pixels], size=InputSize(48, 96))
     mine = [row for row in found if row["image_id"] == 100]
     decoded = masks.decode([row["mask_counts"] for row in mine], (48, 64))
-    assert np.array_equal(decoded, (batch.mask_probabilities[0] > 0.5).numpy())
-    assert [row["proposal_score"] for row in mine] == pytest.approx(batch.scores[0].tolist())
+    assert np.array_equal(decoded, (proposed.masks > 0.5).numpy())
+    assert [row["proposal_score"] for row in mine] == pytest.approx(proposed.scores.tolist())
     assert {row["proposal_model"] for row in found} == {f"maskformer@{network.digest[:8]}"}
     assert proposals.stats["n"] == 9 and proposals.stats["bad"] == 0
     assert proposals.stats["proposals"] == 54
 
 
 def test_batches_and_workers_do_not_change_the_rows(source, tmp_path: Path):
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
     tables = [
         run_stage(
             PROPOSALS,
@@ -142,7 +139,7 @@ def test_batches_and_workers_do_not_change_the_rows(source, tmp_path: Path):
 
 
 def test_images_gone_since_they_were_listed(source, tmp_path: Path):
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
     (source.image_root / "001.png").unlink()
     Image.new("RGB", (9, 9)).save(source.image_root / "004.png")
     with pytest.raises(OvsegError, match=r"2 of 9 .*001\.png: missing_file"):
@@ -154,7 +151,7 @@ def test_images_gone_since_they_were_listed(source, tmp_path: Path):
 
 
 def test_a_wrong_folder_is_said_at_once_and_leaves_nothing(source, tmp_path: Path):
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
     for root in (None, tmp_path / "nowhere", tmp_path):
         config = source.proposals.model_copy(update={"image_root": root})
         with pytest.raises(OvsegError, match=r"set data\.images"):
@@ -177,7 +174,7 @@ def test_any_source_gives_rows_and_batches_do_not_change_them(
 ):
     if label == "clusters":
         proposing = {**proposing, "maskformer": tiny.clip}  # whose patches are clustered
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
     config = source.proposals.model_copy(update=proposing)
     whole = run_stage(PROPOSALS, config, {"images": images}, tmp_path)
     rows = whole.table().to_pylist()
@@ -193,7 +190,7 @@ def test_any_source_gives_rows_and_batches_do_not_change_them(
 
 
 def test_an_image_of_which_nothing_is_proposed_has_a_row(source, tmp_path: Path):
-    images = run_stage(IMAGES, source.images, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
     config = source.proposals.model_copy(update={"source": "nothing"})
     SOURCES["nothing"] = Nothing
     try:

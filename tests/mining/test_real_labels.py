@@ -11,7 +11,7 @@ from PIL import Image
 from ovseg.config.data import ImagesConfig
 from ovseg.config.mining import ProposalsConfig, TableConfig
 from ovseg.data import masks
-from ovseg.data.listing import IMAGES
+from ovseg.data.listing import LIST_IMAGES
 from ovseg.evaluation.pair_truth import segment_ids
 from ovseg.mining.pairs.labels import LABEL_PAIRS
 from ovseg.mining.pairs.table import PAIR_TABLE
@@ -68,7 +68,7 @@ def test_every_label_is_a_pair_of_as_many_pixels(coco, tmp_path, per_part, expec
         image_root=labelled,
     )
     root = tmp_path / "runs"
-    images = run_stage(IMAGES, setting, {}, root)
+    images = run_stage(LIST_IMAGES, setting, {}, root)
     assert (images.rows, images.stats["kept"]) == (2 * per_part, 2 * per_part)
     listed = set(images.table()["image_id"].to_pylist())
     truth = ProposalsConfig(source="ground_truth", labels=labelled, image_root=labelled)

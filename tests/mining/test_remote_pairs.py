@@ -5,8 +5,8 @@ import json
 import tarfile
 
 from ovseg.config.request import resolve
-from ovseg.data.listing import IMAGES
-from ovseg.data.screening import SCREEN
+from ovseg.data.listing import LIST_IMAGES
+from ovseg.data.screening import SCREEN_IMAGES
 from ovseg.mining.nouns.embeddings import TEXTS
 from ovseg.mining.nouns.stage import NOUNS
 from ovseg.mining.pairs.stage import PAIRS
@@ -21,8 +21,8 @@ OF_THE_PAIR = ("image_sha256", "noun", "head", "mask_counts", "clip_similarity",
 def pairs(captions, images, root) -> list[tuple]:
     given = {"captions": captions, "images": images, "overrides": {"data.min_shards": 1}}
     config = resolve("storybook", root=root, **given)
-    listed = run_stage(IMAGES, config.images, {}, root)
-    screened = run_stage(SCREEN, config.mining.screening, {"listed": listed}, root)
+    listed = run_stage(LIST_IMAGES, config.images, {}, root)
+    screened = run_stage(SCREEN_IMAGES, config.mining.screening, {"images_listed": listed}, root)
     nouns = run_stage(NOUNS, config.nouns, {"images": screened}, root)
     proposals = run_stage(PROPOSALS, config.proposals, {"images": screened}, root)
     texts = run_stage(TEXTS, config.texts, {"nouns": nouns}, root)

@@ -46,6 +46,7 @@ from ovseg.models.clip.context_vectors import ContextVectors
 from ovseg.models.clip.load import clip_digest, create_clip, load_clip
 from ovseg.models.clip.save import save_clip
 from ovseg.models.maskformer.load import load_maskformer
+from ovseg.models.preprocessing import InputSize
 from ovseg.models.segmentor import Segmentor
 
 
@@ -100,7 +101,8 @@ def test_the_folder_is_named_wherever_a_clip_or_a_maskformer_is(imported: Path):
     texts = torch.linalg.vector_norm(network.text_embeddings, dim=1)
     torch.testing.assert_close(texts, torch.ones(2))
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    segmentor = Segmentor(clip, network, class_names=["sea", "moon", "tree"], short_side=64)
+    names, size = ["sea", "moon", "tree"], InputSize(short_side=64)
+    segmentor = Segmentor(clip, network, class_names=names, size=size)
     assert segmentor.segment(image).labels.shape == (64, 96)
 
 

@@ -11,12 +11,15 @@ from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImagePr
 from ovseg.config.registry import SEGMENTS
 from ovseg.models.maskformer.load import load_maskformer, maskformer_digest
 from ovseg.models.maskformer.proposing import ClosedMaskFormer
-from ovseg.models.preprocessing import pad_batch
+from ovseg.models.preprocessing import InputSize, pad_batch
 from ovseg.models.proposals.proposers import proposer
 from ovseg.pretraining.mask2former import Mask2FormerRecipe, architecture
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 RECIPE = Mask2FormerRecipe(width=32, queries=5, decoder_layers=2)
+
+
+SIZE = InputSize(short_side=64, max_side=128)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def image(height: int, width: int, seed: int = 0) -> np.ndarray:
 def test_masks_scores_and_classes_are_the_network_s(folder: Path) -> None:
     network = load_maskformer(str(folder))
     assert isinstance(network, ClosedMaskFormer)
-    batch = network.propose([image(64, 96)], short_side=64, max_side=128)
+    (found,) = network.propose([image(64, 96)], size=SIZE)
     model = Mask2FormerForUniversalSegmentation.from_pretrained(folder).eval()
     with torch.no_grad():
         out = model(pad_batch([image(64, 96)], MEAN, STD))
@@ -43,24 +46,23 @@ def test_masks_scores_and_classes_are_the_network_s(folder: Path) -> None:
     logits = torch.nn.functional.interpolate(
         out.masks_queries_logits, size=(64, 96), mode="bilinear", align_corners=False
     )
-    torch.testing.assert_close(batch.mask_probabilities[0], logits[0].sigmoid())
+    torch.testing.assert_close(found.masks, logits[0].sigmoid())
     classes = out.class_queries_logits[0].softmax(-1)[:, :-1]
-    torch.testing.assert_close(batch.class_probabilities[0], classes)
-    torch.testing.assert_close(batch.scores[0], classes.amax(-1))
-    assert batch.class_embeddings is None
+    torch.testing.assert_close(found.class_probabilities, classes)
+    torch.testing.assert_close(found.scores, classes.amax(-1))
+    assert found.class_embeddings is None
 
 
 def test_semantic_segments_are_those_of_transformers(folder: Path) -> None:
-    batch = proposer("maskformer", str(folder), segments="semantic").propose(
-        [image(64, 64)], short_side=64, max_side=128
-    )
+    network = proposer("maskformer", str(folder), segments="semantic")
+    (found,) = network.propose([image(64, 64)], size=SIZE)
     model = Mask2FormerForUniversalSegmentation.from_pretrained(folder).eval()
     with torch.no_grad():
         out = model(pad_batch([image(64, 64)], MEAN, STD))
     (labels,) = Mask2FormerImageProcessor().post_process_semantic_segmentation(
         out, target_sizes=[(64, 64)]
     )
-    masks = batch.mask_probabilities[0].bool()
+    masks = found.masks.bool()
     assert len(masks) == len(labels.unique())
     # theirs enlarges the masks twice, by way of 384 pixels
     agree = sum(
@@ -73,13 +75,11 @@ def test_semantic_segments_are_those_of_transformers(folder: Path) -> None:
 def test_an_image_does_not_depend_on_its_neighbours(folder: Path, segments: str) -> None:
     network = proposer("maskformer", str(folder), segments=segments)
     images = [image(64, 64), image(64, 60, seed=2), image(30, 70, seed=3)]
-    how = {"short_side": 64, "max_side": 128}
-    together = network.propose(images, **how)
-    for place, one in enumerate(images):
-        alone = network.propose([one], **how)
-        masks = together.mask_probabilities[place]
-        assert masks.shape[1:] == one.shape[:2] and masks.shape == alone.mask_probabilities[0].shape
-        other = (masks - alone.mask_probabilities[0]).abs() > 1e-3
+    for one, together in zip(images, network.propose(images, size=SIZE), strict=True):
+        (alone,) = network.propose([one], size=SIZE)
+        masks = together.masks
+        assert masks.shape[1:] == one.shape[:2] and masks.shape == alone.masks.shape
+        other = (masks - alone.masks).abs() > 1e-3
         assert other.sum() <= 0.01 * masks.numel()
 
 

@@ -15,7 +15,13 @@ from ovseg.models.maskformer import load as maskformer
 from ovseg.models.maskformer.load import load_maskformer, maskformer_digest, save_maskformer
 from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
 from ovseg.models.maskformer.proposing import OpenMaskFormer
-from ovseg.models.preprocessing import InputSettings, mask_probabilities, pad_batch, resized_shape
+from ovseg.models.preprocessing import (
+    InputSettings,
+    InputSize,
+    mask_probabilities,
+    pad_batch,
+    resized_shape,
+)
 from ovseg.models.proposal import ProposalNetwork
 
 TINY = Architecture(
@@ -162,37 +168,42 @@ def test_proposals_of_an_open_network(folder: Path) -> None:
     network = load_maskformer(str(folder))
     assert isinstance(network, OpenMaskFormer) and isinstance(network, ProposalNetwork)
     images = [_image(50, 70), _image(90, 60, seed=2)]
-    batch = network.propose(images)
-    assert [m.shape for m in batch.mask_probabilities] == [(5, 50, 70), (5, 90, 60)]
-    assert all(m.min() >= 0 and m.max() <= 1 for m in batch.mask_probabilities)
-    assert all(s.shape == (5,) and s.min() >= 0 and s.max() <= 1 for s in batch.scores)
-    assert batch.class_embeddings is not None and batch.class_embeddings[1].shape == (5, 12)
+    found = network.propose(images)
+    assert [each.masks.shape for each in found] == [(5, 50, 70), (5, 90, 60)]
+    assert all(each.masks.min() >= 0 and each.masks.max() <= 1 for each in found)
+    scores = [each.scores for each in found]
+    assert all(s.shape == (5,) and s.min() >= 0 and s.max() <= 1 for s in scores)
+    assert all(each.class_embeddings.shape == (5, 12) for each in found)
     resized = network.propose(images, output="resized")
-    assert [m.shape[1:] for m in resized.mask_probabilities] == [
-        image.shape[:2] for image in resized.images
-    ]
-    assert resized.images[0].shape == (64, 90, 3)
-    smaller = network.propose(images, output="resized", short_side=32)
-    assert smaller.images[0].shape == (32, 45, 3)
+    assert all(each.masks.shape[1:] == each.image.shape[:2] for each in resized)
+    assert resized[0].image.shape == (64, 90, 3)
+    smaller = network.propose(images, output="resized", size=InputSize(short_side=32))
+    assert smaller[0].image.shape == (32, 45, 3)
 
 
 def test_scores_follow_the_vocabulary(folder: Path) -> None:
     network = load_maskformer(str(folder))
     assert isinstance(network, OpenMaskFormer)
-    default = network.propose([_image(64, 64)])
-    named = network.propose([_image(64, 64)], text_embeddings=network.text_embeddings)
-    torch.testing.assert_close(default.scores[0], named.scores[0])
-    embeddings = default.class_embeddings[0]
+    (default,) = network.propose([_image(64, 64)])
+    embeddings = default.class_embeddings
     probability = network.class_logits(embeddings, network.text_embeddings).softmax(-1)
-    torch.testing.assert_close(default.scores[0], 1 - probability[:, -1])
-    other = network.propose([_image(64, 64)], text_embeddings=embeddings[:1])
-    assert other.scores[0][0] > 0.99  # a class exactly as the query says
+    torch.testing.assert_close(default.scores, 1 - probability[:, -1])
+    torch.testing.assert_close(default.class_probabilities, probability[:, :-1])
+    other = OpenMaskFormer(
+        network.network,
+        class_names=["like the first query"],
+        text_embeddings=embeddings[:1],
+        inputs=network.inputs,
+        digest="other",
+        device=network.device,
+    )
+    (found,) = other.propose([_image(64, 64)])
+    assert found.scores[0] > 0.99  # a class exactly as the query says
 
 
 def test_no_images_give_no_proposals(folder: Path, closed_folder: Path) -> None:
     for name in (folder, closed_folder):
-        batch = load_maskformer(str(name)).propose([])
-        assert batch.mask_probabilities == batch.scores == batch.images == []
+        assert load_maskformer(str(name)).propose([]) == []
 
 
 @pytest.mark.parametrize("which", ["folder", "closed_folder"])
@@ -207,26 +218,23 @@ def test_an_image_does_not_depend_on_its_neighbours(
         _image(64, 60, seed=2),
         _image(30, 40, seed=3),
     ]
-    kwargs = {"short_side": 64, "max_side": 128}
-    together = network.propose(images, **kwargs)
-    for i, image in enumerate(images):
-        alone = network.propose([image], **kwargs)
-        torch.testing.assert_close(
-            together.mask_probabilities[i], alone.mask_probabilities[0], atol=1e-5, rtol=1e-4
-        )
-        torch.testing.assert_close(together.scores[i], alone.scores[0], atol=1e-5, rtol=1e-4)
+    size = InputSize(64, 128)
+    for image, together in zip(images, network.propose(images, size=size), strict=True):
+        (alone,) = network.propose([image], size=size)
+        torch.testing.assert_close(together.masks, alone.masks, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(together.scores, alone.scores, atol=1e-5, rtol=1e-4)
 
 
 def test_a_closed_network_scores_by_its_best_class(closed_folder: Path) -> None:
     network = load_maskformer(str(closed_folder))
-    batch = network.propose([_image(64, 64)], short_side=64)
-    assert batch.class_embeddings is None
+    (found,) = network.propose([_image(64, 64)], size=InputSize(short_side=64))
+    assert found.class_embeddings is None
     model = MaskFormerForInstanceSegmentation.from_pretrained(closed_folder).eval()
     with torch.no_grad():
         out = model(pad_batch([_image(64, 64)], MEAN, STD))
     expected = out.class_queries_logits[0].softmax(-1)[:, :-1].amax(-1)
-    torch.testing.assert_close(batch.scores[0], expected)
-    assert batch.mask_probabilities[0].shape == (TINY.queries, 64, 64)
+    torch.testing.assert_close(found.scores, expected)
+    assert found.masks.shape == (TINY.queries, 64, 64)
 
 
 def test_a_checkpoint_brings_its_own_image_statistics(closed_folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ovseg.models.lseg.embedder import load_pixels, save_pixel_network
 from ovseg.models.lseg.network import PixelEmbeddingNetwork
 from ovseg.models.lseg.segmentor import PixelSegmentor
 from ovseg.models.maskformer.load import load_maskformer
-from ovseg.models.preprocessing import InputSettings
+from ovseg.models.preprocessing import InputSettings, InputSize
 
 NAMES = ["house", "tree", "sea"]
 
@@ -179,13 +179,13 @@ def test_a_network_scores_its_own_classes_by_name(base: BenchmarkConfig) -> None
     own = base.model_copy(update={"vocabulary": "own", "ensemble": "maskformer_only"})
     segmentor = load_segmentor(own, asked, clip=base.clip)
     proposed = segmentor.propose(image_of())
-    batch = network.propose([image_of()], output="resized", short_side=48, max_side=96)
+    (found,) = network.propose([image_of()], output="resized", size=InputSize(48, 96))
     logits = load_clip(base.clip) and network.class_logits(
-        batch.class_embeddings[0], network.text_embeddings
+        found.class_embeddings, network.text_embeddings
     )
     expected = logits.softmax(-1)[:, len(network.class_names) - 1]
-    torch.testing.assert_close(proposed.p_maskformer[:, 1], expected)
-    assert (proposed.p_maskformer[:, 0] == 0).all()
+    torch.testing.assert_close(proposed.class_probabilities[:, 1], expected)
+    assert (proposed.class_probabilities[:, 0] == 0).all()
     assert segmentor.own.unknown == ("nothing of the kind",)
     assert set(np.unique(segmentor.segment(image_of()).labels)) == {1}
     with pytest.raises(OvsegError, match="are none of those asked for"):

@@ -11,7 +11,7 @@ from ovseg.config.data import ImagesConfig
 from ovseg.config.mining import NounsConfig
 from ovseg.config.registry import PROMPTINGS, TEMPLATES
 from ovseg.config.scoring import BenchmarkConfig
-from ovseg.data.listing import IMAGES
+from ovseg.data.listing import LIST_IMAGES
 from ovseg.errors import OvsegError
 from ovseg.mining.nouns.stage import NOUNS
 from ovseg.models import build as systems
@@ -155,7 +155,7 @@ def test_contexts_are_counted_over_the_noun_table(tmp_path: Path):
     config = ImagesConfig(
         captions=tmp_path / "captions.tsv", image_root=tmp_path, max_bad_fraction=1.0
     )
-    images = run_stage(IMAGES, config, {}, tmp_path)
+    images = run_stage(LIST_IMAGES, config, {}, tmp_path)
     nouns = run_stage(NOUNS, NounsConfig(), {"images": images}, tmp_path)
     counted: dict[str, Counter] = {}
     for row in nouns.table().to_pylist():
@@ -175,5 +175,5 @@ def test_contexts_are_counted_over_the_noun_table(tmp_path: Path):
         "a photo of a {}",
         "a photo of a {} on the sea",
     )
-    with pytest.raises(OvsegError, match="is a stage of listed"):
+    with pytest.raises(OvsegError, match="is a stage of images_listed"):
         read_contexts(images.folder)

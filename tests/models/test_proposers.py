@@ -12,7 +12,7 @@ from transformers import Dinov2Config, Dinov2Model
 from ovseg.config.registry import PROPOSERS
 from ovseg.errors import OvsegError
 from ovseg.models.clip.load import load_clip
-from ovseg.models.preprocessing import resized_shape
+from ovseg.models.preprocessing import InputSize, resized_shape
 from ovseg.models.proposal import ProposalNetwork
 from ovseg.models.proposals import patch_features
 from ovseg.models.proposals.patch_features import (
@@ -27,7 +27,7 @@ from ovseg.storybook.scenes import draw_scene
 
 WITHOUT_WEIGHTS = ("slic", "felzenszwalb")
 ON_PATCHES = ("maskcut", "clusters")
-SIZES = {"short_side": 48, "max_side": 96}
+SIZE = InputSize(short_side=48, max_side=96)
 
 
 @pytest.fixture(scope="module")
@@ -40,29 +40,30 @@ def test_every_source_is_a_network(source: str, scene: np.ndarray) -> None:
     network = proposer(source, "storybook")
     assert isinstance(network, ProposalNetwork)
     tall = scene[:, :40]
-    batch = network.propose([scene, tall], **SIZES)
-    assert [m.shape[1:] for m in batch.mask_probabilities] == [(96, 96), (96, 40)]
-    assert [image.shape[:2] for image in batch.images] == [(48, 48), (96, 40)]
-    assert batch.class_embeddings is None and batch.class_probabilities is None
-    for masks, scores in zip(batch.mask_probabilities, batch.scores, strict=True):
+    found = network.propose([scene, tall], size=SIZE)
+    assert [each.masks.shape[1:] for each in found] == [(96, 96), (96, 40)]
+    assert [each.image.shape[:2] for each in found] == [(48, 48), (96, 40)]
+    for each in found:
+        assert each.class_embeddings is None and each.class_probabilities is None
+        masks, scores = each.masks, each.scores
         assert masks.dtype == scores.dtype == torch.float32
         assert 1 < len(masks) == len(scores) <= MOST
         assert masks.min() >= 0 and masks.max() <= 1
         assert scores.min() >= 0 and scores.max() <= 1
-    resized = network.propose([tall], output="resized", **SIZES)
-    assert resized.mask_probabilities[0].shape[1:] == resized.images[0].shape[:2]
-    alone = network.propose([tall], **SIZES)
-    assert torch.equal(alone.mask_probabilities[0], batch.mask_probabilities[1]), "neighbours"
-    assert network.propose([]).mask_probabilities == []
+    (resized,) = network.propose([tall], output="resized", size=SIZE)
+    assert resized.masks.shape[1:] == resized.image.shape[:2]
+    (alone,) = network.propose([tall], size=SIZE)
+    assert torch.equal(alone.masks, found[1].masks), "neighbours"
+    assert network.propose([]) == []
 
 
 @pytest.mark.parametrize("source", [*WITHOUT_WEIGHTS, *ON_PATCHES])
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (5, 3)])
 def test_tiny_narrow_and_flat_images(source: str, size: tuple[int, int]) -> None:
     image = np.full((*size, 3), 90, dtype=np.uint8)
-    batch = proposer(source, "storybook").propose([image], short_side=32, max_side=64)
-    assert batch.mask_probabilities[0].shape[1:] == size
-    assert len(batch.mask_probabilities[0]) == len(batch.scores[0])
+    (found,) = proposer(source, "storybook").propose([image], size=InputSize(32, 64))
+    assert found.masks.shape[1:] == size
+    assert len(found.masks) == len(found.scores)
 
 
 def test_no_side_of_a_narrow_image_vanishes() -> None:
@@ -167,7 +168,8 @@ def test_a_vit_of_transformers(tmp_path: Path, scene: np.ndarray) -> None:
         expected = model(pixels).last_hidden_state[0, 1:]
         torch.testing.assert_close(features.tokens(pixels, (2, 3)), expected)
     assert features.of(scene).shape == (32, 32, 16)
-    assert len(proposer("clusters", str(tmp_path)).propose([scene], **SIZES).scores[0]) > 3
+    (found,) = proposer("clusters", str(tmp_path)).propose([scene], size=SIZE)
+    assert len(found.scores) > 3
 
 
 def test_a_vit_of_timm(tmp_path: Path, scene: np.ndarray) -> None:

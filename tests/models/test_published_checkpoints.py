@@ -36,6 +36,7 @@ from ovseg.models.checkpoints.maskformer_weights import (
 from ovseg.models.clip.load import create_clip, load_clip
 from ovseg.models.maskformer.load import load_maskformer
 from ovseg.models.maskformer.open_vocabulary import OpenVocabularyMaskFormer
+from ovseg.models.preprocessing import InputSize
 from ovseg.models.regions.embedders import CropEmbedder
 from ovseg.models.segmentor import Segmentor
 
@@ -117,7 +118,7 @@ def test_imported_checkpoints_reproduce_the_recorded_maps(recorded, agrees):
     clip, network = load_clip(name), load_maskformer(name)
 
     def class_maps(**changes) -> Tensor:
-        settings = {"short_side": 70, "max_side": 93, "mask_threshold": 0.5, **changes}
+        settings = {"size": InputSize(70, 93), "mask_threshold": 0.5, **changes}
         embedder = CropEmbedder(clip, mask_prompts=settings.pop("mask_prompts", True))
         segmentor = Segmentor(clip, network, class_names=names, embedder=embedder, **settings)
         return segmentor.class_maps(image)

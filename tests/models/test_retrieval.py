@@ -12,7 +12,7 @@ from ovseg.errors import OvsegError
 from ovseg.models.clip.convolutional import ConvCLIP
 from ovseg.models.clip.load import load_clip
 from ovseg.models.preprocessing import InputSettings
-from ovseg.models.proposal import OpenVocabularyNetwork, ProposalBatch
+from ovseg.models.proposal import OpenVocabularyNetwork, Proposals
 from ovseg.models.regions import memory as module
 from ovseg.models.regions.embedders import CropEmbedder
 from ovseg.models.regions.memory import SHARPNESS, RegionMemory, Retrieval
@@ -150,12 +150,15 @@ class Boxes:
     digest, inputs, embedding_dim = "boxes", InputSettings(short_side=64, max_side=96), 16
 
     def propose(self, images, **_):
-        return ProposalBatch(
-            mask_probabilities=[boxes() for _ in images],
-            scores=[torch.ones(6) for _ in images],
-            class_embeddings=[unit(6, 16, 5) for _ in images],
-            images=list(images),
-        )
+        return [
+            Proposals(
+                image=image,
+                masks=boxes(),
+                scores=torch.ones(6),
+                class_embeddings=unit(6, 16, 5),
+            )
+            for image in images
+        ]
 
     def class_logits(self, class_embeddings, text_embeddings):
         cosines = class_embeddings @ text_embeddings.T
@@ -218,7 +221,7 @@ def test_a_segmentor_joins_the_vote_to_what_clip_says_of_each_mask(tiny_clip, em
     )
 
     proposed = plain.propose(IMAGE)
-    p_clip, _ = plain.name_proposals(proposed, threshold=0.4)
+    p_clip, _ = plain.name_masks(proposed.image, proposed.masks, threshold=0.4)
     row, scores, masks = 0, [], []
     for q, mask in enumerate(boxes()):
         both = [1.0] * 4
@@ -230,7 +233,7 @@ def test_a_segmentor_joins_the_vote_to_what_clip_says_of_each_mask(tiny_clip, em
         elif mode == "clip_only":
             continue
         if mode == "upstream":
-            own = proposed.p_maskformer[q].tolist()
+            own = proposed.class_probabilities[q].tolist()
             both = [p**0.4 * each**0.6 for p, each in zip(own, both)]
         scores.append(both)
         masks.append(mask)

@@ -9,6 +9,7 @@ from PIL import Image
 from random_sam import random_sam
 from transformers import pipeline
 
+from ovseg.models.preprocessing import InputSize
 from ovseg.models.proposal import ProposalNetwork
 from ovseg.models.proposals.proposers import proposer_digest
 from ovseg.models.proposals.sam import Generation, SamProposals, load_sam
@@ -40,29 +41,29 @@ def test_masks_are_those_of_the_pipeline(folder: Path) -> None:
     image = draw_scene(4, size=96).image
     network = asking(folder, FEW)
     assert isinstance(network, ProposalNetwork)
-    batch = network.propose([image], short_side=64, max_side=128)
-    masks, scores = batch.mask_probabilities[0], batch.scores[0]
+    (found,) = network.propose([image], size=InputSize(64, 128))
+    masks, scores = found.masks, found.scores
     assert masks.shape[1:] == (96, 96) and 0 < len(masks) == len(scores)
-    resized = network.propose([image], output="resized", short_side=64, max_side=128)
+    (resized,) = network.propose([image], output="resized", size=InputSize(64, 128))
     generate = pipeline(
         "mask-generation",
         model=network.network,
         image_processor=network._generate.image_processor,
         device="cpu",
     )
-    shown = Image.fromarray(resized.images[0])
+    shown = Image.fromarray(resized.image)
     found = generate(shown, points_per_crop=3, pred_iou_thresh=0.5, stability_score_thresh=0.5)
     theirs = {np.asarray(mask).astype(bool).tobytes() for mask in found["masks"]}
-    ours = {mask.bool().numpy().tobytes() for mask in resized.mask_probabilities[0]}
+    ours = {mask.bool().numpy().tobytes() for mask in resized.masks}
     assert ours == theirs
-    assert (resized.scores[0][:-1] >= resized.scores[0][1:]).all()
+    assert (resized.scores[:-1] >= resized.scores[1:]).all()
 
 
 def test_nothing_kept_is_no_proposal_and_tiny_images_pass(folder: Path) -> None:
     none = asking(folder, FEW._replace(predicted_iou=5.0))
     flat = np.full((1, 1, 3), 7, dtype=np.uint8)
-    batch = none.propose([flat], short_side=16, max_side=32)
-    assert batch.mask_probabilities[0].shape == (0, 1, 1) and batch.scores[0].shape == (0,)
+    (found,) = none.propose([flat], size=InputSize(16, 32))
+    assert found.masks.shape == (0, 1, 1) and found.scores.shape == (0,)
 
 
 def test_the_same_seed_writes_the_same_network(folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from ovseg.models.clip.load import load_clip
 from ovseg.models.ensemble import aggregate, best_masks, ensemble, label_map
 from ovseg.models.maskformer.closed_vocabulary import closed_vocabulary
 from ovseg.models.maskformer.load import load_maskformer
-from ovseg.models.proposal import ProposalBatch
+from ovseg.models.proposal import Proposals
 from ovseg.models.regions.embedders import CropEmbedder
 from ovseg.models.segmentor import Segmentor
 
@@ -30,12 +30,8 @@ class FixedProposals:
         self.digest = "fixed"
 
     def propose(self, images, **_):
-        return ProposalBatch(
-            mask_probabilities=[self.masks for _ in images],
-            scores=[torch.ones(len(self.masks)) for _ in images],
-            class_embeddings=None,
-            images=list(images),
-        )
+        scores = torch.ones(len(self.masks))
+        return [Proposals(image=image, masks=self.masks, scores=scores) for image in images]
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +212,7 @@ def test_best_masks_are_valid_ones():
 def test_segment_equals_the_steps_written_out(clip, network):
     image = image_of()
     # texts along what three of the queries say they are, so that the proposals disagree
-    said = network.propose([image]).class_embeddings[0][[0, 2, 5]].clone()
+    said = network.propose([image])[0].class_embeddings[[0, 2, 5]].clone()
     texts = F.normalize(F.normalize(said, dim=-1) + clip.encode_texts(["house"]).detach(), dim=-1)
     segmentor = Segmentor(clip, network, class_names=NAMES, texts=texts, ensemble_weight=0.1)
     with torch.inference_mode():
@@ -226,15 +222,15 @@ def test_segment_equals_the_steps_written_out(clip, network):
 def check_steps(segmentor, network, image):
     found = segmentor.segment(image)
     assert found.labels.shape == (48, 40) and found.labels.dtype == np.int64
-    batch = network.propose([image], output="resized")
-    logits = network.class_logits(batch.class_embeddings[0], segmentor.texts)
+    (proposals,) = network.propose([image], output="resized")
+    logits = network.class_logits(proposals.class_embeddings, segmentor.texts)
     p_maskformer = logits.softmax(-1)[:, :-1]
-    masks = batch.mask_probabilities[0]
+    masks = proposals.masks
     p_clip = torch.ones(len(masks), 3)
     for index, mask in enumerate(masks):
         if (mask > 0.4).any():
             p_clip[index] = torch.from_numpy(
-                segmentor.classify_masks(batch.images[0], (mask > 0.4)[None])
+                segmentor.classify_masks(proposals.image, (mask > 0.4)[None])
             )
     assert sum(bool((mask > 0.4).any()) for mask in masks) > 0
     expected = p_maskformer**0.9 * p_clip**0.1
@@ -364,7 +360,7 @@ def test_classes_of_the_networks_own_lend_to_those_like_them(clip, network):
         Segmentor(clip, network, class_names=names, templates="single", own=own, relations=weight)
         for weight in (0.0, 0.5)
     )
-    before, after = (each.propose(image_of()).p_maskformer for each in (plain, related))
+    before, after = (each.propose(image_of()).class_probabilities for each in (plain, related))
     expected = 0.5 * before + 0.5 * before @ related.class_texts.related
     torch.testing.assert_close(after, expected)
     assert not torch.allclose(after, before, atol=1e-4)
@@ -380,11 +376,11 @@ def test_what_is_an_object_counts_each_class_of_the_network_once(clip, network):
         )
         for each in ((), prompts)
     )
-    expected = plain.propose(image_of()).p_maskformer.sum(dim=1)
+    expected = plain.propose(image_of()).class_probabilities.sum(dim=1)
     for segmentor in (plain, many):
         proposed = segmentor.propose(image_of())
         scores, _ = segmentor._proposals(image_of())
-        torch.testing.assert_close(proposed.p_object, expected)
+        torch.testing.assert_close(proposed.scores, expected)
         torch.testing.assert_close(scores.sum(dim=1), expected)  # P(object)
 
 

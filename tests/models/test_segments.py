@@ -11,13 +11,12 @@ from transformers import Mask2FormerImageProcessor
 
 from ovseg.config.registry import SEGMENTS
 from ovseg.errors import OvsegError
-from ovseg.models.proposal import OpenVocabularyNetwork, ProposalBatch, ProposalNetwork
+from ovseg.models.proposal import OpenVocabularyNetwork, ProposalNetwork, Proposals
 from ovseg.models.proposals.query_segments import (
     MASK_THRESHOLD,
     NMS_IOU,
     OVERLAP_THRESHOLD,
     SCORE_THRESHOLD,
-    Queries,
     instance,
     panoptic,
     segmented,
@@ -26,13 +25,26 @@ from ovseg.models.proposals.query_segments import (
 )
 
 
-def queries(seed: int, *, q: int = 7, k: int = 3, size: tuple[int, int] = (9, 11)) -> Queries:
+def proposals(masks, scores, of_class=None, embeddings=None) -> Proposals:
+    """Proposals of a black image."""
+    image = np.zeros((*masks.shape[1:], 3), dtype=np.uint8)
+    return Proposals(
+        image=image,
+        masks=masks,
+        scores=scores,
+        class_probabilities=of_class,
+        class_embeddings=embeddings,
+    )
+
+
+def queries(seed: int, *, q: int = 7, k: int = 3, size: tuple[int, int] = (9, 11)) -> Proposals:
     generator = torch.Generator().manual_seed(seed)
     # blobs rather than noise, so that masks overlap as proposals do
     coarse = torch.randn(1, q, 3, 3, generator=generator) * 4
     masks = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear")[0].sigmoid()
     classes = (torch.randn(q, k + 1, generator=generator) * 2).softmax(-1)[:, :-1]
-    return Queries(masks, classes.amax(-1), classes, torch.randn(q, 4, generator=generator))
+    embeddings = torch.randn(q, 4, generator=generator)
+    return proposals(masks, classes.amax(-1), classes, embeddings)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -66,7 +78,7 @@ def test_semantic_is_the_loop(seed: int) -> None:
 
 def test_without_classes_semantic_takes_every_query_for_one() -> None:
     masks = torch.tensor([[[0.9, 0.6, 0.0]], [[0.5, 0.8, 0.0]]])
-    found = semantic(Queries(masks, torch.tensor([1.0, 0.5])))
+    found = semantic(proposals(masks, torch.tensor([1.0, 0.5])))
     assert found.masks.tolist() == [[[1, 1, 0]]], "0.6 beats 0.5 x 0.8; nothing is where 0 is"
     assert found.scores.tolist() == pytest.approx([0.75])
     assert found.class_probabilities is None and found.class_embeddings is None
@@ -131,14 +143,14 @@ def test_panoptic_is_the_loop(seed: int) -> None:
 SIDE = 384  # of masks in its post-processing
 
 
-def outputs(seed: int, *, classes: int) -> tuple[SimpleNamespace, Queries]:
+def outputs(seed: int, *, classes: int) -> tuple[SimpleNamespace, Proposals]:
     """Logits as a network gives them, and the same as queries."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(1, 6, 4, 4, generator=generator) * 5
     masks = torch.nn.functional.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear")
     of_class = torch.randn(1, 6, classes + 1, generator=generator) * 2
     probabilities = of_class[0].softmax(-1)[:, :-1]
-    made = Queries(masks[0].sigmoid(), probabilities.amax(-1), probabilities)
+    made = proposals(masks[0].sigmoid(), probabilities.amax(-1), probabilities)
     return SimpleNamespace(masks_queries_logits=masks, class_queries_logits=of_class), made
 
 
@@ -163,7 +175,9 @@ def test_panoptic_is_that_of_transformers_for_sure_queries() -> None:
     logits.class_queries_logits = torch.full((1, 6, 5), -50.0)
     logits.class_queries_logits[0, range(6), [0, 1, 2, 3, 0, 4]] = 50.0  # the last is no object
     probabilities = logits.class_queries_logits[0].softmax(-1)[:, :-1]
-    made = Queries(logits.masks_queries_logits[0].sigmoid(), probabilities.amax(-1), probabilities)
+    made = proposals(
+        logits.masks_queries_logits[0].sigmoid(), probabilities.amax(-1), probabilities
+    )
     (expected,) = Mask2FormerImageProcessor().post_process_panoptic_segmentation(
         logits, label_ids_to_fuse=set()
     )
@@ -204,7 +218,7 @@ def test_whatever_comes_in_proposals_come_out(q, height, width, seed, classes, n
     masks = torch.rand(q, height, width, generator=generator)
     scores = torch.rand(q, generator=generator)
     of_class = torch.rand(q, 3, generator=generator) / 3 if classes else None
-    found = SEGMENTS[name](Queries(masks, scores, of_class))
+    found = SEGMENTS[name](proposals(masks, scores, of_class))
     assert found.masks.shape[1:] == (height, width) and found.masks.dtype == torch.float32
     assert len(found.masks) == len(found.scores)
     assert (found.class_probabilities is None) == (of_class is None)
@@ -223,20 +237,19 @@ class Two:
     inputs = None
     embeddings = None
 
-    def propose(self, images, **how) -> ProposalBatch:
+    def propose(self, images, **how) -> list[Proposals]:
         masks = torch.zeros(2, 4, 4)
         masks[0, :2], masks[1, 2:] = 0.9, 0.7
-        return ProposalBatch(
-            mask_probabilities=[masks] * len(images),
-            scores=[torch.tensor([0.9, 0.3])] * len(images),
-            class_embeddings=None if self.embeddings is None else [*self.embeddings] * len(images),
-            images=list(images),
-        )
+        scores = torch.tensor([0.9, 0.3])
+        return [
+            Proposals(image=image, masks=masks, scores=scores, class_embeddings=self.embeddings)
+            for image in images
+        ]
 
 
 class OpenTwo(Two):
     embedding_dim = 2
-    embeddings = (torch.eye(2),)
+    embeddings = torch.eye(2)
 
     def class_logits(self, embeddings, text):
         return embeddings @ text.T
@@ -246,14 +259,15 @@ def test_behind_a_network() -> None:
     images = [np.zeros((4, 4, 3), dtype=np.uint8)] * 2
     closed = segmented(Two(), "panoptic", setting="x")
     assert isinstance(closed, ProposalNetwork) and not isinstance(closed, OpenVocabularyNetwork)
-    batch = closed.propose(images)
-    assert [len(masks) for masks in batch.mask_probabilities] == [1, 1]
-    assert batch.class_embeddings is None and batch.class_probabilities is None
+    found = closed.propose(images)
+    assert [len(each.masks) for each in found] == [1, 1]
+    assert all(each.class_embeddings is each.class_probabilities is None for each in found)
+    assert all(each.image is images[0] for each in found)
     opened = segmented(OpenTwo(), "instance", setting="x")
     assert isinstance(opened, OpenVocabularyNetwork) and opened.embedding_dim == 2
-    batch = opened.propose(images[:1])
-    assert [rows.shape for rows in batch.class_embeddings] == [(2, 2)]
-    assert opened.propose([]).class_embeddings == []
+    (found,) = opened.propose(images[:1])
+    assert found.class_embeddings.shape == (2, 2)
+    assert opened.propose([]) == []
     network = Two()
     assert segmented(network, "queries", setting="x") is network
     with pytest.raises(OvsegError, match=r"benchmarks\.segments: there is no 'stuff'; choose"):

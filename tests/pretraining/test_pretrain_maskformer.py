@@ -11,7 +11,7 @@ from ovseg.models.clip.load import shared_clip
 from ovseg.models.maskformer.load import load_maskformer
 from ovseg.models.maskformer.open_vocabulary import Architecture
 from ovseg.models.maskformer.proposing import OpenMaskFormer
-from ovseg.models.proposal import ProposalBatch
+from ovseg.models.proposal import Proposals
 from ovseg.models.texts.templates import text_embeddings
 from ovseg.pretraining.maskformer import CONFIG, SceneSamples, pretrain_maskformer, seen_names
 from ovseg.pretraining.maskformer_scores import measure, validation_scenes
@@ -76,7 +76,7 @@ class Oracle:
         self.misses = misses
         self.scenes = {scene.image.tobytes(): scene for scene in validation_scenes(3)}
 
-    def propose(self, images: list[np.ndarray]) -> ProposalBatch:
+    def propose(self, images: list[np.ndarray]) -> list[Proposals]:
         scene = self.scenes[images[0].tobytes()]
         names = {s.category.name for s in scene.segments} - self.misses
         masks = [
@@ -84,12 +84,13 @@ class Oracle:
             for name in sorted(names)
         ]
         rows = [BY_NAME[name].id - 1 for name in sorted(names)]
-        return ProposalBatch(
-            mask_probabilities=[torch.from_numpy(np.stack(masks)).float()],
-            scores=[torch.ones(len(rows))],
-            class_embeddings=[self.text[rows]],
-            images=images,
+        found = Proposals(
+            image=images[0],
+            masks=torch.from_numpy(np.stack(masks)).float(),
+            scores=torch.ones(len(rows)),
+            class_embeddings=self.text[rows],
         )
+        return [found]
 
     def class_logits(self, embeddings: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         non_object = torch.zeros(len(embeddings), 1)

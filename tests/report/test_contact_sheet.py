@@ -12,22 +12,22 @@ from ovseg.config.scoring import BenchmarkConfig
 from ovseg.data.benchmarks.benchmark import load_benchmark
 from ovseg.errors import OvsegError
 from ovseg.evaluation.samples import read_sample
-from ovseg.report import contact_sheet, drawing
-from ovseg.report.contact_sheet import SHEET, segmentation_rows, sheet_inputs
-from ovseg.report.drawing import (
+from ovseg.report import contact_sheet
+from ovseg.report.contact_sheet import CONTACT_SHEET, segmentation_rows, sheet_inputs
+from ovseg.report.painting import draw_masks, palette, tint
+from ovseg.report.tiles import (
     GAP,
     HEADING,
     INK,
     MARGIN,
     PAPER,
-    draw_masks,
+    _free_box,
+    _ink_on,
     draw_pairs,
     fit,
     lay_out,
-    tint,
     write_captions,
 )
-from ovseg.report.overlay import palette
 from ovseg.stages import schema
 from ovseg.stages.run import run_stage, stage_folder
 from ovseg.storybook.world import write_world
@@ -86,13 +86,13 @@ def test_fit_keeps_the_shape_and_centres():
 @pytest.fixture
 def boxes(monkeypatch):
     """The boxes of labels, as they are placed."""
-    placed, place = [], drawing._free_box
+    placed, place = [], _free_box
 
     def remember(*args):
         placed.append(place(*args))
         return placed[-1]
 
-    monkeypatch.setattr(drawing, "_free_box", remember)
+    monkeypatch.setattr("ovseg.report.tiles._free_box", remember)
     return placed
 
 
@@ -212,7 +212,7 @@ def test_the_upper_half_of_a_mined_run(mined, tmp_path):
     assert set(inputs) == {"images", "proposals", "table"}
     (tiles,) = contact_sheet.mining_rows(config, inputs)  # 2 has no file, 3 no kept pair
     assert [tile.size for tile in tiles] == [(64, 64)] * 4
-    sheets = [run_stage(SHEET, config, inputs, tmp_path / name) for name in ("a", "b")]
+    sheets = [run_stage(CONTACT_SHEET, config, inputs, tmp_path / name) for name in ("a", "b")]
     assert sheets[0].rows == 1
     with Image.open(sheets[0].payload() / "contact-sheet.png") as sheet:
         assert sheet.width == 2 * MARGIN + 4 * 64 + 3 * GAP
@@ -257,7 +257,7 @@ def test_only_the_shards_that_are_shown_are_read(toy, tmp_path):
 
 def test_labels_can_be_read_on_every_colour():
     for color in palette(range(40)):
-        ink = drawing._ink_on(color)
+        ink = _ink_on(color)
         assert abs(np.mean(ink) - np.mean(color)) > 60
 
 
@@ -295,7 +295,7 @@ def test_both_halves_and_what_they_depend_on(mined, tiny_clip, tiny_maskformer, 
     )
     config = SheetConfig(images=2, tile=64, image_root=tmp_path, benchmark=benchmark)
     inputs = sheet_inputs(mined, {})
-    manifest = run_stage(SHEET, config, inputs, tmp_path / "run")
+    manifest = run_stage(CONTACT_SHEET, config, inputs, tmp_path / "run")
     assert manifest.rows == 3  # one mined image, two scenes
     with Image.open(manifest.payload() / "contact-sheet.png") as sheet:
         assert sheet.width == 2 * MARGIN + 4 * 64 + 3 * GAP
@@ -303,7 +303,7 @@ def test_both_halves_and_what_they_depend_on(mined, tiny_clip, tiny_maskformer, 
     moved = config.model_copy(
         update={"benchmark": benchmark.model_copy(update={"root": tmp_path / "copy"})}
     )
-    assert run_stage(SHEET, moved, inputs, tmp_path / "run").folder == manifest.folder
+    assert run_stage(CONTACT_SHEET, moved, inputs, tmp_path / "run").folder == manifest.folder
     picture = next((tmp_path / "copy" / "images").rglob("*.png"))
     Image.new("RGB", (64, 64), "red").save(picture)
-    assert stage_folder(SHEET, moved, inputs, tmp_path / "run")[0] != manifest.folder
+    assert stage_folder(CONTACT_SHEET, moved, inputs, tmp_path / "run")[0] != manifest.folder

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ovseg.cli.segment import parse_classes, segment_command
 from ovseg.errors import OvsegError
-from ovseg.report.overlay import borders, overlay, palette
+from ovseg.report.painting import borders, overlay, palette
 
 NAMES = ["moon", "tree", "sea"]
 

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest, mannwhitneyu
 
-from ovseg.report.pictures import Gallery, fitted, judged, masked_scene, outline, quoted
+from ovseg.report.cards import Gallery, judged, quoted
+from ovseg.report.embedded import fitted
+from ovseg.report.painting import masked_scene, outline
 from ovseg.report.plots.canvas import COLOURS, Canvas, percent, points, shortened, styled, themed
 from ovseg.report.plots.classes import confusion_plot, gains_plot
 from ovseg.report.plots.mined import distribution_plot, outscores

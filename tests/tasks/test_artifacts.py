@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import tasks.prefect_page as artifacts
-from ovseg.report.pictures import thumbnail_uri
+from ovseg.report.embedded import thumbnail_uri
 
 
 @pytest.mark.parametrize("url", [None, "http://mlflow:5000/#/experiments/7/runs/abc"])

@@ -257,7 +257,7 @@ def test_the_stage_trains_what_loads_and_is_found_again(
     network = load_maskformer(str(out))
     assert network.class_names == ("sky", "field", "house")
     image = samples_of(folder)[0].image
-    assert network.propose([image]).mask_probabilities[0].shape == (4, 48, 64)
+    assert network.propose([image])[0].masks.shape == (4, 48, 64)
     assert not list(tmp_path.glob("*.tmp-*"))
 
 

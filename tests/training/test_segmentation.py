@@ -90,8 +90,8 @@ def test_a_few_steps_lower_the_loss_and_write_a_loadable_folder(tmp_path: Path) 
     network = load_maskformer(str(tmp_path))
     assert network.class_names == tuple(NAMES)
     assert network.inputs == CONFIG.inputs
-    batch = network.propose([_samples()[0].image])
-    assert batch.mask_probabilities[0].shape == (6, 64, 64)
+    (found,) = network.propose([_samples()[0].image])
+    assert found.masks.shape == (6, 64, 64)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(tmp_path: Path) -> None:

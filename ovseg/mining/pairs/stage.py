@@ -31,7 +31,8 @@ from ovseg.mining.pairs.rows import OF_IMAGE, Job, Row, complete, pair_stats, sh
 from ovseg.models.clip.load import clip_digest, shared_clip
 from ovseg.models.clip.open_clip_model import OpenClipModel
 from ovseg.models.devices import autocast, clip_name, resolve_device
-from ovseg.models.regions.crops import Regions, region_crops
+from ovseg.models.regions.crops import Regions
+from ovseg.models.regions.embedding import Cut, cut_regions, embed_regions
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.schema import PAIRS as SCHEMA
 from ovseg.stages.schema import rows_to_table
@@ -149,82 +150,63 @@ def embed_proposals(
     Yields:
         Each job in order, with the `(Q, E)` embeddings of its proposals or with the reason.
     """
-    waiting: list[tuple[Job, Regions | ImageError]] = []
+    waiting: list[tuple[Job, list[Regions] | ImageError]] = []
     regions = 0
     for job, image in decoded:
         if isinstance(image, ImageError):
             waiting.append((job, image))
             continue
-        crops = _regions(job, image, clip, config, device)
-        waiting.append((job, crops))
-        regions += len(crops.pixels)
+        parts = _parts(job, image, clip, config, device)
+        waiting.append((job, parts))
+        regions += len(job.proposals)
         if regions >= config.batch_size:
             yield from _embed(waiting, clip, config, device)
             waiting, regions = [], 0
     yield from _embed(waiting, clip, config, device)
 
 
-def _regions(
+def _parts(
     job: Job, image: ImageArray, clip: OpenClipModel, config: PairingConfig, device: str
-) -> Regions:
+) -> list[Regions]:
+    """The regions of an image's proposals, cut out of so many masks at a time as fit in memory."""
     height, width = image.shape[:2]
     counts = [row["mask_counts"] for row in job.proposals]
     at_once = max(1, MASK_PIXELS // (height * width))
-    parts = [
-        region_crops(
-            image,
-            torch.from_numpy(masks.decode(some, (height, width))).to(device),
-            size=clip.image_size,
-            mean=clip.pixel_mean,
-            std=clip.pixel_std,
-            threshold=None,
-            expand_ratio=config.expand_ratio,
-            region=config.region,
-            background=config.background,
-        )
-        for some in (counts[start : start + at_once] for start in range(0, len(counts), at_once))
-    ]
-    crops = Regions(
-        pixels=torch.cat([part.pixels for part in parts]),
-        masks=torch.cat([part.masks for part in parts]),
-        valid=torch.cat([part.valid for part in parts]),
-        boxes=torch.cat([part.boxes for part in parts]),
+    decoded = (
+        torch.from_numpy(masks.decode(counts[start : start + at_once], (height, width))).to(device)
+        for start in range(0, len(counts), at_once)
     )
-    if not bool(crops.valid.all()):
+    cut = Cut(region=config.region, background=config.background, expand_ratio=config.expand_ratio)
+    parts = [*cut_regions(clip, image, decoded, cut=cut)]
+    if not all(bool(part.valid.all()) for part in parts):
         raise OvsegError(
             f"image {job.listed['image_id']}: a kept proposal is an empty mask; delete the"
             " proposals stage's folder and run it again"
         )
-    return crops
+    return parts
 
 
 def _embed(
-    waiting: Sequence[tuple[Job, Regions | ImageError]],
+    waiting: Sequence[tuple[Job, list[Regions] | ImageError]],
     clip: OpenClipModel,
     config: PairingConfig,
     device: str,
 ) -> Iterator[Embedded]:
-    crops = [one for _, one in waiting if isinstance(one, Regions)]
-    if crops:
-        pixels = torch.cat([one.pixels for one in crops])
-        region_masks = torch.cat([one.masks for one in crops])
-        batches = zip(
-            torch.split(pixels, config.batch_size),
-            torch.split(region_masks, config.batch_size),
-            strict=True,
-        )
+    """Embed the regions of several images together, in batches of `batch_size`."""
+    regions = [part for _, parts in waiting if isinstance(parts, list) for part in parts]
+    if regions:
         with autocast(device, config.precision):
-            parts = [clip.encode_regions(some, their_masks) for some, their_masks in batches]
-        embeddings = torch.cat(parts).float().cpu().numpy()
+            rows, _ = embed_regions(clip, regions, batch_size=config.batch_size)
+        embeddings = rows.float().cpu().numpy()
         if not np.isfinite(embeddings).all():
             raise OvsegError("CLIP gives embeddings that are not finite: its weights are damaged")
     start = 0
-    for job, one in waiting:
-        if isinstance(one, ImageError):
-            yield job, one
+    for job, parts in waiting:
+        if isinstance(parts, ImageError):
+            yield job, parts
         else:
-            yield job, embeddings[start : start + len(one.pixels)]
-            start += len(one.pixels)
+            yield job, embeddings[start : start + len(job.proposals)]
+            start += len(job.proposals)
 
 
 # --------------------------------------------------------------------------------------

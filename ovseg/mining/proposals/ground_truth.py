@@ -19,7 +19,7 @@ from ovseg.data.benchmarks.label_maps import LabelError
 from ovseg.data.images import ImageArray
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json, known_sha256
-from ovseg.mining.proposals.source import Proposed
+from ovseg.mining.proposals.source import EncodedProposals
 from ovseg.models.devices import model_label
 
 
@@ -95,29 +95,31 @@ class GroundTruthSource:
         values = [list(found.stored), list(found.ignored)]
         return {"labels": digest_json([self.names, values, _contents(stamp, tuple(paths.items()))])}
 
-    def propose(self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]) -> list[Proposed]:
+    def propose(
+        self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]
+    ) -> list[EncodedProposals]:
         """See `ProposalSource`."""
         return [self._masks(row["image_path"], image.shape[:2]) for row, image in batch]
 
-    def _masks(self, image_path: str, size: tuple[int, int]) -> Proposed:
+    def _masks(self, image_path: str, size: tuple[int, int]) -> EncodedProposals:
         sample = self.samples.get(PurePosixPath(image_path).stem)
         if sample is None or not sample.label.is_file():
-            return Proposed((), (), reason="no_labels")
+            return EncodedProposals((), (), reason="no_labels")
         try:
             labels = self.labelled.labels(sample)
         except LabelError as error:
-            return Proposed((), (), reason=f"bad_labels:{error}")
+            return EncodedProposals((), (), reason=f"bad_labels:{error}")
         if labels.shape != size:
             height, width = labels.shape[:2]
             why = f"{width} x {height} for an image of {size[1]} x {size[0]}"
-            return Proposed((), (), reason=f"bad_labels:{why}")
+            return EncodedProposals((), (), reason=f"bad_labels:{why}")
         classes, masks_nhw = region_masks(labels, len(self.names))
         if not len(classes):
-            return Proposed((), (), reason="all_ignored")
+            return EncodedProposals((), (), reason="all_ignored")
         allowed = set(self.config.label_classes or self.names)
         usable = [self.names[index] in allowed for index in classes]
         ids = [int(index) for index, fits in zip(classes, usable) if fits]
-        return Proposed(
+        return EncodedProposals(
             masks.encode(masks_nhw[usable]),
             [None] * len(ids),
             ids=ids,

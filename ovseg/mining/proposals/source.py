@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol
 from ovseg.data.images import ImageArray
 
 
-class Proposed(NamedTuple):
-    """The proposals of one image.
+class EncodedProposals(NamedTuple):
+    """The proposals of one image as rows hold them: run-length encoded, binary, at its own size.
 
     Attributes:
         counts: Q masks of the image's own size, as `ovseg.data.masks.encode` gives them.
@@ -40,7 +40,9 @@ class ProposalSource(Protocol):
     def weights(self) -> Mapping[str, str]:
         """Content digests of all it reads beside the images; another digest, another result."""
 
-    def propose(self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]) -> Iterable[Proposed]:
+    def propose(
+        self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]
+    ) -> Iterable[EncodedProposals]:
         """The proposals of images in order.
 
         Args:

@@ -18,9 +18,9 @@ from ovseg.config.mining import ProposalsConfig
 from ovseg.config.registry import SOURCES, chosen
 from ovseg.data import masks
 from ovseg.data.images import ImageArray
-from ovseg.mining.proposals.source import ProposalSource, Proposed
+from ovseg.mining.proposals.source import EncodedProposals, ProposalSource
 from ovseg.models.devices import autocast, model_label, resolve_device
-from ovseg.models.preprocessing import resized_shape
+from ovseg.models.preprocessing import InputSize, resized_shape
 from ovseg.models.proposal import ProposalNetwork
 from ovseg.models.proposals.proposers import proposer
 
@@ -57,7 +57,9 @@ class NetworkSource:
         """The network's."""
         return {"maskformer": self.network.digest}
 
-    def propose(self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]) -> list[Proposed]:
+    def propose(
+        self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]
+    ) -> list[EncodedProposals]:
         """See `ProposalSource`."""
         return network_masks(self.network, [image for _, image in batch], self.config)
 
@@ -77,7 +79,7 @@ def proposal_source(config: ProposalsConfig) -> ProposalSource:
 
 def network_masks(
     network: ProposalNetwork, images: Sequence[ImageArray], config: ProposalsConfig
-) -> list[Proposed]:
+) -> list[EncodedProposals]:
     """Masks of images, binary at the images' own size.
 
     The network's soft masks are taken at the smaller of its input's and the image's own size, so
@@ -88,29 +90,26 @@ def network_masks(
         images: (H_i, W_i, 3) uint8 RGB.
         config: input sizes and mask threshold.
     """
-    short_side, max_side = config.short_side, config.max_side
-    found = [Proposed((), ())] * len(images)
+    size = InputSize(config.short_side, config.max_side)
+    encoded = [EncodedProposals((), ())] * len(images)
     shrunk = []
     for image in images:
         height, width = image.shape[:2]
-        input_height, input_width = resized_shape(height, width, short_side, max_side)
+        input_height, input_width = resized_shape(height, width, config.short_side, config.max_side)
         shrunk.append(input_height * input_width < height * width)
     for small in (False, True):
         places = [place for place, is_small in enumerate(shrunk) if is_small == small]
         with autocast(resolve_device(config.device), config.precision):
-            proposed = network.propose(
+            proposals = network.propose(
                 [images[place] for place in places],
                 output="resized" if small else "original",
-                short_side=short_side,
-                max_side=max_side,
+                size=size,
             )
-        for place, soft, scores in zip(
-            places, proposed.mask_probabilities, proposed.scores, strict=True
-        ):
+        for place, found in zip(places, proposals, strict=True):
             height, width = images[place].shape[:2]
-            counts = _binary_counts(soft, (height, width), config.mask_threshold)
-            found[place] = Proposed(counts, scores.float().cpu().tolist())
-    return found
+            counts = _binary_counts(found.masks, (height, width), config.mask_threshold)
+            encoded[place] = EncodedProposals(counts, found.scores.float().cpu().tolist())
+    return encoded
 
 
 @torch.inference_mode()

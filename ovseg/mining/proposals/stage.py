@@ -25,7 +25,7 @@ from ovseg.data.images import ImageArray, ImageError
 from ovseg.errors import OvsegError
 from ovseg.files.publish import write_parquet
 from ovseg.mining import gates
-from ovseg.mining.proposals.source import ProposalSource, Proposed
+from ovseg.mining.proposals.source import EncodedProposals, ProposalSource
 from ovseg.mining.proposals.sources import proposal_source
 from ovseg.stages.manifest import ShardRecord
 from ovseg.stages.schema import PROPOSALS as SCHEMA
@@ -127,7 +127,7 @@ def _propose(
             yield {"dataset": listed["dataset"], "image_id": listed["image_id"], **row}
 
 
-def _given(found: Proposed, size: masks.Size, config: ProposalsConfig) -> Iterator[Row]:
+def _given(found: EncodedProposals, size: masks.Size, config: ProposalsConfig) -> Iterator[Row]:
     """The rows of an image's proposals under the ids and labels of their source."""
     for place, row in enumerate(proposal_rows(found.counts, found.scores, size, config)):
         yield {
@@ -137,7 +137,7 @@ def _given(found: Proposed, size: masks.Size, config: ProposalsConfig) -> Iterat
         }
 
 
-def _left_out(found: Proposed) -> Iterator[Row]:
+def _left_out(found: EncodedProposals) -> Iterator[Row]:
     """Rows of masks that may not be used; the mask itself goes nowhere."""
     for proposal_id, label in found.left_out:
         reason = {"kept": False, "drop_reason": "class_left_out"}

@@ -24,7 +24,7 @@ from ovseg.errors import OvsegError
 from ovseg.models.devices import resolve_device
 from ovseg.models.lseg.network import PixelEmbeddingNetwork
 from ovseg.models.maskformer.open_vocabulary import Architecture
-from ovseg.models.preprocessing import ImageArray, InputSettings, pad_batch, resize_shortest_edge
+from ovseg.models.preprocessing import OWN_SIZE, ImageArray, InputSettings, InputSize, pad_batch
 from ovseg.models.weights.folders import (
     CONFIG_FILE,
     Stamp,
@@ -132,19 +132,14 @@ class PixelEmbedder:
         return self.network.architecture.embedding_dim
 
     @torch.inference_mode()
-    def embed(
-        self, image: ImageArray, *, short_side: int | None = None, max_side: int | None = None
-    ) -> PixelFeatures:
+    def embed(self, image: ImageArray, *, size: InputSize = OWN_SIZE) -> PixelFeatures:
         """Embed the pixels of an image.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            short_side: overrides the network's own input size.
-            max_side: likewise.
+            size: overrides the network's own input size.
         """
-        resized = resize_shortest_edge(
-            image, short_side or self.inputs.short_side, max_side or self.inputs.max_side
-        )
+        resized = size.resize(image, self.inputs)
         pixels = pad_batch([resized], self.inputs.mean, self.inputs.std, self.device)
         return PixelFeatures(
             embeddings=F.normalize(self.network(pixels)[0].float(), dim=0),

@@ -16,15 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovseg.errors import OvsegError
-from ovseg.models.ensemble import SCORE_BUDGET, class_probabilities
+from ovseg.models.ensemble import SCORE_BUDGET, best_of_parts, class_probabilities
 from ovseg.models.lseg.embedder import PixelEmbedder, PixelFeatures
-from ovseg.models.preprocessing import ImageArray
-from ovseg.models.segmentor import Segmentation
-from ovseg.models.texts.class_texts import best_of_class
+from ovseg.models.preprocessing import OWN_SIZE, ImageArray, InputSize
+from ovseg.models.segmentation import OpenVocabularySegmentor, Segmentation, shown_classes
 
 
-class PixelSegmentor:
+class PixelSegmentor(OpenVocabularySegmentor):
     """Open-vocabulary semantic segmentation by pixel embeddings alone.
 
     Args:
@@ -33,8 +31,7 @@ class PixelSegmentor:
         texts: `(T, E)` embeddings of the names, or of the prompts, L2 norm 1.
         prompts: texts that stand for the classes, each with its class's index, where they are
             others than the names. A pixel gets the class of the best text.
-        short_side: images are resized to this short side; None for the network's own.
-        max_side: but no longer than this; None for the network's own.
+        size: images are resized to it.
         budget: numbers that class maps may hold at once.
 
     Raises:
@@ -48,22 +45,13 @@ class PixelSegmentor:
         class_names: Sequence[str],
         texts: Tensor,
         prompts: Sequence[tuple[str, int]] = (),
-        short_side: int | None = None,
-        max_side: int | None = None,
+        size: InputSize = OWN_SIZE,
         budget: int = SCORE_BUDGET,
     ) -> None:
-        if not class_names:
-            raise OvsegError("there is nothing to look for: name at least one class")
-        shown = [text for text, _ in prompts] or [*class_names]
-        if len(texts) != len(shown):
-            raise ValueError(f"{len(texts)} embeddings for {len(shown)} names")
+        shown = shown_classes(class_names, prompts)
+        super().__init__(class_names, shown, texts.float().to(embedder.device))
         embedder.check_texts(texts)
-        self.embedder = embedder
-        self.class_names = tuple(class_names)
-        self.class_of = [index for _, index in prompts] or list(range(len(shown)))
-        self.texts = texts.float().to(embedder.device)
-        self.short_side, self.max_side = short_side, max_side
-        self.budget = budget
+        self.embedder, self.size, self.budget = embedder, size, budget
 
     @torch.no_grad()
     def segment(self, image: ImageArray) -> Segmentation:
@@ -75,7 +63,7 @@ class PixelSegmentor:
         Returns:
             Its masks are the `(R, H, W)` regions of the classes that occur, in ascending order.
         """
-        features = self._embed(image)
+        features = self.embedder.embed(image, size=self.size)
         labels = np.array(self.class_of)[self._best_texts(features, image.shape[:2])]
         masks = torch.from_numpy(labels == np.unique(labels)[:, None, None])
         regions, _ = features.pooled(masks.to(self.embedder.device))
@@ -89,29 +77,14 @@ class PixelSegmentor:
     @torch.no_grad()
     def class_maps(self, image: ImageArray) -> Tensor:
         """The `(T, H, W)` float32 cosines whose argmax `segment` takes, all at once."""
-        return self._embed(image).cosines(self.texts, (image.shape[0], image.shape[1]))
+        features = self.embedder.embed(image, size=self.size)
+        return features.cosines(self.texts, (image.shape[0], image.shape[1]))
 
     @torch.no_grad()
-    def classify_masks(
-        self, image: ImageArray, masks_qhw: NDArray[np.bool_] | Tensor
-    ) -> NDArray[np.float32]:
-        """Name given masks by the mean of their pixels.
-
-        Args:
-            image: `(H, W, 3)` uint8 RGB.
-            masks_qhw: `(Q, H, W)` bool; Q may be 0.
-
-        Returns:
-            `(Q, K)` float32 probabilities; a row of zeros for a mask without a pixel.
-        """
-        on_device = torch.as_tensor(masks_qhw).to(self.embedder.device)
-        regions, valid = self._embed(image).pooled(on_device)
-        probabilities = torch.zeros(len(on_device), len(self.texts))
-        probabilities[valid.cpu()] = self._named(regions).cpu()
-        return best_of_class(probabilities.numpy(), self.class_of, len(self.class_names))
-
-    def _embed(self, image: ImageArray) -> PixelFeatures:
-        return self.embedder.embed(image, short_side=self.short_side, max_side=self.max_side)
+    def name_masks(self, image: ImageArray, masks_qhw: Tensor) -> tuple[Tensor, Tensor]:
+        """Name masks by the mean of their pixels; see `OpenVocabularySegmentor.name_masks`."""
+        regions, valid = self.embedder.embed(image, size=self.size).pooled(masks_qhw)
+        return self._named(regions), valid
 
     def _named(self, regions_ve: Tensor) -> Tensor:
         scale = 1 / self.embedder.network.temperature
@@ -121,17 +94,7 @@ class PixelSegmentor:
         """`(H, W)` index of each pixel's nearest text, without holding the maps of all of them."""
         height, width = size[0], size[1]
         pixels = max(height * width, features.padded[0] * features.padded[1])
-        best = labels = None
-        start = 0
-        for part in torch.split(self.texts, max(1, self.budget // pixels)):
-            top, index = features.cosines(part, (height, width)).max(dim=0)
-            if best is None or labels is None:
-                best, labels = top, index
-            else:
-                better = top > best  # strictly: of equal texts the first stays
-                best = torch.where(better, top, best)
-                labels = torch.where(better, index + start, labels)
-            start += len(part)
-        assert labels is not None  # there is a class
+        parts = torch.split(self.texts, max(1, self.budget // pixels))
+        _, labels = best_of_parts(features.cosines(part, (height, width)) for part in parts)
         found: NDArray[np.int64] = labels.cpu().numpy()
         return found

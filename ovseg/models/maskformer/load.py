@@ -29,7 +29,7 @@ from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabulary
 from ovseg.models.maskformer.proposing import ClosedMaskFormer, OpenMaskFormer
 from ovseg.models.maskformer.resnet import DeepStemMaskFormer, DeepStemMaskFormerConfig
 from ovseg.models.preprocessing import InputSettings, pad_batch, resize_shortest_edge
-from ovseg.models.proposal import ProposalBatch, ProposalNetwork
+from ovseg.models.proposal import ProposalNetwork
 from ovseg.models.weights.files import check_finite
 from ovseg.models.weights.folders import (
     CONFIG_FILE,
@@ -47,7 +47,6 @@ __all__ = [
     "InputSettings",
     "OpenMaskFormer",
     "OpenVocabularyMaskFormer",
-    "ProposalBatch",
     "ProposalNetwork",
     "load_maskformer",
     "maskformer_digest",

@@ -9,21 +9,40 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ovseg.models.maskformer.open_vocabulary import OpenVocabularyMaskFormer
 from ovseg.models.preprocessing import (
+    OWN_SIZE,
     ImageArray,
     InputSettings,
+    InputSize,
     mask_probabilities,
     pad_batch,
     padded_shape,
-    resize_shortest_edge,
 )
-from ovseg.models.proposal import ProposalBatch, QueryPrediction
+from ovseg.models.proposal import Output, Proposals
+
+
+@dataclass(frozen=True)
+class QueryPrediction:
+    """What a network says of a batch of B images.
+
+    Attributes:
+        mask_logits: (B, Q, h, w).
+        scores: (B, Q) in [0, 1].
+        class_probabilities: (B, Q, K), see `Proposals`.
+        class_embeddings: (B, Q, E), or None.
+    """
+
+    mask_logits: Tensor
+    scores: Tensor
+    class_probabilities: Tensor
+    class_embeddings: Tensor | None = None
 
 
 class MaskFormerProposals(ABC):
@@ -45,7 +64,7 @@ class MaskFormerProposals(ABC):
         self.device = device
 
     @abstractmethod
-    def predict(self, pixels_nchw: Tensor, text_embeddings: Tensor | None) -> QueryPrediction:
+    def predict(self, pixels_nchw: Tensor) -> QueryPrediction:
         """Masks, scores and classes of every query of a batch of prepared pixels."""
 
     @torch.inference_mode()
@@ -53,56 +72,40 @@ class MaskFormerProposals(ABC):
         self,
         images: Sequence[ImageArray],
         *,
-        output: Literal["original", "resized"] = "original",
-        short_side: int | None = None,
-        max_side: int | None = None,
-        text_embeddings: Tensor | None = None,
-    ) -> ProposalBatch:
-        """Masks of every query of every image.
+        output: Output = "original",
+        size: InputSize = OWN_SIZE,
+    ) -> list[Proposals]:
+        """Propose the mask of every query of every image; see `ProposalNetwork`.
 
         Images whose padded sizes agree share a forward pass; others do not, because padding takes
         part in attention and an image's proposals must not depend on its neighbours in a batch.
-
-        Args:
-            images: (H_i, W_i, 3) uint8 RGB; none is fine.
-            output: give masks at the size of the given or of the resized images.
-            short_side: overrides the network's own input size.
-            max_side: likewise.
-            text_embeddings: (K, E) vocabulary against which an open-vocabulary network scores;
-                by default the classes it was trained on. Ignored by a closed vocabulary.
-
-        Returns:
-            One entry an image, in order.
         """
-        short_side = short_side or self.inputs.short_side
-        max_side = max_side or self.inputs.max_side
-        resized = [resize_shortest_edge(image, short_side, max_side) for image in images]
+        resized = [size.resize(image, self.inputs) for image in images]
         groups: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(resized):
             groups.setdefault(padded_shape([image]), []).append(index)
-        found: dict[int, tuple[Tensor, Tensor, Tensor, Tensor | None]] = {}
+        proposals: dict[int, Proposals] = {}
         for indices in groups.values():
             pixels = pad_batch(
                 [resized[i] for i in indices], self.inputs.mean, self.inputs.std, self.device
             )
-            said = self.predict(pixels, text_embeddings)
+            said = self.predict(pixels)
             embeddings = said.class_embeddings
             for row, i in enumerate(indices):
                 target = images[i] if output == "original" else resized[i]
-                masks = mask_probabilities(
-                    said.mask_logits[row], pixels.shape[-2:], resized[i].shape[:2], target.shape[:2]
+                proposals[i] = Proposals(
+                    image=resized[i],
+                    masks=mask_probabilities(
+                        said.mask_logits[row],
+                        pixels.shape[-2:],
+                        resized[i].shape[:2],
+                        target.shape[:2],
+                    ),
+                    scores=said.scores[row],
+                    class_probabilities=said.class_probabilities[row],
+                    class_embeddings=None if embeddings is None else embeddings[row],
                 )
-                embedded = None if embeddings is None else embeddings[row]
-                found[i] = masks, said.scores[row], said.class_probabilities[row], embedded
-        rows = [found[i] for i in range(len(images))]
-        of_open = [row[3] for row in rows if row[3] is not None]
-        return ProposalBatch(
-            mask_probabilities=[row[0] for row in rows],
-            scores=[row[1] for row in rows],
-            class_probabilities=[row[2] for row in rows],
-            class_embeddings=of_open if isinstance(self, OpenMaskFormer) else None,
-            images=resized,
-        )
+        return [proposals[i] for i in range(len(images))]
 
 
 class ClosedMaskFormer(MaskFormerProposals):
@@ -115,7 +118,7 @@ class ClosedMaskFormer(MaskFormerProposals):
         labels: dict[int, str] = config.id2label
         return tuple(labels[index] for index in sorted(labels))
 
-    def predict(self, pixels_nchw: Tensor, text_embeddings: Tensor | None) -> QueryPrediction:
+    def predict(self, pixels_nchw: Tensor) -> QueryPrediction:
         """See the base class; the last column of the logits is *no object*."""
         out = self.network(pixels_nchw)
         classes = out.class_queries_logits.softmax(-1)[..., :-1]
@@ -155,11 +158,10 @@ class OpenMaskFormer(MaskFormerProposals):
         """Width of the class embeddings, that of the texts it was trained with."""
         return self.network.architecture.embedding_dim
 
-    def predict(self, pixels_nchw: Tensor, text_embeddings: Tensor | None) -> QueryPrediction:
+    def predict(self, pixels_nchw: Tensor) -> QueryPrediction:
         """See the base class."""
         out = self.network(pixels_nchw)
-        text = self.text_embeddings if text_embeddings is None else text_embeddings
-        classes = self.class_logits(out.class_embeddings, text).softmax(-1)
+        classes = self.class_logits(out.class_embeddings, self.text_embeddings).softmax(-1)
         return QueryPrediction(
             out.mask_logits, 1 - classes[..., -1], classes[..., :-1], out.class_embeddings
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from ovseg.models.preprocessing import ImageArray, InputSettings, resize_shortest_edge
-from ovseg.models.proposal import ProposalBatch
+from ovseg.models.preprocessing import OWN_SIZE, ImageArray, InputSettings, InputSize
+from ovseg.models.proposal import Output, Proposals
 
 
 class ImageProposals(ABC):
@@ -44,25 +43,17 @@ class ImageProposals(ABC):
         self,
         images: Sequence[ImageArray],
         *,
-        output: Literal["original", "resized"] = "original",
-        short_side: int | None = None,
-        max_side: int | None = None,
-        text_embeddings: Tensor | None = None,
-    ) -> ProposalBatch:
-        """See `ProposalNetwork`; there are no classes, so that texts change nothing."""
-        short_side = short_side or self.inputs.short_side
-        max_side = max_side or self.inputs.max_side
-        resized = [resize_shortest_edge(image, short_side, max_side) for image in images]
-        found = [
-            self._sized(self.masks_of(small), (image if output == "original" else small).shape)
-            for image, small in zip(images, resized, strict=True)
-        ]
-        return ProposalBatch(
-            mask_probabilities=[masks for masks, _ in found],
-            scores=[scores for _, scores in found],
-            class_embeddings=None,
-            images=resized,
-        )
+        output: Output = "original",
+        size: InputSize = OWN_SIZE,
+    ) -> list[Proposals]:
+        """See `ProposalNetwork`; there are no classes."""
+        proposals = []
+        for image in images:
+            small = size.resize(image, self.inputs)
+            shape = (image if output == "original" else small).shape
+            masks, scores = self._sized(self.masks_of(small), shape)
+            proposals.append(Proposals(image=small, masks=masks, scores=scores))
+        return proposals
 
     @staticmethod
     def _sized(found: tuple[Tensor, Tensor], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

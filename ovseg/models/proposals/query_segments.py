@@ -8,9 +8,8 @@ masks are binary. `Segmented` puts one of them behind any `ProposalNetwork`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -18,8 +17,8 @@ from torch import Tensor
 from ovseg.config.registry import SEGMENTS, check_name
 from ovseg.data import masks
 from ovseg.files.digests import digest_json
-from ovseg.models.preprocessing import ImageArray, InputSettings
-from ovseg.models.proposal import OpenVocabularyNetwork, ProposalBatch, ProposalNetwork
+from ovseg.models.preprocessing import OWN_SIZE, ImageArray, InputSettings, InputSize
+from ovseg.models.proposal import OpenVocabularyNetwork, Output, ProposalNetwork, Proposals
 
 MASK_THRESHOLD = 0.5
 SCORE_THRESHOLD = 0.5
@@ -31,34 +30,7 @@ NMS_IOU = 0.7
 PIXELS_AT_ONCE = 65536  # of all classes or queries; a photograph's would be gigabytes
 
 
-@dataclass(frozen=True)
-class Queries:
-    """The proposals of one image.
-
-    Attributes:
-        masks: (Q, h, w) float32 in [0, 1].
-        scores: (Q,) float32 in [0, 1].
-        class_probabilities: (Q, K) float32, or None: then every query is a class of its own.
-        class_embeddings: (Q, E) float32, or None.
-    """
-
-    masks: Tensor
-    scores: Tensor
-    class_probabilities: Tensor | None = None
-    class_embeddings: Tensor | None = None
-
-    def at(self, places: Tensor) -> Queries:
-        """Those at the given places, `(R,)` int64."""
-        of_class, embedded = self.class_probabilities, self.class_embeddings
-        return Queries(
-            self.masks[places],
-            self.scores[places],
-            None if of_class is None else of_class[places],
-            None if embedded is None else embedded[places],
-        )
-
-
-def semantic(queries: Queries) -> Queries:
+def semantic(queries: Proposals) -> Proposals:
     """One mask a class that has a pixel: the pixels whose best class it is.
 
     A pixel's evidence for a class is the sum over queries of class probability times mask. A mask's
@@ -75,15 +47,16 @@ def semantic(queries: Queries) -> Queries:
     share_rq = weights_qk.T[found]
     share_rq = share_rq / share_rq.sum(1, keepdim=True)
     of_class, embedded = queries.class_probabilities, queries.class_embeddings
-    return Queries(
-        inside.float(),
-        total / inside.flatten(1).sum(1).clamp(min=1),
-        None if of_class is None else share_rq @ of_class,
-        None if embedded is None else share_rq @ embedded,
+    return replace(
+        queries,
+        masks=inside.float(),
+        scores=total / inside.flatten(1).sum(1).clamp(min=1),
+        class_probabilities=None if of_class is None else share_rq @ of_class,
+        class_embeddings=None if embedded is None else share_rq @ embedded,
     )
 
 
-def instance(queries: Queries) -> Queries:
+def instance(queries: Proposals) -> Proposals:
     """Masks blind to classes: thresholded, scored anew, without those that overlap a better one.
 
     The score is the query's times the mean of its soft mask inside (Mask2Former's); masks without
@@ -101,7 +74,7 @@ def instance(queries: Queries) -> Queries:
     return binary.at(order[torch.from_numpy(~drop).to(order.device)])
 
 
-def panoptic(queries: Queries) -> Queries:
+def panoptic(queries: Proposals) -> Proposals:
     """Disjoint masks blind to classes: every pixel goes to the query that wants it most.
 
     Of the queries surer than `SCORE_THRESHOLD` the one with the largest score times mask takes a
@@ -135,7 +108,7 @@ def _best(weights_qk: Tensor, masks_qhw: Tensor) -> tuple[Tensor, Tensor]:
     return places.view(height, width), values.view(height, width)
 
 
-def queries(found: Queries) -> Queries:
+def queries(found: Proposals) -> Proposals:
     """The queries as they are."""
     return found
 
@@ -164,42 +137,13 @@ class Segmented:
         self,
         images: Sequence[ImageArray],
         *,
-        output: Literal["original", "resized"] = "original",
-        short_side: int | None = None,
-        max_side: int | None = None,
-        text_embeddings: Tensor | None = None,
-    ) -> ProposalBatch:
+        output: Output = "original",
+        size: InputSize = OWN_SIZE,
+    ) -> list[Proposals]:
         """See `ProposalNetwork`; an image may be left without any proposal."""
-        batch = self.network.propose(
-            images,
-            output=output,
-            short_side=short_side,
-            max_side=max_side,
-            text_embeddings=text_embeddings,
-        )
-        of_class, embedded = batch.class_probabilities, batch.class_embeddings
-        made = [
-            self.make(
-                Queries(
-                    batch.mask_probabilities[i],
-                    batch.scores[i],
-                    None if of_class is None else of_class[i],
-                    None if embedded is None else embedded[i],
-                )
-            )
-            for i in range(len(images))
+        return [
+            self.make(queries) for queries in self.network.propose(images, output=output, size=size)
         ]
-        return ProposalBatch(
-            mask_probabilities=[one.masks for one in made],
-            scores=[one.scores for one in made],
-            class_embeddings=None
-            if embedded is None
-            else _all(one.class_embeddings for one in made),
-            class_probabilities=None
-            if of_class is None
-            else _all(one.class_probabilities for one in made),
-            images=batch.images,
-        )
 
 
 class SegmentedOpen(Segmented):
@@ -241,7 +185,3 @@ def segments_digest(digest: str, segments: str) -> str:
         return digest
     constants = [MASK_THRESHOLD, SCORE_THRESHOLD, OVERLAP_THRESHOLD, NMS_IOU]
     return digest_json([digest, segments, constants])[:16]
-
-
-def _all(tensors: Iterable[Tensor | None]) -> list[Tensor]:
-    return [tensor for tensor in tensors if tensor is not None]

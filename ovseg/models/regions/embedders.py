@@ -21,7 +21,7 @@ from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.clip.open_clip_model import OpenClipModel
 from ovseg.models.lseg.embedder import PixelPoolingEmbedder, load_pixels, pixels_digest
 from ovseg.models.preprocessing import ImageArray
-from ovseg.models.regions.crops import region_crops
+from ovseg.models.regions.embedding import Cut, cut_regions, embed_regions
 from ovseg.models.regions.picture_embedders import MaskPoolingEmbedder, MaskTokenEmbedder
 
 
@@ -68,36 +68,16 @@ class CropEmbedder:
     ) -> None:
         self.clip = clip
         self.mask_prompts = mask_prompts
-        self.region = region
-        self.background = background
-        self.expand_ratio = expand_ratio
+        self.cut = Cut(region=region, background=background, expand_ratio=expand_ratio)
         self.batch_size = batch_size
 
-    @torch.no_grad()
     def embed(
         self, image: ImageArray, masks_qhw: Tensor, *, threshold: float | None
     ) -> tuple[Tensor, Tensor]:
         """See `RegionEmbedder`."""
-        rows, valid = [], []
-        pixels_hwc = torch.tensor(image)
-        # in batches from the crops on: hundreds of regions of 224 x 224 would fill the memory
-        for part in torch.split(masks_qhw, self.batch_size):
-            regions = region_crops(
-                pixels_hwc,
-                part,
-                size=self.clip.image_size,
-                mean=self.clip.pixel_mean,
-                std=self.clip.pixel_std,
-                threshold=threshold,
-                region=self.region,
-                background=self.background,
-                expand_ratio=self.expand_ratio,
-            )
-            rows.append(
-                self.clip.encode_regions(regions.pixels, regions.masks, prompts=self.mask_prompts)
-            )
-            valid.append(regions.valid)
-        return torch.cat(rows), torch.cat(valid)
+        parts = torch.split(masks_qhw, self.batch_size)
+        regions = cut_regions(self.clip, image, parts, cut=self.cut, threshold=threshold)
+        return embed_regions(self.clip, regions, prompts=self.mask_prompts)
 
 
 def crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:

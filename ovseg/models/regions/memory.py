@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ovseg.errors import OvsegError
-from ovseg.models.ensemble import COSINE_SCALE
 from ovseg.models.texts.class_texts import ClassTexts
 from ovseg.models.weights.files import check_finite, read_safetensors
 
@@ -108,7 +107,7 @@ class Retrieval:
         self.memory, self.weight = memory, weight
         self.neighbours = min(neighbours, len(memory.regions_ne))
         # a noun means a class as far as CLIP's texts say so; its own name takes nearly all of it
-        self.meaning_mc = texts.probabilities(COSINE_SCALE * noun_texts_me @ texts.embeddings.T)
+        self.meaning_mc = texts.classify(noun_texts_me)
 
     def vote(self, features_ve: Tensor) -> Tensor:
         """The neighbours' classes.

@@ -27,6 +27,7 @@ from ovseg.data.benchmarks.vocabulary import (
     vocabulary_names,
     with_synonyms,
 )
+from ovseg.models.ensemble import COSINE_SCALE
 from ovseg.models.texts.class_relations import class_relations, share_evidence
 
 Pooling = Literal["texts", "classes"]
@@ -65,6 +66,10 @@ class ClassTexts:
     def related(self) -> Tensor:
         """`(K, K)` relations of the classes."""
         return class_relations(self.embeddings, self.class_of, self.classes)
+
+    def classify(self, features_ve: Tensor) -> Tensor:
+        """Compare embeddings `(V, E)`, L2 norm 1, with the texts: `(V, C)` probabilities."""
+        return self.probabilities(COSINE_SCALE * features_ve @ self.embeddings.T)
 
     def probabilities(self, logits_vt: Tensor, *, void: bool = False) -> Tensor:
         """A softmax over the columns of scores.

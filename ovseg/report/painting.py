@@ -1,17 +1,23 @@
-"""Label maps drawn over images: colours, outlines and a legend.
+"""Masks and label maps over images: the one painter of the contact sheet, the report and the CLI.
 
-overlay(image, labels, ["moon", "tree"]).save("overlay.png")
+    overlay(image, labels, ["moon", "tree"]).save("overlay.png")
+
+A label map is coloured with `overlay`, a list of masks with `draw_masks`; a mask in a page is an
+SVG path over the image, all that lies outside dimmed, so that it is seen without any colour.
 """
 
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ovseg.data import masks
 from ovseg.data.images import ImageArray
 
 Colour = tuple[int, int, int]
@@ -123,6 +129,36 @@ def borders(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 # --------------------------------------------------------------------------------------
+# Masks
+
+
+def tint(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], color: tuple[int, int, int], share: float
+) -> None:
+    """Mix a colour into an image (H, W, 3) in place under a mask (H, W), with a solid outline."""
+    inside = mask.copy()
+    inside[1:] &= mask[:-1]
+    inside[:-1] &= mask[1:]
+    inside[:, 1:] &= mask[:, :-1]
+    inside[:, :-1] &= mask[:, 1:]
+    paint = np.array(color, dtype=np.float32)
+    image[mask] = (image[mask] * (1 - share) + paint * share).astype(np.uint8)
+    image[mask & ~inside] = color
+
+
+def draw_masks(image: NDArray[np.uint8], rows: Sequence[Mapping[str, Any]]) -> Image.Image:
+    """Masks over an image, largest first, so that the small ones stay visible."""
+    canvas = image.copy()
+    order = sorted(
+        (masks.decode_row(row, image.shape[:2]) for row in rows), key=lambda m: -int(m.sum())
+    )
+    for mask, color in zip(order, palette(order)):
+        if mask.any():
+            tint(canvas, mask, color, 0.35)
+    return Image.fromarray(canvas)
+
+
+# --------------------------------------------------------------------------------------
 # Legend
 
 
@@ -167,3 +203,102 @@ def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) ->
             draw.rounded_rectangle(box, radius=chip / 4, fill=colour, outline=_INK)
             draw.text((left + chip + gap, middle), label, fill=_INK, font=font, anchor="lm")
     return sheet
+
+
+# --------------------------------------------------------------------------------------
+# Masks in a page
+
+
+Step = tuple[int, int]
+"""Down, right: a corner between pixels, or the way from one to the next."""
+
+
+def outline(mask_hw: NDArray[np.bool_]) -> str:
+    """The borders of a mask as SVG path data along the pixels' edges.
+
+    Args:
+        mask_hw: bool (H, W).
+
+    Returns:
+        Closed loops, `M3 4h5v2h-5z...`, in pixels; holes run the other way round, so that the
+        non-zero and the even-odd rule fill the same. Empty for an empty mask.
+    """
+    leaving = _edges(mask_hw)
+    loops = []
+    while leaving:
+        start = next(iter(leaving))
+        here, steps = start, [_take(leaving, start, None)]
+        while (here := (here[0] + steps[-1][0], here[1] + steps[-1][1])) != start:
+            steps.append(_take(leaving, here, steps[-1]))
+        loops.append(_loop(start, steps))
+    return "".join(loops)
+
+
+def _take(leaving: dict[Step, list[Step]], corner: Step, before: Step | None) -> Step:
+    """The step that leaves a corner, taken out of what is left to walk."""
+    ways = leaving[corner]
+    # where two pixels touch at a corner the border turns: it never runs across another one
+    way = next((way for way in ways if way != before), ways[0])
+    ways.remove(way)
+    if not ways:
+        del leaving[corner]
+    return way
+
+
+def _edges(mask_hw: NDArray[np.bool_]) -> dict[Step, list[Step]]:
+    """The unit steps (dy, dx) that leave each corner (y, x), the mask on their right."""
+    padded = np.pad(mask_hw, 1)
+    inside, above, left = padded[1:, 1:], padded[:-1, 1:], padded[1:, :-1]
+    steps: dict[Step, list[Step]] = {}
+    for border, shift, step in (
+        (inside & ~above, (0, 0), (0, 1)),  # along the top edge, to the right
+        (~inside & above, (0, 1), (0, -1)),  # along the bottom edge, to the left
+        (inside & ~left, (1, 0), (-1, 0)),  # along the left edge, up
+        (~inside & left, (0, 0), (1, 0)),  # along the right edge, down
+    ):
+        for y, x in np.argwhere(border).tolist():
+            steps.setdefault((y + shift[0], x + shift[1]), []).append(step)
+    return steps
+
+
+def _loop(start: Step, steps: Sequence[Step]) -> str:
+    """A closed loop as path data, straight runs joined; the last one is left to the closing."""
+    runs: list[list[int]] = []
+    for dy, dx in steps:
+        if runs and (runs[-1][0] == 0) == (dy == 0):
+            runs[-1][0] += dy
+            runs[-1][1] += dx
+        else:
+            runs.append([dy, dx])
+    moves = [f"h{dx}" if dy == 0 else f"v{dy}" for dy, dx in runs[:-1]]
+    return f"M{start[1]} {start[0]}{''.join(moves)}z"
+
+
+def masked_scene(
+    picture: str, size: tuple[int, int], mask_hw: NDArray[np.bool_], *, label: str, kind: str
+) -> Markup:
+    """A picture with everything but a mask dimmed and the mask outlined.
+
+    Args:
+        picture: SVG of the picture itself, `<use .../>` or `<image .../>`.
+        size: its width and height.
+        mask_hw: the mask at that size.
+        label: what a screen reader says.
+        kind: CSS class of the outline: `right`, `wrong` or `unjudged`.
+    """
+    width, height = size
+    path = outline(mask_hw)
+    return Markup(
+        f'<svg class="scene {kind}" viewBox="0 0 {width} {height}" role="img"'
+        f' aria-label="{escape(label)}">{picture}'
+        f'<path class="shade" d="M0 0h{width}v{height}h-{width}z{path}"/>'
+        f'<path class="halo" d="{path}"/><path class="edge" d="{path}"/></svg>'
+    )
+
+
+def placeholder(label: str, reason: str) -> Markup:
+    """What stands where a picture cannot: the reason, readable and printable."""
+    return Markup(
+        f'<div class="scene missing" role="img" aria-label="{escape(label)}: {escape(reason)}">'
+        f"<p>No picture: {escape(reason)}</p></div>"
+    )

@@ -1,4 +1,4 @@
-"""Drawing masks, captions and rows of images with Pillow."""
+"""Tiles of the contact sheet, and the sheet they are laid out on."""
 
 from __future__ import annotations
 
@@ -11,36 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ovseg.data import masks
-from ovseg.report.overlay import palette
+from ovseg.report.painting import palette, tint
 
 GAP, MARGIN, HEADING = 8, 24, 30
 INK, PAPER, SOFT = (30, 32, 38), (250, 249, 246), (96, 100, 110)
-
-
-def tint(
-    image: NDArray[np.uint8], mask: NDArray[np.bool_], color: tuple[int, int, int], share: float
-) -> None:
-    """Mix a colour into an image (H, W, 3) in place under a mask (H, W), with a solid outline."""
-    inside = mask.copy()
-    inside[1:] &= mask[:-1]
-    inside[:-1] &= mask[1:]
-    inside[:, 1:] &= mask[:, :-1]
-    inside[:, :-1] &= mask[:, 1:]
-    paint = np.array(color, dtype=np.float32)
-    image[mask] = (image[mask] * (1 - share) + paint * share).astype(np.uint8)
-    image[mask & ~inside] = color
-
-
-def draw_masks(image: NDArray[np.uint8], rows: Sequence[Mapping[str, Any]]) -> Image.Image:
-    """Masks over an image, largest first, so that the small ones stay visible."""
-    canvas = image.copy()
-    order = sorted(
-        (masks.decode_row(row, image.shape[:2]) for row in rows), key=lambda m: -int(m.sum())
-    )
-    for mask, color in zip(order, palette(order)):
-        if mask.any():
-            tint(canvas, mask, color, 0.35)
-    return Image.fromarray(canvas)
 
 
 def draw_pairs(

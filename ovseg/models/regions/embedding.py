@@ -1,0 +1,118 @@
+"""Masks of an image cut out as regions and embedded by a CLIP: the one way to do either.
+
+    parts = cut_regions(clip, image, torch.split(masks_qhw, 256))
+    embeddings, valid = embed_regions(clip, parts)
+
+Mining, the segmentor, learning curves and the scores of the shipped CLIPs all come through here.
+Only training cuts regions by itself: it keeps them as bytes (`ovseg.training.clip.pairs`).
+
+A row's last bits depend on the batch it is embedded in, so callers say where batches begin: every
+part is one, or all parts together are split anew by `batch_size`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from ovseg.models.clip.open_clip_model import OpenClipModel
+from ovseg.models.preprocessing import ImageArray
+from ovseg.models.regions.crops import Regions, region_crops
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How a region is cut out of its image; the defaults are the paper's.
+
+    Attributes:
+        region: what CLIP sees of a mask, a name in `ovseg.models.regions.crops.REGIONS`.
+        background: beta of the attenuated styles.
+        expand_ratio: enlargement of the crop box, at least 1.
+    """
+
+    region: str = "mean"
+    background: float = 0.3
+    expand_ratio: float = 1.0
+
+
+PAPER = Cut()
+
+
+def cut_regions(
+    clip: OpenClipModel,
+    image: ImageArray,
+    parts: Iterable[Tensor],
+    *,
+    cut: Cut = PAPER,
+    threshold: float | None = None,
+) -> Iterator[Regions]:
+    """Cut masks out of an image, at a CLIP's size and normalized as it expects.
+
+    Args:
+        clip: what is to see the regions.
+        image: `(H, W, 3)` uint8 RGB.
+        parts: the masks in parts `(Q_i, H, W)`, bool or float scores with a threshold; the crops
+            of one part are made when it is asked for.
+        cut: style of the crops.
+        threshold: foreground where a score is strictly above it; None for bool masks.
+
+    Yields:
+        The regions of each part, on its device.
+    """
+    pixels_hwc = torch.tensor(image)
+    for masks_qhw in parts:
+        yield region_crops(
+            pixels_hwc,
+            masks_qhw,
+            size=clip.image_size,
+            mean=clip.pixel_mean,
+            std=clip.pixel_std,
+            threshold=threshold,
+            **asdict(cut),
+        )
+
+
+@torch.no_grad()
+def embed_regions(
+    clip: OpenClipModel,
+    parts: Iterable[Regions],
+    *,
+    batch_size: int | None = None,
+    masked: bool = True,
+    prompts: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Embed regions in batches.
+
+    Args:
+        clip: the CLIP they were cut for.
+        parts: at least one. Each is a batch of its own, embedded before the next one is taken, so
+            that the crops of hundreds of masks need not fit in memory together.
+        batch_size: joins all parts, of one image or several, and makes batches of so many regions.
+        masked: show the CLIP the masks too; False for plain crops.
+        prompts: use the prompts of a CLIP that has them.
+
+    Returns:
+        `(V, E)` embeddings of L2 norm 1 of the V masks with foreground, in order, and `(Q,)` bool,
+        which of the Q masks have it.
+    """
+    rows, valid = [], []
+    for part in parts if batch_size is None else [_joined(parts)]:
+        size = batch_size or max(1, len(part.pixels))
+        batches = zip(torch.split(part.pixels, size), torch.split(part.masks, size), strict=True)
+        for pixels, masks in batches:
+            rows.append(clip.encode_regions(pixels, masks if masked else None, prompts=prompts))
+        valid.append(part.valid)
+    return torch.cat(rows), torch.cat(valid)
+
+
+def _joined(parts: Iterable[Regions]) -> Regions:
+    listed = [*parts]
+    return Regions(
+        pixels=torch.cat([part.pixels for part in listed]),
+        masks=torch.cat([part.masks for part in listed]),
+        valid=torch.cat([part.valid for part in listed]),
+        boxes=torch.cat([part.boxes for part in listed]),
+    )
