@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ovseg.ablations.comparison import ABLATION, read_ablation
-from ovseg.ablations.page import Compared, Failed, Page, publish_page
+from ovseg.ablations.page import Compared, Failed, Page, publish_page, shown_metrics
 from ovseg.ablations.plan import CellRun, Plan, PlannedTable, cost, rounds
-from ovseg.ablations.report import claim_lines, shown_metrics
 from ovseg.cli.ablations import plan_request
+from ovseg.comparison.claims import claim_lines, judged_claims
+from ovseg.comparison.findings import read_findings
+from ovseg.comparison.stage import STUDY
 from ovseg.config.run import RunConfig
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json
@@ -141,7 +142,7 @@ class Outcomes:
             if table == planned.name:
                 config = planned.comparison(name, list(inputs))
                 label = f"compare {table} on {name}"
-                manifest = run(ABLATION, config, inputs, self.plan.root, label=label)
+                manifest = run(STUDY, config, inputs, self.plan.root, label=label)
                 made.append(Compared(table, name, manifest))
         self.compared += made
         return made
@@ -166,7 +167,7 @@ class Outcomes:
             CellsFailed: if a cell failed.
         """
         for one in self.compared:
-            console.print(f"{one.table}: {one.manifest.payload() / 'ablation.md'}", highlight=False)
+            console.print(f"{one.table}: {one.manifest.payload() / 'study.md'}", highlight=False)
         if self.page is not None:
             console.print(f"page: {self.page}", highlight=False)
         if self.failed:
@@ -220,7 +221,8 @@ def record_table(
     run.tags({"stage": "ablation", "ablation": planned.name, "failed_cells": str(len(failed))})
     lines = [f"{table.title}. {table.question}", ""]
     for one in compared:
-        findings, verdicts = read_ablation(one.manifest)
+        findings = read_findings(one.manifest)
+        claims = judged_claims(findings)
         run.metrics(
             {
                 f"{one.benchmark}/{cell}/{metric}": score.value
@@ -229,11 +231,11 @@ def record_table(
                 if (score := findings.score(cell, metric)) is not None
             }
         )
-        run.tags({f"claim.{v.claim.name}.{one.benchmark}": v.answer.words for v in verdicts})
+        run.tags({f"claim.{c.claim.name}.{one.benchmark}": c.verdict.words for c in claims})
         run.file(one.manifest.payload(), f"ablation/{one.benchmark}")
         run.manifest(f"ablation/{one.benchmark}", one.manifest)
-        lines += [f"On {escaped(one.benchmark)}: its folder of the artifacts, `ablation.md`.", ""]
-        lines += claim_lines(verdicts, findings)
+        lines += [f"On {escaped(one.benchmark)}: its folder of the artifacts, `study.md`.", ""]
+        lines += claim_lines(claims, findings)
     lines += [f"- failed: {one.cell}, seed {one.seed}: {escaped(one.reason)}" for one in failed]
     run.note("\n".join(lines))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ovseg.comparison.findings import metrics, read_findings
 from ovseg.comparison.seed_runs import study_config, study_inputs
 from ovseg.comparison.stage import STUDY
-from ovseg.comparison.words import headline, show_study
+from ovseg.comparison.study_page import headline, show_study
 from ovseg.config.run import RunConfig
 from ovseg.files.escaping import code
 from ovseg.stages.manifest import Manifest

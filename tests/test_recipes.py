@@ -273,8 +273,8 @@ def test_a_prompt_strategy(follow, two_tone, tmp_path):
 
 
 def test_an_ablation(follow, tiny_clip, tiny_maskformer, tmp_path):
-    from ovseg.ablations.comparison import ABLATION
     from ovseg.cli.ablations import plan_request
+    from ovseg.comparison.stage import STUDY
     from ovseg.data.storybook import WORLD
     from ovseg.evaluation.benchmark import BENCHMARK
 
@@ -300,10 +300,10 @@ def test_an_ablation(follow, tiny_clip, tiny_maskformer, tmp_path):
     cuts = {key: manifest.config["mask_threshold"] for key, manifest in scored.items()}
     assert cuts == {"0/loose": 0.2, "0/tight": 0.7}
     comparison = planned.comparison("storybook", list(scored))
-    compared = run_stage(ABLATION, comparison, scored, plan.root)
-    assert compared.stats["cells"] == ["loose", "tight"]
+    compared = run_stage(STUDY, comparison, scored, plan.root)
+    assert compared.stats["arms"] == ["loose", "tight"]
     assert list(compared.stats["verdicts"]) == ["tight-masks"]
-    assert "masks cut at 0.7" in (compared.payload() / "ablation.md").read_text(encoding="utf-8")
+    assert "masks cut at 0.7" in (compared.payload() / "study.md").read_text(encoding="utf-8")
 
 
 def test_a_view_a_query_and_a_check(follow, listed, tmp_path, monkeypatch):

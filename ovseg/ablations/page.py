@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import quote
 
-from ovseg.ablations.comparison import read_ablation
 from ovseg.ablations.plan import HEADING, MADE_BY, Plan, PlannedTable, check_page, cost
-from ovseg.ablations.report import section, seeds_of
-from ovseg.comparison.claims import in_words
-from ovseg.comparison.words import LEGEND, markdown_table
+from ovseg.comparison.claims import RULE, claim_lines, in_words, judged_claims
+from ovseg.comparison.findings import Findings, read_findings
+from ovseg.comparison.study_page import LEGEND, gain_table, score_table
+from ovseg.comparison.words import markdown_table, seeds_in_words
 from ovseg.files.access import list_files
 from ovseg.files.escaping import escaped, terminal_line
 from ovseg.files.publish import publish_text, published
@@ -32,6 +33,18 @@ MINIATURE = (
     " questions are asked of this world alone. No figure of ours on this page can be set beside one"
     " of photographs; those called *published* are the paper's, of other data and models."
 )
+
+
+SHOWN = (
+    "miou_union_unseen",
+    "miou_union_seen",
+    "miou_union_harmonic",
+    "miou_union",
+    "mask_acc_unseen",
+    "mask_acc_seen",
+)
+WHOLE = ("miou_union", "miou_gt", "mask_acc", "pacc")
+"""Where the benchmark has no unseen classes."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +106,8 @@ def publish_page(page: Page, out: Path) -> Path:
         temporary.mkdir()
         for one in page.compared:
             payload, name = one.manifest.payload(), _file(one)
-            shutil.copyfile(payload / "ablation.png", temporary / f"{name}.png")
-            shutil.copyfile(payload / "ablation.parquet", temporary / f"{name}.parquet")
+            shutil.copyfile(payload / "overview.png", temporary / f"{name}.png")
+            shutil.copyfile(payload / "study.parquet", temporary / f"{name}.parquet")
             shutil.copyfile(payload / "claims.parquet", temporary / f"{name}-claims.parquet")
         list_files(temporary, MADE_BY)
     publish_text(page_text(page, plots.name), out)
@@ -134,7 +147,7 @@ def _made(page: Page) -> Iterator[str]:
     )
     yield ""
     runs = list(plan.runs)
-    seeds = "1 seed" if plan.seeds == 1 else f"{plan.seeds} seeds"
+    seeds = seeds_in_words(plan.seeds)
     yield (
         f"Preset `{plan.preset}`, {seeds}: {len(runs)} cells with their seeds, which share"
         f" {steps.minings} minings, {steps.trainings} training phases and {steps.benchmarks}"
@@ -150,25 +163,23 @@ def _made(page: Page) -> Iterator[str]:
 def _claims(page: Page) -> Iterator[str]:
     rows = [["claim", "benchmark", "verdict", "difference, in points"]]
     for one in page.compared:
-        findings, verdicts = read_ablation(one.manifest)
-        for verdict in verdicts:
-            ways = ("; ".join(in_words(j, findings) for j in way) for way in verdict.ways)
+        findings = read_findings(one.manifest)
+        for judged in judged_claims(findings):
+            ways = ("; ".join(in_words(j, findings) for j in way) for way in judged.ways)
             told = " **or** ".join(ways)
             rows.append(
-                [verdict.claim.text, escaped(one.benchmark), f"**{verdict.answer.words}**", told]
+                [judged.claim.text, escaped(one.benchmark), f"**{judged.verdict.words}**", told]
             )
     yield (
-        "A claim holds if every interval of its paired differences lies above 0 (or above minus the"
-        " margin that is asked), does not hold here if every one lies below, and is undecided else;"
-        " over several seeds the interval by the spread of the seeds alone has to agree. Claims on"
-        " labels, nouns and proposals are judged by mIoU of unseen classes, those on crops by"
-        " ground-truth masks, the others as the paper's tables are: by mIoU of all classes."
+        f"{RULE} Claims on labels, nouns and proposals are judged by mIoU of unseen classes, those"
+        " on crops by ground-truth masks, the others as the paper's tables are: by mIoU of all"
+        " classes."
     )
     yield ""
     if len(rows) == 1:
         yield "None is bound to these tables."
     else:
-        yield from markdown_table(rows)
+        yield from markdown_table(rows, text=3)
 
 
 def _table(page: Page, planned: PlannedTable, plots: str) -> Iterator[str]:
@@ -181,18 +192,18 @@ def _table(page: Page, planned: PlannedTable, plots: str) -> Iterator[str]:
         yield table.note
     for one in page.compared:
         if one.table == planned.name:
-            findings, verdicts = read_ablation(one.manifest)
+            findings = read_findings(one.manifest)
+            seeds = {title: findings.seeds_of(name) for name, title in findings.config.arms}
             yield ""
             yield (
                 f"On {escaped(one.benchmark)}, {one.manifest.stats['images']} images; "
                 + "; ".join(
-                    f"{title}: seed{'s' if len(seeds_of(findings, name)) > 1 else ''}"
-                    f" {', '.join(seeds_of(findings, name))}"
-                    for name, title in findings.config.arms
+                    f"{title}: seed{'s' if len(some) > 1 else ''} {', '.join(some)}"
+                    for title, some in seeds.items()
                 )
                 + "."
             )
-            yield from section(findings, verdicts, plot=f"{plots}/{_file(one)}.png")
+            yield from section(findings, plot=f"{plots}/{_file(one)}.png")
     failed = [one for one in page.failed if one.table == planned.name]
     if table.skipped or failed:
         yield ""
@@ -205,7 +216,32 @@ def _table(page: Page, planned: PlannedTable, plots: str) -> Iterator[str]:
         yield f"Published, {table.published.source}; mIoU in % on photographs, by other models:"
         yield ""
         published = [list(table.published.headings), *map(list, table.published.rows)]
-        yield from markdown_table(published, text=1)
+        yield from markdown_table(published)
+
+
+def shown_metrics(findings: Findings) -> list[str]:
+    """The metrics an ablation's tables have."""
+    some = [name for name in SHOWN if name in findings.metrics]
+    return some if "miou_union_unseen" in some else [n for n in WHOLE if n in findings.metrics]
+
+
+def section(findings: Findings, *, plot: str) -> Iterator[str]:
+    """Yield lines of Markdown on one ablation and benchmark: scores, gains, claims, plot.
+
+    Args:
+        findings: of the ablation.
+        plot: address of the PNG.
+    """
+    metrics, title = shown_metrics(findings), findings.title(findings.config.baseline)
+    yield from ("", "Scores, in %:", "")
+    yield from markdown_table(score_table(findings, metrics, seeds=True))
+    if gains := gain_table(findings, metrics):
+        yield from ("", f"Paired gains over *{title}*, in points:", "")
+        yield from markdown_table(gains)
+    if claims := judged_claims(findings):
+        yield from ("", "Claims:", "", *claim_lines(claims, findings))
+    what = f"{escaped(findings.config.benchmark)}: scores and gains over {title}"
+    yield from ("", f"![{what}]({quote(plot)})")
 
 
 def _minutes(seconds: float) -> str:
@@ -215,7 +251,7 @@ def _minutes(seconds: float) -> str:
 def _computed(root: Path) -> float:
     """Seconds that the shards under a root took when they were computed, added up."""
     found = 0.0
-    for results in (*root.glob("seed-*"), root / "ablations"):  # beside them lie tracked copies
+    for results in (*root.glob("seed-*"), root / "study"):  # beside them lie tracked copies
         for path in results.rglob("run.json"):
             found += sum(json.loads(path.read_text(encoding="utf-8")).get("seconds", {}).values())
     return found

@@ -16,7 +16,7 @@ from typing import Any
 from ovseg.ablations.cells import Cell, Settings, Table
 from ovseg.config.checks import check_heard
 from ovseg.config.mining import pair_sources
-from ovseg.config.reporting import AblationConfig
+from ovseg.config.reporting import StudyConfig
 from ovseg.config.request import resolve, resolve_seeds
 from ovseg.config.run import RunConfig
 from ovseg.config.training import PhaseSettings
@@ -120,7 +120,7 @@ class PlannedTable:
     table: Table
     runs: tuple[CellRun, ...]
 
-    def comparison(self, benchmark: str, scored: Sequence[str]) -> AblationConfig:
+    def comparison(self, benchmark: str, scored: Sequence[str]) -> StudyConfig:
         """How its cells are compared.
 
         Args:
@@ -129,11 +129,12 @@ class PlannedTable:
         """
         there = {key.partition("/")[2] for key in scored}
         arms = tuple((n, cell.title) for n, cell in self.table.cells.items() if n in there)
-        return AblationConfig(
+        return StudyConfig(
             table=self.name,
             benchmark=benchmark,
             arms=arms,
             baseline=self.table.reference,
+            favourite="",
             claims=self.table.claims,
         )
 

@@ -1,29 +1,38 @@
-"""What is claimed of an ablation's cells, and whether the intervals bear it out.
+"""What is claimed of the models of a study, and whether the intervals bear it out.
 
-    judged = [judge(claim, findings) for claim in config.claims]
+    for one in judged_claims(findings):
+        print(one.claim.text, one.verdict.words)
 
-A comparison of two cells holds if every interval of their paired difference lies above minus its
-margin, does not hold if every one lies below it, and is undecided else. A claim is made of
+A comparison of two models holds if every interval of their paired difference lies above minus its
+margin, does not hold if every one lies below it, and is undecided otherwise. A claim is made of
 comparisons: all of one way have to hold. Nothing here knows what came out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 from ovseg.comparison.findings import METRICS, Estimate, Findings
-from ovseg.comparison.words import signed
+from ovseg.comparison.words import interval, percent, seeds_in_words
 from ovseg.config.reporting import Claim, Comparison
 
 Row = dict[str, Any]
+ASKED = ("mask_acc_unseen", "miou_union_unseen", "mask_acc", "miou_union")
+"""The metrics of a run's own claims, the first two where the benchmark has unseen classes."""
+
+RULE = (
+    "A claim holds if every interval of its paired differences lies above 0 (or above minus the"
+    " margin that is asked), does not hold if every one lies below, and is undecided else; over"
+    " several seeds the interval by the spread of the seeds alone has to agree."
+)
 
 
-class Answer(IntEnum):
-    """In the order of truth: *and* is the least of them, *or* the greatest."""
+class Verdict(IntEnum):
+    """What intervals say, in the order of truth: *and* is the least, *or* the greatest."""
 
     DOES_NOT_HOLD = 0
     UNDECIDED = 1
@@ -32,41 +41,43 @@ class Answer(IntEnum):
     @property
     def words(self) -> str:
         """As it is printed."""
-        return ("does not hold here", "undecided", "holds")[self]
+        return ("does not hold", "undecided", "holds")[self]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A comparison and what its difference answers.
+    """A comparison and the verdict on it.
 
     Attributes:
         comparison: what is compared.
         gain: the paired difference better minus worse; None where it could not be measured.
         seeds: over how many seeds.
-        answer: read off the intervals.
+        higher: in how many of these the difference is above 0.
+        verdict: read off the intervals.
     """
 
     comparison: Comparison
     gain: Estimate | None
     seeds: int
-    answer: Answer
+    higher: int
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A claim with its comparisons, way by way, and the answer they give together."""
+class JudgedClaim:
+    """A claim with its comparisons, way by way, and the verdict they give together."""
 
     claim: Claim
     ways: tuple[tuple[Judged, ...], ...]
 
     @property
-    def answer(self) -> Answer:
+    def verdict(self) -> Verdict:
         """The claim's: all comparisons of some way."""
-        return max(min(one.answer for one in way) for way in self.ways)
+        return max(min(one.verdict for one in way) for way in self.ways)
 
 
-def answer(gain: Estimate | None, margin: float) -> Answer:
-    """Whether a difference is above minus a margin.
+def verdict_on(gain: Estimate | None, margin: float) -> Verdict:
+    """Return whether a difference is above minus a margin.
 
     Args:
         gain: the paired difference; its bootstrap interval and, over several seeds, Student's t
@@ -74,49 +85,92 @@ def answer(gain: Estimate | None, margin: float) -> Answer:
         margin: as a fraction, 0 or more.
     """
     if gain is None:
-        return Answer.UNDECIDED
+        return Verdict.UNDECIDED
     intervals = [(gain.low, gain.high), *([gain.student] if gain.student else [])]
-    if any(math.isnan(bound) for interval in intervals for bound in interval):
-        return Answer.UNDECIDED
+    if any(math.isnan(bound) for both in intervals for bound in both):
+        return Verdict.UNDECIDED
     if all(low > -margin for low, _ in intervals):
-        return Answer.HOLDS
+        return Verdict.HOLDS
     if all(high < -margin for _, high in intervals):
-        return Answer.DOES_NOT_HOLD
-    return Answer.UNDECIDED
+        return Verdict.DOES_NOT_HOLD
+    return Verdict.UNDECIDED
 
 
-def judge(claim: Claim, findings: Findings) -> Verdict:
-    """Hold a claim against the findings of its ablation."""
-    return Verdict(claim, tuple(tuple(_judged(one, findings) for one in way) for way in claim.ways))
+def judge(claim: Claim, findings: Findings) -> JudgedClaim:
+    """Hold a claim against the findings of its study."""
+    ways = tuple(tuple(_judged(one, findings) for one in way) for way in claim.ways)
+    return JudgedClaim(claim, ways)
+
+
+def judged_claims(findings: Findings) -> list[JudgedClaim]:
+    """Judge the claims of a study: those it was given, or a run's own where it was given none."""
+    claims = findings.config.claims
+    return [judge(one, findings) for one in (own_claims(findings) if claims is None else claims)]
+
+
+def own_claims(findings: Findings) -> Iterator[Claim]:
+    """Yield what a run claims: each arm gains over the baseline, the favourite is the best of all.
+
+    Only pairs that have such a score are compared.
+    """
+    names = [name for name in ASKED[:2] if name in findings.metrics]
+    names = names or [name for name in ASKED[2:] if name in findings.metrics]
+    baseline, favourite = findings.config.baseline, findings.config.favourite
+    title = findings.title
+    if baseline in findings.titles:
+        for arm in findings.challengers:
+            text = f"{title(arm)} above {title(baseline)}"
+            yield from _claims(findings, arm, [baseline], names, text)
+    if favourite in findings.titles:
+        others = [arm for arm in findings.titles if arm != favourite]
+        text = f"{title(favourite)} above all others"
+        yield from _claims(findings, favourite, others, names, text)
+
+
+def _claims(
+    findings: Findings, better: str, others: Sequence[str], metrics: Sequence[str], text: str
+) -> Iterator[Claim]:
+    """Yield a claim for each metric: one arm above all others that have it."""
+    for metric in metrics:
+        way = tuple(
+            Comparison(better=better, worse=worse, metric=metric)
+            for worse in others
+            if findings.gain(better, worse, metric) is not None
+        )
+        if way:
+            name = f"{better}-over-{'-'.join(one.worse for one in way)}-{metric}"
+            yield Claim(name=name, text=f"{METRICS[metric]}: {text}", ways=(way,))
 
 
 def _judged(one: Comparison, findings: Findings) -> Judged:
     gain = findings.gain(one.better, one.worse, one.metric)
     each = [findings.gain(one.better, one.worse, one.metric, seed) for seed in findings.seeds]
-    return Judged(one, gain, sum(found is not None for found in each), answer(gain, one.margin))
+    values = [found.value for found in each if found is not None]
+    higher = sum(value > 0 for value in values)
+    return Judged(one, gain, len(values), higher, verdict_on(gain, one.margin))
 
 
-def compared_pairs(claims: tuple[Claim, ...]) -> list[tuple[str, str]]:
-    """Every pair of cells that the claims hold against each other."""
+def compared_pairs(claims: Sequence[Claim]) -> list[tuple[str, str]]:
+    """Return every pair of models that the claims hold against each other."""
     return [(one.better, one.worse) for claim in claims for way in claim.ways for one in way]
 
 
-def claim_rows(verdicts: list[Verdict], findings: Findings, table: str) -> Iterator[Row]:
-    """The rows of `ovseg.stages.schema.CLAIMS`: one for each comparison of a claim."""
-    for verdict in verdicts:
-        for number, way in enumerate(verdict.ways, start=1):
+def claim_rows(claims: Sequence[JudgedClaim], findings: Findings) -> Iterator[Row]:
+    """Yield the rows of `ovseg.stages.schema.CLAIMS`: one for each comparison of a claim."""
+    for of_claim in claims:
+        for number, way in enumerate(of_claim.ways, start=1):
             for judged in way:
                 gain = judged.gain
                 low, high = gain.student if gain and gain.student else (None, None)
                 yield {
                     "benchmark": findings.config.benchmark,
-                    "ablation": table,
-                    "claim": verdict.claim.name,
-                    "text": verdict.claim.text,
-                    "verdict": verdict.answer.words,
+                    "ablation": findings.config.table,
+                    "claim": of_claim.claim.name,
+                    "text": of_claim.claim.text,
+                    "verdict": of_claim.verdict.words,
                     "way": number,
                     **judged.comparison.model_dump(),
-                    "answer": judged.answer.words,
+                    "answer": judged.verdict.words,
                     "seeds": judged.seeds,
                     "value": None if gain is None else gain.value,
                     "low": None if gain is None else gain.low,
@@ -130,17 +184,46 @@ def claim_rows(verdicts: list[Verdict], findings: Findings, table: str) -> Itera
 # In words
 
 
-def in_words(judged: Judged, findings: Findings) -> str:
-    """`fine-tuned minus original CLIP, mIoU unseen: +6.2 [4.7, 7.9] over 3 seeds: holds`."""
-    one = judged.comparison
+def in_words(judged: Judged, findings: Findings, *, draws: bool = False) -> str:
+    """Return `fine-tuned minus original CLIP, mIoU unseen: +6.2 [4.7, 7.9] over 3 seeds: holds`.
+
+    Args:
+        judged: the comparison.
+        findings: its study, for the titles.
+        draws: say also in how many draws and seeds the difference is above 0.
+    """
+    one, gain = judged.comparison, judged.gain
     names = f"{findings.title(one.better)} minus {findings.title(one.worse)}"
     what = f"{names}, {METRICS[one.metric]}"
-    if judged.gain is None:
-        return f"{what}: not measured, so {judged.answer.words}"
-    seeds = "1 seed" if judged.seeds == 1 else f"{judged.seeds} seeds"
-    bounds = f"{signed(judged.gain)} over {seeds}"
-    if judged.gain.student is not None:
-        low, high = (round(100 * bound, 1) + 0.0 for bound in judged.gain.student)
-        bounds += f", by the spread of the seeds alone [{low:.1f}, {high:.1f}]"
+    if gain is None:
+        return f"{what}: not measured, so {judged.verdict.words}"
+    told = f"{gain.signed} over {seeds_in_words(judged.seeds)}"
+    if gain.student is not None:
+        told += f", by the spread of the seeds alone {interval(*gain.student)}"
+    if draws:
+        share = percent(gain.improved, places=0, undefined="?")
+        seeds = f"{judged.higher} of {seeds_in_words(judged.seeds)}"
+        told += f"; above 0 in {share} % of the draws; higher in {seeds}"
     asked = f" (asked: above -{100 * one.margin:g})" if one.margin else ""
-    return f"{what}: {bounds}{asked}: {judged.answer.words}"
+    return f"{what}: {told}{asked}: {judged.verdict.words}"
+
+
+def comparison_lines(
+    of_claim: JudgedClaim, findings: Findings, *, draws: bool = False
+) -> Iterator[str]:
+    """Yield a line for each comparison of a claim; those of a later way begin with *or*."""
+    for number, way in enumerate(of_claim.ways):
+        for judged in way:
+            yield f"{'or ' if number else ''}{in_words(judged, findings, draws=draws)}"
+
+
+def claim_lines(
+    claims: Sequence[JudgedClaim], findings: Findings, *, draws: bool = False
+) -> Iterator[str]:
+    """Yield a Markdown list item for each claim with its verdict, and one for each comparison."""
+    for of_claim in claims:
+        yield f"- {of_claim.claim.text}: **{of_claim.verdict.words}**"
+        for line in comparison_lines(of_claim, findings, draws=draws):
+            yield f"  - {line}"
+        if of_claim.claim.note:
+            yield f"  - {of_claim.claim.note}"

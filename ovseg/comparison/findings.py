@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ovseg.comparison.words import interval, percent
 from ovseg.config.reporting import StudyConfig
 from ovseg.stages.manifest import Manifest
 
@@ -53,21 +54,14 @@ class Estimate:
     student: tuple[float, float] | None = None
 
     @property
-    def side(self) -> int:
-        """1 or -1 where the interval lies above or below 0, else 0."""
-        return int(self.low > 0) - int(self.high < 0)
+    def plain(self) -> str:
+        """In percent, `61.9 [58.1, 65.5]`."""
+        return f"{percent(self.value, undefined='?')} {interval(self.low, self.high)}"
 
     @property
-    def sure(self) -> bool:
-        """Whether the interval by the spread of the seeds, where there is one, says the same.
-
-        With few seeds the bootstrap covers less than its level (`ovseg.evaluation.intervals`), so
-        it is not believed alone.
-        """
-        if self.student is None:
-            return True
-        low, high = self.student
-        return self.side == int(low > 0) - int(high < 0)
+    def signed(self) -> str:
+        """In points, `+10.7 [8.1, 13.2]`."""
+        return f"{percent(self.value, sign='+', undefined='?')} {interval(self.low, self.high)}"
 
 
 class Findings:
@@ -84,7 +78,6 @@ class Findings:
         self._found: dict[tuple[str | None, ...], Estimate] = {}
         seeds: dict[str, None] = {}
         student: dict[tuple[str | None, ...], tuple[float, float]] = {}
-        self.kind = "images"
         for row in table.to_pylist():
             of_all = row["seed"] == ALL
             if not of_all:
@@ -92,8 +85,6 @@ class Findings:
             elif row["kind"] == "seeds":
                 student[row["arm"], row["baseline"], row["metric"]] = row["low"], row["high"]
                 continue
-            else:
-                self.kind = row["kind"]
             self._found[row["seed"], row["arm"], row["baseline"], row["metric"]] = Estimate(
                 row["value"], row["low"], row["high"], row["improved"]
             )
@@ -122,6 +113,15 @@ class Findings:
     def gain(self, arm: str, baseline: str, metric: str, seed: str = ALL) -> Estimate | None:
         """The paired difference arm minus baseline; None where it is not there."""
         return self._found.get((seed, arm, baseline, metric))
+
+    def seeds_of(self, arm: str) -> list[str]:
+        """The seeds an arm was scored with."""
+        return [s for s in self.seeds if self.score(arm, "miou_union", s) is not None]
+
+    @property
+    def uneven(self) -> bool:
+        """Whether some arms were scored with fewer seeds than others."""
+        return len({len(self.seeds_of(arm)) for arm in self.titles}) > 1
 
     def title(self, arm: str) -> str:
         """What is shown of an arm."""

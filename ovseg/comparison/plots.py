@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ovseg.comparison.findings import Estimate, Findings
-from ovseg.comparison.words import coverage
+from ovseg.comparison.findings import ALL, METRICS, Estimate, Findings
+from ovseg.comparison.study_page import coverage
 from ovseg.config.reporting import StudyConfig
 
 PARTS = {
@@ -27,61 +27,100 @@ ARM_COLORS = ("#515a65", "#0072b2", "#c97a00", "#a8407e", "#00866a")  # as in th
 PANELS = {"mask_acc": "naming ground-truth masks", "miou_union": "mIoU"}
 INK, GRID, DPI = "#1e2026", "#dddddd", 160
 
+Series = Sequence[tuple[str, str, str]]
+"""Each a metric, the part of the classes whose colour it has, and its marker."""
+MANY_SCORES: Series = (("miou_union_seen", "seen", "o"), ("miou_union_unseen", "unseen", "o"))
+MANY_GAINS: Series = (("miou_union_unseen", "unseen", "o"), ("mask_acc_unseen", "all", "D"))
+"""What is drawn of the many cells of an ablation where its benchmark has unseen classes."""
+MANY_UNSPLIT: Sequence[Series] = (
+    (("miou_union", "all", "o"),),
+    (("miou_union", "unseen", "o"), ("mask_acc", "all", "D")),
+)
+"""The same of a benchmark without: scores, gains."""
+
+
+def plot_findings(findings: Findings, folder: Path) -> dict[str, str]:
+    """Draw what there is of a study but the learning curves.
+
+    Args:
+        findings: the study; the many cells of an ablation are lines of one plot.
+        folder: where the PNGs go.
+
+    Returns:
+        What each file shows, by its name.
+    """
+    if findings.config.table:
+        plot_many(findings, folder / "overview.png")
+        baseline = findings.title(findings.config.baseline)
+        return {"overview.png": f"Scores, and gains over {baseline}"}
+    plots = {"scores.png": "Scores of each model"}
+    plot_scores(findings, folder / "scores.png")
+    if findings.challengers:
+        plot_gains(findings, folder / "gains.png")
+        plots["gains.png"] = "Paired gains"
+    return plots
+
 
 def plot_scores(findings: Findings, path: Path) -> None:
     """Each arm's scores: a mean with its interval, and a dot for each seed."""
-    figure, axes = figure_of("Scores", _note(findings))
+    figure, axes = _figure("Scores", _note(findings))
     arms = list(findings.titles)
     for axis, (metric, title) in zip(axes, PANELS.items()):
-        parts = _parts(findings, metric)
-        for number, (name, part) in enumerate(parts.items()):
-            at = np.arange(len(arms)) + 0.3 * (number - (len(parts) - 1) / 2)
-            for x, arm in zip(at, arms):
-                draw_interval(axis, x, findings.score(arm, name), PARTS[part][0], vertical=True)
-                seeds = [findings.score(arm, name, seed) for seed in findings.seeds]
-                values = [100 * one.value for one in seeds if one is not None]
-                if len(values) > 1:
-                    axis.scatter(
-                        [x + 0.09] * len(values), values, s=14, color=PARTS[part][0], alpha=0.45
-                    )
-        axis.set_xticks(range(len(arms)), [wrapped(findings.title(arm)) for arm in arms])
+        series = _parts(findings, metric)
+        _draw(axis, findings, arms, series, spread=0.3, dots=0.09, vertical=True)
+        axis.set_xticks(range(len(arms)), [_wrapped(findings.title(arm)) for arm in arms])
         axis.set_ylim(bottom=0)
         axis.set_ylabel("%")
         axis.set_title(title)
         axis.grid(axis="y", color=GRID)
     _part_legend(figure, findings)
-    save(figure, path)
+    _save(figure, path)
 
 
 def plot_gains(findings: Findings, path: Path) -> None:
     """Each arm's paired difference to the baseline, with intervals and a line at zero."""
-    baseline = findings.title(findings.config.baseline)
-    figure, axes = figure_of(f"Paired difference to {baseline}", _note(findings))
+    baseline = findings.config.baseline
+    figure, axes = _figure(f"Paired difference to {findings.title(baseline)}", _note(findings))
     arms = findings.challengers
     for axis, (metric, title) in zip(axes, PANELS.items()):
-        parts = _parts(findings, metric)
-        for number, (name, part) in enumerate(parts.items()):
-            at = np.arange(len(arms)) + 0.26 * (number - (len(parts) - 1) / 2)
-            for y, arm in zip(at, arms):
-                gain = findings.gain(arm, findings.config.baseline, name)
-                draw_interval(axis, y, gain, PARTS[part][0], vertical=False)
-                seeds = [
-                    findings.gain(arm, findings.config.baseline, name, seed)
-                    for seed in findings.seeds
-                ]
-                values = [100 * one.value for one in seeds if one is not None]
-                if len(values) > 1:
-                    axis.scatter(
-                        values, [y + 0.08] * len(values), s=14, color=PARTS[part][0], alpha=0.45
-                    )
+        series = _parts(findings, metric)
+        _draw(axis, findings, arms, series, baseline=baseline, spread=0.26, dots=0.08)
         axis.axvline(0, color=INK, linewidth=1)
-        axis.set_yticks(range(len(arms)), [wrapped(findings.title(arm)) for arm in arms])
-        axis.set_ylim(len(arms) - 0.5, -0.5)
+        _arms_down(axis, findings, arms)
         axis.set_xlabel("points")
         axis.set_title(title)
         axis.grid(axis="x", color=GRID)
     _part_legend(figure, findings)
-    save(figure, path)
+    _save(figure, path)
+
+
+def plot_many(findings: Findings, path: Path) -> None:
+    """Draw scores beside paired gains, a line for each model; hollow where it has fewer seeds."""
+    cells, baseline = list(findings.titles), findings.config.baseline
+    split = "miou_union_unseen" in findings.metrics
+    scores, gains = (MANY_SCORES, MANY_GAINS) if split else MANY_UNSPLIT
+    level = f"{100 * findings.config.level:g} % bootstrap interval over the images"
+    several = len(findings.seeds) > 1
+    note = " and seeds; hollow: one seed, over the images alone." if several else "; one seed."
+    height = 2.1 + 0.5 * len(cells)
+    figure, (left, right) = _figure("", f"Bars: {level}{note}", height=height, shared=True)
+    _draw(left, findings, cells, scores, spread=0.28)
+    left.grid(axis="x", color=GRID)
+    _draw(right, findings, cells, gains, baseline=baseline, spread=0.28)
+    right.grid(axis="x", color=GRID)
+    _arms_down(left, findings, cells)
+    left.set_xlim(left=0)
+    left.set_xlabel("%")
+    left.set_title(f"mIoU on {findings.config.benchmark}")
+    right.axvline(0, color=INK, linewidth=1)
+    right.set_xlabel("points")
+    right.set_title(_wrapped(f"gain over {findings.title(baseline)}"))
+    handles = [_handle(marker, part, METRICS[metric]) for metric, part, marker in scores]
+    handles += [_handle(marker, part, f"{METRICS[metric]}, gain") for metric, part, marker in gains]
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9
+    )
+    _save(figure, path)
 
 
 def plot_curves(curves: pa.Table, config: StudyConfig, path: Path) -> None:
@@ -93,7 +132,7 @@ def plot_curves(curves: pa.Table, config: StudyConfig, path: Path) -> None:
         config: the arms and what is shown of them.
         path: PNG to write.
     """
-    figure, axes = figure_of("Learning curves", "Thick: mean over the seeds. Thin: each seed.")
+    figure, axes = _figure("Learning curves", "Thick: mean over the seeds. Thin: each seed.")
     for axis, part in zip(axes, _curve_parts(curves)):
         for place, ((arm, title), color) in enumerate(zip(config.arms, _colors(config))):
             # arms that begin alike share their first phase: the later lie under the earlier
@@ -119,14 +158,14 @@ def plot_curves(curves: pa.Table, config: StudyConfig, path: Path) -> None:
         axis.set_ylabel("ground-truth masks named rightly, %")
         axis.grid(color=GRID)
         axis.legend(frameon=False, fontsize=9)
-    save(figure, path)
+    _save(figure, path)
 
 
 # --------------------------------------------------------------------------------------
 # Parts of a plot
 
 
-def figure_of(
+def _figure(
     title: str, note: str, *, height: float = 4.6, shared: bool = False
 ) -> tuple[Figure, Sequence[Axes]]:
     """A figure of two panels, 9 inches wide.
@@ -155,35 +194,82 @@ def _note(findings: Findings) -> str:
     return coverage(findings, shown_as="Bars") + dots
 
 
+def _handle(marker: str, part: str, label: str) -> Line2D:
+    return Line2D([], [], marker=marker, linestyle="", color=PARTS[part][0], label=label)
+
+
 def _part_legend(figure: Figure, findings: Findings) -> None:
-    parts = dict.fromkeys(part for metric in PANELS for part in _parts(findings, metric).values())
-    dots = [
-        Line2D([], [], marker="o", linestyle="", color=PARTS[part][0], label=PARTS[part][1])
-        for part in parts
-    ]
+    parts = dict.fromkeys(part for metric in PANELS for _, part, _ in _parts(findings, metric))
+    dots = [_handle("o", part, PARTS[part][1]) for part in parts]
     figure.legend(handles=dots, loc="outside right upper", frameon=False, fontsize=9.5)
 
 
-def _parts(findings: Findings, metric: str) -> Mapping[str, str]:
-    """Names of a metric's seen and unseen part, or of the whole where there is no split."""
-    split = {f"{metric}_{part}": part for part in ("seen", "unseen")}
-    some = {name: part for name, part in split.items() if name in findings.metrics}
-    return some or {metric: "all"}
+def _parts(findings: Findings, metric: str) -> Series:
+    """A metric's seen and unseen part, or the whole where there is no split."""
+    split = [(f"{metric}_{part}", part, "o") for part in ("seen", "unseen")]
+    return [one for one in split if one[0] in findings.metrics] or [(metric, "all", "o")]
 
 
-def draw_interval(
+def _arms_down(axis: Axes, findings: Findings, arms: Sequence[str]) -> None:
+    axis.set_yticks(range(len(arms)), [_wrapped(findings.title(arm)) for arm in arms])
+    axis.set_ylim(len(arms) - 0.5, -0.5)
+
+
+def _draw(
+    axis: Axes,
+    findings: Findings,
+    arms: Sequence[str],
+    series: Series,
+    *,
+    spread: float,
+    baseline: str | None = None,
+    dots: float = 0.0,
+    vertical: bool = False,
+) -> None:
+    """Draw scores in %, or gains in points, as markers on their intervals.
+
+    Args:
+        axis: the panel.
+        findings: the study.
+        arms: one at each whole number of the axis of models.
+        series: what is drawn of each arm.
+        spread: between two series of an arm.
+        baseline: what gains are over; scores are drawn if it is None.
+        dots: how far beside the interval each seed has a dot; none at 0.
+        vertical: whether the intervals stand upright.
+    """
+
+    def ask(arm: str, metric: str, seed: str) -> Estimate | None:
+        if baseline is None:
+            return findings.score(arm, metric, seed)
+        return findings.gain(arm, baseline, metric, seed)
+
+    for number, (metric, part, marker) in enumerate(series):
+        color = PARTS[part][0]
+        for place, arm in enumerate(arms):
+            at = place + spread * (number - (len(series) - 1) / 2)
+            mean = ask(arm, metric, ALL)
+            if mean is not None:
+                filled = mean.student is not None or len(findings.seeds) == 1
+                _draw_interval(axis, at, mean, color, marker, filled=filled, vertical=vertical)
+            each = [ask(arm, metric, seed) for seed in findings.seeds] if dots else []
+            values = [100 * one.value for one in each if one is not None]
+            if len(values) > 1:
+                across = [at + dots] * len(values)
+                points = (across, values) if vertical else (values, across)
+                axis.scatter(*points, s=14, color=color, alpha=0.45)
+
+
+def _draw_interval(
     axis: Axes,
     at: float,
-    estimate: Estimate | None,
+    estimate: Estimate,
     color: str,
+    marker: str,
     *,
+    filled: bool,
     vertical: bool,
-    marker: str = "o",
-    filled: bool = True,
 ) -> None:
-    """Draw an estimate in % as a dot on its interval; nothing where there is none."""
-    if estimate is None:
-        return
     value, low, high = (100 * v for v in (estimate.value, estimate.low, estimate.high))
     place, span = ([at], [value]), ([at, at], [low, high])
     if not vertical:
@@ -193,7 +279,7 @@ def draw_interval(
     axis.plot(*place, marker, color=color, markersize=6, markerfacecolor=face)
 
 
-def wrapped(title: str) -> str:
+def _wrapped(title: str) -> str:
     """A title over two lines, broken at the space nearest to its middle."""
     spaces = [index for index, letter in enumerate(title) if letter == " "]
     if len(title) < 12 or not spaces:
@@ -231,6 +317,6 @@ def _by_order(curves: pa.Table, arm: str, part: str) -> tuple[np.ndarray, np.nda
     return together[:, :, 0], together[:, :, 1]
 
 
-def save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG without the versions of what drew it."""
     figure.savefig(path, format="png", metadata={"Software": None})

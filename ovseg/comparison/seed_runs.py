@@ -113,7 +113,7 @@ def study_command(root: Path, *, seeds: int | None, out: Path | None) -> None:
     if not roots or not all(path.is_dir() for path in roots.values()):
         raise OvsegError(f"{root} holds no runs of these seeds: `ovseg run --seeds 3` makes them")
     from ovseg.comparison.stage import STUDY
-    from ovseg.comparison.words import show_study
+    from ovseg.comparison.study_page import show_study
 
     first = roots[min(roots)]
     names = sorted({item.labels["benchmark"] for item in current(first, "scores")})

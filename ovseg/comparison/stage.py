@@ -1,15 +1,15 @@
-"""The arms of a benchmark compared over seeds: means, intervals, paired gains, a table, plots.
+"""The models of a benchmark compared over seeds: means, intervals, gains, claims, a page, plots.
 
     from ovseg.comparison.stage import STUDY
     run_stage(STUDY, config, {"0/original": manifest, "0/both": manifest, ...}, Path("runs/x"))
 
-`ovseg run --seeds 3` runs it at its end, `ovseg study` again over what lies there. What the
-intervals mean stands in `ovseg.evaluation.intervals`.
+`ovseg run --seeds 3` runs it at its end, `ovseg study` again over what lies there, and `ovseg
+ablate` for each of its tables. What the intervals mean stands in `ovseg.evaluation.intervals`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ovseg.comparison.claims import claim_rows, compared_pairs, judged_claims
 from ovseg.comparison.findings import ALL, METRICS, Findings
-from ovseg.comparison.plots import plot_curves, plot_gains, plot_scores
-from ovseg.comparison.words import markdown
+from ovseg.comparison.plots import plot_curves, plot_findings
+from ovseg.comparison.study_page import markdown
 from ovseg.config.reporting import CURVE, StudyConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.intervals import (
@@ -41,18 +42,19 @@ from ovseg.evaluation.metrics import all_scores
 from ovseg.files.digests import digest_json
 from ovseg.files.publish import write_parquet
 from ovseg.stages.manifest import Manifest, ShardPlan
+from ovseg.stages.schema import CLAIMS, rows_to_table
 from ovseg.stages.schema import STUDY as STUDY_ROWS
-from ovseg.stages.schema import rows_to_table
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
 Row = dict[str, Any]
 
 
 class StudyStage(Stage[StudyConfig]):
-    """A folder with `study.parquet`, `study.md` and the plots.
+    """A folder with `study.parquet`, `claims.parquet`, `study.md` and the plots.
 
-    Inputs: a finished benchmark for each `<seed>/<arm>`, every arm with every seed; learning curves
-    under `curve/<seed>/<arm>` where there are some.
+    Inputs: a finished benchmark for each `<seed>/<arm>`, every arm with every seed, but for the
+    cells of an ablation, which may lack some; learning curves under `curve/<seed>/<arm>` where
+    there are some.
     """
 
     name = "study"
@@ -66,30 +68,32 @@ class StudyStage(Stage[StudyConfig]):
     def write(
         self, config: StudyConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
     ) -> Output:
-        """Compare."""
-        arms = [name for name, _ in config.arms]
-        by_seed = _by_seed(_benchmarks(inputs), arms)
-        resampled = resample(by_seed, config, progress)
-        table = rows_to_table(study_rows(resampled, config), STUDY_ROWS)
-        curves = _curves(inputs)
+        """Compare and judge."""
+        by_seed = _by_seed(_benchmarks(inputs), config)
+        table = rows_to_table(study_rows(resample(by_seed, config, progress), config), STUDY_ROWS)
+        findings = Findings(table, config)
+        claims, curves = judged_claims(findings), _curves(inputs)
         target.mkdir(parents=True)
         write_parquet(table, target / "study.parquet")
-        findings = Findings(table, config)
-        plot_scores(findings, target / "scores.png")
-        plot_gains(findings, target / "gains.png")
+        write_parquet(
+            rows_to_table(claim_rows(claims, findings), CLAIMS), target / "claims.parquet"
+        )
+        plots = plot_findings(findings, target)
         if curves is not None:
             write_parquet(curves, target / "curves.parquet")
+            plots["curves.png"] = "Learning curves"
             plot_curves(curves, config, target / "curves.png")
-        (target / "study.md").write_text(
-            markdown(findings, images=_images(by_seed), curves=curves is not None),
-            encoding="utf-8",
-        )
+        images = _images(by_seed)
+        text = markdown(findings, claims, images=images, plots=plots)
+        (target / "study.md").write_text(text, encoding="utf-8")
         stats = {
+            "table": config.table,
             "benchmark": config.benchmark,
             "seeds": list(by_seed),
-            "arms": arms,
-            "images": _images(by_seed),
+            "arms": [name for name, _ in config.arms],
+            "images": images,
             "curves": curves is not None,
+            "verdicts": {one.claim.name: one.verdict.words for one in claims},
         }
         return Output(rows=len(table), stats=stats)
 
@@ -114,21 +118,27 @@ def _benchmarks(inputs: Inputs) -> dict[str, Manifest]:
 
 
 def _by_seed(
-    benchmarks: Mapping[str, Manifest], arms: Sequence[str]
+    benchmarks: Mapping[str, Manifest], config: StudyConfig
 ) -> dict[str, dict[str, Manifest]]:
-    """The benchmarks by seed, ascending, and arm, in order.
+    """Return the benchmarks by seed, ascending, and arm, in order.
 
     Raises:
-        OvsegError: if an arm lacks a seed.
+        OvsegError: if there are none, or an arm of a run lacks a seed.
     """
+    arms = [name for name, _ in config.arms]
     seeds = sorted({role.partition("/")[0] for role in benchmarks}, key=int)
-    lacking = [f"{s}/{arm}" for s in seeds for arm in arms if f"{s}/{arm}" not in benchmarks]
-    if lacking or not seeds:
+    missing = [f"{s}/{arm}" for s in seeds for arm in arms if f"{s}/{arm}" not in benchmarks]
+    if config.table and not seeds:
+        raise OvsegError("no cell of this ablation was scored: fix what its cells failed of")
+    if not config.table and (missing or not seeds):
         raise OvsegError(
-            f"no benchmark of {', '.join(lacking) or 'any seed'} (seed/arm): run `ovseg run"
+            f"no benchmark of {', '.join(missing) or 'any seed'} (seed/arm): run `ovseg run"
             " --seeds N` to its end"
         )
-    return {seed: {arm: benchmarks[f"{seed}/{arm}"] for arm in arms} for seed in seeds}
+    return {
+        seed: {arm: benchmarks[f"{seed}/{arm}"] for arm in arms if f"{seed}/{arm}" in benchmarks}
+        for seed in seeds
+    }
 
 
 def _images(by_seed: Mapping[str, Mapping[str, Manifest]]) -> int:
@@ -218,31 +228,18 @@ def score_draws(images: ImageCounts, weights: Counts) -> Resampled:
 def study_rows(
     resampled: Mapping[str, Mapping[str, Resampled]], config: StudyConfig
 ) -> Iterator[Row]:
-    """The rows of `ovseg.stages.schema.STUDY`: scores, gains over the baseline, leads.
+    """Yield the rows of `ovseg.stages.schema.STUDY`: scores, gains, leads, what claims compare.
 
     Args:
-        resampled: by seed and arm; the same draws for all arms of a seed.
-        config: arms, baseline, favourite, level.
+        resampled: by seed and arm, the same draws for all arms of a seed; a pair is compared over
+            the seeds that have both.
+        config: arms, baseline, favourite, claims, draws and level.
     """
     arms = [name for name, _ in config.arms]
     pairs: list[tuple[str, str | None]] = [(arm, None) for arm in arms]
     pairs += [(arm, config.baseline) for arm in arms if config.baseline in arms]
     pairs += [(config.favourite, arm) for arm in arms if config.favourite in arms]
-    yield from compared_rows(resampled, pairs, config)
-
-
-def compared_rows(
-    resampled: Mapping[str, Mapping[str, Resampled]],
-    pairs: Iterable[tuple[str, str | None]],
-    config: StudyConfig,
-) -> Iterator[Row]:
-    """The rows of `ovseg.stages.schema.STUDY` of some arms and pairs of arms.
-
-    Args:
-        resampled: by seed and arm; a pair is compared over the seeds that have both.
-        pairs: an arm alone (None), or an arm and what its score is compared with.
-        config: the benchmark's name, draws and level.
-    """
+    pairs += compared_pairs(config.claims or ())
     for arm, baseline in dict.fromkeys(pairs):
         if arm == baseline:
             continue

@@ -1,4 +1,4 @@
-"""Configuration of what a run says of itself: studies, ablations, the contact sheet, the report.
+"""Configuration of what a run says of itself: studies, the contact sheet, the report.
 
 As in `ovseg.config.base`, one frozen model a stage.
 """
@@ -15,25 +15,11 @@ CURVE = "curve"
 """First part of the role of a learning curve among the inputs of a study: `curve/<seed>/<arm>`."""
 
 
-class StudyConfig(Config):
-    """The arms of a benchmark compared over seeds, with intervals."""
-
-    benchmark: str = Field("storybook", description="name of the benchmark")
-    arms: tuple[tuple[str, str], ...] = Field(
-        description="names of the compared models in order, and what is shown of them"
-    )
-    baseline: str = Field("original", description="the arm that gains are measured against")
-    favourite: str = Field("both", description="the arm that is held against every other")
-    resamples: int = Field(1000, ge=10, description="bootstrap draws")
-    level: float = Field(0.95, gt=0, lt=1, description="of the intervals")
-    seed: int = Field(0, ge=0, description="of the draws")
-
-
 class Comparison(Config):
-    """One cell of an ablation held against another."""
+    """One model held against another."""
 
-    better: str = Field(description="the cell that is said to be better")
-    worse: str = Field(description="the cell it is held against")
+    better: str = Field(description="the model that is said to be better")
+    worse: str = Field(description="the model it is held against")
     metric: str = Field("miou_union_unseen", description="by which score")
     margin: float = Field(
         0.0, ge=0, lt=1, description="how much worse it may be, as a fraction; 0: it is better"
@@ -41,7 +27,7 @@ class Comparison(Config):
 
 
 class Claim(Config):
-    """What is claimed of the cells of one ablation, as comparisons that can be checked."""
+    """What is claimed of the models of a study, as comparisons that can be checked."""
 
     name: str = Field(description="slug")
     text: str = Field(description="the claim in words")
@@ -51,12 +37,22 @@ class Claim(Config):
     note: str = Field("", description="what else is to be said of it")
 
 
-class AblationConfig(StudyConfig):
-    """The cells of an ablation (the arms of a study) on one benchmark, some with fewer seeds."""
+class StudyConfig(Config):
+    """Models of a benchmark compared over seeds: the arms of a run, or the cells of an ablation."""
 
-    table: str = Field(description="name of the ablation")
-    favourite: str = Field("", description="none: the claims say what is compared")
-    claims: tuple[Claim, ...] = Field((), description="what is judged")
+    table: str = Field("", description="name of the ablation; empty for the arms of a run")
+    benchmark: str = Field("storybook", description="name of the benchmark")
+    arms: tuple[tuple[str, str], ...] = Field(
+        description="names of the compared models in order, and what is shown of them"
+    )
+    baseline: str = Field("original", description="the arm that gains are measured against")
+    favourite: str = Field("both", description="the arm that is held against every other")
+    claims: tuple[Claim, ...] | None = Field(
+        None, description="what is judged; None: gains over the baseline, leads of the favourite"
+    )
+    resamples: int = Field(1000, ge=10, description="bootstrap draws")
+    level: float = Field(0.95, gt=0, lt=1, description="of the intervals")
+    seed: int = Field(0, ge=0, description="of the draws")
 
 
 class SheetConfig(Config):

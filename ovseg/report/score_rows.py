@@ -9,12 +9,12 @@ import json
 
 import duckdb
 
+from ovseg.comparison.words import thousands
 from ovseg.report.mined_rows import Row, row, rows
-from ovseg.report.plots.canvas import thousands
 
 
 def leaderboard(con: duckdb.DuckDBPyConnection) -> list[Row]:
-    """Every arm's scores on every benchmark, with how many masks they were counted over."""
+    """Every arm's scores on every benchmark, with the intervals over the images."""
     return rows(con, "leaderboard")
 
 

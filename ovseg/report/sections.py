@@ -8,15 +8,16 @@ from typing import Any
 
 import duckdb
 
+from ovseg.comparison.words import interval, thousands
 from ovseg.config.reporting import ReportConfig
 from ovseg.report import mined_rows as data
 from ovseg.report import score_rows as results
 from ovseg.report.cards import Card, Gallery
 from ovseg.report.page import Noun, Section
-from ovseg.report.plots.canvas import Plot, Table, percent, points, thousands
+from ovseg.report.plots.canvas import Plot, Table, percent, points
 from ovseg.report.plots.classes import confusion_plot, gains_plot
 from ovseg.report.plots.mined import distribution_plot, funnel_plot, long_tail_plot
-from ovseg.report.plots.scores import Arms, curve_plot, half_interval, loss_plot, scores_plot
+from ovseg.report.plots.scores import Arms, curve_plot, loss_plot, scores_plot
 from ovseg.stages.manifest import Manifest
 
 NO_BENCHMARK = "No benchmark was scored in this run: there is nothing to show here."
@@ -179,15 +180,13 @@ def _cell(
     row: data.Row, metric: str, base: data.Row | None, best: Mapping[str, float]
 ) -> dict[str, Any]:
     value = row[metric]
-    half = None
-    if metric.startswith("mask_acc_"):
-        half = half_interval(value, row[f"{metric.removeprefix('mask_acc_')}_masks"])
+    low, high = row[f"{metric}_low"], row[f"{metric}_high"]
     change = ""
     if base is not None and value is not None and base[metric] is not None:
         change = points(value - base[metric])
     return {
         "value": percent(value),
-        "half": percent(half) if half is not None else "",
+        "interval": interval(low, high) if low is not None else "",
         "change": change,
         "best": value is not None and value == best[metric],
     }
@@ -201,11 +200,10 @@ def scores_section(found: Sequence[data.Row], arms: Arms, benchmark: str | None)
         name="scores",
         short="Scores",
         title="The models compared",
-        intro="GT masks: the share of ground-truth masks that CLIP names rightly (± half the"
-        " width of Wilson's 95 % interval; masks taken as independent, so the interval is somewhat"
-        " too narrow). mIoU: over the classes in ground truth or prediction. Seen classes had"
-        " masks in training, unseen ones occur in captions alone. Below a figure: its change"
-        " against the original CLIP in points.",
+        intro="GT masks: the share of ground-truth masks that CLIP names rightly. mIoU: over the"
+        " classes in ground truth or prediction. Seen classes had masks in training, unseen ones"
+        " occur in captions alone. Below a figure: its 95 % bootstrap interval over the images, and"
+        " its change against the original CLIP in points.",
         plots=tuple(plot for plot in plots if plot is not None),
         empty="" if found else NO_BENCHMARK,
     )

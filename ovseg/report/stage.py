@@ -17,6 +17,7 @@ import duckdb
 import numpy as np
 
 from ovseg.catalog.catalog import open_catalog
+from ovseg.comparison.words import thousands
 from ovseg.config.reporting import ReportConfig
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.evaluation.benchmark import BENCHMARK
@@ -27,7 +28,7 @@ from ovseg.models.proposals.proposers import proposer_digest
 from ovseg.report import mined_rows as data
 from ovseg.report import page, sections
 from ovseg.report import score_rows as results
-from ovseg.report.plots.canvas import percent, points, thousands
+from ovseg.report.plots.canvas import percent, points
 from ovseg.report.plots.scores import Arms
 from ovseg.report.segmentations import draw_mistakes, segment_images
 from ovseg.stages.manifest import Manifest, ShardPlan

@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ovseg.comparison.words import LEGEND, markdown_table, percent, thousands
 from ovseg.config.presets import ARMS
 from ovseg.config.run import RunConfig
 from ovseg.data.benchmarks.label_counts import LabelCounts
@@ -112,19 +113,15 @@ def _by_benchmark(scored: Mapping[str, Manifest]) -> dict[str, dict[str, dict[st
     return scores
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
 def _rows(arms: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
     return [
-        [ARMS.get(arm, arm), *(_percent(scores.get(metric)) for metric in COLUMNS)]
+        [ARMS.get(arm, arm), *(percent(scores.get(metric)) for metric in COLUMNS)]
         for arm, scores in arms.items()
     ]
 
 
 def _count(value: int | float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{100 * value:.1f} %"
+    return thousands(value) if isinstance(value, int) else f"{percent(value)} %"
 
 
 def _heading(benchmark: str, oracles: Mapping[str, str]) -> str:
@@ -159,11 +156,7 @@ def render(summary: Summary) -> RenderableType:
     counts.add_column(justify="right")
     for name, value in summary.counts.items():
         counts.add_row(name, _count(value))
-    legend = (
-        "GT masks: share of ground-truth masks named rightly. mIoU: mean over the classes in"
-        " ground truth or prediction; mIoU (GT): over the classes in ground truth."
-    )
-    return Group(*parts, Text(legend, style="dim"), counts)
+    return Group(*parts, Text(f"{LEGEND}.", style="dim"), counts)
 
 
 def _where_to_look(summary: Summary) -> str:
@@ -188,16 +181,11 @@ def markdown(summary: Summary) -> str:
         lines += ["The embedded miniature models; not comparable with photographs.", ""]
     for benchmark, arms in summary.scores.items():
         headings = ["model", *(text.replace("\n", " ") for text in COLUMNS.values())]
-        lines += [
-            f"## {escaped(_heading(benchmark, summary.oracles))}",
-            "",
-            "| " + " | ".join(headings) + " |",
-        ]
-        lines += ["|" + " --- |" + " ---: |" * len(COLUMNS)]
-        lines += ["| " + " | ".join([escaped(name), *cells]) + " |" for name, *cells in _rows(arms)]
-        lines += [""]
-    lines += ["## mining", "", "| | |", "| --- | ---: |"]
-    lines += [f"| {escaped(name)} | {_count(value)} |" for name, value in summary.counts.items()]
+        rows = [[escaped(name), *cells] for name, *cells in _rows(arms)]
+        lines += [f"## {escaped(_heading(benchmark, summary.oracles))}", ""]
+        lines += [*markdown_table([headings, *rows]), ""]
+    counts = [(escaped(name), _count(value)) for name, value in summary.counts.items()]
+    lines += ["## mining", "", *markdown_table([("", ""), *counts])]
     return "\n".join(lines) + "\n"
 
 

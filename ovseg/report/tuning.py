@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ovseg.comparison.words import markdown_table, percent
 from ovseg.files.escaping import escaped
 from ovseg.files.terminal import Terminal
 from ovseg.stages.manifest import Manifest
@@ -17,12 +18,11 @@ def _grid(tuned: Manifest) -> tuple[list[str], list[list[str]]]:
     rows = pq.read_table(tuned.payload()).to_pylist()
     thresholds = list(dict.fromkeys(row["mask_threshold"] for row in rows))
     weights = list(dict.fromkeys(row["ensemble_weight"] for row in rows))
-    cells = {
-        (row["ensemble_weight"], row["mask_threshold"]): (
-            f"[{100 * row['value']:.2f}]" if row["best"] else f"{100 * row['value']:.2f}"
-        )
-        for row in rows
-    }
+    cells = {}
+    for row in rows:
+        value = percent(row["value"], places=2)
+        shown = f"[{value}]" if row["best"] else value
+        cells[row["ensemble_weight"], row["mask_threshold"]] = shown
     headings = ["weight", *(f"threshold {threshold:g}" for threshold in thresholds)]
     return headings, [[f"{w:g}", *(cells[w, t] for t in thresholds)] for w in weights]
 
@@ -58,9 +58,7 @@ def _title(tuned: Manifest) -> str:
 def markdown(tuned: Manifest) -> str:
     """The table and its caveat as Markdown."""
     headings, rows = _grid(tuned)
-    lines = [f"## {escaped(_title(tuned))}", "", "| " + " | ".join(headings) + " |"]
-    lines += ["| " + " | ".join("---:" for _ in headings) + " |"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    lines = [f"## {escaped(_title(tuned))}", "", *markdown_table([headings, *rows], text=0)]
     return "\n".join([*lines, "", caveat(tuned), "", f"`ovseg benchmark {usage(tuned)}`"]) + "\n"
 
 

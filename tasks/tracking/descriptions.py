@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from ovseg.comparison.words import markdown_table, percent, thousands
 from ovseg.config.presets import ARMS
 from ovseg.config.run import RunConfig
 from ovseg.config.scoring import BenchmarkConfig
@@ -24,12 +25,6 @@ PARTS = ("seen", "unseen", "all")
 """Of a benchmark's classes, as learning curves tell them apart."""
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; all columns but the first are aligned right."""
-    lines = ["| " + " | ".join(headings) + " |", "| --- |" + " ---: |" * (len(headings) - 1)]
-    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
-
-
 def link_to(run: MlflowRun, text: str | None = None, tab: str = "") -> str:
     """A link to a run's page, or to a tab of it."""
     return f"[{escaped(text or run.name)}]({run.page}{tab})"
@@ -40,10 +35,6 @@ def comparison(runs: Sequence[MlflowRun]) -> str:
     ids = quote(json.dumps([run.run_id for run in runs]))
     experiment = quote(json.dumps([runs[0].experiment_id])) if runs else ""
     return f"#/compare-runs?runs={ids}&experiments={experiment}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _place(run: MlflowRun) -> str:
@@ -110,13 +101,13 @@ def mining_note(run: MlflowRun, mined: Mapping[str, Manifest], failed: Sequence[
         reasons = (
             ", ".join(f"{escaped(reason)} ({count:,})" for reason, count in dropped) or "nothing"
         )
-        rows.append((name, f"{stats[key]:,}", f"{stats['kept']:,}", reasons))
+        rows.append((name, thousands(stats[key]), thousands(stats["kept"]), reasons))
     checks = f"failed: {escaped(', '.join(failed))}" if failed else "all passed"
     return "\n".join(
         [
             "Captions to nouns, images to mask proposals, both to the pair table.",
             "",
-            table(("step", "found", "kept", "dropped most for"), rows),
+            *markdown_table([("step", "found", "kept", "dropped most for"), *rows]),
             "",
             f"Checks of the table (`sql/tests`): {checks}. The table itself:"
             f" {code(str(mined['table'].folder))}; ask it with"
@@ -139,7 +130,7 @@ def training_note(
         (
             escaped(ARMS.get(arm, arm)),
             _phases(config, arm),
-            *(_percent(lasts.get(arm, {}).get(part)) for part in PARTS),
+            *(percent(lasts.get(arm, {}).get(part)) for part in PARTS),
         )
         for arm in config.arms
         if config.arms[arm]
@@ -149,7 +140,7 @@ def training_note(
         [
             f"CLIPs adapted on **{training_set(config, curated)}**.",
             "",
-            table(headings, rows),
+            *markdown_table([headings, *rows]),
             "",
             "GT masks: ground-truth masks of the benchmark that CLIP names rightly after the last"
             " step, within the classes seen in mask annotations, the unseen, and all.",
@@ -180,7 +171,7 @@ def benchmark_note(
 ) -> str:
     """Of a benchmark: the models' scores side by side."""
     rows = [
-        (escaped(ARMS.get(arm, arm)), *(_percent(values.get(metric)) for metric in COLUMNS))
+        (escaped(ARMS.get(arm, arm)), *(percent(values.get(metric)) for metric in COLUMNS))
         for arm, values in scores.items()
     ]
     headings = ("model", *(heading.replace("\n", " ") for heading in COLUMNS.values()))
@@ -189,7 +180,7 @@ def benchmark_note(
             f"Benchmark {code(setting.benchmark)}, in %: same proposals, templates and thresholds"
             " for all models, only CLIP's weights differ.",
             "",
-            table(headings, rows),
+            *markdown_table([headings, *rows]),
             "",
             "mIoU is over the classes in ground truth or prediction (`miou_union`, the headline);"
             " mIoU (GT) over those in ground truth. GT masks: ground-truth masks named rightly.",

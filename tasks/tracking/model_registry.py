@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ovseg
+from ovseg.comparison.words import markdown_table, percent
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
 from ovseg.models.packaged import ServedModel, served_model
@@ -230,12 +231,12 @@ def write_scores(
         client.set_model_version_tag(model.name, model.version, mlflow_name(key), f"{value:.6f}")
     version = client.get_model_version(model.name, model.version)
     head = (version.description or "").split(_SCORES)[0]
-    rows = []
+    rows = [["benchmark", "metric", "%"]]
     for key, value in sorted(version.tags.items()):
         of, slash, metric = key.partition("/")
         if slash:
             own = version.tags.get(f"{WEIGHT}.{of}")
             other = "" if own == version.tags.get(WEIGHT) else f" (ensemble weight {own})"
-            rows.append(f"| {of}{other} | {metric} | {100 * float(value):.1f} |")
-    table = ["", "| benchmark | metric | % |", "| --- | --- | ---: |", *rows]
-    client.update_model_version(model.name, model.version, head + _SCORES + "\n".join(table))
+            rows.append([f"{of}{other}", metric, percent(float(value))])
+    table = "\n".join(["", *markdown_table(rows, text=2)])
+    client.update_model_version(model.name, model.version, head + _SCORES + table)

@@ -11,7 +11,6 @@ from ovseg.ablations.plan import cell_config, cost, plan_ablations, rounds
 from ovseg.ablations.tables.registry import TABLES, chosen_tables
 from ovseg.comparison.findings import METRICS
 from ovseg.config.mining import load_curation
-from ovseg.config.reporting import AblationConfig
 from ovseg.config.request import resolve
 from ovseg.errors import OvsegError
 
@@ -204,9 +203,11 @@ def test_the_list_says_what_a_cell_trains(table, line):
     assert line in list(list_lines([table], "paper", seeds=1))
 
 
-def test_an_ablation_has_no_favourite():
-    config = AblationConfig(table="t", arms=(("a", "A"),), baseline="a")
-    assert config.favourite == "" and config.level == 0.95
+def test_an_ablation_has_no_favourite(storybook):
+    for planned in storybook.tables:
+        config = planned.comparison("storybook", [run.key for run in planned.runs])
+        assert config.favourite == "" and config.level == 0.95
+        assert config.table == planned.name and config.claims == planned.table.claims
 
 
 def test_the_command_lists_without_running(capsys):

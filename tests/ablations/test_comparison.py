@@ -13,24 +13,33 @@ from PIL import Image
 from toy_benchmarks import random_images, toy_benchmark
 
 from ovseg.ablations.cells import Cell, Published, Table, above
-from ovseg.ablations.comparison import ABLATION, read_ablation
 from ovseg.ablations.page import Compared, Failed, Page, publish_page
 from ovseg.ablations.plan import Plan, PlannedTable
-from ovseg.comparison.claims import Answer, Verdict, answer, in_words, judge
-from ovseg.comparison.findings import Estimate
-from ovseg.config.reporting import AblationConfig, Claim
+from ovseg.comparison.claims import (
+    JudgedClaim,
+    Verdict,
+    in_words,
+    judge,
+    judged_claims,
+    verdict_on,
+)
+from ovseg.comparison.findings import Estimate, read_findings
+from ovseg.comparison.stage import STUDY
+from ovseg.config.reporting import Claim, StudyConfig
 from ovseg.errors import OvsegError
 from ovseg.stages.run import run_stage
-from ovseg.stages.schema import CLAIMS, STUDY
+from ovseg.stages.schema import CLAIMS
+from ovseg.stages.schema import STUDY as ROWS
 
 CELLS = {"weak": 0.2, "middle": 0.5, "strong": 0.9}
 BETTER = Claim(name="better", text="Strong beats weak", ways=(above("strong", "weak"),))
 WORSE = Claim(name="worse", text="Weak beats strong", ways=(above("weak", "strong"),))
-CONFIG = AblationConfig(
+CONFIG = StudyConfig(
     table="toy",
     benchmark="toy",
     arms=tuple((name, f"the {name} one") for name in CELLS),
     baseline="middle",
+    favourite="",
     claims=(BETTER, WORSE),
     resamples=60,
 )
@@ -52,7 +61,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ablation(inputs, tmp_path_factory):
-    return run_stage(ABLATION, CONFIG, inputs, tmp_path_factory.mktemp("ablation"))
+    return run_stage(STUDY, CONFIG, inputs, tmp_path_factory.mktemp("ablation"))
 
 
 # --------------------------------------------------------------------------------------
@@ -69,60 +78,60 @@ ABOVE, BELOW, ACROSS = (0.01, 0.03), (-0.03, -0.01), (-0.02, 0.02)
 @pytest.mark.parametrize(
     ("draws", "seeds", "expected"),
     [
-        (ABOVE, None, Answer.HOLDS),
-        (BELOW, None, Answer.DOES_NOT_HOLD),
-        (ACROSS, None, Answer.UNDECIDED),
-        (ABOVE, ABOVE, Answer.HOLDS),
-        (BELOW, BELOW, Answer.DOES_NOT_HOLD),
-        *((a, b, Answer.UNDECIDED) for a, b in itertools.permutations((ABOVE, BELOW, ACROSS), 2)),
-        (ACROSS, ACROSS, Answer.UNDECIDED),
-        ((0.0, 0.02), None, Answer.UNDECIDED),  # a bound at 0 is not above it
-        ((-0.02, 0.0), None, Answer.UNDECIDED),
-        ((0.0, 0.0), None, Answer.UNDECIDED),
-        ((math.nan, math.nan), None, Answer.UNDECIDED),
-        (ABOVE, (math.nan, math.nan), Answer.UNDECIDED),
+        (ABOVE, None, Verdict.HOLDS),
+        (BELOW, None, Verdict.DOES_NOT_HOLD),
+        (ACROSS, None, Verdict.UNDECIDED),
+        (ABOVE, ABOVE, Verdict.HOLDS),
+        (BELOW, BELOW, Verdict.DOES_NOT_HOLD),
+        *((a, b, Verdict.UNDECIDED) for a, b in itertools.permutations((ABOVE, BELOW, ACROSS), 2)),
+        (ACROSS, ACROSS, Verdict.UNDECIDED),
+        ((0.0, 0.02), None, Verdict.UNDECIDED),  # a bound at 0 is not above it
+        ((-0.02, 0.0), None, Verdict.UNDECIDED),
+        ((0.0, 0.0), None, Verdict.UNDECIDED),
+        ((math.nan, math.nan), None, Verdict.UNDECIDED),
+        (ABOVE, (math.nan, math.nan), Verdict.UNDECIDED),
     ],
 )
 def test_both_intervals_have_to_lie_on_one_side(draws, seeds, expected):
-    assert answer(interval(*draws, seeds), 0.0) is expected
+    assert verdict_on(interval(*draws, seeds), 0.0) is expected
 
 
 @pytest.mark.parametrize(
     ("draws", "expected"),
     [
-        ((-0.005, 0.02), Answer.HOLDS),  # no worse than a point
-        ((-0.005, -0.002), Answer.HOLDS),  # worse for sure, but by less than the margin
-        ((-0.015, 0.02), Answer.UNDECIDED),
-        ((-0.03, -0.015), Answer.DOES_NOT_HOLD),
-        ((-0.01, 0.02), Answer.UNDECIDED),
+        ((-0.005, 0.02), Verdict.HOLDS),  # no worse than a point
+        ((-0.005, -0.002), Verdict.HOLDS),  # worse for sure, but by less than the margin
+        ((-0.015, 0.02), Verdict.UNDECIDED),
+        ((-0.03, -0.015), Verdict.DOES_NOT_HOLD),
+        ((-0.01, 0.02), Verdict.UNDECIDED),
     ],
 )
 def test_a_margin_moves_the_line(draws, expected):
-    assert answer(interval(*draws), 0.01) is expected
+    assert verdict_on(interval(*draws), 0.01) is expected
 
 
 def test_what_was_not_measured_is_undecided():
-    assert answer(None, 0.0) is Answer.UNDECIDED
+    assert verdict_on(None, 0.0) is Verdict.UNDECIDED
 
 
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(0, 0.5))
 def test_a_claim_and_its_opposite_never_both_hold(low, width, margin):
     gain, loss = interval(low, low + width), interval(-low - width, -low)
-    both = answer(gain, 0.0), answer(loss, 0.0)
+    both = verdict_on(gain, 0.0), verdict_on(loss, 0.0)
     assert both in {(2, 0), (0, 2), (1, 1)}
-    assert answer(gain, margin) >= answer(gain, 0.0), "a margin only makes it easier"
+    assert verdict_on(gain, margin) >= verdict_on(gain, 0.0), "a margin only makes it easier"
 
 
-@pytest.mark.parametrize("first", Answer)
-@pytest.mark.parametrize("second", Answer)
+@pytest.mark.parametrize("first", Verdict)
+@pytest.mark.parametrize("second", Verdict)
 def test_all_of_a_way_and_any_of_the_ways(first, second):
     def judged(*answers):
-        return tuple(SimpleNamespace(answer=one) for one in answers)
+        return tuple(SimpleNamespace(verdict=one) for one in answers)
 
-    assert Verdict(BETTER, (judged(first, second),)).answer == min(first, second)
-    assert Verdict(BETTER, (judged(first), judged(second))).answer == max(first, second)
-    ways = (judged(first, Answer.HOLDS), judged(second, Answer.DOES_NOT_HOLD))
-    assert Verdict(BETTER, ways).answer is first
+    assert JudgedClaim(BETTER, (judged(first, second),)).verdict == min(first, second)
+    assert JudgedClaim(BETTER, (judged(first), judged(second))).verdict == max(first, second)
+    ways = (judged(first, Verdict.HOLDS), judged(second, Verdict.DOES_NOT_HOLD))
+    assert JudgedClaim(BETTER, ways).verdict is first
 
 
 # --------------------------------------------------------------------------------------
@@ -130,9 +139,9 @@ def test_all_of_a_way_and_any_of_the_ways(first, second):
 
 
 def test_a_pair_is_compared_over_the_seeds_both_have(ablation):
-    findings, _ = read_ablation(ablation)
-    table = pq.read_table(ablation.payload() / "ablation.parquet")
-    assert table.schema == STUDY
+    findings = read_findings(ablation)
+    table = pq.read_table(ablation.payload() / "study.parquet")
+    assert table.schema == ROWS
     grain = [
         tuple(row[key] for key in ("seed", "arm", "baseline", "metric", "kind"))
         for row in table.to_pylist()
@@ -155,34 +164,35 @@ def test_the_claims_are_rows(ablation):
     assert table.schema == CLAIMS
     better, worse = table.to_pylist()
     assert (better["claim"], better["verdict"], better["seeds"]) == ("better", "holds", 3)
-    assert worse["verdict"] == "does not hold here"
+    assert worse["verdict"] == "does not hold"
     assert better["low"] > 0 and better["seeds_low"] > 0 and worse["high"] < 0
     assert better["value"] == pytest.approx(-worse["value"])
-    assert ablation.stats["verdicts"] == {"better": "holds", "worse": "does not hold here"}
+    assert ablation.stats["verdicts"] == {"better": "holds", "worse": "does not hold"}
 
 
 def test_a_claim_about_a_cell_that_is_not_there_is_undecided(inputs, tmp_path):
     lost = Claim(name="lost", text="x", ways=(above("gone", "weak"), above("strong", "gone")))
     config = CONFIG.model_copy(update={"claims": (lost,)})
-    findings, (verdict,) = read_ablation(run_stage(ABLATION, config, inputs, tmp_path))
-    assert verdict.answer is Answer.UNDECIDED
-    assert "not measured" in in_words(verdict.ways[0][0], findings)
-    assert judge(BETTER, findings).answer is Answer.UNDECIDED, "no such pair was compared"
+    findings = read_findings(run_stage(STUDY, config, inputs, tmp_path))
+    (lost,) = judged_claims(findings)
+    assert lost.verdict is Verdict.UNDECIDED
+    assert "not measured" in in_words(lost.ways[0][0], findings)
+    assert judge(BETTER, findings).verdict is Verdict.UNDECIDED, "no such pair was compared"
 
 
 def test_files_are_whole_and_the_same_again(ablation, inputs, tmp_path):
-    again = run_stage(ABLATION, CONFIG, inputs, tmp_path)
+    again = run_stage(STUDY, CONFIG, inputs, tmp_path)
     assert again.shards[0].sha256 == ablation.shards[0].sha256
-    with Image.open(ablation.payload() / "ablation.png") as picture:
+    with Image.open(ablation.payload() / "overview.png") as picture:
         assert picture.width >= 1200 and picture.height >= 400
-    text = (ablation.payload() / "ablation.md").read_text()
+    text = (ablation.payload() / "study.md").read_text()
     assert "| the middle one | 1 |" in text and "| the strong one | 3 |" in text
     assert "Strong beats weak: **holds**" in text and "over 3 seeds" in text
 
 
 def test_without_a_scored_cell_there_is_nothing_to_compare(tmp_path):
     with pytest.raises(OvsegError, match="no cell of this ablation was scored"):
-        run_stage(ABLATION, CONFIG, {}, tmp_path)
+        run_stage(STUDY, CONFIG, {}, tmp_path)
 
 
 # --------------------------------------------------------------------------------------
@@ -223,7 +233,7 @@ def test_the_page_tells_measured_from_published(ablation, tmp_path):
     assert out.read_bytes() == first
     text = out.read_text()
     assert "ovseg ablate toy" in text and "Commit abc" in text and "This call took 75 s" in text
-    assert "**holds**" in text and "**does not hold here**" in text
+    assert "**holds**" in text and "**does not hold**" in text
     assert "SAM: *skipped*, no weights" in text
     assert "broken, seed 1: *failed*, no such weights" in text
     before, _, after = text.partition("Published, Table 9; mIoU in % on photographs")

@@ -12,6 +12,6 @@ def test_what_the_tracking_copied_is_not_counted_again(tmp_path):
 
     took("seed-0/benchmarks/aa", first=40.0, second=20.0)
     took("seed-1/tables/pairs/bb", only=30.0)
-    took("ablations/cc", only=5.0)
+    took("study/cc", only=5.0)
     took("mlartifacts/dd/artifacts", only=60.0)
     assert _computed(tmp_path) == 95

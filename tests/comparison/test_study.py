@@ -14,10 +14,11 @@ from PIL import Image
 from toy_benchmarks import random_images, toy_benchmark
 
 from ovseg.catalog.catalog import build_catalog
+from ovseg.comparison.claims import judged_claims
 from ovseg.comparison.findings import METRICS, Findings, metrics, read_findings
 from ovseg.comparison.seed_runs import study_inputs
 from ovseg.comparison.stage import STUDY, score_draws, study_rows
-from ovseg.comparison.words import markdown, show_study, verdicts
+from ovseg.comparison.study_page import markdown, show_study
 from ovseg.config.reporting import StudyConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.intervals import draw_images, read_images
@@ -158,7 +159,7 @@ def test_a_missing_arm_and_other_images_are_one_line(inputs, tmp_path):
 
 
 # --------------------------------------------------------------------------------------
-# Answers
+# Claims
 
 
 def findings(gains: dict, leads: dict) -> Findings:
@@ -177,43 +178,43 @@ def findings(gains: dict, leads: dict) -> Findings:
     return Findings(rows_to_table(rows, ROWS), CONFIG)
 
 
-def answers(found: Findings) -> dict[str, str]:
-    return {each.question: each.answer for each in verdicts(found)}
+def verdicts(found: Findings) -> dict[str, str]:
+    return {each.claim.text: each.verdict.words for each in judged_claims(found)}
 
 
-def test_answers_follow_the_intervals():
-    found = answers(
+def test_verdicts_follow_the_intervals():
+    found = verdicts(
         findings(
             {"tuned": (0.1, 0.05, 0.2), "both": (-0.1, -0.2, -0.05)},
             {"original": (-0.1, -0.2, -0.05), "tuned": (-0.2, -0.3, -0.1)},
         )
     )
-    assert found["GT masks unseen: fine-tuned better than original CLIP?"].startswith("yes")
-    assert found["GT masks unseen: both in turn better than original CLIP?"].startswith("no, worse")
-    assert found["mIoU unseen: both in turn the best of all?"].startswith("no, fine-tuned is")
-    found = answers(
+    assert found["GT masks unseen: fine-tuned above original CLIP"] == "holds"
+    assert found["GT masks unseen: both in turn above original CLIP"] == "does not hold"
+    assert found["mIoU unseen: both in turn above all others"] == "does not hold"
+    found = verdicts(
         findings(
             {"tuned": (0.1, -0.01, 0.2), "both": (0.12, 0.01, 0.2)},
             {"original": (0.12, 0.01, 0.2), "tuned": (0.02, -0.1, 0.1)},
         )
     )
-    assert found["GT masks unseen: fine-tuned better than original CLIP?"].startswith("not shown")
-    best = "GT masks unseen: both in turn the best of all?"
-    assert found[best] == "the highest, but not told apart from fine-tuned"
-    found = answers(
+    assert found["GT masks unseen: fine-tuned above original CLIP"] == "undecided"
+    best = "GT masks unseen: both in turn above all others"
+    assert found[best] == "undecided", "the highest, but not told apart from fine-tuned"
+    found = verdicts(
         findings(
             {"tuned": (0.1, 0.01, 0.2), "both": (0.08, 0.01, 0.2)},
             {"original": (0.08, 0.01, 0.2), "tuned": (-0.02, -0.1, 0.1)},
         )
     )
-    assert found[best] == "not the highest, but within the interval of the best, fine-tuned"
-    found = answers(
+    assert found[best] == "undecided", "not the highest, but within the interval of the best"
+    found = verdicts(
         findings(
             {"tuned": (0.1, 0.01, 0.2), "both": (0.3, 0.2, 0.4)},
             {"original": (0.3, 0.2, 0.4), "tuned": (0.2, 0.1, 0.3)},
         )
     )
-    assert found[best].startswith("yes")
+    assert found[best] == "holds"
 
 
 def test_a_benchmark_without_unseen_classes_is_asked_about_all(tmp_path):
@@ -225,8 +226,8 @@ def test_a_benchmark_without_unseen_classes_is_asked_about_all(tmp_path):
     }
     found = read_findings(run_stage(STUDY, CONFIG, inputs, tmp_path))
     assert found.main == ["mask_acc", "miou_union"]
-    assert all("unseen" not in each.question for each in verdicts(found))
-    assert "GT masks all: fine-tuned better than original CLIP?" in answers(found)
+    assert all("unseen" not in text for text in verdicts(found))
+    assert "GT masks all: fine-tuned above original CLIP" in verdicts(found)
 
 
 # --------------------------------------------------------------------------------------
@@ -236,7 +237,8 @@ def test_a_benchmark_without_unseen_classes_is_asked_about_all(tmp_path):
 def test_the_page_holds_the_numbers(study):
     found = read_findings(study)
     page = (study.payload() / "study.md").read_text()
-    assert page == markdown(found, images=12, curves=False)
+    plots = {"scores.png": "Scores of each model", "gains.png": "Paired gains"}
+    assert page == markdown(found, judged_claims(found), images=12, plots=plots)
     tuned = found.score("tuned", "mask_acc_seen")
     row = next(line for line in page.splitlines() if line.startswith("| fine-tuned |"))
     low, high = 100 * tuned.low, 100 * tuned.high
@@ -254,7 +256,7 @@ def test_the_terminal_shows_it_in_80_columns(study, capsys):
     show_study(study, Console(width=80))
     shown = capsys.readouterr().out
     assert "paired differences to original CLIP" in shown
-    assert "best of all?" in shown and str(study.payload()) in shown
+    assert "above all others: " in shown and str(study.payload()) in shown
     table = shown.split("Means over")[0].splitlines()
     assert max(map(len, table)) <= 80
     assert any(line.startswith("original CLIP ") for line in table), "a title was broken"
@@ -333,7 +335,7 @@ def test_equal_studies_are_equal_to_the_byte(inputs, study, tmp_path):
 
 def test_the_table_is_empty_for_no_metric(tmp_path):
     empty = Findings(pa.Table.from_pylist([], schema=ROWS), CONFIG)
-    assert empty.metrics == [] and verdicts(empty) == []
+    assert empty.metrics == [] and judged_claims(empty) == []
 
 
 def test_arms_of_one_system_are_compared(toy, tmp_path):

@@ -63,10 +63,10 @@ def test_a_failed_cell_is_named_at_the_end_and_the_others_go_on(done):
     with pytest.raises(OvsegError, match="1 cells failed, the first toy/broken with seed 0"):
         outcomes.conclude()  # as the flow does last: its run is a failed one
     toy, twin = outcomes.compared
-    assert toy.manifest.stats["cells"] == ["original", "boxes", "again"]
-    assert twin.manifest.stats["cells"] == ["boxes", "plain"]
+    assert toy.manifest.stats["arms"] == ["original", "boxes", "again"]
+    assert twin.manifest.stats["arms"] == ["boxes", "plain"]
     assert set(toy.manifest.stats["verdicts"].values()) <= {
-        *("holds", "does not hold here", "undecided")
+        *("holds", "does not hold", "undecided")
     }
 
 
@@ -128,7 +128,7 @@ def test_mlflow_holds_a_run_a_table_and_a_child_a_cell(done):
     assert boxes.data.metrics["storybook/miou_union"] >= 0
     uploaded = {item.path for item in client.list_artifacts(toy.info.run_id, "ablation/storybook")}
     assert {name.rpartition("/")[2] for name in uploaded} == {
-        *("ablation.md", "ablation.parquet", "ablation.png", "claims.parquet")
+        *("study.md", "study.parquet", "overview.png", "claims.parquet")
     }
     assert not (home / "runs" / "tracking-problems.txt").exists()
 

@@ -353,7 +353,7 @@ def test_ablations_write_their_page_and_tell_of_a_cell_that_failed(worker, tmp_p
     assert "deep visual prompts: seed 0" in text and "failed" not in text
     assert (tmp_path / "page" / "visual-prompts-storybook.png").is_file()
     done = published(root)
-    assert sum(path.endswith("/manifest.json") for path in done if "ablations/" in path) == 1
+    assert sum(path.endswith("/manifest.json") for path in done if "study/" in path) == 1
 
     # the same work found again; the one of another setting cannot be done
     broken = {**SMALL, "arms.clip": str(tmp_path / "no-such-model")}

@@ -3,10 +3,12 @@
 import re
 from html.parser import HTMLParser
 
+import pyarrow.parquet as pq
 import pytest
 from report_run import CAPTION, HOSTILE
 
 from ovseg.catalog.catalog import build_catalog
+from ovseg.comparison.words import interval
 from ovseg.config.reporting import ReportConfig
 from ovseg.config.scoring import BenchmarkConfig, CurveConfig
 from ovseg.data.benchmarks.benchmark import load_benchmark
@@ -73,6 +75,12 @@ def test_the_scores_are_those_of_the_stages(report_run, page):
         assert label in page.text["scores"]
         for metric in ("mask_acc_seen", "mask_acc_unseen", "miou_union_seen", "miou_union"):
             assert percent(scores[metric]) in page.text["scores"]
+        rows = pq.read_table(
+            report_run.inputs[f"scores/storybook/{arm}"].payload() / "scores.parquet"
+        ).to_pylist()
+        bounds = {row["metric"]: (row["low"], row["high"]) for row in rows}
+        for metric in ("mask_acc_seen", "miou_union_unseen", "miou_union"):
+            assert interval(*bounds[metric]) in page.text["scores"]
     assert "miniature" in page.text[""].lower()
     assert "photographs" in page.text["scores"]
 

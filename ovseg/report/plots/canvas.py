@@ -26,6 +26,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
+from ovseg.comparison import words
+from ovseg.comparison.words import thousands
+
 ARM_MARKS = ("o", "s", "^", "D", "P", "X", "v", "h")
 """The marker of each arm by its place, beside its colour `arm-<place>`."""
 
@@ -170,11 +173,6 @@ def percent_axis(axis: Any, *, signed: bool = False) -> None:
     )
 
 
-def thousands(value: float) -> str:
-    """A count as people read it: 12,345."""
-    return f"{value:,.0f}"
-
-
 def count_axis(axis: Any) -> None:
     """Tick labels of counts, also on a log scale, where only powers of ten are labelled."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value) if value >= 1 else ""))
@@ -209,14 +207,10 @@ def shortened(text: str, length: int = 24) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
-def percent(value: float | None, *, places: int = 1) -> str:
-    """A fraction in percent without the sign; a dash where it is undefined."""
-    return "–" if value is None or value != value else f"{100 * value:.{places}f}"
+percent = functools.partial(words.percent, undefined="–")
+"""A fraction in percent, with the page's own dash where it is undefined."""
 
 
 def points(value: float | None) -> str:
     """A difference of fractions in percentage points, signed."""
-    if value is None or value != value:
-        return "–"
-    rounded = round(100 * value, 1) + 0.0  # of a negative zero, plus zero is zero
-    return f"{rounded:+.1f}".replace("-", "−")
+    return percent(value, sign="+").replace("-", "−")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ovseg.comparison.words import thousands
 from ovseg.report.mined_rows import Row
 from ovseg.report.plots.canvas import (
     COLOURS,
@@ -19,7 +20,6 @@ from ovseg.report.plots.canvas import (
     points,
     shortened,
     styled,
-    thousands,
 )
 from ovseg.report.plots.scores import Arms, part_handles
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.patches import Patch
 
+from ovseg.comparison.words import thousands
 from ovseg.report.mined_rows import MEASURES, Row, Values
 from ovseg.report.plots.canvas import (
     COLOURS,
@@ -19,7 +20,6 @@ from ovseg.report.plots.canvas import (
     percent_axis,
     shortened,
     styled,
-    thousands,
 )
 
 BINS = 24

@@ -7,7 +7,6 @@ unseen ones hollow markers and dashed lines.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
 
 import numpy as np
 from matplotlib.lines import Line2D
@@ -63,26 +62,6 @@ def part_handles(
     ]
 
 
-def interval(share: float | None, count: int | None) -> tuple[float, float] | None:
-    """Wilson's 95 % interval of a share of `count` independent things; None without any.
-
-    It stays within 0 and 1, and has a width at shares of 0 and 1 too (Wilson 1927).
-    """
-    if share is None or not count:
-        return None
-    z = 1.96
-    shrink = 1 + z * z / count
-    centre = (share + z * z / (2 * count)) / shrink
-    half = z / shrink * sqrt(max(0.0, share * (1 - share)) / count + z * z / (4 * count * count))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def half_interval(share: float | None, count: int | None) -> float | None:
-    """Half the width of Wilson's 95 % interval of a share; None without anything to count."""
-    ends = interval(share, count)
-    return None if ends is None else (ends[1] - ends[0]) / 2
-
-
 @styled
 def scores_plot(board: Sequence[Row], arms: Arms, *, metric: str) -> Plot | None:
     """Seen against unseen of each arm under one metric.
@@ -112,19 +91,16 @@ def scores_plot(board: Sequence[Row], arms: Arms, *, metric: str) -> Plot | None
             value = by_arm[arm][f"{metric}_{part}"]
             if value is None:
                 continue
-            ends = None
-            if metric == "mask_acc":
-                ends = interval(value, by_arm[arm][f"{part}_masks"])
-            # rounding may leave an end on the wrong side of a share of 0 or 1
-            around = ends and [[max(0.0, value - ends[0])], [max(0.0, ends[1] - value)]]
-            axes.errorbar(
+            bounds = [by_arm[arm][f"{metric}_{part}_{bound}"] for bound in ("low", "high")]
+            colour = arms.colour(arm)
+            if None not in bounds:
+                axes.plot(bounds, [place + shift] * 2, color=colour, linewidth=1.2)
+            axes.plot(
                 value,
                 place + shift,
-                xerr=around,
-                color=arms.colour(arm),
+                color=colour,
                 marker=arms.mark(arm),
-                markerfacecolor=arms.colour(arm) if part == "seen" else COLOURS["paper"],
-                elinewidth=1.2,
+                markerfacecolor=colour if part == "seen" else COLOURS["paper"],
                 markersize=7,
             )
     axes.set_yticks(range(len(order)), [arms.labels[arm] for arm in order])
@@ -139,9 +115,7 @@ def scores_plot(board: Sequence[Row], arms: Arms, *, metric: str) -> Plot | None
         f"on {part} classes: {arms.labels[arm]} ({percent(by_arm[arm][f'{metric}_{part}'])} %)"
         for part, arm in best.items()
     ]
-    reading = f"Best {'; '.join(firsts)}." + (
-        " Bars are Wilson's 95 % intervals, masks taken as independent." if masks else ""
-    )
+    reading = f"Best {'; '.join(firsts)}. Bars are 95 % bootstrap intervals over the images."
     title = "GT masks named rightly" if masks else "mIoU, classes in truth or prediction"
     return Plot(
         name=canvas.name,
