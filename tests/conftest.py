@@ -125,23 +125,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a CLIP of 32-pixel regions with random weights and mask prompts."""
-    import open_clip
     import torch
+    from tiny import clip_config, cut_vocabulary
 
     from ovseg.models.clip.load import create_clip
     from ovseg.models.clip.save import save_clip
-    from ovseg.pretraining.clip import cut_bpe
 
-    vocabulary = tmp_path_factory.mktemp("bpe") / "bpe_vocab.txt.gz"
-    size = cut_bpe(Path(open_clip.tokenizer.default_bpe()), vocabulary, merges=100)
+    vocabulary = cut_vocabulary(tmp_path_factory.mktemp("bpe") / "bpe_vocab.txt.gz")
     torch.manual_seed(0)
-    text = {"context_length": 24, "vocab_size": size, "width": 32, "heads": 2, "layers": 1}
-    vision = {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": 2}
-    model = create_clip(
-        {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text},
-        prompt_depth=2,
-        vocabulary=vocabulary,
-    )
+    config = clip_config(vision={"layers": 2}, text={"context_length": 24})
+    model = create_clip(config, prompt_depth=2, vocabulary=vocabulary)
     return save_clip(model, tmp_path_factory.mktemp("clip"))
 
 
@@ -149,31 +142,14 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_maskformer(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a class-embedding MaskFormer with random weights, for `tiny_clip`'s texts."""
     import torch
+    from tiny import INPUTS, SWIN
 
     from ovseg.models.clip.load import load_clip
     from ovseg.models.maskformer.load import save_maskformer
-    from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
-    from ovseg.models.preprocessing import InputSettings
+    from ovseg.models.maskformer.open_vocabulary import OpenVocabularyMaskFormer
 
     torch.manual_seed(0)
-    network = OpenVocabularyMaskFormer(
-        Architecture(
-            backbone_dim=8,
-            depths=(1, 1, 2, 1),
-            heads=(1, 2, 2, 2),
-            window=4,
-            drop_path=0.0,
-            feature_dim=32,
-            mask_dim=32,
-            query_dim=32,
-            queries=6,
-            decoder_layers=2,
-            decoder_heads=2,
-            decoder_ffn=32,
-            class_hidden_dim=16,
-            embedding_dim=16,
-        )
-    )
+    network = OpenVocabularyMaskFormer(SWIN.model_copy(update={"depths": (1, 1, 2, 1)}))
     texts = load_clip(str(tiny_clip)).encode_texts(["house", "tree"]).detach()
     with torch.no_grad():  # queries that differ, in shape and in what they say they are
         decoder = network.model.transformer_module
@@ -188,7 +164,7 @@ def tiny_maskformer(tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -
     save_maskformer(
         network,
         folder,
-        inputs=InputSettings(short_side=64, max_side=128),
+        inputs=INPUTS,
         class_names=["house", "tree"],
         text_embeddings=texts,
     )

@@ -48,14 +48,6 @@ def test_files_and_folders_exist(name):
     assert (ROOT / name).exists()
 
 
-def test_there_is_something_to_check_and_a_wrong_name_would_be_found():
-    assert len(found(DOTTED)) > 25 and len(found(FILE)) > 20
-    with pytest.raises(AttributeError):
-        resolve("ovseg.mining.pairs.stage.pair_everything")
-    with pytest.raises(AttributeError):
-        resolve("ovseg.mining.pears")
-
-
 def test_every_stage_folder_of_the_walks_is_a_stage_s():
     from ovseg.stages.stage import Stage
 

@@ -126,13 +126,6 @@ def test_ovseg_commands_are_understood(text):
         load_preset(context.params["preset"], dict(settings))
 
 
-@pytest.mark.parametrize("words", ["ovseg run --nonsense", "ovseg segment a.png", "ovseg sql a b"])
-def test_a_wrong_command_would_be_found(words):
-    name, *rest = words.split()[1:]
-    with pytest.raises(Exception, match=r"(?i)option|argument|classes"):
-        typer.main.get_command(app).get_command(None, name).make_context(name, rest)
-
-
 @pytest.mark.parametrize("text", MAKE)
 def test_make_targets_exist(text):
     for word in MAKE[text][1:]:

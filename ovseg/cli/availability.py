@@ -166,7 +166,7 @@ def check_checkpoint(folder: str) -> None:
         check_folder(Path(folder), "checkpoint")
 
 
-def check_maskformer(name: str, what: str = "MaskFormer") -> None:
+def check_maskformer(name: str) -> None:
     """Refuse the name of a MaskFormer that is neither a folder nor may be a hub id.
 
     Raises:
@@ -179,11 +179,11 @@ def check_maskformer(name: str, what: str = "MaskFormer") -> None:
         raise missing
     if not folder.is_dir() and HUB_ID.fullmatch(name) and not os.path.lexists(folder):
         return
-    check_folder(folder, what)
+    check_folder(folder, "MaskFormer")
     config = folder / MASKFORMER_CONFIG
     if not os.path.lexists(config):
         raise OvsegError(f"{folder} has no {config.name}; name a folder that holds a MaskFormer")
-    check_file(config, what)
+    check_file(config, "MaskFormer")
 
 
 def check_pixels(name: str) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from ovseg.errors import OvsegError
@@ -25,7 +24,6 @@ def import_command(
     *,
     out: Path,
     classes: Path | None = None,
-    console: Console | None = None,
     **options: Any,
 ) -> None:
     """Import a checkpoint; print what was read, what was left behind and why, and how to use it.
@@ -34,7 +32,6 @@ def import_command(
         source: a weights file, or the folder of a `transformers` MaskFormer.
         out: folder to make.
         classes: file of training classes, a line each.
-        console: where to print.
         options: further ones of `ovseg.models.checkpoints.importing.import_checkpoint`.
 
     Raises:
@@ -60,7 +57,7 @@ def import_command(
         *(("note", note) for note in record.notes),
         *(("use", line) for line in _usage(out)),
     ]
-    _print(rows, console)
+    _print(rows)
 
 
 def export_command(
@@ -69,7 +66,6 @@ def export_command(
     out: Path,
     layout: str,
     clip: str | None = None,
-    console: Console | None = None,
 ) -> None:
     """Export a checkpoint; print what was written, what was left out, and how to use it.
 
@@ -78,7 +74,6 @@ def export_command(
         out: file to make.
         layout: `open_clip`, `open_clip_prompts` or `ovseg`.
         clip: another CLIP for `ovseg`.
-        console: where to print.
 
     Raises:
         OvsegError: see `ovseg.models.checkpoints.exporting.export_checkpoint`.
@@ -91,7 +86,7 @@ def export_command(
         *(("left out", line) for line in _by_reason(report.left_out)),
         *(("use", line) for line in report.usage),
     ]
-    _print(rows, console)
+    _print(rows)
 
 
 def _by_reason(dropped: Mapping[str, str]) -> list[str]:
@@ -120,8 +115,8 @@ def _usage(out: Path) -> list[str]:
     return lines
 
 
-def _print(rows: list[tuple[str, str]], console: Console | None) -> None:
-    console = console or Terminal()
+def _print(rows: list[tuple[str, str]]) -> None:
+    console = Terminal()
     before = ""
     for what, text in rows:
         label = Text(f"{what if what != before else '':<10}", style="bold")

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ovseg.config.segmenting import segmenting
+from ovseg.config.segmenting import OTHERS, segmenting
 from ovseg.data.images import REASONS, ImageError, read_image
 from ovseg.errors import OvsegError
 from ovseg.files.access import check_file_target
@@ -23,7 +23,6 @@ from ovseg.files.publish import discard, publish, temporary_name
 from ovseg.files.terminal import Terminal
 from ovseg.report.painting import overlay, palette
 
-OTHERS = "others"
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 

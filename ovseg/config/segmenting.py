@@ -21,6 +21,10 @@ ELSEWHERE = ("benchmark", "root", "limit", "shard_size", "min_shards", "oracle",
 """Settings of a benchmark that say nothing of how one image is segmented."""
 
 
+OTHERS = "others"
+"""The rival of a single class name: without one, every pixel would be of that class."""
+
+
 def segmenting(settings: Mapping[str, Any]) -> BenchmarkConfig:
     """How images are segmented outside of a benchmark, at the networks' own sizes by default.
 

@@ -100,6 +100,7 @@ class ListedImages:
         return {"n": self.read_images, "bad": self.bad, "first_bad": self.first_bad}
 
 
+AHEAD = 4  # images a worker that may wait
 AHEAD_PIXELS = 2**28
 """That may wait for the reader (0.8 GB), as far as the images before them tell their size."""
 Wanted = tuple[Location | Span, str | None]
@@ -128,16 +129,16 @@ def decode_ahead(
     *,
     workers: int = 0,
     max_pixels: int = MAX_PIXELS,
-    ahead: int | None = None,
 ) -> Iterator[ImageArray | ImageError]:
     """Decode images in order, a few ahead of the reader.
+
+    `AHEAD` images a worker may wait for the reader; of large ones fewer do, `AHEAD_PIXELS` in all,
+    but one a worker.
 
     Args:
         wanted: (path, sha256 or None) of each image.
         workers: processes that decode; 0 decodes in this one, one image at a time.
         max_pixels: larger images are refused unread.
-        ahead: how many images may wait for the reader, 4 a worker by default. Of large images fewer
-            wait, `AHEAD_PIXELS` in all, but one a worker.
 
     Yields:
         `(H, W, 3)` uint8 RGB, or the `ImageError` of an image that cannot be used, in order.
@@ -164,7 +165,7 @@ def decode_ahead(
             image = waiting.popleft().result()
             if not isinstance(image, ImageError):
                 largest = max(largest, image.shape[0] * image.shape[1])
-            ask(min(ahead or 4 * workers, max(workers, AHEAD_PIXELS // largest)))
+            ask(min(AHEAD * workers, max(workers, AHEAD_PIXELS // largest)))
             yield image
     except BrokenProcessPool as error:
         raise OvsegError(

@@ -197,13 +197,12 @@ def check_new(folder: Path, *, option: str = "--out") -> None:
         raise OvsegError(f"{option} {folder} is there already: name a new folder, or an empty one")
 
 
-def check_file_target(path: Path, *, inputs: Sequence[Path] = (), option: str = "--out") -> None:
+def check_file_target(path: Path, *, inputs: Sequence[Path] = ()) -> None:
     """Refuse a file that a command must not write: call it before anything is computed.
 
     Args:
         path: where the command is going to publish a file; a regular file there is replaced.
         inputs: what the command reads.
-        option: that named the file, for messages.
 
     Raises:
         OvsegError: its folder is missing, or what is there is a link, a folder, a device or an
@@ -211,15 +210,15 @@ def check_file_target(path: Path, *, inputs: Sequence[Path] = (), option: str = 
     """
     try:
         if path.is_symlink():
-            raise OvsegError(f"{option} {path} is a symbolic link: name the file itself")
+            raise OvsegError(f"--out {path} is a symbolic link: name the file itself")
         if not path.resolve().parent.is_dir():
-            raise OvsegError(f"{option} {path}: the folder {path.resolve().parent} does not exist")
+            raise OvsegError(f"--out {path}: the folder {path.resolve().parent} does not exist")
         if path.is_dir():
-            raise OvsegError(f"{option} {path} is a folder: name a file")
+            raise OvsegError(f"--out {path} is a folder: name a file")
         if path.exists() and not path.is_file():
-            raise OvsegError(f"{option} {path} is a device or a pipe: name a file")
+            raise OvsegError(f"--out {path} is a device or a pipe: name a file")
         if any(path.exists() and given.exists() and path.samefile(given) for given in inputs):
-            raise OvsegError(f"{option} {path} is the input itself: name another file")
+            raise OvsegError(f"--out {path} is the input itself: name another file")
     except (OSError, ValueError) as error:  # too long a name, no permission, a null byte
         reason = getattr(error, "strerror", None) or error
-        raise OvsegError(f"{option} {path} cannot be written: {reason}") from error
+        raise OvsegError(f"--out {path} cannot be written: {reason}") from error

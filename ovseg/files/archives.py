@@ -98,7 +98,6 @@ def walk(
     *,
     read: Callable[[str], bool],
     left_out: Counter[str] | None = None,
-    max_bytes: int = MAX_TEXT,
 ) -> Iterator[Member]:
     """The regular files of an uncompressed tar, in order.
 
@@ -108,10 +107,9 @@ def walk(
     Args:
         archive: the tar.
         read: of which members, by name, the content is read on the way.
-        left_out: gets `text_too_long` for a member to be read of more than `max_bytes`, which is
-            not given; `sparse_member`; and `archive_cut_short` where the tar ends before its end
-            mark: what is whole before that is given all the same.
-        max_bytes: of a member to be read.
+        left_out: gets `text_too_long` for a member to be read of more than `MAX_TEXT` bytes,
+            which is not given; `sparse_member`; and `archive_cut_short` where the tar ends before
+            its end mark: what is whole before that is given all the same.
 
     Raises:
         OSError: if it cannot be opened, or is not an uncompressed tar at all.
@@ -131,7 +129,7 @@ def walk(
                     counts["sparse_member"] += 1
                 elif info.isreg():
                     wanted = read(info.name)
-                    if wanted and info.size > max_bytes:
+                    if wanted and info.size > MAX_TEXT:
                         counts["text_too_long"] += 1
                     else:
                         content = _content(stream, info) if wanted else None

@@ -106,22 +106,21 @@ MOST_TEXT = 2**26
 """Bytes of a list that a person wrote."""
 
 
-def read_text(path: Path, *, most: int = MOST_TEXT) -> str:
+def read_text(path: Path) -> str:
     """The UTF-8 text of a local file, without a byte order mark.
 
     Args:
         path: a regular file; a pipe or a device might never end.
-        most: bytes; a larger file is not read.
 
     Raises:
-        OSError: it is not there, not a regular file, or larger.
+        OSError: it is not there, not a regular file, or larger than `MOST_TEXT`.
         UnicodeDecodeError: it is not UTF-8.
     """
     found = path.stat()
     if not stat_module.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    if found.st_size > most:
-        raise OSError(errno.EFBIG, f"larger than {most} bytes", str(path))
+    if found.st_size > MOST_TEXT:
+        raise OSError(errno.EFBIG, f"larger than {MOST_TEXT} bytes", str(path))
     return path.read_text(encoding="utf-8-sig")
 
 

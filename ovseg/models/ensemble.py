@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ovseg.errors import OvsegError
+from ovseg.models.proposal import COSINE_SCALE
 
-COSINE_SCALE = 100.0  # of CLIP too: its learned logit scale is not used for inference
 SCORE_BUDGET = 2**26  # numbers a class map may hold at once: 256 MiB of float32
 
 Ensemble = Literal["upstream", "geometric", "void", "clip_only", "maskformer_only"]
@@ -188,22 +188,22 @@ def label_map(
     masks_qhw: Tensor,
     size: tuple[int, int],
     *,
-    budget: int = SCORE_BUDGET,
     empty: int | None = None,
 ) -> Tensor:
     """The best class of every pixel at the original size, without holding all class maps.
+
+    Class maps are made for as many classes at once as fit `SCORE_BUDGET`.
 
     Args:
         p_qk: `(Q, K)` class scores; Q may be 0.
         masks_qhw: `(Q, h, w)` masks in 0..1.
         size: original (H, W); class maps are resized bilinearly before the decision.
-        budget: class maps are made for as many classes at once as fit this many numbers.
         empty: label of a pixel where every class has exactly 0; None leaves it the first class.
 
     Returns:
         `(H, W)` int64; the first of equal classes.
     """
     pixels = max(size[0] * size[1], masks_qhw.shape[1] * masks_qhw.shape[2])
-    parts = torch.split(p_qk, max(1, budget // pixels), dim=1) if p_qk.shape[1] else ()
+    parts = torch.split(p_qk, max(1, SCORE_BUDGET // pixels), dim=1) if p_qk.shape[1] else ()
     best, labels = best_of_parts(resized_maps(aggregate(part, masks_qhw), size) for part in parts)
     return labels if empty is None else labels.masked_fill(best == 0, empty)

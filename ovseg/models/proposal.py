@@ -13,6 +13,12 @@ from ovseg.models.preprocessing import OWN_SIZE, ImageArray, InputSettings, Inpu
 Output = Literal["original", "resized"]
 """Masks at the size of the image, or at that of the resized one the network looked at."""
 
+COSINE_SCALE = 100.0
+"""Factor of cosines before a softmax, of MaskFormer's class embeddings and of CLIP's alike.
+
+Fixed upstream: CLIP's learned logit scale is not used for inference.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Proposals:

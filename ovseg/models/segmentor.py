@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ovseg.config.segmenting import OTHERS
 from ovseg.errors import OvsegError
 from ovseg.models.clip.open_clip_model import OpenClipModel
 from ovseg.models.ensemble import (
@@ -31,7 +32,6 @@ from ovseg.models.texts.class_texts import Pooling
 from ovseg.models.texts.templates import text_embeddings
 
 Inference = Literal["sum", "best_mask"]
-OTHERS = "others"
 
 
 class Segmentor(OpenVocabularySegmentor):
@@ -41,7 +41,6 @@ class Segmentor(OpenVocabularySegmentor):
         clip: embeds the names and, in the paper's way, the regions.
         network: proposes them.
         class_names: K names, verbatim.
-        templates: template set of the names, or templates.
         prompts: texts that stand for the classes, each with its class's index, where they are
             others than the names. A pixel gets the class of the best text, a mask its classes'
             best texts.
@@ -72,7 +71,6 @@ class Segmentor(OpenVocabularySegmentor):
         network: ProposalNetwork,
         *,
         class_names: Sequence[str],
-        templates: str | Sequence[str] = "vild",
         prompts: Sequence[tuple[str, int]] = (),
         texts: Tensor | None = None,
         pooling: Pooling = "texts",
@@ -92,7 +90,7 @@ class Segmentor(OpenVocabularySegmentor):
             )
         shown = shown_classes(class_names, prompts)
         if texts is None:
-            texts = text_embeddings(clip, [text for text, _ in shown], templates=templates)
+            texts = text_embeddings(clip, [text for text, _ in shown], templates="vild")
         super().__init__(class_names, shown, texts, pooling=pooling, relations=relations)
         self.embedder = CropEmbedder(clip) if embedder is None else embedder
         self.retrieval = retrieval

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ovseg.config.segmenting import OTHERS
 from ovseg.data import masks
 from ovseg.data.images import REASONS, ImageError, decode, read_bytes
 from ovseg.errors import OvsegError
-from ovseg.models.segmentor import OTHERS
 
 if TYPE_CHECKING:
     from ovseg.data.images import ImageArray

@@ -16,8 +16,46 @@ from ovseg.files.publish import publish_text
 NAME = "MODEL_CARD.md"
 
 
+STORYBOOK_CLIP = {
+    "licence": (
+        "Apache-2.0, as this repository. The vocabulary file is cut from OpenAI CLIP's (MIT"
+        " licence)."
+    ),
+    "limits": (
+        "A miniature: it knows some fifty drawn categories and nothing of photographs. Its figures"
+        " say that the machinery works and are not comparable with published ones."
+    ),
+}
+"""Of the card of either compact CLIP."""
+STORYBOOK_PROPOSALS = {
+    "licence": "Apache-2.0, as the repository; no external data or weights went in.",
+    "limits": (
+        "Knows only storybook scenes. Useless on photographs; its numbers are never set beside"
+        " published ones."
+    ),
+}
+"""Of the card of either proposal network."""
+
+
+def recall_note(scenes: int) -> str:
+    """How either proposal network is measured, the end of the sentence left to the caller."""
+    return (
+        f"On {scenes} validation scenes, no post-processing. Recall is blind to classes, over all"
+        " queries, for single segments and for the union of a category's segments"
+    )
+
+
+def captioned_pictures(*, scenes: int, pictures: int, steps: int, batch: int) -> str:
+    """What either compact CLIP was trained on."""
+    return (
+        f"{scenes} storybook scenes of the pretraining part (drawn by this repository) as whole"
+        f" pictures and loose crops, {pictures} in all, with captions of all categories and"
+        f" without masks; {steps} steps of {batch}."
+    )
+
+
 def write_card(
-    path: Path,
+    folder: Path,
     *,
     title: str,
     purpose: str,
@@ -34,10 +72,10 @@ def write_card(
     """Write a model card atomically.
 
     Args:
-        path: the Markdown file, by custom `MODEL_CARD.md` in the folder of the weights.
+        folder: of the weights.
         title: the heading.
         purpose: what the weights are and what they are meant for.
-        command: the command line that rebuilds them.
+        command: what rebuilds them, after `python -m flows.pretrain`.
         seed: the run's seed.
         seconds: the run's duration.
         metrics: values by name; `part/metric` names fill a table, a column a part, a row a metric.
@@ -51,7 +89,7 @@ def write_card(
         f"# {title}",
         purpose,
         "## How to rebuild",
-        f"```\n{command}\n```",
+        f"```\npython -m flows.pretrain {command}\n```",
         _facts(
             {
                 "seed": str(seed),
@@ -70,7 +108,7 @@ def write_card(
         "## Limits",
         limits,
     ]
-    publish_text("\n\n".join(part.strip() for part in parts if part.strip()) + "\n", path)
+    publish_text("\n\n".join(part.strip() for part in parts if part.strip()) + "\n", folder / NAME)
 
 
 def _tables(metrics: Mapping[str, float]) -> str:

@@ -8,7 +8,6 @@ elevenfold.
 from __future__ import annotations
 
 import gzip
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,18 +17,20 @@ from typing import Any
 import open_clip
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ovseg.models.clip.load import create_clip
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.clip.save import save_clip
 from ovseg.models.clip.text_tower import encode_trimmed
-from ovseg.pretraining.cards import NAME as CARD
-from ovseg.pretraining.cards import write_card
+from ovseg.pretraining.cards import STORYBOOK_CLIP, captioned_pictures, write_card
 from ovseg.pretraining.clip_batches import Batches
 from ovseg.pretraining.pictures import CaptionedPictures, render_pictures
 from ovseg.storybook.weights import SHIPPED_CLIPS
 from ovseg.storybook.world import scene_seeds
+from ovseg.training.clip.trainer import MAX_LOGIT_SCALE
+from ovseg.training.loop import decay_matrices, fit, parameter_groups
+from ovseg.training.schedules import cosine_learning_rate
 
 BYTE_TOKENS = 512  # the 256 bytes, within a word and at its end
 SPECIAL_TOKENS = 2  # start and end of text, the last two ids
@@ -59,16 +60,6 @@ def cut_bpe(src: Path, dst: Path, *, merges: int = 4000) -> int:
     dst.parent.mkdir(parents=True, exist_ok=True)
     dst.write_bytes(data)
     return BYTE_TOKENS + merges + SPECIAL_TOKENS
-
-
-LICENCE = (
-    "Apache-2.0, as this repository. The vocabulary file is cut from OpenAI CLIP's (MIT licence)."
-)
-LIMITS = (
-    "A miniature: it knows some fifty drawn categories and nothing of photographs. Its figures say"
-    " that the machinery works and are not comparable with published ones."
-)
-"""Of the card of either compact CLIP."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,14 +137,6 @@ def caption_loss(
     return (to_text + to_image) / 2
 
 
-def rate_at(step: int, recipe: Recipe) -> float:
-    """Fraction of its peak a learning rate has at a step: linear warm-up, then a cosine to zero."""
-    if step < recipe.warmup:
-        return (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return 0.5 * (1 + math.cos(math.pi * done))
-
-
 def optimisers(clip: MaskAdaptedCLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for all else.
 
@@ -164,38 +147,27 @@ def optimisers(clip: MaskAdaptedCLIP, recipe: Recipe) -> list[torch.optim.Optimi
         recipe: rates and weight decay.
 
     Returns:
-        Two optimisers; each group carries its `peak` rate.
+        Two optimisers, with groups of `parameter_groups`.
     """
-    named = [(name, p) for name, p in clip.named_parameters() if p.requires_grad]
-    blocks = [p for name, p in named if "resblocks" in name and p.ndim == 2]
-    others = [p for name, p in named if "resblocks" not in name or p.ndim != 2]
-    decayed = [p for p in others if p.ndim > 1]
-    half = recipe.peak_rate / 2
-    muon = torch.optim.Muon(
-        [{"params": blocks, "peak": recipe.peak_rate}],
-        lr=recipe.peak_rate,
-        weight_decay=recipe.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    adamw = torch.optim.AdamW(
-        [
-            {"params": decayed, "peak": half, "weight_decay": recipe.weight_decay},
-            {"params": [p for p in others if p.ndim <= 1], "peak": half, "weight_decay": 0.0},
-        ],
-        lr=half,
-        betas=(0.9, 0.98),
-        eps=1e-6,
-    )
-    return [muon, adamw]
+    decay = decay_matrices(recipe.weight_decay)
+    named = {name: p for name, p in clip.named_parameters() if p.requires_grad}
+    blocks = {name: p for name, p in named.items() if "resblocks" in name and p.ndim == 2}
+    others = {name: p for name, p in named.items() if name not in blocks}
+    muon = parameter_groups(blocks, rate=lambda _: recipe.peak_rate, decay=decay)
+    adamw = parameter_groups(others, rate=lambda _: recipe.peak_rate / 2, decay=decay)
+    return [
+        torch.optim.Muon(muon, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(adamw, betas=(0.9, 0.98), eps=1e-6),
+    ]
 
 
-def fit(
+def train_clip(
     clip: MaskAdaptedCLIP,
     data: CaptionedPictures,
     *,
     recipe: Recipe,
     seed: int,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Callable[[int, float], None] | None = None,
 ) -> list[float]:
     """Train a model in place.
 
@@ -204,7 +176,7 @@ def fit(
         data: the pictures.
         recipe: the run.
         seed: of order and augmentation.
-        progress: called with steps done, steps in all, and the loss.
+        progress: called with steps done and the loss.
 
     Returns:
         The loss of every step.
@@ -212,32 +184,41 @@ def fit(
     batches = Batches(data, clip, batch=recipe.batch, seed=seed)
     chosen = optimisers(clip, recipe)
     groups = [group for optimiser in chosen for group in optimiser.param_groups]
-    parameters = [parameter for group in groups for parameter in group["params"]]
-    losses = []
+
+    def loss_of(batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        pixels, tokens, rows = batch
+        images, texts = clip.encode_regions(pixels), encode_trimmed(clip, tokens)
+        return caption_loss(images, texts, rows, clip.logit_scale.exp())
+
+    @torch.no_grad()
+    def clamp_scale() -> None:
+        clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
     clip.train()
-    for step in range(recipe.steps):
-        for group in groups:
-            group["lr"] = group["peak"] * rate_at(step, recipe)
-        pixels, tokens, rows = batches.draw()
-        loss = caption_loss(
-            clip.encode_regions(pixels),
-            encode_trimmed(clip, tokens),
-            rows,
-            clip.logit_scale.exp(),
-        )
-        for optimiser in chosen:
-            optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimiser in chosen:
-            optimiser.step()
-        with torch.no_grad():
-            clip.logit_scale.clamp_(0, math.log(100))
-        losses.append(float(loss.detach()))
-        if progress is not None:
-            progress(step + 1, recipe.steps, losses[-1])
+    losses = fit(
+        (batches.draw() for _ in range(recipe.steps)),
+        loss_of,
+        chosen,
+        factor=lambda step: cosine_learning_rate(
+            step, base=1.0, warmup_steps=recipe.warmup, total_steps=recipe.steps
+        ),
+        clip=[parameter for group in groups for parameter in group["params"]],
+        after_step=clamp_scale,
+        progress=progress,
+    )
     clip.eval()
     return losses
+
+
+def log_steps(log: Callable[[str], None], steps: int) -> Callable[[int, float], None]:
+    """Return a `progress` that logs every twentieth step and the last, with the seconds so far."""
+    started = time.monotonic()
+
+    def report(step: int, loss: float) -> None:
+        if step % 20 == 0 or step == steps:
+            log(f"step {step} of {steps}: loss {loss:.3f}, {time.monotonic() - started:.0f} s")
+
+    return report
 
 
 # -------------------------------------------------------------------------------------- whole run
@@ -247,7 +228,6 @@ def pretrain_clip(
     cache_dir: Path,
     seed: int = 0,
     recipe: Recipe | None = None,
-    workers: int = 2,
     log: Callable[[str], None] = print,
 ) -> dict[str, float]:
     """Render, train, evaluate and save the compact CLIP with its model card.
@@ -257,7 +237,6 @@ def pretrain_clip(
         cache_dir: rendered pictures are kept here for the next run.
         seed: of weights, order and augmentation; one seed gives one model on one machine.
         recipe: the run; None for the one that made the shipped weights.
-        workers: rendering processes.
         log: receives a line now and then.
 
     Returns:
@@ -272,32 +251,24 @@ def pretrain_clip(
         scene_seeds("pretrain", recipe.scenes),
         cache_dir,
         size=recipe.stored_size,
-        workers=workers,
         progress=lambda done, total: log(f"rendered {done} of {total} scenes"),
     )
     vocabulary = cache_dir / f"bpe-{recipe.merges}.txt.gz"
     vocab_size = cut_bpe(Path(open_clip.tokenizer.default_bpe()), vocabulary, merges=recipe.merges)
     torch.manual_seed(seed)
     clip = create_clip(recipe.model_cfg(vocab_size), vocabulary=vocabulary)
-
-    def report(step: int, steps: int, loss: float) -> None:
-        if step % 20 == 0 or step == steps:
-            scale = float(clip.logit_scale.detach().exp())
-            seconds = time.monotonic() - started
-            log(f"step {step} of {steps}: loss {loss:.3f}, scale {scale:.1f}, {seconds:.0f} s")
-
-    fit(clip, data, recipe=recipe, seed=seed, progress=report)
+    train_clip(clip, data, recipe=recipe, seed=seed, progress=log_steps(log, recipe.steps))
     save_clip(clip, out, half=True)
     metrics = evaluate(out, scenes=recipe.eval_scenes)
     write_card(
-        out / CARD,
+        out,
         title="Storybook CLIP",
         purpose=(
             "A compact open_clip model of the storybook's pictures and captions. It stands in for "
             "OpenAI's CLIP where nothing can be downloaded, and is the model that mask adaptation "
             "starts from on the storybook."
         ),
-        command=f"python -m flows.pretrain clip --seed {seed}",
+        command=f"clip --seed {seed}",
         seed=seed,
         seconds=time.monotonic() - started,
         metrics=metrics,
@@ -308,13 +279,13 @@ def pretrain_clip(
             "by the split of seed 0. Retrieval: the right one of "
             f"{recipe.eval_scenes} first captions for a picture, and the reverse."
         ),
-        data=(
-            f"{recipe.scenes} storybook scenes of the pretraining part (drawn by this repository) "
-            f"as whole pictures and loose crops, {len(data.captions)} in all, with captions of all "
-            f"categories and without masks; {recipe.steps} steps of {recipe.batch}."
+        data=captioned_pictures(
+            scenes=recipe.scenes,
+            pictures=len(data.captions),
+            steps=recipe.steps,
+            batch=recipe.batch,
         ),
-        licence=LICENCE,
-        limits=LIMITS,
         packages=("torch", "open_clip_torch", "numpy"),
+        **STORYBOOK_CLIP,
     )
     return metrics

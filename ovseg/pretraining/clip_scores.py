@@ -21,9 +21,7 @@ from ovseg.storybook.scenes import Scene, draw_scene
 from ovseg.storybook.world import scene_seeds
 
 
-def region_accuracy(
-    clip: OpenClipModel, scenes: list[Scene], *, region: str, prompts: bool = True
-) -> dict[str, float]:
+def region_accuracy(clip: OpenClipModel, scenes: list[Scene], *, region: str) -> dict[str, float]:
     """Top-1 accuracy over all category names for crops of ground-truth regions.
 
     Args:
@@ -31,7 +29,6 @@ def region_accuracy(
         scenes: whose segments are classified.
         region: what it sees of them, `mean` or `box`, or another name in
             `ovseg.models.regions.crops.REGIONS`.
-        prompts: use the model's mask prompts, if it has any, unless it sees plain boxes.
 
     Returns:
         Fractions in 0..1: `seen`, `unseen` (of `catalogue.split(0)`), `all`, `things`, `stuff`,
@@ -47,7 +44,6 @@ def region_accuracy(
                 clip,
                 cut_regions(clip, scene.image, [masks], cut=Cut(region=region)),
                 masked=region != "box",
-                prompts=prompts,
             )
             label = torch.tensor([names.index(s.category.name) for s in scene.segments])[valid]
             hits.append((features @ texts.T).argmax(dim=1) == label)

@@ -11,7 +11,6 @@ pretraining part.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,9 +27,8 @@ from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.clip.save import save_clip
 from ovseg.models.regions.picture_embedders import MaskPoolingEmbedder
 from ovseg.models.texts.templates import text_embeddings
-from ovseg.pretraining.cards import NAME as CARD
-from ovseg.pretraining.cards import write_card
-from ovseg.pretraining.clip import LICENCE, LIMITS, caption_loss
+from ovseg.pretraining.cards import STORYBOOK_CLIP, captioned_pictures, write_card
+from ovseg.pretraining.clip import caption_loss, log_steps
 from ovseg.pretraining.clip_scores import accuracy_parts, region_accuracy
 from ovseg.pretraining.pictures import CaptionedPictures, render_pictures
 from ovseg.pretraining.tiles import TileBatches, mosaic
@@ -38,6 +36,8 @@ from ovseg.storybook.categories import CATEGORIES
 from ovseg.storybook.scenes import draw_scene
 from ovseg.storybook.weights import SHIPPED_CLIPS
 from ovseg.storybook.world import scene_seeds
+from ovseg.training.loop import decay_matrices, fit, parameter_groups
+from ovseg.training.schedules import cosine_learning_rate
 
 EVAL_SIZE = 320  # twice the pictures' own: objects then are about as large as in the tiles
 
@@ -130,14 +130,14 @@ def tile_embeddings(clip: ConvCLIP, mosaics_nchw: Tensor, tiles: int) -> Tensor:
 # ------------------------------------------------------------------------------------- whole run
 
 
-def fit(
+def train_conv_clip(
     clip: ConvCLIP,
     teacher: MaskAdaptedCLIP,
     data: CaptionedPictures,
     *,
     recipe: ConvRecipe,
     seed: int,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Callable[[int, float], None] | None = None,
 ) -> list[float]:
     """Train an image tower in place.
 
@@ -147,39 +147,39 @@ def fit(
         data: the pictures.
         recipe: the run.
         seed: of order and augmentation.
-        progress: called with steps done, steps in all, and the loss.
+        progress: called with steps done and the loss.
 
     Returns:
         The loss of every step.
     """
     batches = TileBatches(data, teacher, batch=recipe.batch, size=recipe.tile_size, seed=seed)
-    parameters = [p for p in clip.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=recipe.rate,
-        betas=(0.9, 0.98),
+    trained = {name: p for name, p in clip.named_parameters() if p.requires_grad}
+    groups = parameter_groups(
+        trained, rate=lambda _: 1.0, decay=decay_matrices(recipe.weight_decay)
     )
-    losses, device = [], clip.logit_scale.device
-    clip.train()
-    for step in range(recipe.steps):
-        warm = min(1.0, (step + 1) / recipe.warmup)
-        for group in optimiser.param_groups:
-            done = step / recipe.steps
-            group["lr"] = recipe.rate * warm * 0.5 * (1 + math.cos(math.pi * done))
-        pixels, wanted, texts, rows = (part.to(device) for part in batches.draw())
+    device = clip.logit_scale.device
+
+    def loss_of(batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        pixels, wanted, texts, rows = (part.to(device) for part in batch)
         images = tile_embeddings(clip, mosaic(pixels, recipe.tiles), recipe.tiles)
         loss = caption_loss(images, texts, rows, clip.logit_scale.exp())
-        loss = loss + recipe.distil * (1 - (images * wanted).sum(dim=1)).mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        losses.append(float(loss.detach()))
-        if progress is not None:
-            progress(step + 1, recipe.steps, losses[-1])
+        return loss + recipe.distil * (1 - (images * wanted).sum(dim=1)).mean()
+
+    def rate(step: int) -> float:  # the cosine falls from the first step, the warm-up on top of it
+        warm = min(1.0, (step + 1) / recipe.warmup)
+        return cosine_learning_rate(
+            step, base=recipe.rate * warm, warmup_steps=0, total_steps=recipe.steps
+        )
+
+    clip.train()
+    losses = fit(
+        (batches.draw() for _ in range(recipe.steps)),
+        loss_of,
+        [torch.optim.AdamW(groups, betas=(0.9, 0.98))],
+        factor=rate,
+        clip=list(trained.values()),
+        progress=progress,
+    )
     clip.eval()
     return losses
 
@@ -190,7 +190,6 @@ def pretrain_conv_clip(
     cache_dir: Path,
     seed: int = 0,
     recipe: ConvRecipe | None = None,
-    workers: int = 2,
     device: str = "cpu",
     log: Callable[[str], None] = print,
 ) -> dict[str, float]:
@@ -201,7 +200,6 @@ def pretrain_conv_clip(
         cache_dir: rendered pictures are kept here for the next run.
         seed: of weights, order and augmentation; one seed gives one model on one machine.
         recipe: the run; None for the one that made the shipped weights.
-        workers: rendering processes.
         device: where it is trained; the metrics are taken on the CPU.
         log: receives a line now and then.
 
@@ -216,19 +214,13 @@ def pretrain_conv_clip(
         scene_seeds("pretrain", recipe.scenes),
         cache_dir,
         size=recipe.stored_size,
-        workers=workers,
         progress=lambda done, total: log(f"rendered {done} of {total} scenes"),
     )
     teacher = load_clip("storybook", device=device, prompt_depth=0)
     torch.manual_seed(seed)
     clip = start(teacher, recipe).to(device)
-
-    def report(step: int, steps: int, loss: float) -> None:
-        if step % 20 == 0 or step == steps:
-            seconds = time.monotonic() - started
-            log(f"step {step} of {steps}: loss {loss:.3f}, {seconds:.0f} s")
-
-    fit(clip, teacher, data, recipe=recipe, seed=seed, progress=report)
+    report = log_steps(log, recipe.steps)
+    train_conv_clip(clip, teacher, data, recipe=recipe, seed=seed, progress=report)
     save_clip(clip, out, half=True)
     seconds = time.monotonic() - started
     return describe(
@@ -253,13 +245,13 @@ def describe(
     """Evaluate a saved model and write its card beside it; the metrics."""
     metrics = evaluate(out, scenes=recipe.eval_scenes)
     write_card(
-        out / CARD,
+        out,
         title="Storybook convolutional CLIP",
         purpose=(
             "A compact ConvNeXt beside the text tower of the storybook CLIP. It stands in for the "
             "convolutional CLIPs of open_clip where masks pool dense features."
         ),
-        command=f"python -m flows.pretrain conv-clip --seed {seed} --device {device}",
+        command=f"conv-clip --seed {seed} --device {device}",
         seed=seed,
         seconds=seconds,
         metrics=metrics,
@@ -269,16 +261,13 @@ def describe(
             f"the mask from one pass over the picture at {EVAL_SIZE} pixels, `crops` with their "
             "background; seen and unseen by the split of seed 0."
         ),
-        data=(
-            f"{recipe.scenes} storybook scenes of the pretraining part (drawn by this repository) "
-            f"as whole pictures and loose crops, {pictures} in all, with captions of all "
-            f"categories and without masks; {recipe.steps} steps of {recipe.batch}. The text tower "
-            "is the storybook CLIP's and was not trained; its image embeddings of the same "
-            "pictures are a target beside the captions."
-        ),
-        licence=LICENCE,
-        limits=LIMITS,
+        data=captioned_pictures(
+            scenes=recipe.scenes, pictures=pictures, steps=recipe.steps, batch=recipe.batch
+        )
+        + " The text tower is the storybook CLIP's and was not trained; its image embeddings of"
+        " the same pictures are a target beside the captions.",
         packages=("torch", "open_clip_torch", "timm", "numpy"),
+        **STORYBOOK_CLIP,
     )
     return metrics
 

@@ -11,34 +11,34 @@ categories count as background here, as `transformers`' loss knows no unlabelled
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
 
 from ovseg.config.base import Config
-from ovseg.config.model_names import maskformer_folder
 from ovseg.errors import OvsegError
-from ovseg.files.publish import discard, publish, temporary_name
+from ovseg.files.publish import published
 from ovseg.models.maskformer.load import load_maskformer
 from ovseg.models.maskformer.proposing import OpenMaskFormer
 from ovseg.models.preprocessing import InputSettings, pad_batch
-from ovseg.pretraining.cards import NAME as CARD
-from ovseg.pretraining.cards import write_card
-from ovseg.pretraining.maskformer import LICENCE, LIMITS, SceneSamples, seen_names
+from ovseg.pretraining.cards import STORYBOOK_PROPOSALS, recall_note, write_card
+from ovseg.pretraining.maskformer import SceneSamples, seen_names
 from ovseg.pretraining.maskformer_scores import validation_scenes
 from ovseg.pretraining.proposal_recall import measure_proposals
-from ovseg.storybook.weights import MASK2FORMER
+from ovseg.storybook.weights import MASK2FORMER_WEIGHTS
 from ovseg.storybook.world import scene_seeds
+from ovseg.training.loop import fit, parameter_groups
 from ovseg.training.schedules import warmup_poly
 from ovseg.training.segmentation.augmentation import SegmentationSample, merge_categories
 from ovseg.training.segmentation.batches import augmented_batches
 from ovseg.training.segmentation.recipes import COMPACT_CONFIG
+from ovseg.training.segmentation.trainer import backbone_rate
 
 TRAINING_SCENES = 2000
 VALIDATION_SCENES = 40
@@ -123,47 +123,43 @@ def train_mask2former(
     views = COMPACT_CONFIG.model_copy(
         update={name: getattr(recipe, name) for name in ("steps", "batch_size", "seed")}
     )
-    losses: list[float] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = Mask2FormerForUniversalSegmentation(architecture(recipe, names))
         encoder = network.model.pixel_level_module.encoder
         if backbone is not None:
             encoder.load_state_dict(backbone.state_dict())
-        inside = {id(parameter) for parameter in encoder.parameters()}
-        rate = recipe.learning_rate
-        groups = [
-            {"params": [p for p in network.parameters() if (id(p) in inside) == own], "lr": of}
-            for own, of in ((False, rate), (True, rate * recipe.backbone_multiplier))
-        ]
-        optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
-        first = [group["lr"] for group in optimizer.param_groups]
-        network.train()
-        for step, batch in enumerate(augmented_batches(views, samples)):
-            factor = warmup_poly(
-                step,
-                steps=recipe.steps,
-                warmup_steps=recipe.warmup_steps,
-                warmup_factor=1e-3,
-                power=0.9,
-            )
-            for group, own in zip(optimizer.param_groups, first, strict=True):
-                group["lr"] = own * factor
+        groups = parameter_groups(
+            dict(network.named_parameters()),
+            rate=backbone_rate(recipe.learning_rate, recipe.backbone_multiplier),
+            decay=lambda *_: recipe.weight_decay,
+        )
+
+        def loss_of(batch: Sequence[SegmentationSample]) -> Tensor:
             merged = [merge_categories(sample) for sample in batch]
-            loss = network(
+            loss: Tensor = network(
                 pixel_values=pad_batch([s.image for s in merged], INPUTS.mean, INPUTS.std),
                 mask_labels=[torch.from_numpy(s.masks).float() for s in merged],
                 class_labels=[torch.from_numpy(s.labels) for s in merged],
             ).loss
-            losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
-                raise OvsegError(f"the loss is {losses[-1]} at step {step}; lower learning_rate")
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
-            optimizer.step()
-            if progress is not None:
-                progress(step + 1, losses[-1])
+            return loss
+
+        network.train()
+        losses = fit(
+            augmented_batches(views, samples),
+            loss_of,
+            [torch.optim.AdamW(groups)],
+            factor=partial(
+                warmup_poly,
+                steps=recipe.steps,
+                warmup_steps=recipe.warmup_steps,
+                warmup_factor=1e-3,
+                power=0.9,
+            ),
+            clip=list(network.parameters()),
+            clip_norm=recipe.clip_norm,
+            progress=progress,
+        )
     network.eval().half().save_pretrained(out_dir)
     statistics = {
         "image_mean": [value / 255 for value in INPUTS.mean],
@@ -208,7 +204,7 @@ def build_mask2former(
     if out is None and part:
         raise OvsegError("the Mask2Former that ships is of split 0: give --out for another")
     start = time.process_time()
-    out = out or maskformer_folder(MASK2FORMER)
+    out = out or MASK2FORMER_WEIGHTS
     tell = progress or (lambda what, done, total: None)
     names = seen_names(part)
     first = load_maskformer(f"storybook-{part}")
@@ -218,9 +214,7 @@ def build_mask2former(
         names,
         progress=lambda done: tell("scenes", done, scenes),
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = temporary_name(out)
-    try:
+    with published(out) as folder:
         train_mask2former(
             recipe.model_copy(update={"seed": seed}),
             samples,
@@ -238,9 +232,6 @@ def build_mask2former(
             validation=validation,
             seconds=time.process_time() - start,
         )
-        publish(folder, out)
-    finally:
-        discard(folder)
     return metrics
 
 
@@ -275,23 +266,21 @@ def describe(
     metrics["parameters"] = sum(value.numel() for value in network.network.parameters())
     metrics["megabytes"] = (folder / "model.safetensors").stat().st_size / 1e6
     write_card(
-        folder / CARD,
+        folder,
         title=f"Mask2Former of the storybook, split {part}",
         purpose="A small Mask2Former of a closed vocabulary: it proposes masks in storybook scenes."
         " Part of a miniature that shows the machinery working.",
-        command=f"python -m flows.pretrain mask2former --split {part} --seed {seed}",
+        command=f"mask2former --split {part} --seed {seed}",
         seed=seed,
         seconds=seconds,
         metrics=metrics,
-        metrics_note=f"On {validation} validation scenes, no post-processing. Recall is blind to"
-        " classes, over all queries, for single segments and for the union of a category's"
-        " segments. Unseen categories had no masks in training; their pixels were background.",
+        metrics_note=recall_note(validation) + ". Unseen categories had no masks in training;"
+        " their pixels were background.",
         data=f"{scenes} procedural scenes (part *pretrain*, 160 pixels), {recipe.steps} steps of"
         f" {recipe.batch_size} crops; masks of the {len(names)} seen categories only (split"
         f" {part}). The backbone began with that of the compact MaskFormer of the same split."
         " The duration is processor time, all cores together.",
-        licence=LICENCE,
-        limits=LIMITS,
         packages=("torch", "transformers", "numpy"),
+        **STORYBOOK_PROPOSALS,
     )
     return metrics

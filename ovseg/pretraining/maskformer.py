@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovseg.files.publish import discard, publish, temporary_name
+from ovseg.files.publish import published
 from ovseg.models.clip.load import clip_digest, load_clip
 from ovseg.models.maskformer.load import load_maskformer, save_maskformer
 from ovseg.models.maskformer.proposing import OpenMaskFormer
 from ovseg.models.texts.templates import text_embeddings as embed_texts
-from ovseg.pretraining.cards import NAME as CARD
-from ovseg.pretraining.cards import write_card
+from ovseg.pretraining.cards import STORYBOOK_PROPOSALS, recall_note, write_card
 from ovseg.pretraining.maskformer_scores import SIZE, VALIDATION_SCENES, measure, validation_scenes
 from ovseg.storybook.categories import BY_NAME, CATEGORIES, split
 from ovseg.storybook.scenes import draw_scene
@@ -42,12 +41,6 @@ from ovseg.training.segmentation.trainer import SegmentationReport, train_segmen
 
 TRAINING_SCENES = 5000
 TEMPLATES = "vild"
-LICENCE = "Apache-2.0, as the repository; no external data or weights went in."
-LIMITS = (
-    "Knows only storybook scenes. Useless on photographs; its numbers are never set beside"
-    " published ones."
-)
-"""Of the card of either proposal network."""
 
 CONFIG = COMPACT_CONFIG
 HEAD_STEPS = 600
@@ -237,9 +230,7 @@ def build_maskformer(
     out = out or storybook_weights(part)
     text = embed_texts(load_clip(clip), [c.name for c in CATEGORIES], templates=TEMPLATES).cpu()
     config = CONFIG.model_copy(update={"seed": seed})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = temporary_name(out)
-    try:
+    with published(out) as folder:
         report, metrics = pretrain_maskformer(
             folder, text, part=part, config=config, progress=progress
         )
@@ -253,9 +244,6 @@ def build_maskformer(
             clip=clip,
             seconds=time.monotonic() - start,
         )
-        publish(folder, out)
-    finally:
-        discard(folder)
     return metrics
 
 
@@ -273,26 +261,24 @@ def describe(
         seconds: that the training took.
     """
     write_card(
-        folder / CARD,
+        folder,
         title=f"MaskFormer of the storybook, split {part}",
         purpose="A small MaskFormer with a class-embedding head: it proposes masks in storybook"
         " scenes and compares them with text embeddings of the storybook's CLIP. Part of a"
         " miniature that shows the machinery working.",
-        command=f"python -m flows.pretrain maskformer --split {part} --seed {seed}",
+        command=f"maskformer --split {part} --seed {seed}",
         seed=seed,
         seconds=seconds,
         metrics=metrics,
-        metrics_note=f"On {VALIDATION_SCENES} validation scenes, no post-processing. Recall is"
-        " blind to classes, over all queries, for single segments and for the union of a"
-        " category's segments; mIoU is that of the MaskFormer branch alone over all categories"
-        " in ground truth or prediction. Unseen categories had no masks in training.",
+        metrics_note=recall_note(VALIDATION_SCENES)
+        + "; mIoU is that of the MaskFormer branch alone over all categories in ground truth or"
+        " prediction. Unseen categories had no masks in training.",
         data=f"{TRAINING_SCENES} procedural scenes (part *pretrain*, {SIZE} pixels),"
         f" {CONFIG.steps} steps of {CONFIG.batch_size} crops, then {HEAD_STEPS} of the"
         f" class head alone with label smoothing {LABEL_SMOOTHING}, its answers then projected"
         " onto the span of the texts; masks of the"
         f" {len(seen_names(part))} seen categories only (split {part}). Text"
         f" embeddings: CLIP {clip_digest(clip)}, templates *{TEMPLATES}*.",
-        licence=LICENCE,
-        limits=LIMITS,
         packages=("torch", "transformers", "numpy"),
+        **STORYBOOK_PROPOSALS,
     )

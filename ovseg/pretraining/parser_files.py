@@ -6,7 +6,7 @@ from typing import Any
 from spacy.language import Language
 
 from ovseg.files.digests import file_sha256
-from ovseg.files.publish import discard, publish, temporary_name
+from ovseg.files.publish import published
 from ovseg.pretraining.cards import NAME, write_card
 from ovseg.pretraining.treebank import find_part
 
@@ -70,13 +70,8 @@ def publish_pipeline(nlp: Language, out_dir: Path, *, seed: int, recipe: dict[st
             "seed": seed,
         }
     )
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    draft = temporary_name(out_dir)
-    try:
+    with published(out_dir) as draft:
         nlp.to_disk(draft)
-        publish(draft, out_dir)
-    finally:
-        discard(draft)
 
 
 def folder_bytes(folder: Path) -> int:
@@ -104,7 +99,7 @@ def write_parser_card(
         for path in (find_part(treebank, part) for part in ("train", "dev", "test"))
     )
     write_card(
-        out_dir / NAME,
+        out_dir,
         title="Compact English noun tagger",
         purpose=(
             "A spaCy pipeline (`tok2vec`, `morphologizer`, `trainable_lemmatizer`) that gives "
@@ -112,7 +107,7 @@ def write_parser_card(
             "name `storybook` to find the nouns of image captions where no other pipeline is "
             "installed. It was trained from scratch, without word vectors."
         ),
-        command=f"python -m flows.pretrain parser --treebank {treebank.name} --seed {seed}",
+        command=f"parser --treebank {treebank.name} --seed {seed}",
         seed=seed,
         seconds=seconds,
         metrics=metrics,

@@ -52,9 +52,9 @@ def shade(color: Color, factor: float) -> Color:
     return r, g, b
 
 
-def jitter(color: Color, rng: np.random.Generator, amount: int = 14) -> Color:
-    """The colour moved by up to `amount` a channel, kept in 0..255."""
-    r, g, b = (int(np.clip(c + d, 0, 255)) for c, d in zip(color, rng.integers(-amount, amount, 3)))
+def jitter(color: Color, rng: np.random.Generator) -> Color:
+    """The colour moved by up to 14 a channel, kept in 0..255."""
+    r, g, b = (int(np.clip(c + d, 0, 255)) for c, d in zip(color, rng.integers(-14, 14, 3)))
     return r, g, b
 
 
@@ -176,11 +176,11 @@ class Pen:
         return array
 
 
-def smooth(points: Points, steps: int = 6) -> NDArray[np.float64]:
-    """Closed Catmull-Rom curve through (N, 2) points as an (N * steps, 2) polygon."""
+def smooth(points: Points) -> NDArray[np.float64]:
+    """Closed Catmull-Rom curve through (N, 2) points as an (N * 6, 2) polygon."""
     p1 = np.asarray(points, dtype=np.float64)[:, None, :]
     p0, p2, p3 = np.roll(p1, 1, 0), np.roll(p1, -1, 0), np.roll(p1, -2, 0)
-    t = np.linspace(0.0, 1.0, steps, endpoint=False)[None, :, None]
+    t = np.linspace(0.0, 1.0, 6, endpoint=False)[None, :, None]
     curve = 0.5 * (
         2 * p1
         + (p2 - p0) * t

@@ -92,8 +92,8 @@ def _behind(canvas: Canvas, rng: np.random.Generator, level: float, chance: floa
     return layers
 
 
-def _ground_zones(level: float, nearest: float = 0.97) -> dict[str, tuple[float, float]]:
-    return {"air": (0.14, max(0.3, level - 0.16)), "ground": (level + 0.1, nearest)}
+def _ground_zones(level: float) -> dict[str, tuple[float, float]]:
+    return {"air": (0.14, max(0.3, level - 0.16)), "ground": (level + 0.1, 0.97)}
 
 
 def seaside(canvas: Canvas, rng: np.random.Generator) -> Layout:

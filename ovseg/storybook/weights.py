@@ -14,6 +14,7 @@ SHIPPED_CLIPS = {
 """Folder of the CLIPs that ship, and what `flows.pretrain` calls them, by name."""
 MASK2FORMER = "storybook-mask2former"
 """The name of the small Mask2Former that ships, trained on split 0's seen categories."""
+MASK2FORMER_WEIGHTS = WEIGHTS / "mask2former"
 
 
 def storybook_split(name: str) -> int | None:
@@ -36,4 +37,4 @@ def shipped_maskformer(name: str) -> Path | None:
     split = storybook_split(name)
     if split is not None:
         return storybook_weights(split)
-    return WEIGHTS / "mask2former" if name == MASK2FORMER else None
+    return MASK2FORMER_WEIGHTS if name == MASK2FORMER else None

@@ -88,16 +88,15 @@ class TrackedRun(MlflowRun):
 
     @reported
     def metrics(
-        self, metrics: Mapping[str, float | None], *, step: int = 0, model: Registered | None = None
+        self, metrics: Mapping[str, float | None], *, model: Registered | None = None
     ) -> None:
         """Log metrics in one batch; a metric that is not a finite number is left out.
 
         Args:
             metrics: by name.
-            step: of all of them.
             model: they are also shown on the page of this model version.
         """
-        points = [(key, value, step) for key, value in metrics.items()]
+        points = [(key, value, 0) for key, value in metrics.items()]
         self._log_series(points, model_id=model.model_id if model else None)
 
     @reported

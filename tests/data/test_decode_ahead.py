@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovseg.data import image_reader as module
 from ovseg.data.image_reader import decode_ahead
 from ovseg.data.images import ImageError
 from ovseg.errors import OvsegError
@@ -25,9 +26,10 @@ def some_files(folder: Path, count: int = 9) -> list[tuple[Path, str | None]]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_images_come_in_order_and_bad_ones_with_them(tmp_path: Path, workers: int):
+def test_images_come_in_order_and_bad_ones_with_them(tmp_path: Path, workers: int, monkeypatch):
+    monkeypatch.setattr(module, "AHEAD", 2)
     wanted = some_files(tmp_path)
-    found = list(decode_ahead(wanted, workers=workers, ahead=3))
+    found = list(decode_ahead(wanted, workers=workers))
     assert len(found) == 9
     for number, image in enumerate(found):
         if number == 3:
@@ -36,7 +38,8 @@ def test_images_come_in_order_and_bad_ones_with_them(tmp_path: Path, workers: in
             assert np.array_equal(image, photo(seed=number))
 
 
-def test_no_more_is_read_than_may_wait(tmp_path: Path):
+def test_no_more_is_read_than_may_wait(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(module, "AHEAD", 2)
     asked = []
 
     def wanted():
@@ -44,7 +47,7 @@ def test_no_more_is_read_than_may_wait(tmp_path: Path):
             asked.append(one)
             yield one
 
-    reading = decode_ahead(wanted(), workers=1, ahead=2)
+    reading = decode_ahead(wanted(), workers=1)
     next(reading)
     assert len(asked) == 3
     reading.close()
@@ -52,8 +55,7 @@ def test_no_more_is_read_than_may_wait(tmp_path: Path):
 
 
 def test_fewer_large_images_wait(tmp_path: Path, monkeypatch):
-    from ovseg.data import image_reader as module
-
+    monkeypatch.setattr(module, "AHEAD", 5)
     asked = []
 
     def wanted():
@@ -62,7 +64,7 @@ def test_fewer_large_images_wait(tmp_path: Path, monkeypatch):
             yield save(tmp_path / f"{number}.png", Image.new("L", (60, 50))), None
 
     monkeypatch.setattr(module, "AHEAD_PIXELS", 2 * 60 * 50)
-    reading = decode_ahead(wanted(), workers=1, ahead=5)
+    reading = decode_ahead(wanted(), workers=1)
     next(reading)
     assert len(asked) == 1 + 2, "two of this size may wait"
     monkeypatch.setattr(module, "AHEAD_PIXELS", 1)
@@ -73,15 +75,16 @@ def test_fewer_large_images_wait(tmp_path: Path, monkeypatch):
     assert len(list(reading)) == 6
     asked.clear()
     monkeypatch.setattr(module, "AHEAD_PIXELS", 2**28)
-    reading = decode_ahead(wanted(), workers=1, ahead=5)
+    reading = decode_ahead(wanted(), workers=1)
     next(reading)
     assert len(asked) == 1 + 5
     reading.close()
 
 
-def test_a_dead_worker_is_an_error_not_a_hang(tmp_path: Path):
+def test_a_dead_worker_is_an_error_not_a_hang(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(module, "AHEAD", 2)
     before = set(multiprocessing.active_children())
-    reading = decode_ahead(some_files(tmp_path) * 20, workers=1, ahead=2)
+    reading = decode_ahead(some_files(tmp_path) * 20, workers=1)
     next(reading)
     (worker,) = set(multiprocessing.active_children()) - before
     os.kill(worker.pid, signal.SIGKILL)

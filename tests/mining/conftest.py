@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import spacy
 import torch
 from PIL import Image
-from torch import nn
+from tiny import SWIN, clip_config, cut_vocabulary, make_clip, save_network
 
 from ovseg.config.data import ImagesConfig
 from ovseg.config.mining import NounsConfig, PairingConfig, ProposalsConfig, TextsConfig
@@ -22,12 +21,7 @@ from ovseg.data.listing import LIST_IMAGES
 from ovseg.mining.nouns.embeddings import TEXTS
 from ovseg.mining.nouns.stage import NOUNS
 from ovseg.mining.proposals.stage import PROPOSALS
-from ovseg.models.clip.load import create_clip
 from ovseg.models.clip.save import save_clip
-from ovseg.models.maskformer.load import save_maskformer
-from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
-from ovseg.models.preprocessing import InputSettings
-from ovseg.pretraining.clip import cut_bpe
 from ovseg.stages.manifest import Manifest
 from ovseg.stages.run import run_stage
 
@@ -54,45 +48,12 @@ class Tiny:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     folder = tmp_path_factory.mktemp("tiny")
-    vocabulary = folder / "bpe_vocab.txt.gz"
-    size = cut_bpe(Path(open_clip.tokenizer.default_bpe()), vocabulary, merges=100)
-    vision = {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": 2}
-    text = {"context_length": 16, "vocab_size": size, "width": 32, "heads": 2, "layers": 1}
+    vocabulary = cut_vocabulary(folder / "bpe_vocab.txt.gz")
+    config = clip_config(embed_dim=12, vision={"layers": 2}, text={"context_length": 16})
     for name, depth in (("clip", 0), ("prompted_clip", 2)):
-        torch.manual_seed(0)
-        model = create_clip(
-            {"embed_dim": 12, "vision_cfg": vision, "text_cfg": text},
-            prompt_depth=depth,
-            vocabulary=vocabulary,
-        )
-        if model.mask_prompts is not None:
-            nn.init.normal_(model.mask_prompts, std=0.5)
-        save_clip(model, folder / name)
-    torch.manual_seed(0)
-    network = OpenVocabularyMaskFormer(
-        Architecture(
-            backbone_dim=8,
-            depths=(1, 1, 1, 1),
-            heads=(1, 2, 2, 2),
-            window=4,
-            feature_dim=32,
-            mask_dim=32,
-            query_dim=32,
-            queries=6,
-            decoder_layers=2,
-            decoder_heads=2,
-            decoder_ffn=32,
-            class_hidden_dim=16,
-            embedding_dim=12,
-        )
-    )
-    save_maskformer(
-        network,
-        folder / "maskformer",
-        inputs=InputSettings(short_side=64, max_side=128),
-        class_names=["a", "b"],
-        text_embeddings=torch.eye(12)[:2],
-    )
+        save_clip(make_clip(vocabulary, config, prompt_depth=depth), folder / name)
+    architecture = SWIN.model_copy(update={"embedding_dim": 12})
+    save_network(architecture, folder / "maskformer", ["a", "b"], torch.eye(12)[:2])
     nlp = spacy.blank("en")
     ruler = nlp.add_pipe("attribute_ruler")
     ruler.add([[{}]], {"POS": "X"})

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.models.ensemble import class_probabilities
+from ovseg.models.texts import class_relations as relating
 from ovseg.models.texts.class_relations import class_relations, share_evidence
 from ovseg.models.texts.class_texts import (
     ClassTexts,
@@ -92,9 +93,10 @@ def test_synonyms_are_shown_where_they_are_asked_for():
     assert (read.pooling, read.relations, read.columns) == ("classes", 0.2, (0, 1))
 
 
-def test_relations_against_loops():
+def test_relations_against_loops(monkeypatch):
+    monkeypatch.setattr(relating, "RELATION_TEMPERATURE", 0.3)
     class_of, texts = [0, 1, 1, 2], unit(4, 3)
-    found = class_relations(texts, class_of, 3, temperature=0.3)
+    found = class_relations(texts, class_of, 3)
     for i in range(3):
         alike = {}
         for j in range(3):

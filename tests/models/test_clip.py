@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
-from toy_clips import CONFIG, make_clip, pixels_and_masks
+from tiny import CLIP, make_clip, pixels_and_masks
 
 from ovseg.errors import OvsegError
 from ovseg.models.clip.load import create_clip
@@ -129,9 +129,9 @@ def test_texts_over_the_context_are_cut_as_open_clip_does(vocabulary: Path):
 
 
 def at_size(vocabulary: Path, image_size: int, **options: int) -> MaskAdaptedCLIP:
-    vision = {**CONFIG["vision_cfg"], "image_size": image_size}
+    vision = {**CLIP["vision_cfg"], "image_size": image_size}
     torch.manual_seed(1)
-    return create_clip({**CONFIG, "vision_cfg": vision}, vocabulary=vocabulary, **options).eval()
+    return create_clip({**CLIP, "vision_cfg": vision}, vocabulary=vocabulary, **options).eval()
 
 
 def test_prompts_go_to_another_grid_as_the_positional_embedding_does(

@@ -8,8 +8,8 @@ import pytest
 import torch
 from open_clip.transformer import QuickGELU
 from safetensors.torch import load_file, save_file
+from tiny import CLIP, make_clip, pixels_and_masks
 from torch import nn
-from toy_clips import CONFIG, make_clip, pixels_and_masks
 
 from ovseg.errors import OvsegError
 from ovseg.models.clip.load import clip_digest, create_clip, load_clip, shared_clip
@@ -107,7 +107,7 @@ def test_one_shared_instance_a_content(vocabulary: Path, tmp_path: Path):
 
 
 def test_a_weights_file_with_the_name_of_its_architecture(tmp_path: Path):
-    config = {**CONFIG, "text_cfg": {"context_length": 12, "width": 32, "heads": 2, "layers": 1}}
+    config = {**CLIP, "text_cfg": {"context_length": 12, "width": 32, "heads": 2, "layers": 1}}
     (tmp_path / "tiny-for-test.json").write_text(json.dumps(config))
     open_clip.add_model_config(tmp_path / "tiny-for-test.json")
     torch.manual_seed(0)
@@ -133,7 +133,7 @@ def test_a_weights_file_with_the_name_of_its_architecture(tmp_path: Path):
 
 
 def tiny_architecture(folder: Path, name: str, **changes: object) -> None:
-    config = {**CONFIG, "text_cfg": {"context_length": 12, "width": 32, "heads": 2, "layers": 1}}
+    config = {**CLIP, "text_cfg": {"context_length": 12, "width": 32, "heads": 2, "layers": 1}}
     (folder / f"{name}.json").write_text(json.dumps({**config, **changes}))
     open_clip.add_model_config(folder / f"{name}.json")
 
@@ -207,6 +207,6 @@ def test_damaged_files_and_other_towers_are_refused(vocabulary: Path, tmp_path: 
     (folder / "open_clip_config.json").write_text("{}")
     with pytest.raises(OvsegError, match="no model_cfg"):
         load_clip(str(folder))
-    resnet = {**CONFIG, "vision_cfg": {"layers": [1, 1, 1, 1], "width": 16, "image_size": 32}}
+    resnet = {**CLIP, "vision_cfg": {"layers": [1, 1, 1, 1], "width": 16, "image_size": 32}}
     with pytest.raises(OvsegError, match="choose a ViT"):
         create_clip(resnet, vocabulary=vocabulary)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ovseg.models.proposals import clusters as clustering
 from ovseg.models.proposals.clusters import NUMBERS, cluster_masks
 
 
@@ -23,11 +24,12 @@ def test_known_regions_are_among_the_clusters() -> None:
     assert np.array_equal(masks, again)
 
 
-def test_place_parts_what_features_do_not() -> None:
+def test_place_parts_what_features_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     flat = np.ones((4, 8, 1))
     masks, scores = cluster_masks(flat)
     assert len(masks) > NUMBERS[0] and np.allclose(scores, 1)
-    (whole,), _ = cluster_masks(flat, place_weight=0.0)
+    monkeypatch.setattr(clustering, "PLACE_WEIGHT", 0.0)
+    (whole,), _ = cluster_masks(flat)
     assert whole.all(), "nothing tells the patches apart"
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from published_weights import SMALL, clip_state, ovseg_state, save_archive, save_ovseg
 from safetensors.torch import load_file, save, save_file
-from toy_clips import make_clip
+from tiny import make_clip
 
 from ovseg.errors import OvsegError
 from ovseg.models.checkpoints.clip_names import clip_configuration

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from ovseg.models import ensemble as formulas
 from ovseg.models.ensemble import (
     COSINE_SCALE,
     aggregate,
@@ -40,7 +41,8 @@ def p_clip(golden: dict[str, Tensor], valid: Tensor, scale: float = COSINE_SCALE
 
 
 @pytest.mark.parametrize("chosen", ["all", "some", "none", "by_thr0.5"])
-def test_ensembles(agrees, golden: dict[str, Tensor], chosen: str):
+def test_ensembles(agrees, golden: dict[str, Tensor], chosen: str, monkeypatch):
+    monkeypatch.setattr(formulas, "SCORE_BUDGET", 1500)
     masks = golden["mask_pred_logits"].sigmoid()
     valid = golden[f"valid.{chosen}"]
     if chosen == "by_thr0.5":
@@ -51,7 +53,7 @@ def test_ensembles(agrees, golden: dict[str, Tensor], chosen: str):
         maps = aggregate(scores, masks[taken])
         case = f"{FOLDER}/lambda {weight}, valid masks: {chosen}"
         agrees(case, "class maps", maps, golden[f"semseg.{name}"], tolerance=1e-6)
-        labels = label_map(scores, masks[taken], (24, 30), budget=1500)
+        labels = label_map(scores, masks[taken], (24, 30))
         agrees(case, "label map", labels, golden[f"argmax.{name}"], tolerance=0)
         if (matrix := golden.get(f"class_matrix.{name}")) is not None:
             agrees(case, "class scores of the proposals", scores, matrix, tolerance=1e-6)

@@ -6,26 +6,26 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import clip_config, make_clip
 
 from ovseg.config.training import FinetuneConfig
 from ovseg.errors import OvsegError
 from ovseg.models.clip.context_vectors import CONFIG_FILE, TENSORS_FILE, ContextVectors
-from ovseg.models.clip.load import clip_digest, create_clip, load_clip
+from ovseg.models.clip.load import clip_digest, load_clip
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.clip.save import save_clip
 from ovseg.models.texts.strategies import LearnedPrompts, TemplatePrompts
-from ovseg.training.clip.methods import freeze_except, method, parameter_groups
+from ovseg.training.clip.methods import freeze_except, method, phase_groups
 
-VISION = {"image_size": 16, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
-TEXT = {"context_length": 16, "width": 32, "heads": 2, "layers": 2}
+SMALLER = {"image_size": 16, "layers": 1}
+TEXT = {"context_length": 16, "vocab_size": 49408, "layers": 2}
 NAMES = ["boat", "sea", "tree house"]
 TEMPLATE = "a photo of a {} here."
 
 
 @pytest.fixture
 def clip() -> MaskAdaptedCLIP:
-    torch.manual_seed(0)
-    return create_clip({"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT}).eval()
+    return make_clip(None, clip_config(vision=SMALLER, text=TEXT))
 
 
 def moved(vectors: ContextVectors) -> ContextVectors:
@@ -101,7 +101,7 @@ def test_gradients_reach_the_vectors_and_nothing_of_clip(clip, trains, trained):
     for name, parameter in clip.named_parameters():
         assert (parameter.grad is not None) == (name == trained), name
     assert parameters[trained].grad.abs().sum() > 0
-    (group,) = parameter_groups(parameters, weight_decay=0.3, prompt_weight_decay=0.0)
+    (group,) = phase_groups(parameters, weight_decay=0.3, prompt_weight_decay=0.0)
     assert group["weight_decay"] == 0
 
 

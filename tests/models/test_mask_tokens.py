@@ -155,7 +155,7 @@ def test_gradients_reach_the_tower_with_and_without_checkpointing_and_no_text(cl
 def test_covered_patches_are_those_with_a_pixel_above():
     generator = np.random.default_rng(0)
     masks = torch.from_numpy(generator.random((3, 37, 50)).astype(np.float32)) ** 8
-    found = covered_patches(masks, GRID, threshold=0.5).reshape(3, GRID, GRID)
+    found = covered_patches(masks > 0.5, GRID).reshape(3, GRID, GRID)
     for q in range(3):
         for i in range(GRID):
             for j in range(GRID):

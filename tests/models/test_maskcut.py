@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ovseg.models.proposals import maskcut as cutting
 from ovseg.models.proposals.maskcut import TAU, WEAK, cut_masks, cut_value, second_eigenvector
 
 
@@ -55,12 +56,14 @@ def test_known_regions_are_found_and_the_rest_is_the_background() -> None:
     assert (scores > 0.99).all()
 
 
-def test_masks_are_disjoint_and_whole_and_the_same_again() -> None:
+def test_masks_are_disjoint_and_whole_and_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting, "TAU", 0.6)
+    monkeypatch.setattr(cutting, "MOST_CUTS", 5)
     features = unit(np.random.default_rng(2).normal(size=(7, 9, 3)))
-    masks, scores = cut_masks(features, tau=0.6, most=5)
+    masks, scores = cut_masks(features)
     assert np.array_equal(masks.sum(0), np.ones((7, 9)))
     assert ((scores >= 0) & (scores <= 1)).all() and len(masks) <= 6
-    again, _ = cut_masks(features, tau=0.6, most=5)
+    again, _ = cut_masks(features)
     assert np.array_equal(masks, again)
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import SWIN
 from transformers import MaskFormerForInstanceSegmentation
 
 from ovseg.errors import OvsegError
 from ovseg.models.maskformer import load as maskformer
 from ovseg.models.maskformer.load import load_maskformer, maskformer_digest, save_maskformer
-from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
+from ovseg.models.maskformer.open_vocabulary import OpenVocabularyMaskFormer
 from ovseg.models.maskformer.proposing import OpenMaskFormer
 from ovseg.models.preprocessing import (
     InputSettings,
@@ -24,22 +25,8 @@ from ovseg.models.preprocessing import (
 )
 from ovseg.models.proposal import ProposalNetwork
 
-TINY = Architecture(
-    backbone="swin",
-    backbone_dim=8,
-    depths=(1, 1, 2, 1),
-    heads=(1, 2, 2, 2),
-    window=4,
-    drop_path=0.0,
-    feature_dim=32,
-    mask_dim=32,
-    query_dim=32,
-    queries=5,
-    decoder_layers=3,
-    decoder_heads=2,
-    decoder_ffn=32,
-    class_hidden_dim=16,
-    embedding_dim=12,
+TINY = SWIN.model_copy(
+    update={"depths": (1, 1, 2, 1), "queries": 5, "decoder_layers": 3, "embedding_dim": 12}
 )
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 

@@ -28,7 +28,7 @@ from ovseg.models.preprocessing import mask_probabilities, pad_batch
 from ovseg.training.segmentation.criterion import CriterionResult, Prediction, criterion
 from ovseg.training.segmentation.matching import Target
 from ovseg.training.segmentation.recipes import SegmentationConfig
-from ovseg.training.segmentation.trainer import freeze_backbone, parameter_groups
+from ovseg.training.segmentation.trainer import freeze_backbone, network_groups
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 STAGES = ("res2", "res3", "res4", "res5")
@@ -285,7 +285,7 @@ def test_learning_rates_and_decay_agree(
 ) -> None:
     expected = json.loads((folder / f"{which}.optim.json").read_text())
     freeze_backbone(network, FROZEN[which])
-    groups = parameter_groups(network, _config(expected, network.architecture))
+    groups = network_groups(network, _config(expected, network.architecture))
     found = {
         id(parameter): [group["lr"], group["weight_decay"]]
         for group in groups
@@ -317,7 +317,7 @@ def test_three_training_steps_agree(
     expected = json.loads((folder / f"{which}.optim.json").read_text())
     config = _config(expected, network.architecture)
     freeze_backbone(network, FROZEN[which])
-    optimizer = torch.optim.AdamW(parameter_groups(network, config))
+    optimizer = torch.optim.AdamW(network_groups(network, config))
     network.train()
     for number, step in enumerate(expected["steps(loss before each step)"]):
         optimizer.zero_grad()

@@ -9,10 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import COARSE
 from torch.nn import functional as F
-from toy_networks import TINY
 
 from ovseg.errors import OvsegError
+from ovseg.models.lseg import embedder as embedding
 from ovseg.models.lseg.embedder import (
     PixelEmbedder,
     PixelFeatures,
@@ -39,7 +40,7 @@ def image_of(height: int, width: int) -> np.ndarray:
 def network_of(head: str = "fpn") -> PixelEmbeddingNetwork:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return PixelEmbeddingNetwork(TINY, head=head)
+        return PixelEmbeddingNetwork(COARSE, head=head)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_no_gradient_goes_into_the_texts() -> None:
 
 def test_an_unknown_head_is_refused() -> None:
     with pytest.raises(ValueError, match="head is one of fpn, dpt"):
-        PixelEmbeddingNetwork(TINY, head="mlp")
+        PixelEmbeddingNetwork(COARSE, head="mlp")
 
 
 # --------------------------------------------------------------------------------------
@@ -146,11 +147,13 @@ def test_pooling_is_the_mean_over_pixels(height, width, stride, seed, share) -> 
         torch.testing.assert_close(got, wanted, atol=2e-5, rtol=0)
 
 
-def test_pooling_in_parts_and_of_larger_masks() -> None:
+def test_pooling_in_parts_and_of_larger_masks(monkeypatch) -> None:
     features = features_of(20, 30)
     masks = torch.rand(5, 20, 30, generator=torch.Generator().manual_seed(3)) > 0.5
     whole, _ = features.pooled(masks)
-    parts, _ = features.pooled(masks, budget=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(embedding, "MASK_BUDGET", 1)
+        parts, _ = features.pooled(masks)
     torch.testing.assert_close(parts, whole)
     twice = masks.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
     torch.testing.assert_close(features.pooled(twice)[0], whole)  # the same pixels, larger
@@ -163,7 +166,8 @@ def test_large_masks_are_brought_to_the_cells_a_few_at_a_time(monkeypatch) -> No
         PixelFeatures, "_cells", lambda self, part: parts.append(len(part)) or cells(self, part)
     )
     masks = torch.ones(5, 200, 300, dtype=torch.bool)
-    assert len(features.pooled(masks, budget=2 * 200 * 300)[0]) == 5
+    monkeypatch.setattr(embedding, "MASK_BUDGET", 2 * 200 * 300)
+    assert len(features.pooled(masks)[0]) == 5
     assert parts == [2, 2, 1]
 
 

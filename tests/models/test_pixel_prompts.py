@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from tiny import CLIP
 from torch import nn
 
 from ovseg.errors import OvsegError
@@ -20,12 +21,6 @@ from ovseg.models.clip.save import save_clip
 from ovseg.models.regions.crops import region_crops
 
 SIZE = 32
-CONFIG = {
-    "embed_dim": 16,
-    "quick_gelu": True,
-    "vision_cfg": {"image_size": SIZE, "patch_size": 8, "width": 32, "head_width": 16, "layers": 3},
-    "text_cfg": {"context_length": 12, "vocab_size": 614, "width": 32, "heads": 2, "layers": 1},
-}
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -33,7 +28,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 @pytest.fixture
 def clip(vocabulary: Path) -> MaskAdaptedCLIP:
     torch.manual_seed(0)
-    return create_clip(CONFIG, prompt_depth=2, vocabulary=vocabulary).eval()
+    return create_clip(CLIP, prompt_depth=2, vocabulary=vocabulary).eval()
 
 
 def prompts_of(seed: int = 0, **settings: object) -> PixelPrompts:

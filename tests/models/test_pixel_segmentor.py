@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import COARSE
 from torch.nn import functional as F
-from toy_networks import TINY
 
 from ovseg.config.presets import load_preset
 from ovseg.config.scoring import BenchmarkConfig, TuneConfig
@@ -14,6 +14,7 @@ from ovseg.errors import OvsegError
 from ovseg.evaluation.tuning import TUNING_COUNTS
 from ovseg.models.build import load_segmentor, network_weights
 from ovseg.models.clip.load import load_clip
+from ovseg.models.lseg import segmentor as segmenting
 from ovseg.models.lseg.embedder import load_pixels, save_pixel_network
 from ovseg.models.lseg.network import PixelEmbeddingNetwork
 from ovseg.models.lseg.segmentor import PixelSegmentor
@@ -28,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("pixels")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = PixelEmbeddingNetwork(TINY)
+        network = PixelEmbeddingNetwork(COARSE)
     save_pixel_network(
         network,
         made,
@@ -55,8 +56,11 @@ def segmentor_of(folder: Path, count: int, **options) -> PixelSegmentor:
 
 
 @pytest.mark.parametrize("budget", [1, 20_000, 10**9])
-def test_847_classes_in_parts_are_the_argmax_of_all_maps(folder: Path, budget: int) -> None:
-    segmentor = segmentor_of(folder, 847, budget=budget)
+def test_847_classes_in_parts_are_the_argmax_of_all_maps(
+    folder: Path, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segmenting, "SCORE_BUDGET", budget)
+    segmentor = segmentor_of(folder, 847)
     maps = segmentor.class_maps(image_of())
     assert maps.shape == (847, 41, 55)
     assert np.array_equal(segmentor.segment(image_of()).labels, maps.argmax(0).numpy())

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import clip_config, make_clip
 from torch import nn
 
 from ovseg.errors import OvsegError
@@ -13,17 +14,12 @@ from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.clip.prompted_tower import patch_masks
 from ovseg.models.clip.save import save_clip
 
-CONFIG = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": 4},
-    "text_cfg": {"context_length": 12, "vocab_size": 614, "width": 32, "heads": 2, "layers": 1},
-}
+CONFIG = clip_config(vision={"layers": 4})
 
 
 @pytest.fixture
 def clip(vocabulary: Path) -> MaskAdaptedCLIP:
-    torch.manual_seed(0)
-    return create_clip(CONFIG, vocabulary=vocabulary).eval()
+    return make_clip(vocabulary, CONFIG)
 
 
 def regions(count: int = 3) -> tuple[torch.Tensor, torch.Tensor]:

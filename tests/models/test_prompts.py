@@ -3,22 +3,22 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import clip_config, make_clip
 
 from ovseg.config.registry import TEMPLATES
 from ovseg.errors import OvsegError
-from ovseg.models.clip.load import create_clip
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.clip.text_tower import encode_trimmed
+from ovseg.models.texts import templates as prompting
 from ovseg.models.texts.templates import fill_templates, text_embeddings
 
-VISION = {"image_size": 16, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1}
+SMALLER = {"image_size": 16, "layers": 1}
+FULL = {"context_length": 77, "vocab_size": 49408}
 
 
 @pytest.fixture(scope="module")
 def clip() -> MaskAdaptedCLIP:
-    torch.manual_seed(0)
-    text = {"context_length": 77, "width": 32, "heads": 2, "layers": 1}
-    return create_clip({"embed_dim": 16, "vision_cfg": VISION, "text_cfg": text}).eval()
+    return make_clip(None, clip_config(vision=SMALLER, text={**FULL, "layers": 1}))
 
 
 def test_templates_are_verbatim():
@@ -55,9 +55,12 @@ def test_bad_templates_and_names_are_refused(names: list[str], templates: object
         fill_templates(names, templates)  # type: ignore[arg-type]
 
 
-def test_each_template_is_normalised_before_the_mean_and_the_mean_again(clip: MaskAdaptedCLIP):
+def test_each_template_is_normalised_before_the_mean_and_the_mean_again(
+    clip: MaskAdaptedCLIP, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(prompting, "BATCH_SIZE", 5)
     names = ["boat", "sea", "tree house"]
-    found = text_embeddings(clip, names, templates="vild", batch_size=5)
+    found = text_embeddings(clip, names, templates="vild")
     with torch.no_grad():
         tokens = [clip.tokenizer([t.replace("{}", n) for t in TEMPLATES["vild"]]) for n in names]
         raw = torch.stack([clip.clip.encode_text(of_name) for of_name in tokens])
@@ -71,9 +74,7 @@ def test_each_template_is_normalised_before_the_mean_and_the_mean_again(clip: Ma
 @pytest.mark.parametrize("tower", [{}, {"no_causal_mask": True}, {"pool_type": "last"}])
 def test_trimmed_texts_embed_as_whole_ones(tower: dict):
     """Of a tower that looks behind the end of a text, all of the context is computed."""
-    torch.manual_seed(0)
-    text = {"context_length": 77, "width": 32, "heads": 2, "layers": 2, **tower}
-    clip = create_clip({"embed_dim": 16, "vision_cfg": VISION, "text_cfg": text}).eval()
+    clip = make_clip(None, clip_config(vision=SMALLER, text={**FULL, "layers": 2, **tower}))
     tokens = clip.tokenizer(["a boat", "a much longer text about a boat on the sea", ""])
     with torch.no_grad():
         trimmed, whole = encode_trimmed(clip, tokens), clip.encode_tokens(tokens)

@@ -8,10 +8,10 @@ from ovseg.pretraining.cards import write_card
 def test_a_card_answers_the_questions(tmp_path: Path) -> None:
     path = tmp_path / "weights" / "MODEL_CARD.md"
     write_card(
-        path,
+        path.parent,
         title="A thing",
         purpose="It does.",
-        command="python -m flows.train_thing --seed 1",
+        command="thing --seed 1",
         seed=1,
         seconds=3671,
         metrics={"epoch": 7.0, "val/miou": 0.51239, "val/loss": 2.0, "test/miou": 0.5},
@@ -23,7 +23,7 @@ def test_a_card_answers_the_questions(tmp_path: Path) -> None:
     )
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# A thing\n\nIt does.\n")
-    assert "```\npython -m flows.train_thing --seed 1\n```" in text
+    assert "```\npython -m flows.pretrain thing --seed 1\n```" in text
     assert "- duration: 61 min 11 s" in text and "CPU cores" in text
     assert "numpy 2" in text and "no-such-package (not installed)" in text
     assert "- epoch: 7\n" in text
@@ -36,7 +36,7 @@ def test_a_card_answers_the_questions(tmp_path: Path) -> None:
 def test_a_card_without_a_table_is_a_list(tmp_path: Path) -> None:
     path = tmp_path / "MODEL_CARD.md"
     write_card(
-        path,
+        tmp_path,
         title="B",
         purpose="p",
         command="c",

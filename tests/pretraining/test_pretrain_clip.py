@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ovseg.models.clip.load import create_clip, load_clip
-from ovseg.pretraining.clip import Recipe, caption_loss, fit, pretrain_clip, rate_at
+from ovseg.pretraining.clip import Recipe, caption_loss, pretrain_clip, train_clip
 from ovseg.pretraining.clip_batches import Batches
 from ovseg.pretraining.clip_scores import region_accuracy
 from ovseg.pretraining.pictures import CaptionedPictures, caption_scene, render_pictures
@@ -100,21 +100,13 @@ def test_the_loss_is_clips_own_without_repeats_and_knows_no_false_negatives():
     assert float(same) == pytest.approx(np.log(6) / 2)  # nothing tells equal pictures apart
 
 
-def test_the_rate_warms_up_and_falls_to_zero():
-    recipe = Recipe(steps=100, warmup=10)
-    rates = [rate_at(step, recipe) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[10] == 1.0
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[100] == pytest.approx(0, abs=1e-12)
-
-
 def test_fitting_learns_and_is_deterministic():
     colours = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250], [240, 240, 240]], np.uint8)
     pictures = np.broadcast_to(colours[:, None, None], (4, 24, 24, 3))
     captions = [["red"], ["green"], ["blue"], ["white"]]
     data = CaptionedPictures(pictures_nhwc=pictures, captions=captions)
     recipe = Recipe(steps=30, batch=4, warmup=2, image_size=16, peak_rate=3e-3)
-    first, again = (fit(tiny_model(), data, recipe=recipe, seed=0) for _ in range(2))
+    first, again = (train_clip(tiny_model(), data, recipe=recipe, seed=0) for _ in range(2))
     assert first == again
     assert first[0] > 1.0 and np.mean(first[-3:]) < 0.3
 
@@ -124,7 +116,6 @@ def test_a_whole_run_leaves_a_loadable_folder_and_a_card(tmp_path: Path):
         tmp_path / "clip",
         cache_dir=tmp_path / "work",
         recipe=TINY,
-        workers=1,
         log=lambda line: None,
     )
     assert 0 <= metrics["masked/all"] <= 1 and "unmasked/unseen" in metrics

@@ -5,7 +5,7 @@ import torch
 
 from ovseg.models.clip.convolutional import ConvCLIP
 from ovseg.models.clip.load import load_clip, load_model
-from ovseg.pretraining.conv_clip import ConvRecipe, fit, start, tile_embeddings
+from ovseg.pretraining.conv_clip import ConvRecipe, start, tile_embeddings, train_conv_clip
 from ovseg.pretraining.pictures import render_pictures
 from ovseg.pretraining.tiles import TileBatches, mosaic
 from ovseg.storybook.weights import SHIPPED_CLIPS
@@ -48,7 +48,7 @@ def test_a_run_in_miniature_learns_leaves_the_texts_and_is_repeatable(teacher, d
     for _ in range(2):
         torch.manual_seed(1)
         clip = start(teacher, RECIPE)
-        losses = fit(clip, teacher, data, recipe=RECIPE, seed=1)
+        losses = train_conv_clip(clip, teacher, data, recipe=RECIPE, seed=1)
         assert losses[-1] < losses[0]
         ends.append(clip.checkpoint_state())
     before = teacher.checkpoint_state()

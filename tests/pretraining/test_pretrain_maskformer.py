@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import RESNET
 
 from ovseg.models.clip.load import shared_clip
 from ovseg.models.maskformer.load import load_maskformer
-from ovseg.models.maskformer.open_vocabulary import Architecture
 from ovseg.models.maskformer.proposing import OpenMaskFormer
 from ovseg.models.proposal import Proposals
 from ovseg.models.texts.templates import text_embeddings
@@ -23,20 +23,7 @@ TINY = CONFIG.model_copy(
     update={
         "steps": 2,
         "batch_size": 2,
-        "architecture": Architecture(
-            backbone="resnet",
-            backbone_dim=8,
-            depths=(1, 1, 1, 1),
-            feature_dim=32,
-            mask_dim=32,
-            query_dim=32,
-            queries=4,
-            decoder_layers=2,
-            decoder_heads=2,
-            decoder_ffn=32,
-            class_hidden_dim=32,
-            embedding_dim=16,
-        ),
+        "architecture": RESNET.model_copy(update={"queries": 4}),
     }
 )
 

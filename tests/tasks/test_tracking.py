@@ -3,56 +3,21 @@
 import json
 from pathlib import Path
 
-import mlflow
 import pyarrow as pa
 import pytest
-from mlflow.tracking import MlflowClient
 from prefect.exceptions import TerminationSignal
+from recorded import artifacts, client_of, problems, runs_by_name
 
 from ovseg.config.base import Config
 from ovseg.config.presets import load_preset
-from ovseg.config.scoring import BenchmarkConfig
 from ovseg.files.digests import file_sha256
 from ovseg.files.publish import write_parquet
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.run import run_stage
 from ovseg.stages.stage import Output, Stage
-from tasks.tracking.mlflow_run import EXPERIMENT, tracking_uri
+from tasks.tracking.mlflow_run import EXPERIMENT
 from tasks.tracking.records import record_benchmark
 from tasks.tracking.tracked_run import track
-
-
-@pytest.fixture
-def root(tmp_path):
-    """A folder of results; MLflow's own default server stays what it was."""
-    before = mlflow.get_tracking_uri()
-    yield tmp_path / "results"
-    mlflow.set_tracking_uri(before)
-
-
-def client_of(root):
-    return MlflowClient(tracking_uri(root, None))
-
-
-def runs_by_name(root):
-    client = client_of(root)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-
-
-def artifacts(root, run_id, folder=None):
-    """Names of all files of a run."""
-    client, names = client_of(root), set()
-    for item in client.list_artifacts(run_id, folder):
-        names |= artifacts(root, run_id, item.path) if item.is_dir else {item.path}
-    return names
-
-
-def problems(root):
-    path = root / "tracking-problems.txt"
-    if not path.exists():
-        return []
-    return [f"MLflow run {text}" for text in path.read_text().split("MLflow run ")[1:]]
 
 
 class Payload(Stage[Config]):
@@ -317,124 +282,3 @@ def test_problems_that_cannot_be_written_fail_nothing(root, caplog):
         pass
     assert "tracking-problems.txt cannot be brought up to date" in caplog.text
     assert runs_by_name(root)["run"].info.status == "FINISHED"
-
-
-def test_a_model_is_registered_once_a_content(root):
-    root.mkdir()
-    clips = {}
-    for name in ("one", "two"):
-        clips[name] = root / name
-        clips[name].mkdir()
-        (clips[name] / "model.safetensors").write_bytes(name.encode())
-    plain, boxes = BenchmarkConfig(), BenchmarkConfig(region="box")
-    elsewhere = BenchmarkConfig(benchmark="toy", root=root, device="cpu", limit=3)
-    asked = {"headline": ["miou_union"], "name": "ovseg-toy"}
-    with track("run", root=root), track("finetune", root=root) as run:
-        for clip, setting, arm in (
-            ("one", plain, "prompts"),
-            ("one", elsewhere, "prompts"),  # the same model
-            ("two", plain, "prompts"),
-            ("one", boxes, "boxes"),  # the same weights, asked otherwise
-            ("one", plain, "both"),
-        ):
-            run.model("ovseg-toy", clip=clips[clip], settings=setting, arm=arm)
-        for setting, score in (
-            (plain, 0.25),
-            (boxes.model_copy(update={"benchmark": "toy"}), 0.5),
-            (elsewhere, 0.625),  # the first images only
-            (BenchmarkConfig(oracle="gt_labels"), 0.75),
-            (BenchmarkConfig(region="zero"), 0.875),  # no version segments so
-            (BenchmarkConfig(benchmark="voc-20", ensemble_weight=0.45), 0.125),  # its own weight
-        ):
-            run.scores({"miou_union": score}, setting=setting, clip=clips["one"], **asked)
-        run.metrics({"after": 1})
-    assert problems(root) == []
-    client = client_of(root)
-    versions = client.search_model_versions("name='ovseg-toy'")
-    assert {int(version.version) for version in versions} == {1, 2, 3}
-    assert len({version.tags["content"] for version in versions}) == 3
-    aliases = {
-        arm: int(client.get_model_version_by_alias("ovseg-toy", arm).version)
-        for arm in ("prompts", "boxes", "both")
-    }
-    assert aliases == {"prompts": 2, "boxes": 3, "both": 1}
-    assert {arm: int(model.version) for arm, model in run.registered.items()} == aliases
-    shown = {
-        int(version.version): {key: text for key, text in version.tags.items() if "/" in key}
-        for version in versions
-    }
-    assert shown == {
-        1: {"storybook/miou_union": "0.250000", "voc-20/miou_union": "0.125000"},
-        2: {},
-        3: {"toy/miou_union": "0.500000"},
-    }
-    page = client.get_model_version("ovseg-toy", "1").description
-    assert "| storybook | miou_union | 25.0 |" in page
-    assert "| voc-20 (ensemble weight 0.45) | miou_union | 12.5 |" in page
-    logged = runs_by_name(root)["finetune"]
-    assert logged.info.status == "FINISHED" and logged.data.metrics["after"] == 1.0
-    assert logged.data.metrics["toy/miou_union"] == 0.625  # the run has them all
-
-
-def test_what_cannot_be_served_makes_no_version_and_says_why(root, caplog):
-    root.mkdir()
-    (root / "model.safetensors").write_bytes(b"weights")
-    setting = BenchmarkConfig(prompting="mined")
-    with track("run", root=root) as run:
-        run.model("ovseg-toy", clip=root, settings=setting, arm="both")
-        run.scores({"miou_union": 0.5}, setting=setting, headline=[], name="ovseg-toy", clip=root)
-    assert problems(root) == [] and run.registered == {}
-    assert client_of(root).search_registered_models() == []
-    logged = runs_by_name(root)["run"]
-    assert "set benchmarks.contexts_from" in logged.data.tags["not_registered"]
-    assert "both of ovseg-toy is not registered: benchmarks.prompting=mined" in caplog.text
-    assert logged.data.metrics == {"storybook/miou_union": 0.5}
-
-
-def test_a_model_version_shows_its_scores_and_no_snapshots(root):
-    clip = root / "clip"
-    (clip / "snapshots").mkdir(parents=True)
-    (clip / "model.safetensors").write_bytes(b"weights")
-    (clip / "snapshots" / "step-000001.safetensors").write_bytes(b"snapshot")
-    scores = {"miou_union": 0.25, "miou_gt": 0.5, "pacc": 0.125}
-    asked = {"headline": ["miou_union", "miou_gt"], "name": "ovseg-toy"}
-    toy, more = BenchmarkConfig(benchmark="toy"), BenchmarkConfig(benchmark="more-7")
-    with track("run", root=root) as run:
-        run.model(
-            "ovseg-toy",
-            clip=clip,
-            settings=BenchmarkConfig(),
-            arm="both",
-            description="what it is",
-            about="all of them",
-            tags={"seed": "0"},
-        )
-        with track("score", root=root) as child:
-            child.scores(scores, setting=toy, clip=clip, **asked)
-            child.scores({"miou_union": 0.75}, setting=more, clip=clip, **asked)
-        with track("original", root=root) as original:
-            original.scores(scores, setting=toy, clip=None, **asked)
-    assert problems(root) == []
-    client = client_of(root)
-    (version,) = client.search_model_versions("name='ovseg-toy'")
-    assert version.tags["seed"] == "0" and version.tags["toy/miou_union"] == "0.250000"
-    head, _, table = version.description.partition("### Scores")
-    assert head.strip() == "what it is"
-    rows = [line for line in table.splitlines() if line.startswith("| ")]
-    assert rows[2:] == [
-        "| more-7 | miou_union | 75.0 |",
-        "| toy | miou_gt | 50.0 |",
-        "| toy | miou_union | 25.0 |",
-    ]
-    assert client.get_registered_model("ovseg-toy").description == "all of them"
-    model = client.get_logged_model(run.registered["both"].model_id)
-    assert {metric.key: metric.value for metric in model.metrics} == {
-        "toy/miou_union": 0.25,
-        "toy/miou_gt": 0.5,
-        "toy/pacc": 0.125,
-        "more-7/miou_union": 0.75,
-    }
-    logged = runs_by_name(root)["original"].data.metrics
-    assert logged == {f"toy/{name}": value for name, value in scores.items()}
-    names = {path.name for path in (root / "mlartifacts").rglob("*.safetensors")}
-    assert names == {"model.safetensors"}

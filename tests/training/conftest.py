@@ -10,19 +10,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from tiny import clip_config, cut_vocabulary, make_clip
 from toy_phases import config
 
 from ovseg.config.base import Config
 from ovseg.data import masks
 from ovseg.files.publish import write_parquet
-from ovseg.models.clip.load import create_clip
 from ovseg.models.clip.save import save_clip
-from ovseg.pretraining.clip import cut_bpe
 from ovseg.stages import schema
 from ovseg.stages.manifest import Manifest, ShardPlan
 from ovseg.stages.run import run_stage
@@ -34,19 +32,6 @@ NOUNS = {
     "sea": (30, 60, 200),
     "fence": (150, 80, 20),
     "leaf": (30, 160, 40),
-}
-
-TINY_CLIP = {
-    "embed_dim": 16,
-    "quick_gelu": True,
-    "vision_cfg": {
-        "image_size": 32,
-        "patch_size": 8,
-        "width": 32,
-        "head_width": 16,
-        "layers": 3,
-    },
-    "text_cfg": {"context_length": 16, "vocab_size": 614, "width": 32, "heads": 2, "layers": 1},
 }
 
 
@@ -172,11 +157,9 @@ def manifests(tmp_path: Path, root: Path, rows: list[dict], chosen: list[dict]) 
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random CLIP of 32-pixel regions, without mask prompts."""
     folder = tmp_path_factory.mktemp("clip")
-    vocabulary = folder / "bpe.txt.gz"
-    assert cut_bpe(Path(open_clip.tokenizer.default_bpe()), vocabulary, merges=100) == 614
+    vocabulary = cut_vocabulary(folder / "bpe.txt.gz")
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = create_clip(TINY_CLIP, vocabulary=vocabulary)
+        model = make_clip(vocabulary, clip_config(quick_gelu=True, text={"context_length": 16}))
     return save_clip(model, folder / "model")
 
 
@@ -197,3 +180,22 @@ def finetune(tiny_clip: Path, tmp_path: Path):
         )
 
     return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five images of 64 x 48; the last has no labelled pixel."""
+    root = tmp_path / "data"
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    (root / "classes.txt").write_text("sky\nfield\nhouse\n")
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        labels = np.full((48, 64), 255 if number == 4 else 0, dtype=np.uint8)
+        if number < 4:
+            labels[24:] = 1
+            labels[:4, :4] = 255
+        image = rng.integers(0, 80, (48, 64, 3)) + 40 * (labels[..., None] == 1)
+        Image.fromarray(image.astype(np.uint8)).save(root / "images" / f"{number}.png")
+        Image.fromarray(labels).save(root / "labels" / f"{number}.png")
+    return root

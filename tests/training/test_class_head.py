@@ -2,20 +2,20 @@
 
 import pytest
 import torch
+from tiny import COARSE
 from torch.nn import functional as F
 
 from ovseg.models.maskformer.open_vocabulary import OpenVocabularyMaskFormer
 from ovseg.training.segmentation.class_head import keep_to_span
-from tests.toy_networks import TINY
 
-WIDTH, TEXTS = TINY.embedding_dim, 5
+WIDTH, TEXTS = COARSE.embedding_dim, 5
 
 
 @pytest.fixture
 def network() -> OpenVocabularyMaskFormer:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return OpenVocabularyMaskFormer(TINY)
+        return OpenVocabularyMaskFormer(COARSE)
 
 
 def unit(rows: int, seed: int) -> torch.Tensor:

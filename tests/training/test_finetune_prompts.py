@@ -12,7 +12,7 @@ from ovseg.errors import OvsegError
 from ovseg.models.clip.context_vectors import ContextVectors
 from ovseg.models.clip.load import load_clip
 from ovseg.models.clip.mask_adapted import PROMPT_KEY
-from ovseg.training.clip.methods import freeze_except, parameter_groups
+from ovseg.training.clip.methods import freeze_except, phase_groups
 from ovseg.training.clip.stage import starting_clip
 from ovseg.training.clip.trainer import Trainer
 
@@ -117,9 +117,7 @@ def test_prompts_have_their_own_learning_rate_and_decay(tiny_clip):
     model = starting_clip(str(tiny_clip), settings)
     parameters = freeze_except(model, settings.trains, train_logit_scale=True)
     names = {id(parameter): name for name, parameter in parameters.items()}
-    groups = parameter_groups(
-        parameters, weight_decay=0.2, prompt_weight_decay=0.1, prompt_rate=40.0
-    )
+    groups = phase_groups(parameters, weight_decay=0.2, prompt_weight_decay=0.1, prompt_rate=40.0)
     found = {
         names[id(parameter)]: (group["weight_decay"], group["rate"])
         for group in groups

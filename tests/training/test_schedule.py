@@ -26,6 +26,16 @@ def test_then_half_a_cosine():
     assert values[8] == pytest.approx(1.0)  # half-way
 
 
+def test_it_peaks_right_after_the_warm_up_and_falls_to_zero():
+    values = [
+        cosine_learning_rate(step, base=1.0, warmup_steps=10, total_steps=100)
+        for step in range(101)
+    ]
+    assert values[0] == pytest.approx(0.1) and values[9] == values[10] == 1.0
+    assert values[10:] == sorted(values[10:], reverse=True)
+    assert values[100] == pytest.approx(0, abs=1e-12)
+
+
 def test_without_warm_up_it_begins_at_the_peak():
     assert rates(4, 0)[0] == 1.0
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import RESNET
 
 from ovseg.errors import OvsegError
 from ovseg.models.checkpoints.maskformer_weights import to_official
 from ovseg.models.maskformer.load import load_maskformer
-from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
+from ovseg.models.maskformer.open_vocabulary import OpenVocabularyMaskFormer
 from ovseg.models.preprocessing import InputSettings
 from ovseg.training.schedules import warmup_poly
 from ovseg.training.segmentation.augmentation import (
@@ -24,26 +25,12 @@ from ovseg.training.segmentation.objectives import target_of
 from ovseg.training.segmentation.recipes import R101C_CONFIG, SegmentationConfig
 from ovseg.training.segmentation.trainer import (
     freeze_backbone,
-    parameter_groups,
+    network_groups,
     train_segmentation,
 )
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "losses"
-TINY = Architecture(
-    backbone="resnet",
-    backbone_dim=8,
-    depths=(1, 1, 1, 1),
-    feature_dim=32,
-    mask_dim=32,
-    query_dim=32,
-    queries=6,
-    decoder_layers=2,
-    decoder_heads=2,
-    decoder_ffn=32,
-    dropout=0.0,
-    class_hidden_dim=32,
-    embedding_dim=16,
-)
+TINY = RESNET.model_copy(update={"dropout": 0.0})
 CONFIG = SegmentationConfig(
     architecture=TINY,
     inputs=InputSettings(short_side=64, max_side=128),
@@ -180,7 +167,7 @@ def test_frozen_parts_stay_out_of_the_optimizer() -> None:
     freeze_backbone(network, 2)
     encoder = network.model.pixel_level_module.encoder
     frozen = {id(p) for part in (encoder.stem, encoder.stages[0]) for p in part.parameters()}
-    grouped = {id(p) for group in parameter_groups(network, CONFIG) for p in group["params"]}
+    grouped = {id(p) for group in network_groups(network, CONFIG) for p in group["params"]}
     every = {id(p) for p in network.parameters()}
     assert frozen and grouped == every - frozen
 
@@ -234,7 +221,7 @@ def test_norms_and_position_biases_are_not_decayed_and_the_backbone_has_its_rate
     swin = TINY.model_copy(update={"backbone": "swin", "heads": (1, 2, 2, 2), "window": 5})
     network = OpenVocabularyMaskFormer(swin)
     config = CONFIG.model_copy(update={"backbone_multiplier": 0.1})
-    groups = parameter_groups(network, config)
+    groups = network_groups(network, config)
     found = {
         id(parameter): (group["lr"], group["weight_decay"])
         for group in groups

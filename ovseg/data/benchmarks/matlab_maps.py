@@ -32,13 +32,15 @@ _TYPES = {
     **{7: "f4", 9: "f8", 12: "i8", 13: "u8"},
 }
 
+KEY = "LabelMap"
+"""Name of the variable."""
 
-def read_matlab(path: Path, key: str = "LabelMap") -> Labels:
+
+def read_matlab(path: Path) -> Labels:
     """The map that a MATLAB file holds.
 
     Args:
         path: a `.mat` file of version 5 to 7.
-        key: name of the variable.
 
     Returns:
         `(H, W)` int32.
@@ -51,7 +53,7 @@ def read_matlab(path: Path, key: str = "LabelMap") -> Labels:
     except ImageError as error:
         raise unreadable(error) from error
     try:
-        return _find(content, key)
+        return _find(content, KEY)
     except (struct.error, zlib.error, ValueError, OverflowError, MemoryError) as error:
         raise LabelError(f"unreadable label map ({type(error).__name__})") from error
 

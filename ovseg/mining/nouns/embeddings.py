@@ -41,7 +41,7 @@ class TextsStage(Stage[TextsConfig]):
 
     def plan(self, config: TextsConfig, inputs: Inputs) -> ShardPlan:
         """One shard."""
-        nouns = distinct_nouns(inputs["nouns"])
+        nouns = kept_nouns(inputs["nouns"])
         return ShardPlan.single(digest_json(nouns), len(nouns))
 
     def weights(self, config: TextsConfig, inputs: Inputs) -> dict[str, str]:
@@ -52,7 +52,7 @@ class TextsStage(Stage[TextsConfig]):
         self, config: TextsConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
     ) -> Output:
         """Embed the nouns."""
-        nouns = distinct_nouns(inputs["nouns"])
+        nouns = kept_nouns(inputs["nouns"])
         texts = [prompt for (prompt,) in fill_templates(nouns, [config.template])]
         clip = shared_clip(clip_name(config.clip, inputs), device=resolve_device(config.device))
         embeddings = embed_texts(clip, texts, batch_size=config.batch_size, progress=progress)
@@ -66,7 +66,7 @@ class TextsStage(Stage[TextsConfig]):
 TEXTS = TextsStage()
 
 
-def distinct_nouns(nouns: Manifest) -> list[str]:
+def kept_nouns(nouns: Manifest) -> list[str]:
     """The kept nouns of a nouns manifest, sorted."""
     found: set[str] = set()
     for shard in range(len(nouns.shards)):

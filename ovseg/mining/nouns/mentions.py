@@ -10,7 +10,7 @@ copy of the same length with blanks and shouting evened out.
 import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -38,6 +38,32 @@ UNUSED_PIPES = (
     "textcat_multilabel",
     "senter",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noun:
+    """A noun, or a compound of nouns, in a piece of a caption as a pipeline read it."""
+
+    lemma: str
+    start: int  # in code points of the piece
+    end: int
+    head: str | None
+    drop_reason: str | None
+    context: Context
+
+    def mentioned_in(self, caption: str, offset: int) -> "Mention":
+        """Return its mention in a caption whose piece begins at `offset`."""
+        start, end = self.start + offset, self.end + offset
+        return Mention(
+            lemma=self.lemma,
+            surface=caption[start:end],
+            char_start=start,
+            char_end=end,
+            head=self.head,
+            kept=self.drop_reason is None,
+            drop_reason=self.drop_reason,
+            context=self.context,
+        )
 
 
 @dataclass(frozen=True)
@@ -144,36 +170,34 @@ def extract(
     idle = [] if compounds else [pipe for pipe in ("parser",) if pipe in nlp.pipe_names]
     with nlp.select_pipes(disable=idle) if idle else nullcontext():
         found = [
-            _mentions(doc, compounds=compounds, proper_nouns=proper_nouns, stop_nouns=stop_nouns)
+            _nouns(doc, compounds=compounds, proper_nouns=proper_nouns, stop_nouns=stop_nouns)
             for doc in nlp.pipe(pieces, batch_size=batch_size)
         ]
     return [
         [
-            _moved(mention, text or "", offset)
+            noun.mentioned_in(text or "", offset)
             for offset, number in places
-            for mention in found[number]
+            for noun in found[number]
         ]
         for text, places in zip(texts, located, strict=True)
     ]
 
 
-def _mentions(
-    doc: Doc, *, compounds: bool, proper_nouns: bool, stop_nouns: StopNouns
-) -> list[Mention]:
+def _nouns(doc: Doc, *, compounds: bool, proper_nouns: bool, stop_nouns: StopNouns) -> list[Noun]:
     tags = ("NOUN", "PROPN") if proper_nouns else ("NOUN",)
     words = words_of(doc, tags=tags, stop_nouns=stop_nouns)
     contexts = contexts_of(doc, words, stop_nouns=stop_nouns)
     after = {word.index: next_word.written for word, next_word in pairwise(words)}
     modifiers: set[int] = set()
-    mentions: list[Mention] = []
+    nouns: list[Noun] = []
     runs = compounds_of(words, linked=doc.has_annotation("DEP")) if compounds else ()
     for run in runs:
         # A stop noun is no head: of "kitchen counter top" the "kitchen counter" remains.
         while len(run) > 1:
             last = run[-1].index
             joined = _compound(run, stop_nouns, contexts[last], after.get(last))
-            mentions.append(joined)
-            if joined.kept:
+            nouns.append(joined)
+            if joined.drop_reason is None:
                 modifiers.update(word.index for word in run[:-1])
                 break
             run = run[:-1]
@@ -188,46 +212,28 @@ def _mentions(
                 group := stop_nouns.group(word.lemma, after=after.get(word.index))
             ):
                 reason = f"stop_noun:{group}"
-            mentions.append(
-                _mention(
-                    word.lemma,
-                    word.start,
-                    word.end,
+            nouns.append(
+                Noun(
+                    lemma=word.lemma,
+                    start=word.start,
+                    end=word.end,
                     head=None,
-                    reason=reason,
+                    drop_reason=reason,
                     context=contexts[word.index],
                 )
             )
-    return sorted(mentions, key=lambda mention: (mention.char_start, -mention.char_end))
+    return sorted(nouns, key=lambda noun: (noun.start, -noun.end))
 
 
-def _compound(
-    run: list[Word], stop_nouns: StopNouns, context: Context, after: str | None
-) -> Mention:
+def _compound(run: list[Word], stop_nouns: StopNouns, context: Context, after: str | None) -> Noun:
     head = run[-1].lemma
     lemma = " ".join([*(word.written for word in run[:-1]), head])
     group = None if stop_nouns.is_exception(lemma) else stop_nouns.group(lemma, head, after=after)
-    reason = f"stop_noun:{group}" if group else None
-    start, end = run[0].start, run[-1].end
-    return _mention(lemma, start, end, head=head, reason=reason, context=context)
-
-
-def _mention(
-    lemma: str, start: int, end: int, *, head: str | None, reason: str | None, context: Context
-) -> Mention:
-    """A mention in a piece of text; `_moved` gives it its place and surface in the caption."""
-    return Mention(
+    return Noun(
         lemma=lemma,
-        surface="",
-        char_start=start,
-        char_end=end,
+        start=run[0].start,
+        end=run[-1].end,
         head=head,
-        kept=reason is None,
-        drop_reason=reason,
+        drop_reason=f"stop_noun:{group}" if group else None,
         context=context,
     )
-
-
-def _moved(mention: Mention, text: str, offset: int) -> Mention:
-    start, end = mention.char_start + offset, mention.char_end + offset
-    return replace(mention, surface=text[start:end], char_start=start, char_end=end)

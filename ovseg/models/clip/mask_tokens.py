@@ -21,14 +21,13 @@ from ovseg.errors import OvsegError
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP, resized_patches
 
 
-def covered_patches(masks_qhw: Tensor, grid: int, *, threshold: float | None = None) -> Tensor:
+def covered_patches(masks_qhw: Tensor, grid: int) -> Tensor:
     """Tell which patches of a picture each mask covers: those in which it has a pixel.
 
     Args:
-        masks_qhw: `(Q, H, W)` bool, or float scores; the picture's sides are cut into `grid` parts
+        masks_qhw: `(Q, H, W)` bool; the picture's sides are cut into `grid` parts
             each, whatever its shape, as CLIP sees it squashed. Q may be 0.
         grid: patches along one side.
-        threshold: foreground where a score is strictly above it; None for bool masks, or above 0.
 
     Returns:
         `(Q, grid * grid)` bool, row-major.
@@ -36,7 +35,7 @@ def covered_patches(masks_qhw: Tensor, grid: int, *, threshold: float | None = N
     if not len(masks_qhw):
         return torch.zeros((0, grid * grid), dtype=torch.bool, device=masks_qhw.device)
     most = F.adaptive_max_pool2d(masks_qhw[None].float(), grid)[0]
-    return most.flatten(1) > (threshold or 0.0)
+    return most.flatten(1) > 0
 
 
 def check_tower(clip: MaskAdaptedCLIP) -> None:

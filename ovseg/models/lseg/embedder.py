@@ -35,7 +35,7 @@ from ovseg.models.weights.folders import (
 )
 
 MODEL_TYPE = "ovseg-pixels"
-MASK_BUDGET = 2**26  # numbers of resized masks held at once: 256 MiB of float32
+MASK_BUDGET = 2**26  # numbers of masks, as they are or resized, held at once: 256 MiB of float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +69,13 @@ class PixelFeatures:
             maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
         return maps[0]
 
-    def pooled(self, masks_qhw: Tensor, *, budget: int = MASK_BUDGET) -> tuple[Tensor, Tensor]:
+    def pooled(self, masks_qhw: Tensor) -> tuple[Tensor, Tensor]:
         """The mean embedding under each mask, its norm made 1 again.
 
         A pixel has the embedding of the cell of the map it lies in.
 
         Args:
             masks_qhw: (Q, H, W) bool at any one size; Q may be 0.
-            budget: numbers that masks may hold at once, as they are or resized.
 
         Returns:
             (V, E) float32 of the masks that have a pixel, in order, and (Q,) bool, which have.
@@ -85,7 +84,7 @@ class PixelFeatures:
         shown = masks_qhw[valid]
         weights = [self.embeddings.new_zeros(0, *self.embeddings.shape[1:])]
         height, width = masks_qhw.shape[1:]
-        step = max(1, budget // max(height * width, self.padded[0] * self.padded[1]))
+        step = max(1, MASK_BUDGET // max(height * width, self.padded[0] * self.padded[1]))
         weights += [self._cells(part) for part in torch.split(shown, step) if len(part)]
         sums = torch.einsum("qhw,ehw->qe", torch.cat(weights), self.embeddings)
         return F.normalize(sums, dim=1), valid

@@ -32,7 +32,6 @@ class PixelSegmentor(OpenVocabularySegmentor):
         prompts: texts that stand for the classes, each with its class's index, where they are
             others than the names. A pixel gets the class of the best text.
         size: images are resized to it.
-        budget: numbers that class maps may hold at once.
 
     Raises:
         OvsegError: no class, or a network trained for another CLIP's embeddings.
@@ -46,12 +45,11 @@ class PixelSegmentor(OpenVocabularySegmentor):
         texts: Tensor,
         prompts: Sequence[tuple[str, int]] = (),
         size: InputSize = OWN_SIZE,
-        budget: int = SCORE_BUDGET,
     ) -> None:
         shown = shown_classes(class_names, prompts)
         super().__init__(class_names, shown, texts.float().to(embedder.device))
         embedder.check_texts(texts)
-        self.embedder, self.size, self.budget = embedder, size, budget
+        self.embedder, self.size = embedder, size
 
     @torch.no_grad()
     def segment(self, image: ImageArray) -> Segmentation:
@@ -94,7 +92,7 @@ class PixelSegmentor(OpenVocabularySegmentor):
         """`(H, W)` index of each pixel's nearest text, without holding the maps of all of them."""
         height, width = size[0], size[1]
         pixels = max(height * width, features.padded[0] * features.padded[1])
-        parts = torch.split(self.texts, max(1, self.budget // pixels))
+        parts = torch.split(self.texts, max(1, SCORE_BUDGET // pixels))
         _, labels = best_of_parts(features.cosines(part, (height, width)) for part in parts)
         found: NDArray[np.int64] = labels.cpu().numpy()
         return found

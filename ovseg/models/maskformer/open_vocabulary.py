@@ -23,13 +23,11 @@ from transformers.models.maskformer import MaskFormerSwinConfig
 from transformers.models.maskformer.configuration_maskformer import MaskFormerDetrConfig
 
 from ovseg.models.maskformer.resnet import DeepStemResNet
+from ovseg.models.proposal import COSINE_SCALE
 from ovseg.models.weights.settings_files import MOST_LAYERS
 
 # of maskformer-swin, its own backbone for this network, it says that Mask2Former may not take it
 logging.getLogger("transformers.models.maskformer.configuration_maskformer").setLevel(logging.ERROR)
-
-COSINE_SCALE = 100.0  # fixed upstream; not CLIP's learned logit scale
-
 
 # beyond every model, so that a configuration or a shape from elsewhere builds nothing absurd
 Width = Annotated[int, Field(ge=1, le=2**16)]

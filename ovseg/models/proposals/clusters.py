@@ -27,13 +27,12 @@ SEED = 0
 
 
 def cluster_masks(
-    features_hwc: NDArray[np.float64], *, place_weight: float = PLACE_WEIGHT
+    features_hwc: NDArray[np.float64],
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Clusters of a map of features.
 
     Args:
         features_hwc: (h, w, C), each of length 1.
-        place_weight: weight of the place.
 
     Returns:
         (Q, h, w) bool masks, no two alike, and (Q,) scores in [0, 1].
@@ -42,7 +41,7 @@ def cluster_masks(
     features = features_hwc.reshape(-1, channels)
     rows, columns = np.meshgrid(_places(height), _places(width), indexing="ij")
     points = np.column_stack(
-        [features, place_weight * rows.ravel(), place_weight * columns.ravel()]
+        [features, PLACE_WEIGHT * rows.ravel(), PLACE_WEIGHT * columns.ravel()]
     )
     found: dict[bytes, NDArray[np.bool_]] = {}
     distinct = len(np.unique(points, axis=0))

@@ -50,28 +50,24 @@ def cut_value(weights_nn: NDArray[np.float64], inside: NDArray[np.bool_]) -> flo
     return float(sum(between / volume for volume in volumes if volume > 0))
 
 
-def cut_masks(
-    features_hwc: NDArray[np.float64], *, tau: float = TAU, most: int = MOST_CUTS
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def cut_masks(features_hwc: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Regions of a map of features, cut off one after the other, and the rest.
 
     Args:
         features_hwc: (h, w, C), each of length 1.
-        tau: a cosine above it joins two patches.
-        most: cuts.
 
     Returns:
         (Q, h, w) bool masks that are disjoint and together all patches, and (Q,) scores in [0, 1]:
         1 less half the normalised cut; of the rest that of its own against all else. Where no two
-        patches differ by more than tau there is nothing to cut, and no mask at all.
+        patches differ by more than `TAU` there is nothing to cut, and no mask at all.
     """
     height, width, channels = features_hwc.shape
     features = features_hwc.reshape(-1, channels)
-    weights = np.where(features @ features.T > tau, 1.0, WEAK)
+    weights = np.where(features @ features.T > TAU, 1.0, WEAK)
     free = np.ones(height * width, dtype=np.bool_)
     found: list[NDArray[np.bool_]] = []
     scores: list[float] = []
-    for _ in range(most):
+    for _ in range(MOST_CUTS):
         places = free.nonzero()[0]
         graph = weights[np.ix_(places, places)]
         if len(places) < 2 or graph.min() > WEAK:

@@ -18,20 +18,13 @@ RELATION_TEMPERATURE = 0.05
 """Of the softmax over cosines: of two neighbours 0.05 nearer counts e times as much."""
 
 
-def class_relations(
-    texts_te: Tensor,
-    class_of: Sequence[int],
-    classes: int,
-    *,
-    temperature: float = RELATION_TEMPERATURE,
-) -> Tensor:
+def class_relations(texts_te: Tensor, class_of: Sequence[int], classes: int) -> Tensor:
     """The relation of each class to each other.
 
     Args:
         texts_te: `(T, E)` embeddings of the texts, L2 norm 1.
         class_of: `(T,)` index of the class each text stands for.
         classes: K; of two classes the most alike texts count.
-        temperature: of the softmax.
 
     Returns:
         `(K, K)`: rows sum to 1, the diagonal is 0; of a single class 0.
@@ -43,7 +36,7 @@ def class_relations(
     cosine_kk = rows.new_full((classes, classes), -torch.inf)
     cosine_kk = cosine_kk.scatter_reduce(1, index.expand(classes, -1), rows, "amax")
     cosine_kk.fill_diagonal_(-torch.inf)
-    return (cosine_kk / temperature).softmax(dim=1).nan_to_num(0.0)
+    return (cosine_kk / RELATION_TEMPERATURE).softmax(dim=1).nan_to_num(0.0)
 
 
 def share_evidence(p_qk: Tensor, relations_kk: Tensor, weight: float) -> Tensor:

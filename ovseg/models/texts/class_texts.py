@@ -27,7 +27,7 @@ from ovseg.data.benchmarks.vocabulary import (
     vocabulary_names,
     with_synonyms,
 )
-from ovseg.models.ensemble import COSINE_SCALE
+from ovseg.models.proposal import COSINE_SCALE
 from ovseg.models.texts.class_relations import class_relations, share_evidence
 
 Pooling = Literal["texts", "classes"]

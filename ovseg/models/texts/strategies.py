@@ -99,10 +99,8 @@ class TemplatePrompts(TextPrompts):
 class ContextualPrompts(TemplatePrompts):
     """Contexts of a grammar: the plain prompt, one an attribute, one a place, the same for all."""
 
-    def __init__(
-        self, attributes: Sequence[str] = ATTRIBUTES, places: Sequence[str] = PLACES
-    ) -> None:
-        contexts = [("adjective", word) for word in attributes] + [("place", p) for p in places]
+    def __init__(self) -> None:
+        contexts = [("adjective", word) for word in ATTRIBUTES] + [("place", p) for p in PLACES]
         super().__init__([PLAIN, *(context_template(*context) for context in contexts)])
 
 

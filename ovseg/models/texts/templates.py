@@ -63,12 +63,14 @@ def fill_templates(names: Sequence[str], templates: str | Sequence[str]) -> list
     return [[template.replace("{}", name) for template in templates] for name in stripped]
 
 
+BATCH_SIZE = 512  # prompts encoded at once
+
+
 def text_embeddings(
     clip: OpenClipModel,
     names: Sequence[str],
     *,
     templates: str | Sequence[str],
-    batch_size: int = 512,
 ) -> Tensor:
     """Embed class names by prompt ensembling, without gradients.
 
@@ -76,7 +78,6 @@ def text_embeddings(
         clip: the model; the result lies on its device.
         names: K class names.
         templates: a key of `ovseg.config.registry.TEMPLATES`, or templates with one `{}` each.
-        batch_size: prompts encoded at once.
 
     Returns:
         `(K, E)` float rows of L2 norm 1; `(0, E)` for no names.
@@ -84,18 +85,15 @@ def text_embeddings(
     Raises:
         OvsegError: see `fill_templates`.
     """
-    return mean_embeddings(clip, fill_templates(names, templates), batch_size=batch_size)
+    return mean_embeddings(clip, fill_templates(names, templates))
 
 
-def mean_embeddings(
-    clip: OpenClipModel, prompts: Sequence[Sequence[str]], *, batch_size: int = 512
-) -> Tensor:
+def mean_embeddings(clip: OpenClipModel, prompts: Sequence[Sequence[str]]) -> Tensor:
     """Embed lists of prompts, each list as one: the mean of its embeddings, without gradients.
 
     Args:
         clip: the model; the result lies on its device.
         prompts: K lists of at least one prompt each, not all of one length.
-        batch_size: prompts encoded at once.
 
     Returns:
         `(K, E)` float rows of L2 norm 1; `(0, E)` for no lists.
@@ -106,6 +104,6 @@ def mean_embeddings(
     lengths = [len(of_name) for of_name in prompts]
     with torch.no_grad():
         tokens = clip.tokenizer(flat).to(clip.logit_scale.device)
-        rows = torch.cat([encode_trimmed(clip, part) for part in torch.split(tokens, batch_size)])
+        rows = torch.cat([encode_trimmed(clip, part) for part in torch.split(tokens, BATCH_SIZE)])
         means = [of_name.mean(dim=0) for of_name in torch.split(rows, lengths)]
         return F.normalize(torch.stack(means), dim=-1)

@@ -178,13 +178,13 @@ def count_axis(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value) if value >= 1 else ""))
 
 
-def legend(axes: Axes, handles: Sequence[Line2D | Patch], *, columns: int = 2) -> None:
+def legend(axes: Axes, handles: Sequence[Line2D | Patch]) -> None:
     """A legend above the axes, where it hides nothing."""
     axes.legend(
         handles=list(handles),
         loc="lower left",
         bbox_to_anchor=(-0.02, 1.0),
-        ncols=columns,
+        ncols=2,
         borderaxespad=0.2,
         handlelength=2.2,
         columnspacing=1.4,

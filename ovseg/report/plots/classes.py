@@ -119,6 +119,10 @@ def _gains_in_words(gained: Sequence[tuple[float, Row, float]], quantity: str) -
     )
 
 
+MOST_CONFUSIONS = 14
+"""How many of them are shown."""
+
+
 @styled
 def confusion_plot(
     confusions: Sequence[Row],
@@ -127,7 +131,6 @@ def confusion_plot(
     *,
     scored: Sequence[str],
     by: str,
-    most: int = 14,
 ) -> Plot | None:
     """The mistakes of an arm that weigh most, beside what they weigh under the original CLIP.
 
@@ -139,12 +142,11 @@ def confusion_plot(
         arm: whose mistakes are ranked.
         scored: the arms that have scores; one without mistakes has no row in `confusions`.
         by: `masks` counts ground-truth masks, `share` the share of all pixels.
-        most: how many are shown.
 
     Returns:
         None where the arm makes none.
     """
-    own = [row for row in confusions if row["arm"] == arm][:most]
+    own = [row for row in confusions if row["arm"] == arm][:MOST_CONFUSIONS]
     if not own:
         return None
     before = {

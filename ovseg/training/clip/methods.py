@@ -21,6 +21,7 @@ from ovseg.models.clip.context_vectors import ContextVectors
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.clip.pixel_prompts import PixelPrompts
 from ovseg.training.clip.crops import seeded_generator
+from ovseg.training.loop import parameter_groups
 
 PROMPT_STD = 0.02
 
@@ -212,14 +213,14 @@ def freeze_except(
     return parameters
 
 
-def parameter_groups(
+def phase_groups(
     parameters: dict[str, nn.Parameter],
     *,
     weight_decay: float,
     prompt_weight_decay: float,
     prompt_rate: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Optimiser groups as in the official implementation.
+    """Group the parameters of a phase as the official implementation does.
 
     Vectors, norms, biases and the temperature are not decayed; matrices are, the positional
     embedding and the projection among them; prompts have a decay of their own, except for the
@@ -229,20 +230,19 @@ def parameter_groups(
         parameters: trained parameters by name.
         weight_decay: of the matrices.
         prompt_weight_decay: of the prompts.
-        prompt_rate: factor of the learning rate of the prompts.
+        prompt_rate: learning rate of the prompts, as a multiple of that of all else.
 
     Returns:
-        Groups for a torch optimiser, each with its `rate`, the factor; empty ones are left out.
+        Groups of `parameter_groups`, whose rates are multiples of the learning rate.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in parameters.items():
-        rate = prompt_rate if name.startswith(_PROMPTS) else 1.0
+
+    def decay(name: str, parameter: nn.Parameter) -> float:
         if parameter.ndim < 2 or any(part in name for part in _UNDECAYED):
-            decay = 0.0
-        else:
-            decay = prompt_weight_decay if name.startswith(_PROMPTS) else weight_decay
-        groups.setdefault((decay, rate), []).append(parameter)
-    return [
-        {"params": group, "weight_decay": decay, "rate": rate}
-        for (decay, rate), group in groups.items()
-    ]
+            return 0.0
+        return prompt_weight_decay if name.startswith(_PROMPTS) else weight_decay
+
+    return parameter_groups(
+        parameters,
+        rate=lambda name: prompt_rate if name.startswith(_PROMPTS) else 1.0,
+        decay=decay,
+    )

@@ -74,7 +74,7 @@ class Finetune(Stage[FinetuneConfig]):
         """Train and write the checkpoint; what a killed run needs lies in `state` meanwhile."""
         tables = [table for role, table in inputs.items() if role.startswith("table")]
         pairs = read_pairs(inputs["curated"], tables)
-        nouns, numbers_n = distinct_nouns(pairs["noun"].to_pylist())
+        nouns, numbers_n = number_nouns(pairs["noun"].to_pylist())
         model = starting_clip(clip_name(config.clip, inputs), config, nouns)
         regions = PairRegions(
             pairs,
@@ -163,7 +163,7 @@ def starting_clip(name: str, config: FinetuneConfig, nouns: Sequence[str] = ()) 
     return model
 
 
-def distinct_nouns(nouns: list[str]) -> tuple[list[str], torch.Tensor]:
+def number_nouns(nouns: list[str]) -> tuple[list[str], torch.Tensor]:
     """The distinct nouns in order of the alphabet, and the number of each given one among them."""
     distinct = sorted(set(nouns))
     number = {noun: index for index, noun in enumerate(distinct)}

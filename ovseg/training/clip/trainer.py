@@ -31,9 +31,10 @@ from ovseg.training.clip.crops import (
     seeded_generator,
 )
 from ovseg.training.clip.losses import clip_loss, distinct_noun_loss
-from ovseg.training.clip.methods import freeze_except, method, parameter_groups
+from ovseg.training.clip.methods import freeze_except, method, phase_groups
 from ovseg.training.clip.pairs import PairRegions
 from ovseg.training.clip.snapshots import save_snapshot, snapshot_path, snapshot_steps
+from ovseg.training.loop import finite_loss, slow_down, take_step
 from ovseg.training.schedules import cosine_learning_rate
 from ovseg.training.state import LogRow, keeps_state, load_state, save_state
 
@@ -84,7 +85,7 @@ class Trainer:
             model, config.trains, train_logit_scale=config.train_logit_scale
         )
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(
+            phase_groups(
                 self.parameters,
                 weight_decay=config.weight_decay,
                 prompt_weight_decay=config.prompt_weight_decay,
@@ -149,14 +150,9 @@ class Trainer:
         with self._autocast():
             image_ne = self._embedded(pixels, masks)
         loss = self.loss(image_ne, nouns_n)
-        value, scale = float(loss.detach()), float(self.model.logit_scale.detach().exp())
-        if not math.isfinite(value):
-            raise OvsegError(self._diverged(number, f"the loss is {value}"))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["rate"]
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        value = finite_loss(loss, step=number, advice=self._advice)
+        scale = float(self.model.logit_scale.detach().exp())
+        take_step(loss, [self.optimizer], factor=rate)
         if self.config.train_logit_scale:
             with torch.no_grad():
                 self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
@@ -179,14 +175,14 @@ class Trainer:
         """
         for name, parameter in self.parameters.items():
             if not bool(parameter.detach().isfinite().all()):
-                raise OvsegError(self._diverged(len(self.log) - 1, f"{name} is not finite"))
+                raise OvsegError(
+                    f"training diverged at step {len(self.log) - 1}: {name} is not finite;"
+                    f" {self._advice}"
+                )
 
-    def _diverged(self, step: int, what: str) -> str:
-        return (
-            f"training diverged at step {step}: {what}; lower learning_rate"
-            f" ({self.config.learning_rate:g}) or raise warmup_steps"
-            f" ({self.config.warmup_steps})"
-        )
+    @property
+    def _advice(self) -> str:
+        return slow_down(self.config.learning_rate, self.config.warmup_steps)
 
 
 # --------------------------------------------------------------------------------------

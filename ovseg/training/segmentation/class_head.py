@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ovseg.models.maskformer.open_vocabulary import OpenVocabularyMaskFormer
 from ovseg.models.preprocessing import InputSettings, pad_batch
+from ovseg.training.loop import fit, parameter_groups
 from ovseg.training.segmentation.augmentation import SegmentationSample
 from ovseg.training.segmentation.criterion import LossWeights, Prediction, label_loss
 from ovseg.training.segmentation.matching import MatchingCosts, Target, match
@@ -58,11 +59,13 @@ def train_class_head(
     network.eval().requires_grad_(False)
     network.class_embed.requires_grad_(True)
     network.non_object_embedding.requires_grad_(True)
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / total_steps)
-    losses: list[float] = []
-    for batch in batches:
+    groups = parameter_groups(
+        {name: p for name, p in network.named_parameters() if p.requires_grad},
+        rate=lambda _: learning_rate,
+        decay=lambda *_: weight_decay,
+    )
+
+    def loss_of(batch: Sequence[SegmentationSample]) -> Tensor:
         pixels = pad_batch(
             [sample.image for sample in batch], inputs.mean, inputs.std, text_embeddings.device
         )
@@ -73,13 +76,15 @@ def train_class_head(
             match(logits[b].detach(), output.mask_logits[b], target, costs)
             for b, target in enumerate(targets)
         ]
-        loss = label_loss(Prediction(logits, output.mask_logits), targets, matched, weights)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
+        return label_loss(Prediction(logits, output.mask_logits), targets, matched, weights)
+
+    losses = fit(
+        batches,
+        loss_of,
+        [torch.optim.AdamW(groups)],
+        factor=lambda step: 1 - step / total_steps,
+        clip=[parameter for parameter in network.parameters() if parameter.requires_grad],
+    )
     network.requires_grad_(True)
     return losses
 

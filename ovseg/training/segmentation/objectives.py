@@ -20,11 +20,11 @@ from ovseg.models.lseg.embedder import save_pixel_network
 from ovseg.models.lseg.network import PixelEmbeddingNetwork
 from ovseg.models.maskformer.load import save_maskformer
 from ovseg.models.maskformer.open_vocabulary import (
-    COSINE_SCALE,
     LayerOutput,
     MaskFormerOutput,
     OpenVocabularyMaskFormer,
 )
+from ovseg.models.proposal import COSINE_SCALE
 from ovseg.training.segmentation.augmentation import SegmentationSample, merge_categories
 from ovseg.training.segmentation.criterion import LossWeights, Prediction, criterion
 from ovseg.training.segmentation.matching import MatchingCosts, Target

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from ovseg.files.digests import digest_json
 from ovseg.models.devices import resolve_device
 from ovseg.models.maskformer.resnet import DeepStemResNet
 from ovseg.models.preprocessing import pad_batch
+from ovseg.training.loop import finite_loss, parameter_groups, slow_down, take_step
 from ovseg.training.schedules import warmup_poly
 from ovseg.training.segmentation.augmentation import SegmentationSample
 from ovseg.training.segmentation.batches import augmented_batches
@@ -77,8 +78,8 @@ def freeze_backbone(network: Trainable, parts: int) -> None:
     encoder.freeze(parts)
 
 
-def parameter_groups(network: nn.Module, config: SegmentationConfig) -> list[dict[str, object]]:
-    """AdamW groups: the backbone's own rate, no decay on norms, embeddings and position biases.
+def network_groups(network: nn.Module, config: SegmentationConfig) -> list[dict[str, Any]]:
+    """Group parameters: the backbone has its own rate; norms, embeddings, position biases no decay.
 
     Parameters that get no gradient are in none.
     """
@@ -88,18 +89,19 @@ def parameter_groups(network: nn.Module, config: SegmentationConfig) -> list[dic
         for name, _ in module.named_parameters(recurse=False):
             if isinstance(module, norms) or name == "relative_position_bias_table":
                 undecayed.add(f"{prefix}.{name}")
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        backbone = name.startswith("model.pixel_level_module.encoder.")
-        rate = config.learning_rate * (config.backbone_multiplier if backbone else 1.0)
-        decay = 0.0 if name in undecayed else config.weight_decay
-        groups.setdefault((rate, decay), []).append(parameter)
-    return [
-        {"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay}
-        for (rate, decay), parameters in groups.items()
-    ]
+    return parameter_groups(
+        {name: p for name, p in network.named_parameters() if p.requires_grad},
+        rate=backbone_rate(config.learning_rate, config.backbone_multiplier),
+        decay=lambda name, _: 0.0 if name in undecayed else config.weight_decay,
+    )
+
+
+def backbone_rate(learning_rate: float, multiplier: float) -> Callable[[str], float]:
+    """Return a `rate` for `parameter_groups`: the backbone's is a multiple of all else's."""
+    return lambda name: (
+        learning_rate
+        * (multiplier if name.startswith("model.pixel_level_module.encoder.") else 1.0)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +194,7 @@ class Training:
         self.objective = OBJECTIVES[config.head](config, network, text_embeddings)
         network.train()
         freeze_backbone(network, config.frozen_parts)
-        self.optimizer = torch.optim.AdamW(parameter_groups(network, config))
+        self.optimizer = torch.optim.AdamW(network_groups(network, config))
         self.log: list[LogRow] = []
         self.terms = torch.zeros(config.steps, len(self.objective.terms), dtype=torch.float64)
 
@@ -239,23 +241,20 @@ class Training:
             warmup_factor=config.warmup_factor,
             power=config.power,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
         images = [sample.image for sample in batch]
         pixels = pad_batch(images, config.inputs.mean, config.inputs.std, device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
             output = self.objective.forward(pixels)
         total, terms = self.objective.loss(output, batch)
-        loss = total.item()
-        if not math.isfinite(loss):
-            raise OvsegError(
-                f"the loss is {loss} at step {number}; lower learning_rate"
-                f" ({config.learning_rate:g}) or raise warmup_steps ({config.warmup_steps})"
-            )
-        self.optimizer.zero_grad()
-        torch.autograd.backward(total)
-        nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
-        self.optimizer.step()
+        advice = slow_down(config.learning_rate, config.warmup_steps)
+        loss = finite_loss(total, step=number, advice=advice)
+        take_step(
+            total,
+            [self.optimizer],
+            factor=factor,
+            clip=self.network.parameters(),
+            clip_norm=config.clip_norm,
+        )
         self.terms[number] = torch.stack([terms[k].detach() for k in self.objective.terms])
         self.log.append((number, epoch, loss, config.learning_rate * factor, self.objective.scale))
         return loss

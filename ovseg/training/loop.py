@@ -1,0 +1,141 @@
+"""What every training does: group its parameters, take an optimizer step, repeat.
+
+The trainings of the weights that ship are one call of `fit` each; those that can be resumed
+(`ovseg.training.clip.trainer`, `ovseg.training.segmentation.trainer`) keep a state between steps
+and call `take_step` themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ovseg.errors import OvsegError
+
+Batch = TypeVar("Batch")
+
+
+def parameter_groups(
+    parameters: Mapping[str, nn.Parameter],
+    *,
+    rate: Callable[[str], float],
+    decay: Callable[[str, nn.Parameter], float],
+) -> list[dict[str, Any]]:
+    """Group parameters that share a learning rate and a weight decay.
+
+    Args:
+        parameters: the trained ones by name.
+        rate: learning rate of a parameter where the schedule's factor is 1.
+        decay: weight decay of a parameter.
+
+    Returns:
+        Groups for a torch optimizer, the largest decay first, none of them empty. `take_step`
+        multiplies a group's `rate` by the schedule's factor; until then its `lr` is the same.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        groups.setdefault((decay(name, parameter), rate(name)), []).append(parameter)
+    return [
+        {"params": group, "lr": lr, "rate": lr, "weight_decay": weight_decay}
+        for (weight_decay, lr), group in sorted(groups.items(), reverse=True)
+    ]
+
+
+def decay_matrices(weight_decay: float) -> Callable[[str, nn.Parameter], float]:
+    """Return a `decay` for `parameter_groups` that spares vectors and scalars."""
+    return lambda _, parameter: weight_decay if parameter.ndim > 1 else 0.0
+
+
+def slow_down(learning_rate: float, warmup_steps: int) -> str:
+    """Return the advice for a training of these settings that diverged."""
+    return f"lower learning_rate ({learning_rate:g}) or raise warmup_steps ({warmup_steps})"
+
+
+def finite_loss(loss: Tensor, *, step: int, advice: str = "lower its learning rate") -> float:
+    """Return the value of a loss.
+
+    Args:
+        loss: scalar.
+        step: index of the step, for the message.
+        advice: what to do about a loss that is not finite.
+
+    Raises:
+        OvsegError: the loss is not finite.
+    """
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise OvsegError(f"training diverged at step {step}: the loss is {value}; {advice}")
+    return value
+
+
+def take_step(
+    loss: Tensor,
+    optimizers: Sequence[torch.optim.Optimizer],
+    *,
+    factor: float,
+    clip: Iterable[nn.Parameter] = (),
+    clip_norm: float = math.inf,
+) -> None:
+    """Take one optimizer step.
+
+    Args:
+        loss: scalar with gradients.
+        optimizers: with groups of `parameter_groups`.
+        factor: of the learning rates at this step.
+        clip: parameters whose gradients are clipped together; empty clips none.
+        clip_norm: the L2 norm their gradients may have.
+    """
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["rate"] * factor
+        optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    if math.isfinite(clip_norm):
+        nn.utils.clip_grad_norm_(clip, clip_norm)
+    for optimizer in optimizers:
+        optimizer.step()
+
+
+def fit(
+    batches: Iterable[Batch],
+    loss_of: Callable[[Batch], Tensor],
+    optimizers: Sequence[torch.optim.Optimizer],
+    *,
+    factor: Callable[[int], float],
+    clip: Sequence[nn.Parameter],
+    clip_norm: float = 1.0,
+    after_step: Callable[[], object] | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> list[float]:
+    """Take a step for each batch.
+
+    Args:
+        batches: whatever `loss_of` takes, a step each.
+        loss_of: the scalar loss of a batch, with gradients.
+        optimizers: with groups of `parameter_groups`.
+        factor: of the learning rates, by the index of the step.
+        clip: parameters whose gradients are clipped together.
+        clip_norm: the L2 norm their gradients may have.
+        after_step: called after each step, before `progress`.
+        progress: called with the number of steps done and the loss.
+
+    Returns:
+        The loss of every step.
+
+    Raises:
+        OvsegError: the loss is no longer finite.
+    """
+    losses: list[float] = []
+    for step, batch in enumerate(batches):
+        loss = loss_of(batch)
+        losses.append(finite_loss(loss, step=step))
+        take_step(loss, optimizers, factor=factor(step), clip=clip, clip_norm=clip_norm)
+        if after_step is not None:
+            after_step()
+        if progress is not None:
+            progress(step + 1, losses[-1])
+    return losses
