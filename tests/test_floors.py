@@ -41,7 +41,6 @@ SHORT = {  # each is a registry, a protocol or an error, or says why
     "ovseg/ablations/tables/registry.py",
     "ovseg/data/storybook.py",  # a stage whose work is another room's
     "ovseg/errors.py",
-    "ovseg/mining/proposals/source.py",
     "ovseg/storybook/weights.py",  # a table of folders
     "ovseg/training/schedules.py",  # two formulas
 }
@@ -112,6 +111,57 @@ def test_modules_have_one_subject(path):
     if name.startswith("ovseg/") and name not in SHORT:
         assert lines >= FEWEST_LINES, f"{lines} lines: part of another module, or say why in SHORT"
     assert path.stem not in {"utils", "helpers", "common", "misc"}
+
+
+def test_what_may_be_short_is():
+    assert all(
+        (ROOT / name).read_text(encoding="utf-8").count("\n") < FEWEST_LINES for name in SHORT
+    )
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "flows").glob("*.py")), ids=lambda p: p.relative_to(ROOT).as_posix()
+)
+def test_a_file_has_one_flow(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    flows = [
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        and any(ast.unparse(each).split("(")[0] == "flow" for each in node.decorator_list)
+    ]
+    assert len(flows) <= 1
+
+
+def test_no_stage_lists_its_own_code():
+    """What a stage computes with is found by its imports: `ovseg.files.digests.closure`."""
+    listing = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+        for each in node.body
+        if isinstance(each, ast.Assign | ast.AnnAssign) and isinstance(each.value, ast.Tuple)
+        for name in (each.targets if isinstance(each, ast.Assign) else [each.target])
+        if ast.unparse(name) == "code"
+    ]
+    assert not listing
+
+
+def test_queries_are_files_of_sql():
+    """Whoever asks the tables something has it in `sql/`, one select a file."""
+    rooms = ("report", "comparison", "ablations", "cli")
+    written = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for room in rooms
+        for path in (ROOT / "ovseg" / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node.value.lstrip().lower().startswith(("select ", "with "))
+        and " from " in node.value.lower()
+    ]
+    assert not written
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())

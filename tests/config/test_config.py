@@ -14,11 +14,18 @@ from pydantic import ValidationError
 
 import ovseg.config
 from ovseg.config.base import Config
-from ovseg.config.mining import PairingConfig
+from ovseg.config.data import DataConfig
+from ovseg.config.mining import (
+    NounsSettings,
+    PairingConfig,
+    PairingSettings,
+    ProposalsSettings,
+)
 from ovseg.config.presets import PRESETS, load_preset
 from ovseg.config.reporting import Comparison, SheetConfig
-from ovseg.config.scoring import BenchmarkConfig
-from ovseg.config.training import FinetuneConfig
+from ovseg.config.run import ExecutionConfig, ModelsConfig
+from ovseg.config.scoring import BenchmarkConfig, BenchmarkSettings
+from ovseg.config.training import FinetuneConfig, PhaseSettings
 
 COMPARED = Comparison(better="a", worse="b")
 NEEDED = {
@@ -126,3 +133,19 @@ def test_configurations_are_frozen_and_know_their_fields():
         PairingConfig(max_bad_fraction=1.5)
     with pytest.raises(ValidationError, match="greater than or equal to 2"):
         FinetuneConfig(batch_size=1)
+
+
+def test_what_is_shared_has_one_home():
+    """A stage's own value of what stages share defaults to none: as models, or as execution."""
+    shared = {*ModelsConfig.model_fields, *ExecutionConfig.model_fields, "seed"}
+    of_stages = [
+        (kind, name, kind.model_fields[name].default)
+        for kind in (
+            *(DataConfig, NounsSettings, ProposalsSettings, PairingSettings),
+            *(PhaseSettings, BenchmarkSettings),
+        )
+        for name in shared
+        if name in kind.model_fields
+    ]
+    assert len(of_stages) > 15
+    assert not [(kind.__name__, name) for kind, name, default in of_stages if default is not None]

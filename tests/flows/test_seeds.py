@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from flows import seeds as module
+from flows import pipeline as module
 from flows.seeds import run_seeds
 from ovseg.catalog.catalog import current
 from ovseg.comparison.seed_runs import study_command
@@ -36,14 +36,14 @@ def run(small_run, overrides, tmp_path_factory):
         small_run[0], root / "seed-0", ignore=shutil.ignore_patterns("ml*", "tracking*", "runs")
     )
     with pytest.MonkeyPatch.context() as patch:
-        compute = module.pipeline.fn.__globals__["benchmark"]
+        compute = module.score_arms
 
-        def stop(config, checkpoints, tables):
-            if config.seed == 1:
+        def stop(drawn, checkpoints, tables):
+            if drawn.config.seed == 1:
                 raise OvsegError("the power went")
-            return compute(config, checkpoints, tables)
+            return compute(drawn, checkpoints, tables)
 
-        patch.setitem(module.pipeline.fn.__globals__, "benchmark", stop)
+        patch.setattr(module, "score_arms", stop)
         with pytest.raises(OvsegError, match="the power went"):
             run_seeds("storybook", seeds=2, root=root, overrides=overrides)
     done = times(root)
