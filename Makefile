@@ -1,11 +1,11 @@
-# ovseg: `make demo` runs the whole chain on the embedded world, `make test` proves it.
-# Needs plain python3 >= 3.11 with pip; uv and everything else is installed into .venv.
+# ovseg: `make demo` runs the whole chain on the embedded world, `make test` tests it.
+# Needs plain python3 >= 3.11 with pip; uv and everything else are installed into .venv.
 
 PYTHON ?= python3
-# Another build of torch, as uv names them: TORCH_BACKEND=auto, cpu, cu130, ... Its files are not those
-# whose hashes are in the lock, so they are not compared; without it every file's hash must match.
+# Another build of torch, by uv's name: TORCH_BACKEND=auto, cpu, cu130, ... Its hashes are not in the
+# lock, so no hash is compared; without it every file's hash must match.
 TORCH_BACKEND ?=
-# Tests run in so many processes, each computing on one core.
+# Number of test processes, each computing on one core.
 WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,8 +20,8 @@ export DO_NOT_TRACK := 1
 help:
 	@echo "make demo      the full pipeline on the embedded storybook world (CPU)"
 	@echo "make test      the fast tests; make test-all adds the slow ones"
-	@echo "make fuzz      10,000 inputs nobody tried yet for each reader of what others wrote"
-	@echo "make interrupts  a small run interrupted at eight moments in five ways; an hour"
+	@echo "make fuzz      10,000 new inputs for each reader of untrusted files"
+	@echo "make interrupts  interrupt a small run at eight moments in five ways; an hour"
 	@echo "make fidelity  compare with the official implementation, rewrite docs/fidelity.md"
 	@echo "make lint      ruff and mypy; make style lets ruff rewrite"
 	@echo "make bench     timings, printed as ratios within one run"
@@ -49,16 +49,16 @@ test: $(STAMP)
 test-all: test
 	$(BIN)/python -m pytest -m slow
 
-# Other inputs each time; a failing one is printed, and belongs into the test's seeds.
+# Other inputs each time; add an input that fails, which is printed, to the test's seeds.
 FUZZ_CASES ?= 10000
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 OVSEG_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest tests/fuzz -n $(WORKERS)
 
-# Prints the seconds of each; make test-all has one a moment.
+# Prints the seconds of each interrupt; make test-all runs one per moment.
 interrupts: $(STAMP)
 	OVSEG_INTERRUPTS=all $(BIN)/python -m pytest -s tests/flows/test_interrupts_on_a_terminal.py
 
-# Needs OVSEG_REFERENCE_DATA, the folder with the recordings of the official implementation.
+# Needs OVSEG_REFERENCE_DATA, the folder with recordings of the official implementation.
 fidelity: $(STAMP)
 	$(BIN)/python -m pytest -m golden --fidelity=docs/fidelity.md
 
@@ -74,7 +74,7 @@ style: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m bench
 
-# A pool that is there stays as it is, with its settings and its queue.
+# An existing pool keeps its settings and its queue.
 pools: | $(BIN)/prefect
 	$(BIN)/prefect work-pool inspect ovseg-cpu > /dev/null 2>&1 \
 		|| $(BIN)/prefect work-pool create ovseg-cpu --type process

@@ -1,7 +1,7 @@
 """Run every benchmark, or those named: `make bench`, `python -m bench nouns regions`.
 
-Each prints what it measured, on which machine, at which commit. Two figures are compared only where
-they come from one run; the ratio is what to quote.
+Each prints what it measured, on which machine, at which commit. Compare only numbers of one run;
+quote the ratio.
 """
 
 import os
@@ -25,7 +25,7 @@ BENCHMARKS = (
 
 
 def main() -> None:
-    """Print the machine, then run what is named on the command line, or all."""
+    """Print the machine, then run the benchmarks named on the command line, or all."""
     unknown = set(sys.argv[1:]) - set(BENCHMARKS)
     if unknown:
         sys.exit(f"no benchmark named {', '.join(sorted(unknown))}: {', '.join(BENCHMARKS)}")
@@ -38,7 +38,7 @@ def main() -> None:
           f" torch {torch.__version__}")  # fmt: skip
     for name in sys.argv[1:] or BENCHMARKS:
         print(f"\n{name}", flush=True)
-        import_module(f"benchmarks.{name}").main()  # each may need what another machine lacks
+        import_module(f"bench.{name}").main()  # some need a GPU or data
 
 
 if __name__ == "__main__":

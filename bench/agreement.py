@@ -1,9 +1,9 @@
-"""How far a device's answers lie from the CPU's float32: embeddings, masks, label maps.
+"""Deviation of a device's results from the CPU's float32: embeddings, masks, label maps.
 
     python -m bench agreement
 
-The storybook's own models on its validation scenes, so that the differences are those of trained
-weights. On a GPU float32 and bfloat16 are compared; without one bfloat16 on the CPU is.
+Runs the storybook's own models on its validation scenes, so that the differences are those of
+trained weights. On a GPU, it compares float32 and bfloat16; without one, bfloat16 on the CPU.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def main() -> None:
     expected = _answers(images, "cpu", bf16=False)
     cases = [(device, False), (device, True)] if device != "cpu" else [("cpu", True)]
     for where, bf16 in cases:
-        found = _answers(images, where, bf16=bf16)
+        segmented = _answers(images, where, bf16=bf16)
         cosines, masks, equal, named = [], [], [], []
-        for ours, theirs in zip(found, expected, strict=True):
+        for ours, theirs in zip(segmented, expected, strict=True):
             cosines.append((ours[0] * theirs[0]).sum(-1))
             masks.append((ours[1] - theirs[1]).abs().max())
             equal.append(np.mean(ours[2] == theirs[2]))
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _answers(images: list[np.ndarray], device: str, *, bf16: bool) -> list[tuple]:
-    """Embeddings of fixed boxes, soft masks, the label map and the proposals' best names."""
+    """Return embeddings of fixed boxes, soft masks, the label map and the proposals' best names."""
     clip = load_clip("storybook", device=device)
     network = load_maskformer("storybook", device)
     names = [category.name for category in CATEGORIES]
@@ -70,9 +70,9 @@ def _answers(images: list[np.ndarray], device: str, *, bf16: bool) -> list[tuple
         with _precision(device, bf16):
             features, _ = embedder.embed(image, boxes, threshold=None)
             proposed = segmentor.propose(image)
-            found = segmentor.segment(image)
+            segmented = segmentor.segment(image)
         best = proposed.class_probabilities.float().argmax(-1)
         rows.append(
-            (features.float().cpu(), proposed.masks.float().cpu(), found.labels, best.cpu())
+            (features.float().cpu(), proposed.masks.float().cpu(), segmented.labels, best.cpu())
         )
     return rows

@@ -1,9 +1,9 @@
-"""A checkpoint of the published size, there and back: seconds, peak memory, equal bits.
+"""Round trip of a checkpoint of the published size: seconds, peak memory, equal bits.
 
 python -m bench.full_checkpoint [swinB_vitL14 | R101c_vitB16]
 
 Writes a file of random numbers with the names, shapes and types of the published one (about 2.1 GB,
-for R101c 0.8) into a temporary folder, which `TMPDIR` may move; needs four times that on the disk.
+for R101c 0.8) into a temporary folder (see `TMPDIR`); needs four times that disk space.
 """
 
 import gzip
@@ -25,7 +25,7 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 
 
 def random_state(model: str) -> OrderedDict[str, Tensor]:
-    """Tensors of a published file, random but where a checkpoint must have certain numbers."""
+    """Make the tensors of a published file, random except where a checkpoint needs fixed values."""
     published = json.loads(gzip.decompress(PUBLISHED_NAMES.read_bytes()))[model]
     generator = torch.Generator().manual_seed(0)
     state: OrderedDict[str, Tensor] = OrderedDict()
@@ -43,7 +43,7 @@ def random_state(model: str) -> OrderedDict[str, Tensor]:
 
 
 def command(*arguments: str) -> None:
-    """Run a command of `ovseg` in a process of its own; print its time and peak memory."""
+    """Run an `ovseg` command in a separate process; print its time and peak memory."""
     began = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "flows.cli", *arguments], cwd=ROOT)
     _, status, usage = os.wait4(process.pid, 0)
@@ -55,7 +55,7 @@ def command(*arguments: str) -> None:
 
 
 def main() -> None:
-    """Print what the way there and back costs, and whether every bit came back."""
+    """Print the cost of the round trip, and whether every bit is preserved."""
     model = sys.argv[1] if len(sys.argv) > 1 else "swinB_vitL14"
     with tempfile.TemporaryDirectory(prefix="ovseg-") as name:
         folder = Path(name)

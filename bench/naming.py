@@ -1,10 +1,10 @@
-"""Masks an image named a second: masked crops, mask tokens, mask pooling; memory and precision.
+"""Masks named per second: masked crops, mask tokens, mask pooling; memory and precision.
 
     python -m bench naming
 
-The storybook's CLIPs name the masks of its scenes. On a GPU also a ViT-L/14 at 224 and a
-ConvNeXt-Large with random weights, for 100 masks of a picture of 640 x 853 pixels, in fp32 and
-bf16. Crops pass CLIP once a mask, the others once a picture.
+The storybook's CLIPs name the masks of its scenes. On a GPU, so do a ViT-L/14 at 224 and a
+ConvNeXt-Large with random weights, for 100 masks of an image of 640 x 853 pixels, in fp32 and bf16.
+Crops pass through CLIP once per mask, the others once per image.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MASKS, HEIGHT, WIDTH = 100, 640, 853
 
 
 def main() -> None:
-    """Print masks a second and the ratios."""
+    """Print masks per second and the ratios."""
     device = resolve_device("auto")
     scenes = [draw_scene(seed) for seed in scene_seeds("val", 8)]
     pictures = [
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _large(device: str) -> tuple[MaskAdaptedCLIP, ConvCLIP]:
-    """A ViT-L/14 and a ConvNeXt-Large of CLIP with random weights."""
+    """Build a ViT-L/14 and a ConvNeXt-Large of CLIP with random weights."""
     torch.manual_seed(0)
     vit = create_clip(_configuration("ViT-L-14-quickgelu")).to(device).eval()
     conv = create_model(_configuration("convnext_large_d")).to(device).eval()
@@ -82,7 +82,7 @@ def _configuration(architecture: str) -> dict[str, Any]:
 
 
 def _random_picture(device: str) -> Picture:
-    """A picture of noise and as many boxes of all sizes as masks."""
+    """Make an image of noise, with boxes of all sizes as masks."""
     generator = np.random.default_rng(0)
     image = generator.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     masks = torch.zeros(MASKS, HEIGHT, WIDTH, dtype=torch.bool)
@@ -101,7 +101,7 @@ def _measure(
     *,
     precisions: Sequence[str],
 ) -> None:
-    """Print a line for each way of naming, and each precision."""
+    """Print a line for each method and precision."""
     count = sum(len(masks) for _, masks in pictures)
     first: dict[str, float] = {}
     for name, embedder in ways.items():

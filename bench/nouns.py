@@ -1,4 +1,4 @@
-"""Captions a second through the noun extractor: batched, one by one, and with repeats.
+"""Captions per second through the noun extractor: batched, one by one, and with repeats.
 
 python -m bench nouns
 """
@@ -12,7 +12,7 @@ from ovseg.storybook.world import scene_seeds
 
 
 def main() -> None:
-    """Print captions a second and the ratios."""
+    """Print captions per second and the ratios."""
     nlp, stop = load_parser("storybook"), StopNouns.load()
     captions = [c for seed in scene_seeds("mining", 60) for c in describe(draw_scene(seed))]
     batched = seconds(lambda: extract(captions, nlp, stop_nouns=stop), runs=3)

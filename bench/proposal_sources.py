@@ -1,4 +1,4 @@
-"""What every proposal source finds of the storybook's ground truth, and in what time.
+"""Recall and speed of every proposal source on the storybook's ground truth.
 
 python -m bench proposal_sources
 """
@@ -13,7 +13,7 @@ SCENES = 40
 
 
 def main() -> None:
-    """Print a row a source: masks, mean best IoU of categories and segments, seconds."""
+    """Print a row per source: masks, mean best IoU of categories and segments, seconds."""
     seen, _ = split(0)
     scenes = validation_scenes(SCENES)
     rows = [

@@ -1,9 +1,9 @@
-"""Images a second through a MaskFormer, by batch size, with masks brought to full resolution.
+"""Images per second through a MaskFormer, by batch size, with masks at full resolution.
 
     python -m bench proposals
 
-On a GPU also the paper's Swin-B network with random weights on pictures of 640 x 853 pixels, in
-fp32 and bf16, with peak memory; the encoding of its masks as RLE is not in it.
+On a GPU, it also times the paper's Swin-B network with random weights on images of 640 x 853
+pixels, in fp32 and bf16, with peak memory, without the RLE encoding of its masks.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ from ovseg.storybook.world import scene_seeds
 
 
 def main() -> None:
-    """Print images a second and the ratio to batches of one."""
+    """Print images per second and the ratio to batches of one."""
     device = resolve_device("auto")
     network = load_maskformer("storybook", device)
     images = [draw_scene(seed).image for seed in scene_seeds("mining", 16)]

@@ -1,4 +1,4 @@
-"""Nouns of all captions of COCO val2017: captions a second, distinct nouns, the most frequent.
+"""Nouns of all captions of COCO val2017: captions per second, distinct nouns, the most frequent.
 
 OVSEG_REFERENCE_DATA=DIR python -m bench.real_captions [PARSER]
 """
@@ -15,7 +15,7 @@ from ovseg.mining.nouns.stop_nouns import StopNouns
 
 
 def main() -> None:
-    """Print what the extractor makes of 25,014 captions."""
+    """Print the extractor's results on 25,014 captions."""
     folder = os.environ.get("OVSEG_REFERENCE_DATA")
     if folder is None:
         sys.exit("set OVSEG_REFERENCE_DATA to the folder of reference data")

@@ -26,7 +26,7 @@ def list_captioned_images(realdata: Path, out: Path) -> int:
         out: JSON to write; its file names are relative to `realdata`.
 
     Returns:
-        How many images it lists.
+        The number of images listed.
     """
     images, annotations = {}, {}
     for name in CAPTIONS:

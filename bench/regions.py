@@ -1,9 +1,9 @@
-"""Regions a second through the mask-adapted CLIP: mask prompts on and off, precisions, memory.
+"""Regions per second through the mask-adapted CLIP: mask prompts on and off, precisions, memory.
 
     python -m bench regions
 
-On a GPU it also times a ViT-L/14 with random weights, in fp32 and bf16, and prints how far apart
-the two precisions' embeddings are.
+On a GPU, it also times a ViT-L/14 with random weights, in fp32 and bf16, and compares the
+embeddings of both precisions.
 """
 
 import open_clip
@@ -16,7 +16,7 @@ from ovseg.models.devices import resolve_device
 
 
 def main() -> None:
-    """Print regions a second and the ratios."""
+    """Print regions per second and the ratios."""
     device = resolve_device("auto")
     clip = load_clip("storybook", device=device, prompt_depth=3)
     _measure(clip, "storybook", batch=256, device=device)

@@ -8,7 +8,7 @@ import torch
 
 
 def seconds(call: Callable[[], object], *, runs: int = 5) -> float:
-    """Median wall-clock seconds of `call`, with the GPU's queue drained."""
+    """Return the median wall-clock seconds of `call`, with the GPU's queue drained."""
     times = []
     for _ in range(runs + 1):
         began = time.perf_counter()

@@ -1,8 +1,8 @@
-"""Pairs a second through a step of fine-tuning and of mask prompts, by precision, with memory.
+"""Pairs per second in a step of fine-tuning and of mask prompts, by precision, with memory.
 
     python -m bench training
 
-On a GPU it is ViT-L/14 with random weights at the paper's batch of 256, else the storybook's CLIP.
+Uses ViT-L/14 with random weights at the paper's batch of 256 on a GPU, else the storybook's CLIP.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NOUNS = 1000
 
 
 def main() -> None:
-    """Print pairs a second, the ratio of the precisions, peak memory, and how far losses part."""
+    """Print pairs per second, the ratio of the precisions, peak memory, and how losses diverge."""
     device = resolve_device("auto")
     on_gpu = device.startswith("cuda")
     # float32 activations of 256 regions do not fit into 80 GiB
@@ -47,7 +47,7 @@ def main() -> None:
 def _steps(
     trains: str, precision: str, batch: int, device: str
 ) -> tuple[float, list[float], float]:
-    """Seconds a step, the losses, and the peak of the GPU's memory in GiB."""
+    """Return seconds per step, the losses, and the peak GPU memory in GiB."""
     torch.manual_seed(0)
     on_gpu = device.startswith("cuda")
     clip = _large(device) if on_gpu else load_clip("storybook", device=device)
@@ -59,11 +59,11 @@ def _steps(
     pixels = torch.randn(batch, 3, size, size).to(device)
     edges = (torch.rand(batch, 1, 1) * size).to(device)
     masks = (torch.arange(size, device=device)[None, None] < edges).expand(batch, size, size)
-    wanted = torch.randint(NOUNS, (batch,)).to(device)
+    targets = torch.randint(NOUNS, (batch,)).to(device)
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    took = seconds(lambda: trainer.step(pixels, masks, wanted), runs=3)
+    took = seconds(lambda: trainer.step(pixels, masks, targets), runs=3)
     memory = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0
     return took, [row[2] for row in trainer.log], memory
 

@@ -3,8 +3,8 @@
     ovseg ablate ensemble --preset storybook
     ovseg ablate all --preset storybook --seeds 3
 
-All cells of a seed share `<root>/seed-<n>`, so what they have in common is computed once. Stopped
-anywhere, the same command goes on where it was; a cell that fails is reported, the others go on.
+All cells of a seed share `<root>/seed-<n>`, so what they have in common is computed once. After an
+interruption, the same command resumes; if a cell fails, it is reported and the others continue.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ def ablate(
     overrides: dict[str, Any] | None = None,
     out: Path | None = None,
 ) -> Outcomes:
-    """Run tables of ablations and write what came out.
+    """Run tables of ablations and write the results.
 
     Args:
         tables: Their names, or `all`; `ovseg ablate` lists them.
-        preset: What every cell begins as.
-        seeds: How many seeds; the cells that claims hang on are run with each, others with seed 0.
-        root: Folder of all results, `<root>/seed-<n>` of a seed's; the preset's own with
-            `-ablations` behind it where empty.
-        captions: Captions file or folder, a path or URL; needs images. The preset's where empty.
+        preset: The starting point of every cell.
+        seeds: Number of seeds; cells that claims depend on run with each, others with seed 0.
+        root: Folder of all results, `<root>/seed-<n>` for each seed; defaults to the preset's own
+            with `-ablations` appended.
+        captions: Captions file or folder, a path or URL; needs images; defaults to the preset's.
         images: Folder or URL of the images that the captions name; needs captions.
         overrides: Settings of every cell, by the dotted names that `ovseg settings` lists.
-        out: Markdown page to write, its plots in a folder of its name; not among the results; none
-            where empty.
+        out: Markdown page to write, with its plots in a folder of the same name, outside of the
+            results; defaults to no page.
 
     Returns:
-        What became of each cell, and the compared tables.
+        The outcome of each cell, and the compared tables.
 
     Raises:
         OvsegError: for a request that cannot be run; at the end, if a cell failed.

@@ -1,4 +1,4 @@
-"""Command lines of `python -m flows.*`, refused on one line before Prefect is imported."""
+"""Command lines of `python -m flows.*`; errors are one line, before Prefect is imported."""
 
 import argparse
 import re
@@ -16,10 +16,10 @@ from ovseg.files.escaping import say
 
 
 class Arguments(argparse.ArgumentParser):
-    """A parser whose errors are one line, as those of `ovseg` are."""
+    """A parser whose errors are one line, like those of `ovseg`."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse, once all words are text."""
+        """Parse as argparse does, after making all words text."""
         words = sys.argv[1:] if args is None else list(args)
         try:
             check_text(*words)
@@ -28,14 +28,14 @@ class Arguments(argparse.ArgumentParser):
         return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end with exit code 2."""
-        told = re.sub(r"^argument (--[\w-]+): (?=\1)", "", message)  # ours name the option
-        say(f"ovseg: {told}; --help shows the options", error=True)
+        """Print the error and exit with code 2."""
+        text = re.sub(r"^argument (--[\w-]+): (?=\1)", "", message)  # our messages name the option
+        say(f"ovseg: {text}; --help shows the options", error=True)
         sys.exit(2)
 
 
 def _checked(check: Callable[[Any], object], made: Callable[[str], Any]) -> Callable[[str], Any]:
-    """The type of an option: what its text makes, once it is looked at."""
+    """Make an option type that converts the text and checks the result."""
 
     def value(text: str) -> Any:
         try:
@@ -49,25 +49,25 @@ def _checked(check: Callable[[Any], object], made: Callable[[str], Any]) -> Call
 
 
 def written(option: str) -> Callable[[str], Path]:
-    """The type of an option that names a folder to write to."""
+    """Make the type of an option that names a folder to write to."""
     return _checked(lambda path: check_results(path, option), local)
 
 
 def weights(option: str) -> Callable[[str], Path]:
-    """The type of an option that names where weights that ship are made.
+    """Make the type of an option that names the folder for rebuilt weights.
 
-    That is their own folder in this repository, which is replaced, or a new one.
+    That is the shipped folder in this repository, which is replaced, or a new one.
     """
     return _checked(lambda path: check_weights(path, option), local)
 
 
 def folder(option: str) -> Callable[[str], Path]:
-    """The type of an option that names a folder to read."""
+    """Make the type of an option that names a folder to read."""
     return _checked(lambda path: check_folder(path, option), local)
 
 
 def file(option: str) -> Callable[[str], Path]:
-    """The type of an option that names a file to read."""
+    """Make the type of an option that names a file to read."""
     return _checked(lambda path: check_file(path, option), local)
 
 
@@ -77,19 +77,19 @@ recipe = _checked(lambda name: check_name(RECIPES, name, setting="--recipe"), st
 
 
 def of_pretraining() -> argparse.Namespace:
-    """What `python -m flows.pretrain` is asked for; ends it where that cannot be."""
+    """Parse the command line of `python -m flows.pretrain`; exit if it is invalid."""
     parser = Arguments(description="Train a model that ovseg ships.")
     models = parser.add_subparsers(dest="model", required=True, metavar="MODEL")
     made = {
         "clip": models.add_parser("clip", help="the compact CLIP"),
         "conv-clip": models.add_parser("conv-clip", help="the compact convolutional CLIP"),
-        "maskformer": models.add_parser("maskformer", help="a compact MaskFormer, one a split"),
+        "maskformer": models.add_parser("maskformer", help="a compact MaskFormer, one per split"),
         "mask2former": models.add_parser("mask2former", help="the small Mask2Former"),
         "parser": models.add_parser("parser", help="the English noun tagger"),
     }
     for name, each in made.items():
         each.add_argument(
-            "--out", type=weights("--out"), help="a new folder; the shipped one if not given"
+            "--out", type=weights("--out"), help="a new folder; defaults to the shipped one"
         )
         each.add_argument("--seed", type=int, default=0)
         if name.endswith("clip"):
@@ -108,7 +108,7 @@ def of_pretraining() -> argparse.Namespace:
 
 
 def of_segmentation() -> argparse.Namespace:
-    """What `python -m flows.train_segmentation` is asked for; ends it where that cannot be."""
+    """Parse the command line of `python -m flows.train_segmentation`; exit if it is invalid."""
     parser = Arguments(description="Train a MaskFormer on labelled images.")
     parser.add_argument(
         "--data", type=folder("--data"), required=True, help="images/, labels/, classes.txt"
@@ -122,7 +122,7 @@ def of_segmentation() -> argparse.Namespace:
     parser.add_argument(
         "--class", dest="classes", action="append", default=[], help="train on it; repeatable"
     )
-    parser.add_argument("--start", help="MaskFormer whose weights are taken over")
+    parser.add_argument("--start", help="MaskFormer to start from")
     parser.add_argument(
         "--backbone-file", type=file("--backbone-file"), help="weights trained for classification"
     )
@@ -134,7 +134,7 @@ def of_segmentation() -> argparse.Namespace:
         type=_checked(lambda setting: None, parse_setting),
         action="append",
         default=[],
-        help="any setting, as precision=bf16; repeatable",
+        help="any setting, such as precision=bf16; repeatable",
     )
     parser.add_argument(
         "--validation", type=folder("--validation"), help="folder to score on; defaults to --data"

@@ -2,7 +2,7 @@
 
     ovseg benchmark --preset storybook
 
-The same proposals, templates and thresholds for all arms: only CLIP's weights differ.
+All arms share proposals, templates and thresholds: only CLIP's weights differ.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def score_arms(
 
     Args:
         run: its arms and benchmarks are used.
-        checkpoints: of each trained arm; trained first where None.
-        tables: published pair tables, for benchmarks that retrieve mined regions; mined first
-            where empty.
+        checkpoints: of each trained arm; trained first if None.
+        tables: published pair tables, for benchmarks that retrieve mined regions; mined first if
+            None.
 
     Returns:
         The scores' manifest by `<benchmark>/<arm>`.
@@ -48,7 +48,7 @@ def score_arms(
     config, scored = run.config, {}
     uri = config.tracking.uri
     with track("benchmark", root=config.root, uri=uri, join=True), bars():
-        if checkpoints is None:  # nothing is mined for arms that train nothing
+        if checkpoints is None:  # no mining for arms that train nothing
             checkpoints = train_arms(run) if any(config.arms.values()) else {}
         remembered = any(setting.retrieval_weight for setting in config.scored)
         if remembered and not tables:
@@ -78,12 +78,12 @@ def benchmark(
     seed: int | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Manifest]:
-    """Score the arms of a preset, mined and trained before where they are not there.
+    """Score the arms of a preset, after any mining and training that is missing.
 
     Args:
-        preset: What to score; those of imported checkpoints as well.
-        root: Folder of all results; the preset's own where empty.
-        captions: Captions file or folder, a path or URL; needs images. The preset's where empty.
+        preset: What to score; may be a preset of imported checkpoints.
+        root: Folder of all results; defaults to the preset's own.
+        captions: Captions file or folder, a path or URL; needs images; defaults to the preset's.
         images: Folder or URL of the images that the captions name; needs captions.
         seed: Seed of the training order and, in the storybook, of the choice of unseen classes.
         overrides: Settings to replace, by the dotted names that `ovseg settings` lists.

@@ -37,40 +37,46 @@ Split = Annotated[
     typer.Option(
         parser=local,
         metavar="PATH",
-        help="Labelled images to tune on: images/, labels/, classes.txt; else the storybook's.",
+        help="Labelled images to tune on: images/, labels/, classes.txt; defaults to the"
+        " storybook's.",
     ),
 ]
-Arm = Annotated[str | None, typer.Option(help="Whose CLIP; the preset's first.")]
-Tried = Annotated[str | None, typer.Option(help="Values to try, as 0.5,0.6,0.7.")]
+Arm = Annotated[
+    str | None, typer.Option(help="Arm whose CLIP is used; defaults to the preset's first.")
+]
+Tried = Annotated[str | None, typer.Option(help="Values to try, such as 0.5,0.6,0.7.")]
 Sample = Annotated[int | None, typer.Option(min=1, help="Only the split's first n images.")]
 AllowValidation = Annotated[
     bool,
     typer.Option("--allow-validation", help="Tune on a validation set; the table will say so."),
 ]
 Tables = Annotated[
-    list[str] | None, typer.Argument(help="Names of tables, or all; lists them where empty.")
+    list[str] | None, typer.Argument(help="Names of tables, or all; without names, list them.")
 ]
 AblationSeeds = Annotated[
-    int, typer.Option(help="Run claims' cells with seeds 0 to N-1, the others with seed 0.")
+    int, typer.Option(help="Run the cells of claims with seeds 0 to N-1, the others with seed 0.")
 ]
 Listed = Annotated[
-    bool, typer.Option("--list", help="Say what the tables hold, expect and cost; run nothing.")
+    bool,
+    typer.Option(
+        "--list", help="Show the contents, expectations and costs of the tables; run nothing."
+    ),
 ]
 Out = Annotated[
     Path | None,
     typer.Option(
         parser=local,
         metavar="PATH",
-        help="Page to write, plots next to it; docs/ablations.md for all, else none.",
+        help="Page to write, plots next to it; defaults to docs/ablations.md for all, else none.",
     ),
 ]
 
 SCORING = ("benchmark", "tune-ensemble")
-"""Commands that mine only where what they score needs pairs."""
+"""Commands that mine only if their scoring needs pairs."""
 
 
 def _check(request: dict[str, Any], own: dict[str, Any]) -> "list[RunConfig]":
-    """What a request is resolved to, once nothing is wrong with it: before anything is started."""
+    """Resolve and check a request before anything is started."""
     from ovseg.cli.availability import check_available
     from ovseg.config.request import resolve, resolve_seeds, tuning_request
 
@@ -82,14 +88,14 @@ def _check(request: dict[str, Any], own: dict[str, Any]) -> "list[RunConfig]":
             asked = {name: own[name] for name in ("arm", "split", "weights", "thresholds")}
             tuning_request(configs[0], **asked)
             if own["allow_validation"] and own["split"] is None:
-                raise OvsegError("--allow-validation is of --split FOLDER: give it as well")
+                raise OvsegError("--allow-validation needs --split FOLDER")
     for config in configs:
         check_available(config, mines=request.get("mines", True))
     return configs
 
 
 def _note_unheard(command: str, config: "RunConfig", given: dict[str, tuple[str, ...]]) -> None:
-    """Name on standard error the options that another command would listen to, not this one."""
+    """Print to standard error the options that only other commands use."""
     from ovseg.config.checks import unheard_by
 
     mines = command not in SCORING or config.scores_pairs
@@ -101,7 +107,7 @@ def _note_unheard(command: str, config: "RunConfig", given: dict[str, tuple[str,
 def _requested(
     command: Callable[..., None], check: Callable[..., Any] = _check
 ) -> Callable[..., None]:
-    """Give a command the options of `requested`, and hand it what they stand for."""
+    """Give a command the options of `requested`, and pass it the resulting request."""
     shared, (_, *own) = inspect.signature(requested), inspect.signature(command).parameters.values()
     name = command.__name__.replace("_", "-")
 
@@ -121,7 +127,7 @@ def _requested(
         asked = {**request, "mines": False} if name in SCORING else request
         if not (found := check(asked, mine)):
             return
-        if name != "ablate":  # whose cells set what they listen to
+        if name != "ablate":  # whose cells have settings of their own
             _note_unheard(name, found[0], given)
         typer.echo("starting Prefect and loading the models", err=True)
         from ovseg.config.resolved import handing
@@ -133,14 +139,14 @@ def _requested(
     options = shared.replace(parameters=[*own, *shared.parameters.values()])
     wrapper.__signature__ = options  # type: ignore[attr-defined]
     wrapper.__annotations__ = {each.name: each.annotation for each in options.parameters.values()}
-    del wrapper.__wrapped__  # typer would look through it at the command's own signature
+    del wrapper.__wrapped__  # or typer would read the signature of the wrapped command
     return wrapper
 
 
 @app.command()
 @_requested
 def run(request: dict[str, Any], seeds: Seeds = None) -> None:
-    """Run the whole chain: mine, adapt, benchmark, report; over several seeds if you like."""
+    """Run the whole chain: mine, adapt, benchmark, report; optionally over several seeds."""
     if seeds is None:
         from flows.pipeline import pipeline
         from tasks.scoring import show
@@ -172,7 +178,7 @@ def mine(request: dict[str, Any]) -> None:
 @app.command()
 @_requested
 def finetune(request: dict[str, Any]) -> None:
-    """Adapt CLIP on the curated pairs (mined first where they are not there)."""
+    """Adapt CLIP on the curated pairs (mined first if missing)."""
     from flows.finetune import finetune as flow
 
     for arm, manifest in flow(**request).items():
@@ -182,7 +188,7 @@ def finetune(request: dict[str, Any]) -> None:
 @app.command()
 @_requested
 def benchmark(request: dict[str, Any]) -> None:
-    """Score every arm on the preset's benchmarks (trained first where they are not there)."""
+    """Score every arm on the preset's benchmarks (trained first if missing)."""
     from flows.benchmark import benchmark as flow
     from ovseg.config.resolved import resolved
     from tasks.scoring import show_scores
@@ -245,7 +251,7 @@ def ablate(
 
 
 def _load() -> None:
-    """Import what every flow needs, and have the console show what people need."""
+    """Import what every flow needs, and set up the console."""
     import flows.pipeline  # noqa: F401
     from tasks.console import quiet_expected_errors
 
@@ -254,7 +260,7 @@ def _load() -> None:
 
 @on_any_streams
 def main() -> None:
-    """Run a command; what the user can mend is one line and exit code 2."""
+    """Run a command; errors that the user can fix are one line and exit code 2."""
     try:
         check_text(*sys.argv[1:])
         run_interruptibly(lambda: app(standalone_mode=False))
@@ -264,7 +270,7 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     except Exception as error:
-        show = getattr(error, "show", None)  # click's own usage errors print themselves
+        show = getattr(error, "show", None)  # click's usage errors print themselves
         if show is None:
             raise
         show()

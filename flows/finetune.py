@@ -2,7 +2,7 @@
 
     ovseg finetune --preset storybook
 
-Arms that begin alike share their first phase: a checkpoint is named by what it was made from.
+Arms with the same first phase share it: a checkpoint is named by a digest of its inputs.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def train_arms(run: Drawn, tables: Sequence[Manifest] | None = None) -> dict[str
 
     Args:
         run: its curation and arms are used.
-        tables: published pair tables; mined first where empty.
+        tables: published pair tables; mined first if None.
 
     Returns:
-        The checkpoint's manifest by arm; the arm that trains nothing is left out.
+        The checkpoint's manifest by arm, without the arm that trains nothing.
     """
     config = run.config
     with track("finetune", root=config.root, uri=config.tracking.uri) as tracked, bars():
@@ -67,12 +67,12 @@ def finetune(
     seed: int | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> dict[str, Manifest]:
-    """Mine the pairs of a preset, where they are not there, and train its arms.
+    """Mine the pairs of a preset, if missing, and train its arms.
 
     Args:
         preset: What to train.
-        root: Folder of all results; the preset's own where empty.
-        captions: Captions file or folder, a path or URL; needs images. The preset's where empty.
+        root: Folder of all results; defaults to the preset's own.
+        captions: Captions file or folder, a path or URL; needs images; defaults to the preset's.
         images: Folder or URL of the images that the captions name; needs captions.
         seed: Seed of the training order and, in the storybook, of the choice of unseen classes.
         overrides: Settings to replace, by the dotted names that `ovseg settings` lists.

@@ -3,7 +3,7 @@
     ovseg mine --preset storybook
     ovseg mine --preset storybook --source gt_label --source gt_noun
 
-Leaves the staging stages, `tables/pairs` and a catalogue to query under the root folder.
+Writes the staging stages, `tables/pairs` and a catalog to query under the root folder.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from tasks.worlds import Drawn, draw
 
 @step("mine", workers=4)
 def mine_pairs(run: Drawn, adapted: Manifest | None = None) -> dict[str, Manifest]:
-    """Mine the pair table of one source; whatever is already whole is not computed again.
+    """Mine the pair table of one source; finished stages are not recomputed.
 
     Args:
         run: of one source of pairs; only its mining part is used.
-        adapted: of a further mining round: the checkpoint, trained on the round before, that
+        adapted: for a further mining round: the checkpoint, trained on the previous round, that
             chooses the masks in place of the original CLIP.
 
     Returns:
-        The manifests by role: images, nouns, proposals, texts, pairs, table, and what the
-        images were screened by.
+        The manifests by role: images, nouns, proposals, texts, pairs, table, and the inputs of the
+        screening.
     """
     config = run.config
     with track("mine", root=config.root, uri=config.tracking.uri) as tracked, bars():
@@ -77,10 +77,10 @@ def mine(
 
     Args:
         preset: What to mine.
-        root: Folder of all results; the preset's own where empty.
-        captions: Captions file or folder, a path or URL; needs images. The preset's where empty.
+        root: Folder of all results; defaults to the preset's own.
+        captions: Captions file or folder, a path or URL; needs images; defaults to the preset's.
         images: Folder or URL of the images that the captions name; needs captions.
-        seed: Seed of the choice of unseen classes in the storybook; 0 where empty.
+        seed: Seed of the choice of unseen classes in the storybook; defaults to 0.
         overrides: Settings to replace, by the dotted names that `ovseg settings` lists.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The options that the commands of `flows/cli.py` share, and the request they stand for."""
+"""The options that the commands of `flows/cli.py` share, and the resulting request."""
 
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -30,22 +30,22 @@ Images = Annotated[str | None, typer.Option(help="Folder or URL of the images th
 Format = Annotated[
     str | None,
     typer.Option(
-        help="coco, jsonl, csv, tsv, parquet, flickr, img2dataset or webdataset; defaults to what"
-        " the name of the captions says."
+        help="coco, jsonl, csv, tsv, parquet, flickr, img2dataset or webdataset; inferred from"
+        " the name of the captions by default."
     ),
 ]
 Dataset = Annotated[str | None, typer.Option(help="Name of the data in every table.")]
 Clip = Annotated[str | None, typer.Option(help="storybook, a folder, or ARCH/pretrained.")]
 MaskFormer = Annotated[str | None, typer.Option(help="storybook, a folder, or a hub id.")]
 Checkpoint = Annotated[
-    str | None, typer.Option(help="Folder of `ovseg import-checkpoint`: both --clip, --maskformer.")
+    str | None, typer.Option(help="Folder of `ovseg import-checkpoint`: sets --clip, --maskformer.")
 ]
 Data = Annotated[
     Path | None,
     typer.Option(
         parser=local,
         metavar="PATH",
-        help="Folder of prepared benchmarks, each in one of its name.",
+        help="Folder of prepared benchmarks, each in a folder of its name.",
     ),
 ]
 Benchmark = Annotated[
@@ -53,7 +53,7 @@ Benchmark = Annotated[
     typer.Option(help="Score this folder of --data; may be repeated. Defaults to the preset's."),
 ]
 System = Annotated[
-    str | None, typer.Option(help="ovseg, zsseg, ...: what the benchmark's settings amount to.")
+    str | None, typer.Option(help="ovseg, zsseg, ...: a named set of benchmark settings.")
 ]
 Parser = Annotated[str | None, typer.Option(help="storybook, a spaCy package, or a path.")]
 Labels = Annotated[
@@ -66,7 +66,7 @@ Labels = Annotated[
 ]
 Source = Annotated[
     list[str] | None,
-    typer.Option(help="Of the pairs: mined, gt_label or gt_noun; may be repeated."),
+    typer.Option(help="Source of the pairs: mined, gt_label or gt_noun; may be repeated."),
 ]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Seed = Annotated[int | None, typer.Option(help="Of training, and of the storybook's classes.")]
@@ -74,12 +74,12 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Only the first n images.
 Tracking = Annotated[str | None, typer.Option(help="MLflow server; SQLite in --root by default.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Any setting, as mining.pairing.min_margin=0.01; may be repeated."),
+    typer.Option("--set", help="Any setting, as models.device=cpu; may be repeated."),
 ]
 
 
 class Request(NamedTuple):
-    """The arguments of `ovseg.config.request.resolve`, with what each option stands for."""
+    """The arguments of `ovseg.config.request.resolve`, with the settings of each option."""
 
     arguments: dict[str, Any]
     given: dict[str, tuple[str, ...]]
@@ -107,19 +107,17 @@ def requested(
     tracking: Tracking = None,
     settings: Settings = None,
 ) -> Request:
-    """What the command line stands for.
+    """Convert the command line into a request.
 
     Raises:
-        OvsegError: for a setting that cannot be read, or an option that others leave nothing of.
+        OvsegError: for a setting that cannot be read, or an option that others make useless.
     """
     from ovseg.config.overrides import PLACES, parse_settings, spread
 
     if checkpoint is not None and clip is not None and maskformer is not None:
-        raise OvsegError(
-            "--checkpoint stands for --clip and --maskformer, which are both given: leave it out"
-        )
+        raise OvsegError("--checkpoint sets --clip and --maskformer, which are given: leave it out")
     options = {
-        "checkpoint": checkpoint,  # before those that say more exactly what it is for
+        "checkpoint": checkpoint,  # before the more specific options
         "clip": clip,
         "maskformer": maskformer,
         "parser": parser,

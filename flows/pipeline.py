@@ -2,7 +2,7 @@
 
     ovseg run --preset storybook
 
-Run it again and nothing is computed twice: every stage is found by its digest.
+Run it again and nothing is recomputed: every stage is found by its digest.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ def pipeline(
     Args:
         preset: What to run: storybook is the embedded world, minutes on a CPU; paper is OVSeg's
             recipe and gated the same with our gates, both for a GPU.
-        root: Folder of all results, the same in every run that shall find what is done; the
-            preset's own, such as runs/storybook, where empty.
-        captions: Captions file or folder, a path or URL; needs images. The preset's data where
-            empty.
+        root: Folder of all results; reuse it to resume a run; defaults to the preset's own, such
+            as runs/storybook.
+        captions: Captions file or folder, a path or URL; needs images; defaults to the preset's
+            data.
         images: Folder or URL of the images that the captions name; needs captions.
-        seed: Seed of the training order and, in the storybook, of the choice of unseen classes; 0
-            where empty.
+        seed: Seed of the training order and, in the storybook, of the choice of unseen classes;
+            defaults to 0.
         overrides: Settings to replace, by the dotted names that `ovseg settings` lists, such as
             `{"models.clip": "ViT-B-16/openai", "arms.epochs": 1}`.
 
     Returns:
-        The numbers a person reads first.
+        The main numbers of the run.
     """
     config = resolved(
         preset, root=root, captions=captions, images=images, seed=seed, overrides=overrides

@@ -1,4 +1,4 @@
-"""Rebuild a model that ships with the repository, or train one like it.
+"""Rebuild a model shipped with the repository, or train one like it.
 
     python -m flows.pretrain clip [--seed 0] [--out DIR] [--work DIR]
     python -m flows.pretrain conv-clip [--device cuda]
@@ -7,7 +7,7 @@
     python -m flows.pretrain parser --treebank ud_english_ewt
 
 Minutes to half an hour on a CPU; the cards say how long each took. Writes the weights and their
-MODEL_CARD.md; rendered pictures stay in the work folder for the next run.
+MODEL_CARD.md; rendered images stay in the work folder for the next run.
 """
 
 import os
@@ -20,7 +20,7 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # before Pre
 from flows.arguments import of_pretraining
 
 if __name__ == "__main__":
-    of_pretraining()  # before Prefect is imported: what is wrong is said at once
+    of_pretraining()  # before Prefect is imported, so that errors appear at once
 
 from prefect import flow
 
@@ -37,13 +37,13 @@ def pretrain(
     seed: int = 0,
     options: dict[str, Any] | None = None,
 ) -> dict[str, float]:
-    """Train, measure and publish one of the models that ship.
+    """Train, measure and publish one of the shipped models.
 
     Args:
-        model: which.
-        out: folder of the weights, replaced as a whole; the shipped one if empty.
+        model: its name.
+        out: folder of the weights, replaced as a whole; defaults to the shipped one.
         seed: equal seeds on one machine give equal weights.
-        options: what the model takes besides, as the command's options say.
+        options: further options of the model, as on the command line.
 
     Returns:
         Its metrics on data it was not trained on.
@@ -52,7 +52,7 @@ def pretrain(
 
 
 def main() -> int:
-    """Run the flow from the command line; 2 where the user has something to mend."""
+    """Run the flow from the command line; return 2 for errors that the user can fix."""
     options = vars(of_pretraining())
     model, out, seed = (options.pop(name) for name in ("model", "out", "seed"))
     return print_metrics(lambda: pretrain(model, out, seed, options))

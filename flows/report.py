@@ -1,6 +1,6 @@
-"""The end of a run: pairs held against ground truth, the contact sheet, the HTML report.
+"""The end of a run: pairs judged by ground truth, the contact sheet, the HTML report.
 
-Part of `ovseg run`; a finished run is reported again at once, since nothing is recomputed.
+Part of `ovseg run`; repeating it for a finished run is fast, since nothing is recomputed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from ovseg.stages.manifest import Manifest
 from tasks.catalog import publish_catalog
 from tasks.progress import bars
-from tasks.scoring import Summary, draw_sheet, judge_pairs, summarise, write_report
+from tasks.scoring import Summary, draw_sheet, judge_pairs, summarize, write_report
 from tasks.steps import step
 from tasks.tracking.records import record_report
 from tasks.tracking.tracked_run import track
@@ -39,7 +39,7 @@ def report(
         sheet = draw_sheet(config, mined, checkpoints)
         publish_catalog(root, {"truth": truth} if truth else {})
         page = write_report(config, mined, checkpoints, scored, truth)
-        summary = summarise(
+        summary = summarize(
             config,
             mined,
             scored,

@@ -1,9 +1,9 @@
-"""One preset over several seeds: each a whole run of its own, then the models compared over them.
+"""One preset over several seeds: a whole run for each, then a comparison of the models.
 
     ovseg run --preset storybook --seeds 3
 
-Each seed's results lie in `<root>/seed-<n>`, the comparison in `<root>/study`, all of it in one
-MLflow store. Stopped anywhere, the same command goes on where it was.
+Each seed's results are in `<root>/seed-<n>`, the comparison in `<root>/study`, all in one MLflow
+store. After an interruption, the same command resumes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tasks.studies import announce, compare, describe, record_study
 from tasks.tracking.tracked_run import track
 
 run_seed = step("pipeline", workers=1, title="{preset} seed {seed}")(whole_chain)
-"""One seed's run, as a flow within the one over all."""
+"""One seed's run, as a subflow."""
 
 
 @flow(name="seeds", flow_run_name="{preset}, {seeds} seeds")
@@ -38,10 +38,10 @@ def run_seeds(
 
     Args:
         preset: What to run, as in the flow pipeline.
-        seeds: How many seeds. In the storybook a seed also chooses which classes are unseen and
-            the MaskFormer that goes with them.
-        root: Folder of all results, with one of each seed; the preset's own where empty.
-        captions: Captions file or folder, a path or URL; needs images. The preset's where empty.
+        seeds: Number of seeds. In the storybook a seed also chooses the unseen classes and the
+            matching MaskFormer.
+        root: Folder of all results, with one folder per seed; defaults to the preset's own.
+        captions: Captions file or folder, a path or URL; needs images; defaults to the preset's.
         images: Folder or URL of the images that the captions name; needs captions.
         overrides: Settings to replace, by the dotted names that `ovseg settings` lists.
 

@@ -2,10 +2,10 @@
 
     python -m flows.train_segmentation --data FOLDER --clip NAME --out DIR [--recipe swin]
 
-FOLDER holds `images/`, `labels/` (an index PNG or TIFF an image, same stem; 255 is ignored) and
-`classes.txt`, a class a line. The same command again goes on where a killed one stopped. `--out` is
-what `--maskformer` takes elsewhere, or `benchmarks.pixels` of an `lseg` recipe; states, results and
-mlflow.db are kept in `--root`.
+FOLDER holds `images/`, `labels/` (an index PNG or TIFF per image, same stem; 255 is ignored) and
+`classes.txt`, one class per line. After an interruption, the same command resumes. Pass the folder
+`--out` to other commands as `--maskformer`, or that of an `lseg` recipe as `benchmarks.pixels`;
+states, results and mlflow.db are kept in `--root`.
 """
 
 import os
@@ -19,7 +19,7 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # before Pre
 from flows.arguments import of_segmentation as arguments
 
 if __name__ == "__main__":
-    arguments()  # before Prefect is imported: what is wrong is said at once
+    arguments()  # before Prefect is imported, so that errors appear at once
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -49,7 +49,7 @@ def train_segmentation_flow(
     root: Path = Path("runs/train-segmentation"),
     tracking: str | None = None,
 ) -> dict[str, float]:
-    """Train, score, hand out and record.
+    """Train, score, publish and record.
 
     Args:
         data: labelled folder.
@@ -57,15 +57,15 @@ def train_segmentation_flow(
         clip: the CLIP whose text embeddings classify the queries.
         recipe: a key of `ovseg.config.registry.RECIPES`.
         layout: prepared, or the name of a benchmark whose layout the folder has.
-        classes: those trained on; all where empty.
+        classes: classes to train on; defaults to all.
         settings: of the recipe, by name.
-        validation: labelled folder to score on; the training images where empty.
-        score_images: the first n images are scored; 0 scores none.
+        validation: labelled folder to score on; defaults to the training images.
+        score_images: number of images to score, from the first; 0 scores none.
         root: folder of states, results and tracking.
-        tracking: MLflow server; SQLite in `root` where empty.
+        tracking: MLflow server; defaults to SQLite in `root`.
 
     Returns:
-        The scores, with a prefix that says on which images.
+        The scores, with a prefix that names the images.
     """
     config = segmentation.configure(
         data,
@@ -90,27 +90,27 @@ def train_segmentation_flow(
 
 
 def main() -> int:
-    """Run the flow from the command line; 2 where the user has something to mend."""
-    chosen = arguments()
+    """Run the flow from the command line; return 2 for errors that the user can fix."""
+    parsed = arguments()
     options = {
-        name: getattr(chosen, name)
+        name: getattr(parsed, name)
         for name in ("backbone_file", "start", "steps", "device", "seed")
     }
-    settings = dict(chosen.set)
+    settings = dict(parsed.set)
     settings |= {name: value for name, value in options.items() if value is not None}
     return print_metrics(
         lambda: train_segmentation_flow(
-            chosen.data,
-            chosen.out,
-            clip=chosen.clip,
-            recipe=chosen.recipe,
-            layout=chosen.layout,
-            classes=tuple(chosen.classes),
+            parsed.data,
+            parsed.out,
+            clip=parsed.clip,
+            recipe=parsed.recipe,
+            layout=parsed.layout,
+            classes=tuple(parsed.classes),
             settings=settings,
-            validation=chosen.validation,
-            score_images=chosen.score_images,
-            root=chosen.root,
-            tracking=chosen.tracking,
+            validation=parsed.validation,
+            score_images=parsed.score_images,
+            root=parsed.root,
+            tracking=parsed.tracking,
         )
     )
 

@@ -2,7 +2,7 @@
 
     ovseg tune-ensemble --preset storybook
 
-The first benchmark of the configuration says how images are segmented; its own images are refused.
+The first benchmark of the configuration sets how images are segmented; its images are rejected.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ def tune_ensemble(
     """Tune the ensemble of one arm.
 
     Args:
-        preset: What is tuned.
-        root: Folder of all results; the preset's own where empty.
-        captions: Captions file or folder, a path or URL; needs images. The preset's where empty.
+        preset: What to tune.
+        root: Folder of all results; defaults to the preset's own.
+        captions: Captions file or folder, a path or URL; needs images; defaults to the preset's.
         images: Folder or URL of the images that the captions name; needs captions.
         seed: Seed of the training order and, in the storybook, of the choice of unseen classes.
         overrides: Settings to replace, by the dotted names that `ovseg settings` lists.
-        split: Folder of labelled images; the scenes that are mined where empty.
-        arm: Whose CLIP; the first where empty. Trained first where it trains something.
-        weights: Ensemble weights to try, as `0.5,0.6`.
+        split: Folder of labelled images; defaults to the mined scenes.
+        arm: Arm whose CLIP is used, trained first if needed; defaults to the first.
+        weights: Ensemble weights to try, such as `0.5,0.6`.
         thresholds: Mask thresholds to try, likewise.
-        limit: The first n images of the split.
-        allow_validation: A validation set will do; the table says so.
+        limit: Use only the first n images of the split.
+        allow_validation: Allow a validation set; the table says so.
 
     Returns:
         The manifest of the table.

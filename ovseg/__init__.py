@@ -3,9 +3,9 @@
     from ovseg import load_segmentor, read_image
 
     segmentor = load_segmentor("storybook", classes=["moon", "tree", "sea"])
-    labels = segmentor.segment(read_image("photo.jpg")).labels  # (H, W) indices of the classes
+    labels = segmentor.segment(read_image("photo.jpg")).labels  # (H, W) class indices
 
-The names of `__all__` are imported on first use: `import ovseg` loads neither torch nor duckdb.
+The names in `__all__` are imported on first use: `import ovseg` loads neither torch nor duckdb.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ from ovseg.files.urls import without_secrets
 
 
 class OvsegError(Exception):
-    """Something the user can mend: the message names the file or setting, the reason, what to do.
+    """Something the user can fix: the message names the file or setting, the reason, what to do.
 
-    The console prints it on one line and exits with code 2. Whatever names, URLs and causes were
-    put into it, its text is one line, steers no terminal and holds no password.
+    The console prints it on one line and exits with code 2. Its text is always one line without
+    passwords or terminal control characters, whatever names, URLs and causes went into it.
     """
 
     def __init__(self, message: object = "") -> None:

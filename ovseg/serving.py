@@ -4,9 +4,9 @@
     image = base64.b64encode(Path("photo.jpg").read_bytes()).decode()
     model.predict(pandas.DataFrame({"image": [image], "classes": ["moon, tree, sea"]}))
 
-Nothing is pickled: MLflow runs this file, and all that the settings need are artifacts beside it
-(`ovseg.models.packaged`). What may be asked is in `ovseg.models.served_requests`. The one module of
-the library that may import mlflow.
+Nothing is pickled: MLflow runs this file, and everything that the settings need is an artifact next
+to it (`ovseg.models.packaged`). `ovseg.models.served_requests` defines which requests are accepted.
+This is the only module of the library that may import mlflow.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ovseg.serving")
 FAILED = "the server failed to answer this row; its log says why"
 WARM_UP = ((64, 64, 3), ("thing",))
-"""The image and the classes of the first answer, which nobody waits for."""
+"""The image and the classes of the warm-up request."""
 
 
 class TooLarge(MlflowException):  # type: ignore[misc]  # mlflow is not typed
-    """What is beyond a limit: MLflow has no code of its own for HTTP's 413."""
+    """A request beyond a limit; MLflow has no error code for HTTP status 413."""
 
     def get_http_status_code(self) -> int:
-        """413, Content Too Large."""
+        """Return 413, Content Too Large."""
         return 413
 
 
 class SegmentorModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed
-    """Labels images with the class names that come with them."""
+    """Labels each image with the class names of its row."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the networks and answer once, so that a server that is ready answers at once.
+        """Load the networks and answer one request, so that a ready server responds without delay.
 
         Raises:
-            OvsegError: for limits in the environment that are not valid, or models that do not
-                load; a server does not start then.
+            OvsegError: if a limit in the environment is invalid or a model does not load; the
+                server does not start then.
         """
         from ovseg.models.packaged import restored
 
         self.limits = Limits.of_environment(os.environ)
         self.config, self.regions = restored(context.artifacts)
-        self.computing = threading.Lock()  # the server has many threads: memory is for one image
+        self.computing = threading.Lock()  # the server has many threads, but memory for one image
         _keep_stack_traces()
         shape, classes = WARM_UP
         self._labels(np.zeros(shape, dtype=np.uint8), Question(image="", classes=classes))
@@ -75,27 +75,27 @@ class SegmentorModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed
         """Segment images.
 
         Args:
-            context: unused; the artifacts are known since `load_context`.
-            model_input: columns `image` (the file's bytes in base64, or a path below the folder
-                of `OVSEG_SERVE_IMAGES`) and `classes` (a list of names, or a text of names
-                separated by commas).
+            context: unused; `load_context` has already read the artifacts.
+            model_input: columns `image` (the file's bytes in base64, or a path below the folder of
+                `OVSEG_SERVE_IMAGES`) and `classes` (a list of names, or a string of comma-separated
+                names).
             params: unused.
 
         Returns:
-            One dict an image: `size` [H, W], `segments`, a list of {class, area_fraction, counts}
-            with compressed COCO RLE counts, for the classes that occur, and `error`, None. Of a
-            row that cannot be answered the first two are empty and `error` says why.
+            One dict per image: `size` [H, W]; `segments`, a list of {class, area_fraction, counts}
+            with compressed COCO RLE counts for the classes that occur; and `error`, None. If a row
+            cannot be answered, the first two are empty and `error` says why.
 
         Raises:
-            MlflowException: not one row can be answered, or the request is beyond a limit; with
-                the HTTP status 400, 413, or 500 for a failure of the server.
+            MlflowException: if no row can be answered or the request exceeds a limit; the HTTP
+                status is 400, 413, or 500 for a server failure.
         """
         try:
-            asked = self.limits.questions(model_input.to_dict("records"))
+            questions = self.limits.questions(model_input.to_dict("records"))
         except RequestError as error:
             raise _refusal([error]) from None
         answers, errors = [], []
-        for question in asked:
+        for question in questions:
             try:
                 answers.append(self._answer(question))
             except RequestError as error:
@@ -113,14 +113,14 @@ class SegmentorModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed
                 labels = self._labels(self.limits.image(question.image), question)
         except RequestError:
             raise
-        except Exception:  # paths of this machine stay in its log
+        except Exception:  # keep paths of this machine in its own log
             logger.error("a row was not answered: %s", terminal_text(traceback.format_exc()))
             raise RequestError(FAILED, status=500) from None
-        found = segments(labels, question.classes)
-        return {"size": list(labels.shape), "segments": found, "error": None}
+        parts = segments(labels, question.classes)
+        return {"size": list(labels.shape), "segments": parts, "error": None}
 
     def _labels(self, image: ImageArray, question: Question) -> Any:
-        """The `(H, W)` indices of the question's names."""
+        """Return the label map `(H, W)`: indices into the question's names."""
         from ovseg.evaluation.splits import HEADLINE, benchmark_splits
         from ovseg.models.build import load_segmentor
 
@@ -133,7 +133,7 @@ class SegmentorModel(PythonModel):  # type: ignore[misc]  # mlflow is not typed
 
 
 def _refusal(errors: Sequence[RequestError]) -> MlflowException:
-    """The answer to a request without one row that could be answered."""
+    """Return the exception for a request in which no row could be answered."""
     worst = max(errors, key=lambda error: error.status)
     if worst.status == 413:
         return TooLarge(str(worst), error_code=INVALID_PARAMETER_VALUE)
@@ -142,7 +142,7 @@ def _refusal(errors: Sequence[RequestError]) -> MlflowException:
 
 
 def _keep_stack_traces() -> None:
-    """MLflow's server answers what it cannot parse with its stack trace: keep it to the log."""
+    """Keep stack traces of unparsable requests in the log, out of the server's replies."""
     from mlflow.pyfunc import scoring_server
 
     handle = getattr(scoring_server, "_handle_serving_error", None)

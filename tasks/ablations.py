@@ -1,4 +1,4 @@
-"""What the flow of ablations does beside running cells: attempts, comparisons, page, records."""
+"""The tasks of ablations besides running cells: attempts, comparisons, page, records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ovseg.files.escaping import escaped
 from ovseg.stages.manifest import Manifest
 from tasks.progress import console
 from tasks.run import run
-from tasks.tracking.mlflow_run import reported
+from tasks.tracking.mlflow_run import never_fails_the_run
 from tasks.tracking.provenance import command_line, git_commit
 from tasks.tracking.tracked_run import TrackedRun
 from tasks.worlds import Drawn
@@ -44,12 +44,12 @@ MINED = ("data", "models", "mining", "execution")
 
 
 def plan_tables(tables: list[str], preset: str, **given: Any) -> Plan:
-    """The runs of tables by name, as `ovseg.cli.ablations.plan_request` gives them."""
+    """Plan the runs of tables by name, see `ovseg.cli.ablations.plan_request`."""
     return plan_request(tables, preset, **given)
 
 
 def once(mine: Mine) -> Mine:
-    """The flow that mines, called once for equal settings: even finding all done takes seconds."""
+    """Cache the mining flow by settings: even if all is done, it takes seconds."""
     known: dict[str, Mined] = {}
 
     def mined(run: Drawn, adapted: Manifest | None) -> Mined:
@@ -64,26 +64,26 @@ def once(mine: Mine) -> Mine:
 
 
 class CellsFailed(OvsegError):
-    """Some cells failed, in the words of the first.
+    """Some cells failed; the message is that of the first.
 
     Attributes:
-        outcomes: what became of all of them.
+        outcomes: the outcomes of all cells.
     """
 
     def __init__(self, outcomes: Outcomes) -> None:
         first = outcomes.failed[0]
         super().__init__(
             f"{len(outcomes.failed)} cells failed, the first {first.table}/{first.cell} with seed"
-            f" {first.seed}: {first.reason}; the same command goes on with them"
+            f" {first.seed}: {first.reason}; run the same command again to retry them"
         )
         self.outcomes = outcomes
 
 
 class Outcomes:
-    """What became of the cells of a plan.
+    """The outcomes of a plan's cells.
 
     Attributes:
-        plan: what is run.
+        plan: the planned runs.
         scored: the finished benchmark of each (table, benchmark), by `<seed>/<cell>`.
         failed: the cells that failed, with the reason.
         compared: the compared tables.
@@ -99,7 +99,7 @@ class Outcomes:
         self._began = time.monotonic()
 
     def runs(self, planned: PlannedTable, uri: str | None) -> Iterator[CellRun]:
-        """The runs of a table, all in one MLflow store, each announced on the console."""
+        """Yield the runs of a table, all in one MLflow store, each announced on the console."""
         for number, cell in enumerate(planned.runs, start=1):
             console.print(
                 f"{planned.name} {number} of {len(planned.runs)}: {cell.cell.title}, seed"
@@ -109,12 +109,12 @@ class Outcomes:
             yield replace(cell, config=cell.config.changed("tracking", uri=uri))
 
     def rounds(self, config: RunConfig) -> list[RunConfig]:
-        """The mining rounds of a cell's run."""
+        """Return the mining rounds of a cell's run."""
         return rounds(config)
 
     @contextmanager
     def attempt(self, cell: CellRun) -> Iterator[None]:
-        """Run a cell; what it fails of is noted and the next one goes on."""
+        """Run a cell; a failure is recorded and the next cell continues."""
         try:
             yield
         except Exception as error:
@@ -126,7 +126,7 @@ class Outcomes:
             console.print(f"{cell.table}/{cell.name}: failed: {reason}", style="red", markup=False)
 
     def keep(self, cell: CellRun, scores: Mapping[str, Manifest]) -> dict[str, Manifest]:
-        """Keep the benchmarks that a cell's scores are of; the scores by benchmark."""
+        """Record the benchmark runs of a cell's scores; return the scores by benchmark."""
         found = {}
         for manifest in scores.values():
             name = manifest.stats["benchmark"]
@@ -148,7 +148,7 @@ class Outcomes:
         return made
 
     def publish(self, out: Path | None) -> None:
-        """Write the page, where one is asked for."""
+        """Write the page, if requested."""
         if out is not None:
             page = Page(
                 plan=self.plan,
@@ -161,7 +161,7 @@ class Outcomes:
             self.page = publish_page(page, out)
 
     def conclude(self) -> None:
-        """Say where all lies.
+        """Print where the results are.
 
         Raises:
             CellsFailed: if a cell failed.
@@ -178,9 +178,9 @@ class Outcomes:
 # Records
 
 
-@reported
+@never_fails_the_run
 def describe(run: TrackedRun, plan: Plan) -> None:
-    """Say what a run of ablations is, before it does anything."""
+    """Describe a run of ablations before it starts."""
     steps = cost(plan.runs)
     run.inherit({"preset": plan.preset})
     run.tags({"stage": "ablations", "seeds": str(plan.seeds)})
@@ -191,7 +191,7 @@ def describe(run: TrackedRun, plan: Plan) -> None:
     )
 
 
-@reported
+@never_fails_the_run
 def record_cell(run: TrackedRun, cell: CellRun, scores: Mapping[str, Manifest]) -> None:
     """Log a cell's settings and its scores."""
     run.tags(
@@ -211,7 +211,7 @@ def record_cell(run: TrackedRun, cell: CellRun, scores: Mapping[str, Manifest]) 
         run.metrics({f"{name}/{metric}": value for metric, value in values.items()})
 
 
-@reported
+@never_fails_the_run
 def record_table(
     run: TrackedRun, planned: PlannedTable, compared: list[Compared], outcomes: Outcomes
 ) -> None:
@@ -240,7 +240,7 @@ def record_table(
     run.note("\n".join(lines))
 
 
-@reported
+@never_fails_the_run
 def record_page(run: TrackedRun, outcomes: Outcomes) -> None:
     """Upload the page of all tables."""
     if outcomes.page is not None:

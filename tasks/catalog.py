@@ -1,4 +1,4 @@
-"""The analysts' catalogue as a task: published again whenever a flow has something new for it."""
+"""The analysts' catalog as a task: republished whenever a flow has new results."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ovseg.catalog.query import failed_checks
 from ovseg.stages.manifest import Manifest
 
 
-@task(task_run_name="publish catalogue", cache_policy=NO_CACHE, persist_result=False)
+@task(task_run_name="publish catalog", cache_policy=NO_CACHE, persist_result=False)
 def publish_catalog(root: Path, manifests: dict[str, Manifest]) -> Path:
-    """Point the catalogue at these manifests and rebuild its views.
+    """Point the catalog at these manifests and rebuild its views.
 
     Args:
         root: the folder of all results.
-        manifests: finished stages by role; what the catalogue pointed at before stays.
+        manifests: finished stages by role; other pointers of the catalog stay.
 
     Returns:
         Path of `catalog.duckdb`.
@@ -28,19 +28,19 @@ def publish_catalog(root: Path, manifests: dict[str, Manifest]) -> Path:
 
 @task(task_run_name="check tables", cache_policy=NO_CACHE, persist_result=False)
 def check_catalog(root: Path) -> list[str]:
-    """Run every check of `sql/tests` over the catalogue.
+    """Run every check of `sql/tests` over the catalog.
 
     Args:
         root: the folder of all results.
 
     Returns:
-        The names of the checks that found rows at fault; each is logged as an error.
+        The names of the failed checks; each is logged as an error.
     """
     with open_catalog(root) as con:
         failed = failed_checks(con)
     for name, rows in failed.items():
         get_run_logger().error(
-            "check %s found %d rows at fault (at most 100 are counted): see sql/tests/%s.sql",
+            "check %s found %d invalid rows (at most 100 are counted): see sql/tests/%s.sql",
             name,
             rows.num_rows,
             name,

@@ -1,4 +1,4 @@
-"""What commands print: metrics as lines, errors a user can mend as one line without a traceback."""
+"""Console output of commands: metrics as lines; user errors as one line without a traceback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.server.own import connected
 
 
 class _Expected(logging.Filter):
-    """Passes everything but tracebacks of `OvsegError`; Prefect's server still gets those."""
+    """Drops tracebacks of `OvsegError`; Prefect's server still gets those."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -24,8 +24,8 @@ class _Expected(logging.Filter):
 
 
 def quiet_expected_errors() -> None:
-    """Keep tracebacks of errors that the user can fix off the console, and secrets off its log."""
-    setup_logging()  # Prefect sets its handlers up once; after that they can be given a filter
+    """Keep tracebacks of user errors off the console, and secrets out of its log."""
+    setup_logging()  # Prefect sets up its handlers once; filters can be added afterwards
     loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
     for logger in loggers:
         for handler in logger.handlers:
@@ -33,7 +33,7 @@ def quiet_expected_errors() -> None:
                 handler.addFilter(_Expected())
                 if not isinstance(handler.formatter, TerminalFormatter):
                     handler.setFormatter(TerminalFormatter(handler.formatter))
-    if logging.lastResort is not None:  # prints what no handler is there for
+    if logging.lastResort is not None:  # prints records that have no handler
         logging.lastResort.setFormatter(TerminalFormatter(None))
 
 
@@ -41,7 +41,7 @@ def print_metrics(flow: Callable[[], dict[str, float]]) -> int:
     """Run a flow and print its metrics.
 
     Returns:
-        The exit code: 0, or 2 where the user has something to mend.
+        The exit code: 0, or 2 for an error that the user can fix.
     """
 
     def run() -> dict[str, float]:

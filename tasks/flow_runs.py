@@ -1,7 +1,7 @@
-"""Flow runs in Prefect that nobody runs any more: of this process at its end, and of dead ones.
+"""Closing of orphaned Prefect flow runs: of this process at its end, and of dead processes.
 
-Prefect learns of a run's end from the process that runs it; one that was ended in a hurry, or was
-killed, would be shown as running for good.
+Prefect learns of a run's end from the process that runs it; the run of a killed process would be
+shown as running forever.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ovseg.server")
 OWN = f"{TAG}={identity()}"
 """The tag of the flow runs of this process."""
-_LIMIT = 200  # as many as Prefect gives at a time
+_LIMIT = 200  # Prefect's page size
 
 
 class OpenRuns:
-    """The flow runs that Prefect takes for running, over a connection that is open.
+    """The flow runs that Prefect considers running, over an open connection.
 
-    Made before it is needed: nothing is imported where runs are closed.
+    Created in advance, so that closing runs imports nothing.
     """
 
     def __init__(self, client: SyncPrefectClient):
@@ -42,7 +42,7 @@ class OpenRuns:
         self._filters = filters
 
     def cancel_own(self) -> None:
-        """Set the flow runs of this process to *Cancelled*, those too that begin meanwhile."""
+        """Set the flow runs of this process to *Cancelled*, with those that start meanwhile."""
         for _ in range(3):
             tagged = self._filters.FlowRunFilterTags(all_=[OWN])
             runs = self._read(tags=tagged)
@@ -51,16 +51,16 @@ class OpenRuns:
             self._close(runs, self._cancelled(message="the command was interrupted"))
 
     def close_dead(self) -> None:
-        """Set the flow runs of processes that are proved dead to *Crashed*."""
+        """Set the flow runs of provably dead processes to *Crashed*."""
         try:
             runs = [run for run in self._read() if any(map(_of_the_dead, run.tags))]
             self._close(runs, self._crashed(message="its process is gone"))
-        except Exception as error:  # nothing hangs on it
+        except Exception as error:  # nothing depends on it
             logger.warning("flow runs of dead processes are still shown as running: %s", error)
 
     def _read(self, **conditions: Any) -> list[FlowRun]:
-        wanted = self._filters.FlowRunFilter(state=self._flows, **conditions)
-        return self._client.read_flow_runs(flow_run_filter=wanted, limit=_LIMIT)
+        open_runs = self._filters.FlowRunFilter(state=self._flows, **conditions)
+        return self._client.read_flow_runs(flow_run_filter=open_runs, limit=_LIMIT)
 
     def _close(self, runs: Sequence[FlowRun], state: Any) -> None:
         if not runs:
@@ -68,8 +68,8 @@ class OpenRuns:
         for run in runs:
             self._client.set_flow_run_state(run.id, state, force=True)
         within = self._filters.TaskRunFilterFlowRunId(any_=[run.id for run in runs])
-        wanted = self._filters.TaskRunFilter(state=self._tasks, flow_run_id=within)
-        for task in self._client.read_task_runs(task_run_filter=wanted, limit=_LIMIT):
+        open_tasks = self._filters.TaskRunFilter(state=self._tasks, flow_run_id=within)
+        for task in self._client.read_task_runs(task_run_filter=open_tasks, limit=_LIMIT):
             self._client.set_task_run_state(task.id, state, force=True)
 
 

@@ -1,4 +1,4 @@
-"""The steps of mining, each a stage run shard by shard."""
+"""The steps of mining; each runs a stage shard by shard."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from tasks.worlds import Drawn
 
 
 def by_source(run: Drawn) -> list[Drawn]:
-    """A run for each source of pairs it needs."""
+    """Return a run for each source of pairs."""
     return [run.of(run.config.of_source(source)) for source in pair_sources(run.config)]
 
 
 def check_models(config: RunConfig) -> None:
-    """Find every model and method the run names before anything is computed.
+    """Check every model and method of the run before anything is computed.
 
     Raises:
-        OvsegError: for the first that cannot be found.
+        OvsegError: for the first that does not exist.
     """
     parser_digest(config.nouns.parser)
     drawn = config.data.mining_world is not None and config.source != "mined"
-    if not drawn:  # the embedded world's ground truth is drawn first
+    if not drawn:  # the embedded world draws its ground truth first
         PROPOSALS.weights(config.proposals, {})
     clip_digest(config.pairing.clip)
     for phases in config.arms.values():
@@ -49,19 +49,19 @@ def check_models(config: RunConfig) -> None:
 
 
 def read_images(config: RunConfig) -> dict[str, Manifest]:
-    """List and check the images and their captions, and find those that benchmarks hold.
+    """List and check the images and their captions, and find those that benchmarks contain.
 
     Returns:
-        By role `images`, `images_listed` (the same before they were screened) and, of each
-        benchmark that has a folder, `fingerprints/<benchmark>`.
+        By role `images`, `images_listed` (the same before screening) and, for each benchmark with a
+        folder, `fingerprints/<benchmark>`.
     """
     root, label = config.root, "read images and captions"
     listed = run(LIST_IMAGES, config.images, {}, root, label=label)
     prints: dict[str, Manifest] = {}
-    if lacking := unscreened(config):
+    if missing := unscreened(config):
         get_run_logger().warning(
-            "no folder of %s: images of theirs among yours are not looked for; give --data",
-            ", ".join(lacking),
+            "no folder of %s: your images cannot be checked for theirs; give --data",
+            ", ".join(missing),
         )
     for item in config.benchmarks:
         if item.root is None:
@@ -77,12 +77,12 @@ def read_images(config: RunConfig) -> dict[str, Manifest]:
 
 
 def unscreened(config: RunConfig) -> list[str]:
-    """The benchmarks, of the preset too, whose images cannot be looked for: they have no folder."""
+    """Return the benchmarks (also of the preset) without a folder, whose images are unknown."""
     there = {item.benchmark for item in config.benchmarks if item.root is not None}
     wanted = {item.benchmark for item in config.benchmarks}
     if not config.data.scored:
         wanted |= {item.benchmark for item in load_preset(config.preset).benchmarks}
-    return sorted(wanted - there - {"storybook"})  # whose scenes to mine and to score are disjoint
+    return sorted(wanted - there - {"storybook"})  # its scenes for mining and scoring are disjoint
 
 
 def find_nouns(config: RunConfig, images: Manifest) -> Manifest:
@@ -91,7 +91,7 @@ def find_nouns(config: RunConfig, images: Manifest) -> Manifest:
 
 
 def with_contexts(run: Drawn) -> Drawn:
-    """The same run whose benchmarks know the noun table that their prompts are mined from."""
+    """Return the run with the noun table in its benchmarks, for prompts mined from it."""
     config = run.config
     wanting = (each for each in config.benchmarks if each.prompting == "mined")
     if all(each.contexts_from for each in wanting):
@@ -119,11 +119,11 @@ def _of_round(adapted: Manifest | None) -> dict[str, Manifest]:
 def pair(
     config: RunConfig, parts: Mapping[str, Manifest], adapted: Manifest | None = None
 ) -> Manifest:
-    """Pair every noun with the mask that CLIP likes best, or labels with theirs.
+    """Pair every noun with the mask that CLIP ranks first, or labels with their masks.
 
     Args:
-        config: the whole run; its source says what is paired.
-        parts: the stages before, by role.
+        config: the whole run; its source selects what is paired.
+        parts: the previous stages by role.
         adapted: the checkpoint that pairs in a further mining round.
     """
     if config.source == "gt_label":
@@ -134,5 +134,5 @@ def pair(
 
 
 def publish_table(config: RunConfig, pairs: Manifest) -> Manifest:
-    """Compact and order the pairs into the published table."""
+    """Merge and sort the pairs into the published table."""
     return run(PAIR_TABLE, config.table, {"pairs": pairs}, config.root, label="pair table")

@@ -1,7 +1,7 @@
-"""What a person sees of a run in Prefect: progress, the mining funnel, the numbers, pictures.
+"""A run's page in Prefect: progress, the mining funnel, the numbers, images.
 
-Plain functions, called in a flow and in its process. Each stands for one or two small requests to
-the server; where one fails, the run's log has a warning and the run goes on.
+Plain functions, called in a flow and in its process. Each makes one or two small requests to the
+server; if one fails, the run's log has a warning and the run continues.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from tasks.tracking.tracked_run import TrackedRun
 
 P = ParamSpec("P")
 SHEET_WIDTH = 640
-"""Pixels: the contact sheet of the storybook is then about 200 kB of text."""
-_EVERY = (5.0, 60.0)  # seconds between updates of progress, at the beginning and later
+"""Width in pixels; makes the contact sheet of the storybook about 200 kB of text."""
+_EVERY = (5.0, 60.0)  # seconds between progress updates, first and later
 
 
 def _harmless(show: Callable[P, None]) -> Callable[P, None]:
@@ -49,7 +49,7 @@ def _harmless(show: Callable[P, None]) -> Callable[P, None]:
         except Exception as error:
             lines = str(error).strip().splitlines() or [""]
             get_run_logger().warning(
-                "%s: nothing to see in Prefect, the run goes on: %s: %s",
+                "%s: not shown in Prefect, the run continues: %s: %s",
                 show.__name__.strip("_"),
                 type(error).__name__,
                 lines[0],
@@ -59,7 +59,7 @@ def _harmless(show: Callable[P, None]) -> Callable[P, None]:
 
 
 def run_name() -> str:
-    """The name of the pipeline's flow run, by its parameters: `storybook seed 0`."""
+    """Return the name of the pipeline's flow run, from its parameters: `storybook seed 0`."""
     given = flow_run.parameters
     seed = given.get("seed")
     if seed is None:
@@ -72,7 +72,7 @@ def run_name() -> str:
 
 
 class _Progress:
-    """The progress of one stage: created in the flow, updated now and then from any thread."""
+    """The progress of one stage: created in the flow, updated occasionally from any thread."""
 
     def __init__(self, label: str, total: int):
         self.label, self.total, self.done = label, total, 0
@@ -82,7 +82,7 @@ class _Progress:
         self.create_progress()
 
     def advance(self, step: int) -> None:
-        """Count items that are done."""
+        """Count finished items."""
         with self.lock:
             self.done += step
             now = time.monotonic()
@@ -94,7 +94,7 @@ class _Progress:
             self.update_progress()
 
     def finish(self) -> None:
-        """Say that all is done, also what was found done."""
+        """Mark everything as done, including what was already there."""
         self.done = self.total
         self.update_progress()
 
@@ -115,17 +115,17 @@ class _Progress:
         try:
             update_progress_artifact(self.artifact, percent, description=text, _sync=True)
         except Exception:
-            self.artifact = None  # each further try would hold the stage up again
+            self.artifact = None  # another try would delay the stage again
             raise
 
 
 @contextmanager
 def progress_artifact(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a stage's progress in its flow run; gives the function that advances it.
+    """Show a stage's progress in its flow run; yields the function that advances it.
 
     Args:
-        label: what the stage is called.
-        total: items (images, steps) in all.
+        label: name of the stage.
+        total: number of items (images, steps).
     """
     progress = _Progress(label, total)
     yield progress.advance
@@ -133,12 +133,12 @@ def progress_artifact(label: str, total: int) -> Iterator[Callable[[int], None]]
 
 
 # --------------------------------------------------------------------------------------
-# What a flow leaves
+# Artifacts of a flow
 
 
 @_harmless
 def show_funnel(config: RunConfig) -> None:
-    """A table of what each step of mining kept, and what dropped most."""
+    """Show a table of what each mining step kept, and what it dropped most for."""
     with open_catalog(config.root) as con:
         rows = run_query(con, named_query(con, "funnel")).to_pylist()
     table = [
@@ -163,7 +163,7 @@ def show_funnel(config: RunConfig) -> None:
 
 @_harmless
 def show_scores(config: RunConfig, summary: Summary) -> None:
-    """A table of the compared models with the numbers a person reads first."""
+    """Show a table of the compared models with the main numbers."""
     if not summary.scores:
         return
     headings = {metric: heading.replace("\n", " ") for metric, heading in COLUMNS.items()}
@@ -192,7 +192,7 @@ def show_scores(config: RunConfig, summary: Summary) -> None:
 
 @_harmless
 def show_summary(config: RunConfig, summary: Summary, tracked: TrackedRun) -> None:
-    """The summary with its pictures, and where the run's results lie."""
+    """Show the summary with its images, and where the run's results are."""
     root = config.root.resolve()
     lines = [
         markdown(summary),
@@ -214,14 +214,14 @@ def show_summary(config: RunConfig, summary: Summary, tracked: TrackedRun) -> No
     create_markdown_artifact(
         "\n".join(lines) + "\n",
         key=f"{config.preset}-summary",
-        description=f"What the run of preset {config.preset}, seed {config.seed}, came to.",
+        description=f"Results of the run of preset {config.preset}, seed {config.seed}.",
         _sync=True,
     )
 
 
 @_harmless
 def show_mlflow_run(config: RunConfig, tracked: TrackedRun) -> None:
-    """A link to the MLflow run, where MLflow is a server; the summary says it for a file."""
+    """Show a link to the MLflow run if MLflow is a server; the summary covers a file."""
     if tracked.url is not None:
         create_link_artifact(
             tracked.url,

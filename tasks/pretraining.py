@@ -1,4 +1,4 @@
-"""Training the weights that ship, as a Prefect task, without logic."""
+"""Training of the shipped weights, as a thin Prefect task."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ovseg.storybook.weights import PARSER
     persist_result=False,
 )
 def train(model: str, out: Path | None, seed: int, **options: Any) -> dict[str, float]:
-    """Train and measure one of the models that ship and write its card beside it.
+    """Train and measure one of the shipped models and write its card next to it.
 
     Args:
         model: a key of `MODELS`.
-        out: folder of the weights; the shipped one where None.
+        out: folder of the weights; defaults to the shipped one.
         seed: equal seeds on one machine give equal weights.
-        options: what the model takes besides.
+        options: further options of the model.
 
     Returns:
         Its metrics on data it was not trained on.
@@ -78,11 +78,11 @@ MODELS: dict[str, Callable[..., dict[str, float]]] = {
     "mask2former": _mask2former,
     "parser": _parser,
 }
-"""What trains a model, by its name."""
+"""The training functions by model name."""
 
 
 def _each(steps: int) -> Callable[[str, int, int], None]:
-    """A progress that logs every so many steps, and the last."""
+    """Return a progress callback that logs every n-th step, and the last."""
     logger = get_run_logger()
 
     def report(what: str, done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""Which process a run belongs to, and whether that process can be proved dead."""
+"""The process that a run belongs to, and whether it is provably dead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 TAG = "ovseg.process"
-"""The tag of MLflow runs; Prefect's flow runs have one that begins with it and `=`."""
+"""The tag of MLflow runs; Prefect's flow runs have a tag that starts with it and `=`."""
 
 
 @cache
@@ -18,19 +18,19 @@ def _identity(pid: int) -> str:
 
 
 def identity() -> str:
-    """This process: `host/boot/pid namespace/pid/start`, what a system does not tell left empty."""
+    """Identify this process: `host/boot/pid namespace/pid/start`; unknown parts are empty."""
     return _identity(os.getpid())
 
 
 def is_dead(identity: str) -> bool:
-    """Whether a process is proved to be gone; never guessed.
+    """Return whether a process is provably gone; never guesses.
 
     Args:
-        identity: what `identity` gave there.
+        identity: result of `identity` in that process.
 
     Returns:
-        True where this host was started anew since, or has no process of that number and start;
-        False for a process of another host or container, and for what is no identity.
+        True if this host was rebooted since, or has no process with that number and start time;
+        False for a process of another host or container, and for an invalid identity.
     """
     parts = identity.split("/")
     if len(parts) != 5 or not parts[3].isascii() or not parts[3].isdigit():
@@ -47,7 +47,7 @@ def is_dead(identity: str) -> bool:
 
 
 def identity_parts() -> list[str]:
-    """The five parts of this process's identity."""
+    """Return the five parts of this process's identity."""
     return identity().split("/")
 
 
@@ -59,16 +59,16 @@ def _read(path: str) -> str:
 
 
 def _namespace() -> str:
-    try:  # equal numbers in two containers are two processes
+    try:  # equal pids in two containers are two processes
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""
 
 
 def _started(pid: int) -> str:
-    """When a process was started, in ticks since the boot; empty where there is none."""
+    """Return when a process was started, in ticks since the boot; empty if there is none."""
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    if len(fields) < 20 or fields[0] in "ZX":  # a zombie is dead, only nobody has been told
+    if len(fields) < 20 or fields[0] in "ZX":  # a zombie is dead but not yet reaped
         return ""
     return fields[19]
 

@@ -1,4 +1,4 @@
-"""Progress of the stages of a run: bars on a terminal, a line now and then elsewhere.
+"""Progress of the stages of a run: bars on a terminal, occasional lines elsewhere.
 
 Prefect's UI shows the same as an artifact of the flow run.
 """
@@ -26,7 +26,7 @@ from tasks.prefect_page import progress_artifact
 console = Terminal(stderr=True)
 _lock = threading.Lock()
 _bars: Progress | None = None
-_QUIET_SECONDS = 15.0  # between lines where no terminal shows bars
+_QUIET_SECONDS = 15.0  # between lines if there is no terminal for bars
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def bars() -> Iterator[None]:
 
 
 def found(name: str) -> None:
-    """Say that a step was found done, so that a run of nothing but such steps is not silent."""
+    """Print that a step was already done, so that a run of only such steps is not silent."""
     console.print(f"{name}: found, nothing to compute", highlight=False)
 
 
@@ -62,8 +62,8 @@ def bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a stage's progress inside a flow, on the console and in Prefect's UI.
 
     Args:
-        name: what the stage is called.
-        total: items (images, steps) in all.
+        name: name of the stage.
+        total: number of items (images, steps).
 
     Yields:
         The function that advances it by some items, which any thread may call.

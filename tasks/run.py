@@ -1,6 +1,6 @@
-"""Any library stage as Prefect tasks: its shards mapped over the flow's task runner, then finished.
+"""Library stages as Prefect tasks: shards are mapped over the flow's task runner, then finished.
 
-Prefect schedules, retries and shows; the manifest is the only cache, so the tasks use `NO_CACHE`.
+Prefect schedules, retries and displays; the manifest is the only cache, so tasks use `NO_CACHE`.
 Inside a flow:
 
     nouns = run(NOUNS, config.nouns, {"images": images}, root)
@@ -39,14 +39,14 @@ _FOR_A_PERSON = (
     ImportError,
     NotImplementedError,
 )
-"""Errors that the same call raises again: bad input, and bugs."""
+"""Errors that a retry would raise again: bad input, and bugs."""
 _FULL_OR_FORBIDDEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 _device_locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 @contextmanager
 def _device(config: Config) -> Iterator[None]:
-    """One worker a device: a second model on it would only fight the first for memory."""
+    """Allow one worker per device: a second model would only compete for memory."""
     device = getattr(config, "device", None)
     if device is None:
         yield
@@ -56,7 +56,7 @@ def _device(config: Config) -> Iterator[None]:
 
 
 def _worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
-    """Retry what time may mend (a flaky mount, a full GPU), never what a person has to mend."""
+    """Retry errors that may pass (a flaky mount, a full GPU), never those that need a person."""
     try:
         state.result()
     except WriteError as error:
@@ -92,7 +92,7 @@ def compute_shard(
     shard: int,
     progress: Callable[[int], None],
 ) -> ShardRecord:
-    """Compute and publish one shard of a stage, or find it done."""
+    """Compute and publish one shard of a stage, unless it is done."""
     with _device(config):
         record = run_shard(stage, config, inputs, folder, shard=shard, progress=progress)
     path = folder / record.path
@@ -113,7 +113,7 @@ def finish_stage(
     plan: ShardPlan,
     seconds: dict[int, float],
 ) -> Manifest:
-    """Check that every shard is there and write the manifest."""
+    """Check that every shard exists and write the manifest."""
     return finish(stage, config, inputs, folder, plan, seconds=seconds)
 
 
@@ -125,20 +125,20 @@ def run(
     *,
     label: str | None = None,
 ) -> Manifest:
-    """Run a stage inside a flow: nothing where all is done, else shard by shard.
+    """Run a stage inside a flow, shard by shard, unless it is done.
 
     Args:
         stage: the stage.
         config: its configuration.
         inputs: manifests of its parents by role.
         root: the folder of all results.
-        label: what people see it called; the stage's name where empty.
+        label: displayed name; defaults to the stage's name.
 
     Returns:
         The manifest.
 
     Raises:
-        OvsegError: what a shard or the finish raised, with its one-line message.
+        OvsegError: from a shard or the finish, with its one-line message.
     """
     folder, plan = stage_folder(stage, config, inputs, root)
     label, log, began = label or stage.name, get_run_logger(), time.monotonic()
@@ -167,7 +167,7 @@ def run(
 
 
 def _shard_name(label: str, shards: int) -> Callable[[dict[str, Any]], str]:
-    """Names for a stage's task runs: `find nouns 3 of 8`, without numbers where there is one."""
+    """Name a stage's task runs: `find nouns 3 of 8`, without numbers if there is one shard."""
 
     def name(parameters: dict[str, Any]) -> str:
         return f"{label} {parameters['shard'] + 1} of {shards}" if shards > 1 else label

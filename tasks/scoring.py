@@ -1,4 +1,4 @@
-"""The steps of measuring: benchmarks, scores, pairs against ground truth, the contact sheet."""
+"""The steps of scoring: benchmarks, scores, pair truth, the contact sheet, the report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ovseg.evaluation.region_memory import REGION_MEMORY
 from ovseg.evaluation.scores import SCORES
 from ovseg.report.contact_sheet import CONTACT_SHEET, sheet_inputs
 from ovseg.report.stage import REPORT, report_inputs
-from ovseg.report.summary import Summary, absent_classes, show, show_scores, summarise
+from ovseg.report.summary import Summary, absent_classes, show, show_scores, summarize
 from ovseg.stages.manifest import Manifest
 from tasks.run import run
 from tasks.training import curate, tables_by_role
@@ -31,7 +31,7 @@ __all__ = [
     "score",
     "show",
     "show_scores",
-    "summarise",
+    "summarize",
     "trace",
     "write_report",
 ]
@@ -44,14 +44,14 @@ def score(
     checkpoint: Manifest | None,
     regions: Manifest | None = None,
 ) -> tuple[Manifest, Manifest]:
-    """Score an arm on a benchmark: (the benchmark run, its scores as tables).
+    """Score an arm on a benchmark; return the benchmark run and its scores as tables.
 
     Args:
         config: the whole run.
         setting: the benchmark.
         arm: the arm.
-        checkpoint: its CLIP; the configured one where None.
-        regions: those it retrieves from, as `remember` gives them.
+        checkpoint: its CLIP; defaults to the configured one.
+        regions: the regions it retrieves from, see `remember`.
     """
     inputs = {"checkpoint": checkpoint} if checkpoint else {}
     if regions is not None:
@@ -78,7 +78,7 @@ def remember(
         config: the whole run.
         setting: the benchmark.
         arm: the arm.
-        checkpoint: its CLIP; the configured one where None.
+        checkpoint: its CLIP; defaults to the configured one.
         tables: published pair tables.
 
     Returns:
@@ -99,12 +99,11 @@ def trace(config: RunConfig, arm: str, phases: Sequence[Manifest]) -> list[Manif
     Args:
         config: the whole run.
         arm: the arm.
-        phases: checkpoints of its phases in the order of training; one that arms share is scored
-            once.
+        phases: checkpoints of its phases in the order of training; shared ones are scored once.
 
     Returns:
-        The scored phases in order and, last, the learning curve; nothing where no phase kept
-        snapshots, there is no benchmark, or `not_traced` says why.
+        The scored phases in order and, last, the learning curve; empty if no phase kept snapshots,
+        there is no benchmark, or `not_traced` gives a reason.
     """
     if not config.scored or not any(phase.snapshots for phase in config.arms[arm]):
         return []
@@ -125,7 +124,7 @@ def trace(config: RunConfig, arm: str, phases: Sequence[Manifest]) -> list[Manif
 
 
 def judge_pairs(config: RunConfig, table: Manifest) -> Manifest | None:
-    """Hold the pairs against panoptic ground truth; None where the run has none."""
+    """Compare the pairs with panoptic ground truth; None if the run has none."""
     if config.data.panoptic is None:
         return None
     truth = TruthConfig(panoptic=config.data.panoptic)
@@ -151,7 +150,7 @@ def write_report(
     scored: Mapping[str, Manifest],
     truth: Manifest | None,
 ) -> Manifest:
-    """Write the HTML report; the catalogue has to be published before it."""
+    """Write the HTML report; the catalog must be published first."""
     setting = ReportConfig(
         preset=config.preset,
         expect=config.expect,

@@ -1,4 +1,4 @@
-"""The steps of training a network on labels: training, scoring, handing out, recording."""
+"""The steps of training a network on labels: training, scoring, publishing, recording."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ovseg.training.segmentation.stage import (
     hand_out,
 )
 from tasks.run import run
-from tasks.tracking.mlflow_run import reported
+from tasks.tracking.mlflow_run import never_fails_the_run
 from tasks.tracking.tracked_run import TrackedRun
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 SCORES = ("miou_union", "miou_gt", "fwiou", "macc", "pacc")
-"""Those of the MaskFormer; the others are CLIP's on ground-truth masks."""
+"""The MaskFormer's scores; the others are CLIP's on ground-truth masks."""
 
 
 def configure(
@@ -46,15 +46,15 @@ def configure(
     settings: Mapping[str, Any],
     classes: tuple[str, ...] = (),
 ) -> LabelledTrainingConfig:
-    """A recipe for a labelled folder.
+    """Configure a recipe for a labelled folder.
 
     Args:
         data: the folder.
-        layout: how it is laid out, `prepared` or a benchmark's name.
+        layout: its layout, `prepared` or a benchmark's name.
         clip: the CLIP whose texts name the classes.
         recipe_name: a key of `ovseg.config.registry.RECIPES`.
-        settings: of the recipe, replaced; dotted names reach into `architecture` and `inputs`.
-        classes: those trained on; all where empty.
+        settings: changes to the recipe; dotted names reach into `architecture` and `inputs`.
+        classes: classes to train on; defaults to all.
     """
     replaced: dict[str, Any] = {}
     for name, value in settings.items():
@@ -73,7 +73,7 @@ def configure(
 
 
 def train(config: LabelledTrainingConfig, root: Path) -> Manifest:
-    """Train, or find what was trained; goes on where an earlier run stopped."""
+    """Train, unless done; resumes an interrupted training."""
     return run(SEGMENTATION, config, {}, root, label=f"train {_what(config)}")
 
 
@@ -84,10 +84,10 @@ def score(
 
     Args:
         config: of the training.
-        trained: what it made.
+        trained: the trained network.
         root: folder of all results.
-        data: labelled folder in the layout of the training's.
-        images: the first n are scored.
+        data: labelled folder in the layout of the training data.
+        images: number of images to score, from the first.
     """
     setting = BenchmarkConfig(
         benchmark=config.layout,
@@ -108,20 +108,20 @@ def _what(config: LabelledTrainingConfig) -> str:
 
 
 def _alone(config: LabelledTrainingConfig, trained: Manifest) -> dict[str, Any]:
-    """The settings by which a trained network segments without CLIP's view of images."""
+    """Return the settings with which a network segments without CLIP's view of images."""
     if config.recipe.head == "queries":
         return {"maskformer": str(trained.payload()), "ensemble": "maskformer_only"}
     return {"pixels": str(trained.payload()), "segmentor": "pixels"}
 
 
 def named_scores(measured: Manifest, *, validated: bool) -> dict[str, float]:
-    """The network's scores; the prefix says whether it was trained on those images."""
+    """Return the network's scores; the prefix says whether it was trained on those images."""
     prefix = "validation" if validated else "training"
     scores = measured.stats["scores"]
     return {f"{prefix}/{name}": scores[name] for name in SCORES if name in scores}
 
 
-@reported
+@never_fails_the_run
 def record(
     tracked: TrackedRun,
     config: LabelledTrainingConfig,

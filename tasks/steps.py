@@ -1,7 +1,8 @@
-"""Steps of a run: each a flow of its own in Prefect's eyes, which hands manifests to the next.
+"""Steps of a run: each is a Prefect flow of its own, which passes manifests to the next.
 
-What a step is given is no parameter of its flow: Prefect would store it, and a manifest lists every
-shard. A flow that a person, a schedule or an event starts takes the short request instead.
+The arguments of a step are not parameters of its flow: Prefect would store them, and a manifest
+lists every shard. A flow started by a person, a schedule or an event takes the short request
+instead.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ R = TypeVar("R", Drawn, RunConfig)
 def step(
     name: str, *, workers: int, title: str = "{name} {preset} seed {seed}"
 ) -> Callable[[Callable[Concatenate[R, P], T]], Callable[Concatenate[R, P], T]]:
-    """Make a function of a run, drawn or not yet, a step.
+    """Turn a function of a run, drawn or not yet, into a step.
 
     Args:
         name: of its flow in Prefect.
-        workers: shards of its stages that are computed at once.
-        title: of a run of it.
+        workers: number of shards computed at once.
+        title: of its flow runs.
     """
 
     def decorate(function: Callable[Concatenate[R, P], T]) -> Callable[Concatenate[R, P], T]:

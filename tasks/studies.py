@@ -1,4 +1,4 @@
-"""The end of a run over several seeds: its models compared, printed, and recorded in MLflow."""
+"""The end of a run over several seeds: comparison of its models, printing, MLflow record."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ovseg.files.escaping import code
 from ovseg.stages.manifest import Manifest
 from tasks.progress import console
 from tasks.run import run
-from tasks.tracking.mlflow_run import reported
+from tasks.tracking.mlflow_run import never_fails_the_run
 from tasks.tracking.tracked_run import TrackedRun
 
 __all__ = ["announce", "compare", "describe", "record_study", "show_studies"]
 
 
 def announce(config: RunConfig) -> None:
-    """Say on the console which seed begins."""
+    """Print which seed starts."""
     console.print(f"{config.preset} seed {config.seed}: {config.root}", style="bold")
 
 
@@ -40,11 +40,11 @@ def compare(configs: Sequence[RunConfig], root: Path) -> dict[str, Manifest]:
     """Compare the arms of finished runs over their seeds, inside a flow.
 
     Args:
-        configs: the runs, one a seed.
-        root: where the studies go.
+        configs: the runs, one per seed.
+        root: folder of the studies.
 
     Returns:
-        The study of each benchmark; none where the preset has no benchmark.
+        The study of each benchmark; empty if the preset has no benchmark.
     """
     roots = {config.seed: config.root for config in configs}
     studies: dict[str, Manifest] = {}
@@ -56,7 +56,7 @@ def compare(configs: Sequence[RunConfig], root: Path) -> dict[str, Manifest]:
     return studies
 
 
-@reported
+@never_fails_the_run
 def record_study(run: TrackedRun, study: Manifest) -> None:
     """Log a study's means and bounds, its table and its plots."""
     name, findings = study.config["benchmark"], read_findings(study)
@@ -71,7 +71,7 @@ def record_study(run: TrackedRun, study: Manifest) -> None:
 
 
 def show_studies(studies: dict[str, Manifest]) -> None:
-    """Print what a run over seeds found."""
+    """Print the findings of a run over seeds."""
     for study in studies.values():
         show_study(study)
     if not studies:

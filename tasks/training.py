@@ -13,7 +13,7 @@ from tasks.run import run
 
 
 def tables_by_role(tables: Sequence[Manifest]) -> dict[str, Manifest]:
-    """Pair tables as inputs of a stage: `table`, and any more as `table/<source>`."""
+    """Return pair tables as inputs of a stage: `table`, and further ones as `table/<source>`."""
     roles = ["table", *(f"table/{table.config['source']}" for table in tables[1:])]
     return dict(zip(roles, tables, strict=True))
 
@@ -27,10 +27,10 @@ def curate(config: RunConfig, tables: Sequence[Manifest]) -> Manifest:
 def train_arm(
     config: RunConfig, arm: str, curated: Manifest, tables: Sequence[Manifest]
 ) -> list[Manifest]:
-    """Train an arm's phases in order, each from the checkpoint before it.
+    """Train an arm's phases in order, each from the previous checkpoint.
 
     Returns:
-        The checkpoint of each phase; none for the arm that trains nothing.
+        The checkpoint of each phase; empty for the arm that trains nothing.
     """
     inputs = {"curated": curated, **tables_by_role(tables)}
     checkpoints: list[Manifest] = []

@@ -1,4 +1,4 @@
-"""The steps of searching ensemble weight and mask threshold: the split, the search, the record."""
+"""The steps of searching ensemble weight and mask threshold: split, search, record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ovseg.evaluation.tuning import TUNING, TUNING_COUNTS, check_training_side
 from ovseg.report.tuning import markdown, show_tuning
 from ovseg.stages.manifest import Manifest
 from tasks.run import run
-from tasks.tracking.mlflow_run import reported
+from tasks.tracking.mlflow_run import never_fails_the_run
 from tasks.tracking.tracked_run import TrackedRun
 
 __all__ = ["record_tuning", "search", "show_tuning", "tuning_config"]
@@ -31,7 +31,7 @@ def tuning_config(
     limit: int | None,
     allow_validation: bool,
 ) -> TuneConfig:
-    """The search a person asked for, on scenes of the mining part where no split is given.
+    """Configure the requested search; the split defaults to scenes of the mining part.
 
     Raises:
         OvsegError: if the split is a validation set and that is not allowed.
@@ -56,14 +56,14 @@ def tuning_config(
 
 
 def search(config: RunConfig, setting: TuneConfig, checkpoint: Manifest | None) -> Manifest:
-    """Score every setting, or find what was scored."""
+    """Score every setting, unless done."""
     inputs = {"checkpoint": checkpoint} if checkpoint else {}
     counts = run(TUNING_COUNTS, setting, inputs, config.root, label=f"tune {setting.arm}")
     inputs = {"counts": counts}
     return run(TUNING, setting, inputs, config.root, label=f"compare settings of {setting.arm}")
 
 
-@reported
+@never_fails_the_run
 def record_tuning(run: TrackedRun, config: RunConfig, tuned: Manifest) -> None:
     """Log every setting's scores as a table, and the best as metrics."""
     best = tuned.stats["best"]

@@ -1,4 +1,4 @@
-"""The embedded world of a run: drawn, and networks trained on it, where they are asked for."""
+"""The embedded world of a run: drawing it, and training networks on it on demand."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from tasks.run import run
 
 @dataclass(frozen=True)
 class Drawn:
-    """A run whose embedded world is drawn, if it has one: what its steps work on.
+    """A run whose embedded world, if any, is drawn; the input of its steps.
 
     Attributes:
-        config: its configuration, with the paths of what was drawn.
-        worlds: by role what was drawn and trained.
+        config: its configuration, with the paths of the drawn world.
+        worlds: the drawn worlds and trained networks by role.
     """
 
     config: RunConfig
     worlds: Mapping[str, Manifest] = field(default_factory=dict)
 
     def of(self, config: RunConfig) -> Drawn:
-        """The same world under another configuration."""
+        """Return the same world under another configuration."""
         return replace(self, config=config)
 
 
 def draw(config: RunConfig, *, mining: bool = True) -> Drawn:
-    """Draw the storybook parts a run wants, once, inside a flow, and point the run at them.
+    """Draw the storybook parts that a run needs, once, inside a flow, and point the run at them.
 
     Args:
         config: the run.
-        mining: also the part that is mined; without it only the one that is scored on is there.
+        mining: whether to draw the part that is mined, not only the one that is scored.
     """
     worlds: dict[str, Manifest] = {}
     if config.data.mining_world is not None and mining:
@@ -70,10 +70,10 @@ def train_network(config: RunConfig, name: str, scenes: Manifest) -> Manifest:
     """Train a network of `ovseg.pretraining.on_demand.TRAINED` for a run's split, or find it.
 
     Args:
-        config: the run; its seed is the split, its first benchmark that names the network says
-            what it is trained for.
+        config: the run; its seed is the split; its first benchmark that names the network supplies
+            the settings.
         name: of the network.
-        scenes: drawn ones.
+        scenes: the drawn scenes.
     """
     setting = next(each for each in config.scored if name in trained_names(each))
     training = training_of(name, scenes=scenes.payload(), split=config.seed, setting=setting)

@@ -38,11 +38,9 @@ AT_THE_TOP = {"__init__.py", "errors.py", "serving.py"}
 MOST_MODULES = 18
 FEWEST_LINES, MOST_LINES = 50, 350
 SHORT = {  # each is a registry, a protocol or an error, or says why
-    "ovseg/ablations/tables/registry.py",
     "ovseg/data/storybook.py",  # a stage whose work is another room's
     "ovseg/errors.py",
     "ovseg/storybook/weights.py",  # a table of folders
-    "ovseg/training/schedules.py",  # two formulas
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from bench.__main__ import BENCHMARKS
+from bench.__main__ import main as run_benchmarks
 from flows.cli import app
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -154,6 +155,13 @@ def test_modules_know_the_options_they_are_given(text):
         assert f'"{option}"' in source, option
     if module == "bench":
         assert {word for word in words if not word.startswith("-")} <= set(BENCHMARKS)
+
+
+def test_a_benchmark_named_on_the_command_line_runs(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["bench", "nouns"])
+    monkeypatch.setattr("bench.nouns.main", lambda: print("measured"))
+    run_benchmarks()
+    assert capsys.readouterr().out.endswith("\nnouns\nmeasured\n")
 
 
 def test_settings_named_in_the_text_exist():

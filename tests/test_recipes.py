@@ -92,7 +92,7 @@ def listed(tmp_path: Path) -> ImagesConfig:
 
 
 def test_a_caption_source(follow, listed, tmp_path):
-    with pytest.raises(OvsegError, match=r"captions_format: there is no 'lines'"):
+    with pytest.raises(OvsegError, match=r"captions_format: unknown name 'lines'"):
         run_stage(LIST_IMAGES, listed, {}, tmp_path / "runs")
     follow("A caption source")
     images = run_stage(LIST_IMAGES, listed, {}, tmp_path / "runs")
@@ -197,7 +197,7 @@ def test_a_system(follow, two_tone, tmp_path):
     from ovseg.evaluation.benchmark import BENCHMARK
 
     named = {"benchmarks.system": "boxes"}
-    with pytest.raises(OvsegError, match=r"benchmarks\.system: there is no 'boxes'"):
+    with pytest.raises(OvsegError, match=r"benchmarks\.system: unknown name 'boxes'"):
         load_preset("storybook", named)
     follow("A benchmark")
     follow("A system")
@@ -235,7 +235,7 @@ def test_an_embedder(follow, two_tone, tmp_path):
         embedder = region_embedder(setting, clip=setting.clip, device="cpu")
         return embedder.embed(image, sides, threshold=None)
 
-    with pytest.raises(OvsegError, match=r"benchmarks\.embedder: there is no 'two_views'"):
+    with pytest.raises(OvsegError, match=r"benchmarks\.embedder: unknown name 'two_views'"):
         embeddings(of(embedder="two_views"))
     follow("A benchmark")
     follow("An embedder")
@@ -256,7 +256,7 @@ def test_a_prompt_strategy(follow, two_tone, tmp_path):
     from ovseg.models.texts.strategies import TemplatePrompts, text_prompts
 
     setting = two_tone.model_copy(update={"prompting": "each_word"})
-    with pytest.raises(OvsegError, match=r"benchmarks\.prompting: there is no 'each_word'"):
+    with pytest.raises(OvsegError, match=r"benchmarks\.prompting: unknown name 'each_word'"):
         text_prompts(setting)
     follow("A benchmark")
     follow("A prompt strategy")
@@ -287,7 +287,7 @@ def test_an_ablation(follow, tiny_clip, tiny_maskformer, tmp_path):
         "benchmarks.device": "cpu",
     }
     request = {"seeds": 1, "root": tmp_path / "runs", "overrides": small}
-    with pytest.raises(OvsegError, match="no ablation 'thresholds'"):
+    with pytest.raises(OvsegError, match="unknown ablation 'thresholds'"):
         plan_request(["thresholds"], "storybook", **request)
     follow("An ablation")
     plan = plan_request(["thresholds"], "storybook", **request)

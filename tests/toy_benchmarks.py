@@ -89,7 +89,7 @@ class Toy(Stage[BenchmarkConfig]):
         write_parquet(rows_to_table(masks, GT_MASKS), target / "gt_masks.parquet")
         return Output(rows=len(confusion))
 
-    def summarise(self, config, inputs, records):
+    def summarize(self, config, inputs, records):
         return {
             "benchmark": config.benchmark,
             "n": sum(len(block) for block in self.blocks),

@@ -67,7 +67,7 @@ class Rows(Stage[Config]):
             write_parquet(rows_to_table(rows, TABLES[kind]), target / name)
         return Output(rows=1)
 
-    def summarise(self, config, inputs, records):
+    def summarize(self, config, inputs, records):
         return self.stats
 
 

@@ -1,1 +1,1 @@
-"""Ablations: named tables of cells, each a run of its own; their comparison, claims and page."""
+"""Ablations: named tables of cells, each a separate run; their comparison, claims and page."""

@@ -1,7 +1,7 @@
-"""What an ablation is made of: a table of cells, what is claimed of them, what was published.
+"""The parts of an ablation: a table of cells, its claims, and published figures.
 
-A cell is what it changes of a preset, by the dotted names of `ovseg settings`, and the phases it
-trains. The tables themselves stand in `ovseg.ablations.tables.registry`.
+A cell is a set of changes to a preset, by the dotted names of `ovseg settings`, and the phases it
+trains. The tables are in `ovseg.ablations.tables.registry`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class Cell:
     """One model of an ablation.
 
     Attributes:
-        title: what is shown of it.
-        settings: what it changes of the preset, by dotted name.
-        trains: the phases of its training in order, each as settings of `FinetuneConfig` over the
-            preset's own of such a phase; empty for the original CLIP.
-        repeated: run with every seed; else with seed 0 alone.
-        presets: the presets it makes sense in; all where empty.
-        skipped: why other presets have none, where a reader would look for it.
+        title: its displayed name.
+        settings: its changes to the preset, by dotted name.
+        trains: its training phases in order, each as settings of `FinetuneConfig` that override
+            the preset's phase of that kind; empty for the original CLIP.
+        repeated: whether it runs with every seed, not only with seed 0.
+        presets: the presets it applies to; defaults to all.
+        skipped: why other presets do not have it, if a reader would expect it.
     """
 
     title: str
@@ -39,11 +39,11 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """Figures as the paper has them, of photographs: never to be set beside those of the storybook.
+    """The paper's figures on photographs: not comparable with those of the storybook.
 
     Attributes:
-        source: where in the paper.
-        headings: of the columns, the first a name.
+        source: place in the paper.
+        headings: of the columns; the first is a name.
         rows: mIoU in %.
     """
 
@@ -57,17 +57,17 @@ class Table:
     """A named sweep.
 
     Attributes:
-        title: what it is about.
-        question: what it asks.
-        cells: by slug, in the order they are shown.
+        title: its subject.
+        question: the question it answers.
+        cells: by slug, in display order.
         reference: the cell that gains are measured against.
-        expect: what the preset `paper` is to show on real data, by the paper.
-        cost: what that costs, beside mining once.
-        published: the paper's figures, where it has some.
-        claims: what is judged.
-        note: what else a reader has to know.
-        miniature: settings of every cell in the embedded world; a cell's own go before them.
-        skipped: by title the cells left out, and why.
+        expect: expected results of the preset `paper` on real data, from the paper.
+        cost: the cost of that, in addition to mining once.
+        published: the paper's figures, if any.
+        claims: the claims to judge.
+        note: further remarks for the reader.
+        miniature: settings of every cell in the embedded world; a cell's own take precedence.
+        skipped: reasons for skipped cells, by title.
     """
 
     title: str
@@ -83,7 +83,7 @@ class Table:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, preset: str) -> Table:
-        """The table with the cells that a preset has."""
+        """Return the table with only the cells of a preset."""
         cells = {
             name: cell
             for name, cell in self.cells.items()
@@ -98,13 +98,13 @@ class Table:
 
 
 ALL_CLASSES = "miou_union"
-"""The mIoU that the paper's tables are in."""
+"""The mIoU of the paper's tables."""
 
 
 def above(
     better: str, *worse: str, metric: str = "miou_union_unseen", margin: float = 0.0
 ) -> tuple[Comparison, ...]:
-    """That one cell is better than each of some others, or no more than a margin worse."""
+    """Claim that one cell is better than each of some others, or at most a margin worse."""
     return tuple(
         Comparison(better=better, worse=one, metric=metric, margin=margin) for one in worse
     )

@@ -1,4 +1,4 @@
-"""What the ablations are, hold and cost, for the terminal: `ovseg ablate`, which runs nothing."""
+"""The terminal listing of the ablations and their costs: `ovseg ablate` without tables."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ of all captions take three times as long); 240 scenes scored; what finding a cel
 
 
 def minutes(steps: Cost, runs: int) -> float:
-    """How long some steps take on the storybook, roughly.
+    """Estimate how long some steps take on the storybook.
 
     Args:
-        steps: the distinct ones.
-        runs: cells with their seeds, each of which takes a moment though all of it be found.
+        steps: the distinct steps.
+        runs: number of cells times seeds; each takes a moment even if nothing is computed.
     """
     return (
         steps.minings * MINUTES["mining"]
@@ -33,12 +33,12 @@ def show_tables(names: Sequence[str] | None, preset: str, *, seeds: int) -> None
     """Print tables with their cells, the paper's figures, what to expect and what it costs.
 
     Args:
-        names: of the tables; all where empty.
-        preset: whose cells.
-        seeds: how many seeds are counted.
+        names: of the tables; defaults to all.
+        preset: the preset whose cells are shown.
+        seeds: number of seeds for the cost.
 
     Raises:
-        OvsegError: for seeds that cannot be counted, before a line is printed.
+        OvsegError: for an invalid number of seeds, before a line is printed.
     """
     console = Terminal(highlight=False)
     for line in list(list_lines(names, preset, seeds=seeds)):
@@ -46,9 +46,9 @@ def show_tables(names: Sequence[str] | None, preset: str, *, seeds: int) -> None
 
 
 def list_lines(names: Sequence[str] | None, preset: str, *, seeds: int) -> Iterator[str]:
-    """The lines that `show_tables` prints."""
+    """Yield the lines that `show_tables` prints."""
     tables = chosen_tables(names) if names else dict(TABLES)
-    counted = preset == "storybook"  # others need a user's data before a cell can be made
+    counted = preset == "storybook"  # other presets need a user's data to configure a cell
     for name, whole in tables.items():
         table = whole.of(preset)
         yield f"{name}: {table.title}"
@@ -75,7 +75,7 @@ def list_lines(names: Sequence[str] | None, preset: str, *, seeds: int) -> Itera
 
 
 def _changes(cell: Cell) -> str:
-    """What a cell sets and trains; nothing of the original CLIP as the preset scores it."""
+    """Describe what a cell sets and trains; empty for the preset's original CLIP."""
     phases = [f"{phase['trains']}{_settings(phase)}" for phase in cell.trains]
     return f"{_settings(cell.settings)}{' trains ' if phases else ''}{', then '.join(phases)}"
 

@@ -2,8 +2,8 @@
 
     publish_page(page, Path("docs/ablations.md"))
 
-The plots go to a folder of the page's name beside it. What the paper published stands apart from
-what was measured, and says so.
+The plots go to a folder of the page's name, next to it. The paper's published figures are kept
+apart from measured ones and labelled as such.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from ovseg.files.publish import publish_text, published
 from ovseg.stages.manifest import Manifest
 
 MINIATURE = (
-    "**A miniature is a miniature.** The models are small, the pictures are drawn, and the"
-    " questions are asked of this world alone. No figure of ours on this page can be set beside one"
-    " of photographs; those called *published* are the paper's, of other data and models."
+    "**This is a miniature.** The models are small, the images are drawn, and the answers hold"
+    " for this world alone. No figure of ours on this page is comparable with one measured on"
+    " photographs; those called *published* are the paper's, from other data and models."
 )
 
 
@@ -44,7 +44,7 @@ SHOWN = (
     "mask_acc_seen",
 )
 WHOLE = ("miou_union", "miou_gt", "mask_acc", "pacc")
-"""Where the benchmark has no unseen classes."""
+"""For a benchmark without unseen classes."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Failed:
-    """A cell that failed, and of what."""
+    """A failed cell, with the reason."""
 
     table: str
     cell: str
@@ -68,15 +68,15 @@ class Failed:
 
 @dataclass(frozen=True)
 class Page:
-    """What the page is made of.
+    """The contents of the page.
 
     Attributes:
-        plan: what was run.
+        plan: the planned runs.
         compared: the tables, compared.
         failed: the cells that failed.
-        command: as it was typed.
+        command: the command as typed.
         commit: of the code.
-        seconds: that this command took, from its start.
+        seconds: duration of the command so far.
     """
 
     plan: Plan
@@ -88,19 +88,20 @@ class Page:
 
 
 def publish_page(page: Page, out: Path) -> Path:
-    """Write the page and, before it, its plots; each appears whole or not at all.
+    """Write the plots and then the page, each atomically.
 
     Args:
-        page: what it is made of.
+        page: its contents.
         out: Markdown file; the plots go to the folder of its name without the suffix.
 
     Returns:
         The page.
 
     Raises:
-        OvsegError: something is there that `ovseg ablate` did not make, or it cannot be written.
+        OvsegError: if it would replace something that `ovseg ablate` did not make, or cannot be
+            written.
     """
-    check_page(out)  # hours may have passed
+    check_page(out)  # hours may have passed since the first check
     plots = out.with_suffix("")
     with published(plots) as temporary:
         temporary.mkdir()
@@ -119,10 +120,10 @@ def _file(one: Compared) -> str:
 
 
 def page_text(page: Page, plots: str) -> str:
-    """The page as Markdown.
+    """Return the page as Markdown.
 
     Args:
-        page: what it is made of.
+        page: its contents.
         plots: folder of the plots, relative to the page.
     """
     lines = [HEADING, *_made(page), "", "## Claims", "", *_claims(page), ""]
@@ -142,7 +143,7 @@ def _made(page: Page) -> Iterator[str]:
     yield (
         f"Commit {page.commit}; Python {platform.python_version()}, {packages},"
         f" {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"
-        f" CPU cores, {platform.machine()}. This call took {_minutes(page.seconds)}; all that lies"
+        f" CPU cores, {platform.machine()}. This call took {_minutes(page.seconds)}; everything"
         f" under its root took {_minutes(_computed(plan.root))} to compute."
     )
     yield ""
@@ -151,9 +152,9 @@ def _made(page: Page) -> Iterator[str]:
     yield (
         f"Preset `{plan.preset}`, {seeds}: {len(runs)} cells with their seeds, which share"
         f" {steps.minings} minings, {steps.trainings} training phases and {steps.benchmarks}"
-        " benchmarks. Cells that a claim hangs on are run with every seed, the others with seed 0"
-        " alone; the column *seeds* says which. Brackets: 95 % bootstrap intervals over images and"
-        " seeds, of one seed over images alone. Gains are paired: both models on the same drawn"
+        " benchmarks. Cells that a claim depends on run with every seed, the others only with"
+        " seed 0; see the column *seeds*. Brackets: 95 % bootstrap intervals over images and"
+        " seeds, or over images alone for one seed. Gains are paired: both models on the same drawn"
         " images of the same seeds."
     )
     yield ""
@@ -177,7 +178,7 @@ def _claims(page: Page) -> Iterator[str]:
     )
     yield ""
     if len(rows) == 1:
-        yield "None is bound to these tables."
+        yield "These tables have no claims."
     else:
         yield from markdown_table(rows, text=3)
 
@@ -213,20 +214,20 @@ def _table(page: Page, planned: PlannedTable, plots: str) -> Iterator[str]:
             yield f"- {broken.cell}, seed {broken.seed}: *failed*, {escaped(broken.reason)}"
     if table.published is not None:
         yield ""
-        yield f"Published, {table.published.source}; mIoU in % on photographs, by other models:"
+        yield f"Published, {table.published.source}; mIoU in % on photographs, with other models:"
         yield ""
         published = [list(table.published.headings), *map(list, table.published.rows)]
         yield from markdown_table(published)
 
 
 def shown_metrics(findings: Findings) -> list[str]:
-    """The metrics an ablation's tables have."""
+    """Return the metrics of an ablation's tables."""
     some = [name for name in SHOWN if name in findings.metrics]
     return some if "miou_union_unseen" in some else [n for n in WHOLE if n in findings.metrics]
 
 
 def section(findings: Findings, *, plot: str) -> Iterator[str]:
-    """Yield lines of Markdown on one ablation and benchmark: scores, gains, claims, plot.
+    """Yield the Markdown lines of one ablation and benchmark: scores, gains, claims, plot.
 
     Args:
         findings: of the ablation.
@@ -249,9 +250,9 @@ def _minutes(seconds: float) -> str:
 
 
 def _computed(root: Path) -> float:
-    """Seconds that the shards under a root took when they were computed, added up."""
+    """Return the total computing time in seconds of the shards under a root."""
     found = 0.0
-    for results in (*root.glob("seed-*"), root / "study"):  # beside them lie tracked copies
+    for results in (*root.glob("seed-*"), root / "study"):  # other folders hold tracked copies
         for path in results.rglob("run.json"):
             found += sum(json.loads(path.read_text(encoding="utf-8")).get("seconds", {}).values())
     return found

@@ -1,9 +1,9 @@
-"""What `ovseg ablate` runs: each cell of some tables as a configuration of the whole run.
+"""The plan of `ovseg ablate`: each cell of some tables as a configuration of a whole run.
 
     plan = plan_ablations(chosen_tables(["ensemble"]), "storybook", seeds=3)
     plan.tables[0].runs[0].config
 
-All cells of a seed share one root, so what two of them have in common is computed once.
+All cells of a seed share one root, so common parts are computed once.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ TUNED_LIKE = {
     "joint": "image_encoder",
     "joint_pixel_prompts": "image_encoder",
 }
-"""Whose settings of the preset a phase begins with; those of the mask prompts where not listed."""
+"""The preset's phase that a phase inherits settings from; defaults to that of mask prompts."""
 
 
 def cell_config(
     base: RunConfig, table: str, name: str, cell: Cell, miniature: Settings | None = None
 ) -> RunConfig:
-    """The whole run of one cell.
+    """Return the run configuration of one cell.
 
     Args:
-        base: the preset with what the user changed of it, over its images.
+        base: the preset with the user's changes, over its images.
         table: name of the ablation.
         name: of the cell.
         cell: the cell.
         miniature: settings of all cells of its table in the embedded world.
 
     Raises:
-        OvsegError: a setting there is not, a phase that the preset has nothing for, or fewer
+        OvsegError: for an unknown setting, a phase that the preset has no settings for, or fewer
             captions read than the cell trains on.
     """
     arm = f"{table}-{name}"
@@ -56,16 +56,16 @@ def cell_config(
     read = config.data.captions_per_image
     if config.curation == "five_captions" and read is not None and read < 5:
         raise OvsegError(
-            f"cell {name} of {table} trains on nouns of 5 captions, and {read} an image is read:"
+            f"cell {name} of {table} trains on nouns of 5 captions, but {read} per image is read:"
             " give --set data.captions_per_image=5"
         )
     return config
 
 
 def _phase(base: RunConfig, settings: Settings) -> PhaseSettings:
-    """A phase as the preset trains such, with what the cell changes; without snapshots.
+    """Return the preset's phase with the cell's changes, without snapshots.
 
-    Prompts that are trained beside the encoder keep the rate that they have alone.
+    Prompts trained jointly with the encoder keep the learning rate they have alone.
     """
     own = {phase.trains: phase for phases in base.arms.values() for phase in phases}
     trains = settings["trains"]
@@ -83,9 +83,9 @@ def _phase(base: RunConfig, settings: Settings) -> PhaseSettings:
 
 
 def rounds(config: RunConfig) -> list[RunConfig]:
-    """The mining rounds a cell needs, from 0 to its own; none where it trains nothing.
+    """Return the mining rounds a cell needs, from 0 to its own; empty if it trains nothing.
 
-    Each round is mined, and its arm trained, before the next pairs with what it trained.
+    Each round is mined and its arm trained before the next round pairs with the trained CLIP.
     """
     if not any(config.arms.values()):
         return []
@@ -103,7 +103,7 @@ class CellRun:
 
     @property
     def arm(self) -> str:
-        """The name of its one model in catalogue and tracking."""
+        """The name of its one model in catalog and tracking."""
         return f"{self.table}-{self.name}"
 
     @property
@@ -121,11 +121,11 @@ class PlannedTable:
     runs: tuple[CellRun, ...]
 
     def comparison(self, benchmark: str, scored: Sequence[str]) -> StudyConfig:
-        """How its cells are compared.
+        """Configure the comparison of its cells.
 
         Args:
-            benchmark: on which.
-            scored: `<seed>/<cell>` of those that were scored.
+            benchmark: the benchmark.
+            scored: `<seed>/<cell>` of the scored cells.
         """
         there = {key.partition("/")[2] for key in scored}
         arms = tuple((n, cell.title) for n, cell in self.table.cells.items() if n in there)
@@ -134,20 +134,20 @@ class PlannedTable:
             benchmark=benchmark,
             arms=arms,
             baseline=self.table.reference,
-            favourite="",
+            favorite="",
             claims=self.table.claims,
         )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one call runs.
+    """The runs of one call.
 
     Attributes:
         preset: its name.
-        seeds: how many.
-        root: folder of all results, `<root>/seed-<n>` of a seed's.
-        tracking_uri: MLflow server; SQLite in the root where empty.
+        seeds: number of seeds.
+        root: folder of all results, `<root>/seed-<n>` for each seed.
+        tracking_uri: MLflow server; defaults to SQLite in the root.
         tables: in order.
     """
 
@@ -159,18 +159,18 @@ class Plan:
 
     @property
     def title(self) -> str:
-        """Of the run."""
+        """Title of the run."""
         names = ", ".join(planned.name for planned in self.tables)
         return f"ablations of {self.preset}: {names}"
 
     @property
     def runs(self) -> Iterator[CellRun]:
-        """Of all tables."""
+        """Yield the runs of all tables."""
         return (run for planned in self.tables for run in planned.runs)
 
     @property
     def miniature(self) -> bool:
-        """Whether it is scored in the embedded world."""
+        """Whether it is scored on the embedded world."""
         return any(run.config.data.benchmark_world is not None for run in self.runs)
 
 
@@ -186,34 +186,34 @@ def plan_ablations(
     overrides: Settings | None = None,
     out: Path | None = None,
 ) -> Plan:
-    """The configurations of every cell of some tables, all of them checked.
+    """Configure and check every cell of some tables.
 
     Args:
-        tables: by name, as `ovseg.ablations.tables.registry.chosen_tables` gives them.
+        tables: by name, from `ovseg.ablations.tables.registry.chosen_tables`.
         preset: one of `ovseg.config.presets.PRESETS`.
-        seeds: how many; cells that are not repeated are run with seed 0 alone.
-        root: folder of all results; the preset's own with `-ablations` behind it where empty, so
-            that `ovseg study` and the catalogue of `ovseg run` keep to the preset's own models.
+        seeds: number of seeds; cells that are not repeated run only with seed 0.
+        root: folder of all results; defaults to the preset's own with `-ablations` appended, so
+            that `ovseg study` and the catalog of `ovseg run` keep to the preset's own models.
         captions: as for `ovseg.config.request.resolve`.
         images: as for `ovseg.config.request.resolve`.
-        seed: refused, as the seeds are numbered from 0.
-        overrides: settings of every cell, by dotted name; what a cell sets itself comes last.
-        out: page that will be written, with a folder of its name for the plots.
+        seed: rejected, as the seeds are numbered from 0.
+        overrides: settings of every cell, by dotted name; the cell's own take precedence.
+        out: page to write, with a folder of its name for the plots.
 
     Raises:
-        OvsegError: for what `resolve_seeds` refuses, no benchmark, what a cell refuses, and a
-            page among the results.
+        OvsegError: for what `resolve_seeds` or a cell rejects, no benchmark, or a page among the
+            results.
     """
     given: dict[str, Any] = {"captions": captions, "images": images, "overrides": overrides}
-    given["alone"] = False  # a cell may listen to what the preset does not
+    given["alone"] = False  # a cell may use settings that the preset does not
     if root is None:
         own = resolve(preset, **given).root
         root = own.with_name(f"{own.name}-ablations")
     bases = resolve_seeds(preset, seeds=seeds, root=root, seed=seed, **given)
     if not bases[0].benchmarks:
         raise OvsegError(
-            f"preset {preset} has nothing to score cells on: give --data FOLDER, which"
-            " `ovseg prepare` makes"
+            f"preset {preset} has no benchmark to score cells on: give --data FOLDER, made by"
+            " `ovseg prepare`"
         )
     if out is not None and out.resolve().is_relative_to(bases[0].root.parent.resolve()):
         raise OvsegError(
@@ -239,7 +239,7 @@ def plan_ablations(
 
 @dataclass(frozen=True)
 class Cost:
-    """How often each step is computed; what cells share counts once."""
+    """How often each step is computed; shared steps count once."""
 
     minings: int
     trainings: int
@@ -247,10 +247,10 @@ class Cost:
 
 
 def cost(runs: Iterator[CellRun] | Sequence[CellRun]) -> Cost:
-    """Count the distinct steps of some runs by the settings they are made of.
+    """Count the distinct steps of some runs by their settings.
 
-    A mining counts once for each seed, source of pairs, round and its settings; a training phase
-    for each start and training set; a benchmark for each model and its settings.
+    Minings differ by seed, source of pairs, round and settings; training phases by start and
+    training set; benchmarks by model and settings.
     """
     minings: set[str] = set()
     trainings: set[str] = set()
@@ -275,33 +275,33 @@ def cost(runs: Iterator[CellRun] | Sequence[CellRun]) -> Cost:
 
 
 def _mined(config: RunConfig) -> list[Any]:
-    """What decides on the pairs of one source."""
+    """Return the settings that determine the pairs of one source."""
     world, screening = config.data.mining_world, config.mining.screening
     stages = (config.images, screening, config.nouns, config.proposals, config.pairing)
     return [world and world.result_fields(), *(stage.result_fields() for stage in stages)]
 
 
 MADE_BY, HEADING = "ovseg ablate", "# Ablations\n\nWritten by one command, not by hand:\n"
-"""By what the folder of the plots, and by what the page itself, is known to be replaceable."""
+"""The marks by which the plot folder and the page are recognized as replaceable."""
 
 
 def check_page(out: Path) -> None:
-    """Refuse a page, or a folder of plots, that is there and that this command did not make.
+    """Reject an existing page or folder of plots that this command did not make.
 
     Args:
         out: page to write; its plots go to the folder of its name without the suffix.
 
     Raises:
-        OvsegError: it cannot be a file, or something else would be replaced.
+        OvsegError: if it cannot be a file, or something else would be replaced.
     """
     if not out.suffix or out.is_dir() or any(parent.is_file() for parent in out.parents):
-        raise OvsegError(f"--out {out} can be no file: name a page, as docs/ablations.md")
-    if out.parent.is_dir():  # else both are new
+        raise OvsegError(f"--out {out} cannot be a file: name a page, such as docs/ablations.md")
+    if out.parent.is_dir():  # otherwise both are new
         check_file_target(out)
         if out.exists() and not _opening(out).startswith(HEADING):
             raise OvsegError(
-                f"--out {out} is there already, not made by {MADE_BY}: name a new page, or move"
-                " this one away"
+                f"--out {out} already exists and was not made by {MADE_BY}: name a new page, or"
+                " move it away"
             )
         check_replaceable(out.with_suffix(""), MADE_BY, option="--out: the folder of its plots,")
 

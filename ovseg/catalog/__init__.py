@@ -1,1 +1,1 @@
-"""What analysts query: relations over manifests, views, queries, checks."""
+"""The analysts' catalog: relations over manifests, views, queries, checks."""

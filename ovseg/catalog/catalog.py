@@ -1,4 +1,4 @@
-"""The catalogue: what is current of each stage, and a DuckDB file of views over exactly that.
+"""The catalog: the current results of each stage, and a DuckDB file of views over exactly those.
 
     build_catalog(root, {"table": table, "benchmark": benchmark, "scores": scores})
     con = open_catalog(root)
@@ -40,16 +40,16 @@ TABLES = "tables/pairs"
 
 
 class Pointer(BaseModel):
-    """Where the current result of a stage lies."""
+    """The location of a stage's current result."""
 
     stage: str
     labels: dict[str, str]
     folder: Relative
-    """Relative to the root, so that a root can be moved; a result never lies elsewhere."""
+    """Relative to the root, so that the root can be moved; all results lie under it."""
 
     @property
     def key(self) -> str:
-        """What a later result of the same stage, data set, arm, ... replaces."""
+        """Key of the pointer: a later result of the same stage, data set, arm, ... replaces it."""
         return _key(self.stage, self.labels)
 
 
@@ -62,22 +62,22 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
 
     A manifest replaces the current one of the same stage and data set (round and source of a pair
     table, query of a curated set, arm of a checkpoint, benchmark and arm of scores and of learning
-    curves, system of scores); others stay. Of benchmark runs those are shown that current scores
-    were counted from, of learning curves those of current checkpoints, of curated sets and
-    judgements those of current pair tables: they leave with their table. Stages that analysts do
-    not read (staging pairs, texts, reports) are passed over. With no manifests the file is rebuilt
-    as it stood, as after moving the root.
+    curves, system of scores); others stay. The catalog shows the benchmark runs that current scores
+    were computed from, the learning curves of current checkpoints, and the curated sets and
+    judgments of current pair tables: they leave with their table. Stages that analysts do not read
+    (staging pairs, texts, reports) are skipped. Without manifests the file is rebuilt from the
+    existing pointers, e.g. after moving the root.
 
     Args:
         root: folder of all results.
-        manifests: by name; of a checkpoint the name's last part is the arm (`checkpoint/both`).
+        manifests: by name; the last part of a checkpoint's name is the arm (`checkpoint/both`).
 
     Returns:
-        The path of the catalogue.
+        The path of the catalog.
 
     Raises:
-        OvsegError: if `catalog.json` is torn or leads out of the root, a manifest lies elsewhere, a
-            view does not run, or the file cannot be written.
+        OvsegError: if `catalog.json` is corrupt or leads out of the root, a manifest lies outside
+            of the root, a view does not run, or the file cannot be written.
     """
     with writing(root / POINTERS):
         root.mkdir(parents=True, exist_ok=True)
@@ -87,18 +87,18 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
         for name, manifest in sorted(manifests.items(), key=_tables_first):
             if (pointer := _point(root, name, manifest, pointers.values())) is not None:
                 pointers[pointer.key] = pointer
-        found = {key: _resolve(root, pointer) for key, pointer in sorted(pointers.items())}
-        kept = _of_current_tables({key: item for key, item in found.items() if item})
+        items = {key: _resolve(root, pointer) for key, pointer in sorted(pointers.items())}
+        kept = _of_current_tables({key: item for key, item in items.items() if item})
         listed = [pointers[key].model_dump() for key in kept]
         publish_text(json.dumps({"current": listed}, indent=1) + "\n", root / POINTERS)
         return _build(root / DATABASE, list(kept.values()))
 
 
 def build_views(path: Path, manifests: Mapping[str, Manifest]) -> Path:
-    """Write a database of the catalogue's relations over these results, wherever they lie.
+    """Write a database of the catalog's relations over these results, wherever they lie.
 
     Args:
-        path: of the file, which is no root's catalogue and names what it is made of alone.
+        path: of the file, which is not a root's catalog and names only these results.
         manifests: as `build_catalog` takes them.
 
     Raises:
@@ -113,26 +113,26 @@ def build_views(path: Path, manifests: Mapping[str, Manifest]) -> Path:
 
 
 def open_catalog(root: Path) -> duckdb.DuckDBPyConnection:
-    """Open the catalogue read-only.
+    """Open the catalog read-only.
 
-    A catalogue that names another place's files, as that of a root that was moved, copied or
-    restored does, is built again first; so is one that is not there though `catalog.json` is.
+    A catalog that names files of another folder, because its root was moved, copied or restored, is
+    rebuilt first. So is one that is missing while `catalog.json` exists.
 
-    The connection is a program's own: it can write nothing into the catalogue, and fetches no
-    extensions, but DuckDB's functions that read and write other files work. SQL that somebody else
-    wrote belongs into `ovseg.catalog.query.run_query`, which runs it where they do not.
+    The connection is for trusted code: it cannot write to the catalog and fetches no extensions,
+    but DuckDB's functions that read and write other files work. Run SQL that somebody else wrote
+    with `ovseg.catalog.query.run_query`, which disables them.
 
     DuckDB shares one snapshot among a process's connections to a file: close the old connection to
-    see what was published since.
+    see newer results.
 
     Raises:
-        OvsegError: if there is none, it cannot be opened, or has to be built again and cannot.
+        OvsegError: if there is none, it cannot be opened, or it has to be rebuilt and cannot be.
     """
     path = root / DATABASE
     if not path.is_file():
         if not (root / POINTERS).is_file():
             raise OvsegError(f"{path} does not exist: run `ovseg run` first, or give --root")
-        _rebuild(root, "is not there")
+        _rebuild(root, "is missing")
     con = connect(path)
     if (elsewhere := written_for(con, root)) is None:
         return con
@@ -142,14 +142,14 @@ def open_catalog(root: Path) -> duckdb.DuckDBPyConnection:
 
 
 def current(root: Path, stage: str) -> list[Published]:
-    """The current results of a stage under a root, by their labels; those cleaned up left out.
+    """Return the current results of a stage under a root, by labels; deleted ones are left out.
 
     Raises:
-        OvsegError: if `catalog.json` is torn.
+        OvsegError: if `catalog.json` is corrupt.
     """
     pointers = sorted(_read_pointers(root), key=lambda pointer: pointer.key)
-    found = (_resolve(root, pointer) for pointer in pointers if pointer.stage == stage)
-    return [item for item in found if item is not None]
+    items = (_resolve(root, pointer) for pointer in pointers if pointer.stage == stage)
+    return [item for item in items if item is not None]
 
 
 # --------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def current(root: Path, stage: str) -> list[Published]:
 
 @contextmanager
 def _one_writer(root: Path) -> Iterator[None]:
-    """Pointers are read, changed and written back: two flows must not do so at once."""
+    """Lock the root: two flows must not read, change and write the pointers at once."""
     descriptor = os.open(root, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -178,11 +178,11 @@ def _read_pointers(root: Path) -> list[Pointer]:
     except OSError as error:
         raise OvsegError(f"{path} cannot be read ({reason(error)}): {advice}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise OvsegError(f"{path} is not a catalogue ({why_invalid(error)}): {advice}") from error
+        raise OvsegError(f"{path} is not a catalog ({why_invalid(error)}): {advice}") from error
 
 
 def _labelled(root: Path, pointer: Pointer) -> Pointer:
-    """A pointer with the system of its scores, which older catalogues did not tell apart."""
+    """Add the system to a pointer to scores, which older catalogs did not distinguish."""
     known = pointer.stage != "scores" or "system" in pointer.labels
     if known or (item := _resolve(root, pointer)) is None:
         return pointer
@@ -194,21 +194,21 @@ def _resolve(root: Path, pointer: Pointer) -> Published | None:
     try:
         manifest = Manifest.read(inside(root, pointer.folder))
     except OvsegError as error:
-        log.warning("left out of the catalogue: %s", error)  # someone cleaned up: no such result
+        log.warning("left out of the catalog: %s", error)  # the result was deleted
         return None
     return Published(manifest=manifest, labels=pointer.labels)
 
 
-def _of_current_tables(found: Mapping[str, Published]) -> dict[str, Published]:
-    """Without the curated sets and judgements of pairs that a newer table no longer holds."""
+def _of_current_tables(items: Mapping[str, Published]) -> dict[str, Published]:
+    """Drop the curated sets and judgments of pair tables that have been replaced."""
     tables = {
-        item.manifest.content_digest for item in found.values() if item.manifest.stage == TABLES
+        item.manifest.content_digest for item in items.values() if item.manifest.stage == TABLES
     }
     current = {}
-    for key, item in found.items():
+    for key, item in items.items():
         manifest = item.manifest
         if manifest.stage in ("curated", "pair-truth") and set(manifest.parents.values()) - tables:
-            log.info("%s is of an older pair table and leaves the catalogue", manifest.folder)
+            log.info("%s belongs to an older pair table and leaves the catalog", manifest.folder)
         else:
             current[key] = item
     return current
@@ -221,7 +221,7 @@ def _tables_first(item: tuple[str, Manifest]) -> bool:
 def _point(
     root: Path, name: str, manifest: Manifest, pointers: Iterable[Pointer]
 ) -> Pointer | None:
-    """The pointer to a manifest; None for a stage that analysts do not read."""
+    """Return the pointer to a manifest; None for a stage that analysts do not read."""
     tables = [_resolve(root, pointer) for pointer in pointers if pointer.stage == TABLES]
     labels = _labels(name, manifest, [table for table in tables if table])
     if labels is None:
@@ -229,8 +229,8 @@ def _point(
     folder, home = manifest.folder.resolve(), root.resolve()
     if not folder.is_relative_to(home):
         raise OvsegError(
-            f"{folder} lies outside of {home}: a catalogue is of the results under its root, which"
-            " may be a link itself"
+            f"{folder} lies outside of {home}: a catalog holds only results under its root; the"
+            " root itself may be a link"
         )
     return Pointer(stage=manifest.stage, labels=labels, folder=str(folder.relative_to(home)))
 
@@ -239,7 +239,7 @@ def _labels(name: str, manifest: Manifest, tables: Iterable[Published]) -> dict[
     config, arm = manifest.config, name.rpartition("/")[2]
     match manifest.stage:
         case "proposals" if config.get("source") == "ground_truth":
-            return None  # a data set has one set of proposals: those that a network made
+            return None  # a data set's proposals are those of a network
         case "images" | "nouns" | "proposals":
             return {"dataset": _dataset(manifest)}
         case "tables/pairs":
@@ -262,7 +262,7 @@ def _labels(name: str, manifest: Manifest, tables: Iterable[Published]) -> dict[
 
 
 def _dataset(manifest: Manifest) -> str:
-    """The data set of a stage: its setting, or what its rows say."""
+    """Return the data set of a stage: from its setting, or else from its rows."""
     if "dataset" in manifest.config:
         return str(manifest.config["dataset"])
     for path in manifest.paths():
@@ -273,9 +273,9 @@ def _dataset(manifest: Manifest) -> str:
 
 
 def _system(scores: Manifest) -> str:
-    """The system that scores are of: each of their rows says so, or the run they were counted from.
+    """Return the system of scores: from their rows, or else from the run they were computed from.
 
-    There are no rows where no metric is defined, as on label maps in which nothing counts.
+    There are no rows if no metric is defined, e.g. for label maps in which no pixel counts.
     """
     rows = pq.read_table(scores.payload() / "scores.parquet", columns=["system"])["system"]
     if len(rows):
@@ -289,11 +289,11 @@ def _system(scores: Manifest) -> str:
 
 
 def _table_labels(curated: Manifest, tables: Iterable[Published]) -> dict[str, str]:
-    """What the tables are labelled that a training set was selected from."""
+    """Return the labels of the tables that a training set was selected from."""
     parents = set(curated.parents.values())
-    found = [item.labels for item in tables if item.manifest.content_digest in parents]
-    keys = sorted({key for labels in found for key in labels})
-    return {key: "+".join(sorted({labels[key] for labels in found})) for key in keys}
+    selected = [item.labels for item in tables if item.manifest.content_digest in parents]
+    keys = sorted({key for labels in selected for key in labels})
+    return {key: "+".join(sorted({labels[key] for labels in selected})) for key in keys}
 
 
 # --------------------------------------------------------------------------------------
@@ -305,13 +305,13 @@ def _rebuild(root: Path, why: str) -> None:
         build_catalog(root, {})
     except (OSError, duckdb.Error, WriteError) as error:
         raise OvsegError(
-            f"{root / DATABASE} {why}, and cannot be built here ({one_line(error)}): call"
-            f" `ovseg sql --root {root} funnel` once as somebody who may write there"
+            f"{root / DATABASE} {why}, and cannot be rebuilt ({one_line(error)}): run"
+            f" `ovseg sql --root {root} funnel` once as a user with write access"
         ) from error
 
 
 def _build(path: Path, items: Sequence[Published]) -> Path:
-    """Write the views into a file of another name, then swap it in."""
+    """Write the views to a temporary file, then swap it in."""
     with published(path) as temporary:
         try:
             with duckdb.connect(str(temporary)) as con:
@@ -328,4 +328,4 @@ def _create(con: duckdb.DuckDBPyConnection, name: str, select: str, *, where: st
     try:
         con.execute(f"create view {identifier(name)} as {select}")
     except duckdb.Error as error:
-        raise OvsegError(f"the catalogue's relation {where} fails: {one_line(error)}") from error
+        raise OvsegError(f"the catalog's relation {where} fails: {one_line(error)}") from error

@@ -1,4 +1,4 @@
-"""The file of a catalogue: opened to read, and held against the folder that it lies in."""
+"""The file of a catalog: opened read-only and compared with the folder that it lies in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ovseg.mining.pairs.sql import one_line
 
 
 def connect(path: Path) -> duckdb.DuckDBPyConnection:
-    """Open a catalogue to read.
+    """Open a catalog read-only.
 
     Raises:
         OvsegError: if it cannot be opened; the message says what to do.
@@ -36,11 +36,11 @@ def _way_out(error: duckdb.Error) -> str:
 
 
 def written_for(con: duckdb.DuckDBPyConnection, root: Path) -> Path | None:
-    """Another root whose files the catalogue names though this one has the same results."""
+    """Return another root whose files the catalog names although this root has the same results."""
     try:
         rows = con.execute("select stage, digest, folder from published").fetchall()
     except duckdb.Error:
-        return None  # not a catalogue of ours: the query will say what is missing
+        return None  # not one of our catalogs: the query will report what is missing
     for stage, digest, folder in rows:
         here, named = root.resolve() / stage / digest, Path(folder)
         if named != here and (here / "manifest.json").is_file() and not _same(named, here):

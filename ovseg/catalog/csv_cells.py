@@ -1,10 +1,10 @@
-"""Tables as cells of CSV files, which no spreadsheet takes for formulas.
+"""Tables as CSV cells that spreadsheets do not take for formulas.
 
     csv_text(table)
 
 A spreadsheet runs a cell that begins with `=`, `+`, `-` or `@`, and captions, class names and file
-names are other people's text. Such a cell gets a leading apostrophe, which says to a spreadsheet
-that text follows; numbers stay numbers. Parquet files hold every value as it is.
+names are other people's text. Such a cell gets a leading apostrophe, which marks it as text;
+numbers stay numbers. Parquet files hold every value unchanged.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ import pyarrow.csv as pc
 
 from ovseg.mining.pairs.sql import identifier, literal
 
-# Spreadsheets take the wide signs for the narrow ones.
+# Spreadsheets treat full-width signs like ASCII ones.
 FORMULA = r"[=+\-@\t\r\n＝＋－＠]"
 NUMBER = r"[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?"
 
 
 def csv_text(table: pa.Table) -> str:
-    """A table as the text of a CSV file, all text in quotation marks."""
+    """Return a table as CSV, with all text in quotation marks."""
     stream = io.BytesIO()
     pc.write_csv(cells(table), stream)
     return stream.getvalue().decode()
 
 
 def cells(table: pa.Table) -> pa.Table:
-    """Numbers and truth values as they are, all else as text that is no formula.
+    """Keep numbers and booleans, and turn everything else into text that is not a formula.
 
-    Lists, structs and bytes are DuckDB's text for them, null stays null. Column names are text.
+    Lists, structs and bytes become DuckDB's text for them; null stays null. Column names are text
+    too.
     """
     with duckdb.connect() as con:
         found = con.from_arrow(table)

@@ -1,7 +1,7 @@
-"""`ovseg sql`: named queries and free SQL over the catalogue, to the screen or to a file.
+"""`ovseg sql`: named queries and free SQL over the catalog, to the screen or to a file.
 
-ovseg sql                               # what there is to ask
-ovseg sql long_tail --limit 20          # a query of sql/queries, or any relation of the catalogue
+ovseg sql                               # list the queries
+ovseg sql long_tail --limit 20          # a query of sql/queries, or any relation of the catalog
 ovseg sql -c "select count(*) from kept_pairs"
 ovseg sql gate_funnel --out funnel.csv  # or .parquet
 """
@@ -30,34 +30,34 @@ from ovseg.mining.pairs.sql import identifier, literal, one_line
 def run_query(
     con: duckdb.DuckDBPyConnection, sql: str, *, limit: int | None = None, shown: bool = False
 ) -> pa.Table:
-    """The result of a query as an Arrow table, its first `limit` rows if given.
+    """Run a query and return its result as an Arrow table, at most the first `limit` rows.
 
-    The query is one that only reads: a select (from, with, values, describe, show and summarize are
-    selects too), or the explanation of one. It runs on a connection of its own that can read the
-    files under the catalogue's root, those that its results lie in, and local data files that the
-    query names, as analysts join their own tables (`from 'labels.csv'`). It writes nothing and
-    reaches no network; results are written by `write_result`.
+    The query must only read: a select (from, with, values, describe, show and summarize are selects
+    too) or an explain of one. It runs on a separate connection that can read the files under the
+    catalog's root, those that its results lie in, and local data files that the query names, so
+    that analysts can join their own tables (`from 'labels.csv'`). It cannot write or reach the
+    network; `write_result` writes results.
 
     Args:
-        con: the catalogue, as `open_catalog` opens it.
+        con: the catalog, from `open_catalog`.
         sql: the query.
-        limit: rows at most.
-        shown: whether dates, intervals and whatever else has no common form outside of DuckDB come
-            as DuckDB's text for them.
+        limit: maximum number of rows.
+        shown: whether dates, intervals and other types without a common form outside of DuckDB are
+            returned as DuckDB's text for them.
 
     Raises:
-        OvsegError: if the SQL is wrong, holds no or several statements, does more than read, or
-            fails on the way.
+        OvsegError: if the SQL is invalid, is not exactly one statement, does more than read, or
+            fails.
     """
     try:
         with _where_it_runs(con, sql) as own:
-            found = own.sql(sql)
+            relation = own.sql(sql)
             if shown:
-                found = _as_text(found)
-            return found.to_arrow_table() if limit is None else _first(found, limit)
+                relation = _as_text(relation)
+            return relation.to_arrow_table() if limit is None else _first(relation, limit)
     except duckdb.PermissionException as error:
         raise OvsegError(
-            f"{one_line(error)}; a query reads the catalogue and the data files that it names"
+            f"{one_line(error)}; a query may read only the catalog and the data files that it names"
         ) from error
     except (duckdb.Error, pa.ArrowException, OSError) as error:  # a stream's errors are Arrow's
         raise OvsegError(one_line(error)) from error
@@ -65,11 +65,11 @@ def run_query(
 
 @contextmanager
 def _where_it_runs(con: duckdb.DuckDBPyConnection, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A locked connection to the same catalogue; raises as `locked` does."""
+    """Yield a locked connection to the same catalog; raises as `locked` does."""
     (path,) = con.execute(
         "select path from duckdb_databases() where database_name = current_database()"
     ).fetchall()[0]
-    if path is None:  # a program's own database in memory is in no other reach than its own
+    if path is None:  # an in-memory database cannot be attached from elsewhere
         with con.cursor() as own:
             look_at(own, sql, own_files=True)
             yield own
@@ -88,20 +88,20 @@ _COMMON = frozenset(
 )
 
 
-def _as_text(found: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
-    """The relation with text for all values that are not numbers, text, bytes, or made of these."""
-    types = [_shown_type(kind) for kind in found.types]
-    if types == [str(kind) for kind in found.types]:
-        return found  # an explanation cannot be selected from; it is text
+def _as_text(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Cast all values to text that are not numbers, text, bytes, or composed of these."""
+    types = [_shown_type(kind) for kind in relation.types]
+    if types == [str(kind) for kind in relation.types]:
+        return relation  # an explanation cannot be selected from, but is text already
     cast = (
         f"cast(#{place} as {kind}) as {identifier(name)}"
-        for place, (name, kind) in enumerate(zip(found.columns, types, strict=True), 1)
+        for place, (name, kind) in enumerate(zip(relation.columns, types, strict=True), 1)
     )
-    return found.project(", ".join(cast))
+    return relation.project(", ".join(cast))
 
 
 def _shown_type(kind: DuckDBPyType) -> str:
-    """The type that a value is shown as: its own, or that with text for what is not common."""
+    """Return the type that a value is shown as: its own, with uncommon parts as text."""
     if kind.id not in ("list", "array", "struct"):
         return str(kind) if kind.id in _COMMON else "varchar"
     children = [(name, each) for name, each in kind.children if isinstance(each, DuckDBPyType)]
@@ -114,9 +114,9 @@ def _shown_type(kind: DuckDBPyType) -> str:
     return f"struct({fields})" if fields else "varchar"
 
 
-def _first(found: duckdb.DuckDBPyRelation, limit: int) -> pa.Table:
-    # Not a SQL limit: around free SQL that would trip over a closing semicolon or comment.
-    reader = found.to_arrow_reader(max(limit, 1))
+def _first(relation: duckdb.DuckDBPyRelation, limit: int) -> pa.Table:
+    # Not a SQL limit: wrapped around free SQL, it would fail on a trailing semicolon or comment.
+    reader = relation.to_arrow_reader(max(limit, 1))
     batches, rows = [], 0
     for batch in reader:
         batches.append(batch)
@@ -127,10 +127,10 @@ def _first(found: duckdb.DuckDBPyRelation, limit: int) -> pa.Table:
 
 
 def named_query(con: duckdb.DuckDBPyConnection, name: str) -> str:
-    """The SQL of a query in `sql/queries`, or of showing a relation of the catalogue.
+    """Return the SQL of a query in `sql/queries`, or a select over a relation of the catalog.
 
     Raises:
-        OvsegError: if there is neither; the message names what comes closest.
+        OvsegError: if there is neither; the message suggests the closest name.
     """
     queries = {file.name: file.text for file in sql_files("queries")}
     if name in queries:
@@ -144,31 +144,31 @@ def named_query(con: duckdb.DuckDBPyConnection, name: str) -> str:
 
 
 def queries() -> list[SqlFile]:
-    """The named queries, by name; `title` says what each answers."""
+    """Return the named queries in order; `title` says what each answers."""
     return sql_files("queries")
 
 
 def relations() -> dict[str, str]:
-    """Every relation of the catalogue and what one row of it is."""
+    """Map every relation of the catalog to what one of its rows is."""
     base = {name: each.schema.metadata[b"grain"].decode() for name, each in RELATIONS.items()}
     return {**base, **{view.name: view.title for view in sql_files("views")}}
 
 
 def failed_checks(con: duckdb.DuckDBPyConnection) -> dict[str, pa.Table]:
-    """The checks of `sql/tests` that found something, each with the rows at fault (100 at most)."""
-    found = {file.name: run_query(con, file.text, limit=100) for file in sql_files("tests")}
-    return {name: rows for name, rows in found.items() if rows.num_rows}
+    """Return the failed checks of `sql/tests`, each with the offending rows (100 at most)."""
+    results = {file.name: run_query(con, file.text, limit=100) for file in sql_files("tests")}
+    return {name: rows for name, rows in results.items() if rows.num_rows}
 
 
 def write_result(table: pa.Table, path: Path) -> None:
-    """Write a result as CSV or Parquet, by the suffix, all at once.
+    """Write a result atomically as CSV or Parquet, by the suffix.
 
-    In CSV lists and structs are DuckDB's text for them and binary values are escaped; text that a
-    spreadsheet would take for a formula has an apostrophe before it (`ovseg.catalog.csv_cells`).
+    In CSV, lists and structs become DuckDB's text for them and binary values are escaped; text that
+    a spreadsheet would take for a formula gets a leading apostrophe (`ovseg.catalog.csv_cells`).
 
     Raises:
-        OvsegError: for another suffix, a folder that does not exist or of that name, a file that
-            cannot be written, or a type that Parquet files cannot hold.
+        OvsegError: if the suffix is another, the parent folder does not exist, the path is a
+            folder, the file cannot be written, or Parquet cannot hold a type.
     """
     check_out(path)
     try:
@@ -187,10 +187,10 @@ def write_result(table: pa.Table, path: Path) -> None:
 
 
 def check_out(path: Path) -> None:
-    """Refuse a file that no result can be written to, before anything is computed.
+    """Reject a file that no result can be written to, before anything is computed.
 
     Raises:
-        OvsegError: as `write_result` does, as far as it can be told by the path.
+        OvsegError: as `write_result` does, as far as the path tells.
     """
     if path.suffix not in (".csv", ".parquet"):
         raise OvsegError(f"--out {path}: the suffix must be .csv or .parquet")

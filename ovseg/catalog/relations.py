@@ -1,7 +1,7 @@
-"""The base relations of the catalogue: for each the select over the files that manifests name.
+"""The base relations of the catalog, each a select over the files that manifests name.
 
-A relation nothing was published for is an empty one with the same columns, so that every view and
-query runs from the first day.
+A relation without published results is empty but has the same columns, so that every view and query
+always runs.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from ovseg.stages.schema import (
 
 @dataclass(frozen=True)
 class Published:
-    """A manifest in the catalogue.
+    """A manifest in the catalog.
 
     Attributes:
         manifest: what was published.
-        labels: what tells it from others of its stage: dataset, round, source, query, benchmark,
-            arm, system; strings all.
+        labels: what distinguishes it from others of its stage: dataset, round, source, query,
+            benchmark, arm, system; all strings.
     """
 
     manifest: Manifest
@@ -66,9 +66,7 @@ PUBLISHED = pa.schema(
         pa.field("rows", pa.int64()),
         *(pa.field(name, pa.string()) for name in ("folder", "config", "stats")),
     ],
-    metadata={
-        "grain": "one row for each stage result the catalogue is made of; config, stats JSON"
-    },
+    metadata={"grain": "one row for each stage result the catalog is made of; config, stats JSON"},
 )
 
 BENCHMARK_RUNS = pa.schema(
@@ -125,7 +123,7 @@ ARM_LOG = _prefixed(
 def _in_payload(
     items: Sequence[Published], label: str, name: str
 ) -> list[tuple[tuple[str, str], list[Path]]]:
-    """The file of that name in each shard's folder, by one of the labels and the digest."""
+    """Select the file of that name in each shard's folder, with one label and the digest."""
     return [
         (
             (item.labels[label], item.manifest.digest),
@@ -136,7 +134,7 @@ def _in_payload(
 
 
 def _class_scores(scores: Sequence[Published]) -> str:
-    """Class rows of each benchmark run once, though two arms may share it."""
+    """Select the class rows of each benchmark run once, even if two arms share it."""
     by_run = {item.manifest.stats["benchmark_digest"]: item.manifest for item in scores}
     return select_files(
         CLASS_SCORES, [manifest.payload() / "class_scores.parquet" for manifest in by_run.values()]
@@ -190,32 +188,32 @@ def _json(value: object) -> str:
 
 
 # --------------------------------------------------------------------------------------
-# What there is to ask
+# The relations
 
 
-class Catalogued:
-    """Everything the catalogue points at, as the relations' selects ask for it."""
+class Cataloged:
+    """Everything the catalog points at, by stage."""
 
     def __init__(self, published: Sequence[Published]) -> None:
         self.published = published
 
     def of(self, stage: str) -> list[Published]:
-        """The results of a stage."""
+        """Return the results of a stage."""
         return [item for item in self.published if item.manifest.stage == stage]
 
     def shards(self, stage: str) -> list[Path]:
-        """The files of a stage whose shards are Parquet files."""
+        """Return the files of a stage whose shards are Parquet files."""
         return [path for item in self.of(stage) for path in item.manifest.paths()]
 
     @property
     def runs(self) -> list[Published]:
-        """The benchmark runs that the scores of some arm are of: others are superseded."""
+        """Return the benchmark runs that current scores were computed from, not superseded ones."""
         scored = {item.manifest.stats["benchmark_digest"] for item in self.of("scores")}
         return [run for run in self.of("benchmarks") if run.manifest.digest in scored]
 
     @property
     def curves(self) -> list[Published]:
-        """The learning curves of current checkpoints."""
+        """Return the learning curves of current checkpoints."""
         trained = {
             (item.labels["arm"], item.manifest.content_digest) for item in self.of("checkpoints")
         }
@@ -231,15 +229,15 @@ class Relation(NamedTuple):
 
     Attributes:
         schema: its columns; the metadata holds the grain.
-        select: over exactly the files that manifests name.
+        select: a function that returns the select over exactly the files that manifests name.
     """
 
     schema: pa.Schema
-    select: Callable[[Catalogued], str]
+    select: Callable[[Cataloged], str]
 
 
 def _shards(schema: pa.Schema, stage: str) -> Relation:
-    """The rows of a stage whose shards are Parquet files."""
+    """Make the relation of a stage whose shards are Parquet files."""
     return Relation(schema, lambda all_: select_files(schema, all_.shards(stage)))
 
 
@@ -322,6 +320,6 @@ RELATIONS: dict[str, Relation] = {
 
 
 def base_relations(published: Sequence[Published]) -> dict[str, str]:
-    """A select for each of `RELATIONS`."""
-    catalogued = Catalogued(published)
-    return {name: relation.select(catalogued) for name, relation in RELATIONS.items()}
+    """Return a select for each of `RELATIONS`."""
+    cataloged = Cataloged(published)
+    return {name: relation.select(cataloged) for name, relation in RELATIONS.items()}

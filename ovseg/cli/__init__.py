@@ -1,1 +1,1 @@
-"""Commands that need no flow. What is heavy is imported inside."""
+"""Commands that need no flow. Heavy imports are inside the commands."""

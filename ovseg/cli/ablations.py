@@ -1,4 +1,4 @@
-"""What was asked of the ablations, before anything is started: a list, or tables to run."""
+"""The request of `ovseg ablate`, checked before anything starts: a list, or tables to run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ovseg.config.request import changed_preset
 from ovseg.errors import OvsegError
 
 RUN_ALONE = ("root", "captions", "images", "seed")
-"""Of the arguments of `ovseg.config.request.resolve` those that a list has no use for."""
+"""Arguments of `ovseg.config.request.resolve` that have no effect on a list."""
 
 
 def check_request(
@@ -25,24 +25,24 @@ def check_request(
     listed: bool,
     out: Path | None = None,
 ) -> bool:
-    """List the tables, or find what is wrong with those that are to be run.
+    """List the tables, or check a request to run them.
 
-    A list needs none of the data that running does, so that of a preset over a user's own images
-    it is shown without them; names and settings have to be right all the same.
+    A list needs no data, so a preset for a user's own images can be listed without them. Names and
+    settings must still be valid.
 
     Args:
         request: the arguments of `ovseg.config.request.resolve`.
-        tables: their names, or `all`; all are listed where empty.
-        seeds: how many.
-        listed: list them, run nothing.
+        tables: their names, or `all`; a list defaults to all.
+        seeds: number of seeds.
+        listed: only list them.
         out: page to write.
 
     Returns:
         Whether there is something to run.
 
     Raises:
-        OvsegError: for what `plan_request` refuses; of a list for tables, a preset and settings
-            there are not, before a line is shown.
+        OvsegError: for what `plan_request` rejects; a list raises for unknown tables, presets and
+            settings before it prints a line.
     """
     if listed or not tables:
         given = {"out": out, **{name: request.get(name) for name in RUN_ALONE}}
@@ -64,24 +64,22 @@ def check_request(
 def plan_request(
     tables: Sequence[str], preset: str, *, seeds: int, out: Path | None = None, **given: Any
 ) -> Plan:
-    """The runs of tables by name; what is wrong with a request is found here, by command and flow.
+    """Plan the runs of tables by name; the command and the flow both check requests here.
 
     Args:
         tables: their names, or `all`.
         preset: one of `ovseg.config.presets.PRESETS`.
-        seeds: how many.
+        seeds: number of seeds.
         out: page to write.
         given: other arguments of `plan_ablations`.
 
     Raises:
-        OvsegError: for no name or one there is not, a page that cannot be a file, and what
-            `plan_ablations` refuses.
+        OvsegError: for a missing or unknown name, a page that cannot be a file, and what
+            `plan_ablations` rejects.
     """
-    chosen = chosen_tables(tables)
-    if not chosen:
-        raise OvsegError(
-            "no table is named: name those to run, as `ovseg ablate` lists them, or all"
-        )
+    table_names = chosen_tables(tables)
+    if not table_names:
+        raise OvsegError("name the tables to run, or all; `ovseg ablate` lists them")
     if out is not None:
         check_page(out)
-    return plan_ablations(chosen, preset, seeds=seeds, out=out, **given)
+    return plan_ablations(table_names, preset, seeds=seeds, out=out, **given)

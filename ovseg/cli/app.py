@@ -1,9 +1,9 @@
-"""Library commands of the console script: those that run no flow.
+"""Library commands of the console script: those without a flow.
 
     ovseg segment photo.jpg --classes "moon, tree, sea" --out overlay.png
     ovseg sql top_nouns
 
-Heavy imports stay inside the commands, so that `ovseg --help` answers at once.
+Heavy imports stay inside the commands, so that `ovseg --help` is fast.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ovseg.errors import OvsegError
 from ovseg.files.access import local, model_name
 
 ROOT = Path("runs/storybook")
-"""Where the demo leaves its results; commands that read results look here by default."""
+"""Results of the demo; the default for commands that read results."""
 Inference = Literal["sum", "best_mask"]
 Activation = Literal["quick_gelu", "gelu"]
 Layout = Literal["open_clip", "open_clip_prompts", "ovseg"]
@@ -33,7 +33,7 @@ app = typer.Typer(
 
 
 def _refuse(what: str, **options: object) -> None:
-    """Refuse options that were given and have no effect on what the command does."""
+    """Reject options that were given but have no effect."""
     for name, value in options.items():
         if value:
             raise OvsegError(f"--{name} has no effect on {what}: leave it out")
@@ -67,27 +67,29 @@ def segment(
         typer.Option(parser=model_name, metavar="NAME", help="storybook, a folder, or a hub id."),
     ] = None,
     system: Annotated[
-        str | None, typer.Option(help="A system of the field, as ovseg, san or fc-clip.")
+        str | None, typer.Option(help="A published system, such as ovseg, san or fc-clip.")
     ] = None,
     ensemble_weight: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Share of CLIP in the ensemble; 0: CLIP alone."),
+        typer.Option(min=0.0, max=1.0, help="Weight of CLIP in the ensemble; 0: CLIP alone."),
     ] = None,
     mask_threshold: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="CLIP is shown a mask's pixels above this."),
+        typer.Option(min=0.0, max=1.0, help="CLIP sees the pixels of a mask above this value."),
     ] = None,
     inference: Annotated[
         Inference | None,
         typer.Option(
-            help="sum: all proposals, soft masks. best_mask: one binary mask a class, as the"
-            " official demo, which also has --ensemble-weight 0 --mask-threshold 0.35."
+            help="sum: all proposals, soft masks. best_mask: one binary mask per class, as in"
+            " the official demo, which also sets --ensemble-weight 0 --mask-threshold 0.35."
         ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any setting of benchmarks, as benchmarks.templates=imagenet."),
+        typer.Option(
+            "--set", help="Any setting of benchmarks, such as benchmarks.templates=imagenet."
+        ),
     ] = None,
 ) -> None:
     """Label every pixel of an image with one of your class names."""
@@ -99,7 +101,7 @@ def segment(
 
     if checkpoint is not None and clip is not None and maskformer is not None:
         raise OvsegError(
-            "--checkpoint stands for --clip and --maskformer, which are both given: leave it out"
+            "--checkpoint sets --clip and --maskformer, which are both given: leave it out"
         )
     options = {
         "system": system,
@@ -115,37 +117,37 @@ def segment(
     config = segmenting(chosen)
     check_segmentor(config)
     if names := trained_names(config):
-        raise OvsegError(
-            f"{names[0]} is trained where `ovseg benchmark` asks for it: name the folder it is in"
-        )
+        raise OvsegError(f"{names[0]} is trained on demand by `ovseg benchmark`: give its folder")
     segment_command(image, classes=classes, out=out, settings=chosen)
 
 
 @app.command()
 def prepare(
     name: Annotated[
-        str | None, typer.Argument(help="Name of the benchmark; none lists them.")
+        str | None, typer.Argument(help="Name of the benchmark; without one, list them.")
     ] = None,
     root: Annotated[
         Path | None,
         typer.Option(
             parser=local,
             metavar="PATH",
-            help="Folder the data set was unpacked to; never written to.",
+            help="Folder of the unpacked data set; never written to.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            parser=local, metavar="PATH", help="Folder of prepared benchmarks, as --data takes it."
+            parser=local, metavar="PATH", help="Folder of prepared benchmarks, for --data."
         ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Only say what is missing or wrong, by file.")
+        bool, typer.Option("--check", help="Only report missing or wrong files.")
     ] = False,
-    copy: Annotated[bool, typer.Option("--copy", help="Copy images; else link them.")] = False,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy images instead of linking them.")
+    ] = False,
     synonyms: Annotated[
-        bool, typer.Option("--synonyms", help="Look for synonyms of the classes, too.")
+        bool, typer.Option("--synonyms", help="Prompt with synonyms of the classes too.")
     ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; defaults to 4.")] = None,
 ) -> None:
@@ -179,7 +181,7 @@ def import_checkpoint(
         typer.Option(
             parser=local,
             metavar="PATH",
-            help="MaskFormer's training classes, a line each; else COCO-Stuff's 171.",
+            help="MaskFormer's training classes, one per line; defaults to COCO-Stuff's 171.",
         ),
     ] = None,
     clip: Annotated[
@@ -187,24 +189,30 @@ def import_checkpoint(
         typer.Option(
             parser=model_name,
             metavar="NAME",
-            help="For an open-vocabulary MaskFormer alone: its CLIP.",
+            help="Only for an open-vocabulary MaskFormer: its CLIP.",
         ),
     ] = None,
     decoder_heads: Annotated[
-        int, typer.Option(min=1, help="Attention heads of MaskFormer's decoder; no shape tells.")
+        int,
+        typer.Option(
+            min=1, help="Attention heads of MaskFormer's decoder; not stored in the weights."
+        ),
     ] = 8,
     activation: Annotated[
-        Activation, typer.Option(help="CLIP's; no shape tells. Published ones have quick_gelu.")
+        Activation,
+        typer.Option(
+            help="CLIP's activation; not stored in the weights. Published CLIPs use quick_gelu."
+        ),
     ] = "quick_gelu",
     fp16_rounding: Annotated[
         bool,
         typer.Option(
             "--fp16-rounding",
-            help="Round a CLIP's weights as the official loader does with training checkpoints.",
+            help="Round a CLIP's weights as the official loader rounds training checkpoints.",
         ),
     ] = False,
 ) -> None:
-    """Convert published weights (OVSeg, CLIP, MaskFormer) into a folder; nothing in them is run."""
+    """Convert published weights (OVSeg, CLIP, MaskFormer) into a folder; no code in them is run."""
     from ovseg.cli.availability import check_clip
     from ovseg.cli.checkpoints import import_command
     from ovseg.files.access import check_there
@@ -235,8 +243,9 @@ def export_checkpoint(
     layout: Annotated[
         Layout,
         typer.Option(
-            help="open_clip: for stock open_clip, without mask prompts. open_clip_prompts: with"
-            " them, as the official training writes it. ovseg: MaskFormer and CLIP in one file."
+            help="open_clip: for stock open_clip, without mask prompts. open_clip_prompts:"
+            " with them, as written by the official training. ovseg: MaskFormer and CLIP in one"
+            " file."
         ),
     ] = "open_clip",
     clip: Annotated[
@@ -244,7 +253,7 @@ def export_checkpoint(
         typer.Option(
             parser=model_name,
             metavar="NAME",
-            help="For ovseg: another CLIP, as one fine-tuned since.",
+            help="For ovseg: another CLIP, such as one fine-tuned since.",
         ),
     ] = None,
 ) -> None:
@@ -263,7 +272,7 @@ def export_checkpoint(
 @app.command()
 def sql(
     name: Annotated[
-        str | None, typer.Argument(help="A query of sql/queries; none lists them.")
+        str | None, typer.Argument(help="A query of sql/queries; without one, list them.")
     ] = None,
     command: Annotated[str | None, typer.Option("-c", "--command", help="SQL to run.")] = None,
     out: Annotated[
@@ -277,7 +286,7 @@ def sql(
         typer.Option(parser=local, metavar="PATH", help=f"Folder of results; defaults to {ROOT}."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Rows to print at most; defaults to 40.")
+        int | None, typer.Option(min=1, help="Maximum number of rows to print; defaults to 40.")
     ] = None,
 ) -> None:
     """Query the pair tables, read-only."""
@@ -314,15 +323,13 @@ def study(
     root: Annotated[
         Path,
         typer.Option(
-            parser=local, metavar="PATH", help="Where `ovseg run --seeds` left its results."
+            parser=local, metavar="PATH", help="Folder of the results of `ovseg run --seeds`."
         ),
     ] = ROOT,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Only the first so many seeds.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Only the first N seeds.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            parser=local, metavar="PATH", help="Folder that table and plots are copied to."
-        ),
+        typer.Option(parser=local, metavar="PATH", help="Folder to copy the table and plots to."),
     ] = None,
 ) -> None:
     """Compare the models over the seeds of a run, with intervals."""

@@ -1,7 +1,7 @@
-"""What a request names is looked for before anything is loaded: folders, files, models.
+"""Checks that the folders, files and models of a request exist, before anything is loaded.
 
-A wrong path is refused in a moment, not after half a minute of imports. What is in a folder is
-looked at where it is read; here it is whether there is one, and who may read or write it.
+A wrong path is rejected at once, not after half a minute of imports. These checks cover existence
+and permissions; the contents of a folder are checked when it is read.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from ovseg.storybook.weights import WEIGHTS
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 SMALL_CAPTIONS = 2**25
-"""Bytes of a captions file that is read before anything is loaded; a larger one takes its time."""
+"""Largest captions file, in bytes, that is read in advance; larger ones take too long."""
 
 
 def check_available(config: RunConfig, *, mines: bool) -> None:
-    """Find what a run is going to read, and the folder it writes to.
+    """Check the inputs of a run and the folder it writes to.
 
     Args:
         config: of the run.
-        mines: pairs are mined, or found mined: the models of mining and labels are needed as well.
+        mines: whether the run needs mined pairs, and so the models of mining and labels.
 
     Raises:
-        OvsegError: for what is not there or may not be read or written.
+        OvsegError: for what does not exist, or cannot be read or written.
     """
     check_results(config.root)
     mines = mines or config.scores_pairs
@@ -67,10 +67,10 @@ def check_available(config: RunConfig, *, mines: bool) -> None:
 
 
 def check_results(root: Path, option: str = "--root") -> None:
-    """Refuse a folder of results that cannot be one; makes none.
+    """Reject a path that cannot be a folder of results; creates nothing.
 
     Raises:
-        OvsegError: a file is in its place or above it, or it may not be written to.
+        OvsegError: if a file is at the path or above it, or the folder is not writable.
     """
     place = root.absolute()
     try:
@@ -80,17 +80,17 @@ def check_results(root: Path, option: str = "--root") -> None:
             raise OvsegError(f"{option} {root}: {place} is not a folder; name another folder")
         if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
             raise OvsegError(
-                f"{option} {root}: {place} may not be read and written to; name another folder"
+                f"{option} {root}: {place} is not readable and writable; name another folder"
             )
     except OSError as error:
         raise OvsegError(f"{option} {root}: {error.strerror}; name another folder") from error
 
 
 def check_weights(folder: Path, option: str = "--out") -> None:
-    """Refuse a folder for weights that is neither one of those that ship nor a new one.
+    """Reject a folder for weights that is neither a shipped one nor new.
 
     Raises:
-        OvsegError: it holds anything, or cannot be written to.
+        OvsegError: if it is not empty or not writable.
     """
     check_results(folder, option)
     if WEIGHTS.resolve() not in folder.resolve().parents:
@@ -98,7 +98,7 @@ def check_weights(folder: Path, option: str = "--out") -> None:
 
 
 def _check_captions(images: ImagesConfig) -> None:
-    """Read captions that are a small file of this machine; the stage finds them read."""
+    """Read captions of a small local file in advance; the stage reuses them."""
     captions = images.captions
     if type(captions) is not type(Path()) or not captions.is_file():
         return
@@ -109,10 +109,10 @@ def _check_captions(images: ImagesConfig) -> None:
 
 
 def check_segmentor(config: BenchmarkConfig) -> None:
-    """Find the models that a configuration segments with.
+    """Check the models that a configuration segments with.
 
     Raises:
-        OvsegError: for what is not there or cannot be.
+        OvsegError: for what does not exist or cannot.
     """
     check_device(config.device)
     check_clip(config.clip)
@@ -125,22 +125,22 @@ def check_segmentor(config: BenchmarkConfig) -> None:
 
 
 def check_device(name: str) -> None:
-    """Refuse what is not the name of a device; whether this machine has it, torch knows.
+    """Reject an invalid name of a device; torch checks whether this machine has it.
 
     Raises:
         OvsegError: for such a name.
     """
     if not DEVICE.fullmatch(name):
-        raise OvsegError(f"there is no device {name!r}; choose auto, cpu, cuda, cuda:1 or mps")
+        raise OvsegError(f"unknown device {name!r}; choose auto, cpu, cuda, cuda:1 or mps")
 
 
 def check_clip(name: str, what: str = "CLIP") -> None:
-    """Refuse the name of a CLIP that is neither a folder of one nor open_clip's.
+    """Reject a CLIP that is neither a folder of one nor a name of open_clip.
 
     Raises:
-        OvsegError: for such a name; what is in the folder shows when it is loaded.
+        OvsegError: for such a name; the folder's contents are checked on loading.
     """
-    if not name:  # a preset that is given its checkpoint
+    if not name:  # a preset whose checkpoint comes with the command
         return
     folder = clip_folder(name)
     if folder is not None:
@@ -153,7 +153,7 @@ def check_clip(name: str, what: str = "CLIP") -> None:
 
 
 def check_checkpoint(folder: str) -> None:
-    """Refuse what is not the name of a model that can be exported.
+    """Reject the name of a model that cannot be exported.
 
     Raises:
         OvsegError: for such a name.
@@ -167,10 +167,10 @@ def check_checkpoint(folder: str) -> None:
 
 
 def check_maskformer(name: str) -> None:
-    """Refuse the name of a MaskFormer that is neither a folder nor may be a hub id.
+    """Reject a MaskFormer that is neither a folder nor a possible hub id.
 
     Raises:
-        OvsegError: for such a name; what is in the folder shows when it is loaded.
+        OvsegError: for such a name; the folder's contents are checked on loading.
     """
     if not name or name in TRAINED:
         return
@@ -187,7 +187,7 @@ def check_maskformer(name: str) -> None:
 
 
 def check_pixels(name: str) -> None:
-    """Refuse the name of pixel embeddings that is not a folder of them.
+    """Reject pixel embeddings that are not a folder of them.
 
     Raises:
         OvsegError: for such a name.

@@ -1,4 +1,4 @@
-"""Import published weights, export ours, and say on the console what came of it.
+"""Import published weights, export ours, and print the result.
 
 ovseg import-checkpoint ovseg_swinbase_vitL14_ft_mpt.pth --out checkpoints/ovseg-swinb
 ovseg export-checkpoint checkpoints/ovseg-swinb --layout ovseg --out ovseg.pth
@@ -26,13 +26,13 @@ def import_command(
     classes: Path | None = None,
     **options: Any,
 ) -> None:
-    """Import a checkpoint; print what was read, what was left behind and why, and how to use it.
+    """Import a checkpoint; print what was read, what was left out and why, and how to use it.
 
     Args:
         source: a weights file, or the folder of a `transformers` MaskFormer.
-        out: folder to make.
-        classes: file of training classes, a line each.
-        options: further ones of `ovseg.models.checkpoints.importing.import_checkpoint`.
+        out: folder to create.
+        classes: file of training classes, one per line.
+        options: further options of `ovseg.models.checkpoints.importing.import_checkpoint`.
 
     Raises:
         OvsegError: see there; or an unreadable file of classes.
@@ -71,7 +71,7 @@ def export_command(
 
     Args:
         folder: of a checkpoint, CLIP or MaskFormer.
-        out: file to make.
+        out: file to create.
         layout: `open_clip`, `open_clip_prompts` or `ovseg`.
         clip: another CLIP for `ovseg`.
 
@@ -90,7 +90,7 @@ def export_command(
 
 
 def _by_reason(dropped: Mapping[str, str]) -> list[str]:
-    """A line for each reason, with the keys or their number."""
+    """Return a line per reason, with the keys or their number."""
     reasons: dict[str, list[str]] = {}
     for key, reason in dropped.items():
         reasons.setdefault(reason, []).append(key)
@@ -101,7 +101,7 @@ def _by_reason(dropped: Mapping[str, str]) -> list[str]:
 
 
 def _usage(out: Path) -> list[str]:
-    """Commands that take the folder."""
+    """Return commands that use the folder."""
     clip = (out / "clip").is_dir()
     config = out / "maskformer" / "config.json"
     maskformer = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else None
@@ -120,6 +120,6 @@ def _print(rows: list[tuple[str, str]]) -> None:
     before = ""
     for what, text in rows:
         label = Text(f"{what if what != before else '':<10}", style="bold")
-        # not wrapped: commands are there to be copied
+        # not wrapped, so that commands can be copied
         console.print(label + Text(text, style="default"), soft_wrap=True)
         before = what

@@ -1,4 +1,4 @@
-"""Prepare a published benchmark, or say what is wrong with one, on the console.
+"""Prepare a published benchmark, or print what is wrong with one.
 
 ovseg prepare ade20k-150 --root ADEChallengeData2016 --out data
 ovseg prepare --check ade20k-150 --out data
@@ -21,7 +21,7 @@ from ovseg.errors import OvsegError
 from ovseg.files.terminal import Terminal
 
 SHOWN = 40
-"""Files a table lists at most; the number of the others stands below."""
+"""Maximum number of files in a table; the number of others is printed below."""
 
 
 def prepare_command(
@@ -35,20 +35,20 @@ def prepare_command(
     workers: int = 4,
     console: Console | None = None,
 ) -> None:
-    """What `ovseg prepare` does.
+    """Run `ovseg prepare`.
 
     Args:
-        name: of the benchmark; without one the known ones are listed.
-        root: the owner's folder.
+        name: of the benchmark; without one, the known ones are listed.
+        root: folder of the unpacked data set.
         out: the folder of prepared benchmarks.
-        check: look only.
+        check: only check.
         copy: copy images instead of linking them.
-        synonyms: prompt with synonyms, too.
-        workers: threads.
-        console: to print on.
+        synonyms: prompt with synonyms too.
+        workers: number of threads.
+        console: for output.
 
     Raises:
-        OvsegError: what is to be given is missing, or something is wrong.
+        OvsegError: if an option is missing or a check fails.
     """
     console = console or Terminal()
     if name is None:
@@ -59,7 +59,7 @@ def prepare_command(
         _check(name, root, out, workers, console)
     elif root is None or out is None:
         raise OvsegError(
-            "give --root, the folder the data set was unpacked to, and --out, the folder of"
+            "give --root, the folder of the unpacked data set, and --out, the folder of"
             " prepared benchmarks"
         )
     else:
@@ -81,14 +81,14 @@ def prepare_command(
             console.print(Text(f"note: {note}"), soft_wrap=True)
         kept = sum(1 for row in made.rows if row["kept"])
         there = len(made.rows) - made.made
-        again = f", {there} of them there already" if there else ""
+        again = f", {there} of them existed already" if there else ""
         following = f"; next: ovseg prepare --check {name} --out {out}"
         console.print(Text(f"{made.folder}: {kept} images{again}{following}"), soft_wrap=True)
 
 
 def _check(name: str, root: Path | None, out: Path | None, workers: int, console: Console) -> None:
     if root is None and out is None:
-        raise OvsegError("what is to be checked? give --root, --out, or both")
+        raise OvsegError("nothing to check: give --root, --out, or both")
     found: list[Problem] = []
     counted: list[tuple[Path, LabelCounts]] = []
     with _bar(console) as bar:
@@ -118,7 +118,7 @@ def _check(name: str, root: Path | None, out: Path | None, workers: int, console
 
 
 def _show_counts(folder: Path, counts: LabelCounts, console: Console) -> None:
-    """Pixels by class, the most first, and which classes have none."""
+    """Print pixels by class, largest first, and the classes without pixels."""
     if not counts.maps:
         return
     everything = max(1, int(counts.pixels.sum()) + counts.ignored)
@@ -156,7 +156,7 @@ def _show(heading: str, problems: list[Problem], console: Console) -> None:
 
 
 def _list(console: Console) -> None:
-    """Every known benchmark and the files it needs, each on a line that is not folded."""
+    """Print every known benchmark and the files it needs, each on an unwrapped line."""
     for name, spec in PUBLISHED.items():
         images = " or ".join(str(number) for number in spec.images)
         head = f"{name}: {len(spec.classes)} classes, {images} images, of {spec.homes[0]}/"

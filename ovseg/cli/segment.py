@@ -1,4 +1,4 @@
-"""Segment one image by class names and write the picture.
+"""Segment one image by class names and write an overlay.
 
 ovseg segment photo.jpg --classes "moon, tree, sea" --out overlay.png
 """
@@ -27,10 +27,10 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def parse_classes(classes: str | Sequence[str]) -> list[str]:
-    """Class names from a comma-separated text, or from names as they are; each counts once.
+    """Return the distinct class names of a comma-separated string or of a list.
 
     Raises:
-        OvsegError: there is none.
+        OvsegError: if there is none.
     """
     given = classes.split(",") if isinstance(classes, str) else classes
     names = list(dict.fromkeys(name.strip() for name in given if name.strip()))
@@ -49,20 +49,21 @@ def segment_command(
 ) -> dict[str, float]:
     """Segment an image file, write the overlay, print each class's share of the pixels.
 
-    With one class only, "others" is added, which everything else can be; it is not drawn.
+    With a single class, "others" is added for everything else; it is not drawn.
 
     Args:
         image: the file.
-        classes: names, or a text of names separated by commas.
-        out: picture to write: PNG, JPEG or WebP.
+        classes: names, or a string of comma-separated names.
+        out: overlay to write: PNG, JPEG or WebP.
         settings: of `benchmarks`, by dotted name, see `ovseg.config.segmenting.segmenting`.
         console: where to print.
 
     Returns:
-        Share of the image's pixels of each class, 0..1, the drawn classes in the order given.
+        Share of the image's pixels of each drawn class, 0..1, in the given order.
 
     Raises:
-        OvsegError: no such image, no class, an output that cannot be written, unknown models.
+        OvsegError: if the image does not exist, there is no class, the output cannot be written, or
+            a model is unknown.
     """
     config = segmenting(settings or {})
     names = parse_classes(classes)
@@ -73,17 +74,17 @@ def segment_command(
         pixels = read_image(image)
     except ImageError as error:
         raise OvsegError(f"{image}: {REASONS[error.reason]}; name another image") from None
-    # after the cheap checks: these take seconds to import
+    # after the cheap checks: these imports take seconds
     from ovseg.evaluation.splits import HEADLINE, benchmark_splits
     from ovseg.models.build import load_segmentor
 
-    asked = names if len(names) > 1 else [*names, OTHERS]
-    seen = benchmark_splits(config, asked).get(HEADLINE, ())
-    segmentor = load_segmentor(config, asked, seen=seen)
+    class_names = names if len(names) > 1 else [*names, OTHERS]
+    seen = benchmark_splits(config, class_names).get(HEADLINE, ())
+    segmentor = load_segmentor(config, class_names, seen=seen)
     labels = segmentor.segment(pixels).labels
     hidden = [len(names)] if len(names) == 1 else []
-    colours = palette(segmentor.class_names)
-    picture = overlay(pixels, labels, segmentor.class_names, hidden=hidden, colours=colours)
+    colors = palette(segmentor.class_names)
+    picture = overlay(pixels, labels, segmentor.class_names, hidden=hidden, colors=colors)
     temporary = temporary_name(out)
     try:
         picture.save(temporary, format=Image.registered_extensions()[out.suffix.lower()])
@@ -96,7 +97,7 @@ def segment_command(
     shares = {name: float(np.mean(labels == index)) for index, name in enumerate(names)}
     table = Table("class", "pixels", box=None, pad_edge=False)
     for name, share in sorted(shares.items(), key=lambda item: -item[1]):
-        r, g, b = colours[names.index(name)]
+        r, g, b = colors[names.index(name)]
         chip = Text("■ ", style=f"rgb({r},{g},{b})")
         table.add_row(chip + Text(name, style="default"), f"{100 * share:.1f} %")
     console = console or Terminal()

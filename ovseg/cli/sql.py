@@ -10,7 +10,7 @@ from ovseg.errors import OvsegError
 from ovseg.files.escaping import say
 
 SCREEN_ROWS = 40
-"""Rows printed where nobody says how many."""
+"""Default number of rows to print."""
 
 
 def sql_command(
@@ -21,17 +21,17 @@ def sql_command(
     root: Path,
     limit: int | None = None,
 ) -> None:
-    """What `ovseg sql` does: list the queries, print a result, or write it to a file.
+    """Run `ovseg sql`: list the queries, print a result, or write it to a file.
 
     Args:
         name: of a query or relation; with neither it nor `command` the queries are listed.
         command: free SQL.
-        out: file the result is written to, whole.
-        root: folder of the results, where the catalogue lies.
-        limit: rows printed at most; `SCREEN_ROWS` by default.
+        out: file for the whole result.
+        root: folder of the results, with the catalog.
+        limit: maximum number of rows to print; defaults to `SCREEN_ROWS`.
 
     Raises:
-        OvsegError: for what is wrong with the SQL, the name, the file or the catalogue.
+        OvsegError: if the SQL, the name, the file or the catalog is invalid.
     """
     from ovseg.cli.tables import print_queries, print_table
 
@@ -50,6 +50,6 @@ def sql_command(
             say(f"{table.num_rows} rows written to {out}")
             return
         shown = SCREEN_ROWS if limit is None else limit
-        # one more tells whether there are more
+        # one more row tells whether there are more
         table = run_query(con, sql, limit=shown + 1, shown=True)
     print_table(table.slice(0, shown), more=table.num_rows > shown)

@@ -1,4 +1,4 @@
-"""Standard output and error as they may be: of any encoding, closed, full, or read by nobody.
+"""Robust standard output and error: any encoding, closed, full, or without a reader.
 
 @on_any_streams
 def main() -> None: ...
@@ -16,18 +16,17 @@ from ovseg.files.escaping import say
 
 T = TypeVar("T")
 NOBODY_READS = 141
-"""The exit code of a program that a shell ends as the reader of its output is gone."""
+"""The exit code of a program that a shell ends because the reader of its output is gone."""
 
 
 def on_any_streams(command: Callable[[], T]) -> Callable[[], T]:
     """Make a console script work whatever its standard streams are.
 
-    Characters that the terminal's encoding does not have are written out as Python writes them, a
-    closed stream takes everything and shows nothing, and one whose reader is gone ends the program
-    silently.
+    Characters missing from the terminal's encoding are written as Python escapes, a closed stream
+    discards everything, and one whose reader is gone ends the program silently.
 
     Raises:
-        SystemExit: 141 where nobody reads the output, 2 where it cannot be written.
+        SystemExit: 141 if nobody reads the output, 2 if it cannot be written.
     """
 
     @functools.wraps(command)
@@ -55,19 +54,19 @@ def on_any_streams(command: Callable[[], T]) -> Callable[[], T]:
 
 
 def _open_closed() -> None:
-    """Open the null device in place of closed streams: else the next file opened takes theirs."""
+    """Open the null device for closed streams, or the next opened file would take their place."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
         if getattr(sys, name) is None:
             mode = "r" if number == 0 else "w"
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _takes_bytes() -> bool:
-    """Whether it was not standard output that failed; tried, as the error does not say."""
+    """Whether standard output still works; tested, because the error does not say."""
     try:
         return os.write(1, b"\n") == 1
     except OSError:
@@ -75,7 +74,7 @@ def _takes_bytes() -> bool:
 
 
 def _throw_away() -> None:
-    """Have what standard output still holds go nowhere when the interpreter flushes it."""
+    """Discard what the interpreter would still flush to standard output."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)

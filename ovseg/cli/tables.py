@@ -1,4 +1,4 @@
-"""How `ovseg sql` shows tables: floats rounded, long lists cut, bytes counted."""
+"""Display of tables in `ovseg sql`: floats rounded, long lists cut, bytes counted."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ovseg.files.sql_files import SqlFile
 from ovseg.files.terminal import Terminal
 
 LIST_ITEMS = 5
-"""Members of a list that are shown."""
+"""Maximum number of list members shown."""
 
 
 def cell(value: object) -> str:
-    """A value as one short line.
+    """Format a value as one short line.
 
     Floats have four significant digits; bytes are counted; lists are cut after `LIST_ITEMS`
     members; a struct shows its fields; null is a middle dot.
@@ -43,7 +43,7 @@ def cell(value: object) -> str:
 
 
 def _text(text: str) -> Text:
-    """A name or a value on any console: no markup, and of the width that is shown."""
+    """Return a name or value as plain text, without markup and of its displayed width."""
     return Text(terminal_text(text))
 
 
@@ -52,8 +52,8 @@ def print_table(table: pa.Table, *, more: bool = False, console: Console | None 
 
     Args:
         table: the rows to show.
-        more: whether the result goes on.
-        console: where to; standard output by default.
+        more: whether there are more rows.
+        console: defaults to standard output.
     """
     console = console or Terminal()
     grid = Table(header_style="bold", box=None, pad_edge=False)
@@ -73,7 +73,7 @@ def print_table(table: pa.Table, *, more: bool = False, console: Console | None 
 def print_queries(
     queries: Sequence[SqlFile], relations: Mapping[str, str], *, console: Console | None = None
 ) -> None:
-    """Print what there is to ask, a line each."""
+    """Print the queries and relations, one per line."""
     console = console or Terminal()
     for title, names in (
         ("queries: ovseg sql NAME", {query.name: query.title for query in queries}),

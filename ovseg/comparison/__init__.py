@@ -1,1 +1,1 @@
-"""Models held against each other over images and seeds."""
+"""Comparison of models over images and seeds."""

@@ -1,11 +1,12 @@
-"""What is claimed of the models of a study, and whether the intervals bear it out.
+"""The claims about the models of a study, and whether the intervals support them.
 
     for one in judged_claims(findings):
         print(one.claim.text, one.verdict.words)
 
 A comparison of two models holds if every interval of their paired difference lies above minus its
-margin, does not hold if every one lies below it, and is undecided otherwise. A claim is made of
-comparisons: all of one way have to hold. Nothing here knows what came out.
+margin, does not hold if every one lies below it, and is undecided otherwise. A claim consists of
+alternative sets of comparisons; it holds if all comparisons of one set hold. Nothing here depends
+on the outcome.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from ovseg.config.reporting import Claim, Comparison
 
 Row = dict[str, Any]
 ASKED = ("mask_acc_unseen", "miou_union_unseen", "mask_acc", "miou_union")
-"""The metrics of a run's own claims, the first two where the benchmark has unseen classes."""
+"""The metrics of a run's default claims; the first two apply if there are unseen classes."""
 
 RULE = (
     "A claim holds if every interval of its paired differences lies above 0 (or above minus the"
-    " margin that is asked), does not hold if every one lies below, and is undecided else; over"
-    " several seeds the interval by the spread of the seeds alone has to agree."
+    " allowed margin), does not hold if every one lies below, and is undecided otherwise; with"
+    " several seeds, the interval from the spread of the seeds alone must agree."
 )
 
 
 class Verdict(IntEnum):
-    """What intervals say, in the order of truth: *and* is the least, *or* the greatest."""
+    """The result of a comparison, ordered so that *and* is the minimum and *or* the maximum."""
 
     DOES_NOT_HOLD = 0
     UNDECIDED = 1
@@ -40,7 +41,7 @@ class Verdict(IntEnum):
 
     @property
     def words(self) -> str:
-        """As it is printed."""
+        """The verdict in words."""
         return ("does not hold", "undecided", "holds")[self]
 
 
@@ -50,10 +51,10 @@ class Judged:
 
     Attributes:
         comparison: what is compared.
-        gain: the paired difference better minus worse; None where it could not be measured.
-        seeds: over how many seeds.
-        higher: in how many of these the difference is above 0.
-        verdict: read off the intervals.
+        gain: the paired difference better minus worse; None if it could not be measured.
+        seeds: number of seeds.
+        higher: number of seeds in which the difference is above 0.
+        verdict: from the intervals.
     """
 
     comparison: Comparison
@@ -65,14 +66,14 @@ class Judged:
 
 @dataclass(frozen=True)
 class JudgedClaim:
-    """A claim with its comparisons, way by way, and the verdict they give together."""
+    """A claim with its alternative sets of comparisons and the resulting verdict."""
 
     claim: Claim
     ways: tuple[tuple[Judged, ...], ...]
 
     @property
     def verdict(self) -> Verdict:
-        """The claim's: all comparisons of some way."""
+        """The verdict: holds if all comparisons of some set hold."""
         return max(min(one.verdict for one in way) for way in self.ways)
 
 
@@ -81,7 +82,7 @@ def verdict_on(gain: Estimate | None, margin: float) -> Verdict:
 
     Args:
         gain: the paired difference; its bootstrap interval and, over several seeds, Student's t
-            interval over the seeds alone, which with few seeds is not to be done without.
+            interval over the seeds alone, which is indispensable with few seeds.
         margin: as a fraction, 0 or more.
     """
     if gain is None:
@@ -97,34 +98,34 @@ def verdict_on(gain: Estimate | None, margin: float) -> Verdict:
 
 
 def judge(claim: Claim, findings: Findings) -> JudgedClaim:
-    """Hold a claim against the findings of its study."""
+    """Judge a claim by the findings of its study."""
     ways = tuple(tuple(_judged(one, findings) for one in way) for way in claim.ways)
     return JudgedClaim(claim, ways)
 
 
 def judged_claims(findings: Findings) -> list[JudgedClaim]:
-    """Judge the claims of a study: those it was given, or a run's own where it was given none."""
+    """Judge the configured claims of a study; they default to a run's own."""
     claims = findings.config.claims
     return [judge(one, findings) for one in (own_claims(findings) if claims is None else claims)]
 
 
 def own_claims(findings: Findings) -> Iterator[Claim]:
-    """Yield what a run claims: each arm gains over the baseline, the favourite is the best of all.
+    """Yield the default claims: each arm gains over the baseline, and the favorite is the best.
 
-    Only pairs that have such a score are compared.
+    Only pairs that both have the score are compared.
     """
     names = [name for name in ASKED[:2] if name in findings.metrics]
     names = names or [name for name in ASKED[2:] if name in findings.metrics]
-    baseline, favourite = findings.config.baseline, findings.config.favourite
+    baseline, favorite = findings.config.baseline, findings.config.favorite
     title = findings.title
     if baseline in findings.titles:
         for arm in findings.challengers:
             text = f"{title(arm)} above {title(baseline)}"
             yield from _claims(findings, arm, [baseline], names, text)
-    if favourite in findings.titles:
-        others = [arm for arm in findings.titles if arm != favourite]
-        text = f"{title(favourite)} above all others"
-        yield from _claims(findings, favourite, others, names, text)
+    if favorite in findings.titles:
+        others = [arm for arm in findings.titles if arm != favorite]
+        text = f"{title(favorite)} above all others"
+        yield from _claims(findings, favorite, others, names, text)
 
 
 def _claims(
@@ -151,12 +152,12 @@ def _judged(one: Comparison, findings: Findings) -> Judged:
 
 
 def compared_pairs(claims: Sequence[Claim]) -> list[tuple[str, str]]:
-    """Return every pair of models that the claims hold against each other."""
+    """Return every pair of models that the claims compare."""
     return [(one.better, one.worse) for claim in claims for way in claim.ways for one in way]
 
 
 def claim_rows(claims: Sequence[JudgedClaim], findings: Findings) -> Iterator[Row]:
-    """Yield the rows of `ovseg.stages.schema.CLAIMS`: one for each comparison of a claim."""
+    """Yield the rows of `ovseg.stages.schema.CLAIMS`: one per comparison."""
     for of_claim in claims:
         for number, way in enumerate(of_claim.ways, start=1):
             for judged in way:
@@ -190,7 +191,7 @@ def in_words(judged: Judged, findings: Findings, *, draws: bool = False) -> str:
     Args:
         judged: the comparison.
         findings: its study, for the titles.
-        draws: say also in how many draws and seeds the difference is above 0.
+        draws: also say in how many draws and seeds the difference is above 0.
     """
     one, gain = judged.comparison, judged.gain
     names = f"{findings.title(one.better)} minus {findings.title(one.worse)}"
@@ -199,19 +200,19 @@ def in_words(judged: Judged, findings: Findings, *, draws: bool = False) -> str:
         return f"{what}: not measured, so {judged.verdict.words}"
     told = f"{gain.signed} over {seeds_in_words(judged.seeds)}"
     if gain.student is not None:
-        told += f", by the spread of the seeds alone {interval(*gain.student)}"
+        told += f", from the spread of the seeds alone {interval(*gain.student)}"
     if draws:
         share = percent(gain.improved, places=0, undefined="?")
         seeds = f"{judged.higher} of {seeds_in_words(judged.seeds)}"
         told += f"; above 0 in {share} % of the draws; higher in {seeds}"
-    asked = f" (asked: above -{100 * one.margin:g})" if one.margin else ""
+    asked = f" (required: above -{100 * one.margin:g})" if one.margin else ""
     return f"{what}: {told}{asked}: {judged.verdict.words}"
 
 
 def comparison_lines(
     of_claim: JudgedClaim, findings: Findings, *, draws: bool = False
 ) -> Iterator[str]:
-    """Yield a line for each comparison of a claim; those of a later way begin with *or*."""
+    """Yield a line for each comparison of a claim; later alternatives begin with *or*."""
     for number, way in enumerate(of_claim.ways):
         for judged in way:
             yield f"{'or ' if number else ''}{in_words(judged, findings, draws=draws)}"

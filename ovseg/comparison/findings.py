@@ -1,4 +1,4 @@
-"""The rows of a study, to be asked for: an estimate of each score and of each paired difference.
+"""Queries over the rows of a study: an estimate of each score and of each paired difference.
 
 findings = read_findings(Manifest.read(root / "study" / digest))
 findings.gain("both", "original", "mask_acc_unseen")
@@ -28,11 +28,11 @@ METRICS = {
     "miou_gt": "mIoU (GT) all",
     "pacc": "pixels",
 }
-"""The metrics of a study by name, with their headings."""
+"""The headings of a study's metrics, by name."""
 
 MAIN = ("mask_acc_seen", "mask_acc_unseen", "miou_union_seen", "miou_union_unseen", "miou_union")
 ALL = "all"
-"""The seed of rows that are a mean over the seeds."""
+"""The seed of rows that are means over the seeds."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Estimate:
     """A number with its interval.
 
     Attributes:
-        value: over all images, a mean over the seeds or of one.
+        value: over all images; a mean over the seeds or that of one.
         low: lower bound.
         high: upper bound.
-        improved: of a difference, the share of the draws in which it is above 0.
-        student: of a mean over seeds, Student's t interval over the seeds' values alone.
+        improved: for a difference, the share of draws in which it is above 0.
+        student: for a mean over seeds, Student's t interval over the seeds' values alone.
     """
 
     value: float
@@ -65,11 +65,11 @@ class Estimate:
 
 
 class Findings:
-    """The rows of a study, to be asked for.
+    """The rows of a study, by model, metric and seed.
 
     Args:
         table: rows of `ovseg.stages.schema.STUDY`.
-        config: what was compared.
+        config: the comparison.
     """
 
     def __init__(self, table: pa.Table, config: StudyConfig) -> None:
@@ -94,28 +94,28 @@ class Findings:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics this benchmark has for the mean over seeds."""
+        """The benchmark's metrics that have a mean over the seeds."""
         known = {key[3] for key in self._found if key[0] == ALL}
         return [name for name in METRICS if name in known]
 
     @property
     def main(self) -> list[str]:
-        """The metrics of the main table; those over all classes where none are unseen."""
+        """The metrics of the main table; those over all classes if none are unseen."""
         some = [name for name in MAIN if name in self.metrics]
         return (
             some if len(some) > 1 else [n for n in ("mask_acc", "miou_union") if n in self.metrics]
         )
 
     def score(self, arm: str, metric: str, seed: str = ALL) -> Estimate | None:
-        """A score; None where it is not defined."""
+        """Return a score; None if undefined."""
         return self._found.get((seed, arm, None, metric))
 
     def gain(self, arm: str, baseline: str, metric: str, seed: str = ALL) -> Estimate | None:
-        """The paired difference arm minus baseline; None where it is not there."""
+        """Return the paired difference arm minus baseline; None if there is none."""
         return self._found.get((seed, arm, baseline, metric))
 
     def seeds_of(self, arm: str) -> list[str]:
-        """The seeds an arm was scored with."""
+        """Return the seeds that an arm was scored with."""
         return [s for s in self.seeds if self.score(arm, "miou_union", s) is not None]
 
     @property
@@ -124,7 +124,7 @@ class Findings:
         return len({len(self.seeds_of(arm)) for arm in self.titles}) > 1
 
     def title(self, arm: str) -> str:
-        """What is shown of an arm."""
+        """Return the title of an arm."""
         return self.titles.get(arm, arm)
 
     @property
@@ -134,12 +134,12 @@ class Findings:
 
 
 def read_findings(study: Manifest) -> Findings:
-    """The findings of a finished study."""
+    """Read the findings of a finished study."""
     return Findings(pq.read_table(study.payload() / "study.parquet"), StudyConfig(**study.config))
 
 
 def metrics(findings: Findings) -> dict[str, float]:
-    """The main means over seeds, with bounds, under MLflow's metric names."""
+    """Return the main means over seeds with bounds, under MLflow's metric names."""
     flat: dict[str, float] = {}
     name = findings.config.benchmark
     for metric in findings.main:

@@ -1,4 +1,4 @@
-"""The plots of a study: scores, paired gains, learning curves; PNGs that read at 800 pixels."""
+"""The plots of a study: scores, paired gains, learning curves; PNGs legible at 800 pixels."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ PARTS = {
     "unseen": ("#d9622b", "unseen classes"),
     "all": ("#444b54", "all classes"),
 }
-"""Colour and name of each part of the classes."""
+"""Color and name of each part of the classes."""
 ARM_COLORS = ("#515a65", "#0072b2", "#c97a00", "#a8407e", "#00866a")  # as in the report, light
 PANELS = {"mask_acc": "naming ground-truth masks", "miou_union": "mIoU"}
 INK, GRID, DPI = "#1e2026", "#dddddd", 160
 
 Series = Sequence[tuple[str, str, str]]
-"""Each a metric, the part of the classes whose colour it has, and its marker."""
+"""Metrics, each with the part of the classes whose color it has, and its marker."""
 MANY_SCORES: Series = (("miou_union_seen", "seen", "o"), ("miou_union_unseen", "unseen", "o"))
 MANY_GAINS: Series = (("miou_union_unseen", "unseen", "o"), ("mask_acc_unseen", "all", "D"))
-"""What is drawn of the many cells of an ablation where its benchmark has unseen classes."""
+"""Scores and gains drawn for an ablation whose benchmark has unseen classes."""
 MANY_UNSPLIT: Sequence[Series] = (
     (("miou_union", "all", "o"),),
     (("miou_union", "unseen", "o"), ("mask_acc", "all", "D")),
 )
-"""The same of a benchmark without: scores, gains."""
+"""The same for a benchmark without unseen classes."""
 
 
 def plot_findings(findings: Findings, folder: Path) -> dict[str, str]:
-    """Draw what there is of a study but the learning curves.
+    """Draw the plots of a study except the learning curves.
 
     Args:
-        findings: the study; the many cells of an ablation are lines of one plot.
-        folder: where the PNGs go.
+        findings: the study; the cells of an ablation are lines of one plot.
+        folder: folder for the PNGs.
 
     Returns:
-        What each file shows, by its name.
+        Titles by file name.
     """
     if findings.config.table:
         plot_many(findings, folder / "overview.png")
@@ -62,7 +62,7 @@ def plot_findings(findings: Findings, folder: Path) -> dict[str, str]:
 
 
 def plot_scores(findings: Findings, path: Path) -> None:
-    """Each arm's scores: a mean with its interval, and a dot for each seed."""
+    """Plot each arm's scores: a mean with its interval, and a dot per seed."""
     figure, axes = _figure("Scores", _note(findings))
     arms = list(findings.titles)
     for axis, (metric, title) in zip(axes, PANELS.items()):
@@ -78,7 +78,7 @@ def plot_scores(findings: Findings, path: Path) -> None:
 
 
 def plot_gains(findings: Findings, path: Path) -> None:
-    """Each arm's paired difference to the baseline, with intervals and a line at zero."""
+    """Plot each arm's paired difference to the baseline, with intervals and a line at zero."""
     baseline = findings.config.baseline
     figure, axes = _figure(f"Paired difference to {findings.title(baseline)}", _note(findings))
     arms = findings.challengers
@@ -95,7 +95,7 @@ def plot_gains(findings: Findings, path: Path) -> None:
 
 
 def plot_many(findings: Findings, path: Path) -> None:
-    """Draw scores beside paired gains, a line for each model; hollow where it has fewer seeds."""
+    """Plot scores next to paired gains, one line per model; hollow if it has fewer seeds."""
     cells, baseline = list(findings.titles), findings.config.baseline
     split = "miou_union_unseen" in findings.metrics
     scores, gains = (MANY_SCORES, MANY_GAINS) if split else MANY_UNSPLIT
@@ -124,18 +124,18 @@ def plot_many(findings: Findings, path: Path) -> None:
 
 
 def plot_curves(curves: pa.Table, config: StudyConfig, path: Path) -> None:
-    """Accuracy on ground-truth masks over training: the mean over seeds, and each seed thinly.
+    """Plot accuracy on ground-truth masks over training: the mean over seeds, each seed thin.
 
     Args:
-        curves: rows of `ovseg.stages.schema.LEARNING_CURVE` under a leading column `seed`. Seeds
+        curves: rows of `ovseg.stages.schema.LEARNING_CURVE` after a leading column `seed`. Seeds
             train on different numbers of pairs, so points are averaged by their order in training.
-        config: the arms and what is shown of them.
+        config: the arms and their titles.
         path: PNG to write.
     """
     figure, axes = _figure("Learning curves", "Thick: mean over the seeds. Thin: each seed.")
     for axis, part in zip(axes, _curve_parts(curves)):
         for place, ((arm, title), color) in enumerate(zip(config.arms, _colors(config))):
-            # arms that begin alike share their first phase: the later lie under the earlier
+            # arms may share their first phase: later ones lie under earlier ones
             depth = 3 - 0.1 * place
             steps, values = _by_order(curves, arm, part)
             if not values.size:
@@ -154,8 +154,8 @@ def plot_curves(curves: pa.Table, config: StudyConfig, path: Path) -> None:
                 label=title,
             )
         axis.set_title(PARTS[part][1])
-        axis.set_xlabel("optimiser steps")
-        axis.set_ylabel("ground-truth masks named rightly, %")
+        axis.set_xlabel("optimizer steps")
+        axis.set_ylabel("ground-truth masks named correctly, %")
         axis.grid(color=GRID)
         axis.legend(frameon=False, fontsize=9)
     _save(figure, path)
@@ -168,13 +168,13 @@ def plot_curves(curves: pa.Table, config: StudyConfig, path: Path) -> None:
 def _figure(
     title: str, note: str, *, height: float = 4.6, shared: bool = False
 ) -> tuple[Figure, Sequence[Axes]]:
-    """A figure of two panels, 9 inches wide.
+    """Create a figure of two panels, 9 inches wide.
 
     Args:
-        title: above them; none where empty.
-        note: below them.
+        title: text above the panels; may be empty.
+        note: text below them.
         height: in inches.
-        shared: the panels have one vertical axis.
+        shared: whether the panels share one vertical axis.
     """
     figure = Figure(figsize=(9, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
@@ -205,7 +205,7 @@ def _part_legend(figure: Figure, findings: Findings) -> None:
 
 
 def _parts(findings: Findings, metric: str) -> Series:
-    """A metric's seen and unseen part, or the whole where there is no split."""
+    """Return a metric's seen and unseen parts, or the whole if there is no split."""
     split = [(f"{metric}_{part}", part, "o") for part in ("seen", "unseen")]
     return [one for one in split if one[0] in findings.metrics] or [(metric, "all", "o")]
 
@@ -231,12 +231,12 @@ def _draw(
     Args:
         axis: the panel.
         findings: the study.
-        arms: one at each whole number of the axis of models.
-        series: what is drawn of each arm.
-        spread: between two series of an arm.
-        baseline: what gains are over; scores are drawn if it is None.
-        dots: how far beside the interval each seed has a dot; none at 0.
-        vertical: whether the intervals stand upright.
+        arms: one at each integer of the axis of models.
+        series: the series drawn for each arm.
+        spread: distance between two series of an arm.
+        baseline: the baseline of the gains; None draws scores.
+        dots: distance of the seeds' dots from the interval; 0 draws none.
+        vertical: whether the intervals are vertical.
     """
 
     def ask(arm: str, metric: str, seed: str) -> Estimate | None:
@@ -280,7 +280,7 @@ def _draw_interval(
 
 
 def _wrapped(title: str) -> str:
-    """A title over two lines, broken at the space nearest to its middle."""
+    """Break a title into two lines at the space nearest to its middle."""
     spaces = [index for index, letter in enumerate(title) if letter == " "]
     if len(title) < 12 or not spaces:
         return title
@@ -299,9 +299,9 @@ def _curve_parts(curves: pa.Table) -> list[str]:
 
 
 def _by_order(curves: pa.Table, arm: str, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and accuracies of an arm, `(S, points)` float64 each; empty where there are none.
+    """Return the steps and accuracies of an arm, `(S, points)` float64 each; empty if none.
 
-    Where a phase begins, the one before it has ended: that point is kept once.
+    The start of a phase is the end of the previous one: that point is kept once.
     """
     by_seed: dict[str, dict[tuple[int, int], tuple[int, float]]] = defaultdict(dict)
     for row in curves.to_pylist():
@@ -318,5 +318,5 @@ def _by_order(curves: pa.Table, arm: str, part: str) -> tuple[np.ndarray, np.nda
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG without the versions of what drew it."""
+    """Write a figure as a PNG without version metadata."""
     figure.savefig(path, format="png", metadata={"Software": None})

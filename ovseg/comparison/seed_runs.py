@@ -1,8 +1,8 @@
-"""The runs of several seeds under one root: what each holds, and their study without a flow.
+"""The runs of several seeds under one root, and their study without a flow.
 
     ovseg study --root runs/storybook --out docs/miniature
 
-Each seed is a complete run in `<root>/seed-<n>`; its catalogue says what is current there.
+Each seed is a complete run in `<root>/seed-<n>`; its catalog lists the current results.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ovseg.stages.manifest import Manifest
 from ovseg.stages.run import run_stage
 
 MADE_BY = "ovseg study"
-"""What the listing of a copied study says."""
+"""Name of the command in the listing of a copied study."""
 
 
 def seed_roots(root: Path) -> dict[int, Path]:
-    """The folders of the seeds under a root, by seed."""
+    """Return the folders of the seeds under a root, by seed."""
     found = {path: re.fullmatch(r"seed-(\d+)", path.name) for path in root.glob("seed-*")}
     return {
         int(match[1]): path
@@ -38,12 +38,12 @@ def seed_roots(root: Path) -> dict[int, Path]:
 def study_inputs(
     roots: Mapping[int, Path], benchmark: str, arms: Sequence[str] | None = None
 ) -> dict[str, Manifest]:
-    """The parents of a study: the benchmark runs of all seeds, and the learning curves there are.
+    """Return the parents of a study: the benchmark runs and any learning curves of all seeds.
 
     Args:
         roots: folder of each seed's run.
         benchmark: name of the benchmark.
-        arms: the compared models; all that the first seed has scores of where empty.
+        arms: the compared models; defaults to all scored models of the first seed.
 
     Raises:
         OvsegError: if a seed has no scores of an arm.
@@ -59,7 +59,7 @@ def study_inputs(
             if run is None:
                 raise OvsegError(
                     f"{root} holds no scores of {arm} on {benchmark}: run"
-                    f" `ovseg run --seeds {max(roots) + 1}` again, it goes on where it stopped"
+                    f" `ovseg run --seeds {max(roots) + 1}` again; it resumes where it stopped"
                 )
             inputs[f"{seed}/{arm}"] = run
         traced = _of_benchmark(root, "curves", benchmark)
@@ -68,19 +68,19 @@ def study_inputs(
             for item in current(root, "checkpoints")
         }
         for arm in arms:
-            # a curve of an older checkpoint may still be around
+            # there may still be a curve of an older checkpoint
             if arm in traced and traced[arm].stats["checkpoint"] == trained.get(arm):
                 curves[f"{CURVE}/{seed}/{arm}"] = traced[arm]
     return {**inputs, **curves}
 
 
 def _of_benchmark(root: Path, stage: str, benchmark: str) -> dict[str, Manifest]:
-    """What is current of a stage for one benchmark, by arm in the order they are shown.
+    """Return a stage's current results on one benchmark, by arm in display order.
 
-    Of one system: of `ovseg`, the defaults, where it was scored, else of the first by name.
+    Only one system's: that of `ovseg` (the defaults) if it was scored, else the first by name.
     """
     items = [item for item in current(root, stage) if item.labels["benchmark"] == benchmark]
-    systems = {item.labels.get("system", "") for item in items}  # a curve is of no system
+    systems = {item.labels.get("system", "") for item in items}  # curves have no system
     kept = "ovseg" if "ovseg" in systems else min(systems, default="")
     found = {
         item.labels["arm"]: item.manifest for item in items if item.labels.get("system", "") == kept
@@ -90,7 +90,7 @@ def _of_benchmark(root: Path, stage: str, benchmark: str) -> dict[str, Manifest]
 
 
 def study_config(benchmark: str, inputs: Mapping[str, Manifest]) -> StudyConfig:
-    """How the inputs of a study are compared."""
+    """Configure the comparison of a study's inputs."""
     arms = dict.fromkeys(role.split("/")[1] for role in inputs if not role.startswith(f"{CURVE}/"))
     return StudyConfig(benchmark=benchmark, arms=tuple((arm, ARMS.get(arm, arm)) for arm in arms))
 
@@ -99,13 +99,13 @@ def study_command(root: Path, *, seeds: int | None, out: Path | None) -> None:
     """Compare the seeds under a root, print the findings, copy them.
 
     Args:
-        root: where `ovseg run --seeds` left its results.
-        seeds: only seeds 0 to seeds - 1; all there are where empty.
-        out: folder the table and plots are copied to; one of an earlier call is replaced.
+        root: folder of the results of `ovseg run --seeds`.
+        seeds: only seeds 0 to seeds - 1; defaults to all.
+        out: folder to copy the table and plots to; that of an earlier call is replaced.
 
     Raises:
-        OvsegError: if there are no runs of seeds, a seed is not complete, or `out` holds anything
-            but what an earlier call wrote.
+        OvsegError: if there are no runs of seeds, a seed is incomplete, or `out` holds anything but
+            the output of an earlier call.
     """
     roots = seed_roots(root)
     if seeds is not None:

@@ -1,10 +1,10 @@
-"""The models of a benchmark compared over seeds: means, intervals, gains, claims, a page, plots.
+"""The study stage: compares models over seeds, with means, intervals, gains, claims and plots.
 
     from ovseg.comparison.stage import STUDY
     run_stage(STUDY, config, {"0/original": manifest, "0/both": manifest, ...}, Path("runs/x"))
 
-`ovseg run --seeds 3` runs it at its end, `ovseg study` again over what lies there, and `ovseg
-ablate` for each of its tables. What the intervals mean stands in `ovseg.evaluation.intervals`.
+`ovseg run --seeds 3` runs it at the end, `ovseg study` repeats it over existing results, and `ovseg
+ablate` runs it for each table. `ovseg.evaluation.intervals` explains the intervals.
 """
 
 from __future__ import annotations
@@ -52,16 +52,15 @@ Row = dict[str, Any]
 class StudyStage(Stage[StudyConfig]):
     """A folder with `study.parquet`, `claims.parquet`, `study.md` and the plots.
 
-    Inputs: a finished benchmark for each `<seed>/<arm>`, every arm with every seed, but for the
-    cells of an ablation, which may lack some; learning curves under `curve/<seed>/<arm>` where
-    there are some.
+    Inputs: a finished benchmark for each `<seed>/<arm>`, every arm with every seed (except for
+    ablations, whose cells may be incomplete); optional learning curves under `curve/<seed>/<arm>`.
     """
 
     name = "study"
     suffix = ""
 
     def plan(self, config: StudyConfig, inputs: Inputs) -> ShardPlan:
-        """One shard; which classes are seen is in the parents' digests, not in their contents."""
+        """Plan one shard; the seen classes are in the parents' digests, not in their contents."""
         parents = [[role, manifest.digest] for role, manifest in inputs.items()]
         return ShardPlan.single(digest_json(parents), len(_benchmarks(inputs)))
 
@@ -97,10 +96,10 @@ class StudyStage(Stage[StudyConfig]):
         }
         return Output(rows=len(table), stats=stats)
 
-    def summarise(
+    def summarize(
         self, config: StudyConfig, inputs: Inputs, records: Sequence[Any]
     ) -> dict[str, Any]:
-        """What the one shard says."""
+        """Return the stats of the one shard."""
         (record,) = records
         stats: dict[str, Any] = record.stats
         return stats
@@ -123,13 +122,13 @@ def _by_seed(
     """Return the benchmarks by seed, ascending, and arm, in order.
 
     Raises:
-        OvsegError: if there are none, or an arm of a run lacks a seed.
+        OvsegError: if there are none, or an arm of a run is missing a seed.
     """
     arms = [name for name, _ in config.arms]
     seeds = sorted({role.partition("/")[0] for role in benchmarks}, key=int)
     missing = [f"{s}/{arm}" for s in seeds for arm in arms if f"{s}/{arm}" not in benchmarks]
     if config.table and not seeds:
-        raise OvsegError("no cell of this ablation was scored: fix what its cells failed of")
+        raise OvsegError("no cell of this ablation was scored: fix the errors of its cells")
     if not config.table and (missing or not seeds):
         raise OvsegError(
             f"no benchmark of {', '.join(missing) or 'any seed'} (seed/arm): run `ovseg run"
@@ -142,14 +141,14 @@ def _by_seed(
 
 
 def _images(by_seed: Mapping[str, Mapping[str, Manifest]]) -> int:
-    """Images each arm was scored on; of seeds with other images the fewest."""
+    """Return the number of images each arm was scored on; the fewest if seeds differ."""
     return min(
         int(m.stats["n"] - m.stats["bad"]) for arms in by_seed.values() for m in arms.values()
     )
 
 
 def _curves(inputs: Inputs) -> pa.Table | None:
-    """The learning curves of all seeds under a leading column `seed`; None without any."""
+    """Read the learning curves of all seeds, with a leading column `seed`; None if absent."""
     tables = []
     for role, manifest in inputs.items():
         if role.startswith(f"{CURVE}/"):
@@ -165,10 +164,10 @@ def _curves(inputs: Inputs) -> pa.Table | None:
 
 @dataclass(frozen=True)
 class Resampled:
-    """One arm of one seed.
+    """The scores of one arm of one seed.
 
     Attributes:
-        value: each score over all images, as the benchmark has it.
+        value: each score over all images, as in the benchmark.
         draws: `(B,)` each score under each draw of images.
     """
 
@@ -179,12 +178,12 @@ class Resampled:
 def resample(
     by_seed: Mapping[str, Mapping[str, Manifest]], config: StudyConfig, progress: Progress
 ) -> dict[str, dict[str, Resampled]]:
-    """Score every arm of every seed under the draws of images that go with the seed's images.
+    """Score every arm of every seed under the draws of that seed's images.
 
     Args:
-        by_seed: finished benchmarks by seed and arm; a seed may lack some arms.
-        config: how often images are drawn.
-        progress: told of each benchmark.
+        by_seed: finished benchmarks by seed and arm; a seed may not have all arms.
+        config: the number of draws.
+        progress: called for each benchmark.
 
     Raises:
         OvsegError: if the arms of a seed were scored on different images.
@@ -198,11 +197,11 @@ def resample(
             images = read_images(manifest)
             if ids is not None and not np.array_equal(ids, images.ids):
                 raise OvsegError(
-                    f"seed {seed}: {arm} was scored on other images than the arms before it, so"
+                    f"seed {seed}: {arm} was scored on different images than the previous arms, so"
                     " they cannot be paired; run `ovseg benchmark` again"
                 )
             ids = images.ids
-            # seeds that share their images share the draws; others get draws of their own
+            # seeds with the same images share the draws
             key = digest_json([manifest.plan.ids_digest, images.ids.tolist()])
             if key not in drawn:
                 drawn[key] = draw_images(
@@ -214,7 +213,7 @@ def resample(
 
 
 def score_draws(images: ImageCounts, weights: Counts) -> Resampled:
-    """The scores of an arm over all images, and under each draw."""
+    """Return the scores of an arm over all images and under each draw."""
     value = all_scores(total(images), images.splits)
     draws = resampled_scores(images, weights)
     nowhere = np.full(len(weights), np.nan)
@@ -228,17 +227,17 @@ def score_draws(images: ImageCounts, weights: Counts) -> Resampled:
 def study_rows(
     resampled: Mapping[str, Mapping[str, Resampled]], config: StudyConfig
 ) -> Iterator[Row]:
-    """Yield the rows of `ovseg.stages.schema.STUDY`: scores, gains, leads, what claims compare.
+    """Yield the rows of `ovseg.stages.schema.STUDY`: scores, gains, leads, pairs of claims.
 
     Args:
         resampled: by seed and arm, the same draws for all arms of a seed; a pair is compared over
             the seeds that have both.
-        config: arms, baseline, favourite, claims, draws and level.
+        config: arms, baseline, favorite, claims, draws and level.
     """
     arms = [name for name, _ in config.arms]
     pairs: list[tuple[str, str | None]] = [(arm, None) for arm in arms]
     pairs += [(arm, config.baseline) for arm in arms if config.baseline in arms]
-    pairs += [(config.favourite, arm) for arm in arms if config.favourite in arms]
+    pairs += [(config.favorite, arm) for arm in arms if config.favorite in arms]
     pairs += compared_pairs(config.claims or ())
     for arm, baseline in dict.fromkeys(pairs):
         if arm == baseline:
@@ -261,7 +260,7 @@ def study_rows(
 def _of_seeds(
     resampled: Mapping[str, Mapping[str, Resampled]], arm: str, baseline: str | None, metric: str
 ) -> dict[str, tuple[float, Floats]]:
-    """A score or a paired difference by seed, and under each draw; undefined ones left out."""
+    """Return a score or a paired difference by seed, with its draws, without undefined ones."""
     found = {}
     for seed, arms in resampled.items():
         chosen = [arms[arm]] + ([arms[baseline]] if baseline is not None else [])
@@ -289,12 +288,12 @@ def _intervals(
     for seed, (value, draws) in of_seeds.items():
         yield row(seed, "images", value, draws)
     if not of_seeds or len(of_seeds) < seeds:
-        return  # a score that some seed lacks has no mean over the seeds
+        return  # a score that is missing for a seed has no mean over the seeds
     values = [value for value, _ in of_seeds.values()]
     mean = float(np.mean(values))
     draws = mean_over_seeds(np.stack([draws for _, draws in of_seeds.values()]), seed_draws)
     if baseline is None:
-        draws = draws.clip(0, 1)  # stretched, a mean may leave what a score can be
+        draws = draws.clip(0, 1)  # a stretched mean may leave the range of a score
     yield row(ALL, "images+seeds" if seeds > 1 else "images", mean, draws)
     if seeds > 1:
         low, high = student(values, level=config.level)

@@ -1,8 +1,8 @@
-"""A study as a page of Markdown, and the same for the terminal.
+"""A study as a page of Markdown and as terminal output.
 
     show_study(Manifest.read(root / "study" / digest))
 
-Every verdict is read off the intervals; nothing here knows what came out.
+Every verdict follows from the intervals; nothing here depends on the outcome.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ovseg.files.escaping import escaped
 from ovseg.files.terminal import Terminal
 from ovseg.stages.manifest import Manifest
 
-LEGEND = f"{words.LEGEND}; pixels: share of pixels named rightly."
+LEGEND = f"{words.LEGEND}; pixels: share of pixels named correctly."
 
 
 def coverage(findings: Findings, *, shown_as: str = "Brackets") -> str:
-    """What the intervals are over, in two sentences; `shown_as` names how they are drawn."""
+    """Say what the intervals cover, in two sentences; `shown_as` names their drawing."""
     level = f"{100 * findings.config.level:g} %"
     if len(findings.seeds) < 2:
         return f"One seed. {shown_as}: {level} bootstrap interval over the images."
@@ -53,7 +53,7 @@ def _signed(estimate: Estimate | None) -> str:
 
 
 def score_table(findings: Findings, metrics: Sequence[str], *, seeds: bool = False) -> Lines:
-    """A row for each model with its scores in %, and of how many seeds they are."""
+    """Return a row per model with its scores in %, optionally with its number of seeds."""
     rows = [["model", *(["seeds"] if seeds else []), *(METRICS[metric] for metric in metrics)]]
     for arm, title in findings.config.arms:
         number = [str(len(findings.seeds_of(arm)))] if seeds else []
@@ -63,7 +63,7 @@ def score_table(findings: Findings, metrics: Sequence[str], *, seeds: bool = Fal
 
 
 def gain_table(findings: Findings, metrics: Sequence[str]) -> Lines:
-    """A row for each model but the baseline with its paired gains in points; none without one."""
+    """Return a row per model except the baseline with its paired gains in points, if it has any."""
     baseline = findings.config.baseline
     if baseline not in findings.titles or not findings.challengers:
         return []
@@ -75,13 +75,13 @@ def gain_table(findings: Findings, metrics: Sequence[str]) -> Lines:
 
 
 def _leads(findings: Findings) -> Lines:
-    favourite = findings.config.favourite
-    if favourite not in findings.titles or len(findings.titles) == 1:
+    favorite = findings.config.favorite
+    if favorite not in findings.titles or len(findings.titles) == 1:
         return []
     rows = [["against", *(METRICS[metric] for metric in findings.main)]]
     for arm in findings.titles:
-        if arm != favourite:
-            leads = (findings.gain(favourite, arm, metric) for metric in findings.main)
+        if arm != favorite:
+            leads = (findings.gain(favorite, arm, metric) for metric in findings.main)
             rows.append([findings.title(arm), *map(_signed, leads)])
     return rows
 
@@ -101,7 +101,7 @@ def _each_seed(findings: Findings) -> Lines:
 
 
 def headline(findings: Findings) -> str:
-    """The scores and the claims alone, as Markdown."""
+    """Return only the scores and the claims, as Markdown."""
     lines = [f"{coverage(findings)} {LEGEND}", ""]
     lines += [*markdown_table(score_table(findings, findings.main)), ""]
     return "\n".join([*lines, *claim_lines(judged_claims(findings), findings, draws=True), ""])
@@ -110,19 +110,19 @@ def headline(findings: Findings) -> str:
 def markdown(
     findings: Findings, claims: Sequence[JudgedClaim], *, images: int, plots: Mapping[str, str]
 ) -> str:
-    """A study as a page of Markdown; the plots lie beside it.
+    """Return a study as a page of Markdown that links to the plots next to it.
 
     Args:
         findings: the study.
         claims: its claims, judged.
-        images: how many images each model was scored on.
-        plots: what each plot shows, by its file's name.
+        images: number of images each model was scored on.
+        plots: titles of the plots, by file name.
     """
     config = findings.config
     table = f"{config.table} on " if config.table else ""
     seeds = seeds_in_words(len(findings.seeds))
     rest = [metric for metric in findings.metrics if metric not in findings.main]
-    baseline, favourite = findings.title(config.baseline), findings.title(config.favourite)
+    baseline, favorite = findings.title(config.baseline), findings.title(config.favorite)
     uneven = findings.uneven
     lines = [
         f"# {table}{escaped(config.benchmark)}: {len(config.arms)} models, {seeds}",
@@ -136,7 +136,7 @@ def markdown(
         "Scores, in %": score_table(findings, findings.main, seeds=uneven),
         "Other scores, in %": score_table(findings, rest, seeds=uneven) if rest else [],
         f"Paired differences to {baseline}, in points": gain_table(findings, findings.main),
-        f"{favourite} minus each other model, in points": _leads(findings),
+        f"{favorite} minus each other model, in points": _leads(findings),
         "Each seed, in %, with intervals over images alone": _each_seed(findings),
     }
     for title, rows in tables.items():
@@ -150,7 +150,7 @@ def markdown(
 
 
 def _rich_table(title: str, rows: Lines) -> Table:
-    """A table of at most 80 columns, the bounds under their number."""
+    """Make a table at most 80 characters wide, with bounds below their number."""
     head, *body = rows
     table = Table(title=title, box=None, padding=(0, 1, 0, 0), header_style="bold")
     for place, name in enumerate(head):

@@ -1,4 +1,4 @@
-"""Numbers and tables as people read them, in Markdown, on the terminal and on the report's page.
+"""Formatting of numbers and tables for Markdown, the terminal and the report's page.
 
     for line in markdown_table([["model", "mIoU, %"], ["original CLIP", percent(0.228)]]):
         print(line)
@@ -12,10 +12,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 LEGEND = (
-    "GT masks: share of ground-truth masks named rightly. mIoU: mean over the classes in ground"
+    "GT masks: share of ground-truth masks named correctly. mIoU: mean over the classes in ground"
     " truth or prediction; mIoU (GT): over the classes in ground truth"
 )
-"""What the scores are, without a full stop."""
+"""Definitions of the scores, without a final period."""
 
 
 def percent(value: float | None, *, places: int = 1, sign: str = "", undefined: str = "-") -> str:
@@ -23,9 +23,9 @@ def percent(value: float | None, *, places: int = 1, sign: str = "", undefined: 
 
     Args:
         value: the fraction, or a difference of two.
-        places: how many decimals.
+        places: number of decimals.
         sign: `+` for a sign before positive numbers too.
-        undefined: what stands for None and NaN.
+        undefined: text for None and NaN.
     """
     if value is None or math.isnan(value):
         return undefined
@@ -39,7 +39,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def thousands(value: float) -> str:
-    """Return a count as people read it: 12,345."""
+    """Return a count with thousands separators: 12,345."""
     return f"{value:,.0f}"
 
 
@@ -53,7 +53,7 @@ def markdown_table(rows: Sequence[Sequence[str]], *, text: int = 1) -> Iterator[
 
     Args:
         rows: the first is the head.
-        text: how many columns, from the left, are of text; the others are aligned right.
+        text: number of text columns from the left; the others are right-aligned.
     """
     head, *body = rows
     yield "|" + "".join(f" {name} |" if name else " |" for name in head)

@@ -1,11 +1,11 @@
-"""Configuration: one frozen model a stage, each with a digest.
+"""Configuration: one frozen model per stage, each with a digest.
 
-What a run sets of a stage is a class of `...Settings`, in which `None` means *as models* or *as
-execution*; the stage takes the `...Config` derived from it, in which every value is said.
+A `...Settings` class holds what a run sets for a stage; `None` means *as models* or *as execution*.
+The stage takes the `...Config` derived from it, in which every value is set.
 
-A field marked `execution` (paths, devices, batch sizes of pure inference, worker counts, how many
-bad items are put up with) says how a stage is run, not what it computes: it stays out of the digest
-and out of the manifest. Presets live in `ovseg.config.presets`.
+A field marked `execution` (paths, devices, batch sizes of pure inference, worker counts, tolerated
+bad items) says how a stage is run, not what it computes: it stays out of the digest and the
+manifest. Presets live in `ovseg.config.presets`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ BETA = "share of the image that the attenuated styles keep outside the mask"
 
 
 def execution(default: Any, description: str, **limits: Any) -> Any:
-    """A field that says how a stage is run and does not change its result.
+    """Return a field that says how a stage is run and does not change its result.
 
     Args:
-        default: its value where none is given.
+        default: its default value.
         description: what it is.
-        limits: `ge`, `le` and the like, as pydantic's `Field` takes them.
+        limits: `ge`, `le` and the like, as for pydantic's `Field`.
     """
     extra: dict[str, Any] = {"execution": True}
     return Field(default, description=description, json_schema_extra=extra, **limits)
@@ -44,7 +44,7 @@ AS_EXECUTION = "defaults to that of execution"
 
 
 def bad_share(what: str) -> Any:
-    """The share of bad items that a stage puts up with.
+    """Return the field for the share of bad items that a stage tolerates.
 
     Args:
         what: the items, and what may be wrong with them.
@@ -58,7 +58,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def _execution_fields(self) -> dict[str, Any]:
-        """The execution fields as pydantic's include and exclude take them, nested ones too."""
+        """Return the execution fields, nested ones too, in the form of pydantic's `exclude`."""
         fields: dict[str, Any] = {}
         for name, field in type(self).model_fields.items():
             extra = field.json_schema_extra
@@ -69,53 +69,54 @@ class Config(BaseModel):
         return fields
 
     def result_fields(self) -> dict[str, Any]:
-        """The fields that determine the result, as JSON values."""
+        """Return the fields that determine the result, as JSON values."""
         return self.model_dump(mode="json", exclude=self._execution_fields())
 
     def execution_fields(self) -> dict[str, Any]:
-        """The fields that do not."""
+        """Return the fields that do not affect the result, as JSON values."""
         return self.model_dump(mode="json", include=self._execution_fields())
 
     def digest(self) -> str:
-        """16 hex digits over the fields that determine the result."""
+        """Return 16 hex digits over the fields that determine the result."""
         text = json.dumps(self.result_fields(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def filled(self, stage: type[C], **shared: Any) -> C:
-        """Return the configuration of a stage from what is set here and what stages share.
+        """Return the configuration of a stage from these settings and the shared ones.
 
         Args:
             stage: its class, which has fields of the same names.
-            shared: values for those of its fields that are not set here; others are left out.
+            shared: values for fields that are not set here; names the stage does not have are
+                ignored.
         """
         fields = stage.model_fields
         own = {name: getattr(self, name) for name in type(self).model_fields if name in fields}
-        taken = {name: value for name, value in shared.items() if own.get(name) is None}
-        return stage(**{**own, **{name: taken[name] for name in taken if name in fields}})
+        defaults = {name: value for name, value in shared.items() if own.get(name) is None}
+        return stage(**{**own, **{name: defaults[name] for name in defaults if name in fields}})
 
     def modules_named(self) -> set[str]:
-        """The modules of the registry entries that the settings name, nested ones too."""
-        found: set[str] = set()
+        """Return the modules of the registry entries that the settings name, nested ones too."""
+        modules: set[str] = set()
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             if registries := [each for each in field.metadata if isinstance(each, Registry)]:
-                found |= modules_named(value, registries)
+                modules |= modules_named(value, registries)
             for inner in (value, *(member for _, member in _members(value))):
                 if isinstance(inner, Config):
-                    found |= inner.modules_named()
-        return found
+                    modules |= inner.modules_named()
+        return modules
 
 
 def _members(value: Any) -> Iterable[tuple[Any, Any]]:
-    """The members of a tuple, list or dict, by index or key; of anything else none."""
+    """Return the members of a tuple, list or dict by index or key; none for anything else."""
     if isinstance(value, tuple | list):
         return enumerate(value)
     return value.items() if isinstance(value, dict) else ()
 
 
 def _nested_execution_fields(value: Any) -> dict[Any, Any]:
-    """Of a configuration in a field, or of those in its tuple or dict."""
+    """Return the execution fields of a configuration, or of those in a tuple, list or dict."""
     if isinstance(value, Config):
         return value._execution_fields()
-    found = {key: _nested_execution_fields(member) for key, member in _members(value)}
-    return {key: inner for key, inner in found.items() if inner}
+    fields = {key: _nested_execution_fields(member) for key, member in _members(value)}
+    return {key: inner for key, inner in fields.items() if inner}

@@ -1,8 +1,7 @@
-"""What is wrong with the settings of a run, before it begins: mining first would take hours.
+"""Checks of a run's settings before it begins, because mining takes hours.
 
-A name that a setting gives is looked up. A setting that nothing listens to is refused, or named
-where another command would listen: `--set benchmarks.contexts=3` alone changes nothing, as only
-`benchmarks.prompting=mined` has contexts, and whoever gives it expects something else of the run.
+They look up every name and reject a setting that has no effect: `--set benchmarks.contexts=3` alone
+changes nothing, because only `benchmarks.prompting=mined` has contexts.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ REGISTRIES: Mapping[str, Mapping[str, object]] = {
     "benchmarks.templates": TEMPLATES,
     "benchmarks.embedder": EMBEDDERS,
 }
-"""The names that a setting may have, by its dotted name."""
+"""Dotted name of a setting to the names it may take."""
 UNNAMED = {"data.captions_format": "auto"}
-"""What leaves the choice to the program."""
+"""Values that leave the choice to the program."""
 
 
 def check_names(config: RunConfig) -> None:
-    """Look up every name that a run is set to; imports none of what it stands for.
+    """Look up every name in a run's settings, without importing its code.
 
     Raises:
-        OvsegError: for a name there is not; the message says which there are.
+        OvsegError: a name is unknown; the message lists the known ones.
     """
     for setting, registry in REGISTRIES.items():
         for name in _values(config, setting):
@@ -54,12 +53,12 @@ def check_names(config: RunConfig) -> None:
 
 
 def _values(config: RunConfig, setting: str) -> Iterator[str]:
-    """What a setting is in each of the stages that have it."""
+    """Return the value of a setting in each stage that has it."""
     return (getattr(each, _field(setting)) for each in stages_of(config, setting))
 
 
 def stages_of(config: RunConfig, name: str) -> list[Any]:
-    """The configurations that a setting sets: one, or those of all benchmarks or phases."""
+    """Return the configurations that a setting applies to: one, or all benchmarks or phases."""
     section = name.rpartition(".")[0]
     if section == "arms":
         return [phase for phases in config.phases.values() for phase in phases]
@@ -76,7 +75,7 @@ Heard = Callable[[Any], bool]
 
 
 def _in(name: str, *values: str) -> tuple[Heard, str]:
-    """Heard where a setting of the same stage has one of some values."""
+    """Return a condition: another setting of the same stage has one of these values."""
     field = _field(name)
     return lambda stage: getattr(stage, field) in values, f"{name} is {' or '.join(values)}"
 
@@ -143,47 +142,47 @@ RULES: Mapping[str, tuple[Heard, str]] = {
     "data.caption_column": _CAPTIONED,
     "data.captions_format": _CAPTIONED,
 }
-"""By the dotted name of a setting, when a stage listens to it, and that in words."""
+"""Dotted name of a setting to when it has an effect, as a function and in words."""
 
 GIVEN = {
     "preset": "--preset",
     "data.captions": "--captions",
     "data.images": "--images",
 }
-"""Settings that a run makes of an option, whatever they were set to."""
+"""Settings that a run takes from an option, whatever they were set to."""
 
 TRAINING = ("arms",)
 SCORING = ("benchmarks", "data.benchmark_world", "tracking.curve_images")
 SCREENED = ("benchmarks.benchmark", "benchmarks.root", "benchmarks.limit")
-"""Of a benchmark what mining asks for: its images are not to be trained on."""
+"""Benchmark settings that mining uses: their images must not be trained on."""
 
 
 SCORED = ("data.prepared", "data.scored", "data.benchmark_world")
-"""Of the data of a run what scoring asks for."""
+"""Data settings that scoring uses."""
 
 
 def check_heard(configs: Iterable[RunConfig], overrides: Mapping[str, Any]) -> None:
-    """Refuse a setting that none of some runs listens to.
+    """Reject a setting that has no effect in any of some runs.
 
     Args:
-        configs: of the runs, with the settings in them.
+        configs: the runs, with the settings applied.
         overrides: the settings by dotted name.
 
     Raises:
-        OvsegError: saying what the setting takes to have an effect, or which option gives it.
+        OvsegError: saying when the setting has an effect, or which option sets it.
     """
     runs = list(configs)
-    for given in overrides:
-        name = _plain(given)
+    for setting in overrides:
+        name = _plain(setting)
         if name in GIVEN:
-            raise OvsegError(f"setting {given} is what {GIVEN[name]} gives: leave it out")
+            raise OvsegError(f"setting {setting} comes from {GIVEN[name]}: leave it out")
         if name not in RULES:
             continue
         heard, when = RULES[name]
         stages = [stage for run in runs for stage in stages_of(run, name)]
         if stages and not any(map(heard, stages)):
             raise OvsegError(
-                f"setting {given} has no effect here, as it has one only where {when}: set that as"
+                f"setting {setting} has no effect here; it has one only if {when}: set that as"
                 " well, or leave it out"
             )
 
@@ -191,41 +190,41 @@ def check_heard(configs: Iterable[RunConfig], overrides: Mapping[str, Any]) -> N
 def unheard_by(
     command: str, given: Mapping[str, Sequence[str]], *, mines: bool = True
 ) -> list[str]:
-    """Which of the given options and settings a command takes nothing from.
+    """Return the options that have no effect on a command.
 
     Args:
         command: its name.
-        given: by option the settings it stands for, also of `--set`.
-        mines: the command needs pairs, and not only models as they are.
+        given: option to the settings it stands for, including those of `--set`.
+        mines: whether the command needs pairs, in addition to existing models.
 
     Returns:
         The options, in the order given.
     """
-    deaf: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     if command == "mine":
-        deaf = (*TRAINING, *SCORING)
+        unused = (*TRAINING, *SCORING)
     elif command == "finetune":
-        deaf = SCORING
+        unused = SCORING
     elif not mines:
-        deaf = ("data", "mining", "models.parser", "models.precision", "curation")
-    spared = SCREENED if command in ("mine", "finetune") else SCORED
+        unused = ("data", "mining", "models.parser", "models.precision", "curation")
+    exceptions = SCREENED if command in ("mine", "finetune") else SCORED
     return [
         option
-        for option, places in given.items()
-        if places and all(_within(_plain(place), deaf, spared) for place in places)
+        for option, settings in given.items()
+        if settings and all(_within(_plain(name), unused, exceptions) for name in settings)
     ]
 
 
-def _within(name: str, sections: tuple[str, ...], spared: tuple[str, ...]) -> bool:
-    """Whether a setting is, or is of, one of some sections, without those that are spared."""
+def _within(name: str, sections: tuple[str, ...], exceptions: tuple[str, ...]) -> bool:
+    """Whether a setting is or belongs to one of the sections, but to none of the exceptions."""
 
-    def of(each: str) -> bool:
-        return name == each or name.startswith(f"{each}.")
+    def belongs_to(section: str) -> bool:
+        return name == section or name.startswith(f"{section}.")
 
-    return any(map(of, sections)) and not any(map(of, spared))
+    return any(map(belongs_to, sections)) and not any(map(belongs_to, exceptions))
 
 
 def _plain(name: str) -> str:
-    """A dotted name without the arm in it: `arms.both.epochs` is `arms.epochs`."""
+    """Remove the arm from a dotted name: `arms.both.epochs` becomes `arms.epochs`."""
     parts = name.split(".")
     return ".".join((parts[0], parts[-1])) if parts[0] == "arms" and len(parts) == 3 else name

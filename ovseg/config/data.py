@@ -1,6 +1,6 @@
-"""Settings of the data of a run: images, their captions and labels, prepared benchmarks.
+"""Settings of a run's data: images, their captions and labels, prepared benchmarks.
 
-`DataConfig` is what a run says of them; the stages take `ImagesConfig`, `ScreeningConfig`, ...
+`DataConfig` holds a run's settings; the stages take `ImagesConfig`, `ScreeningConfig`, ...
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class WorldConfig(Config):
 
 
 class ListingSettings(Config):
-    """Which images and captions are read, and how."""
+    """Selection of images and captions, and how they are read."""
 
     section: ClassVar[str] = "data"
 
@@ -35,23 +35,27 @@ class ListingSettings(Config):
     captions_format: Annotated[str, FORMATS] = Field(
         "auto", description="a name in ovseg.config.registry.FORMATS; auto goes by the file's name"
     )
-    path_column: str | None = Field(None, description="of a table: file names; else by its name")
-    caption_column: str | None = Field(None, description="of a table: captions; else by its name")
+    path_column: str | None = Field(
+        None, description="column of file names in a table; defaults to one with a usual name"
+    )
+    caption_column: str | None = Field(
+        None, description="column of captions in a table; defaults to one with a usual name"
+    )
     captions_per_image: int | None = Field(
         None, ge=1, description="the first n captions by id; defaults to all (the paper: 1 or 5)"
     )
-    uncaptioned: bool = Field(False, description="keep images nobody captioned (labels need none)")
+    uncaptioned: bool = Field(False, description="keep images without captions, for labels alone")
     limit: int | None = Field(None, ge=1, description="the first n images by id, for trials")
-    shard_size: int = Field(2000, ge=1, description="images a shard")
+    shard_size: int = Field(2000, ge=1, description="images per shard")
     min_shards: int = Field(8, ge=1, description="cut small sets finer, so that they run sharded")
     max_pixels: int = Field(
-        100_000_000, ge=1, le=178_956_970, description="larger images are refused unread"
+        100_000_000, ge=1, le=178_956_970, description="larger images are rejected unread"
     )
     max_bad_fraction: float | None = execution(None, AS_EXECUTION, ge=0, le=1)
 
 
 class ImagesConfig(ListingSettings):
-    """Images and their captions, checked and listed: the source of a mining run."""
+    """The list of checked images and captions: the source of a mining run."""
 
     image_root: Place | None = execution(
         None, "folder or URL the captions' file names are relative to"
@@ -60,15 +64,15 @@ class ImagesConfig(ListingSettings):
 
 
 class DataConfig(ListingSettings):
-    """The data of a run, said once."""
+    """The data of a run."""
 
     images: Place | None = execution(None, "folder or URL the captions' file names are relative to")
-    labels: LocalPath | None = execution(None, "folder of a labelled set, for ground-truth masks")
-    panoptic: LocalPath | None = execution(None, "panoptic ground truth to judge the pairs by")
+    labels: LocalPath | None = execution(None, "folder of a labeled set, for ground-truth masks")
+    panoptic: LocalPath | None = execution(None, "panoptic ground truth to check the pairs with")
     mining_world: WorldConfig | None = Field(None, description="storybook scenes to mine")
     benchmark_world: WorldConfig | None = Field(None, description="storybook scenes to score on")
     prepared: LocalPath | None = execution(
-        None, "folder of prepared benchmarks, each in one of its name"
+        None, "folder of prepared benchmarks, each in a subfolder of its name"
     )
     scored: tuple[str, ...] = Field(
         (), description="prepared benchmarks to score, by name; defaults to the preset's"
@@ -76,23 +80,23 @@ class DataConfig(ListingSettings):
 
 
 class FingerprintsConfig(Config):
-    """The images of a benchmark by name and hash, to be found among those that are mined."""
+    """Names and hashes of a benchmark's images, to find them among the mined images."""
 
     benchmark: Annotated[str, READERS] = Field("storybook", description="name of the benchmark")
     root: LocalPath | None = execution(None, "folder of the prepared benchmark")
-    shard_size: int = Field(1000, ge=1, description="images a shard")
+    shard_size: int = Field(1000, ge=1, description="images per shard")
 
 
 class ScreeningConfig(Config):
-    """What drops an image because of others: it is in a benchmark, repeats one, resembles one."""
+    """Rules that drop an image because it is in a benchmark, or repeats or resembles another."""
 
     hash_distance: int | None = Field(
         4,
         ge=0,
         le=8,
-        description="images look alike whose perceptual hashes differ in at most so many of 64"
-        " bits; empty where looks shall not count",
+        description="images look alike if their perceptual hashes differ in at most this many of"
+        " 64 bits; null turns the comparison off",
     )
     near_duplicates: bool = Field(
-        False, description="gate: the image looks like one before it in the data set"
+        False, description="gate: the image looks like an earlier one in the data set"
     )

@@ -1,4 +1,4 @@
-"""Configuration of mining: nouns, proposals, pairs, the published table, what is curated of it."""
+"""Configuration of mining: nouns, proposals, pairs, the published table and its curation."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 class NounsSettings(Config):
-    """How the nouns of captions are found."""
+    """Extraction of nouns from captions."""
 
     parser: ModelName | None = Field(None, description=f"spaCy pipeline; {AS_MODELS}")
-    compounds: bool = Field(True, description="also 'picket fence' beside 'fence'")
+    compounds: bool = Field(True, description="'picket fence' in addition to 'fence'")
     proper_nouns: bool = Field(True, description="PROPN counts as noun, as in NLTK's NN* tags")
-    stop_nouns: bool = Field(True, description="drop nouns that name nothing visible (a row stays)")
-    batch_size: int = execution(256, "captions a batch")
+    stop_nouns: bool = Field(True, description="drop nouns for nothing visible (a row stays)")
+    batch_size: int = execution(256, "captions per batch")
 
 
 class NounsConfig(NounsSettings):
@@ -45,7 +45,7 @@ class NounsConfig(NounsSettings):
 
 
 class ProposalsSettings(Config):
-    """How masks are proposed. Every gate is off by default, as in the paper."""
+    """Mask proposals. Every gate is off by default, as in the paper."""
 
     section: ClassVar[str] = "mining.proposals"
 
@@ -57,18 +57,24 @@ class ProposalsSettings(Config):
         "queries", description="a name in ovseg.config.registry.SEGMENTS: what queries become"
     )
     label_set: Annotated[str, READERS] = Field(
-        "", description="of ground truth: benchmark, the folder's name if empty"
+        "", description="benchmark of the ground truth; defaults to the folder's name"
     )
-    label_classes: tuple[str, ...] = Field((), description="whose masks may be used; all if empty")
+    label_classes: tuple[str, ...] = Field(
+        (), description="classes whose masks may be used; defaults to all"
+    )
     short_side: int = Field(640, description="images are resized to this short side ...")
     max_side: int = Field(2560, description="... but no longer than this")
     mask_threshold: float = Field(0.5, gt=0, lt=1, description="a pixel is in the mask above this")
     min_score: float | None = Field(None, description="drop proposals scored below")
     min_area_fraction: float | None = Field(None, description="drop masks smaller than this")
-    nms_iou: float | None = Field(None, description="drop masks overlapping a better one by more")
-    precision: Precision | None = Field(None, description=f"of the forward pass; {AS_MODELS}")
+    nms_iou: float | None = Field(
+        None, description="drop masks whose IoU with a better one is higher"
+    )
+    precision: Precision | None = Field(
+        None, description=f"precision of the forward pass; {AS_MODELS}"
+    )
     max_bad_fraction: float | None = execution(None, AS_EXECUTION, ge=0, le=1)
-    batch_size: int = execution(8, "images a batch")
+    batch_size: int = execution(8, "images per batch")
     device: str | None = execution(None, AS_MODELS)
     decode_workers: int | None = execution(None, AS_EXECUTION, ge=0)
 
@@ -79,22 +85,22 @@ class ProposalsConfig(ProposalsSettings):
     maskformer: ModelName = Field(
         "storybook", description="weights of the source: storybook, a folder or a hub id"
     )
-    labels: LocalPath | None = execution(None, "of ground truth: folder of the labelled set")
-    precision: Precision = Field("fp32", description="of the forward pass")
+    labels: LocalPath | None = execution(None, "folder of the labeled set, for ground truth")
+    precision: Precision = Field("fp32", description="precision of the forward pass")
     max_bad_fraction: float = bad_share("images that may be missing or broken")
     image_root: Place | None = execution(None, "folder of the images")
     device: str = execution("auto", DEVICES)
     decode_workers: int = execution(0, "processes that decode images; 0 decodes in place", ge=0)
 
     def unlabelled(self) -> dict[str, Any]:
-        """The same source as settings of a segmentor, which has no labels to take masks from."""
+        """Return this source as segmentor settings; a segmentor has no ground-truth masks."""
         source = "maskformer" if self.source == "ground_truth" else self.source
         shared = ("maskformer", "segments", "short_side", "max_side")
         return {"proposals": source, **{name: getattr(self, name) for name in shared}}
 
 
 class PairingSettings(Config):
-    """How the proposal that CLIP likes best is found for every noun of an image."""
+    """Pairing of every noun of an image with the proposal that CLIP scores highest."""
 
     section: ClassVar[str] = "mining.pairing"
 
@@ -108,21 +114,23 @@ class PairingSettings(Config):
     min_proposal_score: float | None = Field(None, description="gate: the proposal's own score")
     min_area_fraction: float | None = Field(None, description="gate: share of the image")
     mutual_best: bool = Field(False, description="gate: the noun is also its proposal's best")
-    precision: Precision | None = Field(None, description=f"of the forward pass; {AS_MODELS}")
+    precision: Precision | None = Field(
+        None, description=f"precision of the forward pass; {AS_MODELS}"
+    )
     max_bad_fraction: float | None = execution(None, AS_EXECUTION, ge=0, le=1)
-    batch_size: int = execution(256, "regions a batch")
+    batch_size: int = execution(256, "regions per batch")
     device: str | None = execution(None, AS_MODELS)
     decode_workers: int | None = execution(None, AS_EXECUTION, ge=0)
 
 
 class PairingConfig(PairingSettings):
-    """For every noun of an image the proposal that CLIP likes best."""
+    """For every noun of an image, the proposal that CLIP scores highest."""
 
     dataset: str = Field("storybook", description="name of the data set in the pair table")
     source: Literal["mined", "gt_noun"] = Field("mined", description="source in the pair table")
     round: int = Field(0, ge=0, description="mining round; 0 pairs with the original CLIP")
     clip: ModelName = Field("storybook", description="storybook, a folder or ARCH/pretrained")
-    precision: Precision = Field("fp32", description="of the forward pass")
+    precision: Precision = Field("fp32", description="precision of the forward pass")
     max_bad_fraction: float = bad_share("images that may be missing or broken")
     image_root: Place | None = execution(None, "folder of the images")
     device: str = execution("auto", DEVICES)
@@ -130,10 +138,10 @@ class PairingConfig(PairingSettings):
 
 
 class MiningConfig(Config):
-    """How a run gets from captions and images to pairs."""
+    """Settings of the steps from captions and images to pairs."""
 
     sources: tuple[PairSource, ...] = Field(
-        (), description="of the pairs: mined, gt_label, gt_noun; defaults to what curation needs"
+        (), description="pair sources: mined, gt_label, gt_noun; defaults to what curation needs"
     )
     round: int = Field(0, ge=0, description="mining round; 0 pairs with the original CLIP")
     screening: ScreeningConfig = ScreeningConfig()
@@ -143,11 +151,11 @@ class MiningConfig(Config):
 
 
 class TextsConfig(Config):
-    """Text embeddings of the distinct nouns, computed once a noun and model."""
+    """Text embeddings of the distinct nouns, computed once per noun and model."""
 
     clip: ModelName = "storybook"
     template: str = "a photo of a {}"
-    batch_size: int = execution(512, "texts a batch")
+    batch_size: int = execution(512, "texts per batch")
     device: str = execution("auto", DEVICES)
 
 
@@ -167,38 +175,38 @@ class CurationConfig(Config):
 
 
 class TruthConfig(Config):
-    """Pairs held against ground-truth masks."""
+    """Pairs checked against ground-truth masks."""
 
-    panoptic: LocalPath | None = execution(None, "COCO panoptic JSON, its PNGs beside it")
+    panoptic: LocalPath | None = execution(None, "COCO panoptic JSON, with its PNGs next to it")
 
 
 def pair_sources(config: RunConfig) -> tuple[PairSource, ...]:
-    """The sources of pairs a run needs: those it names, else those its curation selects from."""
+    """Return the pair sources of a run; defaults to those that its curation selects from."""
     return config.mining.sources or curation_sources(config.curation)
 
 
 def curation_sources(name_or_path: str) -> tuple[PairSource, ...]:
-    """The sources of pairs that a curation selects from: its header's `Sources:`, else mined.
+    """Return the pair sources in a curation's header (`Sources:`); defaults to mined.
 
     Raises:
-        OvsegError: if there is no such query, or it names a source there is not.
+        OvsegError: the query does not exist, or it names an unknown source.
     """
     file, known = curation_file(name_or_path), get_args(PairSource)
     sources = file.listed("Sources") or ["mined"]
     for source in sources:
         if source not in known:
             raise OvsegError(
-                f"{file.path}: there is no source {source!r} of pairs; name some of"
+                f"{file.path}: unknown pair source {source!r}; name some of"
                 f" {', '.join(known)} after Sources:"
             )
     return cast(tuple[PairSource, ...], tuple(sources))
 
 
 def load_curation(name_or_path: str) -> CurationConfig:
-    """The curation of that name in `sql/curation`, or in a `.sql` file anywhere.
+    """Load the curation of that name in `sql/curation`, or from any `.sql` file.
 
     Raises:
-        OvsegError: if there is neither.
+        OvsegError: the file does not exist.
     """
     file = curation_file(name_or_path)
     return CurationConfig(query=file.name, sql=file.text)

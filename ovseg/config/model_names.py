@@ -1,4 +1,4 @@
-"""Names of models: what they stand for, and whether it is there, without loading any."""
+"""Resolution of model names to folders or packages, without loading any model."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ovseg.storybook.weights import (
 CLIP_CONFIG = "open_clip_config.json"
 MASKFORMER_CONFIG = "config.json"
 IN_CHECKPOINT = {"clip": "clip", "maskformer": "maskformer"}
-"""Where an imported checkpoint has its models."""
+"""Subfolders of an imported checkpoint, by model."""
 
 
 def clip_folder(name: str) -> Path | None:
-    """The folder a CLIP's name stands for (one that ships or a local one); None for other names.
+    """Return the folder of a CLIP, shipped or local; None for other names.
 
-    Of an imported checkpoint it is the folder inside that holds its CLIP.
+    For an imported checkpoint, this is the subfolder that holds its CLIP.
 
     Raises:
-        OvsegError: a folder without a CLIP, or a file.
+        OvsegError: the name is a folder without a CLIP, or a file.
     """
     folder, model = SHIPPED_CLIPS.get(name, (Path(name).expanduser(), ""))
     try:
@@ -39,7 +39,7 @@ def clip_folder(name: str) -> Path | None:
                 f"no CLIP in {folder}: rebuild it with python -m flows.pretrain {model}"
             )
         if folder.is_dir():
-            raise OvsegError(f"{folder} has no {CLIP_CONFIG}: is it a folder save_clip wrote?")
+            raise OvsegError(f"{folder} has no {CLIP_CONFIG}: was it written by save_clip?")
         if folder.is_file():
             raise OvsegError(f"{folder} is a file: `ovseg import-checkpoint` makes a folder of it")
     except OSError as error:
@@ -48,10 +48,10 @@ def clip_folder(name: str) -> Path | None:
 
 
 def check_clip_tag(name: str) -> None:
-    """Refuse what does not begin as `ARCHITECTURE/pretrained` of open_clip; does not import it.
+    """Reject names other than open_clip's `ARCHITECTURE/pretrained`, without importing open_clip.
 
     Raises:
-        OvsegError: for another name.
+        OvsegError: the architecture is unknown, or nothing follows it.
     """
     architecture, _, pretrained = name.partition("/")
     package = importlib.util.find_spec("open_clip")
@@ -68,9 +68,9 @@ def check_clip_tag(name: str) -> None:
 
 
 def maskformer_folder(name: str) -> Path:
-    """The folder a MaskFormer's name stands for, inside an imported checkpoint too.
+    """Return the folder of a MaskFormer, which may be inside an imported checkpoint.
 
-    A hub id is given back.
+    A hub id is returned unchanged.
     """
     if (shipped := shipped_maskformer(name)) is not None:
         return shipped
@@ -80,30 +80,30 @@ def maskformer_folder(name: str) -> Path:
 
 
 def missing_maskformer(name: str) -> OvsegError | None:
-    """What is to be said where a network that ships is not there; None of every other name."""
+    """Return the error for a shipped network that is missing; None for any other name."""
     folder, split = maskformer_folder(name), storybook_split(name)
     if (folder / MASKFORMER_CONFIG).is_file():
         return None
     if split is not None:
         return OvsegError(
-            f"{folder}: there is no storybook MaskFormer for split {split};"
+            f"{folder}: the storybook MaskFormer for split {split} is missing;"
             f" run python -m flows.pretrain maskformer --split {split}"
         )
     if name == MASK2FORMER:
         return OvsegError(
-            f"{folder}: no Mask2Former there; run python -m flows.pretrain mask2former"
+            f"{folder}: the Mask2Former is missing; run python -m flows.pretrain mask2former"
         )
     return None
 
 
 def find_parser(name: str) -> Path | str:
-    """The folder of a spaCy pipeline, or the name of an installed package that is one.
+    """Return the folder of a spaCy pipeline, or the name of its installed package.
 
     Args:
         name: `storybook`, a package, or a folder.
 
     Raises:
-        OvsegError: there is no such pipeline.
+        OvsegError: the pipeline does not exist.
     """
     if name == "storybook":
         if not (PARSER / "config.cfg").is_file():

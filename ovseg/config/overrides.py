@@ -1,4 +1,4 @@
-"""Settings as a person writes them: `--set name=value`, and options that stand for several.
+"""Parsing of settings that a person types: `--set name=value`, and options for several settings.
 
 overrides = parse_settings(["arms.epochs=3", "mining.pairing.template=a {}"])
 """
@@ -38,15 +38,15 @@ PLACES: Mapping[str, tuple[str, ...]] = {
 
 
 def spread(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that stand for several settings (`clip`, `device`, ...), as settings."""
+    """Convert options that stand for settings (`clip`, `device`, ...) to those settings."""
     return {place: value for name, value in options.items() for place in PLACES[name]}
 
 
 def parse_fractions(text: str | None, option: str) -> tuple[float, ...] | None:
-    """`"0.5,0.6"` as numbers within 0..1; None where nothing is given.
+    """Parse `"0.5,0.6"` as numbers within 0..1; None if there is no text.
 
     Raises:
-        OvsegError: where one is not such a number.
+        OvsegError: a value is not such a number.
     """
     if text is None:
         return None
@@ -55,18 +55,18 @@ def parse_fractions(text: str | None, option: str) -> tuple[float, ...] | None:
     except ValueError:
         values = ()
     if not values or not all(0 <= value <= 1 for value in values):
-        raise OvsegError(f"{option} {text!r}: give numbers from 0 to 1, as 0.5,0.6,0.7")
+        raise OvsegError(f"{option} {text!r}: give numbers from 0 to 1, such as 0.5,0.6,0.7")
     return values
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
     """Return the name and the value of `"mining.pairing.min_margin=0.01"`.
 
-    The value is read as JSON, else as text.
+    The value is read as JSON if possible, otherwise as text.
 
     Raises:
-        OvsegError: where there is no `=`; for JSON that no setting can be: nested too deep, with a
-            key twice, with NaN or a number beyond what a float holds.
+        OvsegError: the `=` is missing, or the JSON is nested too deep, repeats a key, or holds NaN
+            or a number too large for a float.
     """
     name, equals, value = text.partition("=")
     if not equals or not name:
@@ -77,30 +77,30 @@ def parse_setting(text: str) -> tuple[str, Any]:
     except json.JSONDecodeError:
         return name, value
     except ValueError as error:
-        raise OvsegError(f"setting {name:.80}: {error}; text is put into quotes") from error
+        raise OvsegError(f"setting {name:.80}: {error}; put text in quotes") from error
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
-    """Several, by name.
+    """Parse several settings into a mapping from name to value.
 
     Raises:
-        OvsegError: for what `parse_setting` refuses, or one that is given two values.
+        OvsegError: see `parse_setting`; or a setting has two values.
     """
     settings: dict[str, Any] = {}
     for text in texts:
         name, value = parse_setting(text)
         if name in settings and settings[name] != value:
-            raise OvsegError(f"setting {name:.80} is given twice, with two values: leave one out")
+            raise OvsegError(f"setting {name:.80} has two different values: leave one out")
         settings[name] = value
     return settings
 
 
 DEEPEST = 16
-"""Of lists and objects in a setting; `arms` has three."""
+"""Deepest nesting of lists and objects in a setting; `arms` has three."""
 
 
 def check_value(value: Any, name: str, depth: int = 0) -> None:
-    """Refuse numbers that no counter holds, nesting that no setting has, and text not in UTF-8."""
+    """Reject numbers of more than 64 bits, nesting beyond `DEEPEST`, and text not in UTF-8."""
     if isinstance(value, str | Path):
         try:
             check_text(str(value))
@@ -116,18 +116,18 @@ def check_value(value: Any, name: str, depth: int = 0) -> None:
 
 
 def in_words(error: ValidationError) -> str:
-    """The first thing wrong with a configuration, on one line."""
+    """Return the first error in a configuration, on one line."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] != "value_error":
         return f"setting {where}: {first['msg']} (got {first['input']!r:.80})"
-    rule = first["msg"].removeprefix("Value error, ")  # our own, mostly over several settings
+    rule = first["msg"].removeprefix("Value error, ")  # our own, mostly about several settings
     names_itself = not where or f"{first['loc'][0]}." in rule
     return rule if names_itself else f"setting {where}: {rule}"
 
 
 def _members(annotation: Any) -> Iterator[type[Config]]:
-    """The configurations that an annotation such as `dict[str, tuple[X, ...]]` holds."""
+    """Yield the configurations in an annotation such as `dict[str, tuple[X, ...]]`."""
     if isinstance(annotation, type) and issubclass(annotation, Config):
         yield annotation
     for part in get_args(annotation):
@@ -135,15 +135,15 @@ def _members(annotation: Any) -> Iterator[type[Config]]:
 
 
 def check_known(model: type[Config], path: str, value: Any) -> None:
-    """Refuse a dotted name that leads to no setting.
+    """Reject a dotted name that is not a setting.
 
     Args:
         model: the configuration of a run.
-        path: the name, also through lists that a preset leaves empty.
-        value: what it is set to; a whole section is set by an object.
+        path: the name, which may lead through lists that a preset leaves empty.
+        value: its value; a whole section is set by an object.
 
     Raises:
-        OvsegError: saying what it is called now, where it was renamed.
+        OvsegError: giving the new name if the setting was renamed.
     """
     known = _known(model, path.split("."))
     now = renamed(path)
@@ -154,11 +154,13 @@ def check_known(model: type[Config], path: str, value: Any) -> None:
 
 
 def _known(model: type[Config], path: list[str]) -> bool:
-    """Whether a dotted name leads to a field, also through lists that a preset leaves empty."""
+    """Whether a dotted name leads to a field, even through lists that a preset leaves empty."""
     field = model.model_fields.get(path[0])
     if field is None:
         return False
-    rests = [path[1:], path[2:]] if path[0] == "arms" else [path[1:]]  # arms may be named or not
+    rests = (
+        [path[1:], path[2:]] if path[0] == "arms" else [path[1:]]
+    )  # with or without an arm's name
     return len(path) == 1 or any(
         _known(member, rest) for member in _members(field.annotation) for rest in rests if rest
     )
@@ -169,12 +171,12 @@ def assign(values: Any, path: list[str], value: Any, whole: str) -> None:
     if isinstance(values, tuple | list):
         for item in values:
             assign(item, path, value, whole)
-    elif not isinstance(values, dict):  # a plain value, or a stage this preset leaves out
+    elif not isinstance(values, dict):  # a plain value, or a stage missing from this preset
         raise OvsegError(f"no setting named {whole!r}: `ovseg settings` lists them all")
     elif path[0] not in values:
         if not values or not all(isinstance(item, tuple | list) for item in values.values()):
             raise OvsegError(f"no setting named {whole!r}: `ovseg settings` lists them all")
-        for item in values.values():  # the arms: lists of phases by name
+        for item in values.values():  # arms: name to list of phases
             assign(item, path, value, whole)
     elif len(path) == 1:
         values[path[0]] = value
@@ -183,10 +185,10 @@ def assign(values: Any, path: list[str], value: Any, whole: str) -> None:
 
 
 def settings(config: Config, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Every setting of a configuration as (dotted name, value as JSON, description).
+    """Yield every setting of a configuration as (dotted name, value as JSON, description).
 
-    Lists of stages and the phases of the arms are shown by their first member, under the dotted
-    name that sets all of them.
+    Lists of stages and the phases of the arms are represented by their first member, under the
+    dotted name that sets all of them.
     """
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)

@@ -1,4 +1,4 @@
-"""Which benchmarks a run scores: the preset's, as far as they have a folder, or those named."""
+"""Selection of the benchmarks a run scores: the preset's that have a folder, or those named."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ovseg.errors import OvsegError
 
 
 def with_benchmarks(config: RunConfig) -> RunConfig:
-    """The same run over the benchmarks that are there.
+    """Return the run with the benchmarks that exist.
 
-    They are the preset's: the embedded world's own, which is drawn, those that have a root already,
-    and those that have a folder of their name in `data.prepared`; or those `data.scored` names.
+    These are the ones named in `data.scored`; by default those of the preset's that are the
+    embedded world's own, have a root already, or have a folder of their name in `data.prepared`.
 
     Raises:
-        OvsegError: none of the preset's is in `data.prepared`, or one that is named is missing.
+        OvsegError: `data.prepared` has none of the preset's, or a named one is missing.
     """
     folder = config.data.prepared
     if folder is None:
-        kept = tuple(item for item in config.benchmarks if item.root or _is_drawn(config, item))
-        return config.model_copy(update={"benchmarks": kept})
+        own = tuple(item for item in config.benchmarks if item.root or _is_drawn(config, item))
+        return config.model_copy(update={"benchmarks": own})
     if config.data.scored:
         named = _named(config, folder.resolve())
         world = config.changed("data", benchmark_world=None)
@@ -37,7 +37,7 @@ def with_benchmarks(config: RunConfig) -> RunConfig:
     if all(item.root is None or item in config.benchmarks for item in benchmarks):
         names = ", ".join(item.benchmark for item in config.benchmarks) or "none"
         raise OvsegError(
-            f"--data {folder} has no folder of a benchmark of preset {config.preset} ({names}):"
+            f"--data {folder} has none of the benchmarks of preset {config.preset} ({names}):"
             f" `ovseg prepare NAME --root SOURCE --out {folder}` makes one, --benchmark names"
             " another"
         )
@@ -49,10 +49,10 @@ def _is_drawn(config: RunConfig, item: BenchmarkSettings) -> bool:
 
 
 def _named(config: RunConfig, folder: Path) -> tuple[BenchmarkSettings, ...]:
-    """The benchmarks of `data.scored`; what the preset lacks is scored as its first one."""
+    """Return the benchmarks of `data.scored`; one not in the preset is scored like its first."""
     own = {item.benchmark: item for item in config.benchmarks}
     like = config.benchmarks[0] if config.benchmarks else BenchmarkSettings()
-    plain: dict[str, Any] = {"seen": (), "seen_split": ""}  # of the other's classes
+    plain: dict[str, Any] = {"seen": (), "seen_split": ""}  # these refer to the other's classes
     for name in config.data.scored:
         if name in ("", ".", "..") or "/" in name:
             raise OvsegError(
@@ -61,8 +61,8 @@ def _named(config: RunConfig, folder: Path) -> tuple[BenchmarkSettings, ...]:
         if not (folder / name).is_dir():
             raise OvsegError(
                 f"--data {config.data.prepared} has no folder {name}: `ovseg prepare {name} --root"
-                f" SOURCE --out {config.data.prepared}` makes one of a published data set, or name"
-                " one that is there"
+                f" SOURCE --out {config.data.prepared}` makes one from a published data set, or"
+                " name an existing one"
             )
     return tuple(
         own.get(name, like.model_copy(update={**plain, "benchmark": name})).model_copy(

@@ -1,14 +1,13 @@
-"""Named presets of a whole run: what is mined, trained, measured; what to expect and what it costs.
+"""Named presets of a whole run: what it mines, trains and measures, its expected result and cost.
 
 `storybook` runs the embedded world through every stage on a laptop. `paper` is the recipe of OVSeg
 (CVPR 2023, Swin-B + ViT-L/14) on COCO with real weights; `gated` mines the same with our gates on.
-Two more score an imported checkpoint with the constants it was published with; they mine and train
-nothing:
+Two more only score an imported checkpoint with its published constants:
 
     ovseg benchmark --preset ovseg-swinb-vitl14 --checkpoint FOLDER --data FOLDER
 
-The checkpoint's folder is one of `ovseg import-checkpoint`; the other holds prepared benchmarks,
-each in a folder of its name.
+`ovseg import-checkpoint` makes the checkpoint's folder; the other holds prepared benchmarks, each
+in a folder of its name.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ ARMS = {
     "prompts": "mask prompts",
     "both": "both in turn",
 }
-"""The models a run compares, by slug: what is shown of them."""
+"""Slug to display name of the models a run compares."""
 ARM = "imported"
 LAMBDA = {
     "ade20k-150": 0.7,
@@ -44,14 +43,14 @@ LAMBDA = {
     "context-459": 0.6,
     "voc-20": 0.45,
 }
-"""Ensemble weight by benchmark, as the official instructions have it; the paper's appendix A.3 has
-0.6 for voc-20."""
+"""Benchmark to ensemble weight, from the official instructions; the paper's appendix A.3 has 0.6
+for voc-20."""
 SEEN_SPLIT = {"ade20k-150": "coco-stuff"}
-"""Published split by benchmark: of 15 classes of voc-20 and the other 5 none, as COCO shows all."""
+"""Benchmark to published split; voc-20's 15/5 split is left out, because COCO has all classes."""
 
 
 def compact_maskformer(seed: int) -> str:
-    """The name of the MaskFormer that saw masks of a split's seen classes only."""
+    """Return the name of the MaskFormer trained only on masks of a split's seen classes."""
     return f"storybook-{seed}" if seed else "storybook"
 
 
@@ -75,7 +74,7 @@ def _storybook(seed: int) -> RunConfig:
             "epochs": 14,
             "learning_rate": 2e-2,
             "weight_decay": 0.0,
-            "prompt_depth": 1,  # in more blocks they learn the nouns rather than the blank
+            "prompt_depth": 1,  # deeper prompts learn the nouns rather than the blank area
         }
     )
     return RunConfig(
@@ -95,7 +94,7 @@ def _storybook(seed: int) -> RunConfig:
                 short_side=160,
                 max_side=640,
                 label_set="storybook",
-                label_classes=tuple(sorted(seen)),  # of the unseen ones training sees no mask
+                label_classes=tuple(sorted(seen)),  # training sees no masks of unseen classes
             )
         ),
         curation="consistent",
@@ -150,7 +149,7 @@ def _paper(seed: int) -> RunConfig:
                 max_side=2560,
                 mask_threshold=0.4,
                 ensemble_weight=weight,
-                trained_on=("coco-panoptic-133",),  # what this MaskFormer was trained on
+                trained_on=("coco-panoptic-133",),  # this MaskFormer's training set
                 seen_split=SEEN_SPLIT.get(name, ""),
             )
             for name, weight in LAMBDA.items()
@@ -182,7 +181,7 @@ PRESETS: dict[str, Callable[[int], RunConfig]] = {
     "paper": _paper,
     "gated": _gated,
 }
-"""By name, a function of the seed."""
+"""Name to a function of the seed."""
 
 
 def _published(
@@ -201,7 +200,7 @@ def _published(
             seed=seed,
             expect=expect,
             root=Path("runs") / name,
-            models=ModelsConfig(clip="", maskformer=""),  # given by the person who has them
+            models=ModelsConfig(clip="", maskformer=""),  # the user supplies them
             arms={ARM: ()},
             benchmarks=tuple(
                 common.model_copy(
@@ -237,22 +236,22 @@ CHECKPOINT_PRESETS: dict[str, Callable[[int], RunConfig]] = {
         " 11.0, ade20k-150 24.8, context-59 53.3, voc-20 92.6; mask prompts of depth 3",
     ),
 }
-"""By name, a function of the seed, which changes nothing here."""
+"""Name to a function of the seed, which has no effect here."""
 
 
 def load_preset(name: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
-    """A preset with some fields replaced.
+    """Load a preset and replace some of its fields.
 
     Args:
         name: one of `PRESETS` or `CHECKPOINT_PRESETS`.
         overrides: dotted field names to values, `{"models.clip": "ViT-B-16/openai"}`; a name
-            that goes through a list or the arms applies to each of its members, as in
-            `benchmarks.ensemble_weight` and `arms.epochs`. `seed` goes to all that hangs on it:
-            the order of training and, in the storybook, which classes are seen and so which
+            that goes through a list or the arms applies to each member, as in
+            `benchmarks.ensemble_weight` and `arms.epochs`. `seed` sets everything that depends on
+            it: the order of training and, in the storybook, which classes are seen and so which
             MaskFormer proposes.
 
     Raises:
-        OvsegError: for an unknown preset or field, or a value of the wrong kind.
+        OvsegError: the preset or field is unknown, or a value is of the wrong kind.
     """
     known = PRESETS | CHECKPOINT_PRESETS
     if name not in known:

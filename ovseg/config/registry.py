@@ -1,10 +1,10 @@
-"""How a name in a configuration becomes code: one table a subject, and one way to look it up.
+"""Registries: tables from names in a configuration to code, one per subject.
 
 | subject | table | setting |
 | --- | --- | --- |
 | caption sources | `FORMATS` | `data.captions_format` |
 | proposal sources of mining | `SOURCES` | `mining.proposals.source` |
-| what proposes, of pixels alone | `PROPOSERS` | `benchmarks.proposals` |
+| proposal networks, from pixels alone | `PROPOSERS` | `benchmarks.proposals` |
 | what queries become | `SEGMENTS` | `mining.proposals.segments`, `benchmarks.segments` |
 | benchmarks | `READERS` | `benchmarks.benchmark` |
 | text prompts | `PROMPTINGS` | `benchmarks.prompting` |
@@ -16,12 +16,12 @@
 | published data sets | `ovseg.data.benchmarks.published.PUBLISHED` | `ovseg prepare NAME` |
 | what CLIP sees of a region | `ovseg.models.regions.crops.REGIONS` | `region` of a stage |
 | ablations | `ovseg.ablations.tables.registry.TABLES` | the name given to `ovseg ablate` |
-| tables of the catalogue | `ovseg.catalog.relations.RELATIONS` | |
+| tables of the catalog | `ovseg.catalog.relations.RELATIONS` | |
 
-The tables here say where the code of a name is, as `package.module:attribute`, and import it on
-first use: a name is found right or wrong in milliseconds, where the modules behind the tables take
-seconds to import. The others are data, which is as quickly read; the styles of `REGIONS` are
-`ovseg.config.base.RegionStyle`. `ovseg.config.checks` looks up settings before a run begins.
+The tables here hold the place of the code, as `package.module:attribute`, and import it on first
+use: checking a name takes milliseconds, importing the modules takes seconds. The other tables are
+plain data; the styles of `REGIONS` are `ovseg.config.base.RegionStyle`. `ovseg.config.checks` looks
+up settings before a run begins.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ T = TypeVar("T")
 
 
 class Registry(MutableMapping[str, T]):
-    """A table of names, whose entries are imported when they are asked for.
+    """A table of names whose entries are imported on first use.
 
     Args:
-        places: by name the entry, or where it is, as `package.module:attribute`.
+        places: name to entry, or to its place as `package.module:attribute`.
     """
 
     def __init__(self, places: Mapping[str, str | T]) -> None:
         self._places: dict[str, Any] = dict(places)
-        self._entries: dict[str, T] = {}  # those that were asked for
+        self._entries: dict[str, T] = {}  # those used so far
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
@@ -67,13 +67,13 @@ class Registry(MutableMapping[str, T]):
         return self._entries[name]
 
     def module(self, name: str) -> str | None:
-        """The module that holds the code of an entry, which is not imported.
+        """Return the module that holds the code of an entry, without importing it.
 
         Args:
-            name: of the entry.
+            name: name of the entry.
 
         Returns:
-            Its dotted name; None for an entry that is data and was given as such.
+            Its dotted name; None for an entry that is plain data.
         """
         place = self._places[name]
         if isinstance(place, str):
@@ -111,21 +111,21 @@ def _imported(name: str, place: str) -> Any:
 
 
 def modules_named(name: str, registries: Sequence[Registry[Any]]) -> set[str]:
-    """The modules that hold the code of a setting's value.
+    """Return the modules that hold the code of a setting's value.
 
     Args:
         name: the value.
-        registries: the tables it may be a name in, of which one leads to the next.
+        registries: the tables that may have the name; one leads to the next.
 
     Returns:
-        Dotted names. Where no table has the name (`auto`; a benchmark without a reader of its own),
-        which entry is used is only known later: those of all entries.
+        Dotted names. If no table has the name (`auto`; a benchmark without a reader of its own),
+        the entry is only known later, so these are the modules of all entries.
     """
-    having = [registry for registry in registries if name in registry]
-    found = {registry.module(name) for registry in having}
-    if not having:
-        found = {registry.module(each) for registry in registries for each in registry}
-    return found - {None}  # type: ignore[return-value]
+    matches = [registry for registry in registries if name in registry]
+    modules = {registry.module(name) for registry in matches}
+    if not matches:
+        modules = {registry.module(each) for registry in registries for each in registry}
+    return modules - {None}  # type: ignore[return-value]
 
 
 FORMATS: Registry[Reader] = Registry(
@@ -141,12 +141,12 @@ FORMATS: Registry[Reader] = Registry(
         "webdataset": "ovseg.data.captions.webdataset:read_webdataset",
     }
 )
-"""How a captions file or folder is read."""
+"""Readers of a captions file or folder."""
 
 READERS: Registry[Callable[[Path], Benchmark]] = Registry(
     {"storybook": "ovseg.data.benchmarks.benchmark:read_storybook"}
 )
-"""The function that reads a benchmark's folder; `read_prepared` for any other name."""
+"""Functions that read a benchmark's folder; `read_prepared` for any other name."""
 
 PROPOSERS: Registry[Proposer] = Registry(
     {
@@ -158,7 +158,7 @@ PROPOSERS: Registry[Proposer] = Registry(
         "felzenszwalb": "ovseg.models.proposals.superpixels:load_felzenszwalb",
     }
 )
-"""What makes a proposal network of the name of its weights and a device, in mining as well."""
+"""Functions that load a proposal network, given the name of its weights and a device."""
 
 SOURCES: Registry[Callable[[ProposalsConfig], ProposalSource]] = Registry(
     {
@@ -166,7 +166,7 @@ SOURCES: Registry[Callable[[ProposalsConfig], ProposalSource]] = Registry(
         "ground_truth": "ovseg.mining.proposals.ground_truth:GroundTruthSource",
     }
 )
-"""Where the proposals of mining come from: what makes a source of its configuration."""
+"""Functions that make a source of proposals for mining from its configuration."""
 
 SEGMENTS: Registry[Callable[[Proposals], Proposals]] = Registry(
     {
@@ -176,7 +176,7 @@ SEGMENTS: Registry[Callable[[Proposals], Proposals]] = Registry(
         "panoptic": "ovseg.models.proposals.query_segments:panoptic",
     }
 )
-"""What is made of an image's queries."""
+"""Functions that turn an image's queries into proposals."""
 
 PROMPTINGS: Registry[Callable[[BenchmarkConfig], TextPrompts]] = Registry(
     {
@@ -186,7 +186,7 @@ PROMPTINGS: Registry[Callable[[BenchmarkConfig], TextPrompts]] = Registry(
         "learned": "ovseg.models.texts.strategies:learned",
     }
 )
-"""How a class name becomes an embedding: a strategy of a configuration."""
+"""Functions that make a strategy from a configuration: how class names become embeddings."""
 
 TEMPLATES: Registry[tuple[str, ...]] = Registry(
     {
@@ -207,7 +207,7 @@ EMBEDDERS: Registry[Callable[[BenchmarkConfig, str, str], RegionEmbedder]] = Reg
         "mask_pooling": "ovseg.models.regions.embedders:mask_pooling",
     }
 )
-"""What makes an embedder of a configuration, the CLIP's name and a device."""
+"""Functions that make an embedder from a configuration, the CLIP's name and a device."""
 
 METHODS: Registry[Method] = Registry(
     {
@@ -223,8 +223,8 @@ METHODS: Registry[Method] = Registry(
         "class_text_prompts": "ovseg.training.clip.methods:CLASS_TEXT_PROMPTS",
     }
 )
-"""What a phase trains: the joint ones train the image encoder as well. What a phase does not train
-but finds in its CLIP stays and takes part: prompts before fine-tuning are two phases."""
+"""What a phase trains; the joint ones also train the image encoder. Prompts that are in the CLIP
+but not trained stay in use: prompts before fine-tuning are two phases."""
 
 
 RECIPES: Registry[SegmentationConfig] = Registry(
@@ -237,31 +237,31 @@ RECIPES: Registry[SegmentationConfig] = Registry(
         "compact-supervised": "ovseg.training.segmentation.recipes:COMPACT_SUPERVISED_CONFIG",
     }
 )
-"""What a training on masks and labels is set to."""
+"""Configurations of training on masks and labels."""
 
 
 def chosen(registry: Mapping[str, T], name: str, *, setting: str) -> T:
-    """What a registry holds under the name that a setting gives.
+    """Return the registry entry that a setting names.
 
     Args:
-        registry: by name.
+        registry: name to entry.
         name: the setting's value.
         setting: its dotted name, for the message.
 
     Raises:
-        OvsegError: if there is no such name; the message lists those there are.
+        OvsegError: the name is unknown; the message lists the known ones.
     """
     check_name(registry, name, setting=setting)
     return registry[name]
 
 
 def check_name(registry: Mapping[str, object], name: str, *, setting: str) -> None:
-    """Refuse a name that a registry does not have, without importing what it stands for.
+    """Reject a name that is not in a registry, without importing the entry.
 
     Raises:
         OvsegError: see `chosen`.
     """
     if not isinstance(name, str) or name not in registry:
         raise OvsegError(
-            f"{setting}: there is no {name!r:.80}; choose one of {', '.join(registry)}"
+            f"{setting}: unknown name {name!r:.80}; choose one of {', '.join(registry)}"
         )

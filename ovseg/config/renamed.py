@@ -1,7 +1,7 @@
-"""What settings were called before, for one release.
+"""Old names of settings, kept for one release.
 
-A setting of before that a person gives is refused with its new name; those that are stored, in a
-registered model or the manifest of a stage, are read under their new names.
+An old name that a person types is rejected with the new name; settings stored in a registered model
+or a stage's manifest are read under their new names.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ RENAMED: Mapping[str, str] = {
     "benchmarks.picture_size": "benchmarks.image_size",
     "benchmarks.retrieval_neighbours": "benchmarks.retrieval_neighbors",
 }
-"""New dotted names of settings, or of whole sections of them, by those of before."""
+"""Old dotted name to new, for settings and whole sections."""
 
 
 def renamed(name: str) -> str | None:
-    """Return what a setting of before is called now; None for one that is called as it was.
+    """Return the new name of a setting; None if it was not renamed.
 
     Args:
-        name: dotted, as `pairing.min_margin`, also with the name of an arm in it.
+        name: dotted, such as `pairing.min_margin`; it may include the name of an arm.
     """
     section, _, rest = name.partition(".")
     if section == "arms" and rest.count(".") == 1:  # arms.both.epochs
@@ -51,17 +51,17 @@ def renamed(name: str) -> str | None:
         return now.replace("arms.", f"arms.{arm}.", 1) if now else None
     if name in RENAMED:
         return RENAMED[name]
-    if rest and section in RENAMED and section != "data":  # a folder then, a section now
+    if rest and section in RENAMED and section != "data":  # formerly a folder, now a section
         return f"{RENAMED[section]}.{rest}"
     return None
 
 
 def translated(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return stored settings of a stage under the names they have now.
+    """Return stored settings of a stage under their new names.
 
     Args:
-        section: whose they are, as `benchmarks`.
-        values: by the names they were stored under.
+        section: their section, such as `benchmarks`.
+        values: stored name to value.
     """
     return {
         RENAMED.get(f"{section}.{name}", f"{section}.{name}").removeprefix(f"{section}."): value

@@ -1,6 +1,6 @@
-"""Configuration of what a run says of itself: studies, the contact sheet, the report.
+"""Configuration of a run's results: studies, the contact sheet, the report.
 
-As in `ovseg.config.base`, one frozen model a stage.
+There is one frozen model per stage, as in `ovseg.config.base`.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from ovseg.config.scoring import BenchmarkConfig
 from ovseg.files.locations import Place
 
 CURVE = "curve"
-"""First part of the role of a learning curve among the inputs of a study: `curve/<seed>/<arm>`."""
+"""Prefix of a learning curve's role among the inputs of a study: `curve/<seed>/<arm>`."""
 
 
 class Comparison(Config):
-    """One model held against another."""
+    """A comparison of one model with another."""
 
-    better: str = Field(description="the model that is said to be better")
-    worse: str = Field(description="the model it is held against")
-    metric: str = Field("miou_union_unseen", description="by which score")
+    better: str = Field(description="the model claimed to be better")
+    worse: str = Field(description="the model it is compared with")
+    metric: str = Field("miou_union_unseen", description="the score that is compared")
     margin: float = Field(
-        0.0, ge=0, lt=1, description="how much worse it may be, as a fraction; 0: it is better"
+        0.0, ge=0, lt=1, description="how much worse it may be, as a fraction; 0: must be better"
     )
 
 
 class Claim(Config):
-    """What is claimed of the models of a study, as comparisons that can be checked."""
+    """A claim about the models of a study, as comparisons that can be checked."""
 
     name: str = Field(description="slug")
     text: str = Field(description="the claim in words")
     ways: tuple[tuple[Comparison, ...], ...] = Field(
-        min_length=1, description="it holds if all comparisons of one of these hold"
+        min_length=1, description="the claim holds if all comparisons of any of these hold"
     )
-    note: str = Field("", description="what else is to be said of it")
+    note: str = Field("", description="a remark")
 
 
 class StudyConfig(Config):
@@ -43,23 +43,23 @@ class StudyConfig(Config):
     table: str = Field("", description="name of the ablation; empty for the arms of a run")
     benchmark: str = Field("storybook", description="name of the benchmark")
     arms: tuple[tuple[str, str], ...] = Field(
-        description="names of the compared models in order, and what is shown of them"
+        description="slugs and display names of the compared models, in order"
     )
     baseline: str = Field("original", description="the arm that gains are measured against")
-    favourite: str = Field("both", description="the arm that is held against every other")
+    favorite: str = Field("both", description="the arm that is compared with every other")
     claims: tuple[Claim, ...] | None = Field(
-        None, description="what is judged; None: gains over the baseline, leads of the favourite"
+        None, description="claims to judge; None: gains over the baseline, leads of the favorite"
     )
     resamples: int = Field(1000, ge=10, description="bootstrap draws")
-    level: float = Field(0.95, gt=0, lt=1, description="of the intervals")
-    seed: int = Field(0, ge=0, description="of the draws")
+    level: float = Field(0.95, gt=0, lt=1, description="confidence level of the intervals")
+    seed: int = Field(0, ge=0, description="seed of the draws")
 
 
 class SheetConfig(Config):
     """The contact sheet of a run."""
 
     images: int = Field(6, ge=1, description="rows of each half of the sheet")
-    tile: int = Field(224, ge=64, description="side of a picture in pixels")
+    tile: int = Field(224, ge=64, description="side of a tile in pixels")
     benchmark: BenchmarkConfig | None = Field(None, description="whose images are segmented")
     image_root: Place | None = execution(None, "folder of the mined images")
 
@@ -71,17 +71,17 @@ class ReportConfig(Config):
     expect: str = Field("", description="what the preset should reach")
     dataset: str = Field("storybook", description="name of the mined data set")
     clip: str = Field("storybook", description="the CLIP that chose the masks")
-    maskformer: str = Field("storybook", description="what proposed the masks")
-    miniature: bool = Field(False, description="the embedded models are scored: say so")
+    maskformer: str = Field("storybook", description="the network that proposed the masks")
+    miniature: bool = Field(False, description="note that the embedded models are scored")
     arms: tuple[tuple[str, str], ...] = Field(
-        (), description="names of the compared models in order, and what is shown of them"
+        (), description="slugs and display names of the compared models, in order"
     )
-    benchmark: BenchmarkConfig | None = Field(None, description="the one that is looked into")
-    nouns: int = Field(80, ge=1, description="nouns of the gallery")
-    pairs_per_noun: int = Field(12, ge=1, description="pairs shown of each")
-    segmented: int = Field(6, ge=1, description="benchmark images that are segmented")
-    worst: int = Field(4, ge=0, description="worst images that are segmented")
-    mistakes: int = Field(12, ge=0, description="masks named wrongly that are drawn")
+    benchmark: BenchmarkConfig | None = Field(None, description="the benchmark shown in detail")
+    nouns: int = Field(80, ge=1, description="nouns in the gallery")
+    pairs_per_noun: int = Field(12, ge=1, description="pairs shown per noun")
+    segmented: int = Field(6, ge=1, description="segmented benchmark images")
+    worst: int = Field(4, ge=0, description="segmented images with the worst scores")
+    mistakes: int = Field(12, ge=0, description="misclassified masks that are drawn")
     side: int = Field(176, ge=32, description="longer side of an image of the gallery, pixels")
     picture: int = Field(256, ge=32, description="longer side of a segmentation, pixels")
     image_root: Place | None = execution(None, "folder of the mined images")

@@ -1,6 +1,6 @@
-"""The configuration of a run from what a person asks for: preset, images, labels, settings.
+"""Resolves a request (preset, images, labels, settings) into the configuration of a run.
 
-`ovseg.config.presets` has the presets; this is what the command line and the deployments call.
+`ovseg.config.presets` has the presets; the command line and the deployments call this module.
 """
 
 from __future__ import annotations
@@ -36,24 +36,23 @@ def resolve(
     mines: bool = True,
     alone: bool = True,
 ) -> RunConfig:
-    """The configuration of a run: a preset, over the embedded world or over a user's own images.
+    """Return the configuration of a run over the embedded world or a user's own images.
 
     Args:
         preset: one of `PRESETS`.
-        root: folder of all results; the preset's own where empty.
+        root: folder of all results; defaults to the preset's.
         captions: captions file or folder, a path or URL, in any of the formats of
             `ovseg.config.registry.FORMATS`.
         images: folder or URL of the images it names; goes with `captions`.
-        seed: the setting `seed`, whatever `overrides` has; theirs or 0 where empty.
+        seed: the setting `seed`, which goes before `overrides`; defaults to theirs or 0.
         overrides: dotted settings to replace, as for `load_preset`.
-        mines: pairs are mined whatever the arms; False where only what is scored needs any, which
-            models do that are taken as they are.
-        alone: it is the whole request; False where more is set on top, as in the cells of an
-            ablation, so that what has no effect yet may get one.
+        mines: whether pairs are always mined; False mines them only if scoring needs them.
+        alone: whether this is the whole request; False if more is set on top, as in the cells of
+            an ablation, so that settings without an effect are allowed.
 
     Raises:
-        OvsegError: for what `load_preset` and `check_names` refuse, captions without images or
-            the reverse, paths that do not exist, and what has no effect.
+        OvsegError: see `load_preset` and `check_names`; or captions and images do not come
+            together, a path does not exist, or a setting has no effect.
     """
     config = changed_preset(preset, overrides, seed=seed)
     if root is not None:
@@ -61,16 +60,16 @@ def resolve(
     prepared, scored = config.data.prepared, config.data.scored
     if scored and prepared is None:
         raise OvsegError(
-            f"--benchmark {scored[0]} names a folder of --data: give --data FOLDER as well"
+            f"--benchmark {scored[0]} is a folder in --data: give --data FOLDER as well"
         )
     if prepared is not None:
         check_folder(prepared, "--data")
     source, folder = _source(captions, images)
-    made = _over_images(config, source, folder, root, mines=mines)
+    config = _over_images(config, source, folder, root, mines=mines)
     if alone:
-        _check_labels(made, captions)
-        check_heard([made], overrides or {})
-    return made
+        _check_labels(config, captions)
+        check_heard([config], overrides or {})
+    return config
 
 
 def _over_images(
@@ -81,7 +80,7 @@ def _over_images(
     *,
     mines: bool,
 ) -> RunConfig:
-    """The configuration of `resolve`, once its preset is changed and captions are found."""
+    """Apply captions, images and labels to a changed preset."""
     preset = config.preset
     if preset in CHECKPOINT_PRESETS:
         return _scoring(config, source)
@@ -91,7 +90,7 @@ def _over_images(
             f"preset {preset} scores prepared benchmarks: give --data FOLDER, which `ovseg prepare`"
             " makes"
         )
-    pair_sources(config)  # refuses a curation that is not there
+    pair_sources(config)  # rejects a curation that does not exist
     if source is not None and folder is not None:
         paths = {"captions": source.resolve(), "images": folder.resolve()}
         return _own_images(config, folder, root).changed("data", **paths)
@@ -107,16 +106,16 @@ def _over_images(
 def changed_preset(
     preset: str, overrides: Mapping[str, Any] | None, *, seed: int | None = None
 ) -> RunConfig:
-    """A preset with settings replaced, over no images yet; what is named in them is there.
+    """Load a preset, replace settings and check their names, without images yet.
 
     Raises:
-        OvsegError: for what `load_preset` and `check_names` refuse.
+        OvsegError: see `load_preset` and `check_names`; or a setting is a URL that holds a secret.
     """
     for name, value in (overrides or {}).items():
         if name != "tracking.uri" and holds_secret(value):
             raise OvsegError(
                 f"setting {name} is a URL with a user, a password or a token, which would be stored"
-                " with every run: leave it out and set what the server asks for in the environment"
+                " with every run: leave it out and set the server's environment variables"
             )
     config = load_preset(preset, {**(overrides or {}), **({} if seed is None else {"seed": seed})})
     if overrides:
@@ -127,7 +126,7 @@ def changed_preset(
 def _source(
     captions: str | Path | None, images: str | Path | None
 ) -> tuple[Location, Location] | tuple[None, None]:
-    """Captions and the folder of their images, both found to be there."""
+    """Locate the captions and the folder of their images, and check that both exist."""
     if captions is None and images is None:
         return None, None
     if captions is None or images is None:
@@ -136,23 +135,23 @@ def _source(
     for path in (source, folder):
         try:
             with reaching(path):
-                there = path.exists()
+                exists = path.exists()
         except OSError as error:
             raise OvsegError(
-                f"{path} cannot be reached: {reason(error)}; look at its name, at who may read it"
-                " and, for s3://, at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL"
+                f"{path} cannot be reached: {reason(error)}; check its name, its permissions and,"
+                " for s3://, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL"
             ) from error
-        if not there:
+        if not exists:
             raise OvsegError(f"{path} does not exist: give the captions file and its images")
         if isinstance(path, Path) and not os.access(path, os.R_OK):
-            raise OvsegError(f"{path} may not be read: change its permissions")
+            raise OvsegError(f"{path} is not readable: change its permissions")
     if isinstance(folder, Path):
         check_folder(folder, "--images")
     return source, folder
 
 
 def _scoring(config: RunConfig, captions: Location | None) -> RunConfig:
-    """A preset that scores a checkpoint, once it is said which and on what."""
+    """Check and complete a preset that scores a checkpoint."""
     if captions is not None:
         raise OvsegError(f"preset {config.preset} mines nothing: leave captions and images out")
     if not all(item.clip and item.maskformer for item in config.scored):
@@ -169,14 +168,14 @@ def _scoring(config: RunConfig, captions: Location | None) -> RunConfig:
 
 
 def _check_labels(config: RunConfig, captions: object) -> None:
-    """Labels beside captions are there, and there where pairs are made of them alone."""
+    """Check that labels given with captions exist and are used, and that used ones are given."""
     if captions is None:
         return
     labels = config.data.labels
-    wanted = [source for source in pair_sources(config) if source.startswith("gt_")]
-    if labels is None and wanted:
-        raise OvsegError(f"{wanted[0]} pairs are made of labels: give --labels FOLDER")
-    if labels is not None and not wanted:
+    gt_sources = [source for source in pair_sources(config) if source.startswith("gt_")]
+    if labels is None and gt_sources:
+        raise OvsegError(f"{gt_sources[0]} pairs are made from labels: give --labels FOLDER")
+    if labels is not None and not gt_sources:
         raise OvsegError(
             f"--labels {labels} has no effect without --source gt_label or gt_noun, or a curation"
             " that selects from them: leave it out, or add one"
@@ -186,9 +185,9 @@ def _check_labels(config: RunConfig, captions: object) -> None:
 
 
 def _labels_alone(config: RunConfig, labels: Path, root: Path | None) -> RunConfig:
-    """A run over the images of a labelled set, which need no captions as no noun is asked for."""
+    """Return a run over the images of a labeled set, without captions or nouns."""
     if not labels.is_dir():
-        raise OvsegError(f"{labels} is not a folder: give the folder of a labelled set as --labels")
+        raise OvsegError(f"{labels} is not a folder: give the folder of a labeled set as --labels")
     if any(source != "gt_label" for source in pair_sources(config)):
         raise OvsegError(
             f"--labels {labels} alone gives gt_label pairs: add --source gt_label (to train on"
@@ -223,36 +222,36 @@ def resolve_seeds(
     overrides: Mapping[str, Any] | None = None,
     alone: bool = True,
 ) -> list[RunConfig]:
-    """The configurations of one run over several seeds, each under a root of its own.
+    """Return the configurations of one run over several seeds, each under its own root.
 
     Args:
         preset: one of `PRESETS`.
         seeds: how many; 0 to seeds - 1 are run.
-        root: folder of all results, `<root>/seed-<n>` of one seed's; the preset's own where empty.
+        root: folder of all results, with one seed's in `<root>/seed-<n>`; defaults to the preset's.
         captions: as for `resolve`.
         images: as for `resolve`.
-        seed: refused, as the seeds are numbered from 0.
+        seed: rejected, because the seeds are numbered from 0.
         overrides: as for `resolve`, without `seed`.
         alone: as for `resolve`.
 
     Raises:
-        OvsegError: for what `resolve` refuses, fewer than one seed, a seed given beside them, or
-            a seed whose storybook MaskFormer is not there.
+        OvsegError: see `resolve`; or there is less than one seed, a seed is given as well, or the
+            storybook MaskFormer of a seed is missing.
     """
     if seeds < 1:
         raise OvsegError(f"--seeds {seeds}: give how many seeds to run, at least 1")
     if seed is not None or "seed" in (overrides or {}):
-        raise OvsegError(f"--seeds {seeds} runs seeds 0 to {seeds - 1}: give no seed beside it")
-    given: dict[str, Any] = {
+        raise OvsegError(f"--seeds {seeds} runs seeds 0 to {seeds - 1}: leave the seed out")
+    request: dict[str, Any] = {
         "captions": captions,
         "images": images,
         "overrides": {name: each for name, each in (overrides or {}).items() if name != "root"},
         "alone": alone,
     }
     root = (overrides or {}).get("root") if root is None else root
-    home = resolve(preset, root=root, **given).root
+    home = resolve(preset, root=root, **request).root
     configs = [
-        resolve(preset, root=home / f"seed-{number}", seed=number, **given)
+        resolve(preset, root=home / f"seed-{number}", seed=number, **request)
         for number in range(seeds)
     ]
     for config in configs:
@@ -268,63 +267,63 @@ def tuning_request(
     weights: str | None = None,
     thresholds: str | None = None,
 ) -> tuple[str, dict[str, tuple[float, ...]]]:
-    """The arm that is tuned and the values tried, once the request is found sound.
+    """Check a tuning request, and return the arm to tune and the values to try.
 
     Raises:
-        OvsegError: no such arm, a split that is not there, or none where it is not the embedded
-            world that is scored; values that are no numbers from 0 to 1.
+        OvsegError: the arm is unknown; the split does not exist, or is not given although the
+            embedded world is not scored; or a value is not a number from 0 to 1.
     """
-    given = {"weights": weights, "thresholds": thresholds}
-    parsed = {name: parse_fractions(text, f"--{name}") for name, text in given.items()}
-    chosen = arm if arm is not None else next(iter(config.arms))
-    if chosen not in config.arms:
-        raise OvsegError(f"there is no arm {chosen!r}; choose one of {', '.join(config.arms)}")
+    texts = {"weights": weights, "thresholds": thresholds}
+    fractions = {name: parse_fractions(text, f"--{name}") for name, text in texts.items()}
+    arm = arm if arm is not None else next(iter(config.arms))
+    if arm not in config.arms:
+        raise OvsegError(f"unknown arm {arm!r}; choose one of {', '.join(config.arms)}")
     scenes = config.data.mining_world is not None and config.benchmarks[0].benchmark == "storybook"
     if split is None and not scenes:
         raise OvsegError(
-            "give --split FOLDER: labelled images of the training side, as images/, labels/ and"
-            " classes.txt"
+            "give --split FOLDER: labeled training images, as images/, labels/ and classes.txt"
         )
     if split is not None and not split.is_dir():
         raise OvsegError(f"--split {split} is not a folder: give images/, labels/ and classes.txt")
-    return chosen, {name: values for name, values in parsed.items() if values}
+    return arm, {name: values for name, values in fractions.items() if values}
 
 
 def _check_shipped(config: RunConfig) -> None:
-    """Find the compact MaskFormer of a seed before anything is computed, without loading it."""
+    """Check that the compact MaskFormer of a seed exists, without loading it."""
     names = {config.proposals.maskformer, *(item.maskformer for item in config.scored)}
-    there = (storybook_weights(config.seed) / MASKFORMER_CONFIG).is_file()
-    if compact_maskformer(config.seed) in names and not there:
+    exists = (storybook_weights(config.seed) / MASKFORMER_CONFIG).is_file()
+    if compact_maskformer(config.seed) in names and not exists:
         raise OvsegError(
-            f"no MaskFormer is there for the storybook's seed {config.seed}: train it with"
+            f"the MaskFormer for the storybook's seed {config.seed} is missing: train it with"
             f" `python -m flows.pretrain maskformer --split {config.seed}`, or run fewer seeds"
         )
 
 
 def _own_images(config: RunConfig, images: Location, root: Path | None) -> RunConfig:
-    """A preset over a user's images: nothing of it is the storybook's any more.
+    """Return a preset over a user's images, without anything from the storybook.
 
-    Where the data set was not named, the folder of the images names it, and its results get a
-    folder of their own beside the storybook's.
+    A data set without a name is named after the folder of its images, and its results get their
+    own folder next to the storybook's.
     """
     data: dict[str, Any] = {"mining_world": None, "benchmark_world": None}
-    changed: dict[str, Any] = {
+    update: dict[str, Any] = {
         "benchmarks": tuple(b for b in config.benchmarks if b.benchmark != "storybook")
     }
     if config.data.dataset == "storybook":
         name = re.sub(r"[^a-z0-9]+", "-", images.resolve().name.lower()).strip("-") or "images"
         data["dataset"] = name
         if root is None and config.root == Path("runs/storybook"):
-            changed["root"] = Path("runs") / name
-    config = config.changed("data", **data).model_copy(update=changed)
+            update["root"] = Path("runs") / name
+    config = config.changed("data", **data).model_copy(update=update)
     if config.mining.proposals.label_set != "storybook":
         return config
     return config.changed("mining", proposals=_own_labels(config))
 
 
 def _own_labels(config: RunConfig) -> ProposalsSettings:
-    """Proposals without the storybook's labelled set and its seen classes; own classes stay."""
-    drawn = PRESETS["storybook"](config.seed).mining.proposals.label_classes
+    """Remove the storybook's labeled set and seen classes from the proposals; others stay."""
+    storybook_classes = PRESETS["storybook"](config.seed).mining.proposals.label_classes
     classes = config.mining.proposals.label_classes
-    kept = () if classes == drawn else classes
-    return config.mining.proposals.model_copy(update={"label_set": "", "label_classes": kept})
+    if classes == storybook_classes:
+        classes = ()
+    return config.mining.proposals.model_copy(update={"label_set": "", "label_classes": classes})

@@ -1,8 +1,8 @@
-"""A request resolved once: by the command that checks it, or by the flow that it starts.
+"""Resolves a request once per process: a command hands its configurations to the flow it starts.
 
-A command resolves what it was asked for, to say in a moment what is wrong with it; the flow that
-it then starts in the same process is asked for the same and takes what there is. A flow that a
-schedule or an event starts resolves its request itself.
+A command resolves its request first, to report errors at once. The flow that it starts in the same
+process gets the same request and reuses the result. A flow started by a schedule or an event
+resolves its request itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ovseg.config.run import RunConfig
 
 Preset = Literal["storybook", "paper", "gated"]
 ScoringPreset = Literal["storybook", "paper", "gated", "ovseg-swinb-vitl14", "ovseg-r101c-vitb16"]
-"""What a flow may be asked for; those that score an imported checkpoint mine nothing."""
+"""Presets of a flow; those that score an imported checkpoint mine nothing."""
 
 _handed: ContextVar[tuple[dict[str, Any], list[RunConfig]] | None] = ContextVar(
     "handed", default=None
@@ -26,13 +26,13 @@ _handed: ContextVar[tuple[dict[str, Any], list[RunConfig]] | None] = ContextVar(
 
 @contextmanager
 def handing(request: Mapping[str, Any], configs: list[RunConfig]) -> Iterator[None]:
-    """While inside, `resolved` and `resolved_seeds` give these for this request.
+    """Have `resolved` and `resolved_seeds` return these for this request within the block.
 
     Args:
-        request: what was asked for; `seeds` is among it where there are several.
-        configs: what `resolve` or `resolve_seeds` made of it.
+        request: the request, with `seeds` if there are several.
+        configs: its configurations from `resolve` or `resolve_seeds`.
     """
-    token = _handed.set((_asked(request), configs))
+    token = _handed.set((_key(request), configs))
     try:
         yield
     finally:
@@ -40,26 +40,26 @@ def handing(request: Mapping[str, Any], configs: list[RunConfig]) -> Iterator[No
 
 
 def resolved(preset: str, **request: Any) -> RunConfig:
-    """What `resolve` makes of a request, or has made of it already."""
-    handed = _of({"preset": preset, **request})
-    return resolve(preset, **request) if handed is None else handed[0]
+    """Return the configuration of a request, from `handing` if it was resolved already."""
+    configs = _handed_configs({"preset": preset, **request})
+    return resolve(preset, **request) if configs is None else configs[0]
 
 
 def resolved_seeds(preset: str, **request: Any) -> list[RunConfig]:
-    """What `resolve_seeds` makes of a request, or has made of it already."""
-    handed = _of({"preset": preset, **request})
-    return resolve_seeds(preset, **request) if handed is None else handed
+    """Return the configurations of a request, from `handing` if it was resolved already."""
+    configs = _handed_configs({"preset": preset, **request})
+    return resolve_seeds(preset, **request) if configs is None else configs
 
 
-def _of(request: Mapping[str, Any]) -> list[RunConfig] | None:
+def _handed_configs(request: Mapping[str, Any]) -> list[RunConfig] | None:
     handed = _handed.get()
-    return None if handed is None or handed[0] != _asked(request) else handed[1]
+    return None if handed is None or handed[0] != _key(request) else handed[1]
 
 
 REQUESTED = ("preset", "root", "captions", "images", "seed", "overrides", "mines", "seeds")
 
 
-def _asked(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides on the configurations, without what is left open."""
-    given = {name: request.get(name) for name in REQUESTED}
-    return {name: value for name, value in given.items() if value not in (None, {}, True)}
+def _key(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of a request that decide on the configurations, without defaults."""
+    parts = {name: request.get(name) for name in REQUESTED}
+    return {name: value for name, value in parts.items() if value not in (None, {}, True)}

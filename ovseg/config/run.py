@@ -1,11 +1,11 @@
-"""The settings of a whole run, each said once, and the stage configurations derived from them.
+"""The settings of a whole run, each in one place, and the stage configurations derived from them.
 
 A setting is named by its dotted path, as in `mining.pairing.min_margin`; a name that goes through a
 list of stages or through the arms sets each member, as in `arms.epochs`. `ovseg settings` lists
 them.
 
-What stages share stands in `data`, `models` and `execution`; a stage's own setting of the same name
-goes before it, and `None` there means *as models* or *as execution*. Steps take what is derived:
+Shared settings are in `data`, `models` and `execution`; a stage's own setting of the same name goes
+first, and `None` there means *as models* or *as execution*. Steps take the derived configurations:
 `run.images`, `run.nouns`, `run.proposals`, `run.pairing`, `run.phases`, `run.scored`.
 """
 
@@ -36,26 +36,26 @@ from ovseg.files.locations import LocalPath, ModelName, PublicUrl
 
 
 class ModelsConfig(Config):
-    """The models of a run, where no stage names another."""
+    """The default models of a run's stages."""
 
     clip: ModelName = Field("storybook", description="storybook, a folder or ARCH/pretrained")
     maskformer: ModelName = Field("storybook", description="storybook, a folder or a hub id")
     parser: ModelName = Field("storybook", description="spaCy pipeline: storybook, package or path")
     device: str = execution("auto", DEVICES)
-    precision: Precision = Field("fp32", description="of the forward pass")
+    precision: Precision = Field("fp32", description="precision of the forward pass")
 
 
 class TrackingConfig(Config):
-    """What is written down of a run."""
+    """Tracking of a run."""
 
     uri: PublicUrl | None = execution(None, "MLflow server; defaults to <root>/mlflow.db")
     curve_images: int | None = Field(
-        None, ge=1, description="learning curves look at the first n images of the first benchmark"
+        None, ge=1, description="learning curves use the first n images of the first benchmark"
     )
 
 
 class ExecutionConfig(Config):
-    """How the stages of a run are run, whatever they compute."""
+    """Execution of a run's stages, without effect on their results."""
 
     decode_workers: int = execution(0, "workers that decode images; 0 decodes in place", ge=0)
     max_bad_fraction: float = execution(
@@ -64,13 +64,15 @@ class ExecutionConfig(Config):
 
 
 class RunConfig(Config):
-    """Everything one run does, from captions and images to benchmark numbers."""
+    """Settings of one run, from captions and images to benchmark scores."""
 
     preset: str = Field(description="name of the preset this began as")
     seed: int = Field(
-        0, ge=0, description="of the training order and the storybook's seen and unseen classes"
+        0,
+        ge=0,
+        description="seed of the training order and the storybook's seen and unseen classes",
     )
-    expect: str = Field(description="what the run should reach, on which hardware, in what time")
+    expect: str = Field(description="expected scores, hardware and time")
     root: LocalPath = execution(Path("runs"), "folder of all results")
     data: DataConfig = DataConfig()
     models: ModelsConfig = ModelsConfig()
@@ -85,7 +87,7 @@ class RunConfig(Config):
 
     @property
     def _shared(self) -> dict[str, Any]:
-        """What stages take where they set nothing else, by the name of their field."""
+        """Defaults of the stages' own settings, by field name."""
         return {**dict(self.models), **dict(self.execution), "seed": self.seed}
 
     # ------------------------------------------------------------------------------------------
@@ -93,26 +95,26 @@ class RunConfig(Config):
 
     @property
     def images(self) -> ImagesConfig:
-        """Which images and captions are read."""
+        """Configuration of reading images and captions."""
         return self.data.filled(ImagesConfig, image_root=self.data.images, **self._shared)
 
     @property
     def nouns(self) -> NounsConfig:
-        """How nouns are found."""
+        """Configuration of extracting nouns."""
         return self.mining.nouns.filled(NounsConfig, **self._shared)
 
     @property
     def proposals(self) -> ProposalsConfig:
-        """How masks are proposed, or read from ground truth for pairs that are made of it."""
+        """Configuration of proposing masks; ground-truth pairs read them from ground truth."""
         paths = {"image_root": self.data.images, "labels": self.data.labels}
-        made = self.mining.proposals.filled(ProposalsConfig, **paths, **self._shared)
+        config = self.mining.proposals.filled(ProposalsConfig, **paths, **self._shared)
         if self.source == "mined":
-            return made
-        return made.model_copy(update={"source": "ground_truth"})
+            return config
+        return config.model_copy(update={"source": "ground_truth"})
 
     @property
     def pairing(self) -> PairingConfig:
-        """How nouns and masks are paired."""
+        """Configuration of pairing nouns and masks."""
         return self.mining.pairing.filled(
             PairingConfig,
             dataset=self.data.dataset,
@@ -124,14 +126,14 @@ class RunConfig(Config):
 
     @property
     def texts(self) -> TextsConfig:
-        """Text embeddings as the pairing compares them."""
+        """Configuration of the noun embeddings that pairing uses."""
         return TextsConfig(
             clip=self.pairing.clip, template=self.pairing.template, device=self.pairing.device
         )
 
     @property
     def table(self) -> TableConfig:
-        """The published table of the pairs; labels are the same in every mining round."""
+        """Configuration of the published pair table; labels are the same in every mining round."""
         mining_round = 0 if self.source == "gt_label" else self.mining.round
         return TableConfig(dataset=self.data.dataset, round=mining_round, source=self.source)
 
@@ -146,27 +148,27 @@ class RunConfig(Config):
 
     @property
     def scored(self) -> tuple[BenchmarkConfig, ...]:
-        """How images are segmented on each benchmark."""
+        """Configuration of segmenting each benchmark."""
         return tuple(item.filled(BenchmarkConfig, **self._shared) for item in self.benchmarks)
 
     @property
     def serving(self) -> BenchmarkConfig:
-        """How a registered model segments: as on the first benchmark, else with mining's models."""
+        """Configuration of a registered model: the first benchmark's, or one of mining's models."""
         if self.scored:
             return self.scored[0]
         return BenchmarkConfig(clip=self.pairing.clip, **self.proposals.unlabelled())
 
     # ------------------------------------------------------------------------------------------
-    # What hangs on several settings
+    # Derived from several settings
 
     @property
     def miniature(self) -> bool:
-        """Whether it is the embedded compact models that are scored: figures have to say so."""
+        """Whether the embedded compact models are scored, which figures must mention."""
         return any(item.clip.startswith("storybook") for item in self.scored)
 
     @property
     def scores_pairs(self) -> bool:
-        """Whether what is scored hangs on pairs or captions, and not on given models alone."""
+        """Whether the scores depend on pairs or captions, not only on existing models."""
         return any(self.arms.values()) or any(
             item.retrieval_weight or item.prompting == "mined" for item in self.benchmarks
         )
@@ -178,14 +180,14 @@ class RunConfig(Config):
 
     @property
     def source(self) -> PairSource:
-        """The source of the pairs, once `of_source` has said which."""
+        """The source of the pairs, after `of_source`."""
         return self.mining.sources[0] if self.mining.sources else "mined"
 
     # ------------------------------------------------------------------------------------------
     # The same run with something changed
 
     def of_source(self, source: PairSource) -> RunConfig:
-        """The same run over the pairs of one source."""
+        """Return the same run over the pairs of one source."""
         return self.changed("mining", sources=(source,))
 
     def changed(self, section: str, **values: Any) -> RunConfig:
@@ -193,13 +195,13 @@ class RunConfig(Config):
 
         Args:
             section: `data`, `models`, `mining`, `tracking` or `execution`.
-            values: by the names of its fields.
+            values: field name to value.
         """
         part = getattr(self, section).model_copy(update=values)
         return self.model_copy(update={section: part})
 
     def with_benchmark_root(self, name: str, root: Path) -> RunConfig:
-        """The same run with the folder of one prepared benchmark."""
+        """Return the same run with the folder of one prepared benchmark set."""
         benchmarks = tuple(
             item.model_copy(update={"root": root}) if item.benchmark == name else item
             for item in self.benchmarks
@@ -207,18 +209,17 @@ class RunConfig(Config):
         return self.model_copy(update={"benchmarks": benchmarks})
 
     def replaced(self, overrides: Mapping[str, Any]) -> RunConfig:
-        """The same run with some settings, by dotted name, replaced.
+        """Return the same run with some settings replaced, by dotted name.
 
         Raises:
-            OvsegError: for an unknown name, one that a setting had before, or a value of the wrong
-                kind.
+            OvsegError: a name is unknown or was renamed, or a value is of the wrong kind.
         """
         values = self.model_dump(mode="python")
-        if (system := overrides.get("benchmarks.system")) is not None:  # by hand goes before it
-            named = system_settings(system, miniature=self.data.benchmark_world is not None)
-            by_hand = {f"benchmarks.{name.removeprefix('models.')}" for name in overrides}
-            named = {name: value for name, value in named.items() if name not in by_hand}
-            overrides = {**named, **overrides}
+        if (system := overrides.get("benchmarks.system")) is not None:  # explicit settings win
+            implied = system_settings(system, miniature=self.data.benchmark_world is not None)
+            explicit = {f"benchmarks.{name.removeprefix('models.')}" for name in overrides}
+            implied = {name: value for name, value in implied.items() if name not in explicit}
+            overrides = {**implied, **overrides}
         for path, value in overrides.items():
             check_known(RunConfig, path, value)
             check_value(value, path)

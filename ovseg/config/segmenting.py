@@ -1,9 +1,9 @@
-"""How one image is segmented, outside of a benchmark: settings of `benchmarks` and nothing else.
+"""Configuration of segmenting one image outside a benchmark, from settings of `benchmarks` only.
 
     config = segmenting({"benchmarks.system": "san", "benchmarks.clip": "checkpoints/mine"})
     segmentor = load_segmentor(config, ["moon", "tree", "sea"])
 
-`ovseg segment`, `ovseg.load_segmentor` and the benchmarks build what they segment with alike.
+`ovseg segment`, `ovseg.load_segmentor` and the benchmarks all build their segmentors this way.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from ovseg.config.scoring import BenchmarkConfig, BenchmarkSettings
 from ovseg.errors import OvsegError
 
 ELSEWHERE = ("benchmark", "root", "limit", "shard_size", "min_shards", "oracle", "max_bad_fraction")
-"""Settings of a benchmark that say nothing of how one image is segmented."""
+"""Settings of a benchmark that have no effect on how one image is segmented."""
 
 
 OTHERS = "others"
-"""The rival of a single class name: without one, every pixel would be of that class."""
+"""Second class for a single class name: without it, every pixel would get that class."""
 
 
 def segmenting(settings: Mapping[str, Any]) -> BenchmarkConfig:
-    """How images are segmented outside of a benchmark, at the networks' own sizes by default.
+    """Return a configuration for images outside a benchmark; sizes default to the networks' own.
 
     Args:
-        settings: those of `benchmarks`, by dotted name; `benchmarks.system` stands for others.
+        settings: those of `benchmarks`, by dotted name; `benchmarks.system` stands for several.
 
     Raises:
-        OvsegError: for what `RunConfig.replaced`, `check_names` and `check_heard` refuse, and
-            for settings that only a benchmark has.
+        OvsegError: see `RunConfig.replaced`, `check_names` and `check_heard`; or a setting applies
+            only to a benchmark.
     """
     for name in settings:
         stage, _, field = name.partition(".")
         if stage != "benchmarks" or field in ELSEWHERE:
             raise OvsegError(
                 f"setting {name:.80} has no effect on one image: give settings of benchmarks that"
-                " say how it is segmented"
+                " affect how it is segmented"
             )
     miniature = str(settings.get("benchmarks.clip", "storybook")).startswith("storybook")
     config = RunConfig(

@@ -1,9 +1,9 @@
-"""Systems of the field by name: a name stands for settings, and settings are all there is.
+"""Published systems by name: a name stands for settings, and nothing else.
 
     ovseg benchmark --preset storybook --system zsseg
 
-So two systems share proposals, texts, scoring and every other setting that neither of them sets,
-and what is set by hand (`--set`) goes before what the name stands for.
+Two systems therefore share proposals, texts, scoring and every other setting that neither sets, and
+explicit settings (`--set`) go before those of the name.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ UNADAPTED: Mapping[str, Any] = {"arms": {"original": ()}, "benchmarks.mask_promp
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """What a name stands for.
+    """The settings of a published system.
 
     Attributes:
         title: what it is, in a few words.
         source: where it is described.
-        settings: by dotted name.
-        miniature: further ones in the embedded world, such as its compact weights.
+        settings: dotted name to value.
+        miniature: more settings for the embedded world, such as its compact weights.
     """
 
     title: str
@@ -58,7 +58,7 @@ SYSTEMS: dict[str, System] = {
             "benchmarks.embedder": "mask_tokens",
             "benchmarks.mask_threshold": 0.5,
         },
-        # CLIP's own 6 x 6 patches are coarser than most of what is drawn there
+        # CLIP's own 6 x 6 patches are coarser than most objects in its scenes
         miniature={"benchmarks.image_size": 192},
     ),
     "fc-clip": System(
@@ -108,18 +108,18 @@ SYSTEMS: dict[str, System] = {
         miniature={"benchmarks.maskformer": "storybook-supervised"},
     ),
 }
-"""By the value of `benchmarks.system`."""
+"""Value of `benchmarks.system` to its settings."""
 
 
 def system_settings(name: str, *, miniature: bool) -> dict[str, Any]:
-    """The settings a system's name stands for, by dotted name.
+    """Return the settings of a system, by dotted name.
 
     Args:
         name: one of `SYSTEMS`.
-        miniature: for the embedded world.
+        miniature: whether they are for the embedded world.
 
     Raises:
-        OvsegError: if there is no such system.
+        OvsegError: the system is unknown.
     """
     system = chosen(SYSTEMS, name, setting="benchmarks.system")
     return {**system.settings, **(system.miniature if miniature else {})}

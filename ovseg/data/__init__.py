@@ -1,1 +1,1 @@
-"""Reading what others wrote: captions, images, vocabularies, benchmarks."""
+"""Reading of external data: captions, images, vocabularies, benchmarks."""

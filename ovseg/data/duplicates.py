@@ -1,7 +1,7 @@
-"""Images that repeat another: the same bytes, or perceptual hashes that differ in a few bits.
+"""Duplicate images: the same bytes, or perceptual hashes that differ in a few bits.
 
-Of 491 photographs of COCO no two hashes differ in fewer than 10 bits; recompressed (JPEG quality
-20 to 90) or scaled to 256 pixels, all of 150 stay within 4 bits of themselves.
+Among 491 photographs of COCO, no two hashes differ in fewer than 10 bits. All of 150 photographs,
+recompressed (JPEG quality 20 to 90) or scaled to 256 pixels, stay within 4 bits of the original.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 Hashes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
 
-_TELLING_BITS = 24  # a hash has 32 set bits; flat images, which all look alike, have few
-_AT_ONCE = 2**22  # candidates that are compared at a time
+_MIN_SET_BITS = 24  # a hash has 32 set bits; flat images, which all look alike, have few
+_AT_ONCE = 2**22  # candidates compared at a time
 
 
 def near(hashes: Hashes, others: Hashes, distance: int) -> tuple[Numbers, Numbers]:
-    """All pairs of hashes that differ in at most so many bits.
+    """Find all pairs of hashes that differ in at most `distance` bits.
 
-    Two such hashes agree in at least one of `distance + 1` bands of their bits, so that only those
-    that share a band are compared. Hashes of flat images are near no other.
+    Two such hashes agree in at least one of `distance + 1` bands of their bits, so only hashes that
+    share a band are compared. Hashes of flat images match nothing.
 
     Args:
         hashes: `(N,)`.
@@ -31,33 +31,33 @@ def near(hashes: Hashes, others: Hashes, distance: int) -> tuple[Numbers, Number
         distance: bits, 0..63.
 
     Returns:
-        Places in `hashes` and in `others` of each pair, ordered by both.
+        Indices into `hashes` and into `others` of each pair, sorted by both.
     """
     edges = np.linspace(0, 64, distance + 2).round().astype(int)
-    mine = np.flatnonzero(np.bitwise_count(hashes) >= _TELLING_BITS)
-    theirs = np.flatnonzero(np.bitwise_count(others) >= _TELLING_BITS)
-    found = [np.empty((0, 2), dtype=np.int64)]
+    mine = np.flatnonzero(np.bitwise_count(hashes) >= _MIN_SET_BITS)
+    theirs = np.flatnonzero(np.bitwise_count(others) >= _MIN_SET_BITS)
+    matches = [np.empty((0, 2), dtype=np.int64)]
     for low, high in pairwise(edges):
         bits = np.uint64(2 ** int(high - low) - 1)
-        wanted = (hashes[mine] >> np.uint64(low)) & bits
+        my_band = (hashes[mine] >> np.uint64(low)) & bits
         band = (others[theirs] >> np.uint64(low)) & bits
         order = np.argsort(band, kind="stable")
-        first, last = (np.searchsorted(band[order], wanted, side) for side in ("left", "right"))
+        first, last = (np.searchsorted(band[order], my_band, side) for side in ("left", "right"))
         counts = last - first
         for part in _parts(counts):
-            # the places first..last of each hash of the part, one after another
-            of = np.repeat(np.arange(part.start, part.stop), counts[part])
+            # the ranges first..last of all hashes of the part, concatenated
+            owner = np.repeat(np.arange(part.start, part.stop), counts[part])
             begins = np.cumsum(counts[part]) - counts[part]
-            inside = np.arange(len(of)) - np.repeat(begins, counts[part])
-            a, b = mine[of], theirs[order[first[of] + inside]]
+            inside = np.arange(len(owner)) - np.repeat(begins, counts[part])
+            a, b = mine[owner], theirs[order[first[owner] + inside]]
             close = np.bitwise_count(hashes[a] ^ others[b]) <= distance
-            found.append(np.stack([a[close], b[close]], axis=1))
-    pairs = np.unique(np.concatenate(found), axis=0)
+            matches.append(np.stack([a[close], b[close]], axis=1))
+    pairs = np.unique(np.concatenate(matches), axis=0)
     return pairs[:, 0], pairs[:, 1]
 
 
 def _parts(counts: Numbers) -> list[slice]:
-    """Slices of about `_AT_ONCE` candidates each."""
+    """Cut the hashes into slices of about `_AT_ONCE` candidates each."""
     total = np.cumsum(counts)
     cuts = np.searchsorted(
         total, np.arange(_AT_ONCE, int(total[-1]) if len(total) else 0, _AT_ONCE)
@@ -67,7 +67,7 @@ def _parts(counts: Numbers) -> list[slice]:
 
 
 def same_bytes(ids: Sequence[int], sha256s: Sequence[str]) -> dict[int, int]:
-    """Of each image whose bytes are those of one before it the first such image, by id."""
+    """Map each exact duplicate to the first image with the same bytes, by id."""
     first: dict[str, int] = {}
     repeats: dict[int, int] = {}
     for image_id, sha256 in zip(ids, sha256s, strict=True):
@@ -77,9 +77,9 @@ def same_bytes(ids: Sequence[int], sha256s: Sequence[str]) -> dict[int, int]:
 
 
 def looking_alike(ids: Sequence[int], hashes: Hashes, distance: int) -> dict[int, int]:
-    """Of each image that looks like one before it the first such image, by id.
+    """Map each image that looks like an earlier one to the first such image, by id.
 
-    An image that is one of these itself is no original: of three in a row the third may stay.
+    A near duplicate does not count as an original: of three in a row, the third may stay.
 
     Args:
         ids: N ids in order.

@@ -1,4 +1,4 @@
-"""Sizes of many image files without reading them: what tells a changed data set from an old one."""
+"""Sizes of many image files without reading them, to detect a changed data set."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ovseg.files.locations import Location, entries
 
 
 def file_sizes(root: Location, names: Iterable[str]) -> dict[str, int]:
-    """Bytes of files.
+    """Return the sizes of files in bytes.
 
-    Behind a URL a folder is listed once rather than asked for each file; members of a tar are
-    looked up in its index.
+    A remote folder is listed once instead of one request per file; members of a tar are looked up
+    in its index.
 
     Args:
         root: the folder the names are relative to.
-        names: of files, members of tars among them.
+        names: names of files and of members of tars.
 
     Returns:
-        Of each name its size; what is no file is left out.
+        Name to size, without names that are not files.
     """
     folders: dict[str, dict[str, int]] = {}
     sizes: dict[str, int] = {}
     for name in dict.fromkeys(names):
         try:
             size = _size(root, name, folders)
-        except (OSError, ValueError):  # a name may hold what no file system takes
+        except (OSError, ValueError):  # names may be invalid for the file system
             continue
         if size is not None:
             sizes[name] = size
@@ -38,15 +38,15 @@ def file_sizes(root: Location, names: Iterable[str]) -> dict[str, int]:
 def _size(root: Location, name: str, folders: dict[str, dict[str, int]]) -> int | None:
     if (parts := split_name(name)) is not None:
         archive, member = parts
-        found = index(root / archive).get(member)
-        return None if found is None else found[1]
+        span = index(root / archive).get(member)
+        return None if span is None else span[1]
     if isinstance(root, Path):
-        of_file = (root / name).stat()
-        return of_file.st_size if stat.S_ISREG(of_file.st_mode) else None
+        status = (root / name).stat()
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
     path = PurePosixPath(name)
     folder = path.parent.as_posix()
     if folder not in folders:
-        folders[folder] = {}  # also of one that is not there: it is asked for once
+        folders[folder] = {}  # a missing folder is requested only once, too
         place = root if folder == "." else root / folder
         folders[folder] = {entry.name: entry.size for entry in entries(place)}
     return folders[folder].get(path.name)

@@ -1,8 +1,8 @@
-"""The fingerprints stage: name and hashes of each image of a benchmark, to be found in other data.
+"""The fingerprints stage: names and hashes of a benchmark's images, to find them in other data.
 
     prints = run_stage(FINGERPRINTS, FingerprintsConfig(benchmark=..., root=...), {}, root)
 
-All of its images count, whatever `limit` a run scores.
+It covers all images of the benchmark, whatever `limit` a run scores.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class FingerprintsStage(Stage[FingerprintsConfig]):
     name = "fingerprints"
 
     def plan(self, config: FingerprintsConfig, inputs: Inputs) -> ShardPlan:
-        """Blocks of the sorted image ids."""
+        """Cut the sorted image ids into blocks."""
         ids = [sample.image_id for sample in _benchmark(config).samples]
         return ShardPlan.blocks(ids, config.shard_size)
 
     def weights(self, config: FingerprintsConfig, inputs: Inputs) -> dict[str, str]:
-        """The images by name and content."""
-        found = _benchmark(config)
-        names = [sample.image.name for sample in found.samples]
-        contents = [image for _, image, _ in found.contents()]
+        """Digest the images by name and content."""
+        benchmark = _benchmark(config)
+        names = [sample.image.name for sample in benchmark.samples]
+        contents = [image for _, image, _ in benchmark.contents()]
         return {"images": digest_json([names, contents])}
 
     def write(
@@ -49,7 +49,7 @@ class FingerprintsStage(Stage[FingerprintsConfig]):
         shard: int,
         progress: Progress,
     ) -> Output:
-        """Hash the images of one shard; one that cannot be decoded has no perceptual hash."""
+        """Hash the images of one shard; undecodable images get no perceptual hash."""
         rows, bad = [], 0
         for sample in _benchmark(config).samples[self.plan(config, inputs).span(shard)]:
             row = {
@@ -78,21 +78,21 @@ def _benchmark(config: FingerprintsConfig) -> Benchmark:
 
 
 _IDS = {
-    # 000000000139.jpg of 2017, COCO_val2014_000000000139.jpg of 2014: the same photograph
+    # 000000000139.jpg (2017) and COCO_val2014_000000000139.jpg (2014) are the same photograph
     "coco": re.compile(r"(?:COCO_(?:train|val|test)20\d\d_)?(?P<id>\d{12})"),
-    # 2007_000033.jpg of VOC, and of Context, whose images are VOC's
+    # 2007_000033.jpg, in VOC and in Context, which uses VOC's images
     "pascal": re.compile(r"(?P<id>20\d\d_\d{6})"),
 }
 _FAMILIES = {"coco-": "coco", "voc-": "pascal", "context-": "pascal"}
 
 
 def family(benchmark: str) -> str | None:
-    """Whose ids the images of a benchmark bear, by its name; None where they mean nothing."""
+    """Return the family of ids in a benchmark's file names; None if they mean nothing."""
     return next((name for start, name in _FAMILIES.items() if benchmark.startswith(start)), None)
 
 
 def published_id(file_name: str, family: str) -> str | None:
-    """The id in a file name.
+    """Return the id in a file name; None if it has none.
 
     Args:
         file_name: a path, or the name of a tar's member.

@@ -1,8 +1,8 @@
-"""Images the listing stage has listed, read again by a later stage.
+"""Reading of listed images by later stages.
 
-They were whole when they were listed, and their sha256 says which bytes they were. One that is gone
-or changed by now gets a reason; when a whole shard is, the folder is wrong rather than the images,
-and nothing of it is published.
+The images were intact when they were listed, with a known sha256. One that is missing or has
+changed gets a reason. If that is a whole shard, the folder is wrong rather than the images, and
+the shard is not published.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ovseg.stages.workers import WorkerPool
 
 
 def image_folder(root: Location | None, *, setting: str) -> Location:
-    """The folder of the images, found to be there.
+    """Check that the folder of the images exists, and return it.
 
     Args:
         root: a folder or URL.
         setting: the name of the setting that holds it, for messages.
 
     Raises:
-        OvsegError: if there is none, or it cannot be reached.
+        OvsegError: it does not exist, or cannot be reached.
     """
     why = ""
     if root is not None:
@@ -40,12 +40,12 @@ def image_folder(root: Location | None, *, setting: str) -> Location:
         except OSError as error:
             why = f" ({reason(error)})"
     raise OvsegError(
-        f"{root or 'no image folder'} is not a folder{why}: set {setting} to where the images lie"
+        f"{root or 'no image folder'} is not a folder{why}: set {setting} to the images' folder"
     )
 
 
 class ListedImages:
-    """Reads rows of the images table and counts what could not be read.
+    """Reads images of the images table and counts the unreadable ones.
 
     Args:
         image_root: the folder or URL their paths are relative to.
@@ -53,7 +53,7 @@ class ListedImages:
         workers: processes that decode ahead; 0 decodes in place.
 
     Raises:
-        OvsegError: if there is no such folder.
+        OvsegError: the folder does not exist.
     """
 
     def __init__(self, image_root: Location | None, *, setting: str, workers: int = 0) -> None:
@@ -75,7 +75,7 @@ class ListedImages:
             (row, `(H, W, 3)` uint8 RGB or the reason it cannot be read).
 
         Raises:
-            OvsegError: after the last one, if there were several and none could be read.
+            OvsegError: after the last row, if there were several and none could be read.
         """
         # max_pixels was checked when they were listed
         decoded = decode_ahead(
@@ -91,86 +91,86 @@ class ListedImages:
             yield row, image
         if self.bad == self.read_images > 1:
             raise OvsegError(
-                f"{self.image_root}: none of {self.bad} images can be read ({self.first_bad});"
+                f"{self.image_root}: none of the {self.bad} images can be read ({self.first_bad});"
                 f" set {self.setting} to the folder the images were listed from"
             )
 
     def stats(self) -> dict[str, Any]:
-        """`n`, `bad` and `first_bad`, as `max_bad_fraction` is checked by."""
+        """Return `n`, `bad` and `first_bad`, for the check of `max_bad_fraction`."""
         return {"n": self.read_images, "bad": self.bad, "first_bad": self.first_bad}
 
 
-AHEAD = 4  # images a worker that may wait
+AHEAD = 4  # images per worker that may wait for the reader
 AHEAD_PIXELS = 2**28
-"""That may wait for the reader (0.8 GB), as far as the images before them tell their size."""
-Wanted = tuple[Location | Span, str | None]
-"""Where an image lies and the sha256 its bytes must have (None: any)."""
+"""Pixels that may wait for the reader (0.8 GB), estimated from the images before them."""
+Request = tuple[Location | Span, str | None]
+"""Location of an image and the sha256 its bytes must have (None: any)."""
 
 
-def _try_read(wanted: Wanted, max_pixels: int) -> ImageArray | ImageError:
-    path, sha256 = wanted
+def _try_read(request: Request, max_pixels: int) -> ImageArray | ImageError:
+    path, sha256 = request
     try:
         return read_image(path, max_pixels=max_pixels, sha256=sha256)
     except ImageError as error:
-        return ImageError(error.reason)  # without the traceback, which cannot be sent
+        return ImageError(error.reason)  # without the traceback, which cannot be pickled
 
 
-def _for_worker(wanted: Wanted) -> Wanted:
-    """With a member's place in its archive, which is looked up in this process alone."""
-    path, sha256 = wanted
+def _for_worker(request: Request) -> Request:
+    """Replace a tar member by its span, which only this process looks up."""
+    path, sha256 = request
     try:
         return (path if isinstance(path, Span) else resolved(path)), sha256
     except (OSError, ValueError):
-        return wanted  # the worker finds out why
+        return request  # the worker finds out why
 
 
 def decode_ahead(
-    wanted: Iterable[Wanted],
+    requests: Iterable[Request],
     *,
     workers: int = 0,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[ImageArray | ImageError]:
     """Decode images in order, a few ahead of the reader.
 
-    `AHEAD` images a worker may wait for the reader; of large ones fewer do, `AHEAD_PIXELS` in all,
-    but one a worker.
+    Up to `AHEAD` images per worker wait for the reader; fewer if they are large, `AHEAD_PIXELS` in
+    total, but at least one per worker.
 
     Args:
-        wanted: (path, sha256 or None) of each image.
+        requests: (path, sha256 or None) of each image.
         workers: processes that decode; 0 decodes in this one, one image at a time.
-        max_pixels: larger images are refused unread.
+        max_pixels: larger images are rejected unread.
 
     Yields:
-        `(H, W, 3)` uint8 RGB, or the `ImageError` of an image that cannot be used, in order.
+        `(H, W, 3)` uint8 RGB, or the `ImageError` of an unusable image, in order.
 
     Raises:
-        OvsegError: if a worker process dies.
+        OvsegError: a worker process died.
     """
     if workers == 0:
-        for one in wanted:
-            yield _try_read(one, max_pixels)
+        for request in requests:
+            yield _try_read(request, max_pixels)
         return
     waiting: deque[Future[ImageArray | ImageError]] = deque()
-    source = iter(wanted)
+    source = iter(requests)
     pool = WorkerPool(workers, preload=[__name__])
     largest = 1
 
-    def ask(most: int) -> None:
-        for one in islice(source, max(0, most - len(waiting))):
-            waiting.append(pool.submit(_try_read, _for_worker(one), max_pixels))
+    def submit(most: int) -> None:
+        for request in islice(source, max(0, most - len(waiting))):
+            waiting.append(pool.submit(_try_read, _for_worker(request), max_pixels))
 
     try:
-        ask(workers)
+        submit(workers)
         while waiting:
             image = waiting.popleft().result()
             if not isinstance(image, ImageError):
                 largest = max(largest, image.shape[0] * image.shape[1])
-            ask(min(AHEAD * workers, max(workers, AHEAD_PIXELS // largest)))
+            submit(min(AHEAD * workers, max(workers, AHEAD_PIXELS // largest)))
             yield image
     except BrokenProcessPool as error:
         raise OvsegError(
-            "a process that decodes images died, for want of memory or because the script that"
-            ' runs this lacks `if __name__ == "__main__":`; set decode_workers to 0'
+            "a process that decodes images died: out of memory, or the calling script has no"
+            ' `if __name__ == "__main__":`; set decode_workers to 0'
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Images decoded safely: whatever a file holds, it becomes RGB pixels or an error with a reason."""
+"""Safe decoding of images: any file becomes either RGB pixels or an error with a reason."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from ovseg.files.locations import Location, located, reaching
 ImageArray = NDArray[np.uint8]
 MAX_PIXELS = 100_000_000
 MOST_PIXELS = 178_956_970
-"""Pillow opens nothing larger (twice its `MAX_IMAGE_PIXELS`), whatever a setting allows."""
+"""Pillow's own limit (twice its `MAX_IMAGE_PIXELS`), whatever a setting allows."""
 STRIP_PIXELS = 2**22
-"""Converted at once, so that converting takes little memory next to the pixels."""
+"""Pixels converted at once, so that conversion needs little extra memory."""
 MAX_BYTES = 2**29
-"""A larger file is not read into memory."""
+"""Larger files are not read into memory."""
 FORMATS = (
     *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF"),
     "WEBP",
 )
-"""What is decoded, by Pillow's names. Others run programs (EPS) or are no photographs."""
+"""Decoded formats, by Pillow's names. Others run programs (EPS) or do not hold photographs."""
 REASONS = {
-    "missing_file": "there is no such file",
-    "unreadable_file": "it is there and cannot be read (a folder, no permission, no tar)",
+    "missing_file": "the file does not exist",
+    "unreadable_file": "the file cannot be read (a folder, no permission, not a tar)",
     "zero_bytes": "the file is empty",
-    "not_an_image": "the bytes are of no known image format",
+    "not_an_image": "the bytes are not in a known image format",
     "truncated": "the file ends before the image does",
     "broken": "the file is damaged inside",
     "too_large": "more pixels than max_pixels, or more than 512 MiB",
-    "unknown_values": "its values are negative, not finite, or of a range that is not known",
-    "changed": "the bytes are no longer those the images stage listed",
+    "unknown_values": "the values are negative, not finite, or in an unknown range",
+    "changed": "the bytes changed since the images stage listed them",
 }
 """Every reason of an `ImageError`."""
-# sizes are checked here, against bounds of our own, and damage has its reason
+# this module checks sizes against its own bounds, and reports damage as a reason
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -60,17 +60,17 @@ class ImageError(Unusable):
 
 
 def read_bytes(path: Location | Span) -> bytes:
-    """The bytes of an image: of a file, of what is behind a URL, of a member of a tar.
+    """Read the bytes of an image from a file, a URL or a member of a tar.
 
     Args:
-        path: where it lies; `00000.tar#name.jpg` is a member (`ovseg.files.archives`).
+        path: its location; `00000.tar#name.jpg` is a member (`ovseg.files.archives`).
 
     Raises:
         ImageError: `missing_file`, `unreadable_file`, `zero_bytes` or `too_large`.
     """
     try:
-        found = path if isinstance(path, Span) else resolved(path)
-        content = _read_member(found) if isinstance(found, Span) else _read_file(found)
+        place = path if isinstance(path, Span) else resolved(path)
+        content = _read_member(place) if isinstance(place, Span) else _read_file(place)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         raise ImageError("missing_file") from None
     except OSError as error:
@@ -98,20 +98,20 @@ def _read_file(path: Location) -> bytes:
 
 
 def _check_regular(path: Path) -> None:
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):  # a pipe or a device might never end
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe or a device might never end
         raise ImageError("unreadable_file")
-    if found.st_size > MAX_BYTES:
+    if status.st_size > MAX_BYTES:
         raise ImageError("too_large")
 
 
 @contextmanager
 def opened(stream: BinaryIO, *, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
-    """Open an image file; whatever Pillow raises within is an `ImageError`.
+    """Open an image file, and turn whatever Pillow raises into an `ImageError`.
 
     Args:
         stream: the file.
-        formats: by Pillow's names; no other is looked at.
+        formats: formats to try, by Pillow's names.
 
     Yields:
         The image, whose pixels are not decoded yet.
@@ -129,22 +129,22 @@ def opened(stream: BinaryIO, *, formats: tuple[str, ...] = FORMATS) -> Iterator[
     except (Image.DecompressionBombError, MemoryError):
         raise ImageError("too_large") from None
     except OSError as error:
-        # Pillow has no class for it; its decoders say so in words
-        words = str(error).lower()
-        raise ImageError("truncated" if "truncated" in words else "broken") from error
-    except Exception as error:  # decoders fail in every way on damaged bytes
+        # Pillow has no exception class for truncation, only a message
+        message = str(error).lower()
+        raise ImageError("truncated" if "truncated" in message else "broken") from error
+    except Exception as error:  # decoders raise anything on damaged bytes
         raise ImageError("broken") from error
 
 
 def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageArray:
     """Decode an image file's bytes.
 
-    The EXIF orientation is applied; of several frames the first is taken; transparent pixels lie on
-    white; grey values of more than 8 bits are scaled by `_range`.
+    This applies the EXIF orientation, takes the first of several frames, puts transparent pixels on
+    white, and scales gray values of more than 8 bits by `_range`.
 
     Args:
         content: the file.
-        max_pixels: larger images are refused before their pixels are decoded.
+        max_pixels: larger images are rejected before their pixels are decoded.
 
     Returns:
         `(H, W, 3)` uint8 RGB, writable.
@@ -157,15 +157,13 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageArray:
             raise ImageError("too_large")
         raw = raw_mode(image)
         image.load()
-        with suppress(
-            Exception
-        ):  # damaged EXIF says nothing of the orientation; the pixels are fine
+        with suppress(Exception):  # damaged EXIF has no orientation, but the pixels are fine
             ImageOps.exif_transpose(image, in_place=True)
         return _rgb(image, raw)
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image as it is decoded, from its head alone.
+    """Return height and width of an image as decoded, from its header alone.
 
     Raises:
         ImageError: with one of `REASONS`.
@@ -183,7 +181,7 @@ def upright_size(path: Path) -> tuple[int, int]:
 
 
 def raw_mode(image: Image.Image) -> str:
-    """How values are stored, in Pillow's words such as `L;4`; ask before they are decoded."""
+    """Return how values are stored, in Pillow's terms such as `L;4`; call it before decoding."""
     tiles = getattr(image, "tile", None)
     arguments = tiles[0].args if tiles else image.mode
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
@@ -191,7 +189,7 @@ def raw_mode(image: Image.Image) -> str:
 
 
 def is_signed(image: Image.Image) -> bool:
-    """Whether a TIFF says that its values are signed, which Pillow passes over in 8 bits."""
+    """Whether a TIFF declares signed values, which Pillow ignores for 8 bits."""
     return getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT) in (2, (2,))
 
 
@@ -200,7 +198,7 @@ _ORIENTATION, _SIDEWAYS = 274, 5  # tag of EXIF; from 5 on the image lies on its
 
 
 def _rgb(image: Image.Image, raw: str) -> ImageArray:
-    """RGB of any mode, a strip at a time."""
+    """Convert any mode to RGB, one strip at a time."""
     deep = image.mode == "F" or image.mode.startswith("I")
     if not deep and (image.mode not in _MODES or _lost_bits(image, raw)):
         raise ImageError("unknown_values")
@@ -211,7 +209,7 @@ def _rgb(image: Image.Image, raw: str) -> ImageArray:
     rgb = np.empty((image.height, image.width, 3), dtype=np.uint8)
     for box in boxes:
         strip = image.crop(box)
-        rgb[box[1] : box[3]] = _grey(strip, most)[..., None] if deep else np.asarray(_opaque(strip))
+        rgb[box[1] : box[3]] = _gray(strip, most)[..., None] if deep else np.asarray(_opaque(strip))
     if deep and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # black is the highest value
         np.subtract(255, rgb, out=rgb)
     return rgb
@@ -221,49 +219,49 @@ _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK"
 
 
 def _lost_bits(image: Image.Image, raw: str) -> bool:
-    """Whether 8 bits do not hold what was stored.
+    """Whether the stored values do not fit into 8 bits.
 
-    Of colours in 16 bits Pillow keeps the high ones, which are next to nothing of 12 bits in 16.
+    Pillow keeps the high 8 of 16 bits of a color, which are almost empty if only 12 are used.
     """
     if is_signed(image):
         return bool(np.max(image.getextrema()) > 127)
     if ";16" not in raw:
         return False
     highest = np.reshape(image.getextrema(), (-1, 2))[:, 1]
-    colours = [band not in "Aa" for band in image.getbands()]
-    return bool(0 < highest[colours].max() < 16)
+    colors = [band not in "Aa" for band in image.getbands()]
+    return bool(0 < highest[colors].max() < 16)
 
 
 def _range(strips: Iterator[Image.Image]) -> float:
-    """The value that is white: the first of 1 (of floats), 8, 12 and 16 bits that none exceeds.
+    """Return the value of white: the maximum of 1 (floats), 8, 12 or 16 bits, the first that fits.
 
     Raises:
         ImageError: `unknown_values`, for values that are negative, not finite or beyond 16 bits,
-            and floats that are too large for 0 to 1 and too small for 0 to 255.
+            and for floats too large for 0 to 1 and too small for 0 to 255.
     """
     ends = []
     for strip in strips:
         values = np.asarray(strip)
         ends += [values.min(), values.max()]
     is_float = values.dtype.kind == "f"
-    low, high = float(np.min(ends)), float(np.max(ends))  # of a value that is none, both are none
+    low, high = float(np.min(ends)), float(np.max(ends))  # one NaN makes both NaN
     if not (low >= 0 and high <= 65535) or (is_float and 1 < high < 16):
         raise ImageError("unknown_values")
     return next(most for most in (1, 255, 4095, 65535) if high <= most and (is_float or most > 1))
 
 
-def _grey(image: Image.Image, most: float) -> NDArray[np.uint8]:
+def _gray(image: Image.Image, most: float) -> NDArray[np.uint8]:
     values = np.asarray(image)
     if values.dtype.kind == "f":
         return np.rint(values * (255 / most)).astype(np.uint8)
-    grey = ((values.astype(np.int64) * 255 + int(most) // 2) // int(most)).astype(np.uint8)
+    gray = ((values.astype(np.int64) * 255 + int(most) // 2) // int(most)).astype(np.uint8)
     if isinstance(clear := image.info.get("transparency"), int):
-        grey[values == clear] = 255
-    return grey
+        gray[values == clear] = 255
+    return gray
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """RGB, transparent pixels on white."""
+    """Convert to RGB, with transparent pixels on white."""
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layered = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
@@ -277,9 +275,9 @@ def read_image(
     """Read and decode an image.
 
     Args:
-        path: where it lies, as for `read_bytes`.
-        max_pixels: larger images are refused unread.
-        sha256: what the file's bytes must hash to (64 hex digits); None accepts any.
+        path: its location, as for `read_bytes`.
+        max_pixels: larger images are rejected unread.
+        sha256: required hash of the file's bytes (64 hex digits); None accepts any.
 
     Returns:
         `(H, W, 3)` uint8 RGB.

@@ -3,10 +3,9 @@
     setting = ImagesConfig(captions=..., image_root=...)
     images_listed = run_stage(LIST_IMAGES, setting, {}, Path("runs/mine"))
 
-The digest covers the captions as they are read and the images by name and size: rewriting an image
-in place with as many bytes goes unnoticed here, later stages see that its sha256 has changed. What
-images have to do with one another and with benchmarks is judged by the next stage
-(`ovseg.data.screening`).
+The digest covers the captions as read, and the images by name and size: an image rewritten in place
+with the same size goes unnoticed here, but later stages see that its sha256 has changed. The next
+stage (`ovseg.data.screening`) compares images with one another and with benchmarks.
 """
 
 from __future__ import annotations
@@ -35,21 +34,21 @@ from ovseg.stages.stage import Inputs, Output, Progress, Stage, merge_stats
 
 
 class ListingStage(Stage[ImagesConfig]):
-    """Lists the images of a captions file; its shard plan is every later mining stage's too."""
+    """Lists the images of a captions file; later mining stages share its shard plan."""
 
     name = "images_listed"
 
     def plan(self, config: ImagesConfig, inputs: Inputs) -> ShardPlan:
-        """Blocks of the sorted image ids."""
+        """Cut the sorted image ids into blocks."""
         ids = [image.image_id for image in captioned_images(config)]
         return ShardPlan.blocks(ids, config.shard_size, at_least=config.min_shards)
 
     def weights(self, config: ImagesConfig, inputs: Inputs) -> dict[str, str]:
-        """The captions by content, the image files by name and size."""
+        """Digest the captions by content and the image files by name and size."""
         root, names = _root(config), [image.file_name for image in captioned_images(config)]
         sizes = file_sizes(root, [name for name in names if name and inside(name)])
-        listed = digest_json([[name, sizes.get(name)] for name in names])
-        return {"captions": _captions(config).sha256, "images": listed}
+        images = digest_json([[name, sizes.get(name)] for name in names])
+        return {"captions": _captions(config).sha256, "images": images}
 
     def write(
         self, config: ImagesConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
@@ -65,10 +64,10 @@ class ListingStage(Stage[ImagesConfig]):
         write_parquet(rows_to_table(rows, SCHEMA), target)
         return Output(rows=len(rows), stats=stats.as_dict())
 
-    def summarise(
+    def summarize(
         self, config: ImagesConfig, inputs: Inputs, records: Sequence[ShardRecord]
     ) -> dict[str, Any]:
-        """The shards' stats added up, and what the captions file held that could not be used."""
+        """Add up the shards' stats, and count what is unusable in the captions file."""
         stats = merge_stats([record.stats for record in records])
         return {**stats, "left_out_of_captions_file": dict(_captions(config).left_out)}
 
@@ -92,10 +91,10 @@ def _root(config: ImagesConfig) -> Location:
 
 
 def captioned_images(config: ImagesConfig) -> tuple[CaptionedImage, ...]:
-    """The images that a configuration lists, with their captions.
+    """Return the images that a configuration lists, with their captions.
 
     Raises:
-        OvsegError: the captions cannot be read, or nothing of them can be used.
+        OvsegError: the captions cannot be read, or none is usable.
     """
     file = _captions(config)
     images = file.images[: config.limit]
@@ -105,7 +104,7 @@ def captioned_images(config: ImagesConfig) -> tuple[CaptionedImage, ...]:
         raise OvsegError(f"{config.captions} lists no images{left_out}: {file.advice()}")
     if not config.uncaptioned and not any(image.captions for image in images):
         raise OvsegError(
-            f"{config.captions} has no caption of any of the {len(images)} images{left_out}:"
+            f"{config.captions} has no caption for any of the {len(images)} images{left_out}:"
             f" {file.advice()}"
         )
     return images
@@ -141,11 +140,11 @@ def _row(config: ImagesConfig, image: CaptionedImage, root: Location) -> dict[st
 
 
 _USABLE = ("no_caption", "in_benchmark", "duplicate_of", "near_duplicate_of")
-"""Reasons to drop an image with whose file nothing is wrong."""
+"""Reasons to drop an image whose file is fine."""
 
 
 class ListingStats:
-    """What a shard's rows add up to. `n` are the images somebody captioned, `bad` the unusable."""
+    """Counts over a shard's rows. `n` is the captioned images, `bad` the unusable ones."""
 
     def __init__(self) -> None:
         self.n = self.captions = self.captions_not_used = self.kept = 0
@@ -166,7 +165,7 @@ class ListingStats:
             self.first_bad = f"{row['image_path'] or row['image_id']}: {reason}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The counts by name."""
+        """Return the counts by name."""
         return {
             "n": self.n,
             "bad": sum(n for reason, n in self.dropped.items() if reason not in _USABLE),

@@ -1,11 +1,10 @@
 """Masks as COCO run-length encodings: their boxes, areas, overlaps, and non-maximum suppression.
 
-Tables hold masks as compressed COCO RLE (the `counts` string of pycocotools, whose size stands
-beside it). All masks of one call belong to one image and share its size.
+Tables hold masks as compressed COCO RLE (the `counts` string of pycocotools, with the size next to
+it). All masks of one call belong to one image and share its size.
 
-pycocotools trusts what it is given: a string that ends within a number makes it read and write
-outside of its memory, runs of another sum leave pixels unset. Every mask is therefore checked by
-`check` before pycocotools sees it.
+pycocotools trusts its input: a string that ends within a number makes it read and write outside its
+memory, and runs with a wrong sum leave pixels unset. `check` therefore checks every mask first.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ from ovseg.errors import OvsegError
 Size = tuple[int, int]
 """Height, width."""
 Counts = bytes | str
-"""A compressed RLE; text has to be ASCII."""
+"""A compressed RLE; text must be ASCII."""
 
 MAX_PIXELS = 2**28
-"""Of one mask: more than any image that is read has (`ovseg.data.images.MOST_PIXELS`)."""
+"""Of one mask; larger than any image that is read (`ovseg.data.images.MOST_PIXELS`)."""
 _MORE, _SIGN, _BITS = 32, 16, 5
 _LONGEST = 6
-"""Characters of a run's number: 30 bits with their sign hold `MAX_PIXELS`."""
+"""Most characters of a run's number: 30 bits with the sign hold `MAX_PIXELS`."""
 
 
 class MaskError(OvsegError):
-    """A COCO run-length encoding that cannot be used; `reason` says why in a few words."""
+    """An unusable COCO run-length encoding; `reason` says why in a few words."""
 
     def __init__(self, reason: str, what: str = "a mask") -> None:
         super().__init__(
-            f"{what} cannot be used ({reason}): the table it is from is damaged or of other images,"
+            f"{what} cannot be used ({reason}): its table is damaged or belongs to other images,"
             " make it again"
         )
         self.reason = reason
@@ -52,7 +51,7 @@ def encode(masks_qhw: NDArray[np.bool_]) -> list[bytes]:
         Q compressed RLE strings of ASCII bytes.
 
     Raises:
-        MaskError: masks without a pixel, or of more than `MAX_PIXELS`.
+        MaskError: the masks have no pixels, or more than `MAX_PIXELS`.
     """
     if len(masks_qhw) == 0:
         return []
@@ -66,7 +65,7 @@ def decode(counts: Sequence[Counts], size: Size) -> NDArray[np.bool_]:
     """Decode Q masks of one size into `(Q, H, W)` bool, C-contiguous.
 
     Raises:
-        MaskError: as `check`.
+        MaskError: see `check`.
     """
     if not counts:
         return np.zeros((0, *_checked_size(size)), dtype=np.bool_)
@@ -78,15 +77,15 @@ def decode_row(row: Mapping[str, Any], size: Size | None = None) -> NDArray[np.b
     """Decode the mask of a table's row.
 
     Args:
-        row: with `mask_size` (height, width) and `mask_counts`; the message names its `pair_id`, or
-            else its `image_id`.
-        size: that it must have, of the image it is laid on; None takes any.
+        row: with `mask_size` (height, width) and `mask_counts`; messages name its `pair_id` or
+            `image_id`.
+        size: the required size, that of its image; None accepts any.
 
     Returns:
         `(H, W)` bool.
 
     Raises:
-        MaskError: it has no mask, a damaged one, or one of another size.
+        MaskError: the mask is missing, damaged, or of another size.
     """
     try:
         own = _checked_size(row["mask_size"])
@@ -103,15 +102,15 @@ def decode_row(row: Mapping[str, Any], size: Size | None = None) -> NDArray[np.b
 
 
 def broken(counts: Sequence[Counts], size: Size) -> NDArray[np.bool_]:
-    """Tell which of Q encodings `check` refuses, `(Q,)`; for callers that drop rows by a reason."""
+    """Return which of Q encodings `check` rejects, `(Q,)`; for callers that drop rows."""
     try:
         check(counts, size)
     except MaskError:
-        return np.array([_refused(one, size) for one in counts], dtype=np.bool_)
+        return np.array([_is_broken(one, size) for one in counts], dtype=np.bool_)
     return np.zeros(len(counts), dtype=np.bool_)
 
 
-def _refused(counts: Counts, size: Size) -> bool:
+def _is_broken(counts: Counts, size: Size) -> bool:
     try:
         check([counts], size)
     except MaskError:
@@ -120,17 +119,17 @@ def _refused(counts: Counts, size: Size) -> bool:
 
 
 def areas(counts: Sequence[Counts], size: Size) -> NDArray[np.int64]:
-    """Foreground pixels of each mask, `(Q,)`; raises as `check`."""
+    """Count the foreground pixels of each mask, `(Q,)`; raises like `check`."""
     if not counts:
         return np.zeros(0, dtype=np.int64)
     return np.asarray(coco.area(_rles(counts, size)), dtype=np.int64)
 
 
 def boxes(counts: Sequence[Counts], size: Size) -> NDArray[np.int32]:
-    """Tight boxes, `(Q, 4)` int32 xyxy, right and bottom exclusive; all 0 for an empty mask.
+    """Return tight boxes, `(Q, 4)` int32 xyxy, right and bottom exclusive; 0 for an empty mask.
 
     Raises:
-        MaskError: as `check`.
+        MaskError: see `check`.
     """
     if not counts:
         return np.zeros((0, 4), dtype=np.int32)
@@ -141,10 +140,10 @@ def boxes(counts: Sequence[Counts], size: Size) -> NDArray[np.int32]:
 
 
 def iou(counts: Sequence[Counts], others: Sequence[Counts], size: Size) -> NDArray[np.float64]:
-    """Intersection over union, `(Q, R)` in [0, 1]; 0 where both masks are empty.
+    """Return the intersection over union, `(Q, R)` in [0, 1]; 0 if both masks are empty.
 
     Raises:
-        MaskError: as `check`.
+        MaskError: see `check`.
     """
     if not counts or not others:
         return np.zeros((len(counts), len(others)))
@@ -155,19 +154,19 @@ def iou(counts: Sequence[Counts], others: Sequence[Counts], size: Size) -> NDArr
 def suppressed(
     counts: Sequence[Counts], size: Size, scores: Sequence[float], threshold: float
 ) -> NDArray[np.bool_]:
-    """Greedy non-maximum suppression: which masks overlap a better mask that stays.
+    """Find the masks that greedy non-maximum suppression drops.
 
     Args:
         counts: Q masks.
         size: their height and width.
-        scores: Q numbers, the higher the better; of equal ones the first wins.
-        threshold: an IoU above it is an overlap.
+        scores: Q numbers, higher is better; the first of equal ones wins.
+        threshold: masks overlap if their IoU is above it.
 
     Returns:
         `(Q,)` bool, true for the masks to drop.
 
     Raises:
-        MaskError: as `check`.
+        MaskError: see `check`.
     """
     drop = np.zeros(len(counts), dtype=np.bool_)
     overlap = iou(counts, counts, size) > threshold
@@ -180,15 +179,15 @@ def suppressed(
 
 
 # --------------------------------------------------------------------------------------
-# What may be decoded
+# Checks before decoding
 
 
 def check(counts: Sequence[Counts], size: Size) -> list[bytes]:
-    """Refuse encodings that do not stand for masks of a size.
+    """Reject encodings that are not masks of a size.
 
-    The strings are checked all at once, as the arrays of their characters. Each character holds
-    five bits of a number and whether more follow; from the fourth number on, a run is given by its
-    difference to the one before the last (`rleFrString` of the COCO API).
+    All strings are checked at once, as arrays of characters. Each character holds five bits of a
+    number and whether more follow; from the fourth number on, a run is stored as the difference
+    from the run two before it (`rleFrString` of the COCO API).
 
     Args:
         counts: Q compressed RLE strings.
@@ -198,19 +197,19 @@ def check(counts: Sequence[Counts], size: Size) -> list[bytes]:
         The strings as bytes.
 
     Raises:
-        MaskError: a string that is not ASCII text of the encoding's characters, ends within a
-            number, or whose runs are negative or do not add up to the pixels; a size that is not
-            of two positive whole numbers, or of more than `MAX_PIXELS`.
+        MaskError: a string has characters outside the encoding, ends within a number, or has runs
+            that are negative or do not add up to the pixels; or the size is not two positive whole
+            numbers, or has more than `MAX_PIXELS`.
     """
     height, width = _checked_size(size)
-    given = [_as_bytes(each, place) for place, each in enumerate(counts)]
-    if not given:
+    strings = [_as_bytes(each, place) for place, each in enumerate(counts)]
+    if not strings:
         return []
-    lengths = np.array([len(each) for each in given])
+    lengths = np.array([len(each) for each in strings])
     if not lengths.all():
         raise _wrong(int(lengths.argmin()), "it is empty")
-    # below the first character of the encoding it wraps beyond the last one, and is seen as well
-    values = np.frombuffer(b"".join(given), dtype=np.uint8) - np.uint8(48)
+    # characters below the encoding's first wrap around beyond its last, and so are found as well
+    values = np.frombuffer(b"".join(strings), dtype=np.uint8) - np.uint8(48)
     ends = np.cumsum(lengths)
     _refuse(values > 63, ends, "a character that no encoding has")
     last = values < _MORE
@@ -222,7 +221,7 @@ def check(counts: Sequence[Counts], size: Size) -> list[bytes]:
     _refuse(characters > _LONGEST, behind, "a number that is too large")
     runs = _numbers(values, stops, characters)
     for start, end in zip((0, *behind[:-1].tolist()), behind.tolist()):
-        # the first number stands alone; then odd ones add up, and even ones from the third on
+        # the first number is absolute; odd ones add up from there, even ones from the third on
         for chain in (runs[start + 1 : end : 2], runs[start + 2 : end : 2]):
             np.cumsum(chain, out=chain)
     pixels = height * width
@@ -231,24 +230,24 @@ def check(counts: Sequence[Counts], size: Size) -> list[bytes]:
     if (sums != pixels).any():
         reason = f"its runs do not add up to {height} x {width} pixels"
         raise _wrong(int((sums != pixels).argmax()), reason)
-    return given
+    return strings
 
 
 def _numbers(
     values: NDArray[np.uint8], stops: NDArray[np.int64], characters: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """The numbers that characters stand for; `stops` says where each ends, `characters` its length.
+    """Decode numbers from characters; `stops` holds where each ends, `characters` its length.
 
-    The first character of a number holds its lowest five bits, the highest bit of the last one is
-    its sign.
+    The first character of a number holds its lowest five bits; the highest bit of the last one is
+    the sign.
     """
     numbers = (values[stops] & np.uint8(_MORE - 1)).astype(np.int64)
     numbers -= (numbers & _SIGN) << 1
     (longer,) = np.nonzero(characters > 1)
     place = 1
     while longer.size:
-        before = values[stops[longer] - place] & np.uint8(_MORE - 1)
-        numbers[longer] = (numbers[longer] << _BITS) | before
+        lower_bits = values[stops[longer] - place] & np.uint8(_MORE - 1)
+        numbers[longer] = (numbers[longer] << _BITS) | lower_bits
         place += 1
         longer = longer[characters[longer] > place]
     return numbers
@@ -261,7 +260,7 @@ def _checked_size(size: Sequence[int]) -> Size:
     except (TypeError, ValueError, OverflowError):
         whole = False
     if not whole or height < 1 or width < 1 or height * width > MAX_PIXELS:
-        raise MaskError(f"its size {size!r} is not of 1 to {MAX_PIXELS} pixels"[:200])
+        raise MaskError(f"its size {size!r} does not have 1 to {MAX_PIXELS} pixels"[:200])
     return height, width
 
 
@@ -270,11 +269,11 @@ def _as_bytes(counts: object, place: int) -> bytes:
         return counts.encode()
     if isinstance(counts, bytes):
         return counts
-    raise _wrong(place, f"its counts are {type(counts).__name__}, not the text of one")
+    raise _wrong(place, f"its counts are {type(counts).__name__}, not ASCII text")
 
 
 def _refuse(bad: NDArray[np.bool_], ends: NDArray[np.int64], reason: str) -> None:
-    """Refuse the mask of the first bad item; `ends` says where the items of each mask end."""
+    """Reject the mask with the first bad item; `ends` holds where the items of each mask end."""
     if bad.any():
         raise _wrong(int(np.searchsorted(ends, bad.argmax(), side="right")), reason)
 

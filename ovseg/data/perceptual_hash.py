@@ -14,7 +14,7 @@ _HASH_SIDE = 32
 
 @cache
 def _dct_rows() -> NDArray[np.float64]:
-    """`(8, 32)`: the first eight basis vectors of the orthonormal DCT-II of length 32."""
+    """Return `(8, 32)`, the first eight basis vectors of the orthonormal DCT-II of length 32."""
     k, n = np.arange(8)[:, None], np.arange(_HASH_SIDE)[None]
     rows: NDArray[np.float64] = np.cos(np.pi * k * (2 * n + 1) / (2 * _HASH_SIDE)) * np.sqrt(
         2 / _HASH_SIDE
@@ -34,10 +34,10 @@ def _cells(pixels: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
 
 
 def phash(image: ImageArray) -> int:
-    """A 64-bit perceptual hash: images that look alike differ in few bits.
+    """Compute a 64-bit perceptual hash; images that look alike differ in few bits.
 
-    The luma is averaged into 32 x 32 cells; each of the 8 x 8 lowest DCT coefficients gives a bit,
-    row-major from the highest, set where it exceeds their median.
+    The luma is averaged into 32 x 32 cells. Each of the 8 x 8 lowest DCT coefficients gives a bit,
+    row-major from the highest, which is set if the coefficient exceeds their median.
 
     Args:
         image: `(H, W, 3)` uint8 RGB.

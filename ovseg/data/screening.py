@@ -1,12 +1,11 @@
-"""The screening stage: drop listed images that benchmarks hold or that repeat another.
+"""The screening stage: drop listed images that are in a benchmark or repeat another.
 
     inputs = {"images_listed": images_listed, "coco-stuff-171": fingerprints}
     images = run_stage(SCREEN_IMAGES, ScreeningConfig(), inputs, Path("runs/mine"))
 
-Its table is the list of images with what only all of them together can tell: an image of the
-validation split of a configured benchmark is never trained on, whoever captioned it. It is
-recognised by its bytes, by the id in its file name (`ovseg.data.fingerprints`), or by its
-perceptual hash. It is not mined further: its row says where else it is.
+An image of a configured benchmark's validation split is never trained on, wherever its captions
+come from. It is recognized by its bytes, by the id in its file name (`ovseg.data.fingerprints`), or
+by its perceptual hash. Its row stays in the table and names the benchmark.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from ovseg.stages.schema import rows_to_table
 from ovseg.stages.stage import Inputs, Output, Progress, Stage, merge_stats
 
 IMAGES_LISTED = "images_listed"
-"""The role of what `ovseg.data.listing.LIST_IMAGES` wrote; every other input is the fingerprints of
-the benchmark of its name."""
+"""Role of the output of `ovseg.data.listing.LIST_IMAGES`; every other input holds the fingerprints
+of the benchmark of its name."""
 
 
 class ScreeningStage(Stage[ScreeningConfig]):
-    """Judges each listed image by the others and by the benchmarks."""
+    """Compares each listed image with the others and with the benchmarks."""
 
     name = "images"
 
@@ -49,25 +48,26 @@ class ScreeningStage(Stage[ScreeningConfig]):
         shard: int,
         progress: Progress,
     ) -> Output:
-        """Write the rows of one shard anew, those dropped now with their reason."""
+        """Rewrite the rows of one shard, with reasons for those dropped now."""
         reasons = _reasons(config, inputs)
-        stats, found = ListingStats(), Counter[str]()
+        stats, by_benchmark = ListingStats(), Counter[str]()
         rows = inputs[IMAGES_LISTED].shard_table(shard).to_pylist()
         for row in rows:
             if (reason := reasons.get(row["image_id"])) is not None:
                 row.update(kept=False, drop_reason=reason)
-                found.update(_benchmarks_of(reason))
+                by_benchmark.update(_benchmarks_of(reason))
             stats.add(row)
             progress(1)
         write_parquet(rows_to_table(rows, SCHEMA), target)
         not_used = inputs[IMAGES_LISTED].shards[shard].stats["captions_not_used"]
         counts = {**stats.as_dict(), "captions_not_used": not_used}
-        return Output(rows=len(rows), stats={**counts, "in_benchmark": dict(sorted(found.items()))})
+        in_benchmark = dict(sorted(by_benchmark.items()))
+        return Output(rows=len(rows), stats={**counts, "in_benchmark": in_benchmark})
 
-    def summarise(
+    def summarize(
         self, config: ScreeningConfig, inputs: Inputs, records: Sequence[ShardRecord]
     ) -> dict[str, Any]:
-        """The shards' stats added up; of each benchmark how many of its images were found."""
+        """Add up the shards' stats, with the number of images found in each benchmark."""
         stats = merge_stats([record.stats for record in records])
         none = {name: 0 for name in sorted(inputs) if name != IMAGES_LISTED}
         left_out = inputs[IMAGES_LISTED].stats["left_out_of_captions_file"]
@@ -82,11 +82,11 @@ SCREEN_IMAGES = ScreeningStage()
 
 
 # --------------------------------------------------------------------------------------
-# Verdicts on all images
+# Reasons for all images
 
 Reasons = dict[int, str]
-"""The reason by image id, of those images that are dropped here."""
-_LOCK = threading.Lock()  # shards run in threads, what they share is found out once
+"""Image id to reason, for the images that are dropped here."""
+_LOCK = threading.Lock()  # shards run in threads and share one computation
 _KNOWN: dict[tuple[object, ...], Reasons] = {}
 
 
@@ -100,16 +100,16 @@ def _reasons(config: ScreeningConfig, inputs: Inputs) -> Reasons:
 
 
 def screen(config: ScreeningConfig, inputs: Inputs) -> Reasons:
-    """Why images are dropped: that of the first gate they fail, in the order of `ScreeningConfig`.
+    """Return the reason of each dropped image: benchmark first, then duplicate, near duplicate.
 
     Args:
         config: the gates.
         inputs: `images_listed`, and fingerprints by the name of their benchmark.
     """
-    listed = inputs[IMAGES_LISTED].table(
+    images = inputs[IMAGES_LISTED].table(
         ["image_id", "image_path", "image_sha256", "image_phash", "kept"]
     )
-    images = listed.filter(listed["kept"]).sort_by("image_id")
+    images = images.filter(images["kept"]).sort_by("image_id")
     ids: list[int] = images["image_id"].to_pylist()
     hashes = _hashes(images)
     alike = {}
@@ -130,23 +130,23 @@ def screen(config: ScreeningConfig, inputs: Inputs) -> Reasons:
 def _held(
     name: str, prints: Manifest, images: pa.Table, hashes: Hashes, distance: int | None
 ) -> dict[int, str]:
-    """The places of images that a benchmark holds, and what tells it: sha256, id or phash."""
-    of_benchmark = prints.table(["file_name", "image_sha256", "image_phash"])
-    found: dict[int, str] = {}
+    """Map the index of each image in a benchmark to the evidence: sha256, id or phash."""
+    fingerprints = prints.table(["file_name", "image_sha256", "image_phash"])
+    evidence: dict[int, str] = {}
     if distance is not None:
-        readable = of_benchmark.filter(of_benchmark["image_phash"].is_valid())
+        readable = fingerprints.filter(fingerprints["image_phash"].is_valid())
         places, _ = near(hashes, _hashes(readable), distance)
-        found.update({int(place): "phash" for place in places})
-    if (whose := family(name)) is not None:
-        known = {published_id(each, whose) for each in of_benchmark["file_name"].to_pylist()}
+        evidence.update({int(place): "phash" for place in places})
+    if (id_family := family(name)) is not None:
+        ids = {published_id(each, id_family) for each in fingerprints["file_name"].to_pylist()}
         for place, path in enumerate(images["image_path"].to_pylist()):
-            if (own := published_id(path, whose)) is not None and own in known:
-                found[place] = "id"
-    sha256s = set(of_benchmark["image_sha256"].to_pylist()) - {None}
+            if (own := published_id(path, id_family)) is not None and own in ids:
+                evidence[place] = "id"
+    sha256s = set(fingerprints["image_sha256"].to_pylist()) - {None}
     for place, sha256 in enumerate(images["image_sha256"].to_pylist()):
         if sha256 in sha256s:
-            found[place] = "sha256"
-    return found
+            evidence[place] = "sha256"
+    return evidence
 
 
 def _hashes(table: pa.Table) -> Hashes:
@@ -155,7 +155,7 @@ def _hashes(table: pa.Table) -> Hashes:
 
 
 def _benchmarks_of(reason: str) -> list[str]:
-    """The benchmarks that a reason names."""
+    """Return the benchmarks that a reason names."""
     what, _, where = reason.partition(":")
     if what != "in_benchmark":
         return []

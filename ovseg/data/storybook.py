@@ -11,13 +11,13 @@ from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
 
 class WorldStage(Stage[WorldConfig]):
-    """Draws the scenes of one part (mining or val): a folder laid out as COCO is."""
+    """Draws the scenes of one part (mining or val) into a folder in COCO's layout."""
 
     name = "storybook"
     suffix = ""
 
     def plan(self, config: WorldConfig, inputs: Inputs) -> ShardPlan:
-        """One shard: COCO keeps the annotations of a part in one file."""
+        """Plan one shard: COCO keeps the annotations of a part in one file."""
         return ShardPlan.single(digest_json([config.part, config.scenes]), config.scenes)
 
     def write(

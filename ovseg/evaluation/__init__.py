@@ -1,1 +1,1 @@
-"""Scores: confusion matrices, benchmark runs, and pairs held against ground truth."""
+"""Scores: confusion matrices, benchmark runs, and mined pairs checked against ground truth."""

@@ -3,10 +3,10 @@
     from ovseg.evaluation.benchmark import BENCHMARK
     run_stage(BENCHMARK, BenchmarkConfig(root=folder), {"checkpoint": checkpoint}, Path("runs/x"))
 
-A shard's payload holds of each image the confusion, the pixels of boundaries and of objects by
-size, and the rank of each ground-truth mask's class; its stats hold the sums the scores are made
-of, so shards add up in any number to the same scores. An image that cannot be read, or whose
-label map does not fit it, is counted with its reason.
+A shard's payload holds, for each image, the confusion, the pixels of boundaries and of objects by
+size, and the rank of each ground-truth mask's class. Its stats hold the sums that the scores are
+computed from, so the scores do not depend on the number of shards. An image that cannot be read, or
+whose label map does not fit it, is counted with its reason.
 """
 
 from __future__ import annotations
@@ -53,25 +53,25 @@ Row = dict[str, Any]
 
 
 class BenchmarkStage(Stage[BenchmarkConfig]):
-    """Segments every image and names every ground-truth mask.
+    """Segments every image and classifies every ground-truth mask.
 
-    Its inputs are optional: `checkpoint`, a CLIP; `regions`, a memory of mined ones, where it
-    retrieves. `config.root` is the benchmark's folder.
+    Optional inputs: `checkpoint`, a CLIP; `regions`, a memory of mined regions to retrieve from.
+    `config.root` is the benchmark's folder.
     """
 
     name = "benchmarks"
     suffix = ""
 
     def plan(self, config: BenchmarkConfig, inputs: Inputs) -> ShardPlan:
-        """Blocks of the images by id; the contents of images and label maps are in the digest."""
+        """Plan blocks of images by id; the digest covers the contents of images and label maps."""
         benchmark = open_benchmark(config)
         plan = ShardPlan.blocks(benchmark.contents(), config.shard_size, at_least=config.min_shards)
-        # names and seen classes decide the result too, though no image holds them
+        # class names and seen classes affect the result too, but are in no image
         splits = benchmark_splits(config, benchmark.classes)
         if config.seen_weight is not None and HEADLINE not in splits:
             raise OvsegError(
-                f"benchmark {config.benchmark}: seen_weight is that of the seen classes, and"
-                " nothing says which are: set benchmarks.trained_on or benchmarks.seen, or"
+                f"benchmark {config.benchmark}: seen_weight needs to know which classes are seen:"
+                " set benchmarks.trained_on or benchmarks.seen, or"
                 " benchmarks.seen_weight=null"
             )
         shown = shown_texts(config, benchmark.classes, benchmark.prompts)
@@ -79,7 +79,7 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         return plan.model_copy(update={"ids_digest": digest})
 
     def weights(self, config: BenchmarkConfig, inputs: Inputs) -> dict[str, str]:
-        """Content digests of the networks."""
+        """Return the content digests of the networks."""
         return network_weights(config, clip=clip_name(config.clip, inputs))
 
     def write(
@@ -129,10 +129,10 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         }
         return Output(rows=len(confusions), stats=stats)
 
-    def summarise(
+    def summarize(
         self, config: BenchmarkConfig, inputs: Inputs, records: Sequence[ShardRecord]
     ) -> dict[str, Any]:
-        """Add the shards up and score; a score that is not defined is left out."""
+        """Add up the shards and score them; undefined scores are left out."""
         stats = [record.stats for record in records]
         classes = stats[0]["class_names"]
         first = [part["first_bad"] for part in stats if part["first_bad"] is not None]
@@ -166,7 +166,7 @@ BENCHMARK = BenchmarkStage()
 def benchmark_segmentor(
     config: BenchmarkConfig, benchmark: Benchmark, *, clip: str, regions: Path | None = None
 ) -> OpenVocabularySegmentor:
-    """The segmentor of a configuration for the classes of a benchmark, as it prompts for them."""
+    """Load the configured segmentor for a benchmark's classes and prompts."""
     seen = benchmark_splits(config, benchmark.classes).get(HEADLINE, ())
     return load_segmentor(
         config, benchmark.classes, clip=clip, prompts=benchmark.prompts, seen=seen, regions=regions
@@ -174,7 +174,7 @@ def benchmark_segmentor(
 
 
 def _unknown(segmentor: OpenVocabularySegmentor) -> list[str]:
-    """The classes that a network with a vocabulary of its own does not know."""
+    """Return the classes that a network with its own vocabulary does not know."""
     own = segmentor.own if isinstance(segmentor, Segmentor) else None
     return [] if own is None else list(own.unknown)
 
@@ -190,12 +190,12 @@ def score_image(
     image: ImageArray,
     labels: Labels,
 ) -> tuple[NDArray[np.integer], list[Row]]:
-    """Segment an image and name its ground-truth masks.
+    """Segment an image and classify its ground-truth masks.
 
     Args:
-        segmentor: of the benchmark's classes.
-        oracle: `none`, or what the segmentor is told, see `ovseg.evaluation.oracles`.
-        sample: whose image it is.
+        segmentor: built for the benchmark's classes.
+        oracle: `none`, or one of `ovseg.evaluation.oracles`.
+        sample: the sample that the image belongs to.
         image: `(H, W, 3)` uint8 RGB.
         labels: `(H, W)` ground truth.
 
@@ -207,9 +207,9 @@ def score_image(
     probabilities = segmentor.classify_masks(image, masks)
     rows = list(mask_rows(sample.image_id, classes, masks, probabilities))
     if oracle == "gt_masks":
-        named = np.array([row["predicted_class"] for row in rows], dtype=np.int32)
-        return paint_regions(labels, classes, named, k), rows
+        region_classes = np.array([row["predicted_class"] for row in rows], dtype=np.int32)
+        return paint_regions(labels, classes, region_classes, k), rows
     if oracle == "gt_labels":
-        assert isinstance(segmentor, Segmentor)  # or the configuration would have been refused
+        assert isinstance(segmentor, Segmentor)  # other configurations are rejected
         return label_proposals(segmentor.propose(image).masks, labels, k), rows
     return segmentor.segment(image).labels, rows

@@ -1,13 +1,13 @@
 """Boundary IoU (Cheng et al., CVPR 2021): the IoU of masks reduced to the band along their contour.
 
-A pixel is of a mask's boundary if it is of the mask and something else, or the end of the image,
-lies within `boundary_width` of it along either axis: what the erosion by a 3 x 3 square, that many
-times over, takes away. The widths of the original are kept: 2 % of the image's diagonal, at least
-one pixel, the outside of the image counted as another class.
+A pixel of a mask is on its boundary if another label, or the edge of the image, lies within
+`boundary_width` of it along either axis: these are the pixels that as many erosions by a 3 x 3
+square remove. The width is that of the paper: 2 % of the image's diagonal, at least one pixel; the
+outside of the image counts as another class.
 
-For a label map the bands of all classes come from one minimum and one maximum over a window, for a
-pixel is of its own class's band exactly where its window holds more than one label. So 847 classes
-cost what one does.
+For a label map, one minimum and one maximum over a window give the bands of all classes, because a
+pixel is in the band of its class exactly when its window holds more than one label. So 847 classes
+cost as much as one.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ WIDTH = 0.02
 
 
 def boundary_width(height: int, width: int) -> int:
-    """Width of the band in pixels: 2 % of the diagonal, rounded, at least 1."""
+    """Return the width of the band in pixels: 2 % of the diagonal, rounded, at least 1."""
     return max(1, round(WIDTH * float(np.hypot(height, width))))
 
 
 def boundary_map(labels: Ints, width: int) -> npt.NDArray[np.bool_]:
-    """Which pixels are of the boundary of their own label's mask.
+    """Mark the pixels on the boundary of their own label's mask.
 
     Args:
         labels: `(H, W)` labels from 0.
@@ -43,21 +43,21 @@ def boundary_map(labels: Ints, width: int) -> npt.NDArray[np.bool_]:
     lowest, highest = (
         extreme(values, **window) for extreme in (ndimage.minimum_filter, ndimage.maximum_filter)
     )
-    # beyond the image there is -1, which makes a minimum of its own; the maximum never is -1
+    # outside the image is -1, below every label; the maximum is never -1
     return np.asarray((lowest != values) | (highest != values))
 
 
 def boundary_counts(gt: Ints, pred: Ints, num_classes: int, ignore: int) -> ClassCounts:
-    """Boundary pixels of one image by class; their `iou` is the Boundary IoU.
+    """Count the boundary pixels of one image by class; their `iou` is the Boundary IoU.
 
-    Pixels that ground truth ignores count for neither side, and what is predicted there draws no
-    boundary: the prediction is taken to end where ground truth does.
+    Ignored ground-truth pixels count for neither side, and predictions there add no boundary: the
+    prediction is taken to end where ground truth does.
 
     Args:
         gt: `(H, W)` labels: 0..K-1 or `ignore`.
         pred: `(H, W)` classes 0..K-1, or K for a pixel without a class.
         num_classes: K.
-        ignore: the label of ground truth that does not count.
+        ignore: the ground-truth label that does not count.
     """
     ignored = np.asarray(gt) == ignore
     truth = np.where(ignored, num_classes + 1, gt)

@@ -1,4 +1,4 @@
-"""What a benchmark counts in one image, as rows: the grain that shards, scores and draws add up."""
+"""Counts of one benchmark image as rows, which shards, scores and bootstrap draws add up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = (BOUNDARY, *SIZES)
 
 
 def confusion_rows(image_id: int, confusion: Confusion) -> Iterator[Row]:
-    """Rows of `ovseg.stages.schema.CONFUSION`."""
+    """Yield rows of `ovseg.stages.schema.CONFUSION`."""
     for gt, predicted, pixels in confusion.entries():
         yield {
             "image_id": image_id,
@@ -37,7 +37,7 @@ def confusion_rows(image_id: int, confusion: Confusion) -> Iterator[Row]:
 def kind_pixel_rows(
     image_id: int, gt: Ints, pred: Ints, num_classes: int, ignore: int
 ) -> Iterator[Row]:
-    """Rows of `ovseg.stages.schema.KIND_PIXELS`: boundaries by class, objects by class and size.
+    """Yield rows of `ovseg.stages.schema.KIND_PIXELS`: boundaries by class, objects by class, size.
 
     Args:
         image_id: of the image.
@@ -74,29 +74,29 @@ def mask_rows(
     masks: NDArray[np.bool_],
     probabilities: NDArray[np.float32],
 ) -> Iterator[Row]:
-    """Rows of `ovseg.stages.schema.GT_MASKS`.
+    """Yield rows of `ovseg.stages.schema.GT_MASKS`.
 
     Args:
         image_id: of the image.
         classes: `(N,)` true classes of its ground-truth masks.
         masks: `(N, H, W)`.
-        probabilities: `(N, K)` that CLIP gives them; a row of zeros for a mask too small for it,
-            which gets class K and the last rank.
+        probabilities: `(N, K)` from CLIP; a mask too small for it has a row of zeros and gets class
+            K and the last rank.
     """
     k = probabilities.shape[1]
     for gt, mask, of_mask in zip(classes.tolist(), masks, probabilities):
-        named = bool(of_mask.any())  # of a row of zeros the first class would be the best one
+        classified = bool(of_mask.any())  # argmax of a row of zeros would be class 0
         yield {
             "image_id": image_id,
             "gt_class": gt,
-            "predicted_class": int(of_mask.argmax()) if named else k,
-            "gt_rank": rank(of_mask, gt) if named else k,
+            "predicted_class": int(of_mask.argmax()) if classified else k,
+            "gt_rank": rank(of_mask, gt) if classified else k,
             "area_fraction": float(mask.mean()),
         }
 
 
 def rank(scores: NDArray[np.float32], index: int) -> int:
-    """The place, from 1, of `scores[index]` among `(K,)` scores; of equal ones the first leads."""
+    """Return the rank, from 1, of `scores[index]` among `(K,)` scores; ties go to the first."""
     own = scores[index]
     return 1 + int((scores > own).sum()) + int((scores[:index] == own).sum())
 
@@ -125,7 +125,7 @@ def _no_pixels(k: int) -> ClassCounts:
 
 
 def tallies_to_json(tallies: Tallies) -> dict[str, Any]:
-    """Tallies as lists, for a shard's record."""
+    """Convert tallies to lists, for a shard's record."""
 
     def lists(counts: ClassCounts | MaskCounts) -> dict[str, list[int]]:
         return {name: values.tolist() for name, values in vars(counts).items()}
@@ -135,7 +135,7 @@ def tallies_to_json(tallies: Tallies) -> dict[str, Any]:
 
 
 def tallies_from_json(values: Mapping[str, Any]) -> Tallies:
-    """The reverse of `tallies_to_json`."""
+    """Invert `tallies_to_json`."""
 
     def arrays(lists: Mapping[str, list[int]]) -> dict[str, NDArray[np.int64]]:
         return {name: np.array(numbers, dtype=np.int64) for name, numbers in lists.items()}

@@ -1,4 +1,4 @@
-"""How sure a score is: bootstrap intervals over the images of a validation set and over seeds.
+"""Confidence intervals of scores: bootstrap over the images of a validation set and over seeds.
 
     images = read_images(benchmark)                       # counts of each image and class
     weights = draw_images(len(images), resamples=1000, seed=0)
@@ -7,23 +7,23 @@
 
 What an interval covers:
 
-- `images`: which images happened to be in the validation set. They are drawn with replacement, and
-  every score is counted again from the images drawn, by the benchmark's own functions. The model,
-  its training and the split of the classes stand still.
-- `seeds`: which split into seen and unseen classes and which order of training happened to be
-  drawn, with the images as they are: Student's t over the seeds' values.
-- `images+seeds`: both at once. Seeds are drawn with replacement on top of the images. Where the
-  seeds share their images, as the storybook's do, one draw of images serves all seeds: a mean over
-  seeds does not make the validation set any larger (Owen 2007, "The pigeonhole bootstrap").
+- `images`: which images happened to be in the validation set. Images are drawn with replacement,
+  and the benchmark's own functions recompute every score from each draw. The model, its training
+  and the split of the classes are fixed.
+- `seeds`: which split into seen and unseen classes and which training order happened to be drawn,
+  with the images fixed: Student's t over the seeds' values.
+- `images+seeds`: both at once. Seeds are drawn with replacement on top of the images. If the seeds
+  share their images, as the storybook's do, one draw of images serves all seeds: averaging over
+  seeds does not make the validation set larger (Owen 2007, "The pigeonhole bootstrap").
 
 All arms of a seed see the same images and the same draws, so differences between arms are paired.
 
-Two warnings. Drawing S seeds out of S gives a variance that is too small by (S - 1) / S; the spread
-over seeds is widened to make up for it (Rao and Wu 1988), yet three seeds remain three: such an
-interval is wide, rough, and covers less than its level (see the simulation in the tests). So the
-interval over images of each seed is given beside it. And mIoU is a mean of ratios: a class that no
-drawn image shows leaves the mean, as it would in the benchmark, so rare classes widen and may shift
-the interval. A draw in which a score has nothing to average does not count.
+Two warnings. Drawing S seeds out of S gives a variance that is too small by (S - 1) / S. The spread
+over seeds is widened to compensate (Rao and Wu 1988), but three seeds remain three: such an
+interval is wide, rough, and covers less than its level (see the simulation in the tests), so each
+seed's interval over images is given as well. And mIoU is a mean of ratios: a class that is in no
+drawn image leaves the mean, as it would in the benchmark, so rare classes widen and may shift the
+interval. A draw in which a score has nothing to average does not count.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ MASKS = ("masks", "right", "top5")
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """What the scores of one arm need of each of N images, by class.
+    """The counts of N images by class that the scores of one arm are computed from.
 
-    An image shows few classes of many: 5,000 images of 847 classes are a few megabytes here and
-    would be hundreds as dense arrays.
+    An image shows few of the classes: 5,000 images of 847 classes take a few megabytes here and
+    would take hundreds as dense arrays.
     """
 
     ids: Counts
@@ -69,14 +69,13 @@ class ImageCounts:
 
 
 def read_images(benchmark: Manifest) -> ImageCounts:
-    """The counts of each image of a benchmark's run, whatever its shards.
+    """Read the counts of each image of a benchmark run from all of its shards.
 
     Args:
         benchmark: a finished run of `ovseg.evaluation.benchmark.BENCHMARK`.
 
     Returns:
-        The images in the order of their ids; one that could not be read is left out, as it is in
-        the scores.
+        The images in order of id; as in the scores, unreadable images are left out.
     """
     k = len(benchmark.stats["class_names"])
     confusion = _rows(benchmark, "confusion.parquet")
@@ -98,11 +97,12 @@ def _pixel_counts(
 ) -> dict[tuple[str, str], sparse.csr_array]:
     image, pixels, k = np.searchsorted(ids, rows["image_id"]), rows["pixels"], shape[1]
     gt, predicted = rows["gt_class"], rows["predicted_class"]
-    valid, named = gt != k, predicted != k  # K: ignored in ground truth, without a class
+    # K is an ignored pixel in ground truth, one without a class in predictions
+    valid, has_class = gt != k, predicted != k
     return {
         ("pixels", "hit"): _tally(image, gt, pixels, valid & (gt == predicted), shape),
         ("pixels", "gt_pixels"): _tally(image, gt, pixels, valid, shape),
-        ("pixels", "predicted_pixels"): _tally(image, predicted, pixels, valid & named, shape),
+        ("pixels", "predicted_pixels"): _tally(image, predicted, pixels, valid & has_class, shape),
     }
 
 
@@ -135,7 +135,7 @@ def _tally(
     chosen: npt.NDArray[np.bool_],
     shape: tuple[int, int],
 ) -> sparse.csr_array:
-    """The sums by image and class: repeated entries of a sparse matrix add up."""
+    """Sum by image and class: repeated entries of a sparse matrix add up."""
     values = np.asarray(number)[chosen].astype(np.int64)
     return sparse.coo_array((values, (image[chosen], klass[chosen])), shape=shape).tocsr()
 
@@ -145,12 +145,12 @@ def _tally(
 
 
 def draw_images(images: int, *, resamples: int, seed: int) -> Counts:
-    """How often each image is drawn: `(resamples, images)` int64, each row summing to `images`."""
+    """Draw images: counts `(resamples, images)` int64, each row summing to `images`."""
     return _draws(images, resamples, np.random.default_rng([seed, 0]))
 
 
 def draw_seeds(seeds: int, *, resamples: int, seed: int) -> Counts:
-    """How often each seed is drawn: `(resamples, seeds)` int64, each row summing to `seeds`."""
+    """Draw seeds: counts `(resamples, seeds)` int64, each row summing to `seeds`."""
     return _draws(seeds, resamples, np.random.default_rng([seed, 1]))
 
 
@@ -159,18 +159,18 @@ def _draws(items: int, resamples: int, rng: np.random.Generator) -> Counts:
 
 
 def resampled_scores(images: ImageCounts, weights: Counts) -> dict[str, Floats]:
-    """Every score under every draw of images.
+    """Compute every score under every draw of images.
 
-    The sums over images are one product of matrices; the scores of each sum come from the functions
-    that score the benchmark itself, so a row of ones gives its scores to the last bit.
+    One matrix product gives the sums over images. The benchmark's own functions score each sum, so
+    a row of ones reproduces the benchmark's scores bit for bit.
 
     Args:
         images: counts of N images.
         weights: `(B, N)` int, how often each image counts.
 
     Returns:
-        `(B,)` float64 by the names of `ovseg.evaluation.metrics.all_scores`; NaN where a score is
-        not defined under a draw. A score that no draw defines is left out.
+        `(B,)` float64 by the names of `ovseg.evaluation.metrics.all_scores`; NaN where a draw
+        leaves a score undefined. A score that is undefined in every draw is left out.
     """
     sums = {name: _sums(weights, part) for name, part in images.counts.items()}
     rows = [all_scores(_tallies(sums, draw), images.splits) for draw in range(len(weights))]
@@ -179,7 +179,7 @@ def resampled_scores(images: ImageCounts, weights: Counts) -> dict[str, Floats]:
 
 
 def total(images: ImageCounts) -> Tallies:
-    """The tallies of all images, each counted once."""
+    """Return the tallies of all images, each counted once."""
     once = np.ones((1, len(images)), dtype=np.int64)
     return _tallies({name: _sums(once, part) for name, part in images.counts.items()}, 0)
 
@@ -193,16 +193,16 @@ def _tallies(sums: dict[tuple[str, str], Counts], draw: int) -> Tallies:
 
 
 def _sums(weights: Counts, counts: sparse.csr_array) -> Counts:
-    """`(B, K)`: of each draw the counts of its images, in exact whole numbers."""
+    """Sum the counts of each draw's images, exactly: `(B, K)` integers."""
     return np.ascontiguousarray((counts.T @ weights.T).T, dtype=np.int64)
 
 
 def mean_over_seeds(scores: Floats, draws: Counts) -> Floats:
-    """The mean over drawn seeds, under draws of images made before.
+    """Return the mean over drawn seeds, for draws of images made before.
 
     Args:
-        scores: `(S, B)`, of each seed under each draw of images; column b of all seeds goes with
-            row b of `draws`.
+        scores: `(S, B)`, one row per seed, one column per draw of images; column b goes with row b
+            of `draws`.
         draws: `(B, S)`, as `draw_seeds` makes them.
 
     Returns:
@@ -213,8 +213,8 @@ def mean_over_seeds(scores: Floats, draws: Counts) -> Floats:
     mean: Floats = scores.mean(axis=0)
     if seeds == 1:
         return mean
-    drawn = np.einsum("bs,sb->b", draws / seeds, scores)
-    stretched: Floats = mean + np.sqrt(seeds / (seeds - 1)) * (drawn - mean)
+    means = np.einsum("bs,sb->b", draws / seeds, scores)
+    stretched: Floats = mean + np.sqrt(seeds / (seeds - 1)) * (means - mean)
     return stretched
 
 
@@ -223,7 +223,7 @@ def mean_over_seeds(scores: Floats, draws: Counts) -> Floats:
 
 
 def percentiles(resampled: Floats, *, level: float) -> tuple[float, float]:
-    """The bounds that hold the middle `level` of the defined draws; NaN where there are none."""
+    """Return the bounds of the middle `level` of the defined draws; NaN if there are none."""
     defined = resampled[~np.isnan(resampled)]
     if not len(defined):
         return float("nan"), float("nan")
@@ -232,11 +232,11 @@ def percentiles(resampled: Floats, *, level: float) -> tuple[float, float]:
 
 
 def student(values: Sequence[float], *, level: float) -> tuple[float, float]:
-    """Student's t interval of the mean of a few values; NaN for fewer than two.
+    """Return Student's t interval of the mean of a few values; NaN for fewer than two.
 
     Args:
-        values: one of each seed.
-        level: such as 0.95; of three values the half-width is then 2.48 standard deviations.
+        values: one per seed.
+        level: such as 0.95; for three values the half-width is then 2.48 standard deviations.
     """
     if len(values) < 2:
         return float("nan"), float("nan")
@@ -248,7 +248,7 @@ def student(values: Sequence[float], *, level: float) -> tuple[float, float]:
 
 
 def improvement(differences: Floats) -> float:
-    """The share of defined draws in which a difference is above 0; a tie counts half."""
+    """Return the share of defined draws with a difference above 0; a tie counts half."""
     defined = differences[~np.isnan(differences)]
     if not len(defined):
         return float("nan")

@@ -1,8 +1,8 @@
-"""Learning curves: how well CLIP names ground-truth masks after so many steps of its training.
+"""Learning curves: how well CLIP classifies ground-truth masks after each stretch of training.
 
-Each training phase that kept snapshots is scored once (`PHASE_CURVES`), whichever arms share it;
-the curve of an arm (`CURVES`) is its phases' points one after the other. The masks are a
-benchmark's, and the last point of an arm is what the benchmark itself says of it.
+Each training phase that kept snapshots is scored once (`PHASE_CURVES`), even if several arms share
+it. The curve of an arm (`CURVES`) concatenates the points of its phases. The masks are a
+benchmark's, and the last point of an arm equals its score in that benchmark.
 
     points = [run_stage(PHASE_CURVES, config.scored, {"checkpoint": tuned}, root), ...]
     run_stage(CURVES, config, {"1": points[0], "2": points[1]}, root)
@@ -45,10 +45,10 @@ from ovseg.stages.stage import Inputs, Output, Progress, Stage
 from ovseg.training.clip.snapshots import find_snapshots, restore_snapshot
 
 BLOCK_BYTES = 2**29
-"""Crops held at once: every snapshot sees a block of images before the next block is cut."""
+"""Memory for crops: every snapshot sees a block of images before the next block is cut."""
 
 TRACED = ("crops", "mask_tokens")
-"""The embedders that ask nothing but the CLIP that an arm trains."""
+"""The embedders that use no other network than the CLIP that an arm trains."""
 
 Row = dict[str, Any]
 
@@ -56,22 +56,22 @@ Row = dict[str, Any]
 class PhaseCurveStage(Stage[BenchmarkConfig]):
     """The points of one training phase: one Parquet file of `ovseg.stages.schema.PHASE_CURVE`.
 
-    Inputs: `checkpoint`, the phase's, with its snapshots; and `start`, the checkpoint of the phase
-    before it, where there is one.
+    Inputs: `checkpoint`, the phase's, with its snapshots; and `start`, the checkpoint of the
+    previous phase, if any.
     """
 
     name = "phase-curves"
 
     def plan(self, config: BenchmarkConfig, inputs: Inputs) -> ShardPlan:
-        """One shard; it counts each image once a point."""
+        """Plan one shard; it counts each image once per point."""
         if reason := not_traced(config):
-            raise OvsegError(f"there is no learning curve of this benchmark: {reason}")
+            raise OvsegError(f"this benchmark has no learning curve: {reason}")
         images = BENCHMARK.plan(config, {})
         points = len(_points(inputs["checkpoint"]))
         return ShardPlan.single(images.ids_digest, sum(images.counts) * points)
 
     def weights(self, config: BenchmarkConfig, inputs: Inputs) -> dict[str, str]:
-        """The CLIP the phase started from, unless that is a parent, and what texts are made of."""
+        """Return the digests of the texts and, unless it is a parent, of the CLIP of the start."""
         texts = {"texts": text_prompts(config).digest}
         return texts if "start" in inputs else {**texts, "clip": clip_digest(_start(inputs))}
 
@@ -84,7 +84,7 @@ class PhaseCurveStage(Stage[BenchmarkConfig]):
         shard: int,
         progress: Progress,
     ) -> Output:
-        """Score what the phase started from, each snapshot, and what it came to."""
+        """Score the start of the phase, each snapshot, and its end."""
         benchmark, checkpoint = open_benchmark(config), inputs["checkpoint"]
         device = resolve_device(config.device)
         start = load_clip(_start(inputs), device=device).requires_grad_(False)
@@ -101,9 +101,9 @@ class PhaseCurveStage(Stage[BenchmarkConfig]):
                     restore_snapshot(clip, snapshot)
                 model = clip if step else start
                 trained = step and clip.text_prompts is not None
-                shown = _texts(config, benchmark, clip) if trained else texts
+                point_texts = _texts(config, benchmark, clip) if trained else texts
                 for image in block:
-                    ranks[step] += image.ranks(model, shown, config)
+                    ranks[step] += image.ranks(model, point_texts, config)
                     progress(1)
         rows = [
             {"step": step, **row}
@@ -137,7 +137,7 @@ class CurveStage(Stage[CurveConfig]):
     def write(
         self, config: CurveConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
     ) -> Output:
-        """Put the phases one after the other."""
+        """Concatenate the phases."""
         rows: list[Row] = []
         before = 0
         for number, phase in enumerate(inputs.values(), start=1):
@@ -168,10 +168,7 @@ class CurveStage(Stage[CurveConfig]):
 
 
 def not_traced(config: BenchmarkConfig) -> str:
-    """Why a benchmark's masks have no learning curve; empty where they have.
-
-    A curve names them as the benchmark does, with the weights of every snapshot.
-    """
+    """Return why a benchmark's masks have no learning curve; empty if they have one."""
     if config.segmentor == "pixels" or config.embedder not in TRACED:
         return "no snapshot's image encoder sees its masks (benchmarks.segmentor, .embedder)"
     if config.retrieval_weight:
@@ -188,16 +185,16 @@ CURVES = CurveStage()
 
 
 def _start(inputs: Inputs) -> str:
-    """Name of the CLIP a phase started from."""
+    """Return the name of the CLIP a phase started from."""
     if "start" in inputs:
         return str(inputs["start"].payload())
     return str(inputs["checkpoint"].config["clip"])
 
 
 def _points(checkpoint: Manifest) -> Mapping[int, Path | None]:
-    """The steps that are scored, ascending, and the snapshot that a step is put back from.
+    """Map the scored steps, ascending, to the snapshot that each is restored from.
 
-    The start is 0; the last is the checkpoint itself where the phase kept no snapshot.
+    The start is step 0; the last is the checkpoint itself if the phase kept no snapshot.
     """
     snapshots = find_snapshots(checkpoint.payload())
     last: dict[int, Path | None] = {int(checkpoint.stats["steps"]): None}
@@ -205,10 +202,10 @@ def _points(checkpoint: Manifest) -> Mapping[int, Path | None]:
 
 
 def _texts(config: BenchmarkConfig, benchmark: Benchmark, clip: MaskAdaptedCLIP) -> ClassTexts:
-    """The texts of the benchmark's classes as the configuration has a CLIP embed them."""
-    shown = shown_texts(config, benchmark.classes, benchmark.prompts)
-    texts_te = text_prompts(config).embed(clip, [text for text, _ in shown])
-    return class_texts(config, texts_te, shown, len(benchmark.classes))
+    """Embed the texts of the benchmark's classes with a CLIP, as configured."""
+    point_texts = shown_texts(config, benchmark.classes, benchmark.prompts)
+    texts_te = text_prompts(config).embed(clip, [text for text, _ in point_texts])
+    return class_texts(config, texts_te, point_texts, len(benchmark.classes))
 
 
 # --------------------------------------------------------------------------------------
@@ -221,25 +218,27 @@ class _Image:
 
     Attributes:
         classes: the true class of each of N masks.
-        regions: the crops, in the batches that the benchmark makes of them.
-        picture: instead of crops, the image and its masks `(N, H, W)` for mask tokens.
+        regions: the crops, batched as in the benchmark.
+        whole_image: instead of crops, the image and its masks `(N, H, W)` for mask tokens.
     """
 
     classes: list[int]
     regions: list[Regions]
-    picture: tuple[ImageArray, Tensor] | None = None
+    whole_image: tuple[ImageArray, Tensor] | None = None
 
     @property
     def bytes(self) -> int:
-        """What the crops take up."""
+        """Memory of the crops."""
         crops = sum(part.pixels.nbytes + part.masks.nbytes for part in self.regions)
-        return crops + (0 if self.picture is None else sum(part.nbytes for part in self.picture))
+        return crops + (
+            0 if self.whole_image is None else sum(part.nbytes for part in self.whole_image)
+        )
 
     @torch.no_grad()
     def ranks(self, clip: MaskAdaptedCLIP, texts: ClassTexts, config: BenchmarkConfig) -> list[int]:
-        """The rank, from 1, that a CLIP gives to the true class of each mask."""
-        if self.picture is not None:
-            image, masks = self.picture
+        """Return the rank, from 1, that a CLIP gives to the true class of each mask."""
+        if self.whole_image is not None:
+            image, masks = self.whole_image
             embedder = MaskTokenEmbedder(clip, size=config.image_size)
             features, _ = embedder.embed(image, masks, threshold=None)
             rows = [texts.classify(features)]
@@ -258,7 +257,7 @@ class _Images:
     """The images of a benchmark as crops, a block at a time.
 
     Attributes:
-        usable: its images, and how many could not be used.
+        usable: its images, with counts of those that could not be used.
     """
 
     def __init__(
@@ -272,7 +271,7 @@ class _Images:
         self.usable = UsableSamples(benchmark, benchmark.samples)
 
     def blocks(self) -> Iterator[list[_Image]]:
-        """Images in order, as many at once as `BLOCK_BYTES` holds and at least one."""
+        """Yield blocks of images in order: as many as fit into `BLOCK_BYTES`, at least one."""
         block: list[_Image] = []
         cut = Cut(
             region=self.config.region,
@@ -285,8 +284,8 @@ class _Images:
             whole = self.config.embedder == "mask_tokens"
             parts = () if whole else torch.split(on_device, self.config.batch_size)
             regions = [*cut_regions(self.clip, image, parts, cut=cut)]
-            picture = (image, on_device) if whole else None
-            block.append(_Image(classes=classes.tolist(), regions=regions, picture=picture))
+            whole_image = (image, on_device) if whole else None
+            block.append(_Image(classes=classes.tolist(), regions=regions, whole_image=whole_image))
             if sum(one.bytes for one in block) >= BLOCK_BYTES:
                 yield block
                 block = []
@@ -297,7 +296,7 @@ class _Images:
 def _parts(
     classes: list[int], ranks: list[int], benchmark: Benchmark, config: BenchmarkConfig
 ) -> Iterator[Row]:
-    """The accuracy over the masks of seen, of unseen and of all classes."""
+    """Yield the accuracy over the masks of all, of seen and of unseen classes."""
     k = len(benchmark.classes)
     counts = count_masks(np.array(classes, np.int64), np.array(ranks, np.int64), k)
     seen = benchmark_splits(config, benchmark.classes).get(HEADLINE)

@@ -1,11 +1,11 @@
 """Segmentation metrics from a streaming confusion matrix, and the accuracy on ground-truth masks.
 
 Memory is constant: a `(K+1, K+1)` int64 matrix however many images pass. Two conventions of mIoU
-stand beside each other, because the same predictions differ by many points between them:
-`miou_union` divides by the classes that ground truth or prediction has (the official
-implementation of OVSeg and detectron2 v0.6), `miou_gt` by those ground truth has (detectron2's
-main branch). Pixels whose ground truth is ignored never count, not as false positives either. All
-scores are fractions in 0..1; a score with nothing to average is NaN.
+are reported, because the same predictions differ by many points between them: `miou_union` divides
+by the number of classes in ground truth or prediction (the official implementation of OVSeg and
+detectron2 v0.6), `miou_gt` by the number in ground truth (detectron2's main branch). Pixels whose
+ground truth is ignored never count, not as false positives either. All scores are fractions in
+0..1; a score with nothing to average is NaN.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Floats = npt.NDArray[np.float64]
 class Confusion:
     """Pixel counts by (ground-truth class, predicted class), added to image by image.
 
-    `counts[g, p]` is `(K+1, K+1)` int64: row K holds the ignored pixels, column K the pixels a
-    model left without a class, which are misses.
+    `counts[g, p]` is `(K+1, K+1)` int64: row K holds the ignored pixels, column K the pixels that
+    got no class, which are misses.
 
     Args:
         num_classes: K.
-        ignore: the label of ground truth that does not count, e.g. 255 or 65535.
+        ignore: the ground-truth label that does not count, e.g. 255 or 65535.
     """
 
     def __init__(self, num_classes: int, ignore: int) -> None:
@@ -70,11 +70,11 @@ class Confusion:
         self.counts += flat.reshape(k + 1, k + 1)
 
     def add_counts(self, gt: Ints, pred: Ints, pixels: Ints) -> None:
-        """Add counts as `entries` gives them: three arrays of one length."""
+        """Add counts as `entries` yields them: three arrays of equal length."""
         np.add.at(self.counts, (np.asarray(gt), np.asarray(pred)), np.asarray(pixels))
 
     def class_counts(self) -> ClassCounts:
-        """Hits, ground-truth and predicted pixels of each class, ignored pixels left out."""
+        """Count hits, ground-truth and predicted pixels of each class, without ignored pixels."""
         k = self.num_classes
         valid = self.counts[:k]
         return ClassCounts(
@@ -84,12 +84,12 @@ class Confusion:
         )
 
     def entries(self) -> Iterator[tuple[int, int, int]]:
-        """The non-zero counts as (ground-truth class, predicted class, pixels), in order."""
+        """Yield the non-zero counts as (ground-truth class, predicted class, pixels), in order."""
         for gt, pred in np.argwhere(self.counts):
             yield int(gt), int(pred), int(self.counts[gt, pred])
 
     def __add__(self, other: Confusion) -> Confusion:
-        """The matrix of both sets of images.
+        """Return the matrix of both sets of images.
 
         Raises:
             ValueError: the two are over different classes.
@@ -103,7 +103,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """All of a confusion matrix that the scores need, `(K,)` int64 each, in pixels not ignored."""
+    """The sums of a confusion matrix that the scores need: `(K,)` int64 each, no ignored pixels."""
 
     hit: Counts
     gt_pixels: Counts
@@ -111,16 +111,16 @@ class ClassCounts:
 
     @property
     def iou(self) -> Floats:
-        """`(K,)`; NaN where neither has a pixel, 0 where only ground truth or prediction has."""
+        """`(K,)`; NaN for a class in neither, 0 for one in only ground truth or prediction."""
         return _ratio(self.hit, self.gt_pixels + self.predicted_pixels - self.hit)
 
     @property
     def accuracy(self) -> Floats:
-        """`(K,)` recall of each class's pixels; NaN where ground truth has none."""
+        """`(K,)` recall of each class's pixels; NaN for a class not in ground truth."""
         return _ratio(self.hit, self.gt_pixels)
 
     def __add__(self, other: ClassCounts) -> ClassCounts:
-        """The counts of both sets of images."""
+        """Return the counts of both sets of images."""
         return ClassCounts(
             self.hit + other.hit,
             self.gt_pixels + other.gt_pixels,
@@ -134,9 +134,9 @@ class MaskCounts:
 
     masks: Counts
     right: Counts
-    """The true class came first."""
+    """Masks whose true class ranked first."""
     top5: Counts
-    """It was among the first five."""
+    """Masks whose true class ranked among the first five."""
 
     @property
     def accuracy(self) -> Floats:
@@ -149,15 +149,15 @@ class MaskCounts:
         return _ratio(self.top5, self.masks)
 
     def __add__(self, other: MaskCounts) -> MaskCounts:
-        """The counts of both sets of masks."""
+        """Return the counts of both sets of masks."""
         return MaskCounts(
             self.masks + other.masks, self.right + other.right, self.top5 + other.top5
         )
 
 
-def count_classes(labels: Ints, chosen: npt.NDArray[np.bool_], num_classes: int) -> Counts:
-    """How many chosen pixels have each label 0..K-1: `(K,)` int64; other labels do not count."""
-    counts = np.bincount(np.asarray(labels)[chosen].astype(np.int64), minlength=num_classes)
+def count_classes(labels: Ints, selected: npt.NDArray[np.bool_], num_classes: int) -> Counts:
+    """Count the selected pixels of each label 0..K-1: `(K,)` int64; other labels do not count."""
+    counts = np.bincount(np.asarray(labels)[selected].astype(np.int64), minlength=num_classes)
     return counts[:num_classes].astype(np.int64)
 
 
@@ -165,23 +165,23 @@ def count_masks(gt_class: Ints, gt_rank: Ints, num_classes: int) -> MaskCounts:
     """Count masks by class from each one's true class `(N,)` and that class's rank, from 1."""
     gt_class, gt_rank = np.asarray(gt_class, dtype=np.int64), np.asarray(gt_rank)
 
-    def by_class(chosen: npt.NDArray[np.bool_]) -> Counts:
-        return np.bincount(gt_class[chosen], minlength=num_classes).astype(np.int64)
+    def by_class(selected: npt.NDArray[np.bool_]) -> Counts:
+        return np.bincount(gt_class[selected], minlength=num_classes).astype(np.int64)
 
     return MaskCounts(by_class(gt_rank >= 1), by_class(gt_rank == 1), by_class(gt_rank <= 5))
 
 
 @dataclass(frozen=True)
 class Tallies:
-    """All that the scores of a benchmark are made of, by class."""
+    """All counts by class that the scores of a benchmark are computed from."""
 
     pixels: ClassCounts
     masks: MaskCounts
     kinds: Mapping[str, ClassCounts]
-    """Pixels of some kind alone: `boundary`, and those of `small`, `medium`, `large` objects."""
+    """Counts over one kind of pixel: `boundary`, or those of `small`, `medium`, `large` objects."""
 
     def __add__(self, other: Tallies) -> Tallies:
-        """The tallies of both sets of images."""
+        """Return the tallies of both sets of images."""
         kinds = {kind: self.kinds[kind] + other.kinds[kind] for kind in self.kinds}
         return Tallies(self.pixels + other.pixels, self.masks + other.masks, kinds)
 
@@ -193,16 +193,16 @@ class Tallies:
 def segmentation_scores(
     counts: ClassCounts, seen: Collection[int] | None = None
 ) -> dict[str, float]:
-    """All scores of a segmentation.
+    """Compute all scores of a segmentation.
 
     Args:
         counts: of all images.
-        seen: indices of the seen classes, the others are unseen; None leaves the split out.
+        seen: indices of the seen classes, all others are unseen; None leaves the split out.
 
     Returns:
-        `miou_union`, `miou_gt`, `fwiou`, `macc`, `pacc`, and with `seen` for both kinds of mIoU
-        `_seen`, `_unseen` (numerator and denominator within the part) and `_harmonic` (of the
-        two), as `evaluation_set` of the official evaluator has it.
+        `miou_union`, `miou_gt`, `fwiou`, `macc`, `pacc`, and with `seen`, for both kinds of mIoU,
+        `_seen`, `_unseen` (numerator and denominator within the part) and `_harmonic` (of the two),
+        as in `evaluation_set` of the official evaluator.
     """
     present, union, iou = _averaged(counts)
     total = counts.gt_pixels.sum()
@@ -219,14 +219,14 @@ def segmentation_scores(
 def _averaged(
     counts: ClassCounts,
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], Floats]:
-    """Classes in ground truth, those in it or predicted, and the IoU, 0 outside ground truth."""
+    """Return the classes in ground truth, those in it or predicted, and IoUs (0 outside both)."""
     present = counts.gt_pixels > 0
     union = present | (counts.predicted_pixels > 0)
     return present, union, np.where(present, np.nan_to_num(counts.iou), 0.0)
 
 
 def _split_scores(counts: ClassCounts, seen: Collection[int], mark: str = "") -> dict[str, float]:
-    """Both kinds of mIoU over the seen and the unseen classes; `mark` goes into the names."""
+    """Compute both kinds of mIoU over seen and unseen classes; `mark` goes into the names."""
     present, union, iou = _averaged(counts)
     is_seen = np.isin(np.arange(len(iou)), list(seen))
     scores = {}
@@ -238,15 +238,15 @@ def _split_scores(counts: ClassCounts, seen: Collection[int], mark: str = "") ->
 
 
 def kind_scores(kinds: Mapping[str, ClassCounts]) -> dict[str, float]:
-    """Scores of pixels of some kind.
+    """Compute the scores over some kinds of pixels.
 
     Args:
         kinds: counts by kind, as `Tallies` has them.
 
     Returns:
-        `boundary_miou_union` and `boundary_miou_gt`, the mean Boundary IoU over the same classes
-        as the mIoU of that name; `miou_gt_small`, `_medium`, `_large` over the classes that have
-        objects of the size.
+        `boundary_miou_union` and `boundary_miou_gt`, the mean Boundary IoU over the same classes as
+        the mIoU of that name; `miou_gt_small`, `_medium`, `_large` over the classes that have
+        objects of that size.
     """
     scores = {}
     for kind, counts in kinds.items():
@@ -260,7 +260,7 @@ def kind_scores(kinds: Mapping[str, ClassCounts]) -> dict[str, float]:
 
 
 def mask_scores(counts: MaskCounts, seen: Collection[int] | None = None) -> dict[str, float]:
-    """Accuracy of naming ground-truth masks.
+    """Compute the accuracy of classifying ground-truth masks.
 
     Args:
         counts: of all masks.
@@ -293,7 +293,7 @@ def _split_masks(counts: MaskCounts, seen: Collection[int], mark: str = "") -> d
 
 
 def harmonic_mean(a: float, b: float) -> float:
-    """`2ab / (a + b)`; 0 where both are 0, NaN where either is."""
+    """Return `2ab / (a + b)`; 0 if both are 0, NaN if either is NaN."""
     return 2 * a * b / (a + b) if a + b != 0 else 0.0
 
 
@@ -311,12 +311,12 @@ def _mean(values: Floats, where: npt.NDArray[np.bool_]) -> float:
 
 
 def all_scores(tallies: Tallies, splits: Mapping[str, Collection[int]]) -> dict[str, float]:
-    """Every defined score by its name, fractions in 0..1.
+    """Return every defined score by name, fractions in 0..1.
 
     Args:
         tallies: of all images.
-        splits: indices of the seen classes by what marks the split in the names: `""` of the
-            headline (`miou_union_seen`), `"_published"` (`miou_union_published_seen`).
+        splits: indices of the seen classes by the split's mark in the names: `""` for the headline
+            (`miou_union_seen`), `"_published"` (`miou_union_published_seen`).
     """
     pixels, masks = tallies.pixels, tallies.masks
     scores = {**segmentation_scores(pixels), **mask_scores(masks), **kind_scores(tallies.kinds)}

@@ -1,13 +1,13 @@
-"""Oracle arms: one of the two stages is given its answer, to see what the other one costs.
+"""Oracle baselines: replace one stage's output with ground truth, to see the other stage's error.
 
-- `gt_masks`: the proposals are the ground-truth regions, one of each class in the image, at the
-  original size; each gets the class CLIP finds most probable. Nothing is left to the MaskFormer.
-  (The paper: 20.1 mIoU of OpenAI's CLIP on ADE20K-150, 13.8 with the background left in the crops.)
-- `gt_labels`: the proposals are the MaskFormer's, their classes come from ground truth: of each
-  proposal (pixels above 0.5 at the original size, ignored ones left out) the IoU with the region of
-  every class, divided by their sum, are its class scores; these weigh the soft masks as they do in
-  inference. A proposal that meets no region says nothing. (The paper: 66.5; its code of it is not
-  published, the recipe is that of the project it grew from.)
+- `gt_masks`: the proposals are the ground-truth regions, one for each class in the image, at the
+  original size; each gets CLIP's most probable class. The MaskFormer is not used. (The paper: 20.1
+  mIoU of OpenAI's CLIP on ADE20K-150, 13.8 with the background left in the crops.)
+- `gt_labels`: the proposals are the MaskFormer's, their classes come from ground truth: the class
+  scores of a proposal (pixels above 0.5 at the original size, without ignored ones) are its IoUs
+  with the regions of all classes, divided by their sum; they weight the soft masks as in inference.
+  A proposal that overlaps no region has no say. (The paper: 66.5; its code for this is unpublished,
+  so the recipe is that of the project it grew from.)
 """
 
 from __future__ import annotations
@@ -23,34 +23,36 @@ from ovseg.models.ensemble import label_map, resized_maps
 PROPOSAL_THRESHOLD = 0.5
 
 
-def paint_regions(labels: Labels, classes: NDArray[np.int32], named: Labels, empty: int) -> Labels:
-    """`gt_masks`: the regions of ground truth under the classes they were given.
+def paint_regions(
+    labels: Labels, classes: NDArray[np.int32], region_classes: Labels, empty: int
+) -> Labels:
+    """Paint the ground-truth regions with their predicted classes (oracle `gt_masks`).
 
     Args:
         labels: `(H, W)` ground truth.
         classes: `(N,)` the classes in it, ascending, as `region_masks` gives them.
-        named: `(N,)` what each region was called.
+        region_classes: `(N,)` the predicted class of each region.
         empty: the label of all other pixels.
 
     Returns:
         `(H, W)` int32.
     """
     painted = np.full(labels.shape, empty, dtype=np.int32)
-    for given, called in zip(classes, named):
+    for given, called in zip(classes, region_classes):
         painted[labels == given] = called
     return painted
 
 
 def label_proposals(masks_qhw: Tensor, labels: Labels, num_classes: int) -> Labels:
-    """`gt_labels`: a label map of proposals that know their classes.
+    """Make a label map of proposals whose classes come from ground truth (oracle `gt_labels`).
 
     Args:
         masks_qhw: `(Q, h, w)` float soft masks in 0..1, at any size.
-        labels: `(H, W)` ground truth; what is not 0..K-1 does not count.
+        labels: `(H, W)` ground truth; labels other than 0..K-1 do not count.
         num_classes: K.
 
     Returns:
-        `(H, W)` int32 classes; K where no proposal says anything.
+        `(H, W)` int32 classes; K where no proposal has a say.
     """
     height, width = labels.shape
     scores = oracle_scores(resized_maps(masks_qhw, (height, width)), labels, num_classes)
@@ -59,7 +61,7 @@ def label_proposals(masks_qhw: Tensor, labels: Labels, num_classes: int) -> Labe
 
 
 def oracle_scores(masks_qhw: Tensor, labels: Labels, num_classes: int) -> Tensor:
-    """The classes of proposals by their overlap with ground truth.
+    """Score the classes of proposals by their overlap with ground truth.
 
     Args:
         masks_qhw: `(Q, H, W)` float soft masks in 0..1.
@@ -67,7 +69,7 @@ def oracle_scores(masks_qhw: Tensor, labels: Labels, num_classes: int) -> Tensor
         num_classes: K.
 
     Returns:
-        `(Q, K)` float32, each row summing to 1, or to 0 where a proposal meets no class.
+        `(Q, K)` float32, each row summing to 1, or to 0 for a proposal that overlaps no class.
     """
     truth = torch.as_tensor(np.asarray(labels).astype(np.int64), device=masks_qhw.device).flatten()
     counted = (truth >= 0) & (truth < num_classes)

@@ -1,8 +1,8 @@
-"""How right the mined pairs are: each kept pair's mask held against panoptic ground truth.
+"""Precision of the mined pairs: each kept pair's mask is compared with panoptic ground truth.
 
-A pair is correct where its noun names the category that most of its mask's pixels belong to. A noun
-that names no category of the ground truth ("picture", or "dog" where nobody labelled dogs) is never
-correct, so the precision is a lower bound on data whose labels are not complete.
+A pair is correct if its noun names the category of most of its mask's pixels. A noun that names no
+category of the ground truth ("picture", or "dog" if dogs are not labelled) is never correct, so the
+precision is a lower bound if the labels are incomplete.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ovseg.config.mining import TruthConfig
 from ovseg.data import masks
-from ovseg.data.benchmarks.label_maps import LabelError, read_colours
+from ovseg.data.benchmarks.label_maps import LabelError, read_colors
 from ovseg.data.benchmarks.vocabulary import read_vocabulary
 from ovseg.data.captions.captioned_image import inside
 from ovseg.errors import OvsegError
@@ -31,11 +31,11 @@ from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
 
 def category_names(categories: Iterable[str]) -> dict[str, str]:
-    """What names each category of the ground truth: a word or compound, to the category's name.
+    """Map each word or compound that names a category of the ground truth to the category's name.
 
-    A category is named by its own name, without the `-merged` of COCO's panoptic stuff; one the
-    storybook or COCO-Stuff knows is named by its synonyms (and the storybook's compounds) as well.
-    A category's own name goes before another's synonym.
+    A category is named by its own name, without the `-merged` of COCO's panoptic stuff; one that
+    the storybook or COCO-Stuff knows also by its synonyms (and the storybook's compounds). A
+    category's own name takes precedence over another's synonym.
     """
     from ovseg.storybook.categories import CATEGORIES
 
@@ -51,18 +51,18 @@ def category_names(categories: Iterable[str]) -> dict[str, str]:
 
 
 def panoptic_folder(panoptic: Path) -> Path:
-    """Where the PNGs of a panoptic JSON stand: in the folder `panoptic` beside the JSON's own."""
+    """Return the folder of a panoptic JSON's PNGs: `panoptic`, next to the JSON's own folder."""
     return panoptic.parent.parent / "panoptic"
 
 
 def read_panoptic(panoptic: Path) -> tuple[list[str], dict[int, tuple[Path, dict[int, str]]]]:
-    """The names of all categories, and each image's PNG and the category of its segment ids.
+    """Read the names of all categories, and each image's PNG and the category of its segment ids.
 
     Args:
-        panoptic: COCO panoptic JSON; its PNGs stand in `panoptic_folder`.
+        panoptic: COCO panoptic JSON; its PNGs are in `panoptic_folder`.
 
     Raises:
-        OvsegError: if the file is missing or no COCO panoptic JSON.
+        OvsegError: if the file is missing or is not a COCO panoptic JSON.
     """
     try:
         data = read_json(panoptic, advice="get it again")
@@ -79,17 +79,17 @@ def read_panoptic(panoptic: Path) -> tuple[list[str], dict[int, tuple[Path, dict
             for item in data["annotations"]
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise OvsegError(f"{panoptic} is no COCO panoptic JSON: {error!r}") from error
+        raise OvsegError(f"{panoptic} is not a COCO panoptic JSON: {error!r}") from error
 
 
 def segment_ids(path: Path) -> NDArray[np.int64]:
-    """Segment ids (H, W) of a COCO panoptic PNG: r + 256 g + 65536 b.
+    """Read the segment ids (H, W) of a COCO panoptic PNG: r + 256 g + 65536 b.
 
     Raises:
         OvsegError: if the file cannot be read.
     """
     try:
-        rgb = read_colours(path).astype(np.int64)
+        rgb = read_colors(path).astype(np.int64)
     except LabelError as error:
         raise OvsegError(f"panoptic ground truth {path} cannot be read: {error}") from error
     return rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
@@ -98,16 +98,16 @@ def segment_ids(path: Path) -> NDArray[np.int64]:
 def judge(
     mask_hw: NDArray[np.bool_], categories_hw: NDArray[np.int64], names: Sequence[str]
 ) -> tuple[str | None, float, float]:
-    """The category under a mask.
+    """Find the category under a mask.
 
     Args:
         mask_hw: bool (H, W).
-        categories_hw: int (H, W), an index into `names`; -1 where nothing is labelled.
+        categories_hw: int (H, W), an index into `names`; -1 for unlabelled pixels.
         names: category names.
 
     Returns:
-        The name of the category of most pixels under the mask (None: unlabelled), its share of
-        the mask in [0, 1], and the IoU in [0, 1] of the mask and that category's region.
+        The most frequent category under the mask (None: unlabelled), its share of the mask in [0,
+        1], and the IoU in [0, 1] of the mask and that category's region.
     """
     under = categories_hw[mask_hw]
     labelled = under[under >= 0]
@@ -129,11 +129,11 @@ class TruthStage(Stage[TruthConfig]):
         return ShardPlan.single(inputs["table"].content_digest, inputs["table"].rows)
 
     def weights(self, config: TruthConfig, inputs: Inputs) -> dict[str, str]:
-        """The ground truth's content: what the JSON says of segments and the PNGs of pixels."""
+        """Return content digests of the ground truth: of the JSON and of the PNGs."""
         if config.panoptic is None:
             raise OvsegError("pair truth needs panoptic ground truth: set panoptic")
         if not config.panoptic.is_file():
-            raise OvsegError(f"{config.panoptic} does not exist: mend the setting panoptic")
+            raise OvsegError(f"{config.panoptic} does not exist: correct the setting panoptic")
         folder = panoptic_folder(config.panoptic)
         if not folder.is_dir():
             raise OvsegError(f"{folder} does not exist: the PNGs of {config.panoptic} belong there")
@@ -143,7 +143,7 @@ class TruthStage(Stage[TruthConfig]):
         self, config: TruthConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
     ) -> Output:
         """Judge every kept pair, an image at a time."""
-        assert config.panoptic is not None  # `weights` has refused it
+        assert config.panoptic is not None  # `weights` has rejected None
         categories, truth = read_panoptic(config.panoptic)
         meaning = category_names(categories)
         columns = ["pair_id", "noun", "image_id", "mask_size", "mask_counts", "kept"]
@@ -165,10 +165,10 @@ class TruthStage(Stage[TruthConfig]):
         }
         return Output(rows=len(rows), stats=stats)
 
-    def summarise(
+    def summarize(
         self, config: TruthConfig, inputs: Inputs, records: Sequence[ShardRecord]
     ) -> dict[str, Any]:
-        """Counts, and the precision: correct over all kept pairs, and over those that name one."""
+        """Return counts, and the precision over all kept pairs and over those with a category."""
         (stats,) = (record.stats for record in records)
         return {
             **stats,
@@ -194,20 +194,20 @@ def _judge_image(
         if mask.shape != ids.shape:
             raise OvsegError(
                 f"{path} is {ids.shape[1]} x {ids.shape[0]} pixels and the mask of pair"
-                f" {pair['pair_id']} {mask.shape[1]} x {mask.shape[0]}: this is the ground truth"
-                " of other images"
+                f" {pair['pair_id']} {mask.shape[1]} x {mask.shape[0]}: this ground truth belongs"
+                " to other images"
             )
         category, share, iou = judge(mask, categories, names)
-        named = meaning.get(pair["noun"])
+        noun_category = meaning.get(pair["noun"])
         rows.append(
             {
                 "pair_id": pair["pair_id"],
                 "noun": pair["noun"],
-                "noun_category": named,
+                "noun_category": noun_category,
                 "gt_category": category,
                 "gt_share": share,
                 "gt_iou": iou,
-                "correct": named is not None and named == category,
+                "correct": noun_category is not None and noun_category == category,
             }
         )
     return rows

@@ -1,8 +1,4 @@
-"""Under which protocol a score was measured: what stands beside its value in every row.
-
-The same predictions differ by many points between two denominators of mIoU, and a model between two
-thresholds, so no number travels without them.
-"""
+"""The protocol of a score: the columns that accompany its value in every row."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from ovseg.config.scoring import BenchmarkConfig
 from ovseg.data.benchmarks.published import PUBLISHED
 from ovseg.stages.manifest import Manifest
 
-_MEANS = (  # by how a metric's name begins, the longer first
+_MEANS = (  # by prefix of the metric's name, longer ones first
     ("miou_union", "union"),
     ("miou_gt", "gt"),
     ("macc", "gt"),
@@ -26,45 +22,45 @@ _MEANS = (  # by how a metric's name begins, the longer first
     ("fwiou", "pixels"),
     ("pacc", "pixels"),
 )
-_ELSEWHERE = (  # in columns of their own, or of no influence on a score
+_ELSEWHERE = (  # in columns of their own, or without influence on a score
     *("benchmark", "limit", "seen", "trained_on", "seen_split", "system"),
     *("shard_size", "min_shards"),
 )
 
 
 def denominator(metric: str) -> str:
-    """What a metric is a mean over, or a share of.
+    """Return what a metric is averaged over, or a share of.
 
     Returns:
         `union`: classes with pixels in ground truth or prediction. `gt`: classes in ground truth.
-        `pixels`, `masks`: of ground truth. `mask classes`: classes that have masks.
+        `pixels`, `masks`: those of ground truth. `mask classes`: classes that have masks.
     """
     plain = metric.removeprefix("boundary_")
     for start, means in _MEANS:
         if plain.startswith(start):
             return means
-    raise ValueError(f"no metric {metric!r}")
+    raise ValueError(f"unknown metric {metric!r}")
 
 
 def vocabulary_digest(classes: Sequence[str]) -> str:
-    """16 hex digits of the class names in order: of sha256 over a line each."""
+    """Return 16 hex digits of a sha256 over the class names in order, one per line."""
     return hashlib.sha256("\n".join(classes).encode()).hexdigest()[:16]
 
 
 def protocol(benchmark: Manifest) -> dict[str, Any]:
-    """The columns of `ovseg.stages.schema.PROTOCOL_FIELDS` for a finished benchmark."""
+    """Return the columns of `ovseg.stages.schema.PROTOCOL_FIELDS` for a finished benchmark."""
     return protocol_columns(benchmark, benchmark.config)
 
 
 def protocol_columns(measured: Manifest, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for any run over a benchmark's images.
+    """Return the same columns for any run over a benchmark's images.
 
     Args:
         measured: the run; its stats hold `n`, `bad` and `class_names`.
         config: the settings of the benchmark, as `BenchmarkConfig` publishes them.
     """
     stats = measured.stats
-    named = "named" if config["seen"] else "+".join(config["trained_on"])
+    trained_on = "named" if config["seen"] else "+".join(config["trained_on"])
     return {
         "images": stats["n"] - stats["bad"],
         "image_limit": config["limit"],
@@ -86,7 +82,7 @@ def protocol_columns(measured: Manifest, config: Mapping[str, Any]) -> dict[str,
         "expand_ratio": config["expand_ratio"],
         "mask_prompts": config["mask_prompts"],
         "inference": config["inference"],
-        "trained_on": named or None,
+        "trained_on": trained_on or None,
         "seen_split": config["seen_split"] or None,
         "system": config["system"],
         "settings": _changed(config),
@@ -94,7 +90,7 @@ def protocol_columns(measured: Manifest, config: Mapping[str, Any]) -> dict[str,
 
 
 def _changed(config: Mapping[str, Any]) -> str:
-    """The settings that are not the defaults, as JSON with sorted names."""
+    """Return the settings that differ from their defaults, as JSON with sorted names."""
     default = BenchmarkConfig().result_fields()
     changed = {
         name: value
@@ -108,7 +104,7 @@ FILE = Path(__file__).with_name("published.tsv")
 
 
 def read_published() -> list[dict[str, Any]]:
-    """Rows of `ovseg.stages.schema.PUBLISHED_RESULTS`; what the source does not say is None."""
+    """Read rows of `ovseg.stages.schema.PUBLISHED_RESULTS`; None if the source does not say."""
     with FILE.open(encoding="utf-8", newline="") as stream:
         rows = [*csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)]
     return [

@@ -1,4 +1,4 @@
-"""The stage that embeds curated pairs' regions as a benchmark will embed its proposals.
+"""The stage that embeds the regions of curated pairs as a benchmark embeds its proposals.
 
     memory = run_stage(
         REGION_MEMORY, MemoryConfig(), {"curated": curated, "table": pairs}, Path("runs/x")
@@ -30,10 +30,10 @@ from ovseg.training.clip.pairs import read_pairs
 
 
 class RegionMemoryStage(Stage[MemoryConfig]):
-    """A folder with the embeddings of the regions of pairs and their nouns.
+    """Publishes a folder with the embeddings of the pairs' regions, and their nouns.
 
-    Inputs are `curated`, the `table` it was selected from (`table/...` any further ones) and, for
-    the regions of an adapted CLIP, `checkpoint`.
+    Inputs: `curated`, the `table` it was selected from (`table/...` for further ones) and, to embed
+    with an adapted CLIP, `checkpoint`.
     """
 
     name = "region-memory"
@@ -45,14 +45,14 @@ class RegionMemoryStage(Stage[MemoryConfig]):
         return ShardPlan.single(curated.content_digest, curated.rows)
 
     def weights(self, config: MemoryConfig, inputs: Inputs) -> dict[str, str]:
-        """The networks' that embed."""
+        """Return the content digests of the embedding networks."""
         clip = clip_digest(clip_name(config.benchmark.clip, inputs))
         return {"clip": clip, **embedder_weights(config.benchmark)}
 
     def write(
         self, config: MemoryConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
     ) -> Output:
-        """Embed the regions image by image; what cannot be read is counted."""
+        """Embed the regions image by image; unreadable images are counted."""
         tables = [table for role, table in inputs.items() if role.startswith("table")]
         pairs = read_pairs(inputs["curated"], tables).sort_by(
             [("image_path", "ascending"), ("pair_id", "ascending"), ("noun", "ascending")]
@@ -114,7 +114,7 @@ REGION_MEMORY = RegionMemoryStage()
 
 
 def _by_image(pairs: pa.Table) -> list[list[dict[str, Any]]]:
-    """The rows of each image, of a table that is ordered by image."""
+    """Group the rows of a table ordered by image."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in pairs.to_pylist():
         groups.setdefault(row["image_path"], []).append(row)

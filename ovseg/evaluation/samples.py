@@ -1,11 +1,11 @@
-"""The images of a benchmark with their label maps, and what becomes of those that cannot be used.
+"""The images of a benchmark with their label maps; unusable ones are counted.
 
     samples = UsableSamples(benchmark, benchmark.samples[span])
     for sample, image, labels in samples:
         ...
     stats = samples.stats()
 
-The benchmark, the search for an ensemble weight and the learning curves all read theirs so.
+The benchmark, the search for an ensemble weight and the learning curves all use this.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ovseg.errors import OvsegError
 
 
 def open_benchmark(config: BenchmarkConfig) -> Benchmark:
-    """The benchmark a configuration means.
+    """Open the configured benchmark.
 
     Raises:
-        OvsegError: it is not there, or no pixel of any label map counts, so that there is nothing
-            to measure. Label maps are read up to the first that has one, usually the first.
+        OvsegError: if it does not exist, or no pixel of any label map counts. Label maps are read
+            up to the first with such a pixel, usually the first.
     """
     benchmark = load_benchmark(config.benchmark, config.root, limit=config.limit)
     counts = LabelCounts(benchmark.classes)
@@ -47,11 +47,11 @@ def open_benchmark(config: BenchmarkConfig) -> Benchmark:
 
 
 def read_sample(benchmark: Benchmark, sample: Sample) -> tuple[ImageArray, Labels]:
-    """An image `(H, W, 3)` and its label map `(H, W)`.
+    """Read an image `(H, W, 3)` and its label map `(H, W)`.
 
     Raises:
         ImageError: if the image cannot be used.
-        LabelError: if the label map cannot, or is of another size.
+        LabelError: if the label map cannot be used, or has another size.
     """
     image, labels = read_image(sample.image), benchmark.labels(sample)
     if image.shape[:2] != labels.shape:
@@ -60,12 +60,12 @@ def read_sample(benchmark: Benchmark, sample: Sample) -> tuple[ImageArray, Label
 
 
 class UsableSamples:
-    """Some samples of a benchmark, read one after the other; the others are counted.
+    """Samples of a benchmark, read one by one; those that cannot be used are counted.
 
     Args:
-        benchmark: whose they are.
-        samples: which of them.
-        progress: called with 1 for each, when whatever is done with it is done.
+        benchmark: the benchmark they belong to.
+        samples: the samples to read.
+        progress: called with 1 once a sample has been processed.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class UsableSamples:
         self.first_bad: str | None = None
 
     def __iter__(self) -> Iterator[tuple[Sample, ImageArray, Labels]]:
-        """A sample, its image `(H, W, 3)` uint8 and its label map `(H, W)`."""
+        """Yield each sample, its image `(H, W, 3)` uint8 and its label map `(H, W)`."""
         for sample in self.samples:
             try:
                 image, labels = read_sample(self.benchmark, sample)
@@ -92,7 +92,7 @@ class UsableSamples:
                 self.progress(1)
 
     def stats(self) -> dict[str, Any]:
-        """`n`, `bad`, `reasons` and `first_bad`, once all are read."""
+        """Return `n`, `bad`, `reasons` and `first_bad`, once all are read."""
         return {
             "n": len(self.samples),
             "bad": sum(self.reasons.values()),

@@ -1,10 +1,10 @@
-"""The scores of a finished benchmark as tables: a row a class, and a row a metric.
+"""The scores of a finished benchmark as tables: one row per class, and one per metric.
 
     from ovseg.evaluation.scores import SCORES
     run_stage(SCORES, ScoresConfig(arm="both"), {"benchmark": manifest}, Path("runs/x"))
 
-They are counted again from the rows of all shards, not taken from the shards' stats. Each metric
-has a bootstrap interval over the images and the protocol it was measured under.
+They are recomputed from the rows of all shards, not taken from the shards' stats. Each metric has a
+bootstrap interval over the images, and the protocol it was measured under.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ SCORES = ScoresStage()
 
 
 def class_scores(benchmark: Manifest, images: ImageCounts) -> pa.Table:
-    """A row for each class of a benchmark's run, as `ovseg.stages.schema.CLASS_SCORES` has it."""
+    """Return one row per class of a benchmark run: `ovseg.stages.schema.CLASS_SCORES`."""
     splits, tallies = images.splits, total(images)
     counts, masks = tallies.pixels, tallies.masks
     fractions = {
@@ -100,9 +100,9 @@ def class_scores(benchmark: Manifest, images: ImageCounts) -> pa.Table:
 
 
 def score_rows(benchmark: Manifest, images: ImageCounts, config: ScoresConfig) -> pa.Table:
-    """A row for each defined metric of a benchmark's run; see `ovseg.stages.schema.SCORES`.
+    """Return one row per defined metric of a benchmark run: `ovseg.stages.schema.SCORES`.
 
-    The interval is that of the images: `ovseg.evaluation.intervals` says what it covers.
+    The interval is over the images; `ovseg.evaluation.intervals` says what it covers.
     """
     scores = all_scores(total(images), images.splits)
     draws = {}

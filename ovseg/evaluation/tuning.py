@@ -1,15 +1,15 @@
-"""Ensemble weight and mask threshold, searched on images nobody is scored on.
+"""Search of the ensemble weight and mask threshold, on images that are not used for scoring.
 
     counts = run_stage(TUNING_COUNTS, config, {"checkpoint": checkpoint}, Path("runs/x"))
     run_stage(TUNING, config, {"counts": counts}, Path("runs/x"))
 
-The authors of OVSeg chose both for each data set on its test set, as they say: the published values
-are of that kind, and a figure under them is a little too good. Here the split is of the training
-side; a validation set is refused unless one insists, which the table then says.
+The authors of OVSeg state that they chose both for each data set on its test set, so scores under
+the published values are slightly optimistic. Here the images are from the training side; a
+validation set is rejected unless you insist, and the table then says so.
 
-An image goes through the MaskFormer once and through CLIP once a threshold; what the branches said
-is joined for each weight. So 7 weights at 4 thresholds cost four times the CLIP of one benchmark
-and once its proposals, besides a label map each.
+An image goes through the MaskFormer once and through CLIP once per threshold; the two branches are
+then combined for each weight. So 7 weights at 4 thresholds cost four times the CLIP of one
+benchmark and once its proposals, plus a label map each.
 """
 
 from __future__ import annotations
@@ -49,22 +49,22 @@ Setting = tuple[float, float]
 class TuningCountsStage(Stage[TuneConfig]):
     """The counts of each class under each setting, image blocks as shards.
 
-    Its one input is optional: `checkpoint`, a CLIP.
+    Optional input: `checkpoint`, a CLIP.
     """
 
     name = "tuning-counts"
 
     def plan(self, config: TuneConfig, inputs: Inputs) -> ShardPlan:
-        """As the benchmark's."""
+        """Use that of the benchmark."""
         if config.benchmark.segmentor == "pixels":
             raise OvsegError(
-                "benchmarks.segmentor=pixels has no ensemble whose weight could be searched: take"
+                "benchmarks.segmentor=pixels has no ensemble weight to search: use"
                 " benchmarks.segmentor=proposals"
             )
         return BENCHMARK.plan(config.benchmark, inputs)
 
     def weights(self, config: TuneConfig, inputs: Inputs) -> dict[str, str]:
-        """As the benchmark's."""
+        """Use that of the benchmark."""
         return BENCHMARK.weights(config.benchmark, inputs)
 
     def write(
@@ -76,10 +76,10 @@ class TuningCountsStage(Stage[TuneConfig]):
         span = self.plan(config, inputs).span(shard)
         clip = clip_name(setting.clip, inputs)
         segmentor = benchmark_segmentor(setting, benchmark, clip=clip)
-        assert isinstance(segmentor, Segmentor)  # or the plan would have been refused
+        assert isinstance(segmentor, Segmentor)  # the plan would have been rejected otherwise
         k, ignore = len(benchmark.classes), benchmark.ignore_index
         seen = benchmark_splits(setting, benchmark.classes).get(HEADLINE, ())
-        of_classes = {  # a weight of the seen classes' own stays
+        of_classes = {  # a separate weight of the seen classes stays
             weight: class_weights(setting.model_copy(update={"ensemble_weight": weight}), k, seen)
             for weight in config.weights
         }
@@ -93,28 +93,30 @@ class TuningCountsStage(Stage[TuneConfig]):
             proposals = segmentor.propose(image)
             if proposals.class_probabilities is None:
                 raise OvsegError(
-                    f"{setting.proposals} {setting.maskformer} scores no classes of this benchmark,"
-                    f" or is not asked to (ensemble {setting.ensemble}): there is no ensemble"
-                    " weight to search"
+                    f"{setting.proposals} {setting.maskformer} scores no classes of this"
+                    f" benchmark, or does not score any (ensemble {setting.ensemble}): there is no"
+                    " ensemble weight to search"
                 )
             for threshold in config.thresholds:
-                named = segmentor.name_masks(proposals.image, proposals.masks, threshold=threshold)
+                scored_masks = segmentor.name_masks(
+                    proposals.image, proposals.masks, threshold=threshold
+                )
                 for weight in config.weights:
                     predicted = segmentor.segment_named(
-                        proposals, named, size=labels.shape, weight=of_classes[weight]
+                        proposals, scored_masks, size=labels.shape, weight=of_classes[weight]
                     )
                     totals[threshold, weight].update(labels, predicted)
         rows = [row for key, total in totals.items() for row in _count_rows(key, total)]
         write_parquet(rows_to_table(rows, COUNT_ROWS), target)
         return Output(rows=len(rows), stats=samples.stats())
 
-    def summarise(
+    def summarize(
         self, config: TuneConfig, inputs: Inputs, records: Sequence[Any]
     ) -> dict[str, Any]:
-        """The shards' numbers and what was segmented."""
+        """Return the shards' counts, the class names and the splits."""
         benchmark = open_benchmark(config.benchmark)
         return {
-            **super().summarise(config, inputs, records),
+            **super().summarize(config, inputs, records),
             "class_names": list(benchmark.classes),
             "splits": benchmark_splits(config.benchmark, benchmark.classes),
         }
@@ -132,7 +134,7 @@ class TuningStage(Stage[TuneConfig]):
     def write(
         self, config: TuneConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
     ) -> Output:
-        """Add up, score, and say which is best."""
+        """Add up, score, and mark the best setting."""
         rows = tuning_rows(inputs["counts"], config)
         write_parquet(rows_to_table(rows, TUNING_ROWS), target)
         progress(1)
@@ -164,7 +166,7 @@ def _count_rows(key: Setting, total: Confusion) -> Iterable[Row]:
 
 
 def tuning_rows(counts: Manifest, config: TuneConfig) -> list[Row]:
-    """The scores under each setting, in the order they were asked for; of equals the first is best.
+    """Score each setting, in the configured order; of equal scores the first is the best.
 
     Raises:
         OvsegError: if no image could be scored.
@@ -178,7 +180,8 @@ def tuning_rows(counts: Manifest, config: TuneConfig) -> list[Row]:
             scores = segmentation_scores(_counts_of(table, threshold, weight, k), seen)
             if np.isnan(scores["miou_union"]):
                 raise OvsegError(
-                    f"no image of {config.benchmark.root} has a labelled pixel: tune on another"
+                    f"no image of {config.benchmark.root} has a labelled pixel: tune on other"
+                    " images"
                 )
             defined = {name: value for name, value in scores.items() if not np.isnan(value)}
             rows.append(
@@ -219,20 +222,20 @@ def check_training_side(root: Path, benchmarks: Iterable[BenchmarkConfig]) -> No
         benchmarks: those the run scores; the images of any that has a folder are compared.
 
     Raises:
-        OvsegError: the folder is one of theirs, bears the name of a published benchmark, as their
+        OvsegError: if the folder is one of theirs, has the name of a published benchmark, as
             prepared validation sets do, or holds one of their images.
     """
     advice = "tune on images of the training side, or insist with --allow-validation"
     if root.resolve().name in vocabulary_names():
         raise OvsegError(
-            f"{root} bears the name of a benchmark, so it is taken for its validation set: {advice}"
+            f"{root} has the name of a benchmark and is taken for its validation set: {advice}"
         )
     contents: dict[str, Path] = {}
     for setting in benchmarks:
         if setting.root is None or not setting.root.is_dir():
             continue
         if setting.root.resolve() == root.resolve():
-            raise OvsegError(f"{root} is what {setting.benchmark} is scored on: {advice}")
+            raise OvsegError(f"{setting.benchmark} is scored on {root}: {advice}")
         theirs = open_benchmark(setting.model_copy(update={"limit": None}))
         contents |= {
             sha256: sample.image
@@ -241,4 +244,4 @@ def check_training_side(root: Path, benchmarks: Iterable[BenchmarkConfig]) -> No
         }
     for path in sorted(path for path in (root / "images").glob("*") if path.is_file()):
         if (twin := contents.get(known_sha256(path))) is not None:
-            raise OvsegError(f"{path} is {twin.name} of the validation set {twin}: {advice}")
+            raise OvsegError(f"{path} is the validation image {twin}: {advice}")

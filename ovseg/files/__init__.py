@@ -1,1 +1,1 @@
-"""Where bytes lie and how they are written: locations, tars, digests, atomic publishing."""
+"""Reading and writing of files: locations, tars, digests, atomic publishing."""

@@ -1,6 +1,6 @@
-"""Paths that a person gives: `~`, what a command reads, and where it may write.
+"""Checks of the paths a person types: `~`, what a command reads, and where it may write.
 
-All of it is looked at before anything is loaded or computed.
+They all run before anything is loaded or computed.
 """
 
 from __future__ import annotations
@@ -15,63 +15,63 @@ from ovseg.files.digests import file_sha256
 
 
 def check_text(*texts: str) -> None:
-    """Refuse what is not Unicode, as file names and words of a command line may be on Linux.
+    """Reject text that is not Unicode, which file names and arguments can hold on Linux.
 
-    Such text could be written into no manifest, table or page.
+    Such text cannot be written to a manifest, table or page.
 
     Args:
-        texts: each with half of a surrogate pair where Python read bytes that are not UTF-8.
+        texts: strings with a lone surrogate wherever Python read a byte that is not UTF-8.
 
     Raises:
-        OvsegError: for the first of them that is not Unicode.
+        OvsegError: a text is not Unicode.
     """
     for text in texts:
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise OvsegError(
-                f"{text!r:.80} is not text in UTF-8: rename it, or type it again"
+                f"{text!r:.80} is not valid UTF-8: rename it, or type it again"
             ) from error
 
 
 def local(value: str | Path) -> Path:
-    """A path of this machine, in which a leading `~` is a home folder, as in a shell.
+    """Return a local path with a leading `~` expanded to the home folder, as in a shell.
 
-    A shell expands `--out ~/data` and leaves `--out=~/data` to the program, so each path that a
-    person writes goes through here.
+    A shell expands `--out ~/data` but leaves `--out=~/data` to the program, so every path that a
+    person types goes through here.
 
     Raises:
-        OvsegError: for the home of a user there is not, or what cannot be a path.
+        OvsegError: the user of the home folder is unknown, or the value cannot be a path.
     """
     text = os.fspath(value)
     check_text(text)
     if not text or "\0" in text:
         raise OvsegError(f"{text!r:.80} is not a path: it is empty or holds a null character")
     if not text.startswith("~"):
-        path = Path(text)  # which drops the ./ of ./~
+        path = Path(text)  # drops the ./ of ./~
         return path.absolute() if str(path).startswith("~") else path
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise OvsegError(
-            f"{text}: there is no such user's home folder; write ./{text} for a file of that name"
+            f"{text}: unknown user, so no home folder; write ./{text} for a file of that name"
         ) from error
 
 
 def model_name(value: str) -> str:
-    """A model's name, in which a leading `~` of a path is a home folder, as of `ARCH/~/file`."""
+    """Return a model's name with a leading `~` of its path expanded, as in `ARCH/~/file`."""
     check_text(value)
     prefix, slash, path = value.partition("/~")
     try:
         if value.startswith("~"):
             return str(local(value))
         return f"{prefix}/{local(f'~{path}')}" if slash else value
-    except OvsegError:  # no path, but may be a name
+    except OvsegError:  # not a path, but possibly a name
         return value
 
 
 def check_folder(folder: Path, what: str) -> None:
-    """Refuse what is not a folder that can be read.
+    """Reject a path that is not a readable folder.
 
     Raises:
         OvsegError: naming the option or setting that gave it.
@@ -80,7 +80,7 @@ def check_folder(folder: Path, what: str) -> None:
 
 
 def check_file(file: Path, what: str) -> None:
-    """Refuse what is not a file that can be read.
+    """Reject a path that is not a readable file.
 
     Raises:
         OvsegError: naming the option or setting that gave it.
@@ -89,7 +89,7 @@ def check_file(file: Path, what: str) -> None:
 
 
 def check_there(path: Path, what: str) -> None:
-    """Refuse a path without a file or folder that can be read.
+    """Reject a path that is neither a readable file nor a readable folder.
 
     Raises:
         OvsegError: naming the option or setting that gave it.
@@ -105,19 +105,19 @@ def _check(path: Path, what: str, kind: str, is_kind: Callable[[], bool], mode: 
     if not is_kind():
         raise OvsegError(f"{what}: {path} is not a {kind}")
     if not os.access(path, mode):
-        raise OvsegError(f"{what}: {path} may not be read; change its permissions")
+        raise OvsegError(f"{what}: {path} is not readable; change its permissions")
 
 
 FILES_FILE = "ovseg-files.json"
-"""In a folder that a command may replace: the command, and the sha256 of every other file."""
+"""File in a replaceable folder: the command that made it, and the sha256 of every other file."""
 
 
 def list_files(folder: Path, command: str) -> None:
-    """Write `FILES_FILE` into a finished folder, so that `check_replaceable` knows it again.
+    """Write `FILES_FILE` into a finished folder, so that `check_replaceable` recognizes it.
 
     Args:
         folder: not yet published; nothing may be written into it afterwards.
-        command: what made it, such as `ovseg import-checkpoint`.
+        command: the command that made it, such as `ovseg import-checkpoint`.
     """
     files = {
         path.relative_to(folder).as_posix(): file_sha256(path)
@@ -129,16 +129,16 @@ def list_files(folder: Path, command: str) -> None:
 
 
 def check_replaceable(folder: Path, command: str, *, option: str = "--out") -> None:
-    """Refuse a folder that a command must not replace: call it before anything is computed.
+    """Reject a folder that a command must not replace: call it before anything is computed.
 
     Args:
-        folder: where the command is going to publish a folder of its own.
-        command: as it was given to `list_files`.
-        option: that named the folder, for messages.
+        folder: where the command will publish its own folder.
+        command: the same text as for `list_files`.
+        option: the option that named the folder, for messages.
 
     Raises:
-        OvsegError: something is there that is not an empty folder, nor one that the same command
-            made and that holds, byte for byte, what it wrote and nothing else.
+        OvsegError: the path exists and is neither an empty folder nor one that the same command
+            made and nobody changed since, byte for byte.
     """
     if folder.is_symlink():
         raise OvsegError(f"{option} {folder} is a symbolic link: name the folder itself")
@@ -147,22 +147,22 @@ def check_replaceable(folder: Path, command: str, *, option: str = "--out") -> N
         if _is_new(folder):
             return
         if not folder.is_dir():
-            raise OvsegError(f"{option} {folder} is there already, not as a folder: {advice}")
+            raise OvsegError(f"{option} {folder} exists and is not a folder: {advice}")
         listing = folder / FILES_FILE
         if listing.is_symlink() or not listing.is_file():
-            raise OvsegError(f"{option} {folder} is there already, not made by {command}: {advice}")
+            raise OvsegError(f"{option} {folder} exists, but {command} did not make it: {advice}")
         content = json.loads(listing.read_text(encoding="utf-8"))
         files = content["files"]
         if content["made_by"] != command or not isinstance(files, dict):
-            raise OvsegError(f"{option} {folder} is there already, not made by {command}: {advice}")
-        there = {path for path in folder.rglob("*") if path != listing}
+            raise OvsegError(f"{option} {folder} exists, but {command} did not make it: {advice}")
+        present = {path for path in folder.rglob("*") if path != listing}
         ours = {folder / name for name in files}
         ours |= {parent for path in ours for parent in path.parents if folder in parent.parents}
-        foreign = sorted(there - ours) or [path for path in sorted(there) if path.is_symlink()]
+        foreign = sorted(present - ours) or [path for path in sorted(present) if path.is_symlink()]
         changed = [
             name
             for name, sha256 in files.items()
-            if (folder / name) in there and file_sha256(folder / name) != sha256
+            if (folder / name) in present and file_sha256(folder / name) != sha256
         ]
     except OSError as error:
         reason = error.strerror or error
@@ -183,10 +183,10 @@ def _is_new(folder: Path) -> bool:
 
 
 def check_new(folder: Path, *, option: str = "--out") -> None:
-    """Refuse a folder that holds anything: call it before anything is computed.
+    """Reject a folder that holds anything: call it before anything is computed.
 
     Raises:
-        OvsegError: something is there that is not an empty folder, or it cannot be read.
+        OvsegError: the path exists and is not an empty folder, or it cannot be read.
     """
     try:
         is_new = not folder.is_symlink() and _is_new(folder)
@@ -194,19 +194,18 @@ def check_new(folder: Path, *, option: str = "--out") -> None:
         reason = error.strerror or error
         raise OvsegError(f"{option} {folder} cannot be read: {reason}") from error
     if not is_new:
-        raise OvsegError(f"{option} {folder} is there already: name a new folder, or an empty one")
+        raise OvsegError(f"{option} {folder} already exists: name a new folder, or an empty one")
 
 
 def check_file_target(path: Path, *, inputs: Sequence[Path] = ()) -> None:
-    """Refuse a file that a command must not write: call it before anything is computed.
+    """Reject a file that a command must not write: call it before anything is computed.
 
     Args:
-        path: where the command is going to publish a file; a regular file there is replaced.
-        inputs: what the command reads.
+        path: where the command will publish a file; a regular file there is replaced.
+        inputs: the files the command reads.
 
     Raises:
-        OvsegError: its folder is missing, or what is there is a link, a folder, a device or an
-            input.
+        OvsegError: its folder is missing, or the path is a link, a folder, a device or an input.
     """
     try:
         if path.is_symlink():
@@ -217,8 +216,8 @@ def check_file_target(path: Path, *, inputs: Sequence[Path] = ()) -> None:
             raise OvsegError(f"--out {path} is a folder: name a file")
         if path.exists() and not path.is_file():
             raise OvsegError(f"--out {path} is a device or a pipe: name a file")
-        if any(path.exists() and given.exists() and path.samefile(given) for given in inputs):
+        if any(path.exists() and other.exists() and path.samefile(other) for other in inputs):
             raise OvsegError(f"--out {path} is the input itself: name another file")
-    except (OSError, ValueError) as error:  # too long a name, no permission, a null byte
+    except (OSError, ValueError) as error:  # name too long, no permission, null byte
         reason = getattr(error, "strerror", None) or error
         raise OvsegError(f"--out {path} cannot be written: {reason}") from error

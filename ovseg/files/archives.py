@@ -1,8 +1,8 @@
-"""Members of tar shards, read where they lie: nothing is unpacked.
+"""Members of tar shards, read in place without unpacking.
 
 An image in a shard is named `shards/00000.tar#000000012.jpg`: the archive, `#`, the member. The
-first time an archive is asked for a member its headers are walked through once; from then on a
-member is the range of bytes that it is.
+first request for a member walks through the archive's headers once; after that, a member is a
+range of bytes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ovseg.files.locations import Location, reaching, stamp
 ENDING = ".tar"
 _MARK = f"{ENDING}#"
 MAX_TEXT = 2**22
-"""Bytes of a member that is read on the way; a caption has fewer, and what is said of an image."""
+"""Most bytes of a member read while walking; captions and image metadata have fewer."""
 MAX_HEADER = 2**20
-"""Bytes of an extended header, which holds a name or a note."""
+"""Most bytes of an extended header, which holds a name or a note."""
 _BLOCK = 512
-_REMOTE_SECONDS = 60  # how long a remote archive is taken for unchanged without asking
+_REMOTE_SECONDS = 60  # how long a remote archive is assumed unchanged
 
 
 class Span(NamedTuple):
@@ -38,7 +38,7 @@ class Span(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A regular file of an archive; `content` where it was asked for."""
+    """A regular file of an archive, with its `content` if that was requested."""
 
     name: str
     start: int
@@ -47,18 +47,18 @@ class Member(NamedTuple):
 
 
 def member_name(archive: str, member: str) -> str:
-    """The file name of a member, as captions and tables hold it."""
+    """Return the file name of a member, as captions and tables hold it."""
     return f"{archive}#{member}"
 
 
 def split_name(file_name: str) -> tuple[str, str] | None:
-    """Archive and member of a file name; None where it names no member."""
+    """Split a file name into archive and member; None if it does not name a member."""
     before, mark, member = file_name.partition(_MARK)
     return (before + ENDING, member) if mark and member else None
 
 
 def _split(location: Location) -> tuple[Location, str] | None:
-    """Archive and member of a location whose path names a member."""
+    """Split a location into archive and member; None if it does not name a member."""
     places: list[Location] = [location, *location.parents]
     for depth, place in enumerate(places):
         before, mark, member = place.name.partition(_MARK)
@@ -69,7 +69,7 @@ def _split(location: Location) -> tuple[Location, str] | None:
 
 
 class _Headers:
-    """What `tarfile` reads headers through: none is larger than the bound, or out of the file."""
+    """Stream that `tarfile` reads headers from: each is within the size bound and the file."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream, self.tell = stream, stream.tell
@@ -77,19 +77,19 @@ class _Headers:
         stream.seek(0)
 
     def read(self, size: int) -> bytes:
-        """Bytes of a header, however many it says that it has."""
+        """Read a header, whatever size it claims."""
         if not 0 <= size <= MAX_HEADER:
             raise tarfile.ReadError(f"a header of {size} bytes")
         return self.stream.read(size)
 
     def seek(self, offset: int) -> int:
-        """Go to where a header says that the next one is."""
+        """Seek to where a header says the next one is."""
         if not 0 <= offset <= self.end:
             raise tarfile.ReadError(f"a header at {offset}")
         return self.stream.seek(offset)
 
 
-# what `tarfile` raises at headers that are none; deep chains of extended ones end in the third
+# what `tarfile` raises for invalid headers; deep chains of extended ones end in a RecursionError
 _BROKEN = (tarfile.TarError, EOFError, RecursionError, ValueError, ArithmeticError, LookupError)
 
 
@@ -99,20 +99,20 @@ def walk(
     read: Callable[[str], bool],
     left_out: Counter[str] | None = None,
 ) -> Iterator[Member]:
-    """The regular files of an uncompressed tar, in order.
+    """Yield the regular files of an uncompressed tar, in order.
 
-    A sparse member is not one: its size is what it would have without the holes, and the bytes
-    after its header are not those of the file.
+    Sparse members are skipped: their size includes the holes, and the bytes after their header are
+    not those of the file.
 
     Args:
         archive: the tar.
-        read: of which members, by name, the content is read on the way.
-        left_out: gets `text_too_long` for a member to be read of more than `MAX_TEXT` bytes,
-            which is not given; `sparse_member`; and `archive_cut_short` where the tar ends before
-            its end mark: what is whole before that is given all the same.
+        read: whether to read the content of a member, by name.
+        left_out: counts `text_too_long`, members to be read with more than `MAX_TEXT` bytes, which
+            are skipped; `sparse_member`; and `archive_cut_short` if the tar ends before its end
+            mark: whole members before that are still yielded.
 
     Raises:
-        OSError: if it cannot be opened, or is not an uncompressed tar at all.
+        OSError: it cannot be opened, or is not an uncompressed tar at all.
     """
     counts: Counter[str] = Counter() if left_out is None else left_out
     with reaching(archive), archive.open("rb") as stream:
@@ -128,14 +128,14 @@ def walk(
                 if info.issparse():
                     counts["sparse_member"] += 1
                 elif info.isreg():
-                    wanted = read(info.name)
-                    if wanted and info.size > MAX_TEXT:
+                    is_read = read(info.name)
+                    if is_read and info.size > MAX_TEXT:
                         counts["text_too_long"] += 1
                     else:
-                        content = _content(stream, info) if wanted else None
+                        content = _content(stream, info) if is_read else None
                         yield Member(info.name, info.offset_data, info.size, content)
                 tar.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
-            headers.seek(tar.offset)  # of the end mark, where there is one
+            headers.seek(tar.offset)  # the end mark, if there is one
             whole = stream.read(_BLOCK) == bytes(_BLOCK)
         except _BROKEN:
             whole = False
@@ -153,24 +153,24 @@ def _content(stream: IO[bytes], info: tarfile.TarInfo) -> bytes:
 
 @lru_cache(maxsize=32)
 def _index(archive: Location, stamp: str) -> dict[str, tuple[int, int]]:
-    # the stamp is part of the key only: an archive that was written anew is walked through again
-    found: dict[str, tuple[int, int]] = {}
+    # stamp: cache key, so that a rewritten archive is walked again
+    spans: dict[str, tuple[int, int]] = {}
     for member in walk(archive, read=lambda name: False):
-        found.setdefault(member.name, (member.start, member.size))
-    return found
+        spans.setdefault(member.name, (member.start, member.size))
+    return spans
 
 
 @lru_cache(maxsize=32)
 def _remote_stamp(archive: Location, minute: int) -> str:
-    # the minute is part of the key only: a request for each image would be too many
+    # minute: cache key, to avoid one request per image
     return stamp(archive)
 
 
 def index(archive: Location) -> dict[str, tuple[int, int]]:
-    """Start and size in bytes of each member by name; of two of one name the first.
+    """Map the name of each member to its start and size in bytes; the first of equal names wins.
 
     Raises:
-        OSError: as `walk`.
+        OSError: see `walk`.
     """
     if isinstance(archive, Path):
         return _index(archive, stamp(archive))
@@ -178,24 +178,24 @@ def index(archive: Location) -> dict[str, tuple[int, int]]:
 
 
 def resolved(location: Location) -> Location | Span:
-    """The span of a location that names a member; any other location as it is.
+    """Return the span of a location that names a member, and any other location unchanged.
 
     Raises:
-        OSError: `FileNotFoundError` without archive or member, or as `walk`.
+        OSError: `FileNotFoundError` if the archive or member does not exist; otherwise see `walk`.
     """
     if _MARK not in str(location) or (parts := _split(location)) is None:
         return location
     archive, member = parts
-    if member not in (found := index(archive)):
+    if member not in (spans := index(archive)):
         raise FileNotFoundError(errno.ENOENT, "no such member", str(location))
-    return Span(archive, *found[member])
+    return Span(archive, *spans[member])
 
 
 def read_span(span: Span) -> bytes:
-    """The bytes of a member; fewer where the archive is cut short.
+    """Read the bytes of a member; fewer if the archive is cut short.
 
     Raises:
-        OSError: if the archive cannot be read.
+        OSError: the archive cannot be read.
     """
     with reaching(span.archive):
         if isinstance(span.archive, Path):

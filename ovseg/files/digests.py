@@ -1,8 +1,8 @@
-"""Digests of JSON values, files, folders and code: what results are named after and checked by.
+"""Digests of JSON values, files, folders and code, which name and verify results.
 
-What a stage computes with is found, not listed: from its module and the modules of the registry
-entries that its configuration names, every import is followed (`closure`). Left out is what carries
-results and makes none (`INFRASTRUCTURE`), and what is only imported to annotate types.
+The code that a stage runs is found, not listed: `closure` follows every import from the stage's
+module and from the modules of the registry entries that its configuration names. It skips modules
+that carry results but make none (`INFRASTRUCTURE`), and imports for type annotations only.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ovseg.errors import OvsegError
 
 
 def digest_json(value: object) -> str:
-    """The sha256 (64 hex digits) of a JSON value in canonical form."""
+    """Return the sha256 (64 hex digits) of a JSON value in canonical form."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 (64 hex digits) of a file, or of a folder's files by relative name and content."""
+    """Return the sha256 (64 hex digits) of a file, or of a folder's relative names and contents."""
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
         return digest_json([[p.relative_to(path).as_posix(), file_sha256(p)] for p in files])
@@ -35,40 +35,40 @@ def file_sha256(path: Path) -> str:
 
 
 def known_sha256(path: Path) -> str:
-    """`file_sha256` of a file, hashed once a process for as long as its size and time stay."""
+    """Return `file_sha256`, cached per process until the file's size or time changes."""
     stat = path.stat()
     return _hashed(path.resolve(), stat.st_size, stat.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=100_000)
 def _hashed(path: Path, size: int, mtime_ns: int) -> str:
-    # size and time are part of the key only: an edited file is read again
+    # size and time: cache key, so that an edited file is read again
     return file_sha256(path)
 
 
 INFRASTRUCTURE = ("ovseg.files", "ovseg.config", "ovseg.stages", "ovseg.errors")
-"""Rooms that carry results and settings: where bytes lie is no part of what they are, values of
+"""Packages that carry results and settings: where bytes lie does not change them, values of
 settings are in the digest, and a changed table raises its stage's `schema_version`."""
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def syntax_digest(source: str) -> str:
-    """sha256 of a source text's syntax tree without docstrings.
+    """Return the sha256 of a source text's syntax tree without docstrings.
 
     Args:
         source: Python source.
 
     Returns:
-        64 hex digits; equal for sources that differ in comments, docstrings or layout alone, and
-        equal in every version of Python from 3.11.
+        64 hex digits; equal for sources that differ only in comments, docstrings or layout, and
+        the same in every version of Python from 3.11.
     """
     return hashlib.sha256(repr(_plain(ast.parse(source))).encode()).hexdigest()
 
 
 def _plain(node: object) -> object:
-    """A syntax tree as tuples, without docstrings and what differs between versions of Python.
+    """Convert a syntax tree to tuples, without docstrings and Python version differences.
 
-    Newer versions have more fields, which are empty in older code; `ctx` follows from the place.
+    Newer versions add fields, which are empty in older code; `ctx` follows from the position.
     """
     if isinstance(node, list):
         return [_plain(child) for child in node]
@@ -82,29 +82,29 @@ def _plain(node: object) -> object:
 
 
 def _source(module: str) -> Path | None:
-    """Where the source of a module is; None where there is no such module."""
+    """Return the path of a module's source; None if there is no such module."""
     loaded = getattr(sys.modules.get(module), "__file__", None)
     if loaded is not None:
         return Path(loaded)
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # below a module that is no package; `__main__` of a console
+    except (ImportError, ValueError):  # the parent is not a package; `__main__` of a console
         return None
     return None if spec is None or spec.origin is None else Path(spec.origin)
 
 
 @functools.cache
 def module_digest(module: str) -> str:
-    """The digest (64 hex digits) of one module, without those it imports.
+    """Return the digest (64 hex digits) of one module, without those it imports.
 
     Raises:
-        OvsegError: if it has no source, as what is typed into a console.
+        OvsegError: it has no source file, such as code typed into a console.
     """
     path = _source(module)
     if path is None or not path.is_file():
         raise OvsegError(
-            f"{module}: the source of this module is not in a file, and a stage's digest covers its"
-            " code: write the stage into a module of its own"
+            f"{module}: the source of this module is not in a file, but a stage's digest covers its"
+            " code: put the stage in a module of its own"
         )
     if path.suffix == ".py":
         return syntax_digest(path.read_text(encoding="utf-8"))
@@ -113,7 +113,7 @@ def module_digest(module: str) -> str:
 
 @functools.cache
 def _imports(module: str) -> frozenset[str]:
-    """The modules that one imports, wherever in it, from its own top-level package or `ovseg`."""
+    """Return the modules of its own top-level package or `ovseg` that a module imports anywhere."""
     path = _source(module)
     if path is None or path.suffix != ".py":
         return frozenset()
@@ -130,7 +130,7 @@ def _imports(module: str) -> frozenset[str]:
 
 
 def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those under `if TYPE_CHECKING:`."""
+    """Yield all nodes except those under `if TYPE_CHECKING:`."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for other in node.orelse:
@@ -142,7 +142,7 @@ def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _absolute(node: ast.ImportFrom, module: str, path: Path) -> str:
-    """The module that an import is from, also where it is written with dots."""
+    """Return the module that an import is from, with relative imports resolved."""
     if not node.level:
         return node.module or ""
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
@@ -151,7 +151,7 @@ def _absolute(node: ast.ImportFrom, module: str, path: Path) -> str:
 
 
 def _imported_module(home: str, name: str) -> str:
-    """`from ovseg.data import masks` imports a module, `from ovseg.data.masks import area` too."""
+    """Return the module that `from home import name` imports: `home.name`, or `home` itself."""
     path = _source(home)
     is_package = path is not None and path.name == "__init__.py"
     below = f"{home}.{name}"
@@ -159,36 +159,36 @@ def _imported_module(home: str, name: str) -> str:
 
 
 def is_infrastructure(module: str) -> bool:
-    """Whether a module is in a room that makes no results."""
+    """Whether a module is in a package that makes no results."""
     return any(module == room or module.startswith(f"{room}.") for room in INFRASTRUCTURE)
 
 
 def closure(modules: Iterable[str]) -> frozenset[str]:
-    """The modules that some compute with: they themselves, and what they import, transitively.
+    """Return some modules and everything they import, transitively.
 
     Args:
         modules: dotted names.
 
     Returns:
-        Dotted names, without `INFRASTRUCTURE`, packages (whose `__init__` holds no code), and what
-        is neither of `ovseg` nor of the importing module's own package.
+        Dotted names, without `INFRASTRUCTURE`, packages (whose `__init__` holds no code), and
+        modules outside both `ovseg` and the importing module's own package.
     """
-    found: set[str] = set()
-    left = list(modules)
-    while left:
-        module = left.pop()
+    reached: set[str] = set()
+    pending = list(modules)
+    while pending:
+        module = pending.pop()
         path = _source(module)
-        if module in found or is_infrastructure(module):
+        if module in reached or is_infrastructure(module):
             continue
         if path is not None and path.name == "__init__.py":
             continue
-        found.add(module)
-        left += _imports(module)
-    return frozenset(found)
+        reached.add(module)
+        pending += _imports(module)
+    return frozenset(reached)
 
 
 def code_digest(modules: Iterable[str]) -> str:
-    """The digest (16 hex digits) of some modules and of all they compute with.
+    """Return the digest (16 hex digits) of some modules and everything they import.
 
     Args:
         modules: dotted names; see `closure`.

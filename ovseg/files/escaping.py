@@ -1,4 +1,4 @@
-"""Texts of others as a terminal and Markdown may show them: nothing in them steers either."""
+"""Escaping of untrusted text, so that it cannot control a terminal or format Markdown."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ STEERS = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def terminal_text(text: str) -> str:
-    r"""A text with every character that would steer the terminal written out, as `\x1b`.
+    r"""Escape every character that would control the terminal, as `\x1b`.
 
     Line breaks and tabs stay.
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(map(_shown, text))
+    return "".join(map(_escaped_character, text))
 
 
 def terminal_line(text: str) -> str:
-    """A text as one line that steers nothing: what breaks a line becomes a blank."""
+    """Escape a text and join its lines with spaces."""
     return terminal_text(" ".join(part.strip() for part in text.splitlines() if part.strip()))
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print a text as it is, on standard output or error: for lines that others copy or parse."""
+    """Print a text without styles to standard output or error, to be copied or parsed."""
     stream = sys.stderr if error else sys.stdout
     print(terminal_text(text), file=stream, flush=True)
 
 
 @lru_cache(maxsize=4096)
-def _shown(character: str) -> str:
+def _escaped_character(character: str) -> str:
     if character in "\n\t" or unicodedata.category(character) not in STEERS:
         return character
     return character.encode("unicode_escape").decode("ascii")
@@ -41,16 +41,16 @@ def _shown(character: str) -> str:
 
 _SPECIAL = re.compile(
     r"[\\`*\[\]<>|~@]"
-    r"|(?<![^\W_])_|_(?![^\W_])"  # inside of a word it emphasizes nothing
+    r"|(?<![^\W_])_|_(?![^\W_])"  # inside a word it does not emphasize
     r"|&(?=#?\w+;)"
-    r"|:(?=//)|(?<=www)\."  # which pages make links of
+    r"|:(?=//)|(?<=www)\."  # which would become links
 )
 _BEGINS = re.compile(r"^(#|[-+=>](?=[\s-]|$)|\d+(?=[.)](?:\s|$)))")
 
 
 def escaped(text: str) -> str:
-    """A text as Markdown that shows just it, on one line; a plain name stays as it is."""
-    line = _SPECIAL.sub(lambda found: "\\" + found[0], terminal_line(text))
+    """Escape a text for Markdown, on one line; a plain name stays as it is."""
+    line = _SPECIAL.sub(lambda match: "\\" + match[0], terminal_line(text))
     begins = _BEGINS.match(line)
     if begins is None:
         return line
@@ -59,7 +59,7 @@ def escaped(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """A text as inline code, on one line; backticks in it do not end it."""
+    """Format a text as inline code on one line; backticks in it do not end the code."""
     line = terminal_line(text)
     longest = max((len(run) for run in re.findall("`+", line)), default=0)
     fence = "`" * (longest + 1)

@@ -1,10 +1,10 @@
-"""JSON that others wrote: read whole or refused in one line, bounded in size and depth.
+"""Strict reading of untrusted JSON: bounded in size and depth, with errors on one line.
 
     document = read_json(Path("panoptic_val2017.json"), advice="get it again")
 
-The standard library reads more than JSON and leaves some of it to chance: of a key that an object
-holds twice it keeps the last, deep nesting ends in a RecursionError wherever the stack happens to
-be full, `NaN` and `1e999` become numbers that no check of a range notices.
+The standard library accepts more than JSON: it keeps the last of duplicate keys, raises
+RecursionError at a depth that depends on the stack, and turns `NaN` and `1e999` into numbers that
+pass range checks.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from ovseg.errors import OvsegError
 from ovseg.files.locations import Location, reaching
 
 MAX_BYTES = 2**30
-"""Of a file; `captions_train2017.json` has 92 MB, and parsing takes up to 25 times its size."""
+"""Of a file. `captions_train2017.json` has 92 MB; parsing takes up to 25 times the file's size."""
 MAX_DEPTH = 64
-"""Of lists and objects in one another; COCO's files have at most 6."""
+"""Nesting of lists and objects; COCO's files have at most 6."""
 
 _OTHER_UNICODE = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
 
 
 def parse_json(content: bytes | str, *, lenient: bool = False) -> Any:
-    """A JSON value.
+    """Parse a JSON value.
 
     Args:
-        content: UTF-8, with or without a byte order mark, or text.
-        lenient: for values that are judged one by one later: bytes that are not UTF-8 become lone
-            surrogates, `NaN` and the infinities null; of a number beyond a float an infinity
-            remains. Else each of these is an error.
+        content: text, or UTF-8 with or without a byte order mark.
+        lenient: for values that are checked one by one later: bytes that are not UTF-8 become lone
+            surrogates, `NaN` and the infinities become null, and numbers too large for a float
+            become infinite. Otherwise each of these is an error.
 
     Raises:
-        ValueError: the reason on one line, if it is not JSON, or one that is nested more than
-            `MAX_DEPTH` deep, repeats a key of an object, or holds a number of over 4,300 digits.
+        ValueError: with the reason on one line, if the content is not JSON, is nested more than
+            `MAX_DEPTH` deep, repeats a key in an object, or holds a number of over 4,300 digits.
     """
     if isinstance(content, bytes):
         content = _decoded(content, lenient=lenient)
@@ -56,22 +56,22 @@ def parse_json(content: bytes | str, *, lenient: bool = False) -> Any:
 def read_json(
     path: Location, *, advice: str, max_bytes: int = MAX_BYTES, lenient: bool = False
 ) -> Any:
-    """The value of a JSON file.
+    """Read the value of a JSON file.
 
     Args:
         path: a file or a URL.
-        advice: what a person can do about a file that is refused: the end of the message.
-        max_bytes: a larger file is refused unread.
-        lenient: as of `parse_json`.
+        advice: the end of the message if the file is rejected: what to do about it.
+        max_bytes: larger files are rejected unread.
+        lenient: see `parse_json`.
 
     Raises:
-        OSError: if it cannot be opened or is not a regular file.
-        OvsegError: if it is too large or not JSON.
+        OSError: it cannot be opened or is not a regular file.
+        OvsegError: it is too large or not JSON.
     """
     content = _read(path, max_bytes)
     if len(content) > max_bytes:
         size = f"{max_bytes / 2**20:,.0f} MiB" if max_bytes >= 2**20 else f"{max_bytes:,} bytes"
-        raise OvsegError(f"{path} is larger than the {size} that are read of such a file: {advice}")
+        raise OvsegError(f"{path} is larger than {size}, the limit for such a file: {advice}")
     try:
         return parse_json(content, lenient=lenient)
     except ValueError as error:
@@ -79,14 +79,14 @@ def read_json(
 
 
 def _read(path: Location, max_bytes: int) -> bytes:
-    """At most one byte more than `max_bytes`, by which one tells that there are more."""
+    """Read one byte more than `max_bytes` at most, which shows that the file is larger."""
     with reaching(path):
         if isinstance(path, Path):
-            found = path.stat()
-            kind = found.st_mode
+            status = path.stat()
+            kind = status.st_mode
             if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # opening a pipe waits for a writer
                 raise OSError(errno.EINVAL, "not a regular file", str(path))
-            max_bytes = min(max_bytes, found.st_size)  # so much memory is taken before it is read
+            max_bytes = min(max_bytes, status.st_size)  # reading allocates this much up front
         with path.open("rb") as stream:
             content: bytes = stream.read(max_bytes + 1)
     return content
@@ -117,8 +117,8 @@ def _null(name: str) -> None:
     return None
 
 
-def _refused(name: str) -> Any:
-    raise ValueError(f"{name} is not a number of JSON")
+def _reject_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(digits: str) -> float:
@@ -127,11 +127,11 @@ def _finite(digits: str) -> float:
     return value
 
 
-_FINITE = {"parse_constant": _refused, "parse_float": _finite}
+_FINITE = {"parse_constant": _reject_constant, "parse_float": _finite}
 
 
 def _check_depth(value: Any) -> None:
-    """Level by level: a walk that called itself would end where the parser's own did."""
+    """Check the depth level by level: a recursive walk would fail where the parser does."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [inner for outer in level for inner in _members(outer) if isinstance(inner, _NESTS)]

@@ -1,7 +1,7 @@
-"""Where a user's captions and images lie: a local path, or a URL that fsspec opens.
+"""Locations of a user's captions and images: a local path, or a URL that fsspec opens.
 
-A URL such as `s3://bucket/folder` becomes a `UPath`, which has the methods of a `Path`. Credentials
-and end points are the backend's own matter: for S3 the variables and files every AWS tool reads.
+A URL such as `s3://bucket/folder` becomes a `UPath`, which has the methods of a `Path`. The backend
+finds credentials and endpoints itself: S3 reads the variables and files of every AWS tool.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Url = TypeVar("Url", str, UPath)
 
 
 def located(value: str | Path | UPath) -> Location:
-    """A path, or what stands before `://` names a file system and makes it a URL.
+    """Return a local path, or a `UPath` if the text has a file system before `://`.
 
     Raises:
-        OvsegError: for a file system that nobody knows or whose package is not installed, or a URL
-            with a password or a token.
-        ValueError: for what is neither text nor a path.
+        OvsegError: the file system is unknown or its package is not installed, or the URL holds a
+            password or a token.
+        ValueError: the value is neither text nor a path.
     """
     if isinstance(value, UPath) and not isinstance(value, Path):
         return _public(value)
@@ -52,14 +52,14 @@ def located(value: str | Path | UPath) -> Location:
         extra = " (`pip install 'ovseg[s3]'`)" if protocol in ("s3", "s3a") else ""
         raise OvsegError(f"{value}: {_line(error)}{extra}") from error
     except ValueError as error:
-        raise OvsegError(f"{value}: no file system is named {protocol!r}") from error
+        raise OvsegError(f"{value}: unknown file system {protocol!r}") from error
 
 
 def _public(url: Url) -> Url:
     if holds_secret(str(url)):
         raise OvsegError(
             f"{url}: the URL holds a user, a password or a token, which would be stored with"
-            " every run: leave it out and set what its file system asks for, such as"
+            " every run: leave it out and set the file system's own variables, such as"
             " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or copy the files to a local folder"
         )
     return url
@@ -68,17 +68,17 @@ def _public(url: Url) -> Url:
 Place = Annotated[
     Location, PlainValidator(located), PlainSerializer(str, return_type=str, when_used="json")
 ]
-"""A `Location` as the field of a configuration."""
+"""A `Location` as a field of a configuration."""
 
 LocalPath = Annotated[Path, AfterValidator(local)]
 ModelName = Annotated[str, AfterValidator(model_name)]
 PublicUrl = Annotated[str, AfterValidator(public)]
-"""The address of a server as the field of a configuration: it holds no secret."""
+"""The address of a server as a field of a configuration: it holds no secret."""
 
 
 @contextmanager
 def reaching(location: Location) -> Iterator[None]:
-    """Within it, whatever a remote file system raises (no credentials, no network) is an OSError.
+    """Turn whatever a remote file system raises (no credentials, no network) into an OSError.
 
     Raises:
         OSError: `FileNotFoundError`, or another with the reason on one line.
@@ -94,7 +94,7 @@ def reaching(location: Location) -> Iterator[None]:
 
 
 def reason(error: OSError) -> str:
-    """Why something could not be read, on one line."""
+    """Return why something could not be read, on one line."""
     return error.strerror or _line(error)
 
 
@@ -103,29 +103,29 @@ def _line(error: Exception) -> str:
 
 
 MOST_TEXT = 2**26
-"""Bytes of a list that a person wrote."""
+"""Most bytes of a list that a person wrote."""
 
 
 def read_text(path: Path) -> str:
-    """The UTF-8 text of a local file, without a byte order mark.
+    """Read the UTF-8 text of a local file, without a byte order mark.
 
     Args:
         path: a regular file; a pipe or a device might never end.
 
     Raises:
-        OSError: it is not there, not a regular file, or larger than `MOST_TEXT`.
+        OSError: it does not exist, is not a regular file, or is larger than `MOST_TEXT`.
         UnicodeDecodeError: it is not UTF-8.
     """
-    found = path.stat()
-    if not stat_module.S_ISREG(found.st_mode):
+    status = path.stat()
+    if not stat_module.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    if found.st_size > MOST_TEXT:
+    if status.st_size > MOST_TEXT:
         raise OSError(errno.EFBIG, f"larger than {MOST_TEXT} bytes", str(path))
     return path.read_text(encoding="utf-8-sig")
 
 
 class Entry(NamedTuple):
-    """A file as its folder lists it; `stamp` changes when the file does."""
+    """A file in a folder's listing; `stamp` changes when the file does."""
 
     name: str
     size: int
@@ -133,10 +133,10 @@ class Entry(NamedTuple):
 
 
 def entries(location: Location) -> list[Entry]:
-    """A file, or the files that lie directly in a folder, sorted by name; asks anew every time.
+    """List a file, or the files directly in a folder, sorted by name; never cached.
 
     Raises:
-        OSError: if there is no such file or folder.
+        OSError: the file or folder does not exist.
     """
     with reaching(location):
         if isinstance(location, Path):
@@ -144,28 +144,28 @@ def entries(location: Location) -> list[Entry]:
             stats = [(file.name, _regular(file)) for file in files if not file.is_dir()]
             return sorted(Entry(name, stat.st_size, str(stat.st_mtime_ns)) for name, stat in stats)
         location.fs.invalidate_cache()
-        listed = location.fs.ls(location.path, detail=True)
-        return sorted(_entry(info) for info in listed if info["type"] == "file")
+        infos = location.fs.ls(location.path, detail=True)
+        return sorted(_entry(info) for info in infos if info["type"] == "file")
 
 
 def _regular(file: Path) -> os.stat_result:
-    found = file.stat()
-    if not S_ISREG(found.st_mode):  # to open a pipe waits for a writer
+    status = file.stat()
+    if not S_ISREG(status.st_mode):  # opening a pipe waits for a writer
         raise OSError(errno.EINVAL, f"{file.name} is not a regular file", str(file))
-    return found
+    return status
 
 
 def _entry(info: dict[str, Any]) -> Entry:
-    known = (info.get(key) for key in ("ETag", "etag", "LastModified", "mtime", "created"))
-    stamp = next((str(value) for value in known if value is not None), "")
+    values = (info.get(key) for key in ("ETag", "etag", "LastModified", "mtime", "created"))
+    stamp = next((str(value) for value in values if value is not None), "")
     return Entry(str(info["name"]).rstrip("/").rpartition("/")[2], int(info["size"] or 0), stamp)
 
 
 def stamp(location: Location) -> str:
-    """What changes when a file does.
+    """Return a text that changes when the file does.
 
     Raises:
-        OSError: if there is no such file.
+        OSError: the file does not exist.
     """
     with reaching(location):
         if isinstance(location, Path):

@@ -1,10 +1,10 @@
-"""How results get their names: written aside, made durable, put in place all at once.
+"""Atomic publishing: results are written to a temporary name, made durable, and renamed in place.
 
     with published(path) as temporary:
         write_parquet(table, temporary)
 
-A reader sees the old file or folder or the new one, never half of one, also while several processes
-publish the same name. What keeps a file from being written is one line (`writing`).
+A reader sees either the old file or folder or the new one, never half of one, even while several
+processes publish the same name. An error in writing becomes one line (`writing`).
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from ovseg.errors import OvsegError
 
 
 def temporary_name(path: Path) -> Path:
-    """A name next to `path` that no reader looks at: `<name>.tmp-<uuid>`."""
+    """Return a name next to `path` that no reader looks at: `<name>.tmp-<uuid>`."""
     return path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex}")
 
 
 def discard(path: Path) -> None:
-    """Remove a file or a folder if it is there."""
+    """Remove a file or a folder if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        with contextlib.suppress(NotADirectoryError):  # a file stands where its folder would be
+        with contextlib.suppress(NotADirectoryError):  # a file is in the place of its folder
             path.unlink(missing_ok=True)
 
 
 @contextmanager
 def published(path: Path) -> Iterator[Path]:
-    """Within it a temporary name is written to, as a file or a folder; at its end it gets `path`.
+    """Yield a temporary name to write a file or folder to, which is renamed to `path` at the end.
 
-    The folder above is made. An error leaves what was at `path`, and nothing else.
+    The parent folder is made. An error leaves `path` as it was, and nothing else.
 
     Raises:
-        WriteError: if it cannot be written.
+        WriteError: it cannot be written.
     """
     temporary = temporary_name(path)
     with writing(path):
@@ -63,20 +63,20 @@ def publish_text(text: str, path: Path) -> None:
     """Write a text file atomically.
 
     Raises:
-        WriteError: if it cannot be written.
+        WriteError: it cannot be written.
     """
     with published(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Give a finished temporary file or folder its name, durably and all at once.
+    """Give a finished temporary file or folder its final name, durably and atomically.
 
-    It gets the permissions that the umask leaves to new files. A folder replaces what is at `path`;
-    a file does not replace a folder.
+    It gets the permissions that the umask leaves to new files. A folder replaces whatever is at
+    `path`; a file does not replace a folder.
 
     Raises:
-        OSError: if it cannot; the caller discards `temporary`.
+        OSError: the rename failed; the caller discards `temporary`.
     """
     folder = temporary.is_dir()
     for item in [temporary, *temporary.rglob("*")] if folder else [temporary]:
@@ -99,15 +99,15 @@ def _fsync(path: Path) -> None:
 
 
 def permit(path: Path) -> None:
-    """Add the permissions that a writer withheld from others though the umask grants them."""
+    """Add the permissions that the umask grants but the writer left out."""
     mode = path.stat().st_mode
-    wanted = stat.S_IMODE(mode) | (0o777 if stat.S_ISDIR(mode) else 0o666) & ~_umask()
-    if wanted != stat.S_IMODE(mode):
-        path.chmod(wanted)
+    permissions = stat.S_IMODE(mode) | (0o777 if stat.S_ISDIR(mode) else 0o666) & ~_umask()
+    if permissions != stat.S_IMODE(mode):
+        path.chmod(permissions)
 
 
 def _umask() -> int:
-    """The process's umask; only where the system does not tell is it set for a moment."""
+    """Return the process's umask; systems without /proc need it set for a moment to read it."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.partition("\nUmask:")[2].split(None, 1)[0], 8)
@@ -121,9 +121,9 @@ _RENAME_EXCHANGE, _AT_FDCWD = 2, -100
 
 
 def _put_folder(temporary: Path, path: Path) -> None:
-    """Rename a folder, also onto one that is there or that another process puts there meanwhile.
+    """Rename a folder, even onto one that exists or that another process creates meanwhile.
 
-    Where the system can exchange two names in one step there is always a folder of that name.
+    If the system can swap two names in one step, `path` never goes missing.
     """
     aside = temporary_name(path)
     try:
@@ -134,9 +134,9 @@ def _put_folder(temporary: Path, path: Path) -> None:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
-            with contextlib.suppress(FileNotFoundError):  # another process has just taken it away
+            with contextlib.suppress(FileNotFoundError):  # another process just removed it
                 if _exchange(temporary, path):
-                    return  # what was there has the temporary name
+                    return  # the old content now has the temporary name
                 path.rename(aside)
                 discard(aside)
     finally:
@@ -145,7 +145,7 @@ def _put_folder(temporary: Path, path: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step; False where the system or the file system cannot."""
+    """Swap two names in one step; False if the system or the file system cannot."""
     try:
         call = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):
@@ -160,10 +160,10 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-"""Errors that only writing ends in, whatever library reports them."""
+"""Errors that only writing raises, whichever library reports them."""
 _ADVICE = {
-    errno.ENOSPC: "free some space and run again, what is finished is kept",
-    errno.EDQUOT: "free some of your quota and run again, what is finished is kept",
+    errno.ENOSPC: "free some space and run again, finished work is kept",
+    errno.EDQUOT: "free some of your quota and run again, finished work is kept",
     errno.EFBIG: "raise the limit on the size of files (ulimit -f) and run again",
     errno.EROFS: "choose a folder that can be written to",
     errno.EACCES: "make it writable for yourself or choose another folder",
@@ -181,8 +181,8 @@ class WriteError(OvsegError):
     """Something cannot be written.
 
     Attributes:
-        errno: of the system.
-        passing: whether time may cure it, as of a network file system that is away.
+        errno: the system's error number.
+        passing: whether it may pass with time, such as an unreachable network file system.
     """
 
     def __init__(self, message: str, code: int) -> None:
@@ -192,12 +192,12 @@ class WriteError(OvsegError):
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within it, what keeps `path` from being written is one line with the reason and the advice.
+    """Turn errors in writing `path` into one line with the reason and advice.
 
-    Errors that have nothing to do with `path` pass: those of files elsewhere that are read.
+    Errors unrelated to `path`, such as those of reading other files, are left alone.
 
     Args:
-        path: of the file or folder that is written, under its final name.
+        path: the final name of the file or folder that is written.
 
     Raises:
         WriteError: it cannot be written.
@@ -214,29 +214,29 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _write_errno(error: Exception, path: Path) -> int | None:
-    """The number of the system's error that keeps `path` from being written, if it is one."""
+    """Return the system's error number if the error keeps `path` from being written, else None."""
     text = str(error)
-    here = str(path.parent) in text  # libraries in C++ and Rust have no `filename`, only words
+    here = str(path.parent) in text  # C++ and Rust libraries set no `filename`, only a message
     if isinstance(error, OSError) and error.errno is not None:
         names = [name for name in (error.filename, error.filename2) if name is not None]
         here |= any(_at(Path(os.fsdecode(name)), path) for name in names if not _is_number(name))
-        if error.errno == errno.ENOENT:  # else it is a file that ought to have been made before
+        if error.errno == errno.ENOENT:  # otherwise an input is missing
             here &= not path.parent.is_dir()
         return int(error.errno) if error.errno in FULL or here else None
     codes: tuple[int, ...] = (*FULL, errno.EACCES, errno.ENAMETOOLONG) if here else FULL
     for code in codes:
         if os.strerror(code) in text or f"(os error {code})" in text:
             return code
-    cut_short = isinstance(error, OSError | RuntimeError)  # they do not say why
+    cut_short = isinstance(error, OSError | RuntimeError)  # without a reason
     return errno.ENOSPC if cut_short and _no_room(path) else None
 
 
 def _is_number(name: object) -> bool:
-    return isinstance(name, int)  # of an open file
+    return isinstance(name, int)  # a file descriptor
 
 
 def _at(name: Path, path: Path) -> bool:
-    """Whether a name is at, above, or below the folder of `path`."""
+    """Whether a name is, contains or is inside the folder of `path`."""
     folder = path.parent.absolute()
     return name.absolute().is_relative_to(folder) or folder.is_relative_to(name.absolute())
 
@@ -250,7 +250,7 @@ def _no_room(path: Path) -> bool:
 
 def _reason(code: int, path: Path) -> str:
     reason = os.strerror(code)
-    advice = _ADVICE.get(code, "check the disk and run again, what is finished is kept")
+    advice = _ADVICE.get(code, "check the disk and run again, finished work is kept")
     with contextlib.suppress(OSError):
         if code in (errno.EISDIR, errno.EEXIST) and path.is_dir():
             reason, advice = "it is a folder", _ADVICE[errno.EISDIR]
@@ -261,5 +261,5 @@ def _reason(code: int, path: Path) -> str:
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write a table as zstd Parquet, byte-identical for equal tables; not atomic by itself."""
+    """Write a table as zstd Parquet, byte-identical for equal tables; not atomic on its own."""
     pq.write_table(table, path, compression="zstd", row_group_size=122_880, store_schema=True)

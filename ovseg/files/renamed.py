@@ -1,7 +1,7 @@
-"""Modules under names they had before, for one release: registered models import them.
+"""Old names of modules, kept for one release because registered models import them.
 
-A registered model carries the module that serves it, as it was then; what that imports by a name
-of then is found here. `import ovseg` installs the finder.
+A registered model carries a copy of the module that serves it. This finder resolves the old names
+which that copy imports; `import ovseg` installs it.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ RENAMED = {
     "ovseg.models.systems": "ovseg.models.build",
     "ovseg.terminal_text": "ovseg.files.escaping",
 }
-"""By the name of before the module as it is called now."""
+"""Old module name to new module name."""
 
 
 class _Alias(Loader):
-    """Gives the module of the new name for the old one."""
+    """Loads the module with the new name for the old one."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """The module itself, not a copy."""
+        """Return the module itself, not a copy."""
         module = importlib.import_module(RENAMED[spec.name])
         self.own_spec = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """It is loaded; what the import has put on it is taken back."""
+        """Restore the module's own spec, which the import replaced; it is already loaded."""
         module.__spec__ = self.own_spec
 
 
 class RenamedFinder(MetaPathFinder):
-    """Finds the names of `RENAMED`, and leaves all others to Python."""
+    """Finds the names in `RENAMED` and leaves all others to Python."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of a renamed module; None for any other."""
+        """Return the spec of a renamed module; None for any other."""
         return ModuleSpec(fullname, _Alias()) if fullname in RENAMED else None
 
 
 def install() -> None:
-    """Have Python ask for renamed modules, after all others it knows."""
+    """Install the finder as Python's last resort."""
     if not any(isinstance(finder, RenamedFinder) for finder in sys.meta_path):
         sys.meta_path.append(RenamedFinder())

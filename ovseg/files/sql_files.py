@@ -1,4 +1,4 @@
-"""The analysts' SQL: where `sql/` lies, its files by kind and name, and their header comments."""
+"""The analysts' SQL: the folder `sql/`, its files by kind and name, and their header comments."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class SqlFile:
     """One select in a file.
 
     Attributes:
-        name: of the query, check or view: the file's stem without its ordering prefix.
-        path: where it lies.
-        text: the whole file.
+        name: the query, check or view: the file's stem without its ordering prefix.
+        path: the file.
+        text: its whole text.
     """
 
     name: str
@@ -39,7 +39,7 @@ class SqlFile:
         return lines
 
     def listed(self, what: str) -> list[str]:
-        """The names in the line of the header that begins with `what` and a colon."""
+        """Return the names in the header line that begins with `what` and a colon."""
         for line in self.header:
             key, colon, names = line.partition(":")
             if colon and key == what:
@@ -48,15 +48,15 @@ class SqlFile:
 
     @property
     def title(self) -> str:
-        """The first sentence of the header: what the rows are."""
+        """The first sentence of the header, which says what the rows are."""
         return " ".join(self.header).partition(". ")[0].removesuffix(".")
 
 
 def sql_folder() -> Path:
-    """The folder `sql/` of the checkout that `ovseg` is installed from.
+    """Return the folder `sql/` of the checkout that `ovseg` is installed from.
 
     Raises:
-        OvsegError: if the package was installed without its checkout.
+        OvsegError: the package was installed without its checkout.
     """
     folder = Path(ovseg.__file__).parent.parent / "sql"
     if not folder.is_dir():
@@ -68,7 +68,7 @@ def sql_folder() -> Path:
 
 
 def sql_files(kind: Kind) -> list[SqlFile]:
-    """All files of a kind, in the order of their file names (views build on earlier ones)."""
+    """Return all files of a kind, sorted by file name (views build on earlier ones)."""
     return [
         SqlFile(name=_name(path), path=path, text=path.read_text(encoding="utf-8"))
         for path in sorted((sql_folder() / kind).glob("*.sql"))
@@ -76,10 +76,10 @@ def sql_files(kind: Kind) -> list[SqlFile]:
 
 
 def sql_file(kind: Kind, name: str) -> SqlFile:
-    """The file of that name.
+    """Return the file of that name.
 
     Raises:
-        OvsegError: if there is none; the message says which there are.
+        OvsegError: no file has that name; the message lists those that exist.
     """
     files = {file.name: file for file in sql_files(kind)}
     if name not in files:
@@ -90,10 +90,10 @@ def sql_file(kind: Kind, name: str) -> SqlFile:
 
 
 def curation_file(name_or_path: str) -> SqlFile:
-    """The file of a curation, by its name in `sql/curation` or its path.
+    """Return the file of a curation, by its name in `sql/curation` or its path.
 
     Raises:
-        OvsegError: if there is no such file, or it cannot be read as text.
+        OvsegError: the file does not exist, or cannot be read as text.
     """
     path = local(name_or_path)
     if path.suffix != ".sql":

@@ -1,10 +1,10 @@
-"""The console that everything is printed with, and the form in which log lines reach it.
+"""The console that prints everything, and the formatter for log lines.
 
     console = Terminal()
     console.print(f"{name}: done")
 
-Names and captions are others' texts: `Terminal` reads no markup or emoji codes in them, and writes
-out what would steer a terminal (`ovseg.files.escaping`).
+Names and captions come from outside: `Terminal` ignores markup and emoji codes in them, and escapes
+terminal control characters (`ovseg.files.escaping`).
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from ovseg.files.urls import without_secrets
 
 
 class Terminal(Console):
-    """A rich console for texts of others; styles are given as styles, never as markup."""
+    """A rich console for untrusted text; styles are passed as styles, never as markup."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, **options})
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Text of a string, as cells and titles are: before its width is measured."""
+        """Escape a string, such as a cell or title, before rich measures its width."""
         return super().render_str(terminal_text(text), **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Segments of anything, also of what was text before it came here."""
+        """Escape the segments of any renderable, including those that were text before."""
         for segment in super().render(renderable, options):
             if segment.control:
-                yield segment  # rich's own, of a progress bar
+                yield segment  # rich's own control codes, for progress bars
             else:
                 yield Segment(terminal_text(segment.text), segment.style)
 
 
 class TerminalFormatter(logging.Formatter):
-    """Another formatter's lines, without secrets and with nothing that steers the terminal."""
+    """Wraps another formatter: removes secrets and escapes terminal control characters."""
 
     def __init__(self, inner: logging.Formatter | None) -> None:
         super().__init__()
         self.inner = inner or logging.Formatter()
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
+        """Return the line of a record."""
         return terminal_text(without_secrets(self.inner.format(record)))

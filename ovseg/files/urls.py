@@ -1,11 +1,11 @@
-"""URLs without their secrets: what is printed, logged or written of an address goes through here.
+"""Removal of secrets from URLs: every address that is printed, logged or stored goes through here.
 
     without_secrets("http://me:pass@host/x?token=abc")   # "http://host/x?token=***"
     without_secrets("no answer from http://me:pass@host")  # "no answer from http://host"
 
-Passwords are typed as they are, with `/`, `@`, quotes and blanks in them, so that no parser of
-correct URLs finds where one ends. In doubt more is left out than needed: all between the scheme and
-the last `@`, and each value of a query whose name is not known to be harmless.
+People type passwords unescaped, with `/`, `@`, quotes and spaces, so a URL parser cannot find where
+one ends. When in doubt this removes too much: everything between the scheme and the last `@`, and
+every query value whose name is not known to be harmless.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ HARMLESS = {
     "version",
     "versionid",
 }
-"""Names of a query whose values are shown."""
+"""Query parameters whose values are shown."""
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]{0,40}:\\?/\\?/"  # JSON may write `http:\/\/`
-_NEXT = rf"(?<=[\s\"'`,;(<\[|=]){_SCHEME}"  # elsewhere `://` may be of a password
+_NEXT = rf"(?<=[\s\"'`,;(<\[|=]){_SCHEME}"  # elsewhere `://` may belong to a password
 _URL = re.compile(rf"({_SCHEME})((?:(?!{_NEXT})[^\r\n])*)")
 _WHOLE = re.compile(rf"({_SCHEME})(.*)", re.DOTALL)
 _PAIR = re.compile(r"""([?&;#])([^=&;#?\s"'<>]*)=([^&;#\s"'<>]*)""")
@@ -61,10 +61,10 @@ _NO_SCHEME = re.compile(r"[^/?#@:\s]+:[^/@\s]+@[\w.\-\[]")
 
 
 def without_secrets(text: str) -> str:
-    """A text with users, passwords and tokens of every URL in it left out.
+    """Remove users, passwords and tokens from every URL in a text.
 
     Args:
-        text: anything; without blanks it may be one URL, which then ends where the text does.
+        text: any text; one without whitespace may be a single URL, which ends where the text does.
     """
     if not re.search(r"\s", text) and (url := _WHOLE.fullmatch(text)):
         return _address(url)
@@ -73,7 +73,7 @@ def without_secrets(text: str) -> str:
 
 
 def redacted(value: Any) -> Any:
-    """JSON values without secrets: a text that begins as a URL is one, whatever blanks it has."""
+    """Remove secrets from JSON values; a string that begins as a URL is one, even with spaces."""
     if isinstance(value, str):
         url = _WHOLE.fullmatch(value)
         return without_secrets(value) if url is None else _address(url)
@@ -85,7 +85,7 @@ def redacted(value: Any) -> Any:
 
 
 def holds_secret(value: Any) -> bool:
-    """Whether a setting's value is or holds a URL with a user, a password or a token."""
+    """Whether a setting's value is or contains a URL with a user, a password or a token."""
     if isinstance(value, dict):
         return any(map(holds_secret, value.values()))
     if isinstance(value, list | tuple):
@@ -94,16 +94,16 @@ def holds_secret(value: Any) -> bool:
 
 
 def public(url: str) -> str:
-    """The address of a server, once it is known to hold no secret.
+    """Return the address of a server unchanged if it holds no secret.
 
     Raises:
-        ValueError: it holds one; the message says where it belongs.
+        ValueError: it holds a secret; the message says where that belongs.
     """
     if holds_secret(url) or _NO_SCHEME.match(url):
         raise ValueError(
             "the address holds a user, a password or a token, which would be stored with every"
             " run: leave it out and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or"
-            " MLFLOW_TRACKING_TOKEN (of a PostgreSQL database PGPASSWORD)"
+            " MLFLOW_TRACKING_TOKEN (for a PostgreSQL database PGPASSWORD)"
         )
     return url
 
@@ -113,7 +113,7 @@ def _address(url: re.Match[str]) -> str:
 
 
 def _rest(rest: str, scheme: str, *, whole: bool) -> str:
-    """What is shown of all that follows the scheme."""
+    """Redact everything after the scheme."""
     rest = rest[_user_length(rest, whole=whole) :]
     if scheme.lower().startswith(("http", "ws:", "wss:")):
         rest = _BARE.sub(f"?{HIDDEN}", rest)
@@ -121,14 +121,14 @@ def _rest(rest: str, scheme: str, *, whole: bool) -> str:
 
 
 def _user_length(rest: str, *, whole: bool) -> int:
-    """How many characters behind the scheme are user and password, `@` included."""
+    """Count the characters of user and password after the scheme, including `@`."""
     user = re.match(r"[^/?#\s@:\\]*:" if not whole else r"[^/?#@:\\]*:", rest)
     host = _HOST.match(rest)
     if host and (port := _PORT_AND_PATH.match(rest, host.end())):
         end = re.match(r".*" if whole else r"\S*", rest[port.end() :], re.DOTALL)
         behind = 0 if end is None or host[0].startswith("[") else port.end() + end.end()
         return rest.rfind("@", 0, behind) + 1  # a password of digits and a slash
-    if user is None:  # no password: a user or a token, which ends before the path
+    if user is None:  # a user or token without a password ends before the path
         token = re.match(r"[^/?#\s\\]*@", rest)
         return token.end() if token else 0
     if not whole and (_PORT.match(rest, user.end()) or not rest[user.end() :].strip()):
@@ -139,5 +139,7 @@ def _user_length(rest: str, *, whole: bool) -> int:
 def _hidden(pair: re.Match[str]) -> str:
     separator, name, value = pair.groups()
     nested = unquote(value)
-    shown = name.lower() in HARMLESS and ("://" not in nested or without_secrets(nested) == nested)
-    return pair[0] if shown or not value else f"{separator}{name}={HIDDEN}"
+    is_safe = name.lower() in HARMLESS and (
+        "://" not in nested or without_secrets(nested) == nested
+    )
+    return pair[0] if is_safe or not value else f"{separator}{name}={HIDDEN}"

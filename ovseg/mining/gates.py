@@ -2,7 +2,7 @@
 
 A gate looks at a whole column and gives a reason for each value, None where it passes; a row's
 `drop_reason` is that of the first gate it fails. A reason may carry a detail after a colon
-(`duplicate_of:42`); what stands before it is a key of `REASONS`.
+(`duplicate_of:42`); the part before the colon is a key of `REASONS`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ovseg.data import masks
 from ovseg.data.images import REASONS as IMAGE_REASONS
 
 Reasons = list[str | None]
-"""One entry a row: the reason it is dropped for, or None."""
+"""One entry per row: the reason it is dropped, or None."""
 
 REASONS: dict[str, str] = {
     # images
@@ -25,27 +25,27 @@ REASONS: dict[str, str] = {
     "no_file_name": "the captions file gives the image no usable file name",
     "path_outside_root": "the file name leads out of the image folder",
     "no_caption": "nobody captioned the image",
-    "in_benchmark": "a benchmark of this run holds it; after the colon which, and what tells it",
+    "in_benchmark": "a benchmark of this run contains it; after the colon which, and by what match",
     "duplicate_of": "the same bytes as the image named after the colon",
     "near_duplicate_of": "it looks like the image named after the colon",
     # nouns
-    "no_noun": "the caption holds no noun",
-    "not_a_word": "it has signs no word has, or is of an address, a file name or a hashtag",
+    "no_noun": "the caption contains no noun",
+    "not_a_word": "it has characters no word has, or belongs to a URL, a file name or a hashtag",
     "too_short": "it has too few letters for a word",
     "proper_noun": "it is a name, and names are switched off",
-    "compound_modifier": "it only says more about the head of a compound (picket fence)",
+    "compound_modifier": "it only modifies the head of a compound (picket fence)",
     "stop_noun": "it names nothing visible; after the colon the group of the stop list",
     # proposals
     "image_dropped": "the image's own row was dropped",
-    "no_query": "the proposal network gave nothing for the image",
+    "no_query": "the proposal network returned nothing for the image",
     "empty_mask": "no pixel is above mask_threshold",
     "low_score": "the network's score is below min_score",
     "small_area": "the mask covers less of the image than min_area_fraction",
     "overlap": "a better proposal overlaps it by more than nms_iou",
-    "no_labels": "the labelled set has no label map of the image",
-    "bad_labels": "its label map cannot be used; after the colon why",
+    "no_labels": "the labelled set has no label map for the image",
+    "bad_labels": "its label map cannot be used; the reason follows the colon",
     "all_ignored": "no pixel of its label map belongs to a class",
-    "class_left_out": "the class is none of label_classes: its masks may not be used",
+    "class_left_out": "the class is not among label_classes, so its masks are not used",
     # pairs
     "no_proposal": "the image has no kept proposal to pair the noun with",
     "low_similarity": "the cosine of noun and region is below min_similarity",
@@ -53,7 +53,7 @@ REASONS: dict[str, str] = {
     "low_proposal_score": "the proposal's score is below min_proposal_score",
     "not_mutual_best": "the proposal is closer to another noun of the image",
 }
-"""What each drop reason of images, nouns, proposals and pairs means."""
+"""The meaning of each drop reason of images, nouns, proposals and pairs."""
 
 
 def below(
@@ -62,9 +62,9 @@ def below(
     """Drop values below a minimum.
 
     Args:
-        values: numbers, NaN where there is none; compared as the float32 that tables hold.
+        values: numbers, NaN where missing; compared as float32, the type in the tables.
         minimum: None switches the gate off.
-        reason: of those that fail.
+        reason: drop reason of values that fail.
         missing_passes: whether NaN passes.
     """
     column = np.asarray(values, dtype=np.float32).astype(np.float64)
@@ -77,7 +77,7 @@ def below(
 
 
 def empty_mask(areas: ArrayLike) -> Reasons:
-    """Drop masks without a pixel; always on, as nothing can be cut out along them."""
+    """Drop masks without a pixel; always on, because they cut out nothing."""
     return _fail(np.asarray(areas) == 0, "empty_mask")
 
 
@@ -89,7 +89,7 @@ def overlap(
     *,
     candidates: Sequence[bool],
 ) -> Reasons:
-    """Drop masks that overlap a better candidate; who is no candidate neither drops nor fails."""
+    """Drop masks that overlap a better candidate; the others neither drop a mask nor fail."""
     reasons: Reasons = [None] * len(counts)
     if threshold is None:
         return reasons
@@ -103,12 +103,12 @@ def overlap(
 
 
 def mutual_best(is_mutual: Sequence[bool], required: bool) -> Reasons:
-    """Drop pairs whose proposal likes another noun better, where that is asked for."""
+    """Drop pairs whose proposal is closer to another noun, if mutual best is required."""
     return _fail(~np.asarray(is_mutual, dtype=np.bool_) & required, "not_mutual_best")
 
 
 def first(*gates: Iterable[str | None]) -> Reasons:
-    """Of several gates the first reason of each row."""
+    """Combine gates: the first reason that applies to each row."""
     return [next((r for r in row if r is not None), None) for row in zip(*gates, strict=True)]
 
 

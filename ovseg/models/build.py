@@ -1,6 +1,6 @@
-"""From settings to a segmentor: the registries looked up, models and texts loaded once a process.
+"""Build a segmentor from settings: look up registries, load models and texts once per process.
 
-`ovseg.config.systems` has the names that stand for such settings.
+`ovseg.config.systems` has the names for such settings.
 """
 
 from __future__ import annotations
@@ -40,35 +40,35 @@ def load_segmentor(
     seen: Sequence[int] = (),
     regions: Path | None = None,
 ) -> OpenVocabularySegmentor:
-    """The segmentor of a configuration; its models and texts are loaded once a process.
+    """Load the segmentor of a configuration; models and texts are loaded once per process.
 
     Args:
-        config: thresholds, ensemble, embedder, device and what proposes masks
-            (`ovseg.config.segmenting.segmenting` makes one of settings); or just the folder of an
+        config: thresholds, ensemble, embedder, device and the source of masks
+            (`ovseg.config.segmenting.segmenting` makes one from settings); or just the folder of an
             imported checkpoint, or `storybook`, at its own sizes.
         classes: K names.
-        clip: name of the CLIP; the configured one where None.
+        clip: name of the CLIP; defaults to the configured one.
         prompts: as for `Segmentor`.
         seen: indices of the classes whose masks were used in training.
-        regions: folder of a `RegionMemory`, where the configuration retrieves.
+        regions: folder of a `RegionMemory`, if the configuration retrieves.
 
     Raises:
-        OvsegError: unknown names, or models that do not fit one another.
+        OvsegError: if a name is unknown, or models do not fit one another.
     """
     if not isinstance(config, BenchmarkConfig):
-        named = dict.fromkeys(("benchmarks.clip", "benchmarks.maskformer"), str(config))
-        config = segmenting(named)
+        settings = dict.fromkeys(("benchmarks.clip", "benchmarks.maskformer"), str(config))
+        config = segmenting(settings)
     clip, device = config.clip if clip is None else clip, resolve_device(config.device)
-    shown = shown_texts(config, classes, prompts)
-    names = tuple(text for text, _ in shown)
+    class_prompts = shown_texts(config, classes, prompts)
+    names = tuple(text for text, _ in class_prompts)
     texts_te = _texts(text_prompts(config), clip_digest(clip), clip, device, names)
-    texts = class_texts(config, texts_te, shown, len(classes))
+    texts = class_texts(config, texts_te, class_prompts, len(classes))
     size = InputSize(config.short_side, config.max_side)
     if config.segmentor == "pixels":
         return PixelSegmentor(
             load_pixels(config.pixels, device),
             class_names=classes,
-            prompts=shown,
+            prompts=class_prompts,
             texts=texts_te,
             size=size,
         )
@@ -77,7 +77,7 @@ def load_segmentor(
         shared_clip(clip, device=device),
         network,
         class_names=classes,
-        prompts=shown,
+        prompts=class_prompts,
         texts=texts_te,
         pooling=texts.pooling,
         relations=texts.relations,
@@ -93,7 +93,7 @@ def load_segmentor(
 
 
 def network_weights(config: BenchmarkConfig, *, clip: str) -> dict[str, str]:
-    """Content digests of the networks that a configuration segments with, by their settings."""
+    """Return the content digests of a configuration's networks, by setting."""
     weights = {"clip": clip_digest(clip), "texts": text_prompts(config).digest}
     if config.segmentor == "proposals":
         weights["maskformer"] = proposer_digest(
@@ -113,19 +113,19 @@ def _own_vocabulary(
     own = getattr(network, "class_names", ())
     if not own:
         raise OvsegError(
-            f"{config.maskformer} knows no classes: it proposes masks that CLIP names, leave"
-            " benchmarks.vocabulary=open and the ensemble to it"
+            f"{config.maskformer} has no classes: it only proposes masks for CLIP to classify;"
+            " keep benchmarks.vocabulary=open"
         )
     return benchmark_vocabulary(tuple(own), tuple(classes), config.benchmark)
 
 
 def class_weights(config: BenchmarkConfig, classes: int, seen: Sequence[int]) -> float | Tensor:
-    """Lambda of every class: a number, or `(K,)` float32 where seen classes have one of their own.
+    """Return lambda: a number, or `(K,)` float32 if seen classes have their own.
 
     Args:
         config: `ensemble_weight`, and `seen_weight` if there is one.
-        classes: K.
-        seen: indices of the seen ones.
+        classes: number of classes K.
+        seen: indices of the seen classes.
     """
     if config.seen_weight is None:
         return config.ensemble_weight
@@ -141,8 +141,8 @@ def _retrieval(
         return None
     if regions is None:
         raise OvsegError(
-            f"benchmarks.retrieval_weight is {config.retrieval_weight:g}, but no mined regions were"
-            " handed in: score it with `ovseg benchmark`, or set it to 0"
+            f"benchmarks.retrieval_weight is {config.retrieval_weight:g}, but there are no mined"
+            " regions: score it with `ovseg benchmark`, or set it to 0"
         )
     memory = _memory(str(regions), device)
     of_nouns = _texts(text_prompts(config), clip_digest(clip), clip, device, memory.nouns)
@@ -150,7 +150,7 @@ def _retrieval(
         memory,
         of_nouns,
         texts,
-        neighbours=config.retrieval_neighbors,
+        neighbors=config.retrieval_neighbors,
         weight=config.retrieval_weight,
     )
 
@@ -164,6 +164,6 @@ def _memory(regions: str, device: str) -> RegionMemory:
 def _texts(
     strategy: TextPrompts, digest: str, clip: str, device: str, names: tuple[str, ...]
 ) -> Tensor:
-    # the CLIP's digest is part of the key only: the same folder may hold another model by now;
-    # strategies of one digest are equal
+    # the CLIP's digest is a cache key: the folder's model may have changed; strategies of one
+    # digest are equal
     return strategy.embed(shared_clip(clip, device=device), names)

@@ -1,4 +1,4 @@
-"""Where models run: devices by name, precision; and how a model is called in a table."""
+"""Devices and precision of models, and the names of models in tables."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def resolve_device(name: str) -> str:
-    """The device a configuration means.
+    """Return the configured device.
 
     Args:
         name: `auto` (the first GPU, else the CPU) or a torch device.
 
     Raises:
-        OvsegError: if there is no such device on this machine.
+        OvsegError: if this machine has no such device.
     """
-    import torch  # here, as names alone need none of it
+    import torch  # imported here because names alone do not need it
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -35,7 +35,7 @@ def resolve_device(name: str) -> str:
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """A context in which a device's networks compute in bfloat16, if `precision` is `bf16`.
+    """Return a context in which networks compute in bfloat16 if `precision` is `bf16`.
 
     Args:
         device: a torch device.
@@ -49,12 +49,12 @@ def autocast(device: str, precision: str) -> torch.autocast:
 
 
 def clip_name(configured: str, inputs: Inputs) -> str:
-    """The CLIP of a stage: the folder of an input in the role `checkpoint`, else the configured."""
+    """Return the CLIP of a stage: the folder of its input `checkpoint`, else the configured one."""
     return str(inputs["checkpoint"].payload()) if "checkpoint" in inputs else configured
 
 
 def model_label(name: str, digest: str) -> str:
-    """What tables call a model: its name without local folders, and 8 digits of its digest."""
+    """Return a model's name in tables: its name without local folders, and 8 digest digits."""
     prefix, _, tail = name.partition("/")
     if Path(name).exists():
         name = Path(name).name

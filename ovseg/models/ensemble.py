@@ -1,8 +1,8 @@
-"""The formulas of two-stage inference: two branches join, proposals become class maps, then labels.
+"""The formulas of two-stage inference: combine two branches, then compute class maps and labels.
 
-As in the paper (OVSeg, CVPR 2023, section 3) and its official implementation, to the constants:
-temperature 100 in both branches, and soft masks that weigh the proposals' class scores. What the
-official demo does instead is `best_masks`.
+As in the paper (OVSeg, CVPR 2023, section 3) and its official implementation, including the
+constants: temperature 100 in both branches, and soft masks that weight the proposals' class scores.
+The official demo uses `best_masks` instead.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ovseg.errors import OvsegError
 from ovseg.models.proposal import COSINE_SCALE
 
-SCORE_BUDGET = 2**26  # numbers a class map may hold at once: 256 MiB of float32
+SCORE_BUDGET = 2**26  # numbers of class maps held at once: 256 MiB of float32
 
 Ensemble = Literal["upstream", "geometric", "void", "clip_only", "maskformer_only"]
 
@@ -25,7 +25,7 @@ Ensemble = Literal["upstream", "geometric", "void", "clip_only", "maskformer_onl
 def class_probabilities(
     features_ve: Tensor, texts_ke: Tensor, *, scale: float = COSINE_SCALE
 ) -> Tensor:
-    """Softmax over the K classes of scaled cosines.
+    """Return the softmax of scaled cosines over the K classes.
 
     Args:
         features_ve: `(V, E)` region embeddings, L2 norm 1.
@@ -47,45 +47,45 @@ def ensemble(
     mode: Ensemble = "upstream",
     p_object_q: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Join what the two branches say of each proposal.
+    """Combine the two branches' scores of each proposal.
 
-    `p = p_maskformer^(1 - weight) * p_clip^weight`, not normalised, with `p_clip = 1` for a
-    proposal that has no pixel above the threshold, which CLIP therefore never saw.
+    `p = p_maskformer^(1 - weight) * p_clip^weight`, not normalized, with `p_clip = 1` for a
+    proposal without a pixel above the threshold, which CLIP has not seen.
 
     Args:
-        p_maskformer_qk: `(Q, K)` float in 0..1; None for a network with a vocabulary of its own.
-        p_clip_vk: `(V, K)` float in 0..1, of the valid proposals in order.
+        p_maskformer_qk: `(Q, K)` float in 0..1; None for a closed-vocabulary network.
+        p_clip_vk: `(V, K)` float in 0..1, scores of the valid proposals in order.
         valid_q: `(Q,)` bool with V true entries.
-        weight: lambda, 0..1; or `(K,)` of them, one a class: what sees classes differently that
-            training has seen and that it has not (SimBaseline: lambda for unseen and 1 - lambda
-            for seen classes; FC-CLIP: 0.8 and 0.4).
-        mode: `upstream` as the official implementation: the formula, but weight 0 is CLIP alone
-            over the valid proposals; `geometric` the formula for every weight, so that 0 is
-            MaskFormer alone; `void` as FC-CLIP: both are distributions over the classes, their
-            product is one again, times 1 - P(non-object), and a proposal that CLIP never saw is
-            MaskFormer's alone; `clip_only` and `maskformer_only` whatever the weight. A network
-            with a vocabulary of its own always leaves it to CLIP.
-        p_object_q: `(Q,)` of `void`, 1 - P(non-object); where None, the sum of `p_maskformer_qk`,
-            which it is not where one class of the network has several columns.
+        weight: lambda, 0..1; or `(K,)`, one per class, for different weights of classes seen and
+            unseen in training (SimBaseline: lambda for unseen and 1 - lambda for seen classes;
+            FC-CLIP: 0.8 and 0.4).
+        mode: `upstream` follows the official implementation: the formula, but weight 0 is CLIP
+            alone over the valid proposals; `geometric` is the formula for every weight, so 0 is
+            MaskFormer alone; `void` follows FC-CLIP: both are distributions over the classes,
+            their product is normalized and multiplied by 1 - P(non-object), and a proposal that
+            CLIP has not seen uses MaskFormer alone; `clip_only` and `maskformer_only` ignore the
+            weight. With a closed-vocabulary network, only CLIP is used.
+        p_object_q: `(Q,)` for `void`, 1 - P(non-object); defaults to the sum of `p_maskformer_qk`,
+            which differs if one class of the network has several columns.
 
     Returns:
-        `(R, K)` class scores of the R proposals that take part, and `(Q,)` bool saying which.
+        `(R, K)` class scores of the R proposals used, and `(Q,)` bool that marks them.
 
     Raises:
-        OvsegError: `maskformer_only` of a network with a vocabulary of its own.
-        ValueError: shapes or mode that do not fit.
+        OvsegError: for `maskformer_only` with a closed-vocabulary network.
+        ValueError: if shapes do not fit or the mode is unknown.
     """
     if mode not in get_args(Ensemble):
-        raise ValueError(f"mode is one of {', '.join(get_args(Ensemble))}, not {mode!r}")
+        raise ValueError(f"mode must be one of {', '.join(get_args(Ensemble))}, not {mode!r}")
     weight_k = torch.as_tensor(weight, dtype=torch.float32, device=valid_q.device)
     if not bool(((weight_k >= 0) & (weight_k <= 1)).all()):
-        raise ValueError(f"the ensemble weight is within 0..1, not {weight}")
+        raise ValueError(f"the ensemble weight must be in 0..1, not {weight}")
     if len(p_clip_vk) != int(valid_q.sum()):
         raise ValueError(f"{len(p_clip_vk)} rows of CLIP for {int(valid_q.sum())} valid proposals")
     if p_maskformer_qk is None:
         if mode == "maskformer_only":
             raise OvsegError(
-                "this MaskFormer has a vocabulary of its own and cannot score other classes:"
+                "this MaskFormer has a closed vocabulary and cannot score other classes:"
                 " use one with class embeddings, or another ensemble"
             )
         return p_clip_vk, valid_q
@@ -103,7 +103,7 @@ def ensemble(
 
 
 def _void(p_maskformer_qk: Tensor, p_clip_qk: Tensor, weight_qk: Tensor) -> Tensor:
-    """FC-CLIP's joint distribution over the classes, of a proposal that is an object."""
+    """Return FC-CLIP's joint distribution over the classes, given that a proposal is an object."""
     tiny = torch.finfo(p_maskformer_qk.dtype).tiny
     inside = p_maskformer_qk / p_maskformer_qk.sum(dim=-1, keepdim=True).clamp_min(tiny)
     joined = inside ** (1 - weight_qk) * p_clip_qk**weight_qk
@@ -118,54 +118,54 @@ def best_masks(
     threshold: float,
     skip_last: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The official demo's choice: of every class its one best proposal, as a binary mask.
+    """Choose each class's best proposal as a binary mask, as in the official demo.
 
     A proposal chosen by one class keeps its scores for all, so `label_map` may still give its
-    pixels to another class. The demo fails on invalid proposals where the ensemble weight is above
-    0; here they are never chosen.
+    pixels to another class. The demo fails on invalid proposals if the ensemble weight is above 0;
+    here they are never chosen.
 
     Args:
         p_rk: `(R, K)` class scores.
         masks_rhw: `(R, h, w)` soft masks in 0..1.
-        valid_r: `(R,)` bool, which proposals have a pixel to show.
-        threshold: a pixel belongs to a mask above this.
-        skip_last: the last class chooses nothing (the demo: the "others" beside a single name).
+        valid_r: `(R,)` bool, whether a proposal has a pixel.
+        threshold: pixels above this belong to a mask.
+        skip_last: the last class chooses nothing (in the demo, "others" next to a single name).
 
     Returns:
         `(S, K)` scores and `(S, h, w)` float masks, 0 or 1, of the chosen proposals in order;
         S may be 0.
     """
     p_vk, masks_vhw = p_rk[valid_r], masks_rhw[valid_r]
-    chosen = torch.zeros(len(p_vk), dtype=torch.bool, device=p_vk.device)
+    is_best = torch.zeros(len(p_vk), dtype=torch.bool, device=p_vk.device)
     if len(p_vk):
         best = p_vk.argmax(dim=0)
-        chosen[best[:-1] if skip_last else best] = True
-    return p_vk[chosen], (masks_vhw[chosen] > threshold).to(p_vk.dtype)
+        is_best[best[:-1] if skip_last else best] = True
+    return p_vk[is_best], (masks_vhw[is_best] > threshold).to(p_vk.dtype)
 
 
 def aggregate(p_qk: Tensor, masks_qhw: Tensor) -> Tensor:
-    """Class maps: the proposals' class scores summed under their masks, `(K, h, w)`."""
+    """Sum the proposals' class scores under their masks: class maps `(K, h, w)`."""
     return torch.einsum("qk,qhw->khw", p_qk, masks_qhw)
 
 
 def resized_maps(maps_khw: Tensor, size: tuple[int, int]) -> Tensor:
-    """Class maps at another size: bilinear, neither antialiased nor aligned at the corners."""
+    """Resize class maps bilinearly, without antialiasing or aligned corners."""
     if maps_khw.shape[1:] == size:
         return maps_khw
     return F.interpolate(maps_khw[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
 def best_of_parts(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Take the largest value of every pixel over maps that come some at a time.
+    """Find the largest value of every pixel over maps that arrive in parts.
 
     Args:
         parts: `(K_i, H, W)` maps in the order of the classes.
 
     Returns:
-        `(H, W)` values, and `(H, W)` int64 places among all maps; the first of equal ones.
+        `(H, W)` values, and `(H, W)` int64 indices among all maps; the first on a tie.
 
     Raises:
-        ValueError: there is no map.
+        ValueError: if there is no map.
     """
     best = labels = None
     start = 0
@@ -174,12 +174,12 @@ def best_of_parts(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         if best is None or labels is None:
             best, labels = top, index
         else:
-            better = top > best  # strictly: of equal classes the first stays
+            better = top > best  # strictly: the first class wins a tie
             best = torch.where(better, top, best)
             labels = torch.where(better, index + start, labels)
         start += len(maps)
     if labels is None or best is None:
-        raise ValueError("there is no class to choose")
+        raise ValueError("no class to choose from")
     return best, labels
 
 
@@ -190,18 +190,18 @@ def label_map(
     *,
     empty: int | None = None,
 ) -> Tensor:
-    """The best class of every pixel at the original size, without holding all class maps.
+    """Return the best class of every pixel at the original size, without holding all class maps.
 
-    Class maps are made for as many classes at once as fit `SCORE_BUDGET`.
+    Class maps are computed for as many classes at once as fit `SCORE_BUDGET`.
 
     Args:
         p_qk: `(Q, K)` class scores; Q may be 0.
         masks_qhw: `(Q, h, w)` masks in 0..1.
         size: original (H, W); class maps are resized bilinearly before the decision.
-        empty: label of a pixel where every class has exactly 0; None leaves it the first class.
+        empty: label of pixels where every class is exactly 0; defaults to the first class.
 
     Returns:
-        `(H, W)` int64; the first of equal classes.
+        `(H, W)` int64; the first class on a tie.
     """
     pixels = max(size[0] * size[1], masks_qhw.shape[1] * masks_qhw.shape[2])
     parts = torch.split(p_qk, max(1, SCORE_BUDGET // pixels), dim=1) if p_qk.shape[1] else ()

@@ -1,12 +1,12 @@
-"""What a registered model consists of: its settings and, in folders beside them, all they need.
+"""A registered model: its settings, and folders with everything they need.
 
     model = served_model(BenchmarkConfig(prompting="mined", contexts_from=nouns), clip=checkpoint)
     artifacts = model.write(Path("upload"))          # settings, clip, contexts_from
     config, regions = restored(artifacts)            # on another machine, where `nouns` is not
 
-What lies on this machine travels: checkpoint, mined contexts, pixel embeddings, a proposal
-network's folder, the regions that retrieval asks. Names of what ships and hub ids stay names.
-Settings that only say how something was scored are left out, so that equal models are one.
+Local files are packaged: checkpoint, mined contexts, pixel embeddings, a proposal network's folder
+and the regions for retrieval. Shipped models and hub ids are kept as names. Settings that only
+affect scoring are left out, so that equal models have the same content.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from ovseg.models.texts.strategies import CONTEXTS_FILE, contexts_text, read_con
 from ovseg.models.weights.folders import CONFIG_FILE, TEXTS_FILE, WEIGHTS_FILE
 
 HERE = "{folder}"
-"""In a setting's value: the folder that travels under the setting's name."""
+"""Placeholder in a setting's value for the folder packaged under the setting's name."""
 SETTINGS, REGIONS = "settings", "regions"
 OF_SCORING = ("limit", "shard_size", "min_shards", "seen_split", "oracle")
 WEIGHTLESS = ("slic", "felzenszwalb")
-"""Those of `ovseg.config.registry.PROPOSERS` that look at pixels alone."""
+"""The entries of `ovseg.config.registry.PROPOSERS` that have no weights."""
 SHIPPED = re.compile(r"storybook(-\w+)?")
 LOCAL_TIMM = f"{TIMM}local-dir:"
 
 Part = Mapping[str, Path | bytes]
-"""Content by file name: what a folder holds."""
+"""The content of a folder, by file name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """A model as it travels.
+    """A packaged model.
 
     Attributes:
-        settings: those of a `BenchmarkConfig` that decide on an answer, as JSON values; `HERE`
-            stands for a folder.
-        parts: the folders, by the setting that names them; `regions` is none.
+        settings: the settings of a `BenchmarkConfig` that affect answers, as JSON values; `HERE`
+            is the placeholder of a folder.
+        parts: the folders, by the setting that names them, and `regions`, which is not a setting.
     """
 
     settings: Mapping[str, Any]
@@ -58,19 +58,19 @@ class ServedModel:
 
     @property
     def content(self) -> str:
-        """16 hex digits over settings, files and code: equal for models that answer alike."""
+        """16 hex digits over settings, files and code; equal for models with equal answers."""
         files = {
             name: [[file, _sha256(part[file])] for file in sorted(part)]
             for name, part in self.parts.items()
         }
-        code = module_digest("ovseg.serving")  # travels too: it decides what may be asked
+        code = module_digest("ovseg.serving")  # included: it decides which requests are valid
         return digest_json([dict(self.settings), files, code])[:16]
 
     def write(self, folder: Path) -> dict[str, Path]:
-        """Write the settings and copy the folders; gives each by its name.
+        """Write the settings, copy the folders, and return their paths by name.
 
         Args:
-            folder: an empty one.
+            folder: an empty folder.
         """
         artifacts = {SETTINGS: folder / f"{SETTINGS}.json"}
         artifacts[SETTINGS].write_text(json.dumps(self.settings, indent=1), encoding="utf-8")
@@ -94,17 +94,17 @@ def _sha256(content: Path | bytes) -> str:
 def served_model(
     config: BenchmarkConfig, *, clip: Path, regions: Path | None = None
 ) -> ServedModel:
-    """The model that segments as a benchmark does.
+    """Return the packaged model that segments as a benchmark does.
 
-    It is no oracle whatever the benchmark is: there is no ground truth where it is asked.
+    It is never an oracle, even if the benchmark is: a served model has no ground truth.
 
     Args:
-        config: of the benchmark.
-        clip: folder of the CLIP; the files at its top are it, snapshots lie below.
-        regions: folder of a `RegionMemory`, where the configuration retrieves.
+        config: the benchmark's configuration.
+        clip: folder of the CLIP; only its top-level files are used, not the snapshots below.
+        regions: folder of a `RegionMemory`, if the configuration retrieves.
 
     Raises:
-        OvsegError: the configuration needs what is not there.
+        OvsegError: if the configuration needs something that is missing.
     """
     settings: dict[str, Any] = config.result_fields() | {"clip": HERE}
     parts: dict[str, Part] = {"clip": _top(clip)}
@@ -125,18 +125,18 @@ def served_model(
 
 
 def pixels_alone(config: BenchmarkConfig) -> bool:
-    """Whether nothing proposes masks, or nothing that has weights: `maskformer` names none."""
+    """Whether no weights propose masks, so that `maskformer` is unused."""
     return config.segmentor == "pixels" or config.proposals in WEIGHTLESS
 
 
 def restored(artifacts: Mapping[str, str | Path]) -> tuple[BenchmarkConfig, Path | None]:
-    """What `ServedModel.write` wrote, wherever it lies by now.
+    """Restore what `ServedModel.write` wrote, from any location.
 
     Args:
-        artifacts: its folders and the file of settings, by name.
+        artifacts: its folders and the settings file, by name.
 
     Returns:
-        The configuration, whose `clip` is the folder, and the folder of the regions to retrieve.
+        The configuration, whose `clip` is the folder, and the folder of regions for retrieval.
     """
     settings = json.loads(Path(artifacts[SETTINGS]).read_text(encoding="utf-8"))
     for name, value in settings.items():
@@ -148,17 +148,17 @@ def restored(artifacts: Mapping[str, str | Path]) -> tuple[BenchmarkConfig, Path
 
 
 # --------------------------------------------------------------------------------------
-# What a setting needs
+# Requirements of settings
 
 
 def _without_effect(config: BenchmarkConfig) -> set[str]:
-    """The settings that change no answer of this model."""
+    """Return the settings that do not affect this model's answers."""
     unused = set(OF_SCORING)
     if config.seen_weight is None:
         unused |= {"seen", "trained_on"}
     own = config.vocabulary == "own" or config.ensemble == "maskformer_only"
     if not (own or config.synonyms or "trained_on" not in unused):
-        unused.add("benchmark")  # whose listed synonyms and classes count otherwise
+        unused.add("benchmark")  # otherwise its listed synonyms and classes are used
     if config.prompting != "mined":
         unused.add("contexts")
     if not config.retrieval_weight:
@@ -169,14 +169,14 @@ def _without_effect(config: BenchmarkConfig) -> set[str]:
 
 
 def _top(folder: Path) -> dict[str, Path | bytes]:
-    """The files of a folder, none of those below."""
+    """Return the files of a folder, without those in subfolders."""
     if not folder.is_dir():
-        raise OvsegError(f"{folder} is not a folder: a registered model needs what lies in it")
+        raise OvsegError(f"{folder} is not a folder: a registered model needs its files")
     return {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def _network(folder: Path) -> dict[str, Path | bytes]:
-    """The files that are a network: of one trained here not the log of its training."""
+    """Return the files of a network, without its training log."""
     files = _top(folder)
     if TEXTS_FILE in files:
         return {name: files[name] for name in (CONFIG_FILE, WEIGHTS_FILE, TEXTS_FILE)}
@@ -186,8 +186,8 @@ def _network(folder: Path) -> dict[str, Path | bytes]:
 def _contexts(config: BenchmarkConfig) -> bytes:
     if config.contexts_from is None:
         raise OvsegError(
-            "benchmarks.prompting=mined is served with its contexts: set benchmarks.contexts_from"
-            " to the folder of a nouns stage, <root>/nouns/<digest>"
+            "benchmarks.prompting=mined needs its contexts to be served: set"
+            " benchmarks.contexts_from to the folder of a nouns stage, <root>/nouns/<digest>"
         )
     return contexts_text(read_contexts(config.contexts_from), config.contexts).encode()
 
@@ -197,7 +197,7 @@ def _pixels(config: BenchmarkConfig) -> Path:
     if not config.pixels or not (folder / CONFIG_FILE).is_file():
         raise OvsegError(
             f"benchmarks.pixels={config.pixels!r} is not a folder of pixel embeddings, which"
-            " segmentor=pixels and embedder=pixel_pooling are served with: name the trained one"
+            " segmentor=pixels and embedder=pixel_pooling need: name a trained network's folder"
         )
     return folder
 
@@ -205,14 +205,14 @@ def _pixels(config: BenchmarkConfig) -> Path:
 def _regions(config: BenchmarkConfig, regions: Path | None) -> Path:
     if regions is None or not (regions / REGIONS_FILE).is_file():
         raise OvsegError(
-            f"benchmarks.retrieval_weight={config.retrieval_weight:g} is served with the mined"
-            " regions, and none were handed in: set it to 0, or train with `ovseg finetune`"
+            f"benchmarks.retrieval_weight={config.retrieval_weight:g} needs mined regions to be"
+            " served, but there are none: set it to 0, or train with `ovseg finetune`"
         )
     return regions / REGIONS_FILE
 
 
 def _proposer(config: BenchmarkConfig) -> tuple[str, Part]:
-    """What the settings say of a proposal network, and its files where it is no name."""
+    """Return a proposal network's setting, and its files if the setting is not just a name."""
     name = patches_of(config.maskformer) if _of_patches(config) else config.maskformer
     if not name:
         raise OvsegError("benchmarks.maskformer is empty: name the weights that propose masks")

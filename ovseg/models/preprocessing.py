@@ -1,4 +1,4 @@
-"""From images to the pixels of a network, and from its mask logits back to the image."""
+"""Prepare images for a network, and map its mask logits back to the image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Deviation = Annotated[float, Field(allow_inf_nan=False, gt=0)]
 
 
 class InputSettings(BaseModel):
-    """How pixels are prepared; the defaults are the paper's (ImageNet statistics, 0-255)."""
+    """Settings of preprocessing; the defaults are the paper's (ImageNet statistics, 0-255)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,10 +35,10 @@ class InputSettings(BaseModel):
 
 
 def resized_shape(height: int, width: int, short_side: int, max_side: int) -> tuple[int, int]:
-    """Size after bringing the short side to `short_side` and the long one under `max_side`.
+    """Return the size with the short side at `short_side` and the long one at most `max_side`.
 
-    The arithmetic, rounding included, is detectron2's `ResizeShortestEdge`; but no side becomes 0,
-    however narrow the image.
+    The arithmetic, including rounding, is that of detectron2's `ResizeShortestEdge`, except that no
+    side becomes 0, however narrow the image.
     """
     scale = short_side / min(height, width)
     new_height: float = short_side if height < width else scale * height
@@ -51,7 +51,7 @@ def resized_shape(height: int, width: int, short_side: int, max_side: int) -> tu
 
 
 def resize_shortest_edge(image: ImageArray, short_side: int, max_side: int) -> ImageArray:
-    """Resize an (H, W, 3) uint8 image by the rule above: Pillow bilinear, antialiased, on uint8."""
+    """Resize an (H, W, 3) uint8 image to `resized_shape` with Pillow bilinear, antialiased."""
     height, width = resized_shape(image.shape[0], image.shape[1], short_side, max_side)
     if (height, width) == image.shape[:2]:
         return image
@@ -61,18 +61,18 @@ def resize_shortest_edge(image: ImageArray, short_side: int, max_side: int) -> I
 
 @dataclass(frozen=True)
 class InputSize:
-    """The size images are brought to; None leaves a side to the network.
+    """The size to which images are resized; None leaves a side to the network.
 
     Attributes:
-        short_side: of the resized image, pixels ...
-        max_side: ... but no side is longer than this.
+        short_side: short side of the resized image, pixels.
+        max_side: maximum of the long side, pixels.
     """
 
     short_side: int | None = None
     max_side: int | None = None
 
     def resize(self, image: ImageArray, own: InputSettings) -> ImageArray:
-        """Resize an image (H, W, 3) uint8 for a network with input settings of its own."""
+        """Resize an image (H, W, 3) uint8; `own` holds the network's defaults."""
         return resize_shortest_edge(
             image, self.short_side or own.short_side, self.max_side or own.max_side
         )
@@ -82,7 +82,7 @@ OWN_SIZE = InputSize()
 
 
 def padded_shape(images: Sequence[ImageArray]) -> tuple[int, int]:
-    """The smallest (H, W), multiples of 32, that holds every image."""
+    """Return the smallest (H, W), multiples of 32, that fits every image."""
     height = max(image.shape[0] for image in images)
     width = max(image.shape[1] for image in images)
     step = SIZE_DIVISIBILITY
@@ -95,13 +95,13 @@ def pad_batch(
     std: Sequence[float],
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Normalise images and pad them right and below with 0 to one common multiple of 32.
+    """Normalize images and pad them right and below with 0 to a common multiple of 32.
 
     Args:
         images: (h_i, w_i, 3) uint8, at least one.
         mean: channel means on the 0-255 scale.
         std: channel deviations on the 0-255 scale.
-        device: where the result lives.
+        device: device of the result.
 
     Returns:
         (B, 3, H, W) float32.
@@ -121,10 +121,10 @@ def mask_probabilities(
     resized: Sequence[int],
     target: Sequence[int],
 ) -> Tensor:
-    """Bring one image's mask logits (Q, h, w) to its pixels: (Q, *target) float32 in [0, 1].
+    """Map one image's mask logits (Q, h, w) to its pixels: (Q, *target) float32 in [0, 1].
 
-    As upstream: bilinear (align_corners False) to the padded input size, then the padding is cut
-    off; a further bilinear step leads to the original size where that is asked for.
+    As upstream: bilinear (align_corners False) to the padded input size, then the padding is
+    cropped; if requested, a second bilinear step resizes to the original size.
     """
     logits = F.interpolate(
         mask_logits[None].float(), size=tuple(padded), mode="bilinear", align_corners=False

@@ -1,4 +1,4 @@
-"""The proposals of an image, and the networks that make them."""
+"""The proposals of an image, and the interface of networks that make them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 from ovseg.models.preprocessing import OWN_SIZE, ImageArray, InputSettings, InputSize
 
 Output = Literal["original", "resized"]
-"""Masks at the size of the image, or at that of the resized one the network looked at."""
+"""Masks at the size of the image, or of the resized image that the network saw."""
 
 COSINE_SCALE = 100.0
-"""Factor of cosines before a softmax, of MaskFormer's class embeddings and of CLIP's alike.
+"""Factor on cosines before a softmax, for MaskFormer's class embeddings and CLIP's alike.
 
 Fixed upstream: CLIP's learned logit scale is not used for inference.
 """
@@ -25,12 +25,12 @@ class Proposals:
     """The proposals of one image, from a network to the segmentor and mining.
 
     Attributes:
-        image: `(h', w', 3)` uint8 RGB, what the network looked at: resized, without padding.
-        masks: `(Q, h, w)` float32 in 0..1 at the size asked for; Q may be 0.
-        scores: `(Q,)` float32 in 0..1, how sure the network is that a query shows something; of a
-            segmentor's proposals, any of its classes.
+        image: `(h', w', 3)` uint8 RGB as the network saw it: resized, without padding.
+        masks: `(Q, h, w)` float32 in 0..1 at the requested size; Q may be 0.
+        scores: `(Q,)` float32 in 0..1, the network's confidence that a query shows an object; for
+            a segmentor's proposals, that it shows one of its classes.
         class_probabilities: `(Q, K)` float32 of the classes the network was trained on, or of a
-            segmentor's; what is missing to 1 is *no object*. None without classes.
+            segmentor's; the remainder to 1 is *no object*. None without classes.
         class_embeddings: `(Q, E)` float32, not normalized; None for a closed vocabulary.
     """
 
@@ -54,7 +54,7 @@ class Proposals:
 
 @runtime_checkable
 class ProposalNetwork(Protocol):
-    """What mining and the segmentor ask of a network."""
+    """A network as mining and the segmentor use it."""
 
     digest: str
     inputs: InputSettings
@@ -69,20 +69,20 @@ class ProposalNetwork(Protocol):
         """Propose masks.
 
         Args:
-            images: `(H_i, W_i, 3)` uint8 RGB; none is fine.
-            output: give masks at the size of the given or of the resized images.
+            images: `(H_i, W_i, 3)` uint8 RGB; may be empty.
+            output: whether masks have the size of the original or the resized images.
             size: overrides the network's own input size.
 
         Returns:
-            One entry an image, in order.
+            One entry per image, in order.
         """
 
 
 @runtime_checkable
 class OpenVocabularyNetwork(ProposalNetwork, Protocol):
-    """A network whose proposals have embeddings that any vocabulary's texts are compared with."""
+    """A network whose proposals have embeddings to compare with any vocabulary's texts."""
 
     embedding_dim: int
 
     def class_logits(self, class_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
-        """(..., Q, K + 1) logits of proposals for a vocabulary; the last is *non-object*."""
+        """Return (..., Q, K + 1) logits of proposals for a vocabulary; the last is *non-object*."""

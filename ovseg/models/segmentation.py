@@ -1,4 +1,4 @@
-"""What every segmentor is: texts that stand for classes, an answer for an image and for masks."""
+"""The base of every segmentor: texts of classes, and labels for an image and its masks."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ from ovseg.models.texts.class_texts import ClassTexts, Pooling, best_of_class
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation:
-    """What a segmentor saw in one image.
+    """The segmentation of one image.
 
     Attributes:
-        labels: `(H, W)` int64 class of each pixel; K where no proposal says anything.
+        labels: `(H, W)` int64 class of each pixel; K where there is no proposal.
         classes: the K class names.
-        masks: `(R, h, w)` float32 masks, at the resized size, of the proposals that took part:
-            soft ones, or binary ones of `best_mask`.
-        probabilities: `(R, C)` float32 scores, one a class unless there are prompts: then one a
-            text.
+        masks: `(R, h, w)` float32 masks, at the resized size, of the proposals used: soft, or
+            binary with `best_mask`.
+        probabilities: `(R, C)` float32 scores, one per class or, if there are prompts, per text.
     """
 
     labels: NDArray[np.int64]
@@ -36,17 +35,17 @@ class Segmentation:
 
 
 class OpenVocabularySegmentor(ABC):
-    """Open-vocabulary semantic segmentation, whatever looks at the pixels.
+    """Open-vocabulary semantic segmentation with any network.
 
     Args:
         class_names: K names, verbatim.
-        shown: the texts that stand for them, see `shown_classes`.
-        texts: `(T, E)` their embeddings, L2 norm 1, on the device of the answers.
-        pooling: how several texts of a class are read, see `ovseg.models.texts.class_texts`.
-        relations: share of its probability a class lends to those whose texts are like its own.
+        shown: the texts of the classes, see `shown_classes`.
+        texts: `(T, E)` their embeddings, L2 norm 1, on the device of the results.
+        pooling: how several texts of a class are combined, see `ovseg.models.texts.class_texts`.
+        relations: share of its probability that a class lends to classes with similar texts.
 
     Raises:
-        ValueError: not as many embeddings as texts.
+        ValueError: if the numbers of embeddings and texts differ.
     """
 
     def __init__(
@@ -88,14 +87,14 @@ class OpenVocabularySegmentor(ABC):
             masks_qhw: `(Q, H, W)` bool on the device of the texts; Q may be 0.
 
         Returns:
-            `(V, C)` probabilities of the V masks that have a pixel, and `(Q,)` bool, which have.
+            `(V, C)` probabilities of the V non-empty masks, and `(Q,)` bool that marks them.
         """
 
     @torch.no_grad()
     def classify_masks(
         self, image: ImageArray, masks_qhw: NDArray[np.bool_] | Tensor
     ) -> NDArray[np.float32]:
-        """Name given masks, of a two-stage segmentor with CLIP alone.
+        """Classify given masks; a two-stage segmentor uses CLIP only.
 
         Args:
             image: `(H, W, 3)` uint8 RGB.
@@ -105,24 +104,24 @@ class OpenVocabularySegmentor(ABC):
             `(Q, K)` float32 probabilities; a row of zeros for a mask without a pixel.
         """
         on_device = torch.as_tensor(masks_qhw).to(self.texts.device)
-        named, valid = self.name_masks(image, on_device)
+        p_vc, valid = self.name_masks(image, on_device)
         probabilities = torch.zeros(len(on_device), len(self.class_of))
-        probabilities[valid.cpu()] = named.cpu()
+        probabilities[valid.cpu()] = p_vc.cpu()
         return best_of_class(probabilities.numpy(), self.class_of, len(self.class_names))
 
 
 def shown_classes(
     class_names: Sequence[str], prompts: Sequence[tuple[str, int]] = ()
 ) -> list[tuple[str, int]]:
-    """Return the texts that stand for classes, each with its class's index.
+    """Return the texts of classes, each with its class's index.
 
     Args:
         class_names: K names.
-        prompts: those texts, where they are others than the names.
+        prompts: the texts; defaults to the names.
 
     Raises:
-        OvsegError: no class.
+        OvsegError: if there is no class.
     """
     if not class_names:
-        raise OvsegError("there is nothing to look for: name at least one class")
+        raise OvsegError("there are no classes to segment: name at least one")
     return [*prompts] or [(name, index) for index, name in enumerate(class_names)]

@@ -38,31 +38,31 @@ class Segmentor(OpenVocabularySegmentor):
     """Open-vocabulary semantic segmentation.
 
     Args:
-        clip: embeds the names and, in the paper's way, the regions.
-        network: proposes them.
+        clip: embeds the names and, by default, the regions.
+        network: proposes masks.
         class_names: K names, verbatim.
-        prompts: texts that stand for the classes, each with its class's index, where they are
-            others than the names. A pixel gets the class of the best text, a mask its classes'
-            best texts.
-        texts: `(T, E)` embeddings of the names, or of the prompts, if they are at hand already.
-        pooling: how several texts of a class are read, see `ovseg.models.texts.class_texts`.
-        relations: share of its probability a class lends to those whose texts are like its own.
-        size: images are resized to it for both branches.
-        mask_threshold: CLIP is shown the pixels of a proposal above this.
-        ensemble_weight: lambda, or a `(K,)` tensor with one a class, as where seen and unseen
-            classes differ in how far CLIP is trusted.
-        mode: of the ensemble, see `ovseg.models.ensemble.ensemble`.
-        inference: `sum` adds up all proposals under their soft masks, as the paper does;
-            `best_mask` keeps one binary mask a class, as the official demo does (which has weight
-            0 and threshold 0.35): an object in several proposals shows in one of them only, and
-            pixels under no kept mask get label K.
-        embedder: how regions become embeddings; masked crops of the CLIP where None.
-        retrieval: mined regions that vote beside CLIP.
-        own: the network's own classes as those of `class_names`; its class scores are those then,
-            instead of what its class embeddings say of the texts.
+        prompts: texts of the classes, each with its class's index; defaults to the names. A pixel
+            gets the class of the best text, a mask each class's best text.
+        texts: `(T, E)` embeddings of the names or prompts, if already computed.
+        pooling: how several texts of a class are combined, see `ovseg.models.texts.class_texts`.
+        relations: share of its probability that a class lends to classes with similar texts.
+        size: size to which images are resized for both branches.
+        mask_threshold: CLIP sees a proposal's pixels above this.
+        ensemble_weight: lambda, or a `(K,)` tensor with one per class, for example to trust CLIP
+            differently for seen and unseen classes.
+        mode: mode of the ensemble, see `ovseg.models.ensemble.ensemble`.
+        inference: `sum` adds up all proposals under their soft masks, as in the paper;
+            `best_mask` keeps one binary mask per class, as in the official demo (with weight 0 and
+            threshold 0.35): an object in several proposals appears in only one of them, and pixels
+            outside all kept masks get label K.
+        embedder: embeds regions; defaults to masked crops with the CLIP.
+        retrieval: mined regions that vote in addition to CLIP.
+        own: the mapping from the network's own classes to `class_names`; class scores then come
+            from its classes instead of its class embeddings.
 
     Raises:
-        OvsegError: no class, or a MaskFormer trained for another CLIP's embeddings.
+        OvsegError: if there is no class, or the MaskFormer was trained for another CLIP's
+            embeddings.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class Segmentor(OpenVocabularySegmentor):
     ) -> None:
         if inference not in get_args(Inference):
             raise OvsegError(
-                f"inference is one of {', '.join(get_args(Inference))}, not {inference!r}"
+                f"inference must be one of {', '.join(get_args(Inference))}, not {inference!r}"
             )
-        shown = shown_classes(class_names, prompts)
+        class_prompts = shown_classes(class_names, prompts)
         if texts is None:
-            texts = text_embeddings(clip, [text for text, _ in shown], templates="vild")
-        super().__init__(class_names, shown, texts, pooling=pooling, relations=relations)
+            texts = text_embeddings(clip, [text for text, _ in class_prompts], templates="vild")
+        super().__init__(class_names, class_prompts, texts, pooling=pooling, relations=relations)
         self.embedder = CropEmbedder(clip) if embedder is None else embedder
         self.retrieval = retrieval
         self.own = own
@@ -101,7 +101,7 @@ class Segmentor(OpenVocabularySegmentor):
             if width != self.texts.shape[1] and mode != "clip_only":
                 raise OvsegError(
                     f"the MaskFormer's class embeddings have {width} numbers, CLIP's texts"
-                    f" {self.texts.shape[1]}: take the CLIP it was trained with, or clip_only"
+                    f" {self.texts.shape[1]}: use the CLIP it was trained with, or clip_only"
                 )
         self.size = size
         self.mask_threshold = mask_threshold
@@ -126,7 +126,7 @@ class Segmentor(OpenVocabularySegmentor):
 
     @torch.no_grad()
     def class_maps(self, image: ImageArray) -> Tensor:
-        """The `(C, H, W)` float32 maps whose argmax `segment` takes, all at once."""
+        """Return the `(C, H, W)` float32 maps whose argmax `segment` takes, all at once."""
         probabilities, masks = self._proposals(image)
         return resized_maps(aggregate(probabilities, masks), (image.shape[0], image.shape[1]))
 
@@ -148,17 +148,17 @@ class Segmentor(OpenVocabularySegmentor):
     def propose(self, image: ImageArray) -> Proposals:
         """Propose masks of an image `(H, W, 3)` uint8 RGB, before CLIP has seen it.
 
-        Their class probabilities are of the columns of this segmentor's scores; None where nothing
-        asks the network for classes.
+        Their class probabilities have the columns of this segmentor's scores; None if the network's
+        classes are not used.
         """
-        (found,) = self.network.propose([image], output="resized", size=self.size)
-        masks = found.masks.to(self.texts.device)
-        of_class, scores = None, found.scores
-        network, own, embeddings = self.network, self.own, found.class_embeddings
-        if own is not None and found.class_probabilities is not None:
-            p_own = own.probabilities(found.class_probabilities)
+        (proposals,) = self.network.propose([image], output="resized", size=self.size)
+        masks = proposals.masks.to(self.texts.device)
+        of_class, scores = None, proposals.scores
+        network, own, embeddings = self.network, self.own, proposals.class_embeddings
+        if own is not None and proposals.class_probabilities is not None:
+            p_own = own.probabilities(proposals.class_probabilities)
             of_class = self.class_texts.shared(p_own[:, self.class_of].to(masks))
-            scores = own.p_object(found.class_probabilities).to(masks)
+            scores = own.p_object(proposals.class_probabilities).to(masks)
         elif (
             isinstance(network, OpenVocabularyNetwork)
             and embeddings is not None
@@ -167,7 +167,7 @@ class Segmentor(OpenVocabularySegmentor):
             logits = network.class_logits(embeddings, self.texts)
             of_class = self.class_texts.probabilities(logits, void=True).to(masks)
             scores = of_class.sum(dim=-1)
-        return replace(found, masks=masks, scores=scores, class_probabilities=of_class)
+        return replace(proposals, masks=masks, scores=scores, class_probabilities=of_class)
 
     @torch.no_grad()
     def segment_named(
@@ -181,15 +181,15 @@ class Segmentor(OpenVocabularySegmentor):
         """Return the `(H, W)` labels of `segment` at any weight.
 
         Args:
-            proposals: what `propose` gave.
-            named: what `name_masks` says of them.
+            proposals: result of `propose`.
+            named: result of `name_masks` for them.
             size: H and W.
             weight: lambda, as for the segmentor.
         """
         return self._labels(*self._joined(proposals, *named, self._of_columns(weight)), size)
 
     def _proposals(self, image: ImageArray) -> tuple[Tensor, Tensor]:
-        """Class scores `(R, K)` and soft masks `(R, h, w)` of the proposals that take part."""
+        """Return class scores `(R, K)` and soft masks `(R, h, w)` of the proposals used."""
         proposals = self.propose(image)
         masks = proposals.masks
         if self.mode == "maskformer_only":
@@ -202,9 +202,9 @@ class Segmentor(OpenVocabularySegmentor):
     def _joined(
         self, proposals: Proposals, p_clip: Tensor, valid: Tensor, weight: float | Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What `_proposals` gives, from what both branches said."""
+        """Combine both branches into the result of `_proposals`."""
         masks = proposals.masks
-        scores, taken = ensemble(
+        scores, used = ensemble(
             proposals.class_probabilities,
             p_clip,
             valid,
@@ -213,32 +213,32 @@ class Segmentor(OpenVocabularySegmentor):
             p_object_q=proposals.scores,
         )
         if self.inference == "sum":
-            return scores, masks[taken]
+            return scores, masks[used]
         if self.mode == "maskformer_only":
             valid = (masks > self.mask_threshold).flatten(1).any(dim=1)
         return best_masks(
             scores,
-            masks[taken],
-            valid[taken],
+            masks[used],
+            valid[used],
             threshold=self.mask_threshold,
-            skip_last=self.class_names[1:] == (OTHERS,),  # what is added to a single name
+            skip_last=self.class_names[1:] == (OTHERS,),  # added to a single name
         )
 
     def _labels(
         self, probabilities: Tensor, masks: Tensor, size: tuple[int, int]
     ) -> NDArray[np.int64]:
-        """The label map `(H, W)` of class scores and masks; K where no proposal says anything."""
+        """Return the label map `(H, W)` of class scores and masks; K where there is no proposal."""
         if not len(probabilities):
             return np.full(size, len(self.class_names), dtype=np.int64)
-        # soft masks are nowhere 0; binary ones, of segments or superpixels, may leave pixels free
+        # soft masks are never 0; binary ones, from segments or superpixels, may leave pixels free
         best = label_map(probabilities, masks, size, empty=len(self.class_of)).cpu().numpy()
         labels: NDArray[np.int64] = np.array([*self.class_of, len(self.class_names)])[best]
         return labels
 
     def _of_columns(self, weight_k: float | Tensor) -> float | Tensor:
-        """A weight a class as one a column of the scores."""
+        """Convert weights per class to weights per column of the scores."""
         if not isinstance(weight_k, Tensor):
             return weight_k
         if weight_k.shape != (len(self.class_names),):
-            raise ValueError(f"{tuple(weight_k.shape)} weights, {len(self.class_names)} classes")
+            raise ValueError(f"{tuple(weight_k.shape)} weights for {len(self.class_names)} classes")
         return weight_k.to(self.texts.device)[list(self.class_of)]

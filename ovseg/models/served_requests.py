@@ -1,12 +1,12 @@
-"""What a served model is asked: rows within limits, images from the request or one folder.
+"""Requests to a served model: rows within limits, images from the request or one folder.
 
     limits = Limits.of_environment(os.environ)
     for question in limits.questions([{"image": text, "classes": "moon, tree"}]):
         image = limits.image(question.image)
 
-Whoever can reach the server may send anything, so nothing is read, decoded or computed before it is
-known to be within the limits. A path counts only below the folder of `OVSEG_SERVE_IMAGES`; what
-lies elsewhere is answered exactly like what does not exist.
+Anyone who can reach the server can send anything, so nothing is read, decoded or computed before it
+is known to be within the limits. Only paths below the folder of `OVSEG_SERVE_IMAGES` are valid;
+others get exactly the same answer as missing files.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 FOLDER = "OVSEG_SERVE_IMAGES"
 """Environment variable: the folder below which a row's `image` may be a path."""
 NAME_LENGTH = 200
-"""Characters of a class name at most."""
+"""Maximum number of characters of a class name."""
 UNREADABLE = (
-    "the image is neither an image file's bytes in base64 nor a path of a file below the folder"
-    f" that this server was given as {FOLDER}"
+    "the image is neither an image file's bytes in base64 nor the path of a file below this"
+    f" server's {FOLDER} folder"
 )
-"""The answer to every path that is not served, whether there is a file or not."""
+"""The answer to every path that is not served, whether or not the file exists."""
 
 
 class RequestError(OvsegError):
-    """A row, or a whole request, that is not answered.
+    """An invalid row or request.
 
     Attributes:
-        status: the HTTP status: 400, or 413 for what is beyond a limit.
+        status: the HTTP status: 400, or 413 if it exceeds a limit.
     """
 
     def __init__(self, message: str, *, status: int = 400) -> None:
@@ -54,11 +54,11 @@ class RequestError(OvsegError):
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A row that may be computed.
+    """A valid row.
 
     Attributes:
         image: base64, or a path below the folder.
-        classes: the names asked for, each once.
+        classes: the requested names without duplicates.
     """
 
     image: str
@@ -66,20 +66,20 @@ class Question:
 
     @property
     def names(self) -> list[str]:
-        """The names that compete for the pixels: a single one has `OTHERS` as its rival."""
+        """The names that compete for the pixels: a single name competes with `OTHERS`."""
         return [*self.classes, OTHERS] if len(self.classes) == 1 else list(self.classes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a request may ask for; `OVSEG_SERVE_<NAME>` in the environment replaces a number.
+    """Limits of a request; `OVSEG_SERVE_<NAME>` in the environment overrides a number.
 
     Attributes:
-        rows: of a request.
-        image_bytes: of all images of a request, in base64 as they come, and of an image file.
+        rows: rows of a request.
+        image_bytes: bytes of all images of a request, in base64, and of an image file.
         classes: different names in a request.
-        pixels: of an image.
-        folder: below it a row's `image` may be a path; None allows no path.
+        pixels: pixels of an image.
+        folder: folder below which a row's `image` may be a path; None allows no path.
     """
 
     rows: int = 64
@@ -90,10 +90,10 @@ class Limits:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str]) -> Limits:
-        """The defaults, with what the environment has instead.
+        """Return the defaults with the environment's overrides.
 
         Raises:
-            OvsegError: for what is not a positive number, or a folder that is not there.
+            OvsegError: if a value is not a positive number, or the folder does not exist.
         """
         numbers: dict[str, int] = {}
         for field in fields(cls):
@@ -101,64 +101,64 @@ class Limits:
             if field.name == "folder" or not (text := environment.get(variable, "")):
                 continue
             if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < 1:
-                raise OvsegError(f"{variable}={text!r}: give a whole number from 1 on")
+                raise OvsegError(f"{variable}={text!r}: give a positive whole number")
             numbers[field.name] = int(text)
         folder = None
-        if given := environment.get(FOLDER):
-            folder = Path(given).expanduser().resolve()
+        if setting := environment.get(FOLDER):
+            folder = Path(setting).expanduser().resolve()
             if not folder.is_dir():
-                raise OvsegError(f"{FOLDER}={given!r} is not a folder: name the images' folder")
+                raise OvsegError(f"{FOLDER}={setting!r} is not a folder: name the images' folder")
         return cls(**numbers, folder=folder)
 
     def questions(self, rows: Sequence[Mapping[str, Any]]) -> list[Question | RequestError]:
-        """What each row asks, or why it is not answered.
+        """Return the question of each row, or why it is invalid.
 
         Raises:
-            RequestError: the request as a whole is beyond a limit.
+            RequestError: if the request as a whole exceeds a limit.
         """
         if len(rows) > self.rows:
             raise _beyond(f"{len(rows)} rows", self.rows, "rows")
         size = sum(len(row["image"]) for row in rows if isinstance(row.get("image"), str))
         if size > self.image_bytes:
             raise _beyond(f"images of {size} bytes in base64", self.image_bytes, "image_bytes")
-        asked = [self._question(row) for row in rows]
-        names = {name for each in asked if isinstance(each, Question) for name in each.classes}
+        questions = [self._question(row) for row in rows]
+        names = {name for each in questions if isinstance(each, Question) for name in each.classes}
         if len(names) > self.classes:
             raise _beyond(f"{len(names)} different classes", self.classes, "classes")
-        return asked
+        return questions
 
     def _question(self, row: Mapping[str, Any]) -> Question | RequestError:
         image = row.get("image")
         if not isinstance(image, str):
-            return RequestError("image is not a text: send the file's bytes in base64")
+            return RequestError("image is not text: send the file's bytes in base64")
         try:
             return Question(image=image, classes=self._classes(row.get("classes")))
         except RequestError as error:
             return error
 
-    def _classes(self, given: object) -> tuple[str, ...]:
-        """Names of a text with commas, or of a list as they are; as `ovseg segment` takes them."""
-        names = given.split(",") if isinstance(given, str) else given
+    def _classes(self, classes: object) -> tuple[str, ...]:
+        """Parse names from text with commas or from a list, as `ovseg segment` does."""
+        names = classes.split(",") if isinstance(classes, str) else classes
         if isinstance(names, np.ndarray):
             names = names.tolist()
         if not isinstance(names, list | tuple) or not all(isinstance(each, str) for each in names):
-            raise RequestError("classes are neither a list of names nor a text of names and commas")
-        found = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
-        if not found:
+            raise RequestError("classes are neither a list of names nor names separated by commas")
+        distinct = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+        if not distinct:
             raise RequestError("no classes: give at least one name")
-        if len(found) > self.classes:
-            raise _beyond(f"{len(found)} classes", self.classes, "classes")
-        if (longest := max(map(len, found))) > NAME_LENGTH:
+        if len(distinct) > self.classes:
+            raise _beyond(f"{len(distinct)} classes", self.classes, "classes")
+        if (longest := max(map(len, distinct))) > NAME_LENGTH:
             raise RequestError(
-                f"a class name of {longest} characters: {NAME_LENGTH} are the most", status=413
+                f"a class name of {longest} characters: the maximum is {NAME_LENGTH}", status=413
             )
-        return found
+        return distinct
 
     def image(self, image: str) -> ImageArray:
-        """The image `(H, W, 3)` uint8 of a row.
+        """Return the image `(H, W, 3)` uint8 of a row.
 
         Raises:
-            RequestError: it cannot be read, or is beyond a limit.
+            RequestError: if it cannot be read, or exceeds a limit.
         """
         try:
             if not (content := self._content(image)):
@@ -167,7 +167,7 @@ class Limits:
         except ImageError as error:
             if error.reason == "too_large":
                 raise _beyond("an image of more pixels", self.pixels, "pixels") from None
-            raise RequestError(f"the image is not used: {REASONS[error.reason]}") from None
+            raise RequestError(f"the image cannot be used: {REASONS[error.reason]}") from None
 
     def _content(self, image: str) -> bytes:
         if (path := self._path(image)) is not None:
@@ -183,29 +183,29 @@ class Limits:
             raise RequestError(UNREADABLE) from None
 
     def _path(self, image: str) -> Path | None:
-        """The file that a text names below the folder, links resolved; None if it names none."""
+        """Return the file below the folder that a text names, links resolved; None otherwise."""
         if self.folder is None or len(image) > 4096:
             return None
         try:
             path = (self.folder / image).resolve()
             served = path.is_relative_to(self.folder) and path.is_file()
-        except (OSError, ValueError, RuntimeError):  # what is not a path; a loop of links
+        except (OSError, ValueError, RuntimeError):  # not a path, or a loop of links
             return None
         return path if served else None
 
 
 def _beyond(what: str, limit: int, name: str) -> RequestError:
     return RequestError(
-        f"{what}: this server takes {limit} at most (OVSEG_SERVE_{name.upper()})", status=413
+        f"{what}: this server accepts at most {limit} (OVSEG_SERVE_{name.upper()})", status=413
     )
 
 
 def segments(labels: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """The masks of an answer, of the classes that occur, in their order.
+    """Return the masks of the classes that occur, in their order.
 
     Args:
         labels: `(H, W)` class indices.
-        classes: names; what is labelled beyond them is left out.
+        classes: names; labels beyond them are left out.
 
     Returns:
         For each class its name, its share of the pixels and compressed COCO RLE counts.

@@ -1,1 +1,1 @@
-"""How the weights that ship were made."""
+"""How the shipped weights were made."""

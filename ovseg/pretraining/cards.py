@@ -1,7 +1,7 @@
-"""The model card beside weights this repository trained, written from the run that made them.
+"""The model card of weights that this repository trained, written by the run that made them.
 
-A card answers what the weights are, which command rebuilds them, what that took, how good they are
-and what they are not for. Nothing in it is typed by hand after the run.
+A card says what the weights are, which command rebuilds them, how long that takes, how good they
+are and what they are not for. Nothing in it is typed by hand.
 """
 
 import importlib.metadata
@@ -26,7 +26,7 @@ STORYBOOK_CLIP = {
         " say that the machinery works and are not comparable with published ones."
     ),
 }
-"""Of the card of either compact CLIP."""
+"""Card texts shared by the two compact CLIPs."""
 STORYBOOK_PROPOSALS = {
     "licence": "Apache-2.0, as the repository; no external data or weights went in.",
     "limits": (
@@ -34,11 +34,11 @@ STORYBOOK_PROPOSALS = {
         " published ones."
     ),
 }
-"""Of the card of either proposal network."""
+"""Card texts shared by the two proposal networks."""
 
 
 def recall_note(scenes: int) -> str:
-    """How either proposal network is measured, the end of the sentence left to the caller."""
+    """Say how a proposal network was measured; the caller ends the sentence."""
     return (
         f"On {scenes} validation scenes, no post-processing. Recall is blind to classes, over all"
         " queries, for single segments and for the union of a category's segments"
@@ -46,7 +46,7 @@ def recall_note(scenes: int) -> str:
 
 
 def captioned_pictures(*, scenes: int, pictures: int, steps: int, batch: int) -> str:
-    """What either compact CLIP was trained on."""
+    """Say what a compact CLIP was trained on."""
     return (
         f"{scenes} storybook scenes of the pretraining part (drawn by this repository) as whole"
         f" pictures and loose crops, {pictures} in all, with captions of all categories and"
@@ -75,15 +75,16 @@ def write_card(
         folder: of the weights.
         title: the heading.
         purpose: what the weights are and what they are meant for.
-        command: what rebuilds them, after `python -m flows.pretrain`.
+        command: arguments of `python -m flows.pretrain` that rebuild them.
         seed: the run's seed.
         seconds: the run's duration.
-        metrics: values by name; `part/metric` names fill a table, a column a part, a row a metric.
+        metrics: values by name; `part/metric` names fill a table, one column per part, one row per
+            metric.
         data: what they were trained on, with version and attribution.
-        licence: under which licence the weights may be used.
+        licence: the license of the weights.
         limits: what they are not for.
-        metrics_note: how the metrics were taken.
-        packages: distributions whose installed versions are listed beside Python and ovseg.
+        metrics_note: how the metrics were measured.
+        packages: distributions whose installed versions are listed after Python and ovseg.
     """
     parts = [
         f"# {title}",
@@ -112,7 +113,7 @@ def write_card(
 
 
 def _tables(metrics: Mapping[str, float]) -> str:
-    """A table of the metrics named `row/column`, after a list of those without a slash."""
+    """Return a list of the metrics without a slash, then a table of those named `part/metric`."""
     single = {name: _number(value) for name, value in metrics.items() if "/" not in name}
     rows: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
@@ -122,7 +123,7 @@ def _tables(metrics: Mapping[str, float]) -> str:
     blocks = [_facts(single)] if single else []
     if rows:
         columns = list(dict.fromkeys(column for values in rows.values() for column in values))
-        # Metrics run down and parts across: there are more metrics than a page is wide.
+        # One row per metric: there are more metrics than fit across a page.
         lines = ["| | " + " | ".join(rows) + " |", "|---|" + "---:|" * len(rows)]
         for column in columns:
             cells = [
@@ -151,10 +152,10 @@ def _cores() -> int:
 
 
 def _versions(packages: Sequence[str]) -> str:
-    found = [f"Python {platform.python_version()}", f"ovseg {__version__}"]
+    versions = [f"Python {platform.python_version()}", f"ovseg {__version__}"]
     for package in packages:
         try:
-            found.append(f"{package} {importlib.metadata.version(package)}")
+            versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            found.append(f"{package} (not installed)")
-    return ", ".join(found)
+            versions.append(f"{package} (not installed)")
+    return ", ".join(versions)

@@ -1,8 +1,7 @@
 """Cutting CLIP's BPE vocabulary down to its most frequent merges.
 
-The merges of CLIP's vocabulary stand in order of frequency, so its first 4,000 spell common
-English words as one token and rare words as a few, and a small text tower's token table shrinks
-elevenfold.
+The merges of CLIP's vocabulary are ordered by frequency, so its first 4,000 encode common English
+words as one token and rare words as a few, and a small text tower's token table shrinks elevenfold.
 """
 
 from __future__ import annotations
@@ -29,10 +28,9 @@ from ovseg.pretraining.pictures import CaptionedPictures, render_pictures
 from ovseg.storybook.weights import SHIPPED_CLIPS
 from ovseg.storybook.world import scene_seeds
 from ovseg.training.clip.trainer import MAX_LOGIT_SCALE
-from ovseg.training.loop import decay_matrices, fit, parameter_groups
-from ovseg.training.schedules import cosine_learning_rate
+from ovseg.training.loop import cosine_learning_rate, decay_matrices, fit, parameter_groups
 
-BYTE_TOKENS = 512  # the 256 bytes, within a word and at its end
+BYTE_TOKENS = 512  # 256 bytes, each within a word or at its end
 SPECIAL_TOKENS = 2  # start and end of text, the last two ids
 
 
@@ -40,21 +38,21 @@ def cut_bpe(src: Path, dst: Path, *, merges: int = 4000) -> int:
     """Keep the header and the first merges of a BPE file.
 
     Args:
-        src: gzip text, a header line and one merge a line, as open_clip ships.
+        src: gzip text, a header line and one merge per line, as shipped with open_clip.
         dst: file to write, byte-identical for equal input.
         merges: how many merges to keep.
 
     Returns:
-        The size of the vocabulary open_clip's `SimpleTokenizer` makes of `dst`: byte tokens,
-        merges, then start and end of text as its last two ids.
+        The vocabulary size that open_clip's `SimpleTokenizer` reads from `dst`: byte tokens,
+        merges, then start and end of text as the last two ids.
 
     Raises:
-        ValueError: the file has fewer merges than asked for.
+        ValueError: if the file has fewer merges.
     """
     with gzip.open(src, "rt", encoding="utf-8") as stream:
         lines = stream.read().split("\n")[: merges + 1]
     if len(lines) < merges + 1 or not all(len(line.split()) == 2 for line in lines[1:]):
-        raise ValueError(f"{src} has no {merges} merges to keep")
+        raise ValueError(f"{src} has fewer than {merges} merges")
     # no newline at the end: the tokenizer would take an empty line for one more merge
     data = gzip.compress("\n".join(lines).encode("utf-8"), compresslevel=9, mtime=0)
     dst.parent.mkdir(parents=True, exist_ok=True)
@@ -64,17 +62,17 @@ def cut_bpe(src: Path, dst: Path, *, merges: int = 4000) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One training run; the defaults made the weights that ship.
+    """One training run; the defaults are those of the shipped weights.
 
     Attributes:
-        scenes: how many scenes are rendered; each gives up to six pictures.
-        steps: optimiser steps.
-        batch: pictures a step.
+        scenes: number of rendered scenes; each yields up to six images.
+        steps: optimizer steps.
+        batch: images per step.
         peak_rate: learning rate of the blocks' matrices (Muon) after the warm-up, falling to zero
             along a cosine; everything else (AdamW) has half of it.
         warmup: steps of linear warm-up.
         weight_decay: of matrices; vectors and scalars have none.
-        eval_scenes: validation scenes the metrics are taken on.
+        eval_scenes: number of validation scenes for the metrics.
         image_size: side of CLIP's input, pixels.
         merges: BPE merges of the vocabulary.
     """
@@ -91,11 +89,11 @@ class Recipe:
 
     @property
     def stored_size(self) -> int:
-        """Side of the rendered pictures: room to crop from."""
+        """Side of the rendered images, with room to crop."""
         return self.image_size + 8
 
     def model_cfg(self, vocab_size: int) -> dict[str, Any]:
-        """open_clip's configuration of the compact model."""
+        """Return open_clip's configuration of the compact model."""
         return {
             "embed_dim": 128,
             "vision_cfg": {
@@ -119,17 +117,17 @@ class Recipe:
 def caption_loss(
     image_features: Tensor, text_features: Tensor, rows: Tensor, scale: Tensor
 ) -> Tensor:
-    """Symmetric InfoNCE in which pictures that share a caption are no false negatives.
+    """Compute a symmetric InfoNCE in which images that share a caption are not false negatives.
 
     Args:
         image_features: `(B, E)` of norm 1.
         text_features: `(U, E)` of norm 1, one row for each distinct caption.
-        rows: `(B,)` the caption of each picture.
+        rows: `(B,)` the caption index of each image.
         scale: inverse temperature, scalar.
 
     Returns:
-        The mean of both directions, scalar. A caption's target is spread evenly over its pictures
-        and weighted by their number; without repeated captions this is CLIP's own loss.
+        The mean of both directions, scalar. A caption's target is spread evenly over its images and
+        weighted by their number; without repeated captions this is CLIP's loss.
     """
     logits = scale * image_features @ text_features.T
     to_text = F.cross_entropy(logits, rows)
@@ -137,17 +135,17 @@ def caption_loss(
     return (to_text + to_image) / 2
 
 
-def optimisers(clip: MaskAdaptedCLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for all else.
+def build_optimizers(clip: MaskAdaptedCLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Build the optimizers: Muon for the matrices of the blocks, AdamW for everything else.
 
-    On a budget of minutes Muon reaches a given loss in a little over half of AdamW's steps here.
+    In runs of minutes, Muon reaches a given loss in slightly more than half of AdamW's steps here.
 
     Args:
         clip: the model.
         recipe: rates and weight decay.
 
     Returns:
-        Two optimisers, with groups of `parameter_groups`.
+        Two optimizers, with the groups of `parameter_groups`.
     """
     decay = decay_matrices(recipe.weight_decay)
     named = {name: p for name, p in clip.named_parameters() if p.requires_grad}
@@ -173,17 +171,17 @@ def train_clip(
 
     Args:
         clip: fresh weights, on the CPU.
-        data: the pictures.
+        data: the images.
         recipe: the run.
-        seed: of order and augmentation.
+        seed: for order and augmentation.
         progress: called with steps done and the loss.
 
     Returns:
         The loss of every step.
     """
     batches = Batches(data, clip, batch=recipe.batch, seed=seed)
-    chosen = optimisers(clip, recipe)
-    groups = [group for optimiser in chosen for group in optimiser.param_groups]
+    optimizers = build_optimizers(clip, recipe)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
 
     def loss_of(batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         pixels, tokens, rows = batch
@@ -198,7 +196,7 @@ def train_clip(
     losses = fit(
         (batches.draw() for _ in range(recipe.steps)),
         loss_of,
-        chosen,
+        optimizers,
         factor=lambda step: cosine_learning_rate(
             step, base=1.0, warmup_steps=recipe.warmup, total_steps=recipe.steps
         ),
@@ -233,11 +231,11 @@ def pretrain_clip(
     """Render, train, evaluate and save the compact CLIP with its model card.
 
     Args:
-        out: folder to write, see `save_clip`; the shipped one where None.
-        cache_dir: rendered pictures are kept here for the next run.
-        seed: of weights, order and augmentation; one seed gives one model on one machine.
-        recipe: the run; None for the one that made the shipped weights.
-        log: receives a line now and then.
+        out: folder to write, see `save_clip`; defaults to the shipped one.
+        cache_dir: rendered images are kept here for the next run.
+        seed: for weights, order and augmentation; on one machine, a seed determines the model.
+        recipe: the run; defaults to that of the shipped weights.
+        log: receives progress lines.
 
     Returns:
         The metrics of `ovseg.pretraining.clip_scores.evaluate`.

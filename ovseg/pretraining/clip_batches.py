@@ -1,4 +1,4 @@
-"""Batches for training the compact CLIP: each picture once an epoch, cropped anew, one caption."""
+"""Batches for the compact CLIP: each image once per epoch, a new crop, one of its captions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ovseg.pretraining.pictures import CaptionedPictures
 
 
 class Batches:
-    """Endless shuffled batches: augmented pictures, each with one of its captions.
+    """Endless shuffled batches: augmented images, each with one of its captions.
 
     Args:
-        data: the pictures.
+        data: the images.
         clip: whose tokenizer, input size and pixel statistics are used.
-        batch: pictures a batch.
-        seed: of order, captions and augmentation.
+        batch: images per batch.
+        seed: for order, captions and augmentation.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class Batches:
         self.order: list[int] = []
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The next batch.
+        """Draw the next batch.
 
         Returns:
-            Pixels `(B, 3, S, S)` float32 normalised, token ids `(U, context)` of the batch's
-            distinct captions, and for each picture the row of its caption `(B,)`.
+            Pixels `(B, 3, S, S)` float32 normalized, token ids `(U, context)` of the batch's
+            distinct captions, and each image's caption row `(B,)`.
         """
         while len(self.order) < self.batch:
             self.order.extend(self.rng.permutation(len(self.pictures)).tolist())
@@ -57,7 +57,7 @@ class Batches:
         return pixels, tokens, torch.from_numpy(rows)
 
     def _augment(self, pictures_nhwc: NDArray[np.uint8], texts: NDArray[np.int64]) -> Tensor:
-        """Random crop of 45-100 % of the area, flip unless the caption names a side, brightness."""
+        """Crop 45-100 % of the area, flip unless the caption names a side, vary the brightness."""
         count = len(pictures_nhwc)
         area = self.rng.uniform(0.45, 1.0, count)
         ratio = np.exp(self.rng.uniform(-0.2, 0.2, count))

@@ -1,4 +1,4 @@
-"""How good a CLIP is on the storybook's ground-truth regions, before and after mask adaptation.
+"""Scores of a CLIP on the storybook's ground-truth regions, before and after mask adaptation.
 
 python -m ovseg.pretraining.clip_scores [CLIP] [SCENES]
 """
@@ -22,17 +22,17 @@ from ovseg.storybook.world import scene_seeds
 
 
 def region_accuracy(clip: OpenClipModel, scenes: list[Scene], *, region: str) -> dict[str, float]:
-    """Top-1 accuracy over all category names for crops of ground-truth regions.
+    """Measure top-1 accuracy over all category names for crops of ground-truth regions.
 
     Args:
         clip: the model.
-        scenes: whose segments are classified.
-        region: what it sees of them, `mean` or `box`, or another name in
+        scenes: the scenes whose segments are classified.
+        region: how they are cropped, `mean` or `box`, or another name in
             `ovseg.models.regions.crops.REGIONS`.
 
     Returns:
-        Fractions in 0..1: `seen`, `unseen` (of `catalogue.split(0)`), `all`, `things`, `stuff`,
-        and `mean_class`, the mean over categories of their own accuracies.
+        Fractions in 0..1: `seen`, `unseen` (of `categories.split(0)`), `all`, `things`, `stuff`,
+        and `mean_class`, the mean of the per-category accuracies.
     """
     names = [category.name for category in CATEGORIES]
     texts = text_embeddings(clip, names, templates="vild")
@@ -52,7 +52,7 @@ def region_accuracy(clip: OpenClipModel, scenes: list[Scene], *, region: str) ->
 
 
 def accuracy_parts(hits: Tensor, label: Tensor) -> dict[str, float]:
-    """The parts of `region_accuracy` of `(N,)` right answers and `(N,)` true categories."""
+    """Compute the parts of `region_accuracy` from `(N,)` hits and `(N,)` true categories."""
     hit, names = hits.float(), [category.name for category in CATEGORIES]
     seen_names, _ = split(0)
     seen = torch.tensor([name in seen_names for name in names])[label]
@@ -69,7 +69,7 @@ def accuracy_parts(hits: Tensor, label: Tensor) -> dict[str, float]:
 
 
 def retrieval(clip: OpenClipModel, scenes: list[Scene]) -> tuple[float, float]:
-    """Recall at 1 of caption for picture, and of picture for caption, among the scenes."""
+    """Measure recall at 1 among the scenes, image to caption and caption to image."""
     whole = torch.ones(1, *scenes[0].image.shape[:2], dtype=torch.bool)
     with torch.no_grad():
         regions = [part for scene in scenes for part in cut_regions(clip, scene.image, [whole])]
@@ -83,22 +83,22 @@ def retrieval(clip: OpenClipModel, scenes: list[Scene]) -> tuple[float, float]:
 
 
 def evaluate(folder: Path | str, *, scenes: int = 300) -> dict[str, float]:
-    """Metrics of a saved CLIP on validation scenes.
+    """Measure a saved CLIP on validation scenes.
 
     Args:
-        folder: the folder, or any name `load_clip` knows.
+        folder: its folder, or any name that `load_clip` accepts.
         scenes: how many.
 
     Returns:
         `unmasked/...` and `masked/...` of `region_accuracy`, and both directions of `retrieval`.
     """
     clip = load_model(str(folder))
-    drawn = [draw_scene(seed) for seed in scene_seeds("val", scenes)]
+    validation = [draw_scene(seed) for seed in scene_seeds("val", scenes)]
     metrics = {}
     for part, region in (("unmasked", "box"), ("masked", "mean")):
-        for name, value in region_accuracy(clip, drawn, region=region).items():
+        for name, value in region_accuracy(clip, validation, region=region).items():
             metrics[f"{part}/{name}"] = value
-    to_text, to_image = retrieval(clip, drawn)
+    to_text, to_image = retrieval(clip, validation)
     metrics["retrieval, caption for picture"] = to_text
     metrics["retrieval, picture for caption"] = to_image
     return metrics

@@ -1,12 +1,11 @@
-"""Trains the compact convolutional CLIP of the storybook: text locked, from pictures and captions.
+"""Training of the storybook's compact convolutional CLIP from images and captions; text is frozen.
 
     python -m flows.pretrain conv-clip [--seed 0] [--out DIR]
 
-The text tower is the shipped CLIP's and frozen, so the image tower learns to speak its language,
-from captions and from what the shipped CLIP's own image tower makes of the same pictures. The
-pictures are laid beside one another in mosaics and the dense features are averaged a tile: so the
-features stay local, as mask pooling needs them. No masks are used, and no scene outside the
-pretraining part.
+The frozen text tower is the shipped CLIP's. The image tower learns to match it from captions, and
+from the image embeddings of the shipped CLIP for the same images. The images are arranged in
+mosaics and the dense features are averaged per tile, which keeps features local, as mask pooling
+needs them. No masks are used, and no scene outside the pretraining part.
 """
 
 from __future__ import annotations
@@ -36,28 +35,27 @@ from ovseg.storybook.categories import CATEGORIES
 from ovseg.storybook.scenes import draw_scene
 from ovseg.storybook.weights import SHIPPED_CLIPS
 from ovseg.storybook.world import scene_seeds
-from ovseg.training.loop import decay_matrices, fit, parameter_groups
-from ovseg.training.schedules import cosine_learning_rate
+from ovseg.training.loop import cosine_learning_rate, decay_matrices, fit, parameter_groups
 
-EVAL_SIZE = 320  # twice the pictures' own: objects then are about as large as in the tiles
+EVAL_SIZE = 320  # twice the images' size: objects are then about as large as in the tiles
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvRecipe:
-    """One training run; the defaults made the weights that ship.
+    """One training run; the defaults are those of the shipped weights.
 
     Attributes:
-        scenes: how many scenes are rendered; each gives up to six pictures.
-        steps: optimiser steps.
-        tiles: pictures along one side of a mosaic.
-        mosaics: a step.
-        tile_size: side of a picture in the mosaic, pixels, a multiple of `STRIDE`; CLIP's input.
+        scenes: number of rendered scenes; each yields up to six images.
+        steps: optimizer steps.
+        tiles: images along one side of a mosaic.
+        mosaics: mosaics per step.
+        tile_size: side of an image in the mosaic, pixels, a multiple of `STRIDE`; CLIP's input.
         rate: peak learning rate of AdamW, after a linear warm-up, falling to zero along a cosine.
-        warmup: steps of it.
+        warmup: warm-up steps.
         weight_decay: of matrices.
         distil: weight of the distance to the shipped CLIP's image embedding.
-        eval_scenes: validation scenes the metrics are taken on.
-        stored_size: side of the rendered pictures: room to crop from.
+        eval_scenes: number of validation scenes for the metrics.
+        stored_size: side of the rendered images, with room to crop.
         tower: timm's name of the image tower.
     """
 
@@ -76,11 +74,11 @@ class ConvRecipe:
 
     @property
     def batch(self) -> int:
-        """Pictures a step."""
+        """Images per step."""
         return self.mosaics * self.tiles**2
 
     def model_cfg(self, text_of: MaskAdaptedCLIP) -> dict[str, Any]:
-        """open_clip's configuration: this tower beside the text tower of another model."""
+        """Return open_clip's configuration: this tower with the text tower of another model."""
         assert text_of.model_cfg is not None
         return {
             "embed_dim": text_of.embed_dim,
@@ -96,7 +94,7 @@ class ConvRecipe:
 
 
 def start(teacher: MaskAdaptedCLIP, recipe: ConvRecipe) -> ConvCLIP:
-    """A fresh convolutional tower beside the text tower and the temperature of a CLIP, frozen."""
+    """Combine a new convolutional tower with a CLIP's text tower and temperature, both frozen."""
     clip = create_model(
         recipe.model_cfg(teacher),
         vocabulary=teacher.vocabulary,
@@ -111,15 +109,15 @@ def start(teacher: MaskAdaptedCLIP, recipe: ConvRecipe) -> ConvCLIP:
     clip.clip.load_state_dict(texts, strict=False)
     for name, parameter in clip.clip.named_parameters():
         parameter.requires_grad_(name.startswith("visual."))
-        if name.endswith(".gamma"):  # timm's 1e-6 is for deep towers; in a run of minutes it costs
+        if name.endswith(".gamma"):  # timm's 1e-6 is for deep towers and slows a short run
             nn.init.ones_(parameter)
     return clip
 
 
 def tile_embeddings(clip: ConvCLIP, mosaics_nchw: Tensor, tiles: int) -> Tensor:
-    """The `(M * T * T, E)` embeddings of the pictures of mosaics, each of its own dense features.
+    """Embed the images of mosaics, each from its own dense features: `(M * T * T, E)`.
 
-    What `ConvCLIP.pool_masks` gives for the masks of the tiles, for all mosaics at once.
+    Equals `ConvCLIP.pool_masks` with the tiles as masks, for all mosaics at once.
     """
     visual = clip.clip.visual
     pooled = F.adaptive_avg_pool2d(clip.dense_features(mosaics_nchw), tiles)  # (M, C, T, T)
@@ -142,11 +140,11 @@ def train_conv_clip(
     """Train an image tower in place.
 
     Args:
-        clip: of `start`.
-        teacher: whose image embeddings are imitated.
-        data: the pictures.
+        clip: from `start`.
+        teacher: the CLIP whose image embeddings are imitated.
+        data: the images.
         recipe: the run.
-        seed: of order and augmentation.
+        seed: for order and augmentation.
         progress: called with steps done and the loss.
 
     Returns:
@@ -165,7 +163,7 @@ def train_conv_clip(
         loss = caption_loss(images, texts, rows, clip.logit_scale.exp())
         return loss + recipe.distil * (1 - (images * wanted).sum(dim=1)).mean()
 
-    def rate(step: int) -> float:  # the cosine falls from the first step, the warm-up on top of it
+    def rate(step: int) -> float:  # cosine from the first step, times the warm-up
         warm = min(1.0, (step + 1) / recipe.warmup)
         return cosine_learning_rate(
             step, base=recipe.rate * warm, warmup_steps=0, total_steps=recipe.steps
@@ -196,12 +194,12 @@ def pretrain_conv_clip(
     """Render, train, evaluate and save the compact convolutional CLIP with its model card.
 
     Args:
-        out: folder to write, see `save_clip`; the shipped one where None.
-        cache_dir: rendered pictures are kept here for the next run.
-        seed: of weights, order and augmentation; one seed gives one model on one machine.
-        recipe: the run; None for the one that made the shipped weights.
-        device: where it is trained; the metrics are taken on the CPU.
-        log: receives a line now and then.
+        out: folder to write, see `save_clip`; defaults to the shipped one.
+        cache_dir: rendered images are kept here for the next run.
+        seed: for weights, order and augmentation; on one machine, a seed determines the model.
+        recipe: the run; defaults to that of the shipped weights.
+        device: where it is trained; the metrics are measured on the CPU.
+        log: receives progress lines.
 
     Returns:
         Top-1 over all category names of ground-truth masks, `pooled/...` by mask pooling and
@@ -242,7 +240,7 @@ def describe(
     pictures: int,
     device: str = "cpu",
 ) -> dict[str, float]:
-    """Evaluate a saved model and write its card beside it; the metrics."""
+    """Evaluate a saved model, write its card next to it and return the metrics."""
     metrics = evaluate(out, scenes=recipe.eval_scenes)
     write_card(
         out,
@@ -273,22 +271,22 @@ def describe(
 
 
 def evaluate(folder: Path, *, scenes: int) -> dict[str, float]:
-    """Metrics of a saved convolutional CLIP on validation scenes, see `pretrain_conv_clip`."""
+    """Measure a saved convolutional CLIP on validation scenes, see `pretrain_conv_clip`."""
     clip = load_model(str(folder))
     assert isinstance(clip, ConvCLIP)
-    drawn = [draw_scene(seed) for seed in scene_seeds("val", scenes)]
+    validation = [draw_scene(seed) for seed in scene_seeds("val", scenes)]
     names = [category.name for category in CATEGORIES]
     embedder = MaskPoolingEmbedder(clip, size=EVAL_SIZE)
     texts = text_embeddings(clip, names, templates="vild")
     hits, labels = [], []
-    for scene in drawn:
+    for scene in validation:
         masks = torch.stack([torch.from_numpy(segment.mask) for segment in scene.segments])
         embeddings, valid = embedder.embed(scene.image, masks, threshold=None)
         label = torch.tensor([names.index(s.category.name) for s in scene.segments])[valid]
         hits.append((embeddings @ texts.T).argmax(dim=1) == label)
         labels.append(label)
     pooled = accuracy_parts(torch.cat(hits), torch.cat(labels))
-    crops = region_accuracy(clip, drawn, region="box")
+    crops = region_accuracy(clip, validation, region="box")
     return {
         **{f"pooled/{name}": value for name, value in pooled.items()},
         **{f"crops/{name}": value for name, value in crops.items()},

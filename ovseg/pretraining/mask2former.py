@@ -2,10 +2,10 @@
 
     python -m flows.pretrain mask2former [--split 0] [--seed 0] [--out DIR]
 
-Loss, matching and architecture are those of `transformers`. The backbone begins with that of the
-compact MaskFormer of the same split, which saw the same masks: what is trained in a few minutes on
-two CPU cores is the deformable pixel decoder and the masked-attention decoder. Pixels of unseen
-categories count as background here, as `transformers`' loss knows no unlabelled ones.
+Loss, matching and architecture are those of `transformers`. The backbone starts from that of the
+compact MaskFormer of the same split, which saw the same masks; the deformable pixel decoder and the
+masked-attention decoder are trained in a few minutes on two CPU cores. Pixels of unseen categories
+count as background here, because the loss of `transformers` has no unlabelled pixels.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ from ovseg.pretraining.maskformer_scores import validation_scenes
 from ovseg.pretraining.proposal_recall import measure_proposals
 from ovseg.storybook.weights import MASK2FORMER_WEIGHTS
 from ovseg.storybook.world import scene_seeds
-from ovseg.training.loop import fit, parameter_groups
-from ovseg.training.schedules import warmup_poly
+from ovseg.training.loop import fit, parameter_groups, warmup_poly
 from ovseg.training.segmentation.augmentation import SegmentationSample, merge_categories
 from ovseg.training.segmentation.batches import augmented_batches
 from ovseg.training.segmentation.recipes import COMPACT_CONFIG
@@ -107,19 +106,19 @@ def train_mask2former(
 
     Args:
         recipe: sizes, steps and rates.
-        samples: labelled images, their labels counting `names`.
-        names: K of the classes.
+        samples: labelled images; labels are indices into `names`.
+        names: the K class names.
         out_dir: folder to write.
-        backbone: of which the weights are taken to begin with; None for random ones.
+        backbone: the network whose weights the backbone starts from; defaults to random weights.
         progress: called with (steps done, loss).
 
     Returns:
         The loss of every step.
 
     Raises:
-        OvsegError: the loss diverges.
+        OvsegError: if the loss diverges.
     """
-    # ovseg's own pixels and batches: of the compact recipe
+    # pixels and batches are those of the compact recipe
     views = COMPACT_CONFIG.model_copy(
         update={name: getattr(recipe, name) for name in ("steps", "batch_size", "seed")}
     )
@@ -186,23 +185,23 @@ def build_mask2former(
     """Rebuild the shipped folder: weights and card.
 
     Args:
-        out: the folder, replaced as a whole once everything is done; the shipped one if empty.
+        out: the folder, replaced as a whole at the end; defaults to the shipped one.
         part: which split of the categories into seen and unseen.
         seed: equal seeds on one machine give equal weights.
         recipe: of the training.
-        scenes: how many are trained on.
-        validation: how many are measured.
+        scenes: number of training scenes.
+        validation: number of validation scenes.
         progress: called with (what, done, of).
 
     Returns:
         The metrics on the card.
 
     Raises:
-        OvsegError: there is no compact MaskFormer of the split to begin with, training diverges,
-            or the shipped folder would become another split's.
+        OvsegError: if there is no compact MaskFormer of the split to start from, training diverges,
+            or the shipped folder would be overwritten with another split.
     """
     if out is None and part:
-        raise OvsegError("the Mask2Former that ships is of split 0: give --out for another")
+        raise OvsegError("the shipped Mask2Former is of split 0: give --out for another")
     start = time.process_time()
     out = out or MASK2FORMER_WEIGHTS
     tell = progress or (lambda what, done, total: None)
@@ -245,7 +244,7 @@ def describe(
     validation: int,
     seconds: float,
 ) -> dict[str, float]:
-    """Measure stored weights and write the model card beside them.
+    """Measure stored weights and write the model card next to them.
 
     Args:
         folder: of the weights.
@@ -262,7 +261,7 @@ def describe(
     names = seen_names(part)
     network = load_maskformer(str(folder))
     metrics = measure_proposals(network, validation_scenes(validation), seen=names)
-    del metrics["seconds"]  # of a machine, not of the weights
+    del metrics["seconds"]  # depends on the machine
     metrics["parameters"] = sum(value.numel() for value in network.network.parameters())
     metrics["megabytes"] = (folder / "model.safetensors").stat().st_size / 1e6
     write_card(

@@ -2,11 +2,11 @@
 
     python -m flows.pretrain maskformer [--split 0] [--seed 0] [--out DIR]
 
-Pixels of unseen categories are unlabelled: they take part in no mask loss, and queries that cover
-them are not taught to be *non-object*. So they may be proposed, though no mask of theirs was shown.
-In the end the class head alone goes on with smoothed labels, and is kept to the span of its texts
-(`ovseg.training.segmentation.class_head`): with 37 classes it would otherwise leave those it never
-met no probability at all, or one of them nearly all.
+Pixels of unseen categories are unlabelled: they are excluded from the mask losses, and queries that
+cover them are not taught to be *non-object*. So they can be proposed although no mask of theirs was
+seen. At the end the class head alone is trained on with smoothed labels, and is restricted to the
+span of its texts (`ovseg.training.segmentation.class_head`): with 37 classes it would otherwise
+give unseen classes no probability at all, or one of them nearly all.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LABEL_SMOOTHING = 0.1
 
 
 def seen_names(part: int) -> list[str]:
-    """Names of the categories whose masks split `part` lets be trained on, in catalogue order."""
+    """Return the categories whose masks split `part` may train on, in catalog order."""
     seen, _ = split(part)
     return [category.name for category in CATEGORIES if category.name in seen]
 
@@ -57,10 +57,10 @@ def seen_names(part: int) -> list[str]:
 class SceneSamples(Sequence[SegmentationSample]):
     """Scenes as training samples: segments of the named categories; all else is unlabelled.
 
-    Scenes are drawn once and kept as a picture and a map of segments, some 100 kB each.
+    Scenes are drawn once and kept as an image and a map of segments, some 100 kB each.
 
     Args:
-        seeds: one scene a seed.
+        seeds: one per scene.
         names: the categories to label, in the order of the labels.
         size: side of a scene in pixels.
         progress: called with the number of scenes drawn.
@@ -91,7 +91,7 @@ class SceneSamples(Sequence[SegmentationSample]):
         return len(self._scenes)
 
     def __getitem__(self, index: int) -> SegmentationSample:  # type: ignore[override]
-        """Sample `index`: segments in scene order."""
+        """Return sample `index`, with segments in scene order."""
         image, segment_map, labels = self._scenes[index]
         masks = segment_map == np.arange(1, len(labels) + 1)[:, None, None]
         return SegmentationSample(image, masks, labels, segment_map > 0)
@@ -116,13 +116,13 @@ def pretrain_maskformer(
 
     Args:
         out_dir: where the weights go.
-        text_embeddings: (K, E) of all categories, in catalogue order; only the rows of seen ones
-            are trained on and stored.
+        text_embeddings: (K, E) of all categories, in catalog order; only the rows of seen ones are
+            used and stored.
         part: which split of the categories into seen and unseen.
         config: the recipe.
         head_steps: steps of the class head at the end.
-        scenes: how many training scenes.
-        validation: how many scenes are measured.
+        scenes: number of training scenes.
+        validation: number of validation scenes.
         progress: called with (what, done, of).
 
     Returns:
@@ -169,7 +169,7 @@ def smooth_class_head(
     Args:
         folder: weights as `train_segmentation` left them, rounding included.
         samples: the training scenes.
-        text_embeddings: (K, E) of the classes the samples' labels count.
+        text_embeddings: (K, E) of the classes that the labels index.
         names: K names.
         config: the recipe; its `steps` are those of the head.
     """
@@ -177,7 +177,7 @@ def smooth_class_head(
     assert isinstance(stored, OpenMaskFormer)
     train_class_head(
         stored.network,
-        # another seed: the first batches of the training before would come again
+        # another seed, or the first batches of training would repeat
         augmented_batches(config.model_copy(update={"seed": config.seed + 1}), samples),
         text_embeddings,
         target_of=lambda sample: target_of(sample, config, text_embeddings.device),
@@ -214,7 +214,7 @@ def build_maskformer(
     """Rebuild the shipped folder: weights, text embeddings of the seen categories, card.
 
     Args:
-        out: the folder, replaced as a whole once everything is done; the split's own if empty.
+        out: the folder, replaced as a whole at the end; defaults to that of the split.
         part: which split of the categories into seen and unseen.
         seed: equal seeds on one machine give equal weights.
         clip: the CLIP whose text embeddings classify the queries.
@@ -250,7 +250,7 @@ def build_maskformer(
 def describe(
     folder: Path, metrics: dict[str, float], *, part: int, seed: int, clip: str, seconds: float
 ) -> None:
-    """Write the model card beside the weights.
+    """Write the model card next to the weights.
 
     Args:
         folder: of the weights.

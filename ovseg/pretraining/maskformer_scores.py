@@ -1,4 +1,4 @@
-"""How well a compact MaskFormer proposes: recall of true masks, mIoU of its branch alone."""
+"""Scores of a compact MaskFormer: recall of its proposals, mIoU of its branch alone."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def measure(
     *,
     seen: Sequence[str],
 ) -> dict[str, float]:
-    """What the card reports, on scenes the network was not trained on.
+    """Measure what the card reports, on scenes that the network was not trained on.
 
     Args:
         network: the trained network.
         scenes: scenes with their segments.
-        text_embeddings: (K, E) of all categories, in catalogue order.
+        text_embeddings: (K, E) of all categories, in catalog order.
         seen: names of the categories the network was trained on.
 
     Returns:
-        For single segments and for the union of each category, seen and unseen, the recall (share
-        of ground-truth masks that some proposal meets with IoU >= 0.5) and the mean of each mask's
-        best IoU; mIoU of the network alone (`miou_union`, `miou_union_seen`, `miou_union_unseen`).
+        For single segments and for the union of each category, seen and unseen: the recall (share
+        of ground-truth masks that some proposal matches with IoU >= 0.5) and the mean best IoU of
+        the masks; mIoU of the network alone (`miou_union`, `miou_union_seen`, `miou_union_unseen`).
     """
     best: list[dict[tuple[str, str, int], float]] = []
     confusion = Confusion(len(CATEGORIES), UNLABELLED)
@@ -63,7 +63,7 @@ def measure(
 def _semantic_map(
     network: OpenMaskFormer, proposals: Proposals, text_embeddings: Tensor
 ) -> NDArray[np.int64]:
-    """Class of every pixel by the MaskFormer branch alone: argmax of sum_q p(q, c) m(q, pixel)."""
+    """Classify pixels by the MaskFormer branch alone: argmax of sum_q p(q, c) m(q, pixel)."""
     assert proposals.class_embeddings is not None
     logits = network.class_logits(proposals.class_embeddings, text_embeddings)
     probabilities = logits.softmax(-1)[:, :-1]
@@ -73,5 +73,5 @@ def _semantic_map(
 
 
 def validation_scenes(count: int = VALIDATION_SCENES) -> list[Scene]:
-    """The first scenes of the validation range."""
+    """Draw the first scenes of the validation range."""
     return [draw_scene(seed, size=SIZE) for seed in scene_seeds("val", count)]

@@ -1,11 +1,10 @@
-"""Networks of the storybook that are trained where a benchmark asks for them, in minutes.
+"""Networks of the storybook that are trained on demand for a benchmark, in minutes.
 
 A benchmark may name them in place of a folder: `benchmarks.pixels=storybook-lseg`, or
-`benchmarks.maskformer=storybook-supervised`. They are trained once, found by digest afterwards.
-
-Both start from the compact MaskFormer that ships, of the same split: LSeg takes its backbone and
-pixel decoder, which saw masks of seen categories only, and sees no others itself; the supervised
-MaskFormer goes on with the masks of all categories, as the upper line of a comparison.
+`benchmarks.maskformer=storybook-supervised`. They are trained once and then found by digest. Both
+start from the shipped compact MaskFormer of the same split: LSeg takes its backbone and pixel
+decoder and is trained on seen categories only, as they were; the supervised MaskFormer continues
+with the masks of all categories, as an upper bound in comparisons.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from ovseg.training.segmentation.stage import LabelledTrainingConfig
 
 SCENES = WorldConfig(part="pretrain", scenes=800)
-"""What they are trained on: scenes that the compact MaskFormer and CLIP have seen too."""
+"""Their training scenes, which the compact MaskFormer and CLIP have seen too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,7 @@ class Trained:
 
     Attributes:
         recipe: a key of `ovseg.config.registry.RECIPES`.
-        unseen: it sees the masks of unseen categories too.
+        unseen: whether it is trained on the masks of unseen categories too.
     """
 
     recipe: str
@@ -44,43 +43,43 @@ TRAINED: dict[str, Trained] = {
     "storybook-lseg": Trained(recipe="compact-lseg", unseen=False),
     "storybook-supervised": Trained(recipe="compact-supervised", unseen=True),
 }
-"""By the name that a benchmark gives."""
+"""By their names in a benchmark's settings."""
 
 
 def trained_names(setting: BenchmarkConfig) -> list[str]:
-    """The networks of `TRAINED` that a benchmark names."""
+    """Return the networks of `TRAINED` that a benchmark names."""
     return [name for name in (setting.pixels, setting.maskformer) if name in TRAINED]
 
 
 def training_of(
     name: str, *, scenes: Path, split: int, setting: BenchmarkConfig
 ) -> LabelledTrainingConfig:
-    """How a network is trained.
+    """Return the training stage of a network and its inputs.
 
     Args:
         name: a key of `TRAINED`.
         scenes: folder of the drawn scenes.
-        split: which categories are seen; the seed of the training too.
-        setting: of the benchmark: its CLIP and templates name the categories, its device trains.
+        split: which categories are seen; also the seed of the training.
+        setting: the benchmark; training uses its CLIP, templates and device.
     """
     from ovseg.training.segmentation.recipes import recipe
     from ovseg.training.segmentation.stage import LabelledTrainingConfig
 
     seen, _ = parts_of(split)
-    wanted = TRAINED[name]
+    network = TRAINED[name]
     changed = {"start": compact_maskformer(split), "seed": split, "device": setting.device}
     return LabelledTrainingConfig(
         root=scenes,
         layout="storybook",
-        classes=() if wanted.unseen else tuple(sorted(seen)),
+        classes=() if network.unseen else tuple(sorted(seen)),
         clip=setting.clip,
         templates=setting.templates,
-        recipe=recipe(wanted.recipe, changed),
+        recipe=recipe(network.recipe, changed),
     )
 
 
 def with_trained(config: RunConfig, name: str, folder: Path) -> RunConfig:
-    """The same run whose benchmarks have a trained network's folder in place of its name."""
+    """Return the run with a trained network's folder in place of its name in the benchmarks."""
     fields = ("pixels", "maskformer")
     benchmarks = tuple(
         item.model_copy(

@@ -2,9 +2,9 @@
 
 One small convolutional encoder (hashed embeddings of a word's lower-cased form, first letter, last
 three letters and shape) is shared by a tagger of universal parts of speech and an edit-tree
-lemmatizer; nothing else is in the pipeline. It is trained on a Universal Dependencies treebank,
-with some sentences lower-cased or without their final mark, as captions are typed; the epoch is
-chosen on the dev part, the test part is looked at once. Run it with
+lemmatizer; the pipeline has no other component. It is trained on a Universal Dependencies treebank,
+with some sentences lower-cased or without final punctuation, like captions. The epoch is chosen on
+the dev part; the test part is used once. Run it with
 
     python -m flows.pretrain parser --treebank DIR
 """
@@ -42,7 +42,7 @@ HEADLINE = "noun_propn_f1"
 
 @dataclass(frozen=True)
 class ParserRecipe:
-    """What decides the size and the quality of the pipeline; the defaults are what ships."""
+    """Sizes and schedule of the pipeline; the defaults are those of the shipped one."""
 
     width: int = 96
     depth: int = 4
@@ -68,22 +68,22 @@ def train_parser(
     recipe: ParserRecipe | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, float]:
-    """Train the pipeline and write it to `out_dir`, replacing what stood there.
+    """Train the pipeline and write it to `out_dir`, replacing any previous one.
 
     Args:
         treebank: a folder with one `*-train`, `*-dev` and `*-test` file (`.conllu`, also `.gz`).
-        out_dir: becomes a folder `spacy.load` reads; written beside and renamed.
-        seed: decides initial weights, order, dropout and augmentation; equal seeds on one machine
-            give equal files.
+        out_dir: the folder for `spacy.load`; written under another name, then renamed.
+        seed: for initial weights, order, dropout and augmentation; on one machine, equal seeds give
+            equal files.
         recipe: sizes and schedule.
-        progress: called with one line an epoch.
+        progress: called with one line per epoch.
 
     Returns:
         Shares in [0, 1] named `dev/...`, `dev_caption_like/...` and `test/...` (the keys of
         `evaluate_parser`), the chosen `epoch` and `size_bytes` of the folder.
 
     Raises:
-        OvsegError: a part of the treebank is missing or cannot be read.
+        OvsegError: if a part of the treebank is missing or cannot be read.
     """
     recipe = recipe or ParserRecipe()
     say = progress or (lambda _: None)
@@ -91,7 +91,7 @@ def train_parser(
     fix_random_seed(seed)
     rng = random.Random(seed)
     nlp = build_parser(recipe)
-    # Initialised on both spellings, so that the edit trees of lower-cased names are known.
+    # Initialized on both spellings, so that the edit trees of lower-cased names are known.
     both = [*train, *(lower_cased(sentence) for sentence in train)]
     nlp.initialize(lambda: _examples(both, nlp))
     train = _without_rare_lemmas(nlp, train)
@@ -141,7 +141,7 @@ def train_parser(
 
 
 def build_parser(recipe: ParserRecipe) -> Language:
-    """The untrained pipeline of a recipe: `tok2vec`, `morphologizer`, `trainable_lemmatizer`."""
+    """Build an untrained pipeline: `tok2vec`, `morphologizer`, `trainable_lemmatizer`."""
     nlp = spacy.blank("en")
     encoder: dict[str, Any] = {
         "@architectures": "spacy.Tok2Vec.v2",
@@ -188,7 +188,7 @@ def evaluate_parser(nlp: Language, conllu: Path) -> dict[str, float]:
         tokens; `lemma_accuracy` over the tokens with a gold lemma, in exact spelling.
 
     Raises:
-        OvsegError: the file cannot be read.
+        OvsegError: if the file cannot be read.
     """
     return _score(nlp, read_conllu(conllu))
 
@@ -197,7 +197,7 @@ def evaluate_parser(nlp: Language, conllu: Path) -> dict[str, float]:
 
 
 def _schedule(step: int, steps: int, recipe: ParserRecipe) -> float:
-    """Share of the learning rate: up in a straight line, then down to nothing."""
+    """Return the share of the learning rate: a linear rise, then a linear fall to 0."""
     warmup = max(1, round(recipe.warmup_share * steps))
     if step < warmup:
         return (step + 1) / warmup
@@ -217,7 +217,7 @@ def _examples(sentences: Iterable[Sentence], nlp: Language) -> list[Example]:
 def _without_rare_lemmas(nlp: Language, sentences: Sequence[Sentence]) -> list[Sentence]:
     """Blank the lemmas whose edit tree is too rare to be a label.
 
-    spaCy would count each of them as an example of the first label, whatever that is.
+    spaCy would count each of them as an example of the first label.
     """
     lemmatizer = nlp.get_pipe("trainable_lemmatizer")
 
@@ -263,7 +263,7 @@ def _score(nlp: Language, sentences: Sequence[Sentence]) -> dict[str, float]:
 def _f1(
     gold: Sequence[str], predicted: Sequence[str], positive: tuple[str, ...]
 ) -> tuple[float, float, float]:
-    """Precision, recall and F1 of membership in `positive`; 0 where nothing is positive."""
+    """Return precision, recall and F1 of membership in `positive`; 0 if nothing is positive."""
     pairs = [(g in positive, p in positive) for g, p in zip(gold, predicted, strict=True)]
     hits = sum(g and p for g, p in pairs)
     precision = hits / max(1, sum(p for _, p in pairs))

@@ -1,4 +1,4 @@
-"""The trained parser as files: cut down to what it needs, published whole, with its card."""
+"""The trained parser as files: cut down to what it needs, published atomically, with its card."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from ovseg.files.publish import published
 from ovseg.pretraining.cards import NAME, write_card
 from ovseg.pretraining.treebank import find_part
 
-# How an edit tree says that it has no branch on a side (an unsigned 32-bit -1).
+# Marks a missing branch of an edit tree (an unsigned 32-bit -1).
 NO_TREE = 2**32 - 1
 
 TREEBANK = {
@@ -24,8 +24,8 @@ TREEBANK = {
 def compact(trained: Language, empty: Language) -> Language:
     """Move a trained pipeline into an empty one of the same recipe, without training's leftovers.
 
-    spaCy keeps every string it saw and every edit tree it tried; needed are the trees that are
-    labels, the trees these refer to, and the strings in them.
+    spaCy keeps every string it saw and every edit tree it tried. Only the trees that are labels,
+    the trees these refer to, and their strings are needed.
     """
     empty.from_bytes(trained.to_bytes(exclude=["vocab"]), exclude=["vocab"])
     source = trained.get_pipe("trainable_lemmatizer")
@@ -58,7 +58,7 @@ def compact(trained: Language, empty: Language) -> Language:
 
 
 def publish_pipeline(nlp: Language, out_dir: Path, *, seed: int, recipe: dict[str, Any]) -> None:
-    """Write a pipeline beside `out_dir` and put it in that place, whole or not at all."""
+    """Write a pipeline to `out_dir` atomically."""
     nlp.meta.update(
         {
             "name": "storybook_parser",
@@ -75,14 +75,14 @@ def publish_pipeline(nlp: Language, out_dir: Path, *, seed: int, recipe: dict[st
 
 
 def folder_bytes(folder: Path) -> int:
-    """The size of a folder's files."""
+    """Return the total size of a folder's files in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def write_parser_card(
     out_dir: Path, *, treebank: Path, seed: int, seconds: float, metrics: dict[str, float]
 ) -> Path:
-    """Write the card of a parser beside its weights, from the run that trained it.
+    """Write the card of a parser next to its weights, from the run that trained it.
 
     Args:
         out_dir: the folder of the weights.

@@ -1,8 +1,8 @@
-"""What the compact CLIP reads: storybook scenes and loose crops with captions, rendered once.
+"""Training images of the compact CLIP: storybook scenes and loose crops with captions.
 
-CLIP met the web as whole pictures with loose captions, so the training set has no masks: every
-scene with its five captions, and crops around some of its regions, background included, with a few
-words each. All categories occur, seen and unseen ones.
+CLIP was trained on whole images with loose captions, so this training set has no masks: it holds
+every scene with its five captions, and crops around some of its regions, background included, with
+a few words each. All categories occur, seen and unseen ones.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ovseg.stages.workers import WorkerPool
 
 CROPS_A_SCENE = 5
 CAPTIONS_A_PICTURE = 5
-_CHUNK = 250  # scenes a task of a worker process
+_CHUNK = 250  # scenes per task of a worker process
 
 
 @dataclass(frozen=True)
 class CaptionedPictures:
-    """Pictures and their captions.
+    """Training images and their captions.
 
     Attributes:
         pictures_nhwc: `(N, S, S, 3)` uint8 RGB, memory-mapped; aspect ratios are not kept.
@@ -38,14 +38,14 @@ class CaptionedPictures:
 
 
 def caption_scene(seed: int, *, size: int) -> tuple[NDArray[np.uint8], list[list[str]]]:
-    """One scene as training pictures: the whole of it, then loose crops of some regions.
+    """Render one scene as training images: the whole scene, then loose crops of some regions.
 
     Args:
         seed: of the scene.
-        size: side of the pictures, pixels.
+        size: side of the images, pixels.
 
-    Returns:
-        `(P, size, size, 3)` uint8 with P up to 1 + `CROPS_A_SCENE`, and P lists of captions.
+    size: side of the images, pixels. size, size, 3)` uint8 with P up to 1 + `CROPS_A_SCENE`, and P
+        lists of captions.
     """
     from ovseg.storybook.captions import describe, describe_region, loose_crop
     from ovseg.storybook.scenes import draw_scene
@@ -54,7 +54,7 @@ def caption_scene(seed: int, *, size: int) -> tuple[NDArray[np.uint8], list[list
     rng = np.random.default_rng([seed, 31])
     pictures = [_shrink(scene.image, size)]
     captions = [list(describe(scene, n=CAPTIONS_A_PICTURE))]
-    # one region a category first, so that five stars leave room for the house
+    # one region per category first, so that five stars leave room for the house
     first_of: dict[str, int] = {}
     for index in rng.permutation(len(scene.segments)).tolist():
         first_of.setdefault(scene.segments[index].category.name, index)
@@ -83,22 +83,22 @@ def render_pictures(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> CaptionedPictures:
-    """Render the training pictures of scenes, or open them if an earlier call rendered them.
+    """Render the training images of scenes, or open them if an earlier call rendered them.
 
     Args:
         seeds: of the scenes.
-        cache_dir: where the arrays lie, named by seeds, size and the code that draws.
-        size: side of the pictures, pixels.
-        workers: processes.
-        progress: called with scenes done and scenes in all.
+        cache_dir: folder of the arrays, named by seeds, size and the drawing code.
+        size: side of the images, pixels.
+        workers: number of processes.
+        progress: called with the number of scenes done and the total.
 
     Returns:
-        The pictures, in the order of the seeds.
+        The images, in the order of the seeds.
     """
     code = code_digest([__name__])
     stem = f"pictures-{seeds.start}-{len(seeds)}-{size}-{code[:12]}"
     pixels_path, captions_path = cache_dir / f"{stem}.npy", cache_dir / f"{stem}.json"
-    if not captions_path.is_file():  # written last, so its existence means both are complete
+    if not captions_path.is_file():  # written last: its existence means both are complete
         cache_dir.mkdir(parents=True, exist_ok=True)
         chunks = [seeds[start : start + _CHUNK] for start in range(0, len(seeds), _CHUNK)]
         pictures, captions = [], []

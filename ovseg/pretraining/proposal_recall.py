@@ -1,9 +1,9 @@
-"""How well proposals cover the storybook's ground truth, whatever proposes them.
+"""Recall of proposals on the storybook's ground truth, from any source.
 
     python -m bench proposal_sources
 
-Recall is blind to classes and to scores: of each ground-truth mask the best IoU with any proposal,
-for single segments and for the union of a category's segments, of seen and unseen categories.
+Recall ignores classes and scores: it is computed from each ground-truth mask's best IoU with any
+proposal, for single segments and for the union of a category's segments, seen and unseen.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ INPUT_SIZE = InputSize(short_side=160, max_side=640)
 
 
 def best_ious(masks_qhw: Tensor, scene: Scene) -> dict[tuple[str, str, int], float]:
-    """The best IoU of every ground-truth mask of a scene with any proposal.
+    """Return the best IoU of every ground-truth mask of a scene with any proposal.
 
     Args:
         masks_qhw: (Q, H, W) float in [0, 1]; Q may be 0.
         scene: with its segments.
 
     Returns:
-        By grain (`segment` or `category`), name of the category and number of the segment, which
-        is 0 for a category's union.
+        IoUs by grain (`segment` or `category`), name of the category and number of the segment,
+        which is 0 for a category's union.
     """
     truths: dict[tuple[str, str, int], NDArray[np.bool_]] = {}
     for segment in scene.segments:
@@ -54,10 +54,10 @@ def best_ious(masks_qhw: Tensor, scene: Scene) -> dict[tuple[str, str, int], flo
 def recall(
     best: Iterable[dict[tuple[str, str, int], float]], seen: Collection[str]
 ) -> dict[str, float]:
-    """What the best IoUs of scenes come to: `seen category/mean best IoU` and the like.
+    """Aggregate the best IoUs of scenes into metrics such as `seen category/mean best IoU`.
 
     Args:
-        best: of every scene, as `best_ious` gives them.
+        best: one dict per scene, from `best_ious`.
         seen: names of the seen categories.
     """
     parts: dict[str, list[float]] = {}
@@ -75,7 +75,7 @@ def recall(
 def measure_proposals(
     network: ProposalNetwork, scenes: Iterable[Scene], *, seen: Collection[str]
 ) -> dict[str, float]:
-    """Recall of a source's proposals, how many there are, and how long they take.
+    """Measure the recall of a source's proposals, their number and their duration.
 
     Args:
         network: the source.
@@ -83,7 +83,7 @@ def measure_proposals(
         seen: names of the seen categories.
 
     Returns:
-        The metrics of `recall`, and the means an image of `masks` and `seconds`.
+        The metrics of `recall`, and the means per image of `masks` and `seconds`.
     """
     best, counts, seconds = [], [], []
     for scene in scenes:

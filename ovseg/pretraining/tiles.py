@@ -1,4 +1,4 @@
-"""Batches for training the compact convolutional CLIP: pictures with their targets, and mosaics."""
+"""Batches for training the compact convolutional CLIP: images with their targets, and mosaics."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.clip.text_tower import encode_trimmed
 from ovseg.pretraining.pictures import CaptionedPictures
 
-_FORWARD = 256  # pictures or texts at once, where nothing is trained
+_FORWARD = 256  # images or texts per forward pass of inference
 
 
 def mosaic(pictures_nchw: Tensor, tiles: int) -> Tensor:
-    """Lay `(M * T * T, 3, S, S)` pictures out as `(M, 3, T * S, T * S)` mosaics, row by row."""
+    """Arrange images `(M * T * T, 3, S, S)` as mosaics `(M, 3, T * S, T * S)`, row by row."""
     count, channels, size = pictures_nchw.shape[:3]
     grid = pictures_nchw.reshape(count // tiles**2, tiles, tiles, channels, size, size)
     return grid.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, tiles * size, tiles * size)
 
 
 class TileBatches:
-    """Endless shuffled batches: cropped pictures, what their captions and the teacher say of them.
+    """Endless shuffled batches: cropped images, and the targets from captions and teacher.
 
-    The targets are computed once: the text tower is frozen, and one caption a picture is enough
-    for a run of a few epochs.
+    The targets are computed once: the text tower is frozen, and one caption per image is enough for
+    a run of a few epochs.
 
     Args:
-        data: the pictures.
+        data: the images.
         teacher: the CLIP whose texts and image embeddings are the targets.
-        batch: pictures a batch.
-        size: side S of the pictures, pixels.
-        seed: of order, captions and augmentation.
+        batch: images per batch.
+        size: side S of the images, pixels.
+        seed: for order, captions and augmentation.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class TileBatches:
         self.order: list[int] = []
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The next batch.
+        """Draw the next batch.
 
         Returns:
-            Pixels `(B, 3, S, S)` float32 normalised, the teacher's embeddings `(B, E)` of the
-            pictures, the embeddings `(U, E)` of the batch's distinct captions, and for each picture
-            the row of its caption `(B,)`.
+            Pixels `(B, 3, S, S)` float32 normalized, the teacher's embeddings `(B, E)` of the
+            images, the embeddings `(U, E)` of the batch's distinct captions, and each image's
+            caption row `(B,)`.
         """
         while len(self.order) < self.batch:
             self.order.extend(self.rng.permutation(len(self.pictures)).tolist())
@@ -94,7 +94,7 @@ class TileBatches:
         return (pixels - self.mean) / self.std
 
     def _cropped(self, rows: Sequence[int]) -> Tensor:
-        """Random crops of 70-100 % of each side, brightness; no flip, which captions may tell."""
+        """Crop to 70-100 % of each side and vary brightness; no flip: captions may name a side."""
         count, size = len(rows), self.size
         affine = np.zeros((count, 2, 3), np.float32)
         for axis in range(2):

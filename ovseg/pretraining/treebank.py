@@ -1,9 +1,8 @@
 """Reading a Universal Dependencies treebank (CoNLL-U) as sentences of gold tokens.
 
-Only the syntactic words are read: a multiword token (`1-2`) is a spelling of the words that follow
-it and an empty node (`8.1`) stands for a word nobody wrote, so neither is a token here. The
-sentences become spaCy Docs on gold tokens, so that a tagger is trained and measured on its own
-mistakes and not on the tokeniser's.
+Only syntactic words are read: a multiword token (`1-2`) spells the words that follow it, and an
+empty node (`8.1`) is an unwritten word, so neither is a token here. The sentences become spaCy Docs
+on gold tokens, so that a tagger is trained and measured without the tokenizer's errors.
 """
 
 import gzip
@@ -22,7 +21,7 @@ CONLLU_COLUMNS = 10
 
 @dataclass(frozen=True)
 class Sentence:
-    """One sentence on gold tokens; the four tuples have one entry a token."""
+    """One sentence of gold tokens; the four tuples have one entry per token."""
 
     words: tuple[str, ...]
     spaces: tuple[bool, ...]
@@ -34,7 +33,7 @@ def read_conllu(path: Path) -> list[Sentence]:
     """Read a `.conllu` or `.conllu.gz` file.
 
     Raises:
-        OvsegError: the file cannot be read, or a line does not have ten columns.
+        OvsegError: if the file cannot be read or a line does not have ten columns.
     """
     sentences: list[Sentence] = []
     block: list[list[str]] = []
@@ -48,7 +47,7 @@ def read_conllu(path: Path) -> list[Sentence]:
                 columns = line.split("\t")
                 if len(columns) != CONLLU_COLUMNS:
                     raise OvsegError(
-                        f"{path}:{number}: {len(columns)} columns where CoNLL-U has "
+                        f"{path}:{number}: {len(columns)} columns, but CoNLL-U has "
                         f"{CONLLU_COLUMNS}; give an unmodified treebank file"
                     )
                 block.append(columns)
@@ -60,24 +59,24 @@ def read_conllu(path: Path) -> list[Sentence]:
 
 
 def find_part(treebank: Path, part: str) -> Path:
-    """The file of one part (`train`, `dev` or `test`) of a treebank folder.
+    """Find the file of one part (`train`, `dev` or `test`) of a treebank folder.
 
     Raises:
-        OvsegError: no such file, or more than one.
+        OvsegError: if there is no such file or more than one.
     """
-    found = sorted(
+    files = sorted(
         path for pattern in ("conllu", "conllu.gz") for path in treebank.glob(f"*-{part}.{pattern}")
     )
-    if len(found) != 1:
+    if len(files) != 1:
         raise OvsegError(
-            f"{treebank} holds {len(found)} files named *-{part}.conllu[.gz] where one is needed; "
+            f"{treebank} holds {len(files)} files named *-{part}.conllu[.gz] instead of one; "
             "give the folder of one Universal Dependencies treebank"
         )
-    return found[0]
+    return files[0]
 
 
 def to_doc(sentence: Sentence, vocab: Vocab, *, annotated: bool) -> Doc:
-    """A Doc on the gold tokens, with UPOS and lemmas where `annotated`."""
+    """Make a Doc of the gold tokens, with UPOS and lemmas if `annotated`."""
     if not annotated:
         return Doc(vocab, words=list(sentence.words), spaces=list(sentence.spaces))
     return Doc(
@@ -93,7 +92,7 @@ def to_doc(sentence: Sentence, vocab: Vocab, *, annotated: bool) -> Doc:
 
 
 def lower_cased(sentence: Sentence) -> Sentence:
-    """The sentence typed without capitals; the lemma of a name loses its capital too."""
+    """Lower-case a sentence, and the lemmas of names too."""
     return replace(
         sentence,
         words=tuple(word.lower() for word in sentence.words),
@@ -102,7 +101,7 @@ def lower_cased(sentence: Sentence) -> Sentence:
 
 
 def without_final_mark(sentence: Sentence) -> Sentence:
-    """The sentence without its last token where that is punctuation and not all there is."""
+    """Drop the last token of a sentence if it is punctuation and not the only token."""
     if len(sentence.words) < 2 or sentence.upos[-1] != "PUNCT":
         return sentence
     return Sentence(
@@ -116,7 +115,7 @@ def without_final_mark(sentence: Sentence) -> Sentence:
 def like_captions(
     sentences: Sequence[Sentence], *, lower: float, unmarked: float, rng: random.Random
 ) -> Iterator[Sentence]:
-    """Each sentence once, lower-cased and stripped of its final mark with these probabilities."""
+    """Yield each sentence, lower-cased or without final punctuation with these probabilities."""
     for sentence in sentences:
         changed = lower_cased(sentence) if rng.random() < lower else sentence
         yield without_final_mark(changed) if rng.random() < unmarked else changed
@@ -135,7 +134,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _sentence(block: list[list[str]]) -> Sentence:
-    # The space after a multiword token is marked on the token's own line, not on its last word's.
+    # The space after a multiword token is marked on its own line, not on that of its last word.
     inside: set[int] = set()
     unspaced: set[int] = set()
     rows: list[list[str]] = []
@@ -157,6 +156,6 @@ def _sentence(block: list[list[str]]) -> Sentence:
         words=tuple(row[1] for row in rows),
         spaces=tuple(int(row[0]) not in inside | unspaced for row in rows),
         upos=tuple(row[3] for row in rows),
-        # `_` is a lemma nobody gave, except on a token that is the underscore itself.
+        # `_` means no lemma, unless the token is an underscore.
         lemmas=tuple("" if row[2] == "_" and row[1] != "_" else row[2] for row in rows),
     )

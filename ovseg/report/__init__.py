@@ -1,1 +1,1 @@
-"""What a run shows: the HTML page, the contact sheet, the summary."""
+"""The presentation of a run: the HTML page, the contact sheet, the summary."""

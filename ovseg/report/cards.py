@@ -1,6 +1,6 @@
 """Mined pairs as the cards of a report: the mask in its image, the verdict, the caption.
 
-A mined image is embedded once and shown by every pair of it.
+A mined image is embedded once and shared by all its pairs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ovseg.report.painting import masked_scene, placeholder
 
 @dataclass(frozen=True)
 class Card:
-    """One pair as the page shows it: the picture, its verdict, the caption that names the noun."""
+    """One pair on the page: the image, its verdict, the caption that names the noun."""
 
     scene: Markup
     kind: str
@@ -43,10 +43,10 @@ class Gallery:
         self.root, self.side = root or Path(), side
         self._known: dict[str, tuple[str, tuple[int, int]] | str] = {}
         self.pictures: list[tuple[str, int, int, str]] = []
-        """id, width, height and data URI of each embedded image."""
+        """ID, width, height and data URI of each embedded image."""
 
     def _embed(self, path: str) -> tuple[str, tuple[int, int]] | str:
-        """The id and size of an image, or why there is none."""
+        """Return the ID and size of an image, or why there is none."""
         if path not in self._known:
             try:
                 picture = shrunk(read_image(self.root / path), self.side)
@@ -59,14 +59,14 @@ class Gallery:
         return self._known[path]
 
     def card(self, pair: Row) -> Card:
-        """A row of `mined_rows.sample_pairs` as a card."""
+        """Make a card of a row of `mined_rows.sample_pairs`."""
         kind, verdict = judged(pair)
         label = f"{pair['noun']}: {verdict}, in {pair['image_path']}"
-        found = self._embed(pair["image_path"])
-        if isinstance(found, str):
-            scene = placeholder(label, found)
+        embedded = self._embed(pair["image_path"])
+        if isinstance(embedded, str):
+            scene = placeholder(label, embedded)
         else:
-            name, size = found
+            name, size = embedded
             mask = masks.decode_row(pair)
             use = f'<use href="#{name}"/>'
             scene = masked_scene(use, size, resize_mask(mask, size), label=label, kind=kind)
@@ -88,7 +88,7 @@ class Gallery:
 
 
 def judged(pair: Row) -> tuple[str, str]:
-    """The CSS class and the words of what ground truth says of a pair."""
+    """Return the CSS class and the text of the ground truth's verdict on a pair."""
     if pair["correct"] is None:
         return "unjudged", "not judged"
     if pair["correct"]:
@@ -100,7 +100,7 @@ def judged(pair: Row) -> tuple[str, str]:
 
 
 def quoted(captions: Sequence[Mapping[str, object]], mentions: Sequence[Row]) -> Markup:
-    """The first caption that names the noun, escaped, the mention marked."""
+    """Return the first caption that names the noun, escaped, with the mention marked."""
     texts = {caption["caption_id"]: str(caption["text"]) for caption in captions}
     for mention in mentions:
         text = texts.get(mention["caption_id"])

@@ -1,8 +1,8 @@
-"""The contact sheet of a run: what was mined from a few images, and segmentations before and after.
+"""The contact sheet of a run: mining results for a few images, and segmentations before and after.
 
-The upper half shows mined images: the picture, its captions, its proposals, its kept pairs with
-their nouns. The lower half shows benchmark images: the picture, the ground truth, the label maps of
-the original CLIP and of the adapted one.
+The upper half shows mined images: the image, its captions, its proposals, its kept pairs with their
+nouns. The lower half shows benchmark images: the image, the ground truth, and the label maps of the
+original and the adapted CLIP.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ovseg.stages.stage import Inputs, Output, Progress, Stage
 def sheet_inputs(
     mined: Mapping[str, Manifest], checkpoints: Mapping[str, Manifest]
 ) -> dict[str, Manifest]:
-    """The parents of a sheet: what was mined, and the arm that trained the most phases."""
+    """Return the parents of a sheet: the mining stages, and the arm with the most phases."""
     inputs = {role: mined[role] for role in ("images", "proposals", "table")}
     if checkpoints:
         inputs["checkpoint"] = checkpoints[list(checkpoints)[-1]]
@@ -41,7 +41,7 @@ def sheet_inputs(
 
 
 def mining_rows(config: SheetConfig, inputs: Inputs) -> list[list[Image.Image]]:
-    """Tiles of the first images with kept pairs: picture, captions, proposals, pairs."""
+    """Draw tiles of the first images with kept pairs: image, captions, proposals, pairs."""
     rows: list[list[Image.Image]] = []
     for item, proposals, pairs in _images_with_pairs(inputs):
         try:
@@ -65,9 +65,9 @@ Rows = list[dict[str, Any]]
 
 
 def _images_with_pairs(inputs: Inputs) -> Iterator[tuple[dict[str, Any], Rows, Rows]]:
-    """Images that have kept pairs, in order, each with its kept proposals and pairs.
+    """Yield images that have kept pairs, in order, each with its kept proposals and pairs.
 
-    Read a shard of images at a time (proposals are cut as the images are): a sheet shows a few
+    Reads one shard of images at a time (proposals are sharded like images): a sheet shows few
     images, and the tables of a large data set do not fit in memory.
     """
     images, proposals = inputs["images"], inputs["proposals"]
@@ -103,7 +103,7 @@ class ContactSheetStage(Stage[SheetConfig]):
         return ShardPlan.single(inputs["table"].content_digest, 2 * config.images)
 
     def weights(self, config: SheetConfig, inputs: Inputs) -> dict[str, str]:
-        """The models whose label maps are shown, and the images they are shown of."""
+        """Return digests of the models whose label maps are shown, and of the images."""
         if config.benchmark is None or config.benchmark.root is None:
             return {}
         from ovseg.evaluation.benchmark import BENCHMARK
@@ -145,13 +145,13 @@ CONTACT_SHEET = ContactSheetStage()
 def segmentation_rows(
     config: BenchmarkConfig, checkpoint: Manifest | None, *, images: int, tile: int
 ) -> list[list[Image.Image]]:
-    """Pictures of evenly spaced benchmark images: image, ground truth, before, after.
+    """Draw rows of evenly spaced benchmark images: image, ground truth, before, after.
 
     Args:
         config: the benchmark, and the settings it is segmented with.
-        checkpoint: the adapted CLIP; without one the last picture is left out.
-        images: how many rows.
-        tile: width of a picture in pixels; legends stand below.
+        checkpoint: the adapted CLIP; without one, the last tile is left out.
+        images: number of rows.
+        tile: width of a tile in pixels, without the legend below it.
     """
     benchmark = load_benchmark(config.benchmark, config.root, limit=config.limit)
     names = [config.clip, *([str(checkpoint.payload())] if checkpoint else [])]

@@ -1,4 +1,4 @@
-"""Pictures embedded in a page: brought to their size, and encoded as data URIs."""
+"""Images embedded in a page: resized, and encoded as data URIs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ QUALITY = 72
 
 
 def data_uri(picture: Image.Image, *, quality: int = QUALITY) -> str:
-    """Encode a picture as a `data:` URI of a WebP, `data:image/webp;base64,...`.
+    """Encode an image as a `data:` URI of a WebP, `data:image/webp;base64,...`.
 
     Args:
-        picture: of any mode.
+        picture: an image of any mode.
         quality: of the WebP, 0 to 100.
     """
     buffer = io.BytesIO()
@@ -28,11 +28,11 @@ def data_uri(picture: Image.Image, *, quality: int = QUALITY) -> str:
 
 
 def thumbnail_uri(path: Path, *, width: int, quality: int = 70) -> str:
-    """Encode a picture as `data_uri` does, scaled down where it is wider.
+    """Encode an image file as `data_uri` does, scaled down if it is wider.
 
     Args:
-        path: the picture.
-        width: of the thumbnail at most, in pixels; the height follows.
+        path: the image file.
+        width: maximum width of the thumbnail in pixels; keeps the aspect ratio.
         quality: of the WebP, 0 to 100.
     """
     with Image.open(path) as opened:
@@ -44,30 +44,30 @@ def thumbnail_uri(path: Path, *, width: int, quality: int = 70) -> str:
 
 
 def fitted(width: int, height: int, side: int) -> tuple[int, int]:
-    """The size (width, height) of an image whose longer side is brought down to `side`."""
+    """Return the size (width, height) of an image whose longer side is reduced to `side`."""
     scale = min(1.0, side / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def shrunk(image: ImageArray, side: int) -> Image.Image:
-    """An image (H, W, 3) whose longer side is at most `side` pixels."""
+    """Shrink an image (H, W, 3) so that its longer side is at most `side` pixels."""
     size = fitted(image.shape[1], image.shape[0], side)
     return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
 
 
 def scaled(image: ImageArray, side: int) -> tuple[Image.Image, tuple[int, int]]:
-    """An image (H, W, 3) brought to a longer side, up or down, and its (width, height)."""
+    """Scale an image (H, W, 3) so that its longer side is `side`; also return (width, height)."""
     scale = side / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS), size
 
 
 def resize_labels(labels: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.int64]:
-    """A label map (H, W) at another (width, height), nearest."""
+    """Resize a label map (H, W) to (width, height), nearest."""
     picture = Image.fromarray(labels.astype(np.int32), mode="I")
     return np.asarray(picture.resize(size, Image.Resampling.NEAREST), dtype=np.int64)
 
 
 def resize_mask(mask_hw: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask (H, W) at another (width, height), nearest."""
+    """Resize a mask (H, W) to (width, height), nearest."""
     return resize_labels(mask_hw.astype(np.int64), size).astype(np.bool_)

@@ -1,10 +1,10 @@
-"""What a report says, read from a run's manifests through the same views analysts query.
+"""The data of a report, read from a run's manifests through the views that analysts query.
 
     with open_tables(inputs) as con:
         funnel(con)
 
-The views are built over the given manifests alone, in a folder that is gone afterwards: a report
-shows the run it was made from, whatever the catalogue of the root points at by now.
+The views are built over only the given manifests, in a temporary folder: a report shows the run it
+was made from, regardless of what the root's catalog points at now.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Values = NDArray[np.float64]
 
 @contextmanager
 def open_tables(inputs: Mapping[str, Manifest]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The catalogue's relations over these manifests.
+    """Open the catalog's relations over these manifests.
 
     Args:
         inputs: by role: `images`, `nouns`, `proposals`, `table`, `truth`, `checkpoint/<arm>`,
@@ -41,7 +41,7 @@ def open_tables(inputs: Mapping[str, Manifest]) -> Iterator[duckdb.DuckDBPyConne
     with tempfile.TemporaryDirectory(prefix="ovseg-report-") as folder:
         con = connect(build_views(Path(folder) / DATABASE, inputs))
         try:
-            con.execute("set threads = 1")  # sums of floats depend on the order they are taken in
+            con.execute("set threads = 1")  # float sums depend on the order of summation
             yield con
         finally:
             con.close()
@@ -50,22 +50,22 @@ def open_tables(inputs: Mapping[str, Manifest]) -> Iterator[duckdb.DuckDBPyConne
 def rows(
     con: duckdb.DuckDBPyConnection, name: str, values: Sequence[object] | None = None
 ) -> list[Row]:
-    """The rows of a select of `sql/report`, each as a dict.
+    """Return the rows of a select of `sql/report`, each as a dict.
 
     Args:
-        con: the catalogue, as `open_tables` opens it.
+        con: the catalog, from `open_tables`.
         name: of the select.
-        values: of its parameters, $1 first.
+        values: its parameters, $1 first.
     """
-    found = con.execute(sql_file("report", name).text, values or [])
-    names = [column[0] for column in found.description]
-    return [dict(zip(names, row)) for row in found.fetchall()]
+    result = con.execute(sql_file("report", name).text, values or [])
+    names = [column[0] for column in result.description]
+    return [dict(zip(names, row)) for row in result.fetchall()]
 
 
 def row(con: duckdb.DuckDBPyConnection, name: str, values: Sequence[object] | None = None) -> Row:
-    """The one row of an aggregate; see `rows`."""
-    (found,) = rows(con, name, values)
-    return found
+    """Return the one row of an aggregate; see `rows`."""
+    (result,) = rows(con, name, values)
+    return result
 
 
 # --------------------------------------------------------------------------------------
@@ -73,25 +73,25 @@ def row(con: duckdb.DuckDBPyConnection, name: str, values: Sequence[object] | No
 
 
 def funnel(con: duckdb.DuckDBPyConnection) -> list[Row]:
-    """Each step and what became of its things: step, what, outcome, n, share; kept first."""
+    """Return the outcomes of each step: step, what, outcome, n, share; kept first."""
     return rows(con, "funnel")
 
 
 def counts(con: duckdb.DuckDBPyConnection) -> Row:
-    """How much there is of everything from captions to right pairs; `judged` 0 without truth."""
+    """Return the counts from captions to correct pairs; `judged` is 0 without ground truth."""
     return row(con, "counts")
 
 
 def nouns(con: duckdb.DuckDBPyConnection) -> list[Row]:
-    """Every noun with kept pairs, most frequent first: noun, pairs, judged, right_pairs."""
+    """Return every noun with kept pairs, most frequent first: noun, pairs, judged, right_pairs."""
     return rows(con, "nouns")
 
 
 def sample_pairs(con: duckdb.DuckDBPyConnection, names: Sequence[str], each: int) -> list[Row]:
-    """A few kept pairs of each noun, with mask, caption and truth.
+    """Return a few kept pairs of each noun, with mask, caption and truth.
 
-    Images are taken in the order of a hash of their id: no choice of ours, and the nouns share
-    images, so that few of them have to be embedded.
+    Images are taken in the order of a hash of their ID: nothing is hand-picked, and nouns share
+    images, so that few need to be embedded.
     """
     return rows(con, "sample_pairs", [list(names), each])
 
@@ -102,13 +102,13 @@ MEASURES = {
     "proposal_score": "proposal score (0 to 1)",
     "area_fraction": "mask area (% of the image)",
 }
-"""What a pair is measured by, and its axis label."""
+"""The measures of a pair, with their axis labels."""
 
 
 def pair_values(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Values]]:
-    """Every mined pair's measures: by measure, by group (`kept`, `dropped`, `right`, `wrong`).
+    """Return sorted values by measure and group (`kept`, `dropped`, `right`, `wrong`).
 
-    Right and wrong are kept pairs that were held against ground truth; groups may be empty.
+    Right and wrong are the kept pairs that were compared with ground truth; groups may be empty.
     """
     table = con.sql(sql_file("report", "pair_values").text).to_arrow_table()
     groups = {
@@ -117,15 +117,15 @@ def pair_values(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Values]]:
         "right": table["correct"],
         "wrong": pc.invert(table["correct"]),
     }
-    found: dict[str, dict[str, Values]] = {measure: {} for measure in MEASURES}
+    result: dict[str, dict[str, Values]] = {measure: {} for measure in MEASURES}
     for group, belongs in groups.items():
         members = table.filter(belongs)
         for measure in MEASURES:
             values = members[measure].cast(pa.float64()).to_numpy()
-            found[measure][group] = np.sort(values[np.isfinite(values)])
-    return found
+            result[measure][group] = np.sort(values[np.isfinite(values)])
+    return result
 
 
 def noun_ranks(con: duckdb.DuckDBPyConnection) -> list[Row]:
-    """Nouns by kept pairs, then mentions: noun, mentions, kept_pairs; stop nouns left out."""
+    """Return nouns by kept pairs, then mentions: noun, mentions, kept_pairs; no stop nouns."""
     return rows(con, "noun_ranks")

@@ -1,8 +1,8 @@
-"""The page of a report: what each section says, and the HTML it becomes.
+"""The page of a report: its sections and their HTML.
 
-One self-contained file: styles, script, plots and pictures are inside. Whatever a user wrote
-(nouns, captions, file names) is escaped; a content security policy lets nothing but the page's own
-script run, and nothing load from anywhere.
+One self-contained file: styles, script, plots and images are inside. User text (nouns, captions,
+file names) is escaped; a content security policy allows only the page's own script, and no loading
+from anywhere.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ovseg.report.plots.canvas import Plot, Table
 
 FOLDER = Path(__file__).parent / "page_files"
 OPEN_NOUNS = 6
-"""Nouns that are shown without JavaScript and on paper."""
+"""Number of nouns shown without JavaScript and in print."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page: its plots, and one line that says why it is empty where it is."""
+    """A section of the page: its plots, or one line that says why it is empty."""
 
     name: str
     short: str
@@ -72,12 +72,12 @@ class Page:
 
 
 def tight(text: str) -> str:
-    """A text whose percent signs stay on the line of their figure."""
+    """Keep percent signs on the line of their number."""
     return text.replace(" %", "\u00a0%")
 
 
 def render(page: Page) -> str:
-    """The HTML of a page."""
+    """Return the HTML of a page."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,

@@ -2,8 +2,8 @@
 
     overlay(image, labels, ["moon", "tree"]).save("overlay.png")
 
-A label map is coloured with `overlay`, a list of masks with `draw_masks`; a mask in a page is an
-SVG path over the image, all that lies outside dimmed, so that it is seen without any colour.
+`overlay` colors a label map, `draw_masks` a list of masks. A mask in a page is an SVG path over the
+image with everything outside dimmed, so that it is visible without color.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from PIL import Image, ImageDraw, ImageFont
 from ovseg.data import masks
 from ovseg.data.images import ImageArray
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-# Told apart by eye at a glance, in the order in which names get them.
-_BASE: tuple[Colour, ...] = (
+# Easily distinguished, in the order in which names get them.
+_BASE: tuple[Color, ...] = (
     (230, 85, 75),
     (70, 140, 220),
     (90, 175, 90),
@@ -40,33 +40,33 @@ _BASE: tuple[Colour, ...] = (
 
 _LIGHTNESS = (0.52, 0.72, 0.36)
 _SATURATION = (0.75, 0.45)
-_INK: Colour = (32, 32, 36)
-_PAPER: Colour = (250, 249, 246)
+_INK: Color = (32, 32, 36)
+_PAPER: Color = (250, 249, 246)
 _MIN_FONT, _MAX_FONT = 12, 22
 
 
-def palette(names: Sequence[object]) -> list[Colour]:
-    """A colour for each name by its place, all different; the first dozen are told apart at once.
+def palette(names: Sequence[object]) -> list[Color]:
+    """Return a distinct color for each name by position; the first dozen differ most.
 
     Args:
-        names: class names, or whatever else is coloured: their number counts, not their text.
+        names: class names or other things to color; only their number matters.
 
     Returns:
-        RGB 0..255, one a name.
+        RGB 0..255, one per name.
     """
-    colours: list[Colour] = list(_BASE[: len(names)])
-    taken, place = set(colours), 0
-    while len(colours) < len(names):
-        # golden-ratio steps spread the hues; places of one hue (5, 8, 13 apart) differ in lightness
+    colors: list[Color] = list(_BASE[: len(names)])
+    taken, place = set(colors), 0
+    while len(colors) < len(names):
+        # golden-ratio steps spread the hues; positions of one hue (5, 8, 13 apart) differ in light
         hue = (0.13 + 0.618034 * place) % 1.0
         light, full = _LIGHTNESS[place % 3], _SATURATION[place // 3 % 2]
         r, g, b = colorsys.hls_to_rgb(hue, light, full)
-        colour = (round(255 * r), round(255 * g), round(255 * b))
-        if colour not in taken:
-            taken.add(colour)
-            colours.append(colour)
+        color = (round(255 * r), round(255 * g), round(255 * b))
+        if color not in taken:
+            taken.add(color)
+            colors.append(color)
         place += 1
-    return colours
+    return colors
 
 
 def overlay(
@@ -77,30 +77,30 @@ def overlay(
     alpha: float = 0.55,
     hidden: Sequence[int] = (),
     legend: bool = True,
-    colours: Sequence[Colour] | None = None,
+    colors: Sequence[Color] | None = None,
 ) -> Image.Image:
-    """Colour every segment of an image, outline it, and list the classes that occur below.
+    """Color and outline every segment of an image, and list the classes that occur below it.
 
     Args:
         image: `(H, W, 3)` uint8 RGB.
-        labels: `(H, W)` class indices; anything outside 0..K-1 is left as it is.
+        labels: `(H, W)` class indices; pixels outside 0..K-1 are left unchanged.
         classes: K names.
-        alpha: weight of the colour, 0..1.
-        hidden: classes that are left as they are and out of the legend.
-        legend: draw the legend.
-        colours: K colours; `palette(classes)` by default.
+        alpha: weight of the color, 0..1.
+        hidden: classes that are neither colored nor in the legend.
+        legend: whether to draw the legend.
+        colors: K colors; defaults to `palette(classes)`.
 
     Returns:
         An RGB image of width W (at least 160 with a legend) and height H plus the legend's.
 
     Raises:
-        ValueError: sizes that do not fit, or an alpha outside 0..1.
+        ValueError: if the sizes differ or alpha is outside 0..1.
     """
     if image.shape[:2] != labels.shape:
         raise ValueError(f"labels {labels.shape} do not fit an image of {image.shape[:2]}")
     if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is within 0..1, not {alpha}")
-    colours = palette(classes) if colours is None else list(colours)
+        raise ValueError(f"alpha must be in 0..1, not {alpha}")
+    colors = palette(classes) if colors is None else list(colors)
     present, sizes = np.unique(labels, return_counts=True)
     shown = [
         (int(size), int(index))
@@ -110,18 +110,18 @@ def overlay(
     painted = image.astype(np.float32)
     for _, index in shown:
         where = labels == index
-        painted[where] += alpha * (np.array(colours[index], np.float32) - painted[where])
+        painted[where] += alpha * (np.array(colors[index], np.float32) - painted[where])
     drawn = np.isin(labels, [index for _, index in shown])
     painted[borders(labels) & drawn] *= 0.35
     picture = Image.fromarray(np.clip(painted + 0.5, 0, 255).astype(np.uint8))
     if not legend or not shown:
         return picture
     ordered = [index for _, index in sorted(shown, reverse=True)]
-    return _with_legend(picture, [(classes[i].strip(), colours[i]) for i in ordered])
+    return _with_legend(picture, [(classes[i].strip(), colors[i]) for i in ordered])
 
 
 def borders(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """`(H, W)` bool, true on the upper and left pixels of each step between labels."""
+    """Return `(H, W)` bool, true on the upper and left pixels of each label boundary."""
     edge = np.zeros(labels.shape, dtype=bool)
     edge[:-1] |= labels[:-1] != labels[1:]
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
@@ -135,7 +135,7 @@ def borders(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
 def tint(
     image: NDArray[np.uint8], mask: NDArray[np.bool_], color: tuple[int, int, int], share: float
 ) -> None:
-    """Mix a colour into an image (H, W, 3) in place under a mask (H, W), with a solid outline."""
+    """Blend a color into an image (H, W, 3) in place under a mask (H, W), with a solid outline."""
     inside = mask.copy()
     inside[1:] &= mask[:-1]
     inside[:-1] &= mask[1:]
@@ -147,7 +147,7 @@ def tint(
 
 
 def draw_masks(image: NDArray[np.uint8], rows: Sequence[Mapping[str, Any]]) -> Image.Image:
-    """Masks over an image, largest first, so that the small ones stay visible."""
+    """Draw masks over an image, largest first, so that small ones stay visible."""
     canvas = image.copy()
     order = sorted(
         (masks.decode_row(row, image.shape[:2]) for row in rows), key=lambda m: -int(m.sum())
@@ -167,7 +167,7 @@ def _font(width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _fitted(text: str, room: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The text, cut with an ellipsis where it is wider than `room` pixels."""
+    """Cut a text with an ellipsis if it is wider than `room` pixels."""
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "...") > room:
@@ -175,22 +175,22 @@ def _fitted(text: str, room: float, font: ImageFont.FreeTypeFont | ImageFont.Ima
     return text.rstrip() + "..."
 
 
-def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) -> Image.Image:
-    """Put the picture above rows of colour chips with their names."""
+def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, Color]]) -> Image.Image:
+    """Put an image above rows of color chips with their names."""
     width = max(picture.width, 160)
     font = _font(width)
     line = round(font.getbbox("Ag")[3] * 1.5)
     chip, margin = round(line * 0.62), round(line * 0.5)
     gap = round(line * 0.35)
-    rows: list[list[tuple[str, Colour, float]]] = [[]]
+    rows: list[list[tuple[str, Color, float]]] = [[]]
     right = float(margin)
-    for name, colour in entries:
+    for name, color in entries:
         label = _fitted(name, width - 2 * margin - chip - gap, font)
         needed = chip + gap + font.getlength(label)
         if rows[-1] and right + needed > width - margin:
             rows.append([])
             right = float(margin)
-        rows[-1].append((label, colour, right))
+        rows[-1].append((label, color, right))
         right += needed + 2 * gap
     height = picture.height + margin + line * len(rows) + margin // 2
     sheet = Image.new("RGB", (width, height), _PAPER)
@@ -198,9 +198,9 @@ def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) ->
     draw = ImageDraw.Draw(sheet)
     for row, items in enumerate(rows):
         middle = picture.height + margin + line * row + line / 2 - margin / 4
-        for label, colour, left in items:
+        for label, color, left in items:
             box = (left, middle - chip / 2, left + chip, middle + chip / 2)
-            draw.rounded_rectangle(box, radius=chip / 4, fill=colour, outline=_INK)
+            draw.rounded_rectangle(box, radius=chip / 4, fill=color, outline=_INK)
             draw.text((left + chip + gap, middle), label, fill=_INK, font=font, anchor="lm")
     return sheet
 
@@ -210,18 +210,18 @@ def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, Colour]]) ->
 
 
 Step = tuple[int, int]
-"""Down, right: a corner between pixels, or the way from one to the next."""
+"""Down, right: a corner between pixels, or the step from one to the next."""
 
 
 def outline(mask_hw: NDArray[np.bool_]) -> str:
-    """The borders of a mask as SVG path data along the pixels' edges.
+    """Trace the borders of a mask as SVG path data along the pixels' edges.
 
     Args:
         mask_hw: bool (H, W).
 
     Returns:
-        Closed loops, `M3 4h5v2h-5z...`, in pixels; holes run the other way round, so that the
-        non-zero and the even-odd rule fill the same. Empty for an empty mask.
+        Closed loops, `M3 4h5v2h-5z...`, in pixels; holes run in the opposite direction, so that the
+        non-zero and the even-odd rule fill the same area. Empty for an empty mask.
     """
     leaving = _edges(mask_hw)
     loops = []
@@ -235,9 +235,9 @@ def outline(mask_hw: NDArray[np.bool_]) -> str:
 
 
 def _take(leaving: dict[Step, list[Step]], corner: Step, before: Step | None) -> Step:
-    """The step that leaves a corner, taken out of what is left to walk."""
+    """Remove and return the next step that leaves a corner."""
     ways = leaving[corner]
-    # where two pixels touch at a corner the border turns: it never runs across another one
+    # where two pixels touch at a corner, the border turns: borders never cross
     way = next((way for way in ways if way != before), ways[0])
     ways.remove(way)
     if not ways:
@@ -246,7 +246,7 @@ def _take(leaving: dict[Step, list[Step]], corner: Step, before: Step | None) ->
 
 
 def _edges(mask_hw: NDArray[np.bool_]) -> dict[Step, list[Step]]:
-    """The unit steps (dy, dx) that leave each corner (y, x), the mask on their right."""
+    """Map each corner (y, x) to the unit steps (dy, dx) that leave it, the mask on their right."""
     padded = np.pad(mask_hw, 1)
     inside, above, left = padded[1:, 1:], padded[:-1, 1:], padded[1:, :-1]
     steps: dict[Step, list[Step]] = {}
@@ -262,7 +262,7 @@ def _edges(mask_hw: NDArray[np.bool_]) -> dict[Step, list[Step]]:
 
 
 def _loop(start: Step, steps: Sequence[Step]) -> str:
-    """A closed loop as path data, straight runs joined; the last one is left to the closing."""
+    """Return a closed loop as path data, with straight runs joined; the closing draws the last."""
     runs: list[list[int]] = []
     for dy, dx in steps:
         if runs and (runs[-1][0] == 0) == (dy == 0):
@@ -277,13 +277,13 @@ def _loop(start: Step, steps: Sequence[Step]) -> str:
 def masked_scene(
     picture: str, size: tuple[int, int], mask_hw: NDArray[np.bool_], *, label: str, kind: str
 ) -> Markup:
-    """A picture with everything but a mask dimmed and the mask outlined.
+    """Draw an image with everything but a mask dimmed and the mask outlined.
 
     Args:
-        picture: SVG of the picture itself, `<use .../>` or `<image .../>`.
+        picture: SVG of the image, `<use .../>` or `<image .../>`.
         size: its width and height.
         mask_hw: the mask at that size.
-        label: what a screen reader says.
+        label: text for screen readers.
         kind: CSS class of the outline: `right`, `wrong` or `unjudged`.
     """
     width, height = size
@@ -297,7 +297,7 @@ def masked_scene(
 
 
 def placeholder(label: str, reason: str) -> Markup:
-    """What stands where a picture cannot: the reason, readable and printable."""
+    """Return a placeholder for a missing image, with the reason as text."""
     return Markup(
         f'<div class="scene missing" role="img" aria-label="{escape(label)}: {escape(reason)}">'
         f"<p>No picture: {escape(reason)}</p></div>"

@@ -1,4 +1,4 @@
-"""What a report says of the models: scores, classes, curves over training, the worst mistakes.
+"""The data of a report on the models: scores, classes, curves over training, worst mistakes.
 
 Selects over the relations that `mined_rows.open_tables` opens.
 """
@@ -14,30 +14,30 @@ from ovseg.report.mined_rows import Row, row, rows
 
 
 def leaderboard(con: duckdb.DuckDBPyConnection) -> list[Row]:
-    """Every arm's scores on every benchmark, with the intervals over the images."""
+    """Return every arm's scores on every benchmark, with the intervals over the images."""
     return rows(con, "leaderboard")
 
 
 def classes(con: duckdb.DuckDBPyConnection, benchmark: str) -> list[Row]:
-    """Each class of each arm: arm, class_id, class_name, seen, iou, accuracy (of masks), masks."""
+    """Return class rows: arm, class_id, class_name, seen, iou, accuracy (of masks), masks."""
     return rows(con, "classes", [benchmark])
 
 
 def losses(con: duckdb.DuckDBPyConnection) -> list[Row]:
-    """The loss of each arm's last phase: arm, step, loss."""
+    """Return the loss of each arm's last phase: arm, step, loss."""
     return rows(con, "losses")
 
 
 def curves(con: duckdb.DuckDBPyConnection) -> list[Row]:
-    """Learning curves: benchmark, arm, phase, trains, step, total_step, part, accuracy, masks.
+    """Return learning curves, if the run measured any.
 
-    No row where the run measured none.
+    Columns: benchmark, arm, phase, trains, step, total_step, part, accuracy, masks.
     """
     return rows(con, "curves")
 
 
 def curve_cut(con: duckdb.DuckDBPyConnection, benchmark: str | None) -> str:
-    """The images a benchmark's learning curves look at in words; empty where they are all."""
+    """Describe the images used for a benchmark's learning curves; empty if all are used."""
     found = rows(con, "curve_settings", [benchmark])
     settings = [json.loads(each["config"]) for each in found]
     limits = [int(setting["limit"]) for setting in settings if setting.get("limit") is not None]
@@ -55,12 +55,12 @@ def curve_cut(con: duckdb.DuckDBPyConnection, benchmark: str | None) -> str:
 
 
 def mask_confusions(con: duckdb.DuckDBPyConnection, benchmark: str) -> list[Row]:
-    """Which class CLIP names as which other, by masks, of the arms that make the mistake."""
+    """Return which class CLIP names as which other, by masks, for the arms that do so."""
     return rows(con, "mask_confusions", [benchmark])
 
 
 def pixel_confusions(con: duckdb.DuckDBPyConnection, benchmark: str) -> list[Row]:
-    """Which class's pixels a segmentation gives to which other: arm, class_name, named, share.
+    """Return which class's pixels are labelled as which other: arm, class_name, named, share.
 
     The share is of all labelled pixels of the benchmark; pixels without a class are left out.
     """
@@ -68,16 +68,16 @@ def pixel_confusions(con: duckdb.DuckDBPyConnection, benchmark: str) -> list[Row
 
 
 def worst_masks(con: duckdb.DuckDBPyConnection, benchmark: str, arm: str, limit: int) -> list[Row]:
-    """The largest ground-truth masks an arm names wrongly, at most two of one mistake.
+    """Return the largest ground-truth masks that an arm misclassifies, at most two per mistake.
 
-    Columns: image_id, gt_class, class_name, seen, named, gt_rank, area_fraction, and what the
-    original CLIP named it (`before`, null where it is not among the runs).
+    Columns: image_id, gt_class, class_name, seen, named, gt_rank, area_fraction, and the name by
+    the original CLIP (`before`, null if it was not scored).
     """
     return rows(con, "worst_masks", [benchmark, arm, limit])
 
 
 def image_scores(con: duckdb.DuckDBPyConnection, benchmark: str) -> list[Row]:
-    """MIoU of each image under each arm, over the classes in its truth or prediction, worst first.
+    """Return the mIoU of each image and arm over the classes in truth or prediction, worst first.
 
     Columns: arm, image_id, miou, classes.
     """

@@ -1,4 +1,4 @@
-"""What each section of a report says: its plots, its notes, or one line on why it is empty."""
+"""The sections of a report: plots, notes, or one line that says why they are empty."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_BENCHMARK = "No benchmark was scored in this run: there is nothing to show he
 
 
 def funnel_section(con: duckdb.DuckDBPyConnection, counts: data.Row) -> Section:
-    """From captions to kept pairs."""
+    """Make the section from captions to kept pairs."""
     section = Section(
         name="funnel",
         short="Funnel",
@@ -46,7 +46,7 @@ def funnel_section(con: duckdb.DuckDBPyConnection, counts: data.Row) -> Section:
 
 
 def flow(counts: data.Row) -> list[tuple[str, str]]:
-    """The chain of counts from images to right pairs."""
+    """Return the chain of counts from images to correct pairs."""
     steps = [
         (thousands(counts["images"]), "images"),
         (thousands(counts["captions"]), "captions"),
@@ -63,7 +63,7 @@ def flow(counts: data.Row) -> list[tuple[str, str]]:
 def gallery(
     con: duckdb.DuckDBPyConnection, config: ReportConfig
 ) -> tuple[list[Noun], list[tuple[str, int, int, str]]]:
-    """The nouns with the most kept pairs, a few pairs of each, and the images they show."""
+    """Return the nouns with the most kept pairs, a few pairs of each, and their images."""
     found = data.nouns(con)[: config.nouns]
     images = Gallery(config.image_root, config.side)
     cards: dict[str, list[Card]] = {row["noun"]: [] for row in found}
@@ -80,12 +80,12 @@ def gallery(
 
 
 def pairs_section(nouns: Sequence[Noun], counts: data.Row) -> Section:
-    """Pairs by noun."""
+    """Make the section of pairs by noun."""
     judged = (
         ""
         if not counts["judged"]
         else (
-            " A pair is right where its noun names the class of most of the mask's pixels in the"
+            " A pair is right if its noun names the class of most of the mask's pixels in the"
             " ground truth (✓, solid outline), else wrong (✗, dashed)."
         )
     )
@@ -94,13 +94,13 @@ def pairs_section(nouns: Sequence[Noun], counts: data.Row) -> Section:
         short="Pairs",
         title="Pairs by noun",
         intro="The mask each noun got, everything else dimmed, with the caption that names it."
-        f" Images are taken in the order of a hash of their id, not by how good they look.{judged}",
+        f" Images are ordered by a hash of their ID, not hand-picked.{judged}",
         empty="" if nouns else "No pair was kept: there is no mask to show.",
     )
 
 
 def distributions_section(con: duckdb.DuckDBPyConnection, counts: data.Row) -> Section:
-    """Scores, margins and areas: kept against dropped, right against wrong."""
+    """Make the section of scores, margins and areas: kept against dropped, right against wrong."""
     values = data.pair_values(con)
     notes, plots = [], []
     for solid, hatched in (("right", "wrong"), ("kept", "dropped")):
@@ -109,7 +109,7 @@ def distributions_section(con: duckdb.DuckDBPyConnection, counts: data.Row) -> S
         ]
         plots += [plot for plot in drawn if plot is not None]
     if not counts["judged"]:
-        notes.append("Right and wrong are not told apart: this run has no ground truth of pairs.")
+        notes.append("Right and wrong are not compared: this run has no ground truth for pairs.")
     if counts["kept"] == counts["pairs"]:
         notes.append("Kept and dropped are not compared: the gates of this run dropped no pair.")
     elif not any(len(groups["dropped"]) for groups in values.values()):
@@ -118,8 +118,8 @@ def distributions_section(con: duckdb.DuckDBPyConnection, counts: data.Row) -> S
         name="distributions",
         short="Scores of pairs",
         title="What tells good pairs from bad",
-        intro="Each histogram shows two groups of pairs by one measure, each as shares of itself."
-        " Where the groups lie apart, a gate on the measure pays.",
+        intro="Each histogram shows one measure in two groups of pairs, as shares of each group."
+        " If the groups differ, a gate on the measure helps.",
         plots=tuple(plots),
         notes=tuple(notes),
         empty="" if plots else "There are no two groups of pairs to compare.",
@@ -136,13 +136,13 @@ METRICS = {
     "miou_union_unseen": "unseen",
     "miou_union": "all",
 }
-"""The columns of the table of scores: a metric of the leaderboard and its heading."""
+"""Columns of the table of scores: a metric of the leaderboard and its heading."""
 GROUPS = (("GT masks", 2), ("mIoU", 3))
-"""What stands above the headings, and over how many of them."""
+"""Titles above the headings, each with the number of headings it spans."""
 
 
 def boards(found: Sequence[data.Row], arms: Arms, *, miniature: bool) -> list[dict[str, Any]]:
-    """The tables of scores, one a benchmark, in the order of the arms."""
+    """Return the tables of scores, one per benchmark, in the order of the arms."""
     tables = []
     for name in dict.fromkeys(row["benchmark"] for row in found):
         own = {row["arm"]: row for row in found if row["benchmark"] == name}
@@ -193,24 +193,24 @@ def _cell(
 
 
 def scores_section(found: Sequence[data.Row], arms: Arms, benchmark: str | None) -> Section:
-    """The table of models."""
+    """Make the section of the compared models."""
     own = [row for row in found if row["benchmark"] == benchmark]
     plots = [scores_plot(own, arms, metric=metric) for metric in ("mask_acc", "miou_union")]
     return Section(
         name="scores",
         short="Scores",
         title="The models compared",
-        intro="GT masks: the share of ground-truth masks that CLIP names rightly. mIoU: over the"
-        " classes in ground truth or prediction. Seen classes had masks in training, unseen ones"
-        " occur in captions alone. Below a figure: its 95 % bootstrap interval over the images, and"
-        " its change against the original CLIP in points.",
+        intro="GT masks: the share of ground-truth masks that CLIP names correctly. mIoU: over the"
+        " classes in ground truth or prediction. Seen classes had masks in training; unseen ones"
+        " occur only in captions. Below each score: its 95 % bootstrap interval over the images,"
+        " and its change from the original CLIP in points.",
         plots=tuple(plot for plot in plots if plot is not None),
         empty="" if found else NO_BENCHMARK,
     )
 
 
 def training_section(con: duckdb.DuckDBPyConnection, arms: Arms, benchmark: str | None) -> Section:
-    """The loss and the learning curves."""
+    """Make the section of the loss and the learning curves."""
     log = data_of(arms, results.losses(con))
     curves = [row for row in data_of(arms, results.curves(con)) if row["benchmark"] == benchmark]
     plots, notes = [], []
@@ -227,7 +227,7 @@ def training_section(con: duckdb.DuckDBPyConnection, arms: Arms, benchmark: str 
         name="training",
         short="Training",
         title="Over training",
-        intro="How the models came to their scores, step by step.",
+        intro="How the scores developed, step by step.",
         plots=tuple(plots),
         notes=tuple(notes),
         empty="" if plots else "No model was trained in this run.",
@@ -235,14 +235,14 @@ def training_section(con: duckdb.DuckDBPyConnection, arms: Arms, benchmark: str 
 
 
 def data_of(arms: Arms, rows: Sequence[data.Row]) -> list[data.Row]:
-    """The rows of the arms that the report compares."""
+    """Return the rows of the arms that the report compares."""
     return [row for row in rows if row["arm"] in arms.labels]
 
 
 def classes_section(
     con: duckdb.DuckDBPyConnection, arms: Arms, benchmark: str | None, adapted: str | None
 ) -> Section:
-    """What adaptation did to each class."""
+    """Make the section of gains and losses by class."""
     plots: list[Plot] = []
     why, marks = NO_BENCHMARK, ""
     if benchmark is not None and adapted is not None:
@@ -253,14 +253,14 @@ def classes_section(
             marks = " Filled markers are seen classes, hollow ones unseen."
         why = "No class has a score under both the original CLIP and the adapted one."
     elif benchmark is not None:
-        why = "No model was trained in this run: there is nothing to compare the original with."
+        why = "No model was trained in this run: there is nothing to compare with the original."
     label = arms.labels[adapted] if adapted else "the adapted CLIP"
     return Section(
         name="classes",
         short="Classes",
         title="Gains and losses by class",
         intro=f"Each class under “{label}” minus the same class under the original"
-        f" CLIP.{marks} A class of few masks jumps by chance.",
+        f" CLIP.{marks} A class with few masks may change by chance.",
         plots=tuple(plots),
         empty="" if plots else why,
     )
@@ -273,7 +273,7 @@ def mistakes_section(
     shown: str | None,
     scored: Sequence[str],
 ) -> Section:
-    """What is still named wrongly."""
+    """Make the section of the worst mistakes."""
     plots: list[Plot] = []
     if benchmark is not None and shown is not None:
         of_masks = data_of(arms, results.mask_confusions(con, benchmark))
@@ -296,7 +296,7 @@ def mistakes_section(
 
 
 def origin(inputs: Mapping[str, Manifest]) -> Table:
-    """The stages a report was made from, with their digests."""
+    """Return the stages that a report was made from, with their digests."""
     return Table(
         ("role", "stage", "digest", "rows", "content"),
         tuple(

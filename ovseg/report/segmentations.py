@@ -1,7 +1,7 @@
-"""Benchmark images of a report: label maps side by side, and the masks that are named wrongly.
+"""Benchmark images of a report: label maps side by side, and misclassified masks.
 
-A class has one number and one colour on the whole page; its number stands on its largest region, so
-that a map is read without telling colours apart.
+A class has one number and one color on the whole page; the number is on its largest region, so that
+a map can be read without distinguishing colors.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from ovseg.stages.manifest import Manifest
 
 LabelMap = NDArray[np.int64]
 ALPHA = 0.62
-"""Weight of a class's colour over the paled image."""
+"""Weight of a class's color over the faded image."""
 ROOM = 0.03
-"""A number stands on a region whose inner circle is at least this share of the picture's width."""
+"""Regions get a number if their inner circle is at least this share of the image's width."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """One line of a legend: a class that occurs in a picture."""
+    """One line of a legend: a class that occurs in a panel."""
 
     number: int
     name: str
-    colour: str
+    color: str
     share: str
     foreign: bool
-    """True where the ground truth of the image knows no such class."""
+    """Whether the class is missing from the image's ground truth."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of an image under its heading, with the classes that occur."""
+    """One view of an image under its heading, with the classes that occur."""
 
     heading: str
     scene: Markup
@@ -65,7 +65,7 @@ class Segmented:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A ground-truth mask with the name it was given."""
+    """A ground-truth mask with its predicted name."""
 
     scene: Markup
     truth: str
@@ -86,13 +86,13 @@ def segment_images(
     *,
     side: int,
 ) -> list[Segmented]:
-    """Each arm's label map and the ground truth of some images.
+    """Segment some images with each arm, for display next to the ground truth.
 
     Args:
         config: the benchmark, and the settings it is segmented with.
         arms: heading and checkpoint of each model; None is the configured CLIP itself.
-        titles: what is said of each image, by its id, in the order of showing.
-        side: longer side of a picture in pixels.
+        titles: titles of the images by ID, in display order.
+        side: longer side of a panel in pixels.
     """
     benchmark = open_benchmark(config)
     segmentors = [
@@ -127,15 +127,15 @@ def segment_images(
 
 
 def _read(benchmark: Benchmark, image_id: int) -> tuple[ImageArray, Labels]:
-    """An image and its label map, by id.
+    """Read an image and its label map by ID.
 
     Raises:
-        ImageError, LabelError: for what cannot be read, or is not in the benchmark's folder.
+        ImageError, LabelError: if they cannot be read or are not in the benchmark's folder.
     """
     for sample in benchmark.samples:
         if sample.image_id == image_id:
             return read_sample(benchmark, sample)
-    raise LabelError("the benchmark's folder has no such image any more")
+    raise LabelError("the image is no longer in the benchmark's folder")
 
 
 def _why(error: ImageError | LabelError) -> str:
@@ -143,9 +143,9 @@ def _why(error: ImageError | LabelError) -> str:
 
 
 def _numbers(shown: Sequence[_Maps]) -> dict[int, int]:
-    """A number from 1 for each class that is shown, the most widespread first.
+    """Number the shown classes from 1, the most widespread first.
 
-    The first colours of the palette are told apart best: they go to what is seen most.
+    The first colors of the palette are the easiest to distinguish, so they go to these.
     """
     pixels: Counter[int] = Counter()
     for maps in shown:
@@ -162,8 +162,10 @@ def _panels(
     if isinstance(maps, str):
         return (Panel("Image", placeholder("benchmark image", maps)),)
     k = len(benchmark.classes)
-    chosen = palette(range(len(numbers)))
-    colours = [chosen[numbers[index] - 1] if index in numbers else (0, 0, 0) for index in range(k)]
+    shown_colors = palette(range(len(numbers)))
+    colors = [
+        shown_colors[numbers[index] - 1] if index in numbers else (0, 0, 0) for index in range(k)
+    ]
     true = set(np.unique(maps.labels[-1][1]).tolist())
     panels = [Panel("Image", _framed(maps.image, "", "the image"))]
     for heading, labels in maps.labels:
@@ -177,14 +179,14 @@ def _panels(
             Key(
                 number=numbers[index],
                 name=benchmark.classes[index],
-                colour="#{:02x}{:02x}{:02x}".format(*colours[index]),
+                color="#{:02x}{:02x}{:02x}".format(*colors[index]),
                 share=f"{-100 * count / labels.size:.0f}",
                 foreign=index not in true,
             )
             for count, index in present
         )
         drawn = overlay(
-            pale(maps.image), labels, benchmark.classes, alpha=ALPHA, legend=False, colours=colours
+            pale(maps.image), labels, benchmark.classes, alpha=ALPHA, legend=False, colors=colors
         )
         said = f"{heading}: {', '.join(f'{key.name} {key.share} %' for key in keys)}"
         marks = "".join(_mark(labels == index, numbers[index]) for _, index in present)
@@ -193,7 +195,7 @@ def _panels(
 
 
 def pale(picture: Image.Image) -> ImageArray:
-    """A picture without colour and half as dark: what is painted over it keeps its own hue."""
+    """Return an image in gray and half as dark, so that colors over it keep their hue."""
     grey = np.asarray(picture.convert("L"), dtype=np.uint16)
     return np.repeat((grey // 2 + 127).astype(np.uint8)[..., None], 3, axis=2)
 
@@ -208,7 +210,7 @@ def _framed(picture: Image.Image, marks: str, label: str) -> Markup:
 
 
 def _mark(region_hw: NDArray[np.bool_], number: int) -> str:
-    """The number of a class where its region is widest; nothing on slivers."""
+    """Return the number of a class at its region's widest place; nothing on slivers."""
     depth = ndimage.distance_transform_edt(np.pad(region_hw, 1))
     place = np.unravel_index(int(depth.argmax()), depth.shape)
     if depth[place] < ROOM * region_hw.shape[1]:
@@ -217,11 +219,11 @@ def _mark(region_hw: NDArray[np.bool_], number: int) -> str:
 
 
 # --------------------------------------------------------------------------------------
-# Masks named wrongly
+# Misclassified masks
 
 
 def draw_mistakes(config: BenchmarkConfig, worst: Sequence[Row], *, side: int) -> list[Mistake]:
-    """The rows of `score_rows.worst_masks` as pictures."""
+    """Draw the rows of `score_rows.worst_masks`."""
     benchmark = open_benchmark(config)
     return [_mistake(benchmark, row, side) for row in worst]
 

@@ -1,10 +1,10 @@
-"""The report of a run: one HTML file with its numbers, its pairs, its segmentations, its mistakes.
+"""The report of a run: one HTML file with its numbers, pairs, segmentations and mistakes.
 
     report = run_stage(REPORT, config, report_inputs(root, ...), root)
     report_file(report)  # .../report.html, to be opened from disk
 
-Everything is read through manifests, so a second report of an equal run is the same bytes. A run
-may lack a benchmark, ground truth of its pairs, or learning curves: those sections say so.
+Everything is read through manifests, so a second report of an equal run has the same bytes. If a
+run has no benchmark, no ground truth of its pairs, or no learning curves, those sections say so.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
 FILE = "report.html"
 SQL: tuple[Kind, ...] = ("views", "report")
-"""What it is read with."""
+"""The modules it reads its data with."""
 ORIGINAL = "Original CLIP"
-"""What the maps of the CLIP that was not adapted are headed by."""
+"""Heading of the original CLIP's maps."""
 
 
 def report_inputs(
@@ -48,17 +48,17 @@ def report_inputs(
     scored: Mapping[str, Manifest],
     truth: Manifest | None,
 ) -> dict[str, Manifest]:
-    """The parents of a report, by the roles `mined_rows.open_tables` knows.
+    """Return the parents of a report, by the roles of `mined_rows.open_tables`.
 
-    Benchmark runs and learning curves are looked up in the root's catalogue; a curve is taken where
-    it ends at this run's checkpoint and its benchmark is among the scored.
+    Benchmark runs and learning curves are looked up in the root's catalog; a curve is used if it
+    ends at this run's checkpoint and its benchmark was scored.
 
     Args:
-        root: folder of all results, with a catalogue.
+        root: folder of all results, with a catalog.
         mined: manifests of the mining stages by role.
         checkpoints: of each trained arm.
         scored: scores by `<benchmark>/<arm>`.
-        truth: the judged pairs, where there is ground truth.
+        truth: the judged pairs, if there is ground truth.
     """
     inputs = {role: mined[role] for role in ("images", "nouns", "proposals", "table")}
     if truth is not None:
@@ -85,7 +85,7 @@ def report_inputs(
 
 
 def report_file(report: Manifest) -> Path:
-    """The HTML file of a finished report."""
+    """Return the HTML file of a finished report."""
     return report.payload() / FILE
 
 
@@ -96,12 +96,12 @@ class ReportStage(Stage[ReportConfig]):
     suffix = ""
 
     def plan(self, config: ReportConfig, inputs: Inputs) -> ShardPlan:
-        """One shard; the page prints its parents' digests, so these are in its own."""
+        """Plan one shard; the page prints its parents' digests, so its own digest covers them."""
         parents = [[role, manifest.digest] for role, manifest in inputs.items()]
         return ShardPlan.single(digest_json(parents), 3)
 
     def weights(self, config: ReportConfig, inputs: Inputs) -> dict[str, str]:
-        """The page's template, the SQL it reads, the models and images of the label maps."""
+        """Return digests of the template, the SQL, and the models and images of the label maps."""
         found = {
             "page": file_sha256(page.FOLDER),
             "sql": digest_json([each.text for kind in SQL for each in sql_files(kind)]),
@@ -133,7 +133,7 @@ REPORT = ReportStage()
 
 
 def segmented_benchmark(config: ReportConfig, inputs: Inputs) -> BenchmarkConfig | None:
-    """The benchmark whose images are shown; None where none was scored or has a folder."""
+    """Return the benchmark whose images are shown; None if none was scored and has a folder."""
     setting = config.benchmark
     if setting is None or setting.root is None:
         return None
@@ -144,7 +144,7 @@ def segmented_benchmark(config: ReportConfig, inputs: Inputs) -> BenchmarkConfig
 def build(
     con: duckdb.DuckDBPyConnection, config: ReportConfig, inputs: Inputs, progress: Progress
 ) -> page.Page:
-    """The page of a run."""
+    """Build the page of a run."""
     arms = Arms(dict(config.arms))
     board = sections.data_of(arms, results.leaderboard(con))
     trained = [arm for arm in arms.labels if f"checkpoint/{arm}" in inputs]
@@ -172,8 +172,8 @@ def build(
             name="origin",
             short="Origin",
             title="What this is made from",
-            intro="Each stage is named by a digest of its configuration, its parents' content, its"
-            " models and its code: equal digests are equal results.",
+            intro="Each stage is named by a digest of its configuration, its parents' content,"
+            " its models and its code: equal digests mean equal results.",
         ),
     ]
     progress(1)
@@ -197,7 +197,7 @@ def build(
 
 
 def _models(inputs: Inputs, arms: Arms, adapted: str | None) -> list[tuple[str, Manifest | None]]:
-    """What segments the images shown: heading and checkpoint, None of the original CLIP."""
+    """Return heading and checkpoint (None for the original CLIP) of each shown model."""
     models: list[tuple[str, Manifest | None]] = []
     if "original" in arms.labels:
         models.append((ORIGINAL, None))
@@ -215,7 +215,7 @@ def _pictures(
     models: Sequence[tuple[str, Manifest | None]],
     shown: str | None,
 ) -> dict[str, Any]:
-    """Segmentations, mistakes and worst images; empty where no benchmark can be drawn."""
+    """Return segmentations, mistakes and worst images; empty if no benchmark can be drawn."""
     setting = segmented_benchmark(config, inputs)
     scores = (
         [r for r in results.image_scores(con, setting.benchmark) if r["arm"] == shown]
@@ -249,21 +249,21 @@ def _segmentations(
     why = (
         sections.NO_BENCHMARK
         if benchmark is None
-        else "The benchmark's images are not there any more: nothing can be segmented."
+        else "The benchmark's images no longer exist: nothing can be segmented."
     )
     return page.Section(
         name="segmentations",
         short="Segmentations",
         title="Segmentations side by side",
-        intro=f"Evenly spaced benchmark images{_under(headings)}. Numbers on the maps are those of"
-        " the legends; ✗ marks a class that is not in the image's ground truth. Shares are of the"
+        intro=f"Evenly spaced benchmark images{_under(headings)}. Numbers on the maps refer to the"
+        " legends; ✗ marks a class that is not in the image's ground truth. Shares are of the"
         " image.",
         empty="" if pictured.get("segmentations") else why,
     )
 
 
 def _under(headings: Sequence[str]) -> str:
-    """The models of these headings in a sentence."""
+    """Describe the models of these headings."""
     adapted = [heading.partition(": ")[2] for heading in headings if heading != ORIGINAL]
     if ORIGINAL not in headings:
         return f" under the adapted CLIP ({adapted[0]})" if adapted else ""
@@ -273,7 +273,7 @@ def _under(headings: Sequence[str]) -> str:
 def _facts(
     config: ReportConfig, inputs: Inputs, board: Sequence[data.Row], arms: Arms
 ) -> list[tuple[str, str]]:
-    """What ran: the data, the models by name, and what they were scored on."""
+    """Return the facts of the run: the data, the models by name, and the benchmarks."""
     names = dict.fromkeys(row["benchmark"] for row in board)
     return [
         ("mined data", config.dataset),
@@ -292,7 +292,7 @@ def _tiles(
     benchmark: str | None,
     adapted: str | None,
 ) -> list[tuple[str, str, str]]:
-    """The numbers a person reads first: value, name, note."""
+    """Return the main numbers: value, name, note."""
     tiles = [
         (thousands(counts["images"]), "images", f"{thousands(counts['captions'])} captions"),
         (thousands(counts["kept"]), "kept pairs", f"of {thousands(counts['pairs'])}"),

@@ -1,4 +1,4 @@
-"""What a run says of itself at the end: one table of models, the counts, and where to look next."""
+"""The summary at the end of a run: one table of models, the counts, and where to look next."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COLUMNS = {
 
 
 class Summary(BaseModel):
-    """The numbers of a run that a person reads first."""
+    """The main numbers of a run."""
 
     preset: str
     root: Path
@@ -43,15 +43,15 @@ class Summary(BaseModel):
     report: Path | None = None
     """the HTML report"""
     miniature: bool
-    """True where it is the embedded models that are scored."""
+    """Whether the embedded models are scored."""
     oracles: dict[str, str] = {}
-    """of benchmarks in which one stage was given its answer which oracle it was"""
+    """the oracle of each benchmark that uses one"""
     mlflow: str | None = None
     """one line that says how to open the run in MLflow"""
 
 
 def absent_classes(scores: Manifest) -> str | None:
-    """Which classes of a scored benchmark have no pixel of ground truth; None where all have."""
+    """Name the classes of a scored benchmark without ground-truth pixels; None if all have some."""
     columns = ["class_name", "gt_pixels"]
     table = pq.read_table(scores.payload() / "class_scores.parquet", columns=columns)
     counts = LabelCounts(table["class_name"].to_pylist())
@@ -59,7 +59,7 @@ def absent_classes(scores: Manifest) -> str | None:
     return counts.absent
 
 
-def summarise(
+def summarize(
     config: RunConfig,
     mined: Mapping[str, Manifest],
     scored: Mapping[str, Manifest],
@@ -75,10 +75,10 @@ def summarise(
         config: the run.
         mined: manifests of the mining stages by role.
         scored: manifests of scores by `<benchmark>/<arm>`.
-        truth: pairs held against ground truth, where there is one.
+        truth: pairs judged by ground truth, if there is one.
         sheet: the contact sheet.
         report: the HTML report.
-        mlflow: how to open the run in MLflow, where it is tracked.
+        mlflow: how to open the run in MLflow, if it is tracked.
     """
     table = mined["table"].stats
     counts: dict[str, int | float] = {
@@ -125,7 +125,7 @@ def _count(value: int | float) -> str:
 
 
 def _heading(benchmark: str, oracles: Mapping[str, str]) -> str:
-    """What a table of scores is of; those of an oracle are no model's."""
+    """Return the heading of a table of scores; it names the oracle, if any."""
     oracle = f", oracle {oracles[benchmark]}" if benchmark in oracles else ""
     return f"{benchmark}{oracle}, in %"
 
@@ -146,7 +146,7 @@ def _score_table(
 
 
 def render(summary: Summary) -> RenderableType:
-    """The summary for a terminal."""
+    """Return the summary for a terminal."""
     parts: list[RenderableType] = [
         _score_table(_heading(benchmark, summary.oracles), arms, miniature=summary.miniature)
         for benchmark, arms in summary.scores.items()
@@ -175,7 +175,7 @@ def _where_to_look(summary: Summary) -> str:
 
 
 def markdown(summary: Summary) -> str:
-    """The summary as Markdown, for Prefect's artifacts and MLflow."""
+    """Return the summary as Markdown, for Prefect's artifacts and MLflow."""
     lines = [f"# {summary.preset}", ""]
     if summary.miniature:
         lines += ["The embedded miniature models; not comparable with photographs.", ""]
@@ -190,7 +190,7 @@ def markdown(summary: Summary) -> str:
 
 
 def show(summary: Summary, console: Console | None = None) -> None:
-    """Print the summary, then where to look; its commands are not wrapped, to be copied."""
+    """Print the summary, then where to look; commands are not wrapped, for copying."""
     console = console or Terminal()
     console.print(render(summary))
     console.print(_where_to_look(summary), soft_wrap=True, highlight=False, markup=False)
@@ -203,8 +203,8 @@ def show_scores(
 
     Args:
         scored: manifests of scores by `<benchmark>/<arm>`.
-        miniature: the embedded models are scored.
-        oracles: by benchmark, where one stage was given its answer.
+        miniature: whether the embedded models are scored.
+        oracles: the oracle of each benchmark that uses one.
     """
     if not scored:
         Terminal().print("No benchmark is configured: see `ovseg settings`, benchmarks.*")
@@ -213,7 +213,7 @@ def show_scores(
 
 
 def metrics(summary: Summary) -> dict[str, Any]:
-    """The summary's numbers under MLflow's metric names."""
+    """Return the summary's numbers under MLflow's metric names."""
     flat: dict[str, Any] = {
         f"mining/{name.replace(' ', '_')}": value for name, value in summary.counts.items()
     }

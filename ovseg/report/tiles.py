@@ -1,4 +1,4 @@
-"""Tiles of the contact sheet, and the sheet they are laid out on."""
+"""Tiles of the contact sheet and their layout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INK, PAPER, SOFT = (30, 32, 38), (250, 249, 246), (96, 100, 110)
 def draw_pairs(
     image: NDArray[np.uint8], rows: Sequence[Mapping[str, Any]], tile: int
 ) -> Image.Image:
-    """Kept pairs over an image as one tile: each distinct mask once, with its nouns on it."""
+    """Draw kept pairs over an image as one tile: each distinct mask once, with its nouns."""
     nouns: dict[bytes, list[str]] = defaultdict(list)
     by_mask: dict[bytes, Mapping[str, Any]] = {}
     for row in rows:
@@ -50,13 +50,13 @@ def draw_pairs(
 
 
 def _ink_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
-    """What can be read on a colour: by its luma (ITU-R BT.601), white or ink."""
+    """Return a legible text color, white or ink, by the luma of the background (ITU-R BT.601)."""
     red, green, blue = color
     return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
 
 
 def _cut(pen: ImageDraw.ImageDraw, font: Any, text: str, width: int) -> str:
-    """A text cut to a width in pixels; what was cut off shows as dots."""
+    """Cut a text to a width in pixels, with an ellipsis."""
     whole = text
     while text and pen.textlength(text if text == whole else f"{text}...", font=font) > width:
         text = text[:-1]
@@ -71,7 +71,7 @@ def _free_box(
     taken: Sequence[tuple[float, float, float, float]],
     picture: Image.Image,
 ) -> tuple[float, float, float, float]:
-    """Where a label goes: near its mask's centre, inside the picture, moved down off others."""
+    """Place a label near its mask's center, inside the tile, moved down off other labels."""
     width, height = pen.textlength(text, font=font) + 6, 16.0
     x = min(max(0.0, centre[0] - width / 2), max(0.0, picture.width - width))
     y = min(max(0.0, centre[1] - height / 2), picture.height - height)
@@ -83,7 +83,7 @@ def _free_box(
 
 
 def fit(picture: Image.Image, tile: int) -> Image.Image:
-    """A picture scaled to fill a square tile, centred on paper colour."""
+    """Scale an image to fit a square tile, centered on paper color."""
     scale = tile / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     square = Image.new("RGB", (tile, tile), PAPER)
@@ -93,7 +93,7 @@ def fit(picture: Image.Image, tile: int) -> Image.Image:
 
 
 def write_captions(captions: Sequence[str], tile: int) -> Image.Image:
-    """Captions as a square tile, wrapped; what does not fit is cut."""
+    """Draw captions as a square tile, wrapped; text that does not fit is cut."""
     square = Image.new("RGB", (tile, tile), PAPER)
     pen, font, y = ImageDraw.Draw(square), ImageFont.load_default(12), 2
     for caption in captions:
@@ -114,7 +114,7 @@ def write_captions(captions: Sequence[str], tile: int) -> Image.Image:
 def lay_out(
     halves: Sequence[tuple[str, Sequence[str], Sequence[Sequence[Image.Image]]]], tile: int
 ) -> Image.Image:
-    """Lay out sections of (title, column headings, rows of tiles) as one picture."""
+    """Lay out sections of (title, column headings, rows of tiles) as one image."""
     columns = max(len(headings) for _, headings, _ in halves)
     width = 2 * MARGIN + columns * tile + (columns - 1) * GAP
     height = MARGIN + sum(

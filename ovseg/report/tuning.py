@@ -1,4 +1,4 @@
-"""What a search for ensemble weight and mask threshold says at its end, in words and as a table."""
+"""The result of a search for ensemble weight and mask threshold, in words and as a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ovseg.stages.manifest import Manifest
 
 
 def _grid(tuned: Manifest) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows: a row a weight, a column a threshold, percent; the best in brackets."""
+    """Return headings and rows in percent: a row per weight, a column per threshold; best in []."""
     rows = pq.read_table(tuned.payload()).to_pylist()
     thresholds = list(dict.fromkeys(row["mask_threshold"] for row in rows))
     weights = list(dict.fromkeys(row["ensemble_weight"] for row in rows))
@@ -28,21 +28,21 @@ def _grid(tuned: Manifest) -> tuple[list[str], list[list[str]]]:
 
 
 def caveat(tuned: Manifest) -> str:
-    """On which images the search was made, in a sentence or two."""
+    """Say which images the search used, in a sentence or two."""
     stats = tuned.stats
     if stats["split"] == "validation":
         return (
-            f"Searched on {stats['images']} images of a VALIDATION set: figures under these"
-            " settings are tuned on what they are measured on, as the published ones are."
+            f"Searched on {stats['images']} images of a VALIDATION set: scores under these settings"
+            " are tuned on their own test data, as the published ones are."
         )
     return (
         f"Searched on {stats['images']} images of the training side. The published values were"
-        " chosen by their authors on the test sets, so those are no fair rivals."
+        " chosen by their authors on the test sets, so a comparison with them is not fair."
     )
 
 
 def usage(tuned: Manifest) -> str:
-    """The options that apply the best setting."""
+    """Return the options that apply the best setting."""
     best = tuned.stats["best"]
     return (
         f"--set benchmarks.ensemble_weight={best['ensemble_weight']:g}"
@@ -56,14 +56,14 @@ def _title(tuned: Manifest) -> str:
 
 
 def markdown(tuned: Manifest) -> str:
-    """The table and its caveat as Markdown."""
+    """Return the table and its caveat as Markdown."""
     headings, rows = _grid(tuned)
     lines = [f"## {escaped(_title(tuned))}", "", *markdown_table([headings, *rows], text=0)]
     return "\n".join([*lines, "", caveat(tuned), "", f"`ovseg benchmark {usage(tuned)}`"]) + "\n"
 
 
 def show_tuning(tuned: Manifest, console: Console | None = None) -> None:
-    """Print it; the options are not wrapped, to be copied."""
+    """Print the table and its caveat; options are not wrapped, so that they can be copied."""
     console = console or Terminal()
     headings, rows = _grid(tuned)
     table = Table(title=_title(tuned))

@@ -1,1 +1,1 @@
-"""The contract of a step, how it runs, and what it leaves: plan, shards, manifest, columns."""
+"""Stages: their contract, how they run, and what they leave: plan, shards, manifest, columns."""

@@ -1,8 +1,8 @@
-"""Ending at once: on Ctrl-C, SIGTERM and SIGHUP a command says one line, records it and is gone.
+"""Immediate exit: on Ctrl-C, SIGTERM and SIGHUP a command prints one line, records it and ends.
 
-A command runs in a thread of its own while the main thread waits for signals, so that one acts
-also while the command is inside a long call. Whatever has to be told of the end registers a closer
-(`closing`) beforehand, over connections that are open by then: nothing is imported at the end.
+A command runs in its own thread while the main thread waits for signals, so that they act even
+during a long call. Code that must record the end registers a closer (`closing`) beforehand, over
+connections that are already open: nothing is imported at the end.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ SIGNALS = {
         ("SIGTERM", "ended by SIGTERM"),
         ("SIGHUP", "ended, as its terminal was closed"),
     )
-    if name in signal.Signals.__members__  # Windows has no terminal that is closed
+    if name in signal.Signals.__members__  # Windows has no SIGHUP
 }
-"""What ends a command, and the words for it. Its exit code is 128 and the signal's number."""
+"""Signals that end a command, and the words for each. The exit code is 128 + the signal number."""
 ON_AGAIN = "finished shards are kept, run the same command to go on"
-_RECORDING_SECONDS = 2.0  # for all closers together; what they cannot record the next run closes
-_LISTENING_SECONDS = 0.1  # the longest that a signal which another thread was given waits
+_RECORDING_SECONDS = 2.0  # for all closers together; the next run closes the rest
+_LISTENING_SECONDS = 0.1  # longest delay of a signal delivered to another thread
 
 _closers: list[Callable[[], Any]] = []
 _ending = threading.Lock()
@@ -42,13 +42,13 @@ _advice = ""
 
 
 def run(command: Callable[[], T]) -> T:
-    """Run a command in a thread of its own, while the main thread waits for signals.
+    """Run a command in its own thread while the main thread waits for signals.
 
     Args:
         command: called once, in a copy of the caller's context.
 
     Returns:
-        What it returned; what it raised is raised here.
+        The command's result; its exceptions are raised here.
     """
     if threading.current_thread() is not threading.main_thread():
         return command()
@@ -66,35 +66,35 @@ def run(command: Callable[[], T]) -> T:
     worker = threading.Thread(target=body, name="command", daemon=True)
     try:
         worker.start()
-        while worker.is_alive():  # Python acts on signals only here, and only when this wait ends
+        while worker.is_alive():  # Python handles signals only here, when this wait ends
             worker.join(_LISTENING_SECONDS)
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-        atexit.register(_install)  # what is left to do at the exit is interrupted alike
+        atexit.register(_install)  # so that exit handlers can be interrupted too
     if errors:
         raise errors[0]
     return results[0]
 
 
 def add_closer(closer: Callable[[], Any]) -> None:
-    """Have something called where the command is interrupted, until `remove_closer`.
+    """Register a function to call if the command is interrupted, until `remove_closer`.
 
     Args:
-        closer: called in a thread, at the same time as the others; they have two seconds.
+        closer: called in a thread, in parallel with the others; they have two seconds.
     """
     _closers.append(closer)
 
 
 def remove_closer(closer: Callable[[], Any]) -> None:
-    """Have a closer not called any more, if it would be."""
+    """Unregister a closer, if it is registered."""
     with contextlib.suppress(ValueError):
         _closers.remove(closer)
 
 
 @contextlib.contextmanager
 def closing(closer: Callable[[], Any]) -> Iterator[None]:
-    """While inside, have something called where the command is interrupted."""
+    """Register a closer for the duration of the block."""
     add_closer(closer)
     try:
         yield
@@ -104,7 +104,7 @@ def closing(closer: Callable[[], Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
-    """While inside, the line of an interrupt says that the same command goes on."""
+    """Add to the interrupt's line that the same command resumes, for the duration of the block."""
     global _advice
     before, _advice = _advice, f"; {ON_AGAIN}"
     try:
@@ -115,7 +115,7 @@ def resumable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def sheltered() -> Iterator[None]:
-    """Start processes inside that no signal of the terminal reaches; they call `own_session`."""
+    """Block signals while starting processes, which then call `own_session`."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -127,26 +127,26 @@ def sheltered() -> Iterator[None]:
 
 
 def own_session() -> None:
-    """Leave the terminal's process group, in a process that was started `sheltered`."""
+    """Leave the terminal's process group; called in a process that was started `sheltered`."""
     if not hasattr(os, "setsid"):
         return
-    with contextlib.suppress(OSError):  # it leads one already
+    with contextlib.suppress(OSError):  # already a group leader
         os.setsid()
     for signum in SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)  # forgets the one that came before this session did
+        signal.signal(signum, signal.SIG_IGN)  # discards a signal pending from before this session
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     for signum in SIGNALS:
         signal.signal(signum, signal.SIG_DFL)
 
 
 def end(code: int, line: str) -> None:
-    """End this process: one line, the closers, its children, the exit code.
+    """End this process: print one line, run the closers, kill the children, exit.
 
-    Returns only where the process is being ended already.
+    Returns only if the process is already ending.
 
     Args:
         code: the exit code.
-        line: for standard error, which then is silent, as is standard output.
+        line: written to standard error; both output streams are silent afterwards.
     """
     if not _ending.acquire(blocking=False):
         return
@@ -161,16 +161,16 @@ def end(code: int, line: str) -> None:
 
 
 def _install() -> dict[signal.Signals, Any]:
-    """Take the signals that nobody ignores (`nohup` does, a shell's `&` does), and give the rest.
+    """Install handlers for the signals that are not ignored, as `nohup` and a shell's `&` do.
 
     Returns:
-        The handlers before.
+        The previous handlers of those signals.
     """
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     before = {signum: was for signum, was in before.items() if was is not signal.SIG_IGN}
     for signum in before:
         signal.signal(signum, _on_signal)
-    # what multiprocessing leaves behind is tidied up by its tracker, without a word of it
+    # multiprocessing's tracker cleans up after it; silence its warnings
     quiet = "ignore:resource_tracker:UserWarning"
     if quiet not in sys.warnoptions:
         sys.warnoptions.append(quiet)
@@ -180,7 +180,7 @@ def _install() -> dict[signal.Signals, Any]:
 
 
 def _forget() -> None:
-    """In a forked child: signals do what they do by default, and closers are the parent's."""
+    """Restore default signal handling in a forked child; closers belong to the parent."""
     _closers.clear()
     for signum in SIGNALS:
         if signal.getsignal(signum) is _on_signal:
@@ -190,19 +190,19 @@ def _forget() -> None:
 def _on_signal(signum: int, _: FrameType | None) -> None:
     if not _ending.locked():
         end(128 + signum, f"ovseg: {SIGNALS[signal.Signals(signum)]}{_advice}")
-    elif signum == signal.SIGINT:  # a second Ctrl-C waits for nothing
+    elif signum == signal.SIGINT:  # a second Ctrl-C exits at once
         _leave(128 + signum)
 
 
 def _call(closer: Callable[[], Any]) -> None:
-    with contextlib.suppress(Exception):  # the next run closes what this one could not
+    with contextlib.suppress(Exception):  # the next run closes it instead
         closer()
 
 
 def _say(line: str) -> None:
-    """Write the line below whatever a terminal shows, and silence the rest of this process."""
+    """Write the line on a new line of the terminal, and silence the rest of this process."""
     with contextlib.suppress(OSError):
-        before = "\x1b[?25h\n" if os.isatty(2) else ""  # bars hide the cursor
+        before = "\x1b[?25h\n" if os.isatty(2) else ""  # progress bars hide the cursor
         os.write(2, f"{before}{line}\n".encode())
     with contextlib.suppress(OSError):
         nothing = os.open(os.devnull, os.O_WRONLY)
@@ -214,7 +214,7 @@ def _leave(code: int) -> None:
     for pid in _descendants(os.getpid()) - _trackers():
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    with contextlib.suppress(OSError):  # none is left behind as a zombie, where that is quick
+    with contextlib.suppress(OSError):  # reap children for a moment, to leave no zombies
         until = time.monotonic() + 0.2
         while time.monotonic() < until:
             if os.waitpid(-1, os.WNOHANG) == (0, 0):
@@ -223,23 +223,23 @@ def _leave(code: int) -> None:
 
 
 def _trackers() -> set[int]:
-    """Multiprocessing's process that tidies up semaphores; it ends by itself, after this one."""
+    """Return the pid of multiprocessing's semaphore tracker, which ends on its own later."""
     module = sys.modules.get("multiprocessing.resource_tracker")
     pid = getattr(getattr(module, "_resource_tracker", None), "_pid", None)
     return set() if pid is None else {pid}
 
 
 def _descendants(pid: int) -> set[int]:
-    """The processes below one, in sessions of their own too; empty where there is no /proc."""
+    """Return all descendants of a process, in other sessions too; empty without /proc."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             parent = int(path.read_text(errors="replace").rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(path.parent.name))
-    found: set[int] = set()
+    descendants: set[int] = set()
     pending = [pid]
     while pending:
-        below = set(children.get(pending.pop(), [])) - found
-        found |= below
+        below = set(children.get(pending.pop(), [])) - descendants
+        descendants |= below
         pending.extend(below)
-    return found
+    return descendants

@@ -1,8 +1,8 @@
-"""Where results live: shard plans, records and manifests; digests and publishing by one name.
+"""Shard plans, records and manifests: what a stage's folder holds.
 
-A stage's folder is named by a digest of everything the result depends on; a record beside each
-shard says what the shard holds, and the manifest, written last, says that the stage is whole. What
-no record or manifest names does not exist. `ovseg.stages.stage` runs stages on top of this.
+A stage's folder is named by a digest of everything the result depends on. A record next to each
+shard describes it, and the manifest, written last, means that the stage is whole. Files that no
+record or manifest names do not count. `ovseg.stages.run` runs stages on top of this.
 """
 
 from __future__ import annotations
@@ -29,42 +29,42 @@ def _relative(path: str) -> str:
 
 
 Relative = Annotated[str, AfterValidator(_relative)]
-"""A path that a file gives of another, below a folder that is known."""
+"""A path stored in a file, relative to a known folder."""
 
 
 def inside(folder: Path, path: str) -> Path:
-    """The absolute path of a `Relative` one.
+    """Return the absolute path of a `Relative` one.
 
     Raises:
         OvsegError: a link leads out of the folder.
     """
     try:
         home = folder.resolve()
-        found = (home / path).resolve()
-    except (OSError, RuntimeError) as error:  # links that go round in circles
+        absolute = (home / path).resolve()
+    except (OSError, RuntimeError) as error:  # circular links
         raise OvsegError(f"{folder / path} cannot be followed: {why_invalid(error)}") from error
-    if not found.is_relative_to(home):
+    if not absolute.is_relative_to(home):
         raise OvsegError(
-            f"{folder / path} leads out of {folder}, to {found}: results lie in their own folder,"
-            " put the file itself there or delete the link and run again"
+            f"{folder / path} leads out of {folder}, to {absolute}: a result must be in its own"
+            " folder, put the file itself there or delete the link and run again"
         )
-    return found
+    return absolute
 
 
 MAX_BYTES = 2**28
-"""Of a record or manifest; the largest hold the counts of 847 x 847 classes, some MB."""
+"""Of a record or manifest; the largest hold counts of 847 x 847 classes, a few MB."""
 SEAL = "seal"
-"""Key of the digest of all else in a record or manifest, by which an edited one is noticed."""
+"""Key of the digest over the rest of a record or manifest, which reveals edits."""
 
 
 def _sealed(model: BaseModel, *, sort_keys: bool = False) -> str:
-    data = json.loads(model.model_dump_json())  # what is no number there is null
+    data = json.loads(model.model_dump_json())  # NaN becomes null
     data[SEAL] = digest_json(data)
     return json.dumps(data, indent=1, sort_keys=sort_keys, ensure_ascii=False) + "\n"
 
 
 def _unsealed(path: Path) -> dict[str, Any]:
-    """The data of a record's or manifest's file; those of earlier versions have no seal.
+    """Read the data of a record or manifest file; earlier versions have no seal.
 
     Raises:
         OSError: it cannot be read.
@@ -82,7 +82,7 @@ def _unsealed(path: Path) -> dict[str, Any]:
 
 
 def why_invalid(error: Exception) -> str:
-    """What is wrong with the data of a record, manifest or catalogue, on one line."""
+    """Describe what is wrong with the data of a record, manifest or catalog, on one line."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -91,14 +91,14 @@ def why_invalid(error: Exception) -> str:
 
 
 class ShardPlan(BaseModel):
-    """How a stage is cut: contiguous blocks of the sorted ids, made once and shared downstream."""
+    """The shards of a stage: contiguous blocks of the sorted ids, cut once, shared downstream."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     counts: tuple[int, ...]
     """Items (images, say) in each shard."""
     ids_digest: str
-    """sha256 over the ids in order: the same counts over other images are another plan."""
+    """sha256 over the ids in order, so that equal counts of other images are another plan."""
 
     @classmethod
     def blocks(cls, ids: Sequence[object], size: int, *, at_least: int = 1) -> ShardPlan:
@@ -109,20 +109,20 @@ class ShardPlan(BaseModel):
 
     @classmethod
     def single(cls, ids_digest: str, count: int = 1) -> ShardPlan:
-        """A stage of one shard."""
+        """Return the plan of a stage with one shard."""
         return cls(counts=(count,), ids_digest=ids_digest)
 
     def __len__(self) -> int:
         return len(self.counts)
 
     def span(self, shard: int) -> slice:
-        """The items of one shard as a slice of the sorted ids."""
+        """Return the items of one shard as a slice of the sorted ids."""
         start = sum(self.counts[:shard])
         return slice(start, start + self.counts[shard])
 
 
 class ShardRecord(BaseModel):
-    """What one finished shard holds."""
+    """Description of one finished shard."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -134,10 +134,10 @@ class ShardRecord(BaseModel):
     sha256: str
     stats: dict[str, Any] = {}
     seconds: float | None = Field(default=None, exclude=True)
-    """Time of this very run; None when the record was found. Never written into the record."""
+    """Time in this run; None if the record was read from disk. Never written to the record."""
 
     def text(self) -> str:
-        """The record as its file has it."""
+        """Return the text of the record's file."""
         return _sealed(self)
 
     @classmethod
@@ -153,7 +153,7 @@ class ShardRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """A finished stage: what it was made from, with what, and which files it consists of."""
+    """A finished stage: its inputs, settings, code and files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -172,7 +172,7 @@ class Manifest(BaseModel):
     @model_validator(mode="after")
     def _whole(self) -> Manifest:
         if [record.index for record in self.shards] != list(range(len(self.plan))):
-            raise ValueError(f"its {len(self.shards)} shards are not those of its plan")
+            raise ValueError(f"its {len(self.shards)} shards do not match its plan")
         return self
 
     @property
@@ -191,7 +191,7 @@ class Manifest(BaseModel):
         return sum(record.rows for record in self.shards)
 
     def paths(self) -> list[Path]:
-        """Absolute paths of the shards' payloads, in order.
+        """Return the absolute paths of the shards' payloads, in order.
 
         Raises:
             OvsegError: one is a link that leads out of the stage's folder.
@@ -199,20 +199,20 @@ class Manifest(BaseModel):
         return [inside(self.folder, record.path) for record in self.shards]
 
     def payload(self) -> Path:
-        """The payload of a stage of one shard."""
+        """Return the payload of a stage with one shard."""
         (path,) = self.paths()
         return path
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
-        """All rows of a stage whose shards are Parquet files."""
+        """Read all rows of a stage whose shards are Parquet files."""
         return pa.concat_tables([pq.read_table(path, columns=columns) for path in self.paths()])
 
     def shard_table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
-        """The rows of one shard."""
+        """Read the rows of one shard."""
         return pq.read_table(inside(self.folder, self.shards[shard].path), columns=columns)
 
     def text(self) -> str:
-        """The manifest as its file has it."""
+        """Return the text of the manifest's file."""
         return _sealed(self, sort_keys=True)
 
     @classmethod
@@ -220,8 +220,7 @@ class Manifest(BaseModel):
         """Read `folder/manifest.json`.
 
         Raises:
-            OvsegError: if there is none, it is not a manifest, or it was changed since it was
-                written.
+            OvsegError: it is missing, is not a manifest, or was changed since it was written.
         """
         path = folder / "manifest.json"
         try:

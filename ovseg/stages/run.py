@@ -1,4 +1,4 @@
-"""Running a stage: planned, a shard at a time, each published whole, the manifest last."""
+"""Run a stage: plan it, publish one whole shard at a time, and write the manifest last."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ovseg.stages.stage import C, Inputs, Progress, Stage, no_progress
 from ovseg.stages.threads import fixed_threads, torch_threads
 
 STATE = "state"
-"""In a stage's folder: what a killed shard goes on from, removed once the stage is finished."""
+"""Folder in a stage's folder from which a killed shard resumes; removed when the stage finishes."""
 
 
 def stage_folder(stage: Stage[C], config: C, inputs: Inputs, root: Path) -> tuple[Path, ShardPlan]:
-    """Plan a stage and name its folder under `root`; makes nothing."""
+    """Plan a stage and name its folder under `root`, without creating it."""
     plan = stage.plan(config, inputs)
     return root / stage.name / stage.digest(config, inputs, plan), plan
 
@@ -35,12 +35,12 @@ def _record_path(folder: Path, shard: int) -> Path:
 
 
 def read_record(folder: Path, shard: int) -> ShardRecord | None:
-    """The record of a shard if it is there and its sha256 matches the payload, else None."""
+    """Return the record of a shard if its sha256 matches the payload; None if not or if missing."""
     try:
         record = ShardRecord.read(_record_path(folder, shard))
         whole = record.index == shard and file_sha256(inside(folder, record.path)) == record.sha256
     except (OSError, ValueError, TypeError, OvsegError):
-        return None  # missing, torn, changed or foreign: the shard is computed again
+        return None  # missing, truncated, changed or foreign: the shard is computed again
     return record if whole else None
 
 
@@ -60,13 +60,13 @@ def run_shard(
 ) -> ShardRecord:
     """Compute and publish one shard, or return its record if it is already whole.
 
-    It computes with one thread of torch (see `ovseg.stages.threads`).
+    It computes with one torch thread (see `ovseg.stages.threads`).
 
     Raises:
-        OvsegError: if it cannot be written; nothing half-written is left behind.
+        OvsegError: it cannot be written; nothing half-written is left behind.
     """
-    if (found := read_record(folder, shard)) is not None:
-        return found
+    if (finished_record := read_record(folder, shard)) is not None:
+        return finished_record
     name, began = f"shard-{shard:05d}{stage.suffix}", time.monotonic()
     with published(folder / name) as temporary:
         with fixed_threads():
@@ -93,7 +93,7 @@ def finish(
     *,
     seconds: Mapping[int, float] | None = None,
 ) -> Manifest:
-    """Check that every shard is there, then write `manifest.json` last.
+    """Check that every shard is finished, then write `manifest.json` last.
 
     Args:
         stage: the stage.
@@ -104,13 +104,13 @@ def finish(
         seconds: how long each shard took in this run, for `run.json`.
 
     Raises:
-        OvsegError: if a shard is missing, or too many items were bad (`max_bad_fraction`).
+        OvsegError: a shard is missing, or too many items were bad (`max_bad_fraction`).
     """
-    found = {shard: read_record(folder, shard) for shard in range(len(plan))}
-    records = [record for record in found.values() if record is not None]
-    if missing := [shard for shard, record in found.items() if record is None]:
-        raise OvsegError(f"{folder} lacks shards {missing[:5]}: run the stage again")
-    stats = stage.summarise(config, inputs, records)
+    by_shard = {shard: read_record(folder, shard) for shard in range(len(plan))}
+    records = [record for record in by_shard.values() if record is not None]
+    if missing := [shard for shard, record in by_shard.items() if record is None]:
+        raise OvsegError(f"{folder}: shards {missing[:5]} are missing: run the stage again")
+    stats = stage.summarize(config, inputs, records)
     _check_bad(stage.name, config, stats, folder, records)
     manifest = Manifest(
         stage=stage.name,
@@ -127,7 +127,7 @@ def finish(
     )
     _write_run(folder, config, seconds or {})
     with writing(folder / STATE):
-        discard(folder / STATE)  # not before: until the records are there a kill costs few steps
+        discard(folder / STATE)  # only now, so that a kill before the records costs few steps
     publish_text(manifest.text(), folder / "manifest.json")
     return manifest
 
@@ -139,10 +139,10 @@ def _check_bad(
     folder: Path,
     records: Sequence[ShardRecord],
 ) -> None:
-    """Stop a stage in which more than `max_bad_fraction` of the items could not be used.
+    """Stop a stage in which more than `max_bad_fraction` of the items are unusable.
 
     The records of the shards with bad items are removed, so that they are computed again once the
-    input is mended (a mount that was gone, say).
+    input is fixed (an unmounted disk, say).
     """
     limit, bad, total = getattr(config, "max_bad_fraction", None), stats.get("bad"), stats.get("n")
     if limit is not None and bad and total and bad > limit * total:
@@ -155,15 +155,15 @@ def _check_bad(
 def too_many_bad(
     stage: str, items: str, bad: int, total: int, config: Config, first: object
 ) -> OvsegError:
-    """The error of a stage that stops because of its input.
+    """Build the error of a stage that stops because of its input.
 
     Args:
         stage: its name.
-        items: what was counted.
-        bad: how many cannot be used.
-        total: of how many.
+        items: what is counted, such as images.
+        bad: number of unusable items.
+        total: number of all items.
         config: its configuration, with `max_bad_fraction`.
-        first: the first of them, and what is wrong with it.
+        first: the first unusable item, and its problem.
     """
     limit: float = getattr(config, "max_bad_fraction", 0.0)
     setting = f"{section}." if (section := getattr(config, "section", "")) else ""
@@ -176,7 +176,7 @@ def too_many_bad(
 
 
 def _write_run(folder: Path, config: Config, seconds: Mapping[int, float]) -> None:
-    """`run.json`: what belongs to the moment and stays out of the manifest."""
+    """Write `run.json`: facts of this run that stay out of the manifest."""
     versions = {}
     for package in ("numpy", "pyarrow", "torch", "open_clip_torch", "transformers", "spacy"):
         try:
@@ -196,7 +196,7 @@ def _write_run(folder: Path, config: Config, seconds: Mapping[int, float]) -> No
 
 
 def finished(folder: Path, plan: ShardPlan) -> Manifest | None:
-    """The manifest of a stage that is already whole: every payload still matches its sha256."""
+    """Return the manifest of a finished stage; None unless every payload matches its sha256."""
     if not (folder / "manifest.json").is_file():
         return None
     try:
@@ -215,7 +215,7 @@ def run_stage(
     *,
     progress: Progress = no_progress,
 ) -> Manifest:
-    """Plan, run every shard in this process, and finish; does nothing where all is done."""
+    """Plan a stage, run every shard in this process, and finish; a finished stage is only read."""
     folder, plan = stage_folder(stage, config, inputs, root)
     if (manifest := finished(folder, plan)) is not None:
         return manifest

@@ -1,6 +1,6 @@
 """The Arrow schema of every table: the only place a column is defined.
 
-Metadata hold the grain. Rejects are rows too (`kept`, `drop_reason`). No row holds a time.
+The metadata hold the grain. Rejects are rows too (`kept`, `drop_reason`). No row holds a time.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ FINGERPRINTS = _schema(
     ("drop_reason", pa.string()),  # why it has no hash
 )
 
-SPAN = (  # where something stands in a caption
+SPAN = (  # position in a caption
     ("surface", pa.string()),
-    ("char_start", pa.int32()),  # in Unicode code points of the text that `images` holds
+    ("char_start", pa.int32()),  # in Unicode code points of the text in `images`
     ("char_end", pa.int32()),
 )
 
@@ -55,11 +55,11 @@ NOUNS = _schema(
     ("dataset", pa.string()),
     ("image_id", pa.int64()),
     ("caption_id", pa.int64()),
-    ("noun", pa.string()),  # lemma; of a compound its words joined by a space
+    ("noun", pa.string()),  # lemma; for a compound, its words joined by a space
     *SPAN,
-    ("head", pa.string()),  # of a compound: the lemma of its head; else null
-    ("adjectives", pa.list_(pa.string())),  # that the caption gives it: red, little
-    ("place", pa.string()),  # where it is, shortened: on the grass; else null
+    ("head", pa.string()),  # for a compound, the lemma of its head; otherwise null
+    ("adjectives", pa.list_(pa.string())),  # from the caption: red, little
+    ("place", pa.string()),  # where it is, shortened: on the grass; otherwise null
     ("parser", pa.string()),
     ("kept", pa.bool_()),
     ("drop_reason", pa.string()),
@@ -69,9 +69,9 @@ PROPOSALS = _schema(
     "one row for each proposal of an image; an image without one has one row with a drop_reason",
     ("dataset", pa.string()),
     ("image_id", pa.int64()),
-    ("proposal_id", pa.int32()),  # of query or ground-truth class; -1 where the image gave none
-    ("label", pa.string()),  # of a ground-truth mask: the name of its class; else null
-    ("mask_size", pa.list_(pa.int32())),  # height, width; Parquet loses fixed sizes beside nulls
+    ("proposal_id", pa.int32()),  # of query or ground-truth class; -1 if the image has none
+    ("label", pa.string()),  # class name of a ground-truth mask; otherwise null
+    ("mask_size", pa.list_(pa.int32())),  # height, width; Parquet loses fixed sizes next to nulls
     ("mask_counts", pa.binary()),  # compressed COCO RLE
     ("bbox_xyxy", pa.list_(pa.int32())),  # exclusive right and bottom
     ("area_fraction", pa.float32()),
@@ -90,7 +90,7 @@ PAIRS = _schema(
     ("dataset", pa.string()),
     ("round", pa.int32()),
     ("image_id", pa.int64()),
-    ("noun", pa.string()),  # lemma; of gt_label the class name as it is, null for want of labels
+    ("noun", pa.string()),  # lemma; for gt_label the class name, null without labels
     ("image_path", pa.string()),
     ("image_sha256", pa.string()),
     ("image_phash", pa.uint64()),
@@ -106,8 +106,8 @@ PAIRS = _schema(
     ("proposal_score", pa.float32()),
     ("clip_similarity", pa.float32()),
     ("clip_margin", pa.float32()),  # best minus second proposal; null with one proposal
-    ("noun_rank", pa.int32()),  # of this noun among the image's nouns for this proposal, from 1
-    ("proposal_rank", pa.int32()),  # of this proposal among the image's for this noun, from 1
+    ("noun_rank", pa.int32()),  # among the image's nouns for this proposal, from 1
+    ("proposal_rank", pa.int32()),  # among the image's proposals for this noun, from 1
     ("mutual_best", pa.bool_()),
     ("kept", pa.bool_()),
     ("drop_reason", pa.string()),
@@ -136,7 +136,7 @@ PREPARED = _schema(
     ("name", pa.string()),  # of image and label map, without their endings
     ("source_image", pa.string()),  # relative to the owner's folder
     ("source_label", pa.string()),
-    ("image", pa.string()),  # relative to the prepared folder; null where it was dropped
+    ("image", pa.string()),  # relative to the prepared folder; null if dropped
     *_of(pa.string(), "label image_sha256 label_sha256"),
     *_of(pa.int32(), "width height"),
     ("class_pixels", pa.list_(PIXELS_OF_CLASS)),  # of the classes that occur
@@ -160,14 +160,14 @@ KIND_PIXELS = _schema(
     ("objects", pa.int32()),  # connected parts in ground truth; null for boundary
     ("hit", pa.int64()),
     ("gt_pixels", pa.int64()),
-    ("predicted_pixels", pa.int64()),  # of a size: hits and the share of the false alarms
+    ("predicted_pixels", pa.int64()),  # for a size: hits plus its share of the false positives
 )
 
 GT_MASKS = _schema(
     "one row for each ground-truth mask that CLIP classified",
     ("image_id", pa.int64()),
     ("gt_class", pa.int32()),
-    ("predicted_class", pa.int32()),  # K: too small for CLIP to say anything
+    ("predicted_class", pa.int32()),  # K: too small for CLIP
     ("gt_rank", pa.int32()),  # of the true class among all, from 1
     ("area_fraction", pa.float32()),
 )
@@ -176,9 +176,9 @@ PAIR_TRUTH = _schema(
     "one row for each kept pair whose image has ground-truth masks",
     ("pair_id", pa.string()),
     ("noun", pa.string()),
-    ("noun_category", pa.string()),  # the category the noun names; null where it names none
+    ("noun_category", pa.string()),  # the category the noun names; null if none
     ("gt_category", pa.string()),  # of most of the mask's pixels
-    ("gt_share", pa.float32()),  # of the mask's pixels that are of gt_category
+    ("gt_share", pa.float32()),  # share of the mask's pixels in gt_category
     ("gt_iou", pa.float32()),  # with the region of gt_category in the image
     ("correct", pa.bool_()),  # the noun names gt_category
 )
@@ -190,7 +190,7 @@ CLASS_SCORES = _schema(
     ("class_id", pa.int32()),
     ("class_name", pa.string()),
     ("seen", pa.bool_()),
-    ("iou", pa.float64()),  # null where neither ground truth nor prediction has a pixel
+    ("iou", pa.float64()),  # null if neither ground truth nor prediction has a pixel
     ("accuracy", pa.float64()),
     ("gt_pixels", pa.int64()),
     ("predicted_pixels", pa.int64()),
@@ -205,11 +205,11 @@ CLASS_SCORES = _schema(
 )
 
 PROTOCOL_FIELDS = (
-    ("images", pa.int64()),  # scored; those that could not be read are left out
-    ("image_limit", pa.int64()),  # the first n images only, a trial; null for all
+    ("images", pa.int64()),  # scored; unreadable images are left out
+    ("image_limit", pa.int64()),  # only the first n images, for a trial; null for all
     ("classes", pa.int32()),
-    ("vocabulary_digest", pa.string()),  # of the class names, a line each
-    ("checkpoint_digest", pa.string()),  # of the stage that trained the CLIP; null for none
+    ("vocabulary_digest", pa.string()),  # of the class names, one per line
+    ("checkpoint_digest", pa.string()),  # of the stage that trained the CLIP; null if none did
     ("clip_digest", pa.string()),
     ("maskformer_digest", pa.string()),
     ("resize_rule", pa.string()),
@@ -220,12 +220,12 @@ PROTOCOL_FIELDS = (
     ("oracle", pa.string()),  # none, gt_masks, gt_labels
     ("region", pa.string()),  # what CLIP sees of a proposal: mean, zero, box, image, ...
     ("expand_ratio", pa.float64()),  # how far the box is enlarged
-    ("mask_prompts", pa.bool_()),  # used where the CLIP has them
+    ("mask_prompts", pa.bool_()),  # used if the CLIP has them
     ("inference", pa.string()),  # sum, best_mask
-    ("trained_on", pa.string()),  # what the headline split of seen classes is made of; null: none
-    ("seen_split", pa.string()),  # the published one beside it
+    ("trained_on", pa.string()),  # vocabularies behind the headline split of seen classes, or null
+    ("seen_split", pa.string()),  # the published split next to it
     ("system", pa.string()),  # its name: ovseg, zsseg, ...
-    ("settings", pa.string()),  # JSON: those of the benchmark that differ from the defaults
+    ("settings", pa.string()),  # JSON: benchmark settings that differ from the defaults
 )
 
 SCORES = _schema(
@@ -235,10 +235,10 @@ SCORES = _schema(
     ("arm", pa.string()),
     ("metric", pa.string()),
     ("value", pa.float64()),
-    ("low", pa.float64()),  # bounds of the interval over draws of the images
+    ("low", pa.float64()),  # bounds of the bootstrap interval over images
     ("high", pa.float64()),
     ("level", pa.float64()),  # of the interval, such as 0.95
-    ("denominator", pa.string()),  # what the metric is a mean or a share of: union, gt, ...
+    ("denominator", pa.string()),  # the metric is a mean or share over these: union, gt, ...
     *PROTOCOL_FIELDS,
 )
 
@@ -254,8 +254,8 @@ TUNING = _schema(
     "one row for each mask threshold and ensemble weight that were tried",
     ("benchmark", pa.string()),  # whose images these are
     ("arm", pa.string()),
-    ("split", pa.string()),  # training, or validation: then it was tuned on what it is scored on
-    ("metric", pa.string()),  # the best is best by
+    ("split", pa.string()),  # training, or validation if tuned on the images it is scored on
+    ("metric", pa.string()),  # that decides which is best
     ("value", pa.float64()),
     ("best", pa.bool_()),
     *_of(pa.float64(), "miou_union miou_gt fwiou macc pacc"),
@@ -269,21 +269,21 @@ PUBLISHED_RESULTS = _schema(
     ("method", pa.string()),
     ("backbone", pa.string()),
     ("trained_on", pa.string()),
-    ("setting", pa.string()),  # what else tells the row from others of the method
+    ("setting", pa.string()),  # what else distinguishes the row from others of the method
     ("oracle", pa.string()),
-    ("region", pa.string()),  # mean, or box where the background was kept
-    ("metric", pa.string()),  # miou where the source does not say which denominator
+    ("region", pa.string()),  # mean, or box if the background was kept
+    ("metric", pa.string()),  # miou if the source does not state the denominator
     ("value", pa.float64()),  # a fraction, as all scores here
-    ("denominator", pa.string()),  # union, gt, masks; null where the source does not say
-    ("images", pa.list_(pa.int64())),  # how many the whole validation set has: any of these
+    ("denominator", pa.string()),  # union, gt, masks; null if the source does not state it
+    ("images", pa.list_(pa.int64())),  # possible sizes of the whole validation set
     ("source", pa.string()),
 )
 
 PHASE_CURVE = _schema(
     "one row for each snapshot of a training phase and part of the benchmark's classes",
-    ("step", pa.int32()),  # optimiser steps done within the phase; 0 is the CLIP it started from
+    ("step", pa.int32()),  # optimizer steps within the phase; 0 is the CLIP it started from
     ("part", pa.string()),  # seen, unseen, all
-    ("gt_mask_accuracy", pa.float64()),  # of CLIP naming ground-truth masks; null without masks
+    ("gt_mask_accuracy", pa.float64()),  # of CLIP on ground-truth masks; null without masks
     ("gt_masks", pa.int64()),
 )
 
@@ -292,7 +292,7 @@ LEARNING_CURVE = _schema(
     ("arm", pa.string()),
     ("phase", pa.int32()),  # from 1, in the order of training
     ("trains", pa.string()),  # image_encoder, mask_prompts, joint, ...
-    ("step", pa.int32()),  # optimiser steps done within the phase; 0 is what it started from
+    ("step", pa.int32()),  # optimizer steps within the phase; 0 is the CLIP it started from
     ("total_step", pa.int32()),  # over all phases of the arm
     ("part", pa.string()),  # seen, unseen, all
     ("gt_mask_accuracy", pa.float64()),
@@ -307,11 +307,11 @@ STUDY = _schema(
     ("arm", pa.string()),
     ("baseline", pa.string()),  # the value is arm minus baseline; null for a score itself
     ("metric", pa.string()),
-    ("kind", pa.string()),  # what was drawn: images, seeds, images+seeds
+    ("kind", pa.string()),  # what was resampled: images, seeds, images+seeds
     ("value", pa.float64()),
     ("low", pa.float64()),
     ("high", pa.float64()),
-    ("improved", pa.float64()),  # of a difference: share of draws above 0; else null
+    ("improved", pa.float64()),  # for a difference, share of draws above 0; otherwise null
 )
 
 CLAIMS = _schema(
@@ -319,7 +319,7 @@ CLAIMS = _schema(
     *_of(pa.string(), "benchmark ablation claim text verdict"),  # of the whole claim
     ("way", pa.int32()),  # a claim holds if all comparisons of one way do
     *_of(pa.string(), "better worse metric answer"),  # of this comparison
-    ("margin", pa.float64()),  # better minus worse is to be above minus this
+    ("margin", pa.float64()),  # better minus worse must be above minus this
     ("seeds", pa.int32()),
     *_of(pa.float64(), "value low high seeds_low seeds_high"),  # null: not scored, one seed
 )
@@ -333,10 +333,10 @@ TRAINING_LOG = _schema(
 
 
 def rows_to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """A table of exactly this schema from rows as mappings; a column left out is null.
+    """Build a table of exactly this schema; a column that a row leaves out is null.
 
     Raises:
-        KeyError: if a row has a column that the schema does not know.
+        KeyError: a row has a column that is not in the schema.
     """
     rows = list(rows)
     for row in rows:

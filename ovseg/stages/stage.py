@@ -1,7 +1,7 @@
-"""Stages: planned, run a shard at a time, finished once.
+"""The `Stage` contract: plan shards, write each one, merge their statistics.
 
-A subclass of `Stage` names itself and writes one shard; planning, skipping what is done, atomic
-publishing and the manifest are here. `run_stage` does all of it in one process:
+A subclass of `Stage` names itself and writes one shard; `ovseg.stages.run` skips finished shards,
+publishes atomically and writes the manifest. `run_stage` does all of it in one process:
 
     from ovseg.mining.nouns.stage import NOUNS
     nouns = run_stage(NOUNS, NounsConfig(), {"images": images}, Path("runs/demo"))
@@ -27,30 +27,30 @@ Inputs = Mapping[str, Manifest]
 
 
 def no_progress(advance: int) -> None:
-    """Progress nobody watches."""
+    """Ignore progress."""
 
 
 class Output(BaseModel):
-    """What a stage says of the shard it has just written."""
+    """Row count and statistics of the shard a stage has just written."""
 
     rows: int
     stats: dict[str, Any] = {}
 
 
 class Stage(Generic[C]):
-    """One step of the chain. A subclass names itself and writes one shard; the rest is here."""
+    """One step of the chain. A subclass defines `name` and `write`; the rest has defaults."""
 
     name: ClassVar[str]
     schema_version: ClassVar[int] = 1
     suffix: ClassVar[str] = ".parquet"
-    """Of a shard's payload; empty for a folder of files."""
+    """File extension of a shard's payload; empty if the payload is a folder."""
 
     def plan(self, config: C, inputs: Inputs) -> ShardPlan:
-        """How the stage is cut into shards: as its first parent is, by default."""
+        """Plan the shards; defaults to the plan of the first parent."""
         return next(iter(inputs.values())).plan
 
     def weights(self, config: C, inputs: Inputs) -> dict[str, str]:
-        """Content digests of the model weights the stage uses."""
+        """Return the content digests of the model weights the stage uses."""
         return {}
 
     def write(
@@ -59,18 +59,18 @@ class Stage(Generic[C]):
         """Write the payload of one shard to `target` (a file, or a folder the stage makes)."""
         raise NotImplementedError
 
-    def summarise(
+    def summarize(
         self, config: C, inputs: Inputs, records: Sequence[ShardRecord]
     ) -> dict[str, Any]:
-        """The stats of the whole stage; by default the shards' stats added up."""
+        """Return the stats of the whole stage; defaults to the sum of the shards' stats."""
         return merge_stats([record.stats for record in records])
 
     def code_digest(self, config: C) -> str:
-        """16 hex digits over the code that computes: this module, and what the settings name."""
+        """Return 16 hex digits over this module's code and the code that the settings name."""
         return code_digest({type(self).__module__, *config.modules_named()})
 
     def digest(self, config: C, inputs: Inputs, plan: ShardPlan) -> str:
-        """The name of the stage's folder: 16 hex digits over all that the result depends on."""
+        """Return 16 hex digits over everything the result depends on: the stage's folder name."""
         parts: list[Any] = [
             self.name,
             self.schema_version,
@@ -86,7 +86,7 @@ class Stage(Generic[C]):
 
 
 def merge_stats(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Add up numbers, recursively through dicts; of anything else the first that is not None."""
+    """Add up numbers, recursively through dicts; keep the first other value that is not None."""
     merged: dict[str, Any] = {}
     for part in parts:
         for key, value in part.items():

@@ -1,6 +1,6 @@
-"""How many threads torch computes with: one, as the bytes of a sum depend on how it is split.
+"""The number of torch threads: one, because the bytes of a sum depend on how it is split.
 
-`OVSEG_TORCH_THREADS=N` overrides it. Results are then named after N, too, because they may differ.
+`OVSEG_TORCH_THREADS=N` overrides it. N is then part of the results' names, because they may differ.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ovseg.errors import OvsegError
 
 VARIABLE = "OVSEG_TORCH_THREADS"
 _READ_AT_IMPORT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""What torch's own libraries look at when they are loaded, and never again."""
+"""Variables that torch's libraries read once, when they are loaded."""
 
 
 def torch_threads() -> int:
-    """The number of threads that stages compute with.
+    """Return the number of threads that stages compute with.
 
     Raises:
         OvsegError: the variable is not a whole number from 1 to 1024.
@@ -34,17 +34,17 @@ def torch_threads() -> int:
 _lock = threading.Lock()
 _inside = 0
 _before: int | None = None
-"""Threads of torch before the outermost `fixed_threads`; None while torch is not imported."""
+"""Torch's threads before the outermost `fixed_threads`; None if torch was not imported."""
 _variables: dict[str, str | None] = {}
 
 
 @contextmanager
 def fixed_threads() -> Iterator[None]:
-    """Within it torch computes with `torch_threads()` threads, in this thread and new ones.
+    """Have torch compute with `torch_threads()` threads, in this thread and new ones.
 
-    Several threads may be in it at once, as the shards of a task runner. The setting of before
-    comes back when the last one leaves. torch is not imported for it: one that is imported within
-    starts with that number.
+    Several threads may enter at once, such as the shards of a task runner; the last to leave
+    restores the previous setting. This does not import torch: if it is imported inside, it starts
+    with that number.
     """
     _enter(torch_threads())
     try:
@@ -64,7 +64,7 @@ def _enter(threads: int) -> None:
                 os.environ[name] = str(threads)
         _inside += 1
         if torch is not None:
-            torch.set_num_threads(threads)  # each thread of the caller's has a setting of its own
+            torch.set_num_threads(threads)  # the setting is per calling thread
 
 
 def _leave() -> None:
@@ -83,13 +83,13 @@ def _leave() -> None:
 
 
 def _torch() -> Any:
-    """Torch if it is imported, and not just being imported by another thread."""
+    """Return torch if it is fully imported, not still being imported by another thread."""
     torch = sys.modules.get("torch")
     return torch if hasattr(torch, "set_num_threads") else None
 
 
 def _default() -> int:
-    """The threads that torch would have started with, had it been imported outside."""
+    """Return the number of threads torch would have started with, if imported outside."""
     text = os.environ.get("OMP_NUM_THREADS", "")
     if text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= 1024:
         return int(text)

@@ -1,4 +1,4 @@
-"""Worker processes that outlive neither their parent nor an interrupt, and say nothing of it."""
+"""Worker processes that end silently with their parent or on an interrupt."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class WorkerPool(ProcessPoolExecutor):
-    """A pool of processes in sessions of their own, which end when their parent does.
+    """A pool of processes in their own sessions, which end when their parent does.
 
     They are never forked from this process: it runs threads (models, task runners), and a fork
-    would copy their locks in whatever state they are.
+    would copy their locks in any state.
 
     Args:
         workers: how many.
@@ -30,13 +30,13 @@ class WorkerPool(ProcessPoolExecutor):
         methods = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         context.set_forkserver_preload(list(preload))
-        # the fork server has the environment of the time it was started: what was set since, such
-        # as the credentials of a bucket, its workers are told
+        # the fork server keeps the environment it started with; pass on what was set since, such
+        # as the credentials of a bucket
         environment = dict(os.environ)
         super().__init__(workers, mp_context=context, initializer=_begin, initargs=(environment,))
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Schedule a call; workers are started here, as they are needed."""
+        """Schedule a call, and start workers as needed."""
         with sheltered():
             return super().submit(function, *args, **kwargs)
 

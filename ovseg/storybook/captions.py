@@ -1,8 +1,8 @@
-"""What people might say about a scene: five captions each, and loose captions of single regions.
+"""Captions of a scene, five each, and loose captions of single regions.
 
-Captions are true (counts, colours and places come from the segments) and human: they leave things
+Captions are true (counts, colors and places come from the segments) and human: they leave things
 out, use synonyms and compounds, and mention words such as picture, background or day that name
-nothing in the picture.
+nothing in the image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ovseg.storybook.wording import (
     SETTING_PHRASES,
     adjectives_for,
     box_of,
-    neighbour_of,
+    neighbor_of,
     noun_for,
     pick,
     place_of,
@@ -51,7 +51,7 @@ def describe(scene: Scene, *, n: int = 5) -> tuple[str, ...]:
 
     Args:
         scene: The scene; its seed fixes the captions.
-        n: How many captions, at least 1.
+        n: Number of captions, at least 1.
 
     Returns:
         n captions, each a sentence of fewer than 30 words; together they mention most of what is
@@ -61,7 +61,7 @@ def describe(scene: Scene, *, n: int = 5) -> tuple[str, ...]:
 
 
 def describe_region(scene: Scene, index: int, rng: np.random.Generator) -> str:
-    """A loose caption, as found beside images on the web, for a crop around one segment.
+    """Write a loose caption, like those of images on the web, for a crop around one segment.
 
     Args:
         scene: The scene.
@@ -81,7 +81,7 @@ def describe_region(scene: Scene, index: int, rng: np.random.Generator) -> str:
         return noun
     adjectives = adjectives_for([segment], rng, color=0.5, size=0.3)
     phrase = with_article(" ".join([*adjectives, noun]))
-    sibling = neighbour_of(scene, segment)
+    sibling = neighbor_of(scene, segment)
     if sibling is not None and style < 0.3:
         pair = [segment, sibling]
         color = adjectives_for(pair, rng, color=0.4, size=0.0)
@@ -98,7 +98,7 @@ def describe_region(scene: Scene, index: int, rng: np.random.Generator) -> str:
 
 
 def loose_crop(scene: Scene, index: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Crop loosely around a segment, background and neighbours included.
+    """Crop loosely around a segment, including background and neighbors.
 
     Args:
         scene: The scene.
@@ -123,7 +123,7 @@ def loose_crop(scene: Scene, index: int, rng: np.random.Generator) -> NDArray[np
 
 def _describe_stuff(scene: Scene, segment: Segment, rng: np.random.Generator) -> str:
     noun = stuff_noun(scene, segment.category, rng)
-    here = [
+    things = [
         s
         for s in scene.segments
         if s.category.isthing and s.attributes["on"] == segment.category.name
@@ -132,8 +132,8 @@ def _describe_stuff(scene: Scene, segment: Segment, rng: np.random.Generator) ->
     if style < 0.2:
         return noun
     phrase = f"the {noun}"
-    if style < 0.45 and here:
-        thing = here[int(rng.integers(len(here)))]
+    if style < 0.45 and things:
+        thing = things[int(rng.integers(len(things)))]
         phrase = f"{phrase} with {with_article(noun_for(thing.category, 1, rng, canonical=0.8))}"
     elif style < 0.6:
         phrase = f"{phrase} {pick(rng, time_phrases(scene))}"
@@ -146,7 +146,7 @@ def _describe_stuff(scene: Scene, segment: Segment, rng: np.random.Generator) ->
 
 
 class _Narrator:
-    """Writes the captions of one scene, turning each time to what has not been mentioned yet."""
+    """Writes the captions of one scene; each covers what earlier ones did not mention."""
 
     def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
         self.scene = scene
@@ -160,15 +160,15 @@ class _Narrator:
         self.mentions: dict[str, int] = {s.category.name: 0 for s in scene.segments}
 
     def captions(self, n: int) -> tuple[str, ...]:
-        written: list[str] = []
-        while len(written) < n:
+        sentences: list[str] = []
+        while len(sentences) < n:
             before = dict(self.mentions)
             sentence = self._sentence()
-            if sentence in written or len(sentence.split()) > MAX_WORDS:
+            if sentence in sentences or len(sentence.split()) > MAX_WORDS:
                 self.mentions = before
                 continue
-            written.append(sentence)
-        return tuple(written)
+            sentences.append(sentence)
+        return tuple(sentences)
 
     def _sentence(self) -> str:
         rng = self.rng
@@ -194,7 +194,7 @@ class _Narrator:
         return sentence[0].upper() + sentence[1:] + "."
 
     def _choose(self, count: int) -> list[list[Segment]]:
-        """The least mentioned groups, larger ones first, with a little chance mixed in."""
+        """Return the least mentioned groups, in random order among equals."""
         order = sorted(
             self.groups,
             key=lambda g: (self.mentions[g[0].category.name], self.rng.random()),
@@ -219,7 +219,7 @@ class _Narrator:
         return f"{words} {where}".strip()
 
     def _pair(self, first: list[Segment], second: list[Segment]) -> str:
-        """Two groups with the relation between them, where a simple one holds."""
+        """Describe two groups, with the relation between them if a simple one holds."""
         rng = self.rng
         relation = self._relation(first, second)
         if relation and rng.random() < 0.75:
@@ -258,7 +258,7 @@ class _Narrator:
         return stuff_noun(self.scene, name.category, self.rng)
 
     def _tail(self, body: str) -> str:
-        """Where or when it is, or what lies behind it."""
+        """Return where or when it is, or what is behind it."""
         rng, style = self.rng, self.rng.random()
         if style < 0.16 and " the " not in body:
             return pick(rng, SETTING_PHRASES[self.scene.setting])

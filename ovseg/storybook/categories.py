@@ -1,7 +1,7 @@
 """The categories of the storybook: their names, plurals, synonyms, compounds and seen/unseen split.
 
-A name belongs to one category only: synonyms and compounds never repeat another category's name, so
-a caption's noun can be traced back to what was drawn.
+A name belongs to only one category: synonyms and compounds never repeat another category's name, so
+a caption's noun can be traced back to the object in the scene.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ class Category:
     """One class of the storybook.
 
     Attributes:
-        id: 1-based category id, as written to semantic maps (0 is unlabelled).
+        id: 1-based category id, as written to semantic maps (0 is unlabeled).
         name: Everyday singular noun, unique among categories.
-        isthing: True for countable things, False for stuff (one segment a scene).
+        isthing: True for countable things, False for stuff (one segment per scene).
         plural: Plural of the name.
-        synonyms: Other singular nouns a caption may use for it.
+        synonyms: Other singular nouns that captions use for it.
         compounds: Compounds whose head is the name or a synonym, such as "picket fence".
         color: RGB in 0..255 for label maps and palettes.
     """
@@ -95,7 +95,7 @@ _STUFF: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
 
 
 def _palette(index: int) -> tuple[int, int, int]:
-    """A colour for category id `index`, as PASCAL VOC spreads the id's bits over the channels."""
+    """Return the color of category id `index`: its bits spread over the channels, as in VOC."""
     red = green = blue = 0
     value = index
     for shift in range(7, -1, -1):
@@ -126,11 +126,11 @@ def split(seed: int = 0) -> tuple[frozenset[str], frozenset[str]]:
     """Split the category names into seen (masks may be trained on) and unseen (captions only).
 
     Args:
-        seed: Which split; the same seed gives the same split in every process.
+        seed: Number of the split; the same seed gives the same split in every process.
 
     Returns:
         (seen, unseen): disjoint and complete; unseen holds a third of the things and two or three
-        kinds of stuff. The sky, which most scenes show, is always seen.
+        kinds of stuff. The sky, which is in most scenes, is always seen.
     """
     rng = np.random.default_rng([seed, 20])
     things = [category.name for category in CATEGORIES if category.isthing]

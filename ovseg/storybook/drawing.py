@@ -1,8 +1,8 @@
 """The pen of the storybook: outlined, shaded shapes on a supersampled transparent sheet.
 
-A thing is drawn in units: its body spans about 0..100 both ways, y grows downwards and a thing that
-stands on the ground stands at y = 100. The pen carries pose (flip, rotation, stretch), so a
-drawing function only says what the thing looks like.
+A thing is drawn in units: its body spans about 0..100 both ways, y grows downwards, and the ground
+is at y = 100. The pen holds the pose (flip, rotation, stretch), so a drawing function only defines
+the thing's appearance.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Color = tuple[int, int, int]
 Points = Sequence[tuple[float, float]]
 
 SUPERSAMPLING = 3
-_SHEET = 150.0  # units a side: room for rotation and stretch around the 100-unit body
+_SHEET = 150.0  # units per side: room for rotation and stretch around the 100-unit body
 _TURN = np.linspace(0.0, 2.0 * np.pi, 28, endpoint=False)
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
 
@@ -53,13 +53,13 @@ def shade(color: Color, factor: float) -> Color:
 
 
 def jitter(color: Color, rng: np.random.Generator) -> Color:
-    """The colour moved by up to 14 a channel, kept in 0..255."""
+    """Move a color by up to 14 per channel, within 0..255."""
     r, g, b = (int(np.clip(c + d, 0, 255)) for c, d in zip(color, rng.integers(-14, 14, 3)))
     return r, g, b
 
 
 class Pen:
-    """Draws outlined shapes in a 100-unit frame and gives back a small RGBA sprite."""
+    """Draws outlined shapes in a 100-unit frame and returns a small RGBA sprite."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Pen:
         self.poly(np.add(ring, (cx, cy)), color, ink=ink)
 
     def ball(self, cx: float, cy: float, rx: float, ry: float, color: Color) -> None:
-        """An ellipse shaded as a sphere lit from the upper left."""
+        """Draw an ellipse shaded as a sphere lit from the upper left."""
         self.oval(cx, cy, rx, ry, shade(color, 0.86))
         self.oval(cx - rx * 0.1, cy - ry * 0.12, rx * 0.78, ry * 0.76, color, ink=None)
         lit = shade(color, 1.22)
@@ -143,12 +143,12 @@ class Pen:
         self.poly(smooth(points), color, ink=ink)
 
     def line(self, points: Points, color: Color, width: float = 2.0) -> None:
-        """A polyline of the given width in units."""
+        """Draw a polyline of the given width in units."""
         pixels = max(1, round(width * self._unit))
         self._draw.line(self._place(points), fill=(*color, 255), width=pixels, joint="curve")
 
     def dot(self, cx: float, cy: float, r: float, color: Color = INK) -> None:
-        """A small disc without an outline, for eyes and buttons."""
+        """Draw a small disk without an outline, for eyes and buttons."""
         self.oval(cx, cy, r, r, color, ink=None)
 
     def cut(self, cx: float, cy: float, rx: float, ry: float) -> None:
@@ -161,7 +161,7 @@ class Pen:
         self._draw.polygon(corners, fill=(0, 0, 0, 0))
 
     def sprite(self) -> NDArray[np.float32]:
-        """The drawing, cropped to its pixels.
+        """Return the drawing, cropped to its pixels.
 
         Returns:
             (h, w, 4) float32: RGB in 0..255 and alpha in 0..1.
@@ -177,7 +177,7 @@ class Pen:
 
 
 def smooth(points: Points) -> NDArray[np.float64]:
-    """Closed Catmull-Rom curve through (N, 2) points as an (N * 6, 2) polygon."""
+    """Return the closed Catmull-Rom curve through (N, 2) points as an (N * 6, 2) polygon."""
     p1 = np.asarray(points, dtype=np.float64)[:, None, :]
     p0, p2, p3 = np.roll(p1, 1, 0), np.roll(p1, -1, 0), np.roll(p1, -2, 0)
     t = np.linspace(0.0, 1.0, 6, endpoint=False)[None, :, None]

@@ -1,8 +1,8 @@
-"""Where the regions of a scene lie: profiles, layers from back to front, and zones for the things.
+"""Regions of a scene: profiles, layers from back to front, and zones for the things.
 
-A layer covers the pixels below a profile, or inside a shape, with one texture. Zones say where
-things may be put, as fractions of the picture's height: `air` by their middle, `ground` and `water`
-by their foot.
+A layer covers the pixels below a profile, or inside a shape, with one texture. Zones limit where
+things may be placed, as fractions of the image height: `air` for their middle, `ground` and `water`
+for their foot.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from ovseg.storybook.stuff import Array, Canvas
 
-Coverage = Array  # (H, W) float32 in 0..1: how far a layer covers a pixel
+Coverage = Array  # (H, W) float32 in 0..1: share of a pixel that a layer covers
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One region: the stuff category, the texture that paints it, and where it lies."""
+    """One region: its stuff category, texture and coverage."""
 
     name: str
     texture: str
@@ -28,7 +28,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Layout:
-    """The regions of one scene and the zones for things, as fractions of the picture's height."""
+    """The regions of one scene, and the zones for things as fractions of the image height."""
 
     layers: list[Layer]
     zones: dict[str, tuple[float, float]]
@@ -38,13 +38,13 @@ class Layout:
 
 
 def _below(canvas: Canvas, profile: NDArray[np.floating]) -> Coverage:
-    """Coverage of the pixels under a profile (W,) of heights in 0..1, with a one-pixel edge."""
+    """Cover the pixels under a profile (W,) of heights in 0..1, with a one-pixel edge."""
     edge = (canvas.y - profile[None, :]) * canvas.size + 0.5
     return np.asarray(np.clip(edge, 0.0, 1.0), dtype=np.float32)
 
 
 def _waves(canvas: Canvas, rng: np.random.Generator, level: float, swing: float) -> Array:
-    """A gently rolling profile (W,) around `level`."""
+    """Return a gently rolling profile (W,) around `level`."""
     x = canvas.x[0]
     phase = rng.uniform(0, 2 * np.pi, 2)
     roll = np.sin(x * rng.uniform(3, 7) + phase[0])
@@ -53,7 +53,7 @@ def _waves(canvas: Canvas, rng: np.random.Generator, level: float, swing: float)
 
 
 def _peaks(canvas: Canvas, rng: np.random.Generator, level: float, height: float) -> Array:
-    """A jagged mountain profile (W,) that rises `height` above `level`."""
+    """Return a jagged mountain profile (W,) that rises `height` above `level`."""
     knots = int(rng.integers(6, 10))
     tops = np.where(np.arange(knots) % 2 == rng.integers(2), rng.uniform(0.6, 1.0, knots), 0.15)
     rise = np.interp(canvas.x[0], np.linspace(0, 1, knots), tops + rng.uniform(0, 0.15, knots))
@@ -62,7 +62,7 @@ def _peaks(canvas: Canvas, rng: np.random.Generator, level: float, height: float
 
 
 def _bumps(canvas: Canvas, rng: np.random.Generator, level: float) -> Array:
-    """The clipped top of a hedge (W,): a row of small rounds."""
+    """Return the clipped top of a hedge (W,): a row of small rounds."""
     x = canvas.x[0] * rng.uniform(11, 17) + rng.uniform(0, 1)
     return np.asarray((level - 0.028 * np.abs(np.sin(np.pi * x))), dtype=np.float32)
 
@@ -72,7 +72,7 @@ def _everywhere(canvas: Canvas) -> Coverage:
 
 
 def _track(canvas: Canvas, rng: np.random.Generator, top: Array) -> Coverage:
-    """A road that winds from the front up to the profile `top` (W,)."""
+    """Cover a road that winds from the front up to the profile `top` (W,)."""
     foot, head = rng.uniform(0.2, 0.8), rng.uniform(0.3, 0.7)
     depth = np.clip((canvas.y - float(top.mean())) / (1.0 - float(top.mean())), 0.0, 1.0)
     middle = head + (foot - head) * depth + 0.09 * np.sin(depth * rng.uniform(3, 6))
@@ -164,14 +164,14 @@ def meadow(canvas: Canvas, rng: np.random.Generator) -> Layout:
 
 def street(canvas: Canvas, rng: np.random.Generator) -> Layout:
     """A brick wall behind a road."""
-    level, kerb = rng.uniform(0.2, 0.34), rng.uniform(0.6, 0.68)
+    level, curb = rng.uniform(0.2, 0.34), rng.uniform(0.6, 0.68)
     layers = [Layer("sky", "sky", _everywhere(canvas))]
     flat = np.full(canvas.size, level, dtype=np.float32)
     layers.append(Layer("wall", "wall", _below(canvas, flat)))
     if rng.random() < 0.45:
-        layers.append(Layer("hedge", "hedge", _below(canvas, _bumps(canvas, rng, kerb - 0.12))))
-    layers.append(Layer("road", "road", _below(canvas, np.full(canvas.size, kerb, np.float32))))
-    return Layout(layers, {"air": (0.14, 0.36), "ground": (kerb + 0.05, 0.97)})
+        layers.append(Layer("hedge", "hedge", _below(canvas, _bumps(canvas, rng, curb - 0.12))))
+    layers.append(Layer("road", "road", _below(canvas, np.full(canvas.size, curb, np.float32))))
+    return Layout(layers, {"air": (0.14, 0.36), "ground": (curb + 0.05, 0.97)})
 
 
 def winter(canvas: Canvas, rng: np.random.Generator) -> Layout:

@@ -1,4 +1,4 @@
-"""The settings of the storybook: which layout each has, at what time, and what may stand in it."""
+"""The settings of the storybook: their layouts, times of day and things."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ovseg.storybook.stuff import Canvas
 
 @dataclass(frozen=True)
 class Setting:
-    """One kind of picture.
+    """One kind of scene.
 
     Attributes:
         layout: Makes the regions and zones of a scene.
-        times: Times of day it is shown at; a repeated time is more frequent.
-        things: Candidates of each zone, in words separated by spaces; a repeated word is likelier.
+        times: Possible times of day; a repeated time is more frequent.
+        things: Candidates for each zone, separated by spaces; a repeated word is more frequent.
     """
 
     layout: Callable[[Canvas, np.random.Generator], Layout]
@@ -129,7 +129,7 @@ SETTINGS: dict[str, Setting] = {
 }
 
 
-# ---- what a scene holds --------------------------------------------------------------------------
+# ---- things of a scene ---------------------------------------------------------------------------
 
 MAX_THINGS = 8
 _SINGLE = frozenset({"sun", "moon", "bridge", "castle", "train", "table"})
@@ -149,14 +149,14 @@ _EVERYWHERE = (
 def choose_things(
     setting: Setting, time: str, rng: np.random.Generator
 ) -> list[tuple[str, str, int]]:
-    """Choose what stands in a scene.
+    """Choose the things in a scene.
 
     Returns:
         (category name, zone, count) triples: 2 to 6 kinds, 3 to 8 things in all.
     """
     total = int(rng.integers(4, MAX_THINGS + 1))
-    chosen: list[tuple[str, str, int]] = []
-    taken: set[str] = set()
+    choices: list[tuple[str, str, int]] = []
+    names: set[str] = set()
     zones = [zone for zone in ("air", "water", "ground") if zone in setting.things]
     shares = np.array([{"air": 0.9, "water": 1.3, "ground": 2.0}[zone] for zone in zones])
     while total > 0:
@@ -166,13 +166,13 @@ def choose_things(
             pool = _EVERYWHERE
         words = pool.split()
         name = words[int(rng.integers(len(words)))]
-        if name in taken or time not in _TIMES.get(name, (time,)):
+        if name in names or time not in _TIMES.get(name, (time,)):
             continue
-        taken.add(name)
+        names.add(name)
         count = 1
         if name not in _SINGLE:
             chances = (0.8, 0.2, 0.0) if name in _BIG else (0.62, 0.24, 0.14)
             count = min(total, 1 + int(rng.choice(3, p=chances)))
-        chosen.append((name, zone, count))
+        choices.append((name, zone, count))
         total -= count
-    return chosen
+    return choices

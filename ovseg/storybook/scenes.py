@@ -1,8 +1,8 @@
-"""Draws one picture of the storybook from a seed, with the mask of everything in it.
+"""Draws a scene of the storybook from a seed, with the mask of everything in it.
 
-A scene is a background of textured regions (stuff) and a handful of sprites (things) laid over it
-from far to near, lit for one time of day. Every pixel belongs to exactly one segment; a thing of
-which too little would show is left out before anything is painted: nothing visible lacks a label.
+A scene is a background of textured regions (stuff) with a handful of sprites (things) on top, from
+far to near, lit for one time of day. Every pixel belongs to exactly one segment. Things that would
+be almost hidden are left out before painting, so that everything visible has a label.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _LIGHT: dict[str, tuple[float, float, float]] = {
 
 @dataclass(frozen=True)
 class Segment:
-    """One labelled region of a scene.
+    """One labeled region of a scene.
 
     Attributes:
         id: 1-based, unique in the scene; things come first, from far to near.
-        category: What it is.
+        category: Its category.
         mask: (H, W) bool, the visible pixels.
-        attributes: `on` names the stuff it stands on or is seen against; things also have `color`,
-            `zone` (air, ground or water) and, when it stands out, `size` (small or big).
+        attributes: `on` names the stuff under or behind it; things also have `color`, `zone` (air,
+            ground or water) and, if it is unusual, `size` (small or big).
     """
 
     id: int
@@ -51,14 +51,14 @@ class Segment:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and its segments.
+    """An image and its segments.
 
     Attributes:
         seed: The seed it was drawn from.
         size: Height and width in pixels.
         image: (size, size, 3) uint8 RGB.
         segments: Disjoint masks that cover the image.
-        setting: Kind of picture, a key of `scenery.SETTINGS`.
+        setting: Kind of scene, a key of `scenery.SETTINGS`.
         time: day, dusk, night, overcast or evening (indoors).
     """
 
@@ -72,7 +72,7 @@ class Scene:
 
 @dataclass
 class _Placed:
-    """A sprite with its place: `top`, `left` in pixels, which may lie outside the picture."""
+    """A sprite and its position: `top`, `left` in pixels, possibly outside the image."""
 
     name: str
     sprite: Array
@@ -86,7 +86,7 @@ class _Placed:
         return self.top + int(self.sprite.shape[0])
 
     def window(self, size: int) -> tuple[slice, slice, slice, slice]:
-        """Rows and columns of the picture, then of the sprite, where the two meet."""
+        """Return rows and columns of the image, then of the sprite, where they overlap."""
         h, w = self.sprite.shape[:2]
         y0, y1 = max(self.top, 0), min(self.top + h, size)
         x0, x1 = max(self.left, 0), min(self.left + w, size)
@@ -109,7 +109,7 @@ def draw_scene(seed: int, *, size: int = 160) -> Scene:
         The scene, with segments that are disjoint and cover the image.
 
     Raises:
-        ValueError: If the seed is negative or the size too small to recognise anything.
+        ValueError: The seed is negative or the size too small to recognize anything.
     """
     if seed < 0 or size < 48:
         raise ValueError(f"draw_scene needs seed >= 0 and size >= 48, got seed={seed} size={size}")
@@ -134,13 +134,13 @@ def draw_scene(seed: int, *, size: int = 160) -> Scene:
 
 
 def _stuff_labels(layout: Layout, size: int) -> NDArray[np.int16]:
-    """The index of the front-most layer at each pixel, (size, size)."""
+    """Return the index of the front-most layer at each pixel, (size, size)."""
     labels = np.zeros((size, size), dtype=np.int16)
     for index, layer in enumerate(layout.layers):
         labels[layer.coverage >= 0.5] = index
     least = 4 * MIN_VISIBLE * (size / 160.0) ** 2
     for index in range(len(layout.layers) - 1, 0, -1):
-        if np.count_nonzero(labels == index) < least:  # too little of it would show: do without
+        if np.count_nonzero(labels == index) < least:  # too small: leave it out
             del layout.layers[index]
             return _stuff_labels(layout, size)
     return labels
@@ -215,7 +215,7 @@ def _float_in_water(sprite: Array, rng: np.random.Generator) -> None:
 
 
 def _overlap(left: int, top: int, w: int, h: int, other: _Placed) -> float:
-    """Shared area of two boxes as a part of the smaller one."""
+    """Return the shared area of two boxes as a fraction of the smaller one."""
     oh, ow = other.sprite.shape[:2]
     across = min(left + w, other.left + ow) - max(left, other.left)
     down = min(top + h, other.top + oh) - max(top, other.top)
@@ -223,7 +223,7 @@ def _overlap(left: int, top: int, w: int, h: int, other: _Placed) -> float:
 
 
 def _owners(placed: list[_Placed], size: int) -> NDArray[np.int16]:
-    """The index of the front-most thing at each pixel, -1 where there is none."""
+    """Return the index of the front-most thing at each pixel, -1 for none."""
     owners = np.full((size, size), -1, dtype=np.int16)
     for index, thing in enumerate(placed):
         rows, columns, inner_rows, inner_columns = thing.window(size)
@@ -233,7 +233,7 @@ def _owners(placed: list[_Placed], size: int) -> NDArray[np.int16]:
 
 
 def _drop_hidden(placed: list[_Placed], labels: NDArray[np.int16], size: int) -> list[_Placed]:
-    """Leave out things that barely show, and the nearest ones that hide a region altogether."""
+    """Remove things that are almost hidden, and the nearest ones that hide a whole region."""
     least = MIN_VISIBLE * (size / 160.0) ** 2
     areas = {id(thing): float(np.count_nonzero(thing.sprite[..., 3] >= 0.5)) for thing in placed}
     while placed:
@@ -254,7 +254,7 @@ def _drop_hidden(placed: list[_Placed], labels: NDArray[np.int16], size: int) ->
 
 
 def _stuff_under(thing: _Placed, labels: NDArray[np.int16], layout: Layout, size: int) -> str:
-    """The stuff behind a flying thing's middle or under a standing thing's foot."""
+    """Return the stuff behind a flying thing's middle or under a standing thing's foot."""
     h, w = thing.sprite.shape[:2]
     row = thing.top + h // 2 if thing.zone == "air" else thing.foot
     column = thing.left + w // 2
@@ -271,7 +271,7 @@ def _paint(
     """Paint regions, shadows and sprites; (size, size, 3) uint8."""
     size = canvas.size
     light = np.array(_LIGHT[canvas.time], dtype=np.float32)
-    light_on_things = 0.5 * (1.0 + light)  # half as much: colours stay what captions call them
+    light_on_things = 0.5 * (1.0 + light)  # half as much, so that captions' colors stay true
     image = np.zeros((size, size, 3), dtype=np.float32)
     for layer in layout.layers:
         color = TEXTURES[layer.texture](canvas, rng)
@@ -302,7 +302,7 @@ def _paint(
 
 
 def _glow(image: Array, thing: _Placed, size: int) -> None:
-    """Brighten the picture around a shining thing (in place)."""
+    """Brighten the image around a shining thing (in place)."""
     h, w = thing.sprite.shape[:2]
     y = np.arange(size, dtype=np.float32)[:, None] - (thing.top + h / 2)
     x = np.arange(size, dtype=np.float32)[None, :] - (thing.left + w / 2)

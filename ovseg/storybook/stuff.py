@@ -1,7 +1,7 @@
 """The textured regions behind the things: sky, sea, grass, sand, road, wall, floor and the rest.
 
-Every texture is a function of (canvas, rng) that returns colours for the whole picture; a layout in
-`settings` decides which pixels show it.
+Every texture is a function of (canvas, rng) that returns colors for the whole image; a layout
+decides which pixels show it.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from ovseg.storybook.drawing import COLORS, Color
 Array = NDArray[np.float32]
 
 
-def _centres(size: int) -> Array:
+def _centers(size: int) -> Array:
     return ((np.arange(size) + 0.5) / size).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """The pixel grid of a picture: `y` (H, 1) and `x` (1, W) are float32 in 0..1."""
+    """The pixel grid of an image: `y` (H, 1) and `x` (1, W) are float32 in 0..1."""
 
     size: int
     time: str
 
     @property
     def y(self) -> Array:
-        """Row centres, (H, 1), 0 at the top."""
-        return _centres(self.size)[:, None]
+        """Row centers, (H, 1), 0 at the top."""
+        return _centers(self.size)[:, None]
 
     @property
     def x(self) -> Array:
-        """Column centres, (1, W), 0 at the left."""
-        return _centres(self.size)[None, :]
+        """Column centers, (1, W), 0 at the left."""
+        return _centers(self.size)[None, :]
 
 
 def noise(size: int, rng: np.random.Generator, cells_y: int, cells_x: int) -> Array:
-    """Smooth noise in -1..1, (size, size), with the given number of cells down and across."""
+    """Return smooth noise in -1..1, (size, size), with a number of cells down and across."""
     coarse = rng.random((cells_y, cells_x), dtype=np.float32) * 2.0 - 1.0
     image = Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(image)
@@ -52,7 +52,7 @@ def _rgb(color: tuple[float, float, float]) -> Array:
 
 
 def _blend(a: Color, b: Color, weight: Array) -> Array:
-    """Colours (H, W, 3) from a (weight 0) to b (weight 1)."""
+    """Blend colors (H, W, 3) from a (weight 0) to b (weight 1)."""
     w = weight[..., None]
     blended: Array = _rgb(a) * (1.0 - w) + _rgb(b) * w
     return blended
@@ -115,7 +115,7 @@ def sand(canvas: Canvas, rng: np.random.Generator) -> Array:
 
 
 def road(canvas: Canvas, rng: np.random.Generator) -> Array:
-    """Grey asphalt, speckled."""
+    """Gray asphalt, speckled."""
     base = _vary(((112, 112, 120), (132, 128, 128), (96, 98, 110))[int(rng.integers(3))], rng, 6)
     grain = rng.standard_normal((canvas.size, canvas.size), dtype=np.float32)
     smudge = noise(canvas.size, rng, 10, 4)
@@ -215,7 +215,7 @@ def field(canvas: Canvas, rng: np.random.Generator) -> Array:
 
 
 def carpet(canvas: Canvas, rng: np.random.Generator) -> Array:
-    """A woven carpet in coloured bands."""
+    """A woven carpet in colored bands."""
     names = ("red", "blue", "green", "purple", "pink", "orange")
     first = _vary(COLORS[names[int(rng.integers(6))]], rng)
     bands = np.sin(canvas.y * rng.uniform(70, 110) + 0 * canvas.x)

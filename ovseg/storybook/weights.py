@@ -1,4 +1,4 @@
-"""Where the weights that ship lie."""
+"""Folders of the shipped weights."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ SHIPPED_CLIPS = {
     "storybook": (WEIGHTS / "clip", "clip"),
     "storybook-conv": (WEIGHTS / "conv_clip", "conv-clip"),
 }
-"""Folder of the CLIPs that ship, and what `flows.pretrain` calls them, by name."""
+"""Name of a shipped CLIP to its folder and its name in `flows.pretrain`."""
 MASK2FORMER = "storybook-mask2former"
-"""The name of the small Mask2Former that ships, trained on split 0's seen categories."""
+"""Name of the shipped small Mask2Former, trained on split 0's seen categories."""
 MASK2FORMER_WEIGHTS = WEIGHTS / "mask2former"
 
 
 def storybook_split(name: str) -> int | None:
-    """The split of the categories whose compact MaskFormer a name means, if it means one."""
+    """Return the category split of a compact MaskFormer's name; None for any other name."""
     shipped = re.fullmatch(r"storybook(?:-(\d+))?", name)
     return int(shipped[1] or 0) if shipped else None
 
 
 def storybook_weights(split: int) -> Path:
-    """Where the compact MaskFormer lies that saw masks of one split's seen categories only.
+    """Return the folder of the compact MaskFormer trained on a split's seen categories only.
 
     Args:
         split: as in `ovseg.storybook.categories.split`; 0 is the network named `storybook`.
@@ -33,7 +33,7 @@ def storybook_weights(split: int) -> Path:
 
 
 def shipped_maskformer(name: str) -> Path | None:
-    """Return the folder of the network that ships under a name; None for any other name."""
+    """Return the folder of a shipped network; None for any other name."""
     split = storybook_split(name)
     if split is not None:
         return storybook_weights(split)

@@ -47,17 +47,17 @@ _STUFF_WORDS: dict[str, tuple[str, ...]] = {
 
 
 def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
-    """One of the options."""
+    """Return one of the options."""
     return options[int(rng.integers(len(options)))]
 
 
 def with_article(phrase: str) -> str:
-    """The phrase after "a" or "an"."""
+    """Put "a" or "an" before a phrase."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
 def plural(noun: str, category: Category) -> str:
-    """Plural of a category's name, synonym or compound (its last word is inflected)."""
+    """Return the plural of a category's name, synonym or compound (inflects the last word)."""
     *front, head = noun.split(" ")
     if head == category.name:
         head = category.plural
@@ -69,7 +69,7 @@ def plural(noun: str, category: Category) -> str:
 
 
 def noun_for(category: Category, count: int, rng: np.random.Generator, *, canonical: float) -> str:
-    """A noun for `count` of a category: its name with chance `canonical`, else another word."""
+    """Return a noun for `count` of a category: its name with chance `canonical`, or a synonym."""
     noun = category.name
     others = (category.synonyms, category.compounds)
     if rng.random() > canonical:
@@ -80,7 +80,7 @@ def noun_for(category: Category, count: int, rng: np.random.Generator, *, canoni
 def adjectives_for(
     segments: Sequence[Segment], rng: np.random.Generator, *, color: float, size: float
 ) -> list[str]:
-    """Adjectives true of every segment; `color`, `size`: how likely each is said."""
+    """Return adjectives true of every segment; `color`, `size`: how likely each is used."""
     words = []
     for key, chance in (("size", size), ("color", color)):
         values = {segment.attributes.get(key, "") for segment in segments}
@@ -93,7 +93,7 @@ def adjectives_for(
 
 
 def place_of(segments: Sequence[Segment]) -> str:
-    """Where all of the segments are, as a phrase such as "on the sea"; empty if they differ."""
+    """Return where all segments are, as a phrase such as "on the sea"; empty if they differ."""
     places = {(s.attributes["zone"], s.attributes["on"]) for s in segments}
     if len(places) != 1:
         return ""
@@ -115,8 +115,8 @@ def place_of(segments: Sequence[Segment]) -> str:
     return f"{'in' if on in ('snow', 'field') else 'on'} the {on}"
 
 
-def neighbour_of(scene: Scene, segment: Segment) -> Segment | None:
-    """The one other segment of the category, if there is exactly one and it is close by."""
+def neighbor_of(scene: Scene, segment: Segment) -> Segment | None:
+    """Return the other segment of the category, if there is exactly one and it is close by."""
     same = [s for s in scene.segments if s.category is segment.category and s is not segment]
     if len(same) != 1:
         return None
@@ -126,14 +126,14 @@ def neighbour_of(scene: Scene, segment: Segment) -> Segment | None:
 
 
 def box_of(segment: Segment) -> tuple[int, int, int, int]:
-    """Top, left, bottom, right of a segment in pixels, the last two exclusive."""
+    """Return top, left, bottom, right of a segment in pixels, the last two exclusive."""
     rows = np.flatnonzero(segment.mask.any(1))
     columns = np.flatnonzero(segment.mask.any(0))
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
 def stuff_noun(scene: Scene, category: Category, rng: np.random.Generator) -> str:
-    """A stuff category in words, without an article."""
+    """Return a noun for a stuff category, without an article."""
     if category.name == "wall" and scene.setting == "street" and rng.random() < 0.5:
         return "brick wall"
     if rng.random() < 0.35:
@@ -146,7 +146,7 @@ def stuff_noun(scene: Scene, category: Category, rng: np.random.Generator) -> st
 
 
 def time_phrases(scene: Scene) -> tuple[str, ...]:
-    """Phrases for when it is; indoors nothing is said of the weather."""
+    """Return phrases for the time of day; indoors they leave out the weather."""
     if scene.setting == "room" and scene.time == "day":
         return ("in the daytime", "on a lazy day")
     return TIME_PHRASES[scene.time]

@@ -30,15 +30,15 @@ CAPTIONS_PER_IMAGE = 5
 
 
 def scene_seeds(part: str, n: int, *, seed: int = 0) -> range:
-    """The scene seeds of a part of the world, which are its image ids too.
+    """Return the scene seeds of a part of the world, which are also its image ids.
 
     Args:
         part: A key of SEED_RANGES.
-        n: How many scenes.
+        n: Number of scenes.
         seed: Moves the start inside the part by 100,000 scenes each.
 
     Raises:
-        OvsegError: If the part is unknown or does not hold that many scenes.
+        OvsegError: The part is unknown or does not have that many scenes.
     """
     if part not in SEED_RANGES:
         raise OvsegError(f"storybook part {part!r} is unknown: use one of {', '.join(SEED_RANGES)}")
@@ -46,7 +46,7 @@ def scene_seeds(part: str, n: int, *, seed: int = 0) -> range:
     start = whole.start + seed * _STRIDE
     if n < 0 or seed < 0 or start + n > whole.stop:
         raise OvsegError(
-            f"storybook part {part!r} cannot give {n} scenes from world seed {seed}: "
+            f"storybook part {part!r} does not have {n} scenes from world seed {seed}: "
             f"it holds {len(whole)} scenes, {_STRIDE} between seeds; use smaller numbers"
         )
     return range(start, start + n)
@@ -63,20 +63,20 @@ def write_world(
 ) -> None:
     """Write n scenes of one part as a COCO dataset.
 
-    Leaves `images/*.png`, `annotations/captions.json`, `annotations/panoptic.json`,
+    The folder then holds `images/*.png`, `annotations/captions.json`, `annotations/panoptic.json`,
     `panoptic/*.png` (segment id = r + 256 g + 65536 b) and `semantic/*.png` (uint8 category id,
-    0 = unlabelled, which does not occur). Image ids are the scenes' seeds, unique across parts.
+    0 = unlabeled, which does not occur). Image ids are the scenes' seeds, unique across parts.
 
     Args:
         out_dir: Folder to fill; made if missing.
         part: A key of SEED_RANGES: pretrain, mining or val.
-        n: How many scenes.
+        n: Number of scenes.
         size: Height and width in pixels.
-        seed: Which stretch of the part's scenes, see `scene_seeds`.
+        seed: Start within the part's scenes, see `scene_seeds`.
         progress: Called with 1 after each scene.
 
     Raises:
-        OvsegError: If the part is unknown or does not hold that many scenes.
+        OvsegError: The part is unknown or does not have that many scenes.
     """
     seeds = scene_seeds(part, n, seed=seed)
     for name in ("images", "annotations", "panoptic", "semantic"):
@@ -113,7 +113,7 @@ def write_world(
 
 
 def coco_categories() -> list[dict[str, Any]]:
-    """The `categories` list of a COCO panoptic file."""
+    """Return the `categories` list of a COCO panoptic file."""
     return [
         {
             "id": category.id,
@@ -127,13 +127,13 @@ def coco_categories() -> list[dict[str, Any]]:
 
 
 def _write_masks(scene: Scene, out_dir: Path, stem: str) -> dict[str, Any]:
-    """Write the panoptic and semantic PNG of a scene; returns its panoptic annotation."""
+    """Write the panoptic and semantic PNG of a scene, and return its panoptic annotation."""
     ids = np.zeros((scene.size, scene.size), dtype=np.uint32)
     semantic = np.zeros((scene.size, scene.size), dtype=np.uint8)
     infos: list[dict[str, Any]] = []
     for segment in scene.segments:
         r, g, b = segment.category.color
-        # The category's colour leads, so the PNG can be looked at; the id keeps it unique.
+        # The category's color makes the PNG viewable; the id keeps it unique.
         segment_id = ((r + 7 * segment.id) % 256) + 256 * g + 65536 * b
         while segment_id == 0 or any(info["id"] == segment_id for info in infos):
             segment_id = (segment_id + 1) % 256**3

@@ -1,6 +1,6 @@
-"""What every training does: group its parameters, take an optimizer step, repeat.
+"""The steps common to every training: group the parameters, take an optimizer step, repeat.
 
-The trainings of the weights that ship are one call of `fit` each; those that can be resumed
+The trainings of the shipped weights are one call of `fit` each; resumable ones
 (`ovseg.training.clip.trainer`, `ovseg.training.segmentation.trainer`) keep a state between steps
 and call `take_step` themselves.
 """
@@ -29,7 +29,7 @@ def parameter_groups(
 
     Args:
         parameters: the trained ones by name.
-        rate: learning rate of a parameter where the schedule's factor is 1.
+        rate: learning rate of a parameter when the schedule's factor is 1.
         decay: weight decay of a parameter.
 
     Returns:
@@ -50,8 +50,38 @@ def decay_matrices(weight_decay: float) -> Callable[[str, nn.Parameter], float]:
     return lambda _, parameter: weight_decay if parameter.ndim > 1 else 0.0
 
 
+def cosine_learning_rate(step: int, *, base: float, warmup_steps: int, total_steps: int) -> float:
+    """Return the learning rate of one optimizer step, as in open_clip and the official code.
+
+    Args:
+        step: index of the step, from 0.
+        base: the peak.
+        warmup_steps: number of steps in which the rate climbs linearly, `base * (step + 1) /
+            warmup_steps`; a shorter training never reaches the peak.
+        total_steps: steps of the whole training, warm-up included.
+
+    Returns:
+        The rate: `base` right after the warm-up, approaching 0 at `total_steps`.
+    """
+    if step < warmup_steps:
+        return base * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress))) * base
+
+
+def warmup_poly(
+    step: int, *, steps: int, warmup_steps: int, warmup_factor: float, power: float
+) -> float:
+    """Return the learning rate's factor at a step from 0: linear warm-up times (1 - t)^power."""
+    warm = 1.0
+    if step < warmup_steps:
+        progress = step / warmup_steps
+        warm = warmup_factor * (1 - progress) + progress
+    return float(warm * (1 - step / steps) ** power)
+
+
 def slow_down(learning_rate: float, warmup_steps: int) -> str:
-    """Return the advice for a training of these settings that diverged."""
+    """Return the advice for a training that diverged with these settings."""
     return f"lower learning_rate ({learning_rate:g}) or raise warmup_steps ({warmup_steps})"
 
 
@@ -64,7 +94,7 @@ def finite_loss(loss: Tensor, *, step: int, advice: str = "lower its learning ra
         advice: what to do about a loss that is not finite.
 
     Raises:
-        OvsegError: the loss is not finite.
+        OvsegError: if the loss is not finite.
     """
     value = float(loss.detach())
     if not math.isfinite(value):
@@ -85,9 +115,9 @@ def take_step(
     Args:
         loss: scalar with gradients.
         optimizers: with groups of `parameter_groups`.
-        factor: of the learning rates at this step.
+        factor: factor on the learning rates at this step.
         clip: parameters whose gradients are clipped together; empty clips none.
-        clip_norm: the L2 norm their gradients may have.
+        clip_norm: maximum L2 norm of their gradients.
     """
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -114,12 +144,12 @@ def fit(
     """Take a step for each batch.
 
     Args:
-        batches: whatever `loss_of` takes, a step each.
+        batches: arguments of `loss_of`, one per step.
         loss_of: the scalar loss of a batch, with gradients.
         optimizers: with groups of `parameter_groups`.
-        factor: of the learning rates, by the index of the step.
+        factor: factor on the learning rates, by the index of the step.
         clip: parameters whose gradients are clipped together.
-        clip_norm: the L2 norm their gradients may have.
+        clip_norm: maximum L2 norm of their gradients.
         after_step: called after each step, before `progress`.
         progress: called with the number of steps done and the loss.
 
@@ -127,7 +157,7 @@ def fit(
         The loss of every step.
 
     Raises:
-        OvsegError: the loss is no longer finite.
+        OvsegError: if a loss is not finite.
     """
     losses: list[float] = []
     for step, batch in enumerate(batches):

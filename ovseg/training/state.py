@@ -1,8 +1,8 @@
 """The resumable state of a training: one safetensors file, replaced atomically, never a pickle.
 
-It holds the trained parameters, the optimiser's moments and the log so far; who made it and how
-far it got stand in the file's own metadata, so that tensors and numbers cannot fall apart. A sha256
-of all of it stands there too: a state that was altered is never gone on from.
+It holds the trained parameters, the optimizer's moments and the log so far. The training's identity
+and progress are in the file's own metadata, so they cannot be separated from the tensors. So is a
+sha256 of everything: an altered state is never resumed.
 """
 
 from __future__ import annotations
@@ -32,18 +32,17 @@ STATE_FILE = "latest.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed:
-    """What a state file says beside the tensors it has put back."""
+    """The contents of a state file other than its restored tensors."""
 
     step: int
-    """Optimiser steps that are done."""
+    """Number of completed optimizer steps."""
     log: list[LogRow]
 
 
 def keeps_state(done: int, *, total: int, every: int) -> bool:
     """Whether a state is kept after `done` steps.
 
-    One is kept after the last step, too: what comes between it and the finished stage may be
-    interrupted as well.
+    One is kept after the last step too, because finishing the stage may also be interrupted.
     """
     return every > 0 and (done % every == 0 or done == total)
 
@@ -58,19 +57,19 @@ def save_state(
     log: list[LogRow],
     behind: Mapping[int, Path] | None = None,
 ) -> None:
-    """Write the state after `step` steps over the one before.
+    """Write the state after `step` steps over the previous one.
 
     Args:
-        folder: made if absent.
-        identity: digest of all the training depends on; a state of another is not resumed.
-        step: optimiser steps that are done.
-        parameters: the trained ones by name.
-        optimizer: of exactly these parameters, with tensors as its only state.
+        folder: created if missing.
+        identity: digest of everything the training depends on; other states are not resumed.
+        step: number of completed optimizer steps.
+        parameters: trained parameters by name.
+        optimizer: optimizer of exactly these parameters, with tensors as its only state.
         log: a row for each step.
-        behind: as in `load_state`; the state notes what is in those that are there.
+        behind: as in `load_state`; the state records the contents of those that exist.
 
     Raises:
-        OvsegError: it cannot be written; the state before stays.
+        OvsegError: if it cannot be written; the previous state stays.
     """
     tensors: dict[str, Tensor] = {"log": torch.tensor(log, dtype=torch.float64).reshape(-1, 5)}
     for name, parameter in parameters.items():
@@ -88,13 +87,13 @@ def _contents(behind: Mapping[int, Path], step: int) -> dict[str, str]:
 
 
 def _digest(header: Mapping[str, object], tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over all that a state says, and the names, types, shapes and bytes of its tensors."""
+    """Return the sha256 of a state's header and its tensors' names, types, shapes and bytes."""
     parts = [
         [name, str(tensor.dtype), list(tensor.shape), _bytes_sha256(tensor)]
         for name, tensor in sorted(tensors.items())
     ]
-    said = {key: value for key, value in header.items() if key != "sha256"}
-    return digest_json([said, parts])
+    fields = {key: value for key, value in header.items() if key != "sha256"}
+    return digest_json([fields, parts])
 
 
 def _bytes_sha256(tensor: Tensor) -> str:
@@ -110,19 +109,19 @@ def load_state(
     optimizer: torch.optim.Optimizer,
     behind: Mapping[int, Path],
 ) -> Resumed | None:
-    """Put a state back into the parameters and the optimiser.
+    """Load a state into the parameters and the optimizer.
 
     Args:
-        folder: of the state.
-        identity: digest of all the training depends on.
-        parameters: the trained ones by name, overwritten.
-        optimizer: of exactly these parameters.
-        behind: files that exist once so many steps are done. A state beyond one that is missing
-            or altered is of no use: only the steps before it could write it again.
+        folder: folder of the state.
+        identity: digest of everything the training depends on.
+        parameters: trained parameters by name, overwritten.
+        optimizer: optimizer of exactly these parameters.
+        behind: files by the number of steps after which they exist. A state later than a missing or
+            altered one is useless: only the steps before it could write the file again.
 
     Returns:
-        Where to go on, or None (and nothing is touched) where there is no state, or one of another
-        training, or, which is logged, one that was damaged or altered.
+        Where to resume, or None (and nothing is changed) if there is no state, it belongs to
+        another training, or it was damaged or altered, which is logged.
     """
     path = folder / STATE_FILE
     if not path.is_file():
@@ -149,7 +148,7 @@ def load_state(
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"parameter/{name}"])
             optimizer.state[parameter] = {
-                # AdamW counts steps on the CPU, its moments lie where the parameter does
+                # AdamW counts steps on the CPU; its moments are on the parameter's device
                 key: value if key == "step" else value.to(parameter.device)
                 for key, value in (
                     (kind, tensors[f"{kind}/{name}"])
@@ -165,4 +164,4 @@ def load_state(
 
 
 def _tell_unusable(path: Path, reason: str) -> None:
-    log.warning("%s cannot be gone on from (%s): training starts from its first step", path, reason)
+    log.warning("%s cannot be resumed (%s): training starts from its first step", path, reason)

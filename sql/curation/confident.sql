@@ -1,4 +1,4 @@
--- Kept mined pairs CLIP and the proposal network are sure of.
+-- Kept mined pairs that CLIP and the proposal network are confident of.
 -- Grain: one row for each pair. Columns: pair_id, noun (as mined).
 -- Gates: similarity and margin above the lowest quarter of all kept mined pairs (cosines of two
 -- CLIPs are not comparable, quantiles are), proposal score at least 0.5. A noun with a single

@@ -1,10 +1,10 @@
--- Kept mined pairs that chose each other, more alike than is usual for their noun, without the
--- proposals the network is surest of.
+-- Kept mined pairs that chose each other and are more similar than usual for their noun, without
+-- the proposals the network is most confident of.
 -- Grain: one row for each pair. Columns: pair_id, noun (as mined).
--- Gates: similarity above the mean of the noun's pairs (a noun's right regions are more alike to it
--- than its wrong ones, whatever the level of its similarities), so that a noun with a single pair
--- has none; proposal score below the highest fifth of the pairs that chose each other. Those are
--- what the network was trained on, in great numbers, and a noun it has no region for ends there.
+-- Gates: similarity above the mean of the noun's pairs (a noun's correct regions are more similar
+-- to it than its wrong ones, whatever the level of its similarities), so that a noun with a single
+-- pair has none; proposal score below the highest fifth of the pairs that chose each other. That
+-- fifth is what the network was trained on, in great numbers, and nouns without a region end there.
 with candidates as (
     select
         pair_id,

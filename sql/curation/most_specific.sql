@@ -1,4 +1,4 @@
--- Kept mined pairs, where an image's compound stands for its head: "picket fence" and not "fence".
+-- Kept mined pairs, with an image's compound in place of its head: "picket fence", not "fence".
 -- Grain: one row for each pair. Columns: pair_id, noun (as mined).
 select
     pair.pair_id,

@@ -1,4 +1,4 @@
--- Kept mined pairs that chose each other: the noun likes this proposal best, and it likes the noun.
+-- Kept mined pairs that chose each other: each is the best match of the other.
 -- Grain: one row for each pair. Columns: pair_id, noun (as mined).
 select
     pair_id,

@@ -2,7 +2,7 @@
 -- Table 2, case 3.
 -- Grain: one row for each pair. Columns: pair_id, noun (as mined).
 -- The first caption is the lowest caption_id among the mentions of all the image's pairs, dropped
--- ones included; a caption without any noun mentions nothing and is passed over.
+-- ones included; a caption without nouns mentions nothing and is skipped.
 with first_captions as (
     select
         dataset,

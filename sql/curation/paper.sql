@@ -1,6 +1,6 @@
--- Every kept mined pair: the setting of OVSeg (CVPR 2023), which gates nothing.
+-- Every kept mined pair: the setting of OVSeg (CVPR 2023), which has no gates.
 -- Grain: one row for each pair. Columns: pair_id, noun (as mined).
--- One or five captions an image is decided when the captions are read, or by one_caption.sql.
+-- The number of captions per image is set when the captions are read, or by one_caption.sql.
 select
     pair_id,
     noun

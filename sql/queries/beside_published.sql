@@ -1,9 +1,9 @@
--- Published results, and ours of the same benchmark and protocol beside them.
--- Grain: one row for each (published row, arm of ours); published rows without one of ours too.
--- Columns: benchmark, metric (the published one; miou where its source does not say over which
+-- Published results next to ours on the same benchmark and protocol.
+-- Grain: one row for each (published row, arm of ours); also published rows without one of ours.
+-- Columns: benchmark, metric (the published one; miou if its source does not say over which
 --   classes), method, backbone, trained_on, setting, published, source, arm (of ours), ours, low,
 --   high (its interval), same_protocol, difference (ours minus published, where the protocol is
---   the same). In 0..1. Ours count only on all images of the benchmark, none refused, under the
+--   the same). In 0..1. Ours count only on all images of the benchmark, none rejected, under the
 --   class names this project ships for it, with the published inference (soft masks summed, the 14
 --   templates, tight crops: `mean`, or `box` where theirs kept the background); the storybook has
 --   nothing published and never appears.

@@ -1,4 +1,4 @@
--- Which class's pixels a benchmark run gives to which other class, most pixels first. Of one class:
+-- Which class's pixels a benchmark run labels as which other class, most pixels first. For one:
 -- ovseg sql -c "from class_confusion where class_name = 'sea' order by pixels desc"
 -- Grain: one row for each (benchmark, system, arm, class, predicted class) with wrong pixels.
 --   Columns: benchmark, system, arm, class_name, predicted, pixels, share (of the class's

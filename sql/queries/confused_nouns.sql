@@ -1,7 +1,7 @@
 -- Nouns that lose their best proposal to another noun of the image, and to which: the proposal that
 -- suits this noun best suits the other one better (noun_rank above 1).
 -- Grain: one row for each (dataset, noun, winner). Columns: dataset, noun, winner, images, share
---   (of the noun's pairs), related (one is the compound of the other: no real confusion),
+--   (of the noun's pairs), related (one is a compound of the other: not a real confusion),
 --   mean_similarity, winner_similarity.
 with noun_pairs as (
     select

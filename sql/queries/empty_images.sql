@@ -1,4 +1,4 @@
--- Images that gave no pair although they were read: where along the way they ran dry.
+-- Images that were read but gave no pair, with their counts at each step.
 -- Grain: one row for each (dataset, image_id). Columns: dataset, image_id, image_path, captions,
 --   nouns, proposals, pairs (all dropped).
 select

@@ -1,6 +1,6 @@
 -- How much of each step is kept: images, captions, mentions, proposals, pairs.
 -- Grain: one row for each (dataset, source, round, step). Columns: dataset, source, round, what, n,
---   kept, kept_share, main_reason (what drops most).
+--   kept, kept_share, main_reason (the most frequent drop reason).
 select
     dataset,
     source,

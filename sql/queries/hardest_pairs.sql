@@ -1,4 +1,4 @@
--- Kept pairs CLIP hardly decided: the runner-up proposal suits the noun almost as well.
+-- Kept pairs on which CLIP was least decided: the second-best proposal is almost as similar.
 -- Grain: one row for each pair. Columns: dataset, image_id, noun, clip_margin, clip_similarity,
 --   noun_rank, proposal_score, area_fraction, pair_id. A noun with one proposal only has no margin.
 select

@@ -1,6 +1,6 @@
--- Images of the source that a benchmark of the run holds too, so that nobody trains on them.
+-- Images of the source that are also in a benchmark of the run, so that they are not trained on.
 -- Grain: one row for each (dataset, image_id, benchmark). Columns: dataset, image_id, image_path,
---   benchmark, told_by (sha256: the same bytes; id: the same published id; phash: the same looks).
+--   benchmark, told_by (sha256: the same bytes; id: the same published id; phash: the same look).
 with held as (
     select
         dataset,

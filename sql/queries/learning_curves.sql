@@ -1,4 +1,4 @@
--- The learning curves: each arm's ground-truth mask accuracy by step, seen beside unseen.
+-- The learning curves: each arm's ground-truth mask accuracy by step, seen next to unseen.
 -- Grain: one row for each (benchmark, arm, phase, step). Columns: benchmark, arm, phase, trains,
 --   step, total_step, seen, unseen, all_classes (accuracies in 0..1), gain (of all_classes since
 --   before the arm's first step).

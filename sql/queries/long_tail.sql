@@ -1,4 +1,4 @@
--- How training pairs spread over nouns: few nouns with many pairs, many with hardly any.
+-- The distribution of training pairs over nouns: few nouns with many pairs, many with few.
 -- Grain: one row for each (dataset, band of kept pairs a noun). Columns: dataset, pairs_a_noun,
 --   nouns, kept_pairs, share_of_pairs, examples (the most frequent of the band).
 with bands as (

@@ -1,4 +1,4 @@
--- How often the mined mask is what the noun says, against ground-truth masks, where there are any.
+-- How often the mined mask shows the noun, by ground-truth masks if there are any.
 -- Grain: one row for each (dataset, noun) with judged pairs. Columns: dataset, noun, noun_category
 --   (null: no category of the ground truth), judged, correct, precision, mean_gt_iou, taken_for
 --   (the categories under its wrong masks, most frequent first).

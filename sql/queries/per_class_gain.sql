@@ -1,4 +1,4 @@
--- What training did to each class: every arm against the original CLIP in the same system.
+-- The effect of training on each class: every arm against the original CLIP in the same system.
 -- Grain: one row for each (benchmark, system, arm, class) of the arms other than `original`.
 --   Columns: benchmark, system, arm, class_name, seen, original_iou, iou, iou_gain, mask_acc_gain,
 --   gt_masks, mentions. Fractions; a gain is null where either run has no value.

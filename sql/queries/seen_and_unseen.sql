@@ -1,7 +1,7 @@
 -- Each arm on classes with and without masks in training.
 -- Grain: one row for each (benchmark, system, arm, seen). Columns: benchmark, system, arm, seen,
 --   classes (of the list), miou_union (over classes in ground truth or prediction), miou_gt (in
---   ground truth), mask_acc (ground-truth masks named rightly), mentions (of the classes, in
+--   ground truth), mask_acc (ground-truth masks named correctly), mentions (of the classes, in
 --   captions). In 0..1.
 with exposure as (
     select

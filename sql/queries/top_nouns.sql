@@ -1,4 +1,4 @@
--- The nouns captions name most, and how many pairs they gave.
+-- The nouns that captions name most, with their numbers of pairs.
 -- Grain: one row for each (dataset, noun). Columns: dataset, noun, head, mentions, images,
 --   kept_pairs, mean_similarity. Stop nouns have mentions and no pairs.
 select

@@ -1,4 +1,4 @@
--- What each curation query selected.
+-- The training set that each curation query selected.
 -- Grain: one row for each (query, curated_digest). Columns: query, curated_digest, pairs, nouns,
 --   images, mean_similarity, top_nouns (the five most frequent).
 with counted as (

@@ -1,4 +1,4 @@
--- Classes without a mask in training: how often captions name them all the same.
+-- Classes without a mask in training, and how often captions name them.
 -- Grain: one row for each (benchmark, dataset, class) that a benchmark run counts as unseen.
 --   Columns: benchmark, dataset, class_name, mentions, images, kept_pairs.
 with unseen as (

@@ -1,4 +1,4 @@
--- How much there is of everything, from captions to correct pairs.
+-- The counts of each step, from captions to correct pairs.
 -- Grain: one row.
 -- Columns: images, captions, mentions, nouns (distinct, kept), proposals (kept), pairs, kept,
 --   kept_nouns, judged (0 without ground truth), right_pairs, named.

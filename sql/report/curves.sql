@@ -1,4 +1,4 @@
--- Learning curves; no row where the run measured none.
+-- Learning curves; no rows if the run measured none.
 -- Grain: one row for each (benchmark, arm, phase, step, part).
 -- Columns: benchmark, arm, phase, trains, step, total_step, part, accuracy (of ground-truth masks),
 --   masks.

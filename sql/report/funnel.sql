@@ -1,4 +1,4 @@
--- Each step and what became of its things, what is kept first.
+-- The outcomes of each step, kept ones first.
 -- Grain: one row for each (step, what, outcome).
 -- Columns: step, what, outcome, n, share (of the step).
 select

@@ -1,4 +1,4 @@
--- MIoU of each image under each arm, over the classes in its truth or prediction, worst first.
+-- mIoU of each image under each arm, over the classes in its truth or prediction, worst first.
 -- Grain: one row for each (arm, image); $1 is the benchmark.
 -- Columns: arm, image_id, miou, classes.
 with known as (

@@ -1,4 +1,4 @@
--- Benchmark runs and learning curves that were published, by what they are of.
+-- Published benchmark runs and learning curves.
 -- Grain: one row for each of them. Columns: stage, digest, arm, folder.
 select
     stage,

@@ -1,4 +1,4 @@
--- Every noun with kept pairs, most frequent first.
+-- Nouns with kept pairs, most frequent first.
 -- Grain: one row for each noun.
 -- Columns: noun, pairs, judged, right_pairs, similarity (mean).
 select

@@ -1,7 +1,7 @@
 -- Every mined pair's measures, and whether it is kept and correct.
 -- Grain: one row for each mined pair.
 -- Columns: clip_similarity, clip_margin, proposal_score, area_fraction, kept, correct (null where
---   the pair was not held against ground truth).
+--   the pair was not compared with ground truth).
 select
     pairs.clip_similarity,
     pairs.clip_margin,

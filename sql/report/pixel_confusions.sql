@@ -1,4 +1,4 @@
--- Which class's pixels a segmentation gives to which other; pixels without a class are left out.
+-- Which class's pixels are labelled as which other class; pixels without a class are left out.
 -- Grain: one row for each (arm, class, named); $1 is the benchmark.
 -- Columns: arm, class_name, seen, named, pixels, share (of all labelled pixels of the benchmark).
 with names as (

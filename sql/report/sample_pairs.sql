@@ -1,6 +1,6 @@
 -- A few kept pairs of each noun, with mask, captions and truth. Images are taken in the order of a
---   hash of their id: no choice of ours, and the nouns share images, so that few are embedded.
--- Grain: one row for each pair; $1 are the nouns, $2 is how many pairs of each.
+--   hash of their ID: nothing is hand-picked, and nouns share images, so that few are embedded.
+-- Grain: one row for each pair; $1 is the list of nouns, $2 the number of pairs of each.
 -- Columns: noun, pair_id, image_id, image_path, width, height, mask_size, mask_counts,
 --   clip_similarity, clip_margin, proposal_score, area_fraction, mentions, captions, correct,
 --   gt_category, noun_category, gt_share.

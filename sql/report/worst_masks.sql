@@ -1,7 +1,7 @@
--- The largest ground-truth masks an arm names wrongly, at most two of one mistake.
+-- The largest ground-truth masks that an arm misclassifies, at most two per mistake.
 -- Grain: one row for each mask; $1 is the benchmark, $2 the arm, $3 how many.
--- Columns: image_id, gt_class, class_name, seen, named, gt_rank, area_fraction, before (what the
---   original CLIP named it; null where it is not among the runs).
+-- Columns: image_id, gt_class, class_name, seen, named, gt_rank, area_fraction, before (the
+--   name by the original CLIP; null if it is not among the runs).
 with names as (
     select distinct
         class_id,

@@ -1,4 +1,4 @@
--- Areas are shares of the image, in 0..1. Rows: masks of another area.
+-- Areas are shares of the image, in 0..1. Rows: masks with any other area.
 select
     'proposals' as relation,
     image_id,

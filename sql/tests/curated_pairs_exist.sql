@@ -1,5 +1,5 @@
--- Training sets are made of pairs of the table, each once. Rows: those that are not, or come twice.
--- (Sets of an older table leave the catalogue with it.)
+-- Training sets consist of pairs of the table, each once. Rows: other pairs and duplicates.
+-- (Sets of an older table leave the catalog with it.)
 select
     curated.query,
     curated.curated_digest,

@@ -1,5 +1,5 @@
--- Nothing proposed a ground-truth mask, so that it has no score; no caption names a label, and no
--- CLIP chose its mask. Rows: ground-truth pairs that say otherwise.
+-- A ground-truth mask was not proposed, so it has no score; no caption names its label, and no
+-- CLIP chose it. Rows: ground-truth pairs that say otherwise.
 select
     pair_id,
     source,

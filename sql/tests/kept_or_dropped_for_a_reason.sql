@@ -1,4 +1,4 @@
--- A row of any stage is kept, or it says why not; never both. Rows: those that do neither or both.
+-- A row of any stage is either kept or has a drop reason. Rows: those with neither or both.
 select
     'images' as relation,
     image_id,

@@ -1,5 +1,5 @@
 -- A kept pair can be trained on: it has a mask of the image's size, a box inside, a noun.
--- Rows: kept pairs that lack one of them.
+-- Rows: kept pairs without one of them.
 select
     pair_id,
     noun,

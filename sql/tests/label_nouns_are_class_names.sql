@@ -1,5 +1,5 @@
--- The noun of a label's pair is a class of the labelled set, verbatim. Rows: gt_label pairs whose
--- noun is none, for labelled sets whose class names are known.
+-- The noun of a label's pair is a class name of the labelled set, verbatim. Rows: gt_label pairs
+-- with another noun, for labelled sets whose class names are known.
 select
     pair_id,
     noun,

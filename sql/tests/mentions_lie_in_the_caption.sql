@@ -1,7 +1,6 @@
--- A mention's characters are those of the published caption. Rows: mentions of which that is not
--- so.
--- Captions are compared piece by piece, 1000 characters each, and a mention with the pieces it lies
--- in: to take it out of the whole caption takes the longer the further back it stands.
+-- A mention's characters are those of the published caption. Rows: mentions that differ.
+-- Captions are split into pieces of 1000 characters, and a mention is compared with the pieces it
+-- lies in: cutting it out of the whole caption takes longer the further back it is.
 with spoken as (
     select distinct
         dataset,

@@ -1,4 +1,4 @@
--- mutual_best says that noun and proposal rank first for each other. Rows: pairs where it does not.
+-- mutual_best means that noun and proposal rank first for each other. Rows: contradicting pairs.
 select
     pair_id,
     mutual_best,

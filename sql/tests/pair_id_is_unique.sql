@@ -1,4 +1,4 @@
--- Every pair_id names one pair. Rows: pair ids that do not, with how many pairs carry them.
+-- Every pair_id identifies one pair. Rows: other pair ids, with their number of pairs.
 select
     pair_id,
     count(*) as n

@@ -1,4 +1,4 @@
--- Nouns, proposals and pairs are of images of the source. Rows: image ids that are not listed
+-- Nouns, proposals and pairs belong to images of the source. Rows: image ids that are not listed
 -- there, for data sets whose images are published.
 select
     rows_of.relation,

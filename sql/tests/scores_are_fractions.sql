@@ -1,4 +1,4 @@
--- Every score lies in 0..1, its interval too and the right way round. Rows: scores that do not.
+-- Every score is in 0..1, as is its interval, low before high. Rows: scores that are not.
 select
     benchmark,
     benchmark_digest,

@@ -1,5 +1,5 @@
 -- Similarities are cosines, in -1..1 up to float32 rounding, and a margin is not negative (the
--- paired proposal is the best). Rows: pairs for which that does not hold.
+-- paired proposal is the best). Rows: pairs that violate this.
 select
     pair_id,
     clip_similarity,

@@ -1,4 +1,4 @@
--- Ground truth was held against kept pairs of the table. Rows: judgements of other pairs.
+-- Only kept pairs of the table were judged by ground truth. Rows: judgments of other pairs.
 select
     truth.pair_id,
     truth.noun,

@@ -1,5 +1,5 @@
--- A class that a benchmark counts as unseen lends no ground-truth mask to a training set. Rows:
--- training pairs of such a mask, by the label, and of nouns by the class that proposal_id numbers.
+-- A class that a benchmark counts as unseen has no ground-truth mask in a training set. Rows:
+-- training pairs with such a mask: labels by name, nouns by the class number in proposal_id.
 with unseen as (
     select
         benchmark,

@@ -1,4 +1,4 @@
--- The pairs no gate dropped: what a curation query starts from.
+-- The pairs that no gate dropped: the input of curation queries.
 -- Grain: one row for each (source, dataset, round, image_id, noun) that was kept.
 -- Columns: those of `pairs`, without kept and drop_reason.
 select

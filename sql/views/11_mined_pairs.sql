@@ -1,6 +1,6 @@
 -- Mined pairs of each data set's latest round, dropped ones included, without the mask.
 -- Grain: one row for each (dataset, image_id, noun).
--- Columns: of `pairs` those that say what was paired, how well, and what became of it.
+-- Columns: those of `pairs` that describe the pair, its quality, and its outcome.
 select
     pair_id,
     dataset,

@@ -1,5 +1,5 @@
--- How often captions name a noun, and what pairs it gave (mined, latest round).
--- Grain: one row for each (dataset, noun), nouns that were dropped as stop nouns included.
+-- How often captions name a noun, and its pairs (mined, latest round).
+-- Grain: one row for each (dataset, noun), including stop nouns.
 -- Columns: dataset, noun, is_compound, head (of a compound), mentions and images (of the noun, in
 --   all captions), kept_mentions, pairs, kept_pairs, mean_similarity (cosine, of kept pairs).
 with mentioned as (

@@ -1,4 +1,4 @@
--- What became of each image: from captions to kept pairs (mined, latest round).
+-- The counts of each image, from captions to kept pairs (mined, latest round).
 -- Grain: one row for each (dataset, image_id) of the source, dropped images included.
 -- Columns: dataset, image_id, image_path, image_kept, captions, nouns (distinct, kept), proposals
 --   (kept), pairs, kept_pairs, covered_fraction (areas of the distinct proposals of kept pairs

@@ -1,4 +1,4 @@
--- How often captions say what of a noun: an adjective, or the place it is at.
+-- How often captions describe a noun by which adjective or place.
 -- Grain: one row for each (dataset, noun, kind, context) of kept mentions. Columns: dataset, noun,
 --   kind (adjective, place), context (red; on the grass), mentions.
 with said as (

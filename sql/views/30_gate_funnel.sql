@@ -1,6 +1,6 @@
 -- Where things are lost: images, captions, mentions, proposals and pairs, kept or dropped and why.
--- Grain: one row for each (dataset, source, round, step, outcome); source and round for pairs
--- alone. Columns: dataset, source, round, step (order of the funnel), what, outcome ('kept' or
+-- Grain: one row for each (dataset, source, round, step, outcome); source and round only for
+-- pairs. Columns: dataset, source, round, step (order of the funnel), what, outcome ('kept' or
 --   the reason), n, share (of the step's n). An image without any proposal counts as one dropped
 --   proposal.
 with caption_fates as (

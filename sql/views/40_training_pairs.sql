@@ -1,4 +1,4 @@
--- The training sets: each curated pair with what it was selected for, under its training noun.
+-- The training sets: each curated pair with its attributes, under its training noun.
 -- Grain: one row for each (query, curated_digest, pair_id).
 -- Columns: query, curated_digest, pair_id, source, dataset, round, image_id, image_path,
 --   noun (as trained), mined_noun (as in the table), head, area_fraction, proposal_score,

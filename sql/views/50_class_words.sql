@@ -1,4 +1,4 @@
--- Every word for a benchmark's class, normalised as caption nouns are: lower case, spaces.
+-- Every word for a benchmark's class, normalized like caption nouns: lower case, spaces.
 -- Grain: one row for each (benchmark, class_id, word). A word may stand for several classes.
 -- Columns: benchmark, class_id, class_name, word.
 select distinct

@@ -1,6 +1,6 @@
 -- How often training met each class of a benchmark: as a noun of captions, as a mined pair, as a
 -- mask.
--- Grain: one row for each (benchmark, dataset, class_id); dataset null where no table is published.
+-- Grain: one row for each (benchmark, dataset, class_id); dataset is null if no table is published.
 -- Columns: benchmark, dataset, class_id, class_name, mentions, images (of any word for the class in
 --   captions), kept_pairs (mined, latest round), label_pairs (ground-truth masks of the class: such
 --   a class is seen).

@@ -4,10 +4,10 @@
 --   (bounds of its interval over images), miou_gt, both miou with their seen, unseen and harmonic
 --   parts, by a published split miou_union_published_seen, miou_union_published_unseen, then fwiou,
 --   macc, pacc, boundary_miou_union, miou_gt_small, miou_gt_medium, miou_gt_large (of objects by
---   size), mask_acc (ground-truth masks named rightly) with its parts, mask_acc_top5,
+--   size), mask_acc (ground-truth masks named correctly) with its parts, mask_acc_top5,
 --   mask_threshold, ensemble, ensemble_weight, region, templates, settings (JSON, those that are
 --   not the defaults), resize_rule, image_limit, vocabulary_digest, benchmark_digest,
---   checkpoint_digest. Null where a run did not measure it.
+--   checkpoint_digest. Null if a run did not measure it.
 select
     runs.benchmark,
     runs.system,

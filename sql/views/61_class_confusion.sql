@@ -1,4 +1,4 @@
--- Which class's pixels a benchmark run gives to which other class.
+-- Which class's pixels a benchmark run labels as which other class.
 -- Grain: one row for each (benchmark, system, arm, class, predicted class) with wrong pixels.
 -- Columns: benchmark, system, arm, class_name, predicted, pixels, share (of the class's pixels),
 --   images (with such pixels). A pixel left without a class counts under '(none)'; ignored pixels

@@ -1,4 +1,4 @@
--- Learning curves: ground-truth masks named rightly after so many optimiser steps of each arm.
+-- Learning curves: the share of ground-truth masks named correctly, by optimizer step of each arm.
 -- Grain: one row for each (benchmark, arm, phase, step, part).
 -- Columns: benchmark, arm, phase (from 1), trains (image_encoder, mask_prompts, joint), step
 --   (within the phase; 0 is the CLIP it started from), total_step (over the arm's phases), part

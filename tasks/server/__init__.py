@@ -1,1 +1,1 @@
-"""The Prefect server that a run starts for itself, or finds."""
+"""The Prefect server that a run starts or finds."""

@@ -1,4 +1,4 @@
-"""What keeps Prefect's server from starting, looked at before: proxies, folder, database."""
+"""Checks before Prefect's server starts: proxies, folder, database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def exempt_loopback() -> None:
-    """Keep what goes to this machine itself from going through the environment's proxies."""
+    """Exempt requests to this machine from the environment's proxies."""
     if not urllib.request.getproxies_environment():
         return
     named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
@@ -28,10 +28,10 @@ def exempt_loopback() -> None:
 
 
 def check_proxies() -> None:
-    """Find out whether an HTTP client can be made at all.
+    """Check that an HTTP client can be created.
 
     Raises:
-        OvsegError: for a proxy of the environment that it cannot use.
+        OvsegError: for a proxy in the environment that it cannot use.
     """
     import httpx
 
@@ -51,10 +51,10 @@ def _is_proxy(name: str) -> bool:
 
 
 def check_home(home: Path) -> None:
-    """Find out whether Prefect's folder can be written.
+    """Check that Prefect's folder is writable.
 
     Raises:
-        OvsegError: where it cannot.
+        OvsegError: if it is not.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -62,19 +62,19 @@ def check_home(home: Path) -> None:
             pass
     except OSError as error:
         raise OvsegError(
-            f"Prefect cannot write its folder {home} ({error.strerror}): set PREFECT_HOME to one"
-            " that can be written"
+            f"Prefect cannot write its folder {home} ({error.strerror}): set PREFECT_HOME to a"
+            " writable one"
         ) from error
 
 
 def check_database(url: str) -> None:
-    """Find out whether Prefect's database is one that this version of Prefect knows.
+    """Check that this version of Prefect knows its database.
 
     Args:
-        url: as SQLAlchemy has it; only a SQLite file is looked at.
+        url: its SQLAlchemy URL; only SQLite files are checked.
 
     Raises:
-        OvsegError: for a database of another version, or no database.
+        OvsegError: for a database of another version, or a file that is not one.
     """
     path = Path(url.partition(":///")[2].partition("?")[0])
     if not url.startswith("sqlite") or not path.name or ":memory:" in url or not path.exists():
@@ -85,7 +85,7 @@ def check_database(url: str) -> None:
         with closing(sqlite3.connect(uri, uri=True, timeout=1)) as con:
             rows = con.execute("SELECT version_num FROM alembic_version").fetchall()
     except sqlite3.OperationalError as error:
-        if "no such table" in str(error) or "locked" in str(error):  # new, or at work
+        if "no such table" in str(error) or "locked" in str(error):  # new, or in use
             return
         raise OvsegError(f"Prefect's database {path} cannot be opened: {error}") from error
     except sqlite3.DatabaseError as error:
@@ -98,7 +98,7 @@ def check_database(url: str) -> None:
 
 
 def _revisions() -> set[str]:
-    """The revisions of Prefect's SQLite database that the installed version knows."""
+    """Return the revisions of Prefect's SQLite database that the installed version knows."""
     spec = importlib.util.find_spec("prefect")
     assert spec is not None and spec.origin is not None
     folder = Path(spec.origin).parent / "server" / "database" / "_migrations" / "versions"

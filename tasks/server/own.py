@@ -1,8 +1,8 @@
-"""The Prefect server of a command: the one PREFECT_API_URL names, or a temporary one of its own.
+"""The Prefect server of a command: that of PREFECT_API_URL, or a temporary one of its own.
 
-The temporary server is a process in a session of its own, so that a Ctrl-C is the command's alone;
-it ends with the command, whatever ends that. A server that cannot start, or that goes away for
-good, is one line in seconds.
+The temporary server is a process in a separate session, so that a Ctrl-C reaches only the command;
+it ends with the command in any case. A server that cannot start, or that disappears, is reported
+within seconds in one line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ovseg.files.urls import without_secrets
 from ovseg.stages import interrupts
 from tasks.server.checks import check_database, check_home, check_proxies, exempt_loopback
 
-# Before Prefect is imported: no telemetry, a console for people.
+# Before Prefect is imported: no telemetry, readable console output.
 for _name, _value in {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -35,8 +35,8 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-_START_SECONDS = 180.0  # a busy machine makes a database for the first time
-_GONE_SECONDS = 20.0  # a server of others may be started anew in that time
+_START_SECONDS = 180.0  # creating the database on a busy machine takes long
+_GONE_SECONDS = 20.0  # time for others to restart their server
 _own: TemporaryServer | None = None
 
 
@@ -45,7 +45,7 @@ class TemporaryServer:
 
     Attributes:
         url: of its API.
-        log: where it writes what goes wrong.
+        log: file with its errors.
     """
 
     def __init__(self, home: Path, environment: dict[str, str]):
@@ -67,10 +67,10 @@ class TemporaryServer:
         atexit.register(self.stop)
 
     def wait(self) -> None:
-        """Wait until it answers.
+        """Wait until it responds.
 
         Raises:
-            OvsegError: if it ends before, or needs more than three minutes.
+            OvsegError: if it exits first, or needs more than three minutes.
         """
         until = time.monotonic() + _START_SECONDS
         while time.monotonic() < until:
@@ -107,12 +107,12 @@ class TemporaryServer:
         return self._process.poll() is not None
 
     def lost(self) -> str:
-        """What is said where it has ended before the command did."""
+        """Return the message for a server that ended before the command."""
         return f"Prefect's server has ended, its log is {self.log}; {interrupts.ON_AGAIN}"
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """End this process as well where the server ends while inside."""
+        """End this process if the server ends within the context."""
         self._watched = True
         threading.Thread(target=self._watch, daemon=True).start()
         try:
@@ -121,13 +121,13 @@ class TemporaryServer:
             self._watched = False
 
     def _watch(self) -> None:
-        while self._process.poll() is None:  # as `wait` would, whose lock `stop` needs
+        while self._process.poll() is None:  # not `wait`, whose lock `stop` needs
             time.sleep(0.2)
         if self._watched:
             interrupts.end(2, f"ovseg: {self.lost()}")
 
     def stop(self) -> None:
-        """End it, first politely."""
+        """Stop it, first politely."""
         self._process.terminate()
         try:
             self._process.wait(timeout=5)
@@ -137,7 +137,7 @@ class TemporaryServer:
 
 
 class GivenServer:
-    """A Prefect server that others started.
+    """A Prefect server started by others.
 
     Attributes:
         url: of its API.
@@ -149,10 +149,10 @@ class GivenServer:
         self._place = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
     def check(self) -> None:
-        """Ask once whether it is there.
+        """Check once that it responds.
 
         Raises:
-            OvsegError: where it is not.
+            OvsegError: if it does not.
         """
         from prefect.client.orchestration import get_client
         from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -165,7 +165,7 @@ class GivenServer:
         if error is not None:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise OvsegError(
-                f"no Prefect server answers at {self._shown} ({lines[0]}): start it or correct"
+                f"no Prefect server responds at {self._shown} ({lines[0]}): start it or correct"
                 " PREFECT_API_URL; unset, a temporary server is used"
             )
 
@@ -182,18 +182,16 @@ class GivenServer:
 
     @property
     def is_gone(self) -> bool:
-        """Whether nobody listens there."""
+        """Whether nothing listens there."""
         return not self._answers()
 
     def lost(self) -> str:
-        """What is said where it went away before the command ended."""
-        return (
-            f"the Prefect server at {self._shown} does not answer any more; {interrupts.ON_AGAIN}"
-        )
+        """Return the message for a server that disappeared before the command ended."""
+        return f"the Prefect server at {self._shown} no longer responds; {interrupts.ON_AGAIN}"
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """End this process where the server is away for twenty seconds while inside."""
+        """End this process if the server is away for twenty seconds within the context."""
         done = threading.Event()
         if self._answers():  # a server behind a proxy cannot be watched
             threading.Thread(target=self._watch, args=(done,), daemon=True).start()
@@ -212,7 +210,7 @@ class GivenServer:
 
 
 def is_temporary() -> bool:
-    """Whether the server ends with this process: its pages lead nowhere."""
+    """Whether the server ends with this process, so that links to its pages would be dead."""
     return _own is not None
 
 
@@ -220,7 +218,7 @@ def _server() -> TemporaryServer | GivenServer:
     global _own
     if _own is not None:
         return _own
-    with warnings.catch_warnings():  # of a folder that cannot be written, said below
+    with warnings.catch_warnings():  # about an unwritable folder, reported below
         warnings.simplefilter("ignore")
         from prefect.context import refresh_global_settings_context
         from prefect.settings import get_current_settings
@@ -241,13 +239,13 @@ def _server() -> TemporaryServer | GivenServer:
 
 @contextmanager
 def connected(load: Callable[[], object]) -> Iterator[None]:
-    """Inside, flows run on a server that answers, and are recorded as cancelled if interrupted.
+    """Run flows on a responding server; interrupted flows are recorded as cancelled.
 
     Args:
-        load: called while a temporary server starts; what takes time to import.
+        load: called while a temporary server starts, for slow imports.
 
     Raises:
-        OvsegError: where there is no server, and none can be started, or it went away.
+        OvsegError: if there is no server and none can be started, or it disappeared.
     """
     with interrupts.resumable():
         exempt_loopback()

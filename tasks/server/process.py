@@ -1,7 +1,7 @@
 """The process of Prefect's temporary server: `python -m tasks.server.process DESCRIPTOR`.
 
-It listens on a socket that its parent has bound, and ends with its parent: standard input is a pipe
-whose other end the parent holds, so that it is at its end even where the parent was killed.
+It listens on a socket that its parent has bound, and exits with its parent: standard input is a
+pipe held by the parent, so it closes even if the parent is killed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _end_with_parent() -> None:
 
 
 def main() -> int:
-    """Serve until the parent ends; uvicorn's 3 where the server cannot start."""
+    """Serve until the parent ends; return uvicorn's 3 if the server cannot start."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ |= {  # no pages, and only the services that a run needs
         "PREFECT_UI_ENABLED": "0",

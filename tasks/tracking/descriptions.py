@@ -1,7 +1,6 @@
-"""The descriptions of MLflow runs and models: what it is, what to look at first, where things lie.
+"""The descriptions of MLflow runs and models: what it is, what to look at first, where things are.
 
-Markdown for MLflow's pages. Links are relative to the page, so they hold on whatever address the
-store is shown.
+Markdown for MLflow's pages. Links are relative to the page, so they work at any address.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from ovseg.stages.manifest import Manifest
 from tasks.tracking.mlflow_run import MlflowRun
 
 PARTS = ("seen", "unseen", "all")
-"""Of a benchmark's classes, as learning curves tell them apart."""
+"""The parts of a benchmark's classes in learning curves."""
 
 
 def link_to(run: MlflowRun, text: str | None = None, tab: str = "") -> str:
-    """A link to a run's page, or to a tab of it."""
+    """Return a link to a run's page, or to a tab of it."""
     return f"[{escaped(text or run.name)}]({run.page}{tab})"
 
 
 def comparison(runs: Sequence[MlflowRun]) -> str:
-    """The address of MLflow's page that compares runs."""
+    """Return the address of MLflow's page that compares runs."""
     ids = quote(json.dumps([run.run_id for run in runs]))
     experiment = quote(json.dumps([runs[0].experiment_id])) if runs else ""
     return f"#/compare-runs?runs={ids}&experiments={experiment}"
@@ -48,7 +47,7 @@ def _place(run: MlflowRun) -> str:
 
 
 def pipeline_note(run: MlflowRun, config: RunConfig, summary: Summary | None = None) -> str:
-    """Of the whole chain; without a summary what is known while it runs."""
+    """Describe the whole chain; without a summary, as it runs."""
     what = (
         "Captioned images → pairs of nouns and masks → CLIPs adapted on them → their scores on a"
         f" benchmark. Expected of preset `{config.preset}`: {config.expect}."
@@ -70,7 +69,7 @@ def pipeline_note(run: MlflowRun, config: RunConfig, summary: Summary | None = N
     report = "`report.html`, " if summary.report is not None else ""
     files = link_to(run, "files", "/artifacts")
     first += [f"{files}: {report}`contact-sheet.png`, `summary.md`"]
-    # MLflow folds a description after a few lines: the way on comes first
+    # MLflow folds a description after a few lines: links come first
     lines = [f"Look first at {'; '.join(first)}.", "", what, ""]
     lines += [markdown(summary).partition("\n\n")[2].replace("## ", "### ").strip()]
     lines += ["", "### Child runs", ""]
@@ -87,7 +86,7 @@ _WHAT = {
 
 
 def mining_note(run: MlflowRun, mined: Mapping[str, Manifest], failed: Sequence[str]) -> str:
-    """Of mining: what each step found, kept and dropped most."""
+    """Describe mining: what each step found, kept and dropped most."""
     steps = {
         "images": ("images", "n"),
         "nouns": ("noun mentions", "mentions"),
@@ -124,7 +123,7 @@ def training_note(
     curated: Manifest,
     curves: Mapping[str, Sequence[Manifest]],
 ) -> str:
-    """Of adapting CLIP: on which pairs, which models, and how far they came."""
+    """Describe the adaptation of CLIP: the pairs, the models, and their final accuracy."""
     lasts = {arm: made[-1].stats["last"] for arm, made in curves.items() if made}
     rows = [
         (
@@ -135,15 +134,15 @@ def training_note(
         for arm in config.arms
         if config.arms[arm]
     ]
-    headings = ("model", "trained in turn", *(f"GT masks {part}, %" for part in PARTS))
+    headings = ("model", "phases", *(f"GT masks {part}, %" for part in PARTS))
     return "\n".join(
         [
             f"CLIPs adapted on **{training_set(config, curated)}**.",
             "",
             *markdown_table([headings, *rows]),
             "",
-            "GT masks: ground-truth masks of the benchmark that CLIP names rightly after the last"
-            " step, within the classes seen in mask annotations, the unseen, and all.",
+            "GT masks: ground-truth masks of the benchmark that CLIP names correctly after the"
+            " last step, over the classes seen in mask annotations, the unseen ones, and all.",
             "",
             f"- [losses and learning curves of the models overlaid]({comparison(run.children)})",
             f"- {link_to(run, 'learning curves one by one', '/model-metrics')}",
@@ -157,7 +156,7 @@ def training_note(
 def arm_note(
     run: MlflowRun, config: RunConfig, arm: str, curated: Manifest, model: str | None
 ) -> str:
-    """Of training one model."""
+    """Describe the training of one model."""
     served = f"Registered as `{model}`." if model else "Not registered."
     return (
         f"**{escaped(ARMS.get(arm, arm))}** (`{arm}`): {_phases(config, arm)}, on"
@@ -169,7 +168,7 @@ def arm_note(
 def benchmark_note(
     run: MlflowRun, setting: BenchmarkConfig, scores: Mapping[str, Mapping[str, float]]
 ) -> str:
-    """Of a benchmark: the models' scores side by side."""
+    """Describe a benchmark: the models' scores side by side."""
     rows = [
         (escaped(ARMS.get(arm, arm)), *(percent(values.get(metric)) for metric in COLUMNS))
         for arm, values in scores.items()
@@ -183,7 +182,7 @@ def benchmark_note(
             *markdown_table([headings, *rows]),
             "",
             "mIoU is over the classes in ground truth or prediction (`miou_union`, the headline);"
-            " mIoU (GT) over those in ground truth. GT masks: ground-truth masks named rightly.",
+            " mIoU (GT) over those in ground truth. GT masks: ground-truth masks named correctly.",
             "",
             f"- [all metrics of the models side by side]({comparison(run.children)})",
             "- by class: `class-scores.csv` in each child run",
@@ -198,7 +197,7 @@ def benchmark_note(
 
 
 def training_set(config: RunConfig, curated: Manifest) -> str:
-    """The curated pairs in words."""
+    """Describe the curated pairs."""
     stats = curated.stats
     return (
         f"{stats['pairs']:,} pairs of {stats['nouns']:,} nouns of"
@@ -212,7 +211,7 @@ def _phases(config: RunConfig, arm: str) -> str:
 
 
 def _served(setting: BenchmarkConfig) -> str:
-    """How a model segments, in a line or two of a list."""
+    """Describe how a model segments, in a line or two of a list."""
     weights = setting.maskformer
     shown = ", weights that it holds" if Path(weights).exists() else f" {code(weights)}"
     lines = [f"- mask proposals: {setting.proposals}{'' if pixels_alone(setting) else shown}"]
@@ -226,7 +225,7 @@ def _served(setting: BenchmarkConfig) -> str:
 
 
 def model_note(run: MlflowRun, config: RunConfig, arm: str, curated: Manifest) -> str:
-    """Of a model version, before it is scored."""
+    """Describe a model version before it is scored."""
     name = f"ovseg-{config.preset}"
     phases = config.phases[arm]
     return "\n".join(
@@ -250,11 +249,11 @@ def model_note(run: MlflowRun, config: RunConfig, arm: str, curated: Manifest) -
 
 
 def about_model(config: RunConfig) -> str:
-    """Of a registered model."""
+    """Describe a registered model."""
     return (
         f"Segmentors of preset `{config.preset}`: a MaskFormer proposes masks, an adapted CLIP"
-        " names them with the classes that come with each image. One version a content: weights,"
-        " settings and what these need."
+        " names them with the classes that come with each image. One version per content:"
+        " weights, settings and what these need."
         "\n\nThe alias of a model's kind (`finetuned`, `prompts`, `both`) points at its latest"
         " version; a reviewer sets `champion`. Each version's description has its scores."
     )

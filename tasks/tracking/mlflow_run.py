@@ -1,6 +1,6 @@
 """One MLflow run: opened inside its parent, described, found again from outside, closed.
 
-Settings of MLflow's client stand here, as every module that talks to MLflow imports this one.
+Settings of MLflow's client are here, as every module that talks to MLflow imports this one.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ P = ParamSpec("P")
 
 
 class Problems(list[str]):
-    """Why something was not logged, as texts; shared by all runs of one flow run."""
+    """Reasons why something was not logged; shared by all runs of one flow run."""
 
     gave_up = False
-    """Whether the server itself failed: nothing more is logged then."""
+    """Whether the server itself failed; nothing more is logged then."""
 
 
-def reported(method: Callable[P, None]) -> Callable[P, None]:
-    """Report what cannot be logged and go on without it; the run must not fail of it."""
+def never_fails_the_run(method: Callable[P, None]) -> Callable[P, None]:
+    """Log the first tracking error and carry on without tracking."""
 
     @functools.wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -71,15 +71,15 @@ def reported(method: Callable[P, None]) -> Callable[P, None]:
 
 
 def tracking_uri(root: Path, uri: str | None) -> str:
-    """The MLflow server of a run: the given one, or SQLite in the folder of results."""
+    """Return the MLflow server of a run: the given one, or SQLite in the folder of results."""
     return uri or database_uri(root)
 
 
 def mlflow_name(name: str) -> str:
-    """A name as MLflow takes it for metrics, params, tags and folders of artifacts.
+    """Return a name that MLflow accepts for metrics, params, tags and folders of artifacts.
 
-    What MLflow refuses (commas, brackets, empty parts of a path, ...) becomes `_`, and that part of
-    the name ends in six digits of its digest, so that two names stay two. Others stay as they are.
+    What MLflow rejects (commas, brackets, empty parts of a path, ...) becomes `_`, and that part of
+    the name ends in six digits of its digest, so that names stay distinct. Valid names are kept.
     """
     parts = []
     for part in name.split("/"):
@@ -90,25 +90,25 @@ def mlflow_name(name: str) -> str:
 
 
 def alias_name(name: str) -> str:
-    """A name as MLflow takes it for the alias of a model version."""
+    """Return a name that MLflow accepts as the alias of a model version."""
     reserved = name in ("", "latest") or re.fullmatch(r"[vV]\d+", name)
     kept = re.sub(r"[^\w\-]", "_", name)[:120]
     return kept if kept == name and not reserved else f"{kept}-{digest_json(name)[:6]}"
 
 
 def _about_the_data(error: Exception) -> bool:
-    """Whether the server refused what it was given, and will take the next thing."""
+    """Whether the server rejected only this data, and will accept the next."""
     code = getattr(error, "error_code", None)
     return code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 
 
 def _with_causes(error: BaseException, *, messages: bool) -> str:
-    """An error and what it came from: `Type: message`, a line or more each.
+    """Return an error and its causes: `Type: message`, a line or more each.
 
     Args:
-        error: the error, whose own message is always there.
-        messages: of the causes too. They spell parts of an address in ways of their own, so they
-            are left out where it holds a secret.
+        error: the error, whose own message is always included.
+        messages: include those of the causes. They may spell parts of an address differently, so
+            they are left out if it holds a secret.
     """
     lines, seen = [], set()
     cause: BaseException | None = error
@@ -123,10 +123,10 @@ def _with_causes(error: BaseException, *, messages: bool) -> str:
 
 
 class MlflowRun:
-    """An MLflow run that says what it is; every method is safe to call when tracking is down.
+    """An MLflow run with its description; every method is safe to call when tracking is down.
 
     Attributes:
-        run_id: of MLflow; None where the run could not be opened.
+        run_id: of MLflow; None if the run could not be opened.
         experiment_id: of MLflow.
         children: the runs opened inside this one, in order.
         problems: what was not logged and why, shared by all runs of one flow run.
@@ -156,9 +156,9 @@ class MlflowRun:
         self._open(tags)
 
     def report(self, error: Exception, *, what: str) -> None:
-        """Note what was not logged and why.
+        """Record what was not logged and why.
 
-        Where the server itself failed, nothing more is logged, neither here nor in other runs.
+        If the server itself failed, nothing more is logged, neither here nor in other runs.
         """
         problem = without_secrets(
             f"MLflow run {self.name!r} at {self.uri}: {what}: "
@@ -167,10 +167,10 @@ class MlflowRun:
         self.problems.append(problem)
         first = problem.splitlines()[0]
         if _about_the_data(error):
-            logger.warning("not logged, the run goes on: %s", first)
+            logger.warning("not logged, the run continues: %s", first)
         else:
             self.problems.gave_up = True
-            logger.warning("tracking failed, the run goes on without: %s", first)
+            logger.warning("tracking failed, the run continues without it: %s", first)
 
     @property
     def page(self) -> str:
@@ -179,7 +179,7 @@ class MlflowRun:
 
     @property
     def url(self) -> str | None:
-        """The run's page on its MLflow server, without credentials; None where there is none."""
+        """The run's page on its MLflow server, without credentials; None if there is no server."""
         parts = urlsplit(self.uri)
         if self.run_id is None or parts.scheme not in ("http", "https"):
             return None
@@ -188,7 +188,7 @@ class MlflowRun:
 
     @property
     def how_to_open(self) -> str:
-        """One line that says how to get to the run's page."""
+        """One line that says how to open the run's page."""
         if self.run_id is None:
             return "not tracked: see tracking-problems.txt in the results"
         if self.url is not None:
@@ -198,7 +198,7 @@ class MlflowRun:
             f" then open http://127.0.0.1:5000/{self.page}"
         )
 
-    @reported
+    @never_fails_the_run
     def _open(self, tags: Mapping[str, str]) -> None:
         from mlflow.tracking import MlflowClient
 
@@ -224,7 +224,7 @@ class MlflowRun:
         interrupts.add_closer(self._kill)
 
     def _close_dead(self) -> None:
-        """Set runs that are shown as running, and whose process is proved dead, to KILLED."""
+        """Set runs that are shown as running, but whose process is provably dead, to KILLED."""
         running = self.client.search_runs(
             [self.experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=500
         )
@@ -233,7 +233,7 @@ class MlflowRun:
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
     def _experiment(self) -> str:
-        """The id of the experiment, made and described where it is not there yet."""
+        """Return the ID of the experiment; create and describe it if missing."""
         if self.parent is not None:
             return self.parent.experiment_id
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
@@ -241,12 +241,12 @@ class MlflowRun:
             return str(experiment.experiment_id)
         location = artifacts_uri(self.root) if self.uri.startswith("sqlite:") else None
         made = str(self.client.create_experiment(EXPERIMENT, artifact_location=location))
-        # of this kind MLflow shows the pages for training, not those for language models' traces
+        # for this kind MLflow shows training pages, not those for language models' traces
         self.client.set_experiment_tag(made, "mlflow.experimentKind", "custom_model_development")
         self.client.set_experiment_tag(made, "mlflow.note.content", ABOUT)
         return made
 
-    @reported
+    @never_fails_the_run
     def tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
         from mlflow.entities import RunTag
@@ -254,7 +254,7 @@ class MlflowRun:
         entities = [RunTag(mlflow_name(key), without_secrets(value)) for key, value in tags.items()]
         self.client.log_batch(self.run_id, tags=entities)
 
-    @reported
+    @never_fails_the_run
     def inherit(self, tags: Mapping[str, str]) -> None:
         """Set tags here and on every child opened from now on."""
         self.inherited = {**self.inherited, **tags}
@@ -265,7 +265,7 @@ class MlflowRun:
         self.tags({"mlflow.note.content": markdown})
 
     def close(self, status: str) -> None:
-        """End the run as FINISHED, FAILED or KILLED, also where something was not logged."""
+        """End the run as FINISHED, FAILED or KILLED, even if something was not logged."""
         interrupts.remove_closer(self._kill)
         if self.run_id is None:
             return
@@ -280,11 +280,11 @@ class MlflowRun:
 
 
 def write_problems(problems: Sequence[str], path: Path) -> None:
-    """Say why tracking failed, or take away what a run before said; never fails the run."""
+    """Write why tracking failed, or remove an earlier run's file; never fails the run."""
     try:
         if problems:
             publish_text("".join(f"{problem}\n" for problem in problems), path)
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
-        logger.warning("%s cannot be brought up to date: %s", path, error)
+        logger.warning("%s cannot be updated: %s", path, error)

@@ -1,11 +1,11 @@
-"""The MLflow database of a folder of results: made whole or not at all, and moved with its folder.
+"""The MLflow database of a folder of results: created atomically, and moved with its folder.
 
-MLflow makes its tables in place, one migration after the other. A process that is killed meanwhile
-leaves a database that no later run can open, and two that begin at once trip over each other. So
-the tables are made in a file next to it, which is given its name when it is whole.
+MLflow creates its tables in place, one migration after the other. A process killed meanwhile leaves
+a database that no later run can open, and two concurrent ones interfere. So the tables are created
+in a temporary file next to it, which is renamed when complete.
 
-MLflow also stores where artifacts lie as absolute addresses. In a folder that was moved or copied
-they would lead to the old place: they are set to the new one before a run is logged.
+MLflow also stores the locations of artifacts as absolute addresses. In a folder that was moved or
+copied, they would lead to the old place, so they are updated before a run is logged.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ ADDRESSES = (
 
 
 def database_uri(root: Path) -> str:
-    """The address of the database in a folder of results, as SQLAlchemy takes it."""
+    """Return the SQLAlchemy URL of the database in a folder of results."""
     return f"sqlite:///{(root / DATABASE).resolve()}"
 
 
 def artifacts_uri(root: Path) -> str:
-    """The address of the folder of artifacts in a folder of results."""
+    """Return the address of the artifacts in a folder of results."""
     return (root / ARTIFACTS).resolve().as_uri()
 
 
 def prepare_store(root: Path) -> None:
-    """Make the database of a folder of results, or see that the one there can be used here.
+    """Create the database of a folder of results, or check that the existing one is usable.
 
-    A database without any run that MLflow cannot open is what a killed process left: it is renamed
-    to `mlflow.db.unfinished-<time>`, and another is made.
+    A database without runs that MLflow cannot open was left by a killed process: it is renamed to
+    `mlflow.db.unfinished-<time>` and replaced.
 
     Raises:
-        Exception: of MLflow, SQLite or the file system, where none can be made.
+        Exception: from MLflow, SQLite or the file system, if none can be created.
     """
     root.mkdir(parents=True, exist_ok=True)
     database = root / DATABASE
     if database.exists() and not _is_whole(database) and not _has_runs(database):
         aside = database.with_name(f"{DATABASE}.unfinished-{time.strftime('%Y%m%d-%H%M%S')}")
-        logger.warning("%s was never finished: renamed to %s, made anew", database, aside.name)
+        logger.warning("%s was incomplete: renamed to %s and recreated", database, aside.name)
         database.rename(aside)
     if not database.exists():
         _make(database)
@@ -92,7 +92,7 @@ def _connection(database: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _is_whole(database: Path) -> bool:
-    """Whether all of MLflow's migrations were made, of this or another version of it."""
+    """Whether all migrations were applied, of this or another version of MLflow."""
     from mlflow.store.db.utils import _get_latest_schema_revision
 
     try:
@@ -104,7 +104,7 @@ def _is_whole(database: Path) -> bool:
 
 
 def _has_runs(database: Path) -> bool:
-    """Whether anything was ever logged; also true of a file that is no database of MLflow's."""
+    """Whether anything was ever logged; also true for a file that is not an MLflow database."""
     if database.stat().st_size == 0:
         return False
     try:
@@ -118,12 +118,12 @@ def _has_runs(database: Path) -> bool:
 
 
 def _relocate(database: Path, here: str) -> None:
-    """Set the addresses of artifacts to this folder where the database came from another one."""
+    """Set the addresses of artifacts to this folder if the database came from another one."""
     with _connection(database) as connection:
         known = connection.execute("select artifact_location from experiments").fetchall()
         others = {place for (place,) in known if place and place.endswith(f"/{ARTIFACTS}")} - {here}
         for there in sorted(others):
-            logger.info("the results were moved: artifacts are looked for in %s", here)
+            logger.info("the results were moved: artifacts are now expected in %s", here)
             for table, column in ADDRESSES:
                 connection.execute(
                     f"update {table} set {column} = ? || substr({column}, ?)"

@@ -1,7 +1,7 @@
-"""Registered models: the segmentor with an adapted CLIP, as a version with what a reviewer asks.
+"""Registered models: the segmentor with an adapted CLIP as a version for review.
 
-A version is named by its content, the weights, the settings and what these need, and made once. Its
-alias is its arm; whoever reviews it sets `champion`:
+A version is identified by its content (the weights, the settings and what these need) and created
+once. Its alias is its arm; the reviewer sets `champion`:
 
     client.set_registered_model_alias("ovseg-storybook", "champion", 3)
 """
@@ -43,7 +43,7 @@ COMPUTES = (
     "pillow",
     "pycocotools",
 )
-"""Packages whose version may change what a segmentor answers."""
+"""Packages whose version may change a segmentor's results."""
 _SCORES = "\n\n### Scores\n"
 
 
@@ -57,15 +57,15 @@ class Registered:
 
     @property
     def uri(self) -> str:
-        """What `mlflow.pyfunc.load_model` takes."""
+        """The URI for `mlflow.pyfunc.load_model`."""
         return f"models:/{self.name}/{self.version}"
 
 
 def find_version(client: MlflowClient, name: str, content: str) -> Registered | None:
-    """The version of a content, `ServedModel.content`: of these weights, settings and folders."""
-    for found in client.search_model_versions(f"name='{name}'"):
-        if found.tags.get("content") == content:
-            return _registered(found)
+    """Find the version with a `ServedModel.content`: its weights, settings and folders."""
+    for registered in client.search_model_versions(f"name='{name}'"):
+        if registered.tags.get("content") == content:
+            return _registered(registered)
     return None
 
 
@@ -77,10 +77,10 @@ def find_scored(
     clip: Path,
     regions: Path | None,
 ) -> Registered | None:
-    """The version that a benchmark scored, if there is one that segments just as it did.
+    """Find the version that a benchmark scored, if one segments exactly as it did.
 
-    Only the weight of the ensemble may be the benchmark's own, as the paper has one for each. Of an
-    oracle or of the first few images alone no scores are a version's.
+    Only the ensemble weight may differ, as the paper has one per benchmark. Scores of an oracle or
+    of only the first images belong to no version.
 
     Args:
         client: of the server.
@@ -97,10 +97,10 @@ def find_scored(
         like = setting.model_copy(update={"ensemble_weight": weight})
         try:
             content = served_model(like, clip=clip, regions=regions).content
-        except OvsegError:  # what cannot be served was not registered
+        except OvsegError:  # models that cannot be served are not registered
             return None
-        if found := find_version(client, name, content):
-            return found
+        if registered := find_version(client, name, content):
+            return registered
     return None
 
 
@@ -117,51 +117,51 @@ def register(
     about: str,
     tags: Mapping[str, str],
 ) -> Registered:
-    """Make a version of a registered model, unless there is one of its content.
+    """Create a version of a registered model, unless one with its content exists.
 
     Args:
         client: of the server.
         uri: its address.
         run_id: the run that made the checkpoint.
-        name: of the registered model, made on the first version.
+        name: of the registered model, created with the first version.
         model: its settings and all they need.
-        arm: the alias, which points at the version afterwards.
+        arm: the alias, which then points at the version.
         nested: whether the run is a child.
         description: Markdown of a new version.
-        about: Markdown of the registered model, where it has none yet.
-        tags: of a new version, beside `content`, `arm` and `ensemble_weight`.
+        about: Markdown of the registered model, if it has none yet.
+        tags: of a new version, in addition to `content`, `arm` and `ensemble_weight`.
     """
     content = model.content
-    found = find_version(client, name, content)
-    if found is None:
+    registered = find_version(client, name, content)
+    if registered is None:
         version = _log(uri, run_id, name, model, arm, nested=nested)
-        found = _registered(client.get_model_version(name, version))
+        registered = _registered(client.get_model_version(name, version))
         weight = str(model.settings["ensemble_weight"])
         own = {"content": content, "arm": arm, WEIGHT: weight}
         for key, value in {**tags, **own}.items():
-            client.set_model_version_tag(name, found.version, mlflow_name(key), value)
-        client.update_model_version(name, found.version, description)
+            client.set_model_version_tag(name, registered.version, mlflow_name(key), value)
+        client.update_model_version(name, registered.version, description)
         if not client.get_registered_model(name).description:
             client.update_registered_model(name, about)
-    client.set_registered_model_alias(name, alias_name(arm), found.version)
-    return found
+    client.set_registered_model_alias(name, alias_name(arm), registered.version)
+    return registered
 
 
 def _registered(version: ModelVersion) -> Registered:
-    # SQLite's store leaves the version's own `model_id` empty: where it was made from says it
+    # SQLite's store leaves the version's `model_id` empty; its source has it
     source = str(version.source)
     model_id = source.removeprefix("models:/") if source.startswith("models:/m-") else None
     return Registered(version.name, str(version.version), model_id)
 
 
 def _log(uri: str, run_id: str, name: str, model: ServedModel, arm: str, *, nested: bool) -> str:
-    """Upload the model and register it; gives the version."""
+    """Upload the model, register it and return the version."""
     import mlflow
 
     mlflow.set_tracking_uri(uri)
     with (
         tempfile.TemporaryDirectory() as folder,
-        contextlib.redirect_stderr(io.StringIO()),  # MLflow tells of its own workings there
+        contextlib.redirect_stderr(io.StringIO()),  # MLflow prints internals there
         mlflow.start_run(run_id=run_id, nested=nested),
     ):
         artifacts = {key: str(path) for key, path in model.write(Path(folder)).items()}
@@ -177,13 +177,13 @@ def _log(uri: str, run_id: str, name: str, model: ServedModel, arm: str, *, nest
 
 
 def pip_requirements() -> list[str]:
-    """What a server of the model installs: this version of ovseg and of all it computes with."""
+    """Return the requirements of a model server: this ovseg and the packages it computes with."""
     versions = {package: importlib.metadata.version(package) for package in ("ovseg", *COMPUTES)}
     return [f"{package}=={version.partition('+')[0]}" for package, version in versions.items()]
 
 
 def _signature() -> Any:
-    """What `ovseg.serving` takes and gives."""
+    """Return the signature of `ovseg.serving`."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
     from mlflow.types.schema import Array, Object, Property
@@ -215,14 +215,14 @@ def write_scores(
     *,
     weight: float,
 ) -> None:
-    """Put a version's scores on a benchmark into its tags and its description.
+    """Write a version's scores on a benchmark into its tags and description.
 
     Args:
         client: of the server.
         model: the version.
         benchmark: its name.
         scores: headline metrics, fractions in 0..1.
-        weight: of the ensemble on this benchmark, shown where it is not the version's own.
+        weight: of the ensemble on this benchmark, shown if it differs from the version's.
     """
     benchmark = mlflow_name(benchmark)
     client.set_model_version_tag(model.name, model.version, f"{WEIGHT}.{benchmark}", str(weight))

@@ -1,4 +1,4 @@
-"""Where a run comes from: the command, the user, the commit, the Prefect flow run."""
+"""The origin of a run: the command, the user, the commit, the Prefect flow run."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _PROGRAMS = {"cli", "__main__"}  # `python -m flows.cli` is `ovseg`
 
 
 def command_line() -> str:
-    """The command that started this run, as one would type it, without passwords.
+    """Return the command that started this run, as it would be typed, without passwords.
 
-    What a worker was told to run has no command line of its own: it is the deployment's.
+    A worker's run has no command line of its own: it is the deployment's.
     """
     from prefect.runtime import deployment, flow_run
 
@@ -33,7 +33,7 @@ def command_line() -> str:
 
 
 def _word(word: str) -> str:
-    """A word of a command line without secrets: `http://...` itself, or `--set name=http://...`."""
+    """Remove secrets from a word of a command line: `http://...` or `--set name=http://...`."""
     option, separator, value = word.partition("=")
     if separator and "://" not in option:
         return f"{option}={redacted(value)}"
@@ -41,7 +41,7 @@ def _word(word: str) -> str:
 
 
 def git_commit() -> str:
-    """The commit of the code, with `+changes` where the tree is not clean; `unknown` elsewhere."""
+    """Return the commit of the code, with `+changes` if the tree is not clean, or `unknown`."""
     here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
@@ -56,27 +56,27 @@ def git_commit() -> str:
 
 
 def origin_tags() -> dict[str, str]:
-    """Tags of what started the run; MLflow's own pages show those named `mlflow.`."""
+    """Return tags of the run's origin; MLflow's pages show those named `mlflow.`."""
     command, commit = command_line(), git_commit()
     words = command.split()
     source = " ".join(words[:2]) if len(words) > 1 and words[1].isidentifier() else words[0]
     try:
         user = getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
+    except (OSError, KeyError):  # a container's user may have no name
         user = "unknown"
     return {
         "git_commit": commit,
         "command": command[:5000],
         TAG: identity(),
         "mlflow.user": user,
-        "mlflow.source.name": source,  # of a path MLflow would show the last part only
+        "mlflow.source.name": source,  # MLflow would show only the last part of a path
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": commit.removesuffix("+changes"),
     }
 
 
 def flow_tags() -> dict[str, str]:
-    """Tags that lead to the Prefect flow run this is in, with its page where there is a server."""
+    """Return tags that lead to this Prefect flow run, with its page if there is a server."""
     from prefect.runtime import flow_run
     from prefect.settings import PREFECT_API_URL
     from prefect.utilities.urls import url_for
@@ -88,7 +88,7 @@ def flow_tags() -> dict[str, str]:
         "prefect.flow_run_name": str(flow_run.name),
         "prefect.flow_name": str(flow_run.flow_name),
     }
-    # a temporary server ends with the process: its address would lead nowhere
+    # a temporary server ends with the process: its address would be dead
     lasting = PREFECT_API_URL.value() and not is_temporary()
     page = url_for("flow-run", obj_id=str(flow_run.id)) if lasting else None
     return {**tags, "prefect.url": without_secrets(page)} if page else tags

@@ -1,9 +1,9 @@
-"""What each flow records in MLflow: plain functions over manifests, called in the flow process.
+"""The MLflow records of each flow: plain functions over manifests, called in the flow process.
 
-They never fail a run: what cannot be read of a stage is reported as a failure of tracking.
+They never fail a run: a stage that cannot be read is logged as a tracking error.
 
-A run's own page has its description, the few numbers that matter and its files; everything a stage
-counted is in the manifests below `stages`.
+A run's page has its description, its main numbers and its files; all counts of a stage are in the
+manifests below `stages`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ovseg.report.stage import report_file
 from ovseg.report.summary import COLUMNS, Summary, markdown, metrics
 from ovseg.stages.manifest import Manifest
 from tasks.tracking import descriptions as notes
-from tasks.tracking.mlflow_run import reported
+from tasks.tracking.mlflow_run import never_fails_the_run
 from tasks.tracking.tracked_run import TrackedRun, track
 
 MINING_FIELDS = ("data", "models", "mining")
@@ -40,11 +40,11 @@ COUNTED = {
     "pairs/kept": ("pairs", "kept"),
     "pairs/mutual_best": ("pairs", "mutual_best"),
 }
-"""The metrics of mining: a stage's role and what it counted."""
+"""The metrics of mining: a stage's role and its count."""
 
 
 def model_name(config: RunConfig) -> str:
-    """The registered model of a preset."""
+    """Return the name of a preset's registered model."""
     return f"ovseg-{config.preset}"
 
 
@@ -53,21 +53,21 @@ def _about(config: RunConfig, stage: str) -> dict[str, str]:
 
 
 def _seconds(manifest: Manifest) -> float:
-    """How long a stage's shards took when they were computed."""
+    """Return how long a stage's shards took to compute."""
     run = json.loads((manifest.folder / "run.json").read_text(encoding="utf-8"))
     return float(sum(run["seconds"].values()))
 
 
-@reported
+@never_fails_the_run
 def record_start(run: TrackedRun, config: RunConfig) -> None:
-    """Say what a whole run is, before it does anything."""
+    """Describe a whole run before it starts."""
     run.inherit({"preset": config.preset, "seed": str(config.seed)})
     run.tags({"stage": "pipeline"})
     run.note(notes.pipeline_note(run, config))
     run.params(config)
 
 
-@reported
+@never_fails_the_run
 def record_mining(
     run: TrackedRun,
     config: RunConfig,
@@ -94,7 +94,7 @@ def record_mining(
 # Training
 
 
-@reported
+@never_fails_the_run
 def record_training(
     run: TrackedRun,
     config: RunConfig,
@@ -110,8 +110,8 @@ def record_training(
         config: of the whole run.
         curated: the training set.
         trained: the checkpoints of each arm's phases.
-        curves: of each arm the scored phases and, last, the learning curve; empty without.
-        memories: of each trained arm the regions that its model retrieves from, if it does.
+        curves: for each arm, the scored phases and, last, the learning curve; may be empty.
+        memories: for each trained arm, the regions that its model retrieves from, if any.
     """
     run.tags({**_about(config, "finetune"), "curated": curated.digest})
     run.params(config, TRAINING_FIELDS)
@@ -137,7 +137,7 @@ def _record_arm(
     phases: Sequence[Manifest],
     memory: Manifest | None,
 ) -> None:
-    """One arm: its phases' settings, its losses over the steps of all phases, its model."""
+    """Log one arm: its phases' settings, its losses over the steps of all phases, its model."""
     settings: Sequence[FinetuneConfig] = config.phases[arm]
     run.values({"arm": arm, "phases": " + ".join(phase.trains for phase in settings)})
     run.values({str(n): phase.result_fields() for n, phase in enumerate(settings, start=1)})
@@ -166,14 +166,14 @@ def _record_arm(
     )
     model = run.registered[arm].uri if arm in run.registered else None
     for number, (phase, manifest) in enumerate(zip(settings, phases), start=1):
-        # the last phase is the model: uploaded once, with it
+        # the last phase is the model and is uploaded with it
         uploaded = model if number == len(phases) else None
         run.manifest(f"{number}-{phase.trains}", manifest, model=uploaded)
     run.note(notes.arm_note(run, config, arm, curated, model))
 
 
 def _record_curve(run: TrackedRun, child: TrackedRun, arm: str, made: Sequence[Manifest]) -> None:
-    """The learning curve as series over the steps of all phases, on the page of each run."""
+    """Log the learning curve as series over the steps of all phases, on each run's page."""
     *scored, curve = made
     points = pq.read_table(curve.payload()).to_pylist()
     for part in notes.PARTS:
@@ -181,7 +181,7 @@ def _record_curve(run: TrackedRun, child: TrackedRun, arm: str, made: Sequence[M
         rows = [
             {key: point["gt_mask_accuracy"], "step": point["total_step"]}
             for point in points
-            # where a phase begins the one before it has ended: one point a step
+            # the start of a phase is the end of the previous one: one point per step
             if point["part"] == part and (point["step"] > 0 or point["phase"] == 1)
         ]
         run.series(rows, prefix=arm, keys=(key,))
@@ -195,7 +195,7 @@ def _record_curve(run: TrackedRun, child: TrackedRun, arm: str, made: Sequence[M
 # Scores
 
 
-@reported
+@never_fails_the_run
 def record_benchmark(
     run: TrackedRun,
     config: RunConfig,
@@ -205,15 +205,15 @@ def record_benchmark(
     result: Manifest,
     scores: Manifest,
 ) -> None:
-    """Log one arm's scores on one benchmark in a child run, the headline beside the other arms'.
+    """Log one arm's scores on one benchmark in a child run, next to those of the other arms.
 
     Args:
         run: of the benchmark.
         config: of the whole run.
         setting: of the benchmark.
         arm: the arm.
-        parts: `checkpoint`, its last phase's, None for the arm that trains nothing, and `regions`
-            that were retrieved from, None without.
+        parts: `checkpoint`, of its last phase (None for the arm that trains nothing), and
+            `regions`, the retrieved ones (None if not used).
         result: the finished benchmark.
         scores: its scores as tables.
     """
@@ -245,7 +245,7 @@ def record_benchmark(
         child.dataset(name, result, context="evaluation")
 
 
-@reported
+@never_fails_the_run
 def record_scores(
     run: TrackedRun,
     config: RunConfig,
@@ -258,7 +258,7 @@ def record_scores(
         run: of the benchmark.
         config: of the whole run.
         setting: of the benchmark.
-        scored: scores by `<benchmark>/<arm>`; those of other benchmarks are passed over.
+        scored: scores by `<benchmark>/<arm>`; those of other benchmarks are ignored.
     """
     of_arm = {
         key.rpartition("/")[2]: manifest.stats["scores"]
@@ -272,7 +272,7 @@ def record_scores(
     run.note(notes.benchmark_note(run, setting, of_arm))
 
 
-@reported
+@never_fails_the_run
 def record_report(
     run: TrackedRun,
     config: RunConfig,
@@ -281,7 +281,7 @@ def record_report(
     sheet: Manifest | None,
     report: Manifest,
 ) -> None:
-    """Log the run's report, summary and pictures, and the catalogue as it now stands."""
+    """Log the run's report, summary and images, and the current catalog."""
     run.note(notes.pipeline_note(run, config, summary))
     run.file(report_file(report))
     run.text(markdown(summary), "summary.md")

@@ -1,10 +1,10 @@
-"""What a run leaves in MLflow: params, metrics, datasets, files. Called in the flow's process only.
+"""The MLflow run of a flow: params, metrics, datasets, files. Used only in the flow's process.
 
 A flow opens a run with `track(...)`; a flow called inside it opens a child, to any depth. Small
-files (configs, manifests, tables of scores, pictures, reports) are uploaded, an adapted CLIP once,
-as a registered model; shards and tables are referenced by path and sha256. Tracking never fails a
-run: the first failure is reported, the rest of the run goes untracked, and running again logs what
-is on disk. To look at it:
+files (configs, manifests, tables of scores, images, reports) are uploaded; an adapted CLIP is
+uploaded once, as a registered model; shards and tables are referenced by path and sha256. Tracking
+never fails a run: the first error is logged, the rest of the run is not tracked, and running again
+logs what is on disk. To view it:
 
     mlflow ui --backend-store-uri sqlite:///runs/storybook/mlflow.db
 """
@@ -29,7 +29,7 @@ from ovseg.files.digests import file_sha256
 from ovseg.files.urls import redacted
 from ovseg.models.packaged import served_model
 from ovseg.stages.manifest import Manifest
-from tasks.tracking.mlflow_run import MlflowRun, mlflow_name, reported, write_problems
+from tasks.tracking.mlflow_run import MlflowRun, mlflow_name, never_fails_the_run, write_problems
 from tasks.tracking.model_registry import Registered, find_scored, register, write_scores
 
 logger = logging.getLogger("ovseg.tracking")
@@ -37,7 +37,7 @@ _current: ContextVar[TrackedRun | None] = ContextVar("tracked_run", default=None
 
 
 class TrackedRun(MlflowRun):
-    """One MLflow run and what is logged in it; safe to call when tracking is down.
+    """One MLflow run and its logging; safe to call when tracking is down.
 
     Attributes:
         registered: the model versions this run made or found, by arm.
@@ -55,15 +55,15 @@ class TrackedRun(MlflowRun):
         self.registered: dict[str, Registered] = {}
         super().__init__(name, root=root, uri=uri, parent=parent, tags=tags)
 
-    @reported
+    @never_fails_the_run
     def params(self, config: Config, fields: Sequence[str] | None = None) -> None:
         """Log the resolved configuration.
 
-        The whole of it is uploaded as `config.json`, by the outermost run that logs it.
+        All of it is uploaded as `config.json`, by the outermost run that logs it.
 
         Args:
             config: the configuration.
-            fields: names of the fields that become params, with what they hold; all where None.
+            fields: names of the fields that become params, with their subfields; defaults to all.
         """
         include = None if fields is None else set(fields)
         self._log_params(config.model_dump(mode="json", include=include))
@@ -71,7 +71,7 @@ class TrackedRun(MlflowRun):
             text = json.dumps(redacted(config.model_dump(mode="json")), indent=1)
             self.client.log_text(self.run_id, text, "config.json")
 
-    @reported
+    @never_fails_the_run
     def values(self, values: Mapping[str, Any]) -> None:
         """Log params by name; nested mappings under dotted names."""
         self._log_params(values)
@@ -86,7 +86,7 @@ class TrackedRun(MlflowRun):
         for start in range(0, len(params), 100):
             self.client.log_batch(self.run_id, params=params[start : start + 100])
 
-    @reported
+    @never_fails_the_run
     def metrics(
         self, metrics: Mapping[str, float | None], *, model: Registered | None = None
     ) -> None:
@@ -94,12 +94,12 @@ class TrackedRun(MlflowRun):
 
         Args:
             metrics: by name.
-            model: they are also shown on the page of this model version.
+            model: also show them on the page of this model version.
         """
         points = [(key, value, 0) for key, value in metrics.items()]
         self._log_series(points, model_id=model.model_id if model else None)
 
-    @reported
+    @never_fails_the_run
     def series(
         self,
         rows: Sequence[Mapping[str, Any]],
@@ -114,7 +114,7 @@ class TrackedRun(MlflowRun):
             rows: with `step` and the keys.
             prefix: of the metrics' names.
             keys: columns.
-            before: added to the steps, for what continues an earlier phase.
+            before: offset of the steps, to continue an earlier phase.
         """
         points = [(f"{prefix}/{k}", row[k], before + row["step"]) for row in rows for k in keys]
         self._log_series(points)
@@ -133,12 +133,12 @@ class TrackedRun(MlflowRun):
         for start in range(0, len(metrics), 1000):
             self.client.log_batch(self.run_id, metrics=metrics[start : start + 1000])
 
-    @reported
+    @never_fails_the_run
     def text(self, text: str, name: str) -> None:
         """Upload a text as a file."""
         self.client.log_text(self.run_id, text, mlflow_name(name))
 
-    @reported
+    @never_fails_the_run
     def file(self, path: Path, folder: str | None = None) -> None:
         """Upload a file or a folder."""
         self._upload(path, None if folder is None else mlflow_name(folder))
@@ -147,17 +147,17 @@ class TrackedRun(MlflowRun):
         upload = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         upload(self.run_id, str(path), folder)
 
-    @reported
+    @never_fails_the_run
     def manifest(
         self, role: str, manifest: Manifest, *, upload: bool = False, model: str | None = None
     ) -> None:
         """Log a finished stage: its manifest uploaded, its other files referenced or uploaded.
 
         Args:
-            role: what it is in the run ("4-proposals"), the artifact folder below `stages`.
+            role: its role in the run ("4-proposals"), the artifact folder below `stages`.
             manifest: the stage.
-            upload: also upload the payload (pictures, tables of scores).
-            model: address of the registered model that the payload was uploaded as.
+            upload: also upload the payload (images, tables of scores).
+            model: address of the registered model that already holds the payload.
         """
         folder, place = manifest.folder, mlflow_name(f"stages/{role}")
         for name in ("manifest.json", "run.json"):
@@ -173,7 +173,7 @@ class TrackedRun(MlflowRun):
         ]
         self._log_references(place, others, model)
 
-    @reported
+    @never_fails_the_run
     def references(self, role: str, paths: Sequence[Path]) -> None:
         """Log files by path, size and sha256 without uploading them."""
         self._log_references(mlflow_name(role), paths)
@@ -192,7 +192,7 @@ class TrackedRun(MlflowRun):
             content["uploaded_as"] = model
         self.client.log_dict(self.run_id, content, f"{folder}/references.json")
 
-    @reported
+    @never_fails_the_run
     def dataset(self, name: str, manifest: Manifest, *, context: str) -> None:
         """Log a stage as a dataset of this run, under our own content digest."""
         from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -205,7 +205,7 @@ class TrackedRun(MlflowRun):
         tag = InputTag("mlflow.data.context", context)
         self.client.log_inputs(self.run_id, [DatasetInput(entity, [tag])])
 
-    @reported
+    @never_fails_the_run
     def model(
         self,
         name: str,
@@ -218,18 +218,19 @@ class TrackedRun(MlflowRun):
         about: str = "",
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Register the segmentor with this checkpoint, once a content.
+        """Register the segmentor with this checkpoint, once per content.
 
-        A version whose `content` tag is that of weights, settings and what these need is not made
-        again. The alias `<arm>` points at what the arm's latest run made or found, `registered`
-        holds it. What cannot be served makes no version: the tag `not_registered` says why.
+        A version with the same `content` tag (weights, settings and what these need) is not created
+        again. The alias `<arm>` points at the version that the arm's latest run created or found,
+        as does `registered`. A model that cannot be served gets no version: the tag
+        `not_registered` says why.
 
         Args:
             name: of the registered model.
             clip: folder of the checkpoint.
-            settings: how it segments, with the folders that needs.
+            settings: how it segments, with the folders it needs.
             arm: the alias.
-            regions: folder of the mined regions, where it retrieves.
+            regions: folder of the mined regions, if it retrieves.
             description: of a new version, Markdown.
             about: of a new registered model, Markdown.
             tags: of a new version.
@@ -253,7 +254,7 @@ class TrackedRun(MlflowRun):
             tags=tags or {},
         )
 
-    @reported
+    @never_fails_the_run
     def scores(
         self,
         scores: Mapping[str, float],
@@ -264,11 +265,11 @@ class TrackedRun(MlflowRun):
         clip: Path | None,
         regions: Path | None = None,
     ) -> None:
-        """Log a model's scores, and put the headline into the registered version they are of.
+        """Log a model's scores, and add the headline to its registered version.
 
         Args:
             scores: by metric, fractions in 0..1; logged as `<benchmark>/<metric>`.
-            setting: of the benchmark; the scores are of a version that segments just so.
+            setting: of the benchmark; the version must segment exactly so.
             headline: the metrics that the version's page shows.
             name: of the registered model.
             clip: the adapted CLIP's folder; None for a model that was not trained.
@@ -292,14 +293,14 @@ def track(
     join: bool = False,
     tags: Mapping[str, str] | None = None,
 ) -> Iterator[TrackedRun]:
-    """Open a run, as a child of the one that is open in this context if there is one.
+    """Open a run, as a child of the one open in this context, if any.
 
     Args:
         name: the run's name: `mine`, `finetune`, `benchmark/<name>`, or what a person calls it.
         root: the folder of all results.
-        uri: MLflow server; `<root>/mlflow.db` where empty.
-        join: use the run that is open, if there is one, instead of a child of it.
-        tags: of the run, beside those of where it comes from.
+        uri: MLflow server; defaults to `<root>/mlflow.db`.
+        join: use the open run, if any, instead of a child.
+        tags: of the run, in addition to those of its origin.
     """
     parent = _current.get()
     if join and parent is not None:
@@ -324,7 +325,7 @@ def track(
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}, "c": [{"d": 2}]}` as `{"a.b": 1, "c.0.d": 2}`."""
+    """Flatten `{"a": {"b": 1}, "c": [{"d": 2}]}` into `{"a.b": 1, "c.0.d": 2}`."""
     flat: dict[str, Any] = {}
     for key, item in value.items():
         name = f"{prefix}{key}"

@@ -129,7 +129,7 @@ def test_what_the_user_sets_holds_but_for_what_the_cell_is_about():
 
 
 def test_a_wrong_cell_or_name_is_one_line():
-    with pytest.raises(OvsegError, match=r"no ablation 'nothing': choose one of source, "):
+    with pytest.raises(OvsegError, match=r"unknown ablation 'nothing': choose one of source, "):
         chosen_tables(["ensemble", "nothing"])
     base = resolve("storybook")
     with pytest.raises(OvsegError, match=r"no setting named 'benchmarks\.colour'"):
@@ -137,7 +137,7 @@ def test_a_wrong_cell_or_name_is_one_line():
     bare = base.model_copy(update={"arms": {"original": ()}})
     with pytest.raises(OvsegError, match="trains no arm as image_encoder is trained"):
         cell_config(bare, "t", "c", Cell(title="x", trains=({"trains": "image_encoder"},)))
-    with pytest.raises(OvsegError, match="give no seed beside it"):
+    with pytest.raises(OvsegError, match="leave the seed out"):
         plan_ablations(TABLES, "storybook", seeds=2, seed=1)
 
 
@@ -145,11 +145,11 @@ def test_what_would_train_or_score_something_else_is_refused_before_it_starts(tm
     (tmp_path / "captions.json").write_text("{}")
     (tmp_path / "data" / "ade20k-150").mkdir(parents=True)
     given = {"captions": tmp_path / "captions.json", "images": tmp_path, "seeds": 1}
-    with pytest.raises(OvsegError, match="nothing to score cells on: give --data FOLDER"):
+    with pytest.raises(OvsegError, match="no benchmark to score cells on: give --data FOLDER"):
         plan_ablations(chosen_tables(["prompts"]), "paper", **given)
     data = {"data.prepared": str(tmp_path / "data")}
     tables = chosen_tables(["captions"])
-    with pytest.raises(OvsegError, match=r"1 an image is read: give --set data\.captions"):
+    with pytest.raises(OvsegError, match=r"1 per image is read: give --set data\.captions"):
         plan_ablations(tables, "paper", overrides=data, **given)
     for read in (5, None):
         enough = {**data, "data.captions_per_image": read}
@@ -203,10 +203,10 @@ def test_the_list_says_what_a_cell_trains(table, line):
     assert line in list(list_lines([table], "paper", seeds=1))
 
 
-def test_an_ablation_has_no_favourite(storybook):
+def test_an_ablation_has_no_favorite(storybook):
     for planned in storybook.tables:
         config = planned.comparison("storybook", [run.key for run in planned.runs])
-        assert config.favourite == "" and config.level == 0.95
+        assert config.favorite == "" and config.level == 0.95
         assert config.table == planned.name and config.claims == planned.table.claims
 
 
@@ -218,7 +218,7 @@ def test_the_command_lists_without_running(capsys):
     assert "crops: How a region is shown to CLIP" in capsys.readouterr().out
     assert not check_request(request, None, seeds=1, listed=False)
     assert check_request(request, ["crops"], seeds=1, listed=False)
-    with pytest.raises(OvsegError, match="no ablation 'crop'"):
+    with pytest.raises(OvsegError, match="unknown ablation 'crop'"):
         check_request(request, ["crop"], seeds=1, listed=False)
 
 
@@ -227,12 +227,12 @@ def test_the_command_lists_without_running(capsys):
     [
         ("--preset nonsense", "unknown preset 'nonsense': choose one of storybook, paper, "),
         ("all --list --preset nonsense", "unknown preset 'nonsense': choose one of storybook, "),
-        ("crop --list", "no ablation 'crop': choose one of source, "),
+        ("crop --list", "unknown ablation 'crop': choose one of source, "),
         ("--list --set benchmarks.nonsense=1", "no setting named 'benchmarks.nonsense': `ovseg "),
         ("--list --set benchmarks.relations=2", "setting benchmarks.0.relations: "),
-        ("--set benchmarks.prompting=nonsense", "benchmarks.prompting: there is no 'nonsense'; "),
-        ("--system nonsense", "benchmarks.system: there is no 'nonsense'; choose one of ovseg, "),
-        ("--preset paper --system nonsense", "benchmarks.system: there is no 'nonsense'; "),
+        ("--set benchmarks.prompting=nonsense", "benchmarks.prompting: unknown name 'nonsense'; "),
+        ("--system nonsense", "benchmarks.system: unknown name 'nonsense'; choose one of ovseg, "),
+        ("--preset paper --system nonsense", "benchmarks.system: unknown name 'nonsense'; "),
         ("ensemble --list --seeds 0", "--seeds 0: give how many seeds to run, at least 1"),
     ],
 )
@@ -266,7 +266,7 @@ def test_a_page_among_the_results_is_refused(tmp_path):
     assert check_request(request, ["crops"], seeds=1, listed=False, out=tmp_path / "ablations.md")
     (tmp_path / "file").touch()
     for place in (tmp_path, tmp_path / "file" / "ablations.md"):
-        with pytest.raises(OvsegError, match="can be no file"):
+        with pytest.raises(OvsegError, match="cannot be a file"):
             check_request(request, ["crops"], seeds=1, listed=False, out=place)
 
 
@@ -274,13 +274,13 @@ def test_a_page_among_the_results_is_refused(tmp_path):
     ("make", "reason"),
     [
         (lambda home: (home / "docs").mkdir(), ""),  # an empty folder is nobody's
-        (lambda home: write(home / "docs" / "thesis.txt"), "docs is there already, not made by"),
-        (lambda home: write(home / "docs.md"), r"docs\.md is there already, not made by"),
-        (lambda home: write(home / "docs"), "docs is there already, not as a folder"),
+        (lambda home: write(home / "docs" / "thesis.txt"), r"docs exists, but .* did not make it"),
+        (lambda home: write(home / "docs.md"), r"docs\.md already exists and was not made by"),
+        (lambda home: write(home / "docs"), "docs exists and is not a folder"),
         (lambda home: write(home / "docs" / "ovseg-files.json"), "is damaged"),
         (lambda home: (home / "docs").symlink_to(home), "docs is a symbolic link"),
         (lambda home: (home / "docs.md").symlink_to(home / "x"), r"docs\.md is a symbolic link"),
-        (lambda home: (home / "docs.md").mkdir(), "can be no file"),
+        (lambda home: (home / "docs.md").mkdir(), "cannot be a file"),
         (lambda home: os.mkfifo(home / "docs.md"), "is a device or a pipe"),
     ],
 )
@@ -304,7 +304,9 @@ def test_a_page_without_a_suffix_is_its_own_folder_of_plots(tmp_path):
     from ovseg.cli.ablations import check_request
 
     request = {"preset": "storybook", "root": tmp_path / "runs", "overrides": {}}
-    with pytest.raises(OvsegError, match=r"can be no file: name a page, as docs/ablations\.md"):
+    with pytest.raises(
+        OvsegError, match=r"cannot be a file: name a page, such as docs/ablations\.md"
+    ):
         check_request(request, ["crops"], seeds=1, listed=False, out=tmp_path / "page")
 
 

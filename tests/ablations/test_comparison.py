@@ -39,7 +39,7 @@ CONFIG = StudyConfig(
     benchmark="toy",
     arms=tuple((name, f"the {name} one") for name in CELLS),
     baseline="middle",
-    favourite="",
+    favorite="",
     claims=(BETTER, WORSE),
     resamples=60,
 )

@@ -220,7 +220,7 @@ def test_what_was_deleted_leaves_the_catalogue(toy, tmp_path, caplog):
     build_catalog(tmp_path, {"table": table})
     shutil.rmtree(table.folder)
     build_catalog(tmp_path, {})
-    assert "left out of the catalogue" in caplog.text
+    assert "left out of the catalog" in caplog.text
     with open_catalog(tmp_path) as con:
         assert value(con, "select count(*) from pairs") == 0
     assert json.loads((tmp_path / "catalog.json").read_text()) == {"current": []}

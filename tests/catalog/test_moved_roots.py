@@ -86,7 +86,7 @@ def test_a_copy_that_cannot_be_written_says_what_to_run(toy, tmp_path, monkeypat
     (copy / "catalog.json").mkdir()  # what no file replaces, not for root either
     with pytest.raises(OvsegError, match=r"catalog\.duckdb names the files of .*first") as caught:
         open_catalog(copy)
-    assert f"call `ovseg sql --root {copy} funnel` once as somebody who may write there" in str(
+    assert f"run `ovseg sql --root {copy} funnel` once as a user with write access" in str(
         caught.value
     )
     assert "\n" not in str(caught.value)
@@ -113,7 +113,7 @@ def test_a_catalogue_that_leads_out_of_its_root_is_refused(toy, tmp_path, folder
     for read in (lambda: current(root, "tables/pairs"), lambda: build_catalog(root, {})):
         with pytest.raises(OvsegError, match="leads out of its folder") as error:
             read()
-        assert str(error.value).startswith(f"{root / 'catalog.json'} is not a catalogue (folder: ")
+        assert str(error.value).startswith(f"{root / 'catalog.json'} is not a catalog (folder: ")
         assert "\n" not in str(error.value)
 
 
@@ -124,7 +124,7 @@ def test_a_result_that_is_a_link_out_of_the_root_leaves_the_catalogue(toy, tmp_p
     table.folder.rename(other)
     table.folder.symlink_to(other)
     assert current(root, "tables/pairs") == []
-    assert "left out of the catalogue" in caplog.text and "leads out of" in caplog.text
+    assert "left out of the catalog" in caplog.text and "leads out of" in caplog.text
     moved = tmp_path / "link"
     moved.symlink_to(root)  # the root itself may be one
     table.folder.unlink()

@@ -51,8 +51,8 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
         (["mine", "--captions", "a.json", "--images", "b"], "does not exist"),
         (["mine", "--preset", "paper"], "give --captions"),
         (["run", "--seeds", "0"], "at least 1"),
-        (["run", "--seeds", "2", "--seed", "1"], "give no seed beside it"),
-        (["run", "--seeds", "2", "--set", "seed=1"], "give no seed beside it"),
+        (["run", "--seeds", "2", "--seed", "1"], "leave the seed out"),
+        (["run", "--seeds", "2", "--set", "seed=1"], "leave the seed out"),
         (["run", "--seed", "-1"], "whole number from 0"),
         (["run", "--seeds", "99"], "python -m flows.pretrain maskformer --split "),
         (["run", "--preset", "paper", "--seeds", "2"], "give --captions"),
@@ -120,5 +120,5 @@ def test_a_checkpoint_comes_in_is_used_and_goes_out(tmp_path, monkeypatch):
     assert Path("overlay.png").is_file()
     output = shown("export-checkpoint", "imported", "--out", "clip.pt")
     assert "left out  visual.mask_embedding: open_clip refuses it" in output
-    with pytest.raises(OvsegError, match=r"clip\.pt is there already"):
+    with pytest.raises(OvsegError, match=r"clip\.pt already exists"):
         shown("export-checkpoint", "imported", "--layout", "ovseg", "--out", "clip.pt")

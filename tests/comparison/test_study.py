@@ -154,7 +154,7 @@ def test_a_missing_arm_and_other_images_are_one_line(inputs, tmp_path):
     with pytest.raises(OvsegError, match=r"no benchmark of 2/both .* run `ovseg run"):
         run_stage(STUDY, CONFIG, rest, tmp_path)
     short = toy_benchmark(tmp_path, random_images(np.random.default_rng(0), 5, 0.5))
-    with pytest.raises(OvsegError, match="seed 1: both was scored on other images"):
+    with pytest.raises(OvsegError, match="seed 1: both was scored on different images"):
         run_stage(STUDY, CONFIG, {**inputs, "1/both": short}, tmp_path)
 
 

@@ -46,7 +46,7 @@ def test_what_is_missing_is_said(tmp_path):
     checkpoint = spread({"checkpoint": "imported"})
     with pytest.raises(OvsegError, match=r"give --data FOLDER, which holds some of ade20k-150"):
         resolve(name, overrides=checkpoint)
-    with pytest.raises(OvsegError, match=r"has no folder of a benchmark of preset ovseg-swinb"):
+    with pytest.raises(OvsegError, match=r"has none of the benchmarks of preset ovseg-swinb"):
         resolve(name, overrides={**checkpoint, "data.prepared": str(tmp_path)})
     with pytest.raises(OvsegError, match="mines nothing"):
         resolve(name, overrides=checkpoint, captions=tmp_path, images=tmp_path)
@@ -80,7 +80,7 @@ def test_any_prepared_folder_is_scored_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"benchmark": ["camvid"]}, "names a folder of --data"),
+        ({"benchmark": ["camvid"]}, "is a folder in --data"),
         ({"benchmark": ["ade20k-150"], "data": "here"}, "no folder ade20k-150: `ovseg prepare"),
     ],
 )

@@ -15,7 +15,7 @@ def test_an_unknown_name_is_refused_on_one_line_with_those_there_are(setting):
     with pytest.raises(OvsegError) as refused:
         resolve("storybook", overrides={setting: "nosuch"})
     message = str(refused.value)
-    assert message.startswith(f"{setting}: there is no 'nosuch'; choose one of ")
+    assert message.startswith(f"{setting}: unknown name 'nosuch'; choose one of ")
     assert message.endswith(", ".join(REGISTRIES[setting])) and "\n" not in message
 
 
@@ -26,7 +26,7 @@ def test_every_name_of_a_registry_is_taken(setting):
 
 
 def test_names_of_arms_given_whole_are_looked_up_too():
-    with pytest.raises(OvsegError, match=r"arms\.trains: there is no 'all'"):
+    with pytest.raises(OvsegError, match=r"arms\.trains: unknown name 'all'"):
         resolve("storybook", overrides={"arms": {"original": (), "a": ({"trains": "all"},)}})
 
 

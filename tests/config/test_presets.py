@@ -166,17 +166,17 @@ def test_what_is_refused_is_said_on_one_line(overrides, words):
     [
         (
             {"benchmarks.system": "lseg", "benchmarks.relations": 0.2},
-            "benchmarks.segmentor=pixels proposes no masks, and benchmarks.relations needs some:"
-            " take benchmarks.segmentor=proposals",
+            "benchmarks.segmentor=pixels proposes no masks, but benchmarks.relations needs them:"
+            " use benchmarks.segmentor=proposals",
         ),
         (
             {"benchmarks.system": "maskformer", "benchmarks.retrieval_weight": 0.3},
-            "benchmarks.retrieval_weight is of regions' votes beside CLIP's, which"
-            " benchmarks.ensemble=maskformer_only does not ask: set one of them otherwise",
+            "benchmarks.retrieval_weight weights regions' votes against CLIP's, but"
+            " benchmarks.ensemble=maskformer_only does not use CLIP: change one of them",
         ),
         (
             {"arms.relation_smoothing": 0.1, "arms.loss": "batch"},
-            "setting arms.finetuned.0: relation_smoothing is of the loss over nouns: set loss to"
+            "setting arms.finetuned.0: relation_smoothing needs the loss over nouns: set loss to"
             " distinct",
         ),
         (

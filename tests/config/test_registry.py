@@ -42,7 +42,7 @@ def test_a_place_is_imported_when_it_is_asked_for_and_no_sooner():
         with pytest.raises(OvsegError, match=rf"{name!r} is registered as .*cannot be imported"):
             chosen(table, name, setting="a.b")
     with pytest.raises(
-        OvsegError, match=r"a\.b: there is no 'x'; choose one of here, gone, broken"
+        OvsegError, match=r"a\.b: unknown name 'x'; choose one of here, gone, broken"
     ):
         chosen(table, "x", setting="a.b")
 

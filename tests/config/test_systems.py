@@ -53,5 +53,5 @@ def test_a_miniature_has_settings_of_its_own(monkeypatch):
 
 
 def test_an_unknown_system_is_refused_with_those_there_are():
-    with pytest.raises(OvsegError, match=r"benchmarks\.system: there is no 'x'.*ovseg, zsseg"):
+    with pytest.raises(OvsegError, match=r"benchmarks\.system: unknown name 'x'.*ovseg, zsseg"):
         load_preset("storybook", {"benchmarks.system": "x"})

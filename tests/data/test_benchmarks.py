@@ -110,11 +110,14 @@ def test_label_maps_that_are_none(prepared):
         (lambda root: (root / "classes.txt").write_text("a\n\nb\n"), "a class name on each line"),
         (
             lambda root: (root / "classes.txt").write_text("".join(f"{n}\n" for n in range(65536))),
-            "65536 classes, of which 16 bits hold 65535",
+            "65536 classes, but 16 bits hold only 65535",
         ),
         (lambda root: pipe(root / "classes.txt"), "classes.txt cannot be read .not a regular file"),
         (lambda root: (root / "labels").rename(root / "other"), "labels is not a folder"),
-        (lambda root: save(root / "images" / "val_1.jpg", np.zeros((2, 3, 3))), "share a name"),
+        (
+            lambda root: save(root / "images" / "val_1.jpg", np.zeros((2, 3, 3))),
+            "differ only in their endings",
+        ),
         (lambda root: [p.unlink() for p in (root / "images").iterdir()], "holds no images"),
     ],
 )
@@ -134,7 +137,7 @@ def test_roots_that_are_refused(tmp_path):
         load_benchmark("storybook", tmp_path)
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "panoptic.json").write_text("{}")
-    with pytest.raises(OvsegError, match="no COCO panoptic JSON"):
+    with pytest.raises(OvsegError, match="not COCO panoptic JSON"):
         load_benchmark("storybook", tmp_path)
 
 
@@ -145,7 +148,7 @@ def test_no_file_name_leads_out_of_the_folder(tmp_path, name):
     data = json.loads(path.read_text())
     data["images"][1]["file_name"] = name
     path.write_text(json.dumps(data))
-    with pytest.raises(OvsegError, match="is no COCO panoptic JSON") as caught:
+    with pytest.raises(OvsegError, match="is not COCO panoptic JSON") as caught:
         load_benchmark("storybook", tmp_path)
     assert isinstance(name, int) or "leads out of" in str(caught.value)
 
@@ -157,7 +160,7 @@ def test_a_category_without_a_name_is_one_line(tmp_path, name):
     data = json.loads(path.read_text())
     data["categories"][0] = {"id": 1} if name is None else {"id": 1, "name": name}
     path.write_text(json.dumps(data))
-    with pytest.raises(OvsegError, match="is no COCO panoptic JSON"):
+    with pytest.raises(OvsegError, match="is not COCO panoptic JSON"):
         load_benchmark("storybook", tmp_path)
 
 

@@ -16,8 +16,8 @@ from ovseg.errors import OvsegError
 LONG = "word " * 2000
 BROKEN: dict[str, tuple[str, bytes, str]] = {
     "no name": ("captions", b"x", "data.captions_format"),
-    "jsonl of nothing": ("c.jsonl", b"\n\n", "no line of it is a JSON object"),
-    "jsonl that is a list": ("c.jsonl", b"[1]\n[2]\n", "no line of it is a JSON object"),
+    "jsonl of nothing": ("c.jsonl", b"\n\n", "no line is a JSON object"),
+    "jsonl that is a list": ("c.jsonl", b"[1]\n[2]\n", "no line is a JSON object"),
     "jsonl without captions": ("c.jsonl", b'{"image": "a.jpg"}\n', "no column of caption"),
     "empty csv": ("c.csv", b"", "is empty"),
     "csv of other columns": ("c.csv", b"a,b\n1,2\n", "no column of file_name"),
@@ -25,7 +25,11 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
     "parquet that is text": ("c.parquet", b"image,caption\n", "not a whole Parquet file"),
     "parquet cut short": ("c.parquet", b"PAR1\x15\x04\x15", "not a whole Parquet file"),
     "empty parquet": ("c.parquet", b"", "not a whole Parquet file"),
-    "flickr without numbers": ("c.token", b"a.jpg\ta dog\n", "no line of it is NAME.jpg#NUMBER"),
+    "flickr without numbers": (
+        "c.token",
+        b"a.jpg\ta dog\n",
+        "no line has the form NAME.jpg#NUMBER",
+    ),
     "empty tar": ("c.tar", b"", "not an uncompressed tar"),
     "tar that is text": ("c.tar", b"not a tar " * 200, "not an uncompressed tar"),
     "gzipped tar": ("c.tar", b"\x1f\x8b\x08" + bytes(600), "compressed with gzip: unpack it"),
@@ -69,7 +73,7 @@ def test_img2dataset_that_is_not_whole_is_one_line(tmp_path: Path):
     with pytest.raises(OvsegError, match="not a whole Parquet file"):
         read_captions(tmp_path)
     write_parquet(tmp_path / "0.parquet", url=["x"], key=["0"], status=["success"])
-    with pytest.raises(OvsegError, match="lacks caption"):
+    with pytest.raises(OvsegError, match="has no caption of img2dataset"):
         read_captions(tmp_path)
     (tmp_path / "0.tar").write_bytes(b"torn")
     with pytest.raises(OvsegError, match="not an uncompressed tar"):

@@ -163,7 +163,7 @@ def test_a_url_is_read_as_a_path_is(tmp_path: Path):
         assert read_captions(located(f"memory://captions/{name}")).images == TWO
     with pytest.raises(OvsegError, match="no captions file"):
         read_captions(located("memory://captions/none.csv"))
-    with pytest.raises(OvsegError, match="no file system is named 'nope'"):
+    with pytest.raises(OvsegError, match="unknown file system 'nope'"):
         located("nope://captions")
     memory.rm("/captions", recursive=True)
 

@@ -274,7 +274,7 @@ def test_what_parquet_expands_to_is_bounded(tmp_path: Path, monkeypatch: pytest.
     assert len(read_captions(path).images[0].captions) == 50_000
     read_captions.__globals__["_read"].cache_clear()
     monkeypatch.setattr(caption_parquet, "MAX_CHARACTERS", 500_000)
-    with pytest.raises(OvsegError, match=r"expand to more than .* write it in several files"):
+    with pytest.raises(OvsegError, match=r"expand to more than .* split it into several files"):
         read_captions(path)
     monkeypatch.setattr(caption_parquet, "MAX_CHUNK", 1000)
     with pytest.raises(OvsegError, match=r"column 'image' expands to more .* smaller row groups"):

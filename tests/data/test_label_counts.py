@@ -49,7 +49,7 @@ OTHERWISE = {
     "ADE20K from 0 to 149": (
         "ade20k-150",
         lambda values: (values - 1) % 256,
-        "label 255 is what maps numbered 0 to 149 hold for unlabelled",
+        "label 255 is unlabeled in maps numbered 0 to 149",
     ),
 }
 
@@ -61,7 +61,9 @@ def test_label_maps_of_another_numbering_are_refused(tmp_path, kind):
     source = renumbered(name, change)(tmp_path / "source")
     with pytest.raises(module.OvsegError, match=message) as caught:
         prepare(name, root=source, out=tmp_path / "data")
-    assert "numbered otherwise than" in str(caught.value) and "\n" not in str(caught.value)
+    assert "do not have the published numbering of" in str(caught.value) and "\n" not in str(
+        caught.value
+    )
     assert ".png: label" in str(caught.value), "the file is named"
     assert not (tmp_path / "data" / name).exists()
     assert any(p.what.startswith(message) for p in check_source(name, source).problems)

@@ -18,7 +18,7 @@ from ovseg.data.benchmarks.label_maps import (
     LabelError,
     OtherNumbering,
     look_up,
-    read_colours,
+    read_colors,
     read_indices,
     write_indices,
 )
@@ -60,7 +60,7 @@ def test_indices_of_a_palette_count_not_its_colours(tmp_path):
     with pytest.raises(LabelError, match="8 bits, its classes need 16"):
         read_indices(tmp_path / "a.png", sixteen_bits=True)
     with pytest.raises(LabelError, match="mode P, not of colours"):
-        read_colours(tmp_path / "a.png")
+        read_colors(tmp_path / "a.png")
 
 
 def test_sixteen_bit_tiff(tmp_path):
@@ -72,7 +72,7 @@ def test_sixteen_bit_tiff(tmp_path):
 # Files of any kind
 
 
-READERS = {"indices": read_indices, "colours": read_colours, "matlab": read_matlab}
+READERS = {"indices": read_indices, "colours": read_colors, "matlab": read_matlab}
 
 
 def fifo(path: Path) -> None:
@@ -120,7 +120,7 @@ def test_whatever_it_is_called_only_png_and_tiff_are_decoded(tmp_path, name, mon
     monkeypatch.setattr("subprocess.check_call", run)
     monkeypatch.setattr("subprocess.Popen", run)
     of_format(name)(tmp_path / "a.png")
-    for reader in (read_indices, read_colours):
+    for reader in (read_indices, read_colors):
         with pytest.raises(LabelError, match="neither PNG nor TIFF"):
             reader(tmp_path / "a.png")
 

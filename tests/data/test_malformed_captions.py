@@ -106,22 +106,23 @@ UNUSABLE: dict[str, tuple[str, bytes, str]] = {
     "COCO of another task": (
         "instances.json",
         json.dumps(INSTANCES).encode(),
-        "none of its 1 annotations has a caption, they are of another task; give data.captions",
+        "none of its 1 annotations has a caption, they are for another task; set data.captions",
     ),
     "COCO with ids that are text": (
         "c.json",
         json.dumps(TEXT_IDS).encode(),
-        "no image has an id that is a whole number of 64 bits, the first has 'a1'",
+        "no image has a 64-bit whole number as its id, the first has 'a1'",
     ),
     "COCO with other image ids": (
         "c.json",
         json.dumps(OTHER_IDS).encode(),
-        "(left out: caption_without_image 1): the image_id of an annotation is the whole number",
+        "(left out: caption_without_image 1): the image_id of an annotation must be the whole"
+        " number",
     ),
     "COCO with an image_id that is text": (
         "c.json",
         json.dumps(TEXT_IMAGE_ID).encode(),
-        "(left out: no_id 1): the image_id of an annotation is the whole number",
+        "(left out: no_id 1): the image_id of an annotation must be the whole number",
     ),
     "COCO with a key twice": ("c.json", b'{"images": [], "images": []}', "key 'images' twice"),
     "JSON lines called .json": (
@@ -132,7 +133,8 @@ UNUSABLE: dict[str, tuple[str, bytes, str]] = {
     "a list of records": (
         "c.json",
         b'[{"image": "a.jpg", "caption": "x"}]',
-        "is a list, not a COCO captions file: write an object of a file name and a caption on each",
+        "is a list, not a COCO captions file: write an object with a file name and a caption on"
+        " each",
     ),
     "COCO called .jsonl": (
         "c.jsonl",
@@ -168,9 +170,9 @@ UNUSABLE: dict[str, tuple[str, bytes, str]] = {
     "TSV without a header": (
         "c.tsv",
         b"a dog\thttp://x/a.jpg\na cat\thttp://x/b.jpg\n",
-        "that is a row; write the names of the columns into the first line",
+        "that is a row; write the column names into the first line",
     ),
-    "CSV of a header": ("c.csv", b"image,caption\n", "lists no images: give data.captions"),
+    "CSV of a header": ("c.csv", b"image,caption\n", "lists no images: set data.captions"),
     "CSV of other widths": (
         "c.csv",
         b"image,caption\na.jpg,a dog, wet\n",
@@ -196,7 +198,11 @@ UNUSABLE: dict[str, tuple[str, bytes, str]] = {
         json.dumps({"image": "a.jpg", "caption": LONG}).encode(),
         "(left out: text_too_long 1): a caption has at most 65,536 characters",
     ),
-    "CSV called .token": ("c.token", TEXT, "set data.captions_format to what it is, csv or tsv"),
+    "CSV called .token": (
+        "c.token",
+        TEXT,
+        "set data.captions_format to its format, such as csv or tsv",
+    ),
 }
 
 

@@ -140,9 +140,9 @@ BAD = {
     "a run that is longer": (b"oo0", "a run that is negative or too long"),
     "a negative run": (b"@1`0", "a run that is negative or too long"),
     "a number without end": (b"o" * 9 + b"0", "a number that is too large"),
-    "no mask": (None, "its counts are NoneType, not the text of one"),
-    "a list of runs": ([16], "its counts are list, not the text of one"),
-    "other letters": ("\u0664" * 3, "its counts are str, not the text of one"),
+    "no mask": (None, "its counts are NoneType, not ASCII text"),
+    "a list of runs": ([16], "its counts are list, not ASCII text"),
+    "other letters": ("\u0664" * 3, "its counts are str, not ASCII text"),
 }
 
 

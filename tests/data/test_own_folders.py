@@ -24,8 +24,8 @@ def own_folder(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("names", "what"),
     [
-        ("road\ncaf\u00e9\n".encode("latin-1"), "is no UTF-8 .*: save it as such"),
-        (b"road\nroad\n", "'road' stands twice"),
+        ("road\ncaf\u00e9\n".encode("latin-1"), "is not UTF-8 .*: save it as UTF-8"),
+        (b"road\nroad\n", "duplicate name 'road'"),
     ],
     ids=["not UTF-8", "a name twice"],
 )

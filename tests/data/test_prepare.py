@@ -107,7 +107,7 @@ def test_a_killed_run_goes_on(ade, monkeypatch):
     folder = ade / "data" / "ade20k-150"
     assert not (folder / "prepared.json").exists()
     assert [p.what for p in check_prepared("ade20k-150", folder).problems] == [
-        "not finished: run ovseg prepare again, it goes on"
+        "not finished: run ovseg prepare again to resume"
     ]
     (folder / "labels" / "ADE_val_00000007.png.tmp-0123").write_bytes(b"half")
     made = state(folder / "labels")
@@ -261,7 +261,7 @@ def test_prepare_on_the_console(ade, monkeypatch):
     assert "note: 2 images, the published set has 2000" in done.output
     assert "ade20k-150: 2 images" in done.output
     assert (
-        "2 images, 2 of them there already; next: ovseg prepare --check ade20k-150"
+        "2 images, 2 of them existed already; next: ovseg prepare --check ade20k-150"
         in call("ade20k-150", *paths).output
     )
     checked = call("--check", "ade20k-150", "--out", str(ade / "data"))
@@ -277,7 +277,7 @@ def test_prepare_on_the_console(ade, monkeypatch):
         (["ade20k-150"], "give --root"),
         (["--check", "ade20k-150"], "give --root, --out, or both"),
         (["--root", "here"], "which benchmark"),
-        (["lvis", *paths], "there is no 'lvis'; choose one of ade20k-150"),
+        (["lvis", *paths], "unknown name 'lvis'; choose one of ade20k-150"),
         (["ade20k-150", "--root", "nowhere", "--out", "data"], "is not a folder"),
     ):
         refused = call(*words)

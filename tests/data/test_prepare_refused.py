@@ -44,12 +44,12 @@ ERRORS: dict[str, tuple[str, Spoil, str]] = {
     "list with a name twice": (
         "context-59",
         short_list("2008_000002\n2008_000002\n"),
-        "'2008_000002' stands twice or is no plain name",
+        "'2008_000002' is a duplicate or a path",
     ),
     "list with a path": (
         "context-59",
         short_list("../../2008_000002\n"),
-        "stands twice or is no plain name",
+        "is a duplicate or a path",
     ),
     "list that is no text": (
         "context-59",
@@ -59,7 +59,7 @@ ERRORS: dict[str, tuple[str, Spoil, str]] = {
     "labels.txt that is shifted by one": (
         "context-459",
         lambda s: (s / CONTEXT / "labels.txt").write_text("1: aeroplane\n2: airconditioner\n"),
-        "aeroplane is 1, and 2 in the published labels",
+        "aeroplane is 1, but 2 in the published labels",
     ),
     "truncated JSON": (
         "coco-panoptic-133",
@@ -74,12 +74,12 @@ ERRORS: dict[str, tuple[str, Spoil, str]] = {
     "JSON of a list": (
         "coco-panoptic-133",
         lambda s: (s / JSON).write_text("[]"),
-        "is no COCO panoptic JSON",
+        "is not COCO panoptic JSON",
     ),
     "annotation of an image nobody listed": (
         "coco-panoptic-133",
         altered(lambda data: data["images"].pop()),
-        "is no COCO panoptic JSON",
+        "is not COCO panoptic JSON",
     ),
     "image annotated twice": (
         "coco-panoptic-133",
@@ -89,12 +89,12 @@ ERRORS: dict[str, tuple[str, Spoil, str]] = {
     "wrong number of categories": (
         "coco-panoptic-133",
         altered(lambda data: data["categories"].pop(0)),
-        "has 132 categories and lacks 1",
+        "has 132 categories, without 1:",
     ),
     "two images of one name": (
         "ade20k-847",
         lambda s: picture((s / FULL).parents[1] / "urban" / "ADE_val_00000002.jpg", 2, 2),
-        "share a name",
+        "have the same name",
     ),
 }
 
@@ -122,7 +122,7 @@ def test_where_nothing_may_be_written(tmp_path):
             prepare("ade20k-150", root=root, out=out)
         assert "\n" not in str(caught.value)
 
-    apart = "lie in one another: choose another --out"
+    apart = "overlap: choose another --out"
     refused(apart, source, source)
     refused(apart, tmp_path, source / "images")
     (tmp_path / "out").mkdir()
@@ -158,7 +158,7 @@ def test_a_full_disk_is_said_and_what_is_done_is_kept(tmp_path, monkeypatch):
         write(labels, path, **options)
 
     monkeypatch.setattr(prepared_image, "write_indices", full)
-    with pytest.raises(OvsegError, match=r"No space left on device; .* what is done is kept"):
+    with pytest.raises(OvsegError, match=r"No space left on device; .* finished images are kept"):
         prepare("ade20k-150", root=tmp_path, out=tmp_path / "data", workers=1)
     folder = tmp_path / "data" / "ade20k-150"
     assert not (folder / "prepared.json").exists() and not list(folder.rglob("*.tmp-*"))

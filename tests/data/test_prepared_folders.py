@@ -22,7 +22,7 @@ def test_prompts_of_a_prepared_folder(tmp_path):
         ("class_name\tprompt\nsofa\tcouch\n", "class 'background' has no prompt"),
         ("class_name\tprompt\nsofa\tcouch\nbackground\t\n", "a prompt is empty"),
         ("class_name\tprompt\nmoon\tmoon\n", "names of classes.txt"),
-        ("sofa\tcouch\n", "that header"),
+        ("sofa\tcouch\n", "must have the header class_name"),
     ):
         prompts.write_text(text)
         with pytest.raises(module.OvsegError, match=words) as caught:

@@ -8,7 +8,7 @@ import pytest
 from ovseg.data.benchmarks.published import PUBLISHED
 from ovseg.data.benchmarks.vocabulary import (
     FOLDER,
-    normalised,
+    normalized,
     published_splits,
     read_prompts,
     read_vocabulary,
@@ -103,7 +103,7 @@ def test_stored_values():
     gaps = {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90}
     assert stored_values("coco-stuff-171") == tuple(sorted({*range(182)} - gaps))
     # a class of the 59 is stored as its number among the 459, which are in alphabetical order
-    together = [normalised(name).replace(" ", "") for name in names("context-459")]
+    together = [normalized(name).replace(" ", "") for name in names("context-459")]
     for name, value in zip(names("context-59"), stored_values("context-59"), strict=True):
         assert together[value - 1] == name
     # the full ADE20K numbers its classes by their names in order, but for a few it added later
@@ -172,7 +172,7 @@ def test_names_are_those_of_public_lists(reference_data):
     assert [text for text, _ in read_prompts("voc-20b")] == read["voc20b"]
     # 150 classes in the same order under shorter or other words
     for each, short in zip(read_vocabulary("ade20k-150"), read["ade150"], strict=True):
-        assert normalised(short) in each.words or short in ("television receiver", "apparel")
+        assert normalized(short) in each.words or short in ("television receiver", "apparel")
 
 
 def test_values_are_those_of_their_owners(reference_data):
@@ -190,7 +190,7 @@ def test_values_are_those_of_their_owners(reference_data):
         read_vocabulary("ade20k-150"), stored_values("ade20k-150"), info, strict=True
     ):
         number, *_, words = line.split("\t")
-        assert int(number) == value and each.words & {normalised(w) for w in words.split(",")}
+        assert int(number) == value and each.words & {normalized(w) for w in words.split(",")}
 
 
 def test_full_ade20k_numbers_are_those_of_its_annotations(reference_data):

@@ -89,7 +89,7 @@ def test_a_weight_of_seen_classes_needs_some(config, tmp_path):
     weighed = config.model_copy(update={"seen_weight": 0.2})
     assert run_stage(BENCHMARK, weighed, {}, tmp_path).stats["seen"] == ["house", "tree"]
     nobody = weighed.model_copy(update={"seen": ()})
-    with pytest.raises(OvsegError, match="seen_weight is that of the seen classes, and nothing"):
+    with pytest.raises(OvsegError, match="seen_weight needs to know which classes are seen"):
         run_stage(BENCHMARK, nobody, {}, tmp_path)
 
 

@@ -174,7 +174,7 @@ def test_the_ends_are_what_the_benchmark_says(config, tiny_clip, tmp_path):
 def test_there_is_no_curve_of_what_the_snapshots_do_not_name(config, tiny_clip, tmp_path, setting):
     other = config.model_copy(update=setting)
     assert not_traced(other) and not not_traced(config)
-    with pytest.raises(OvsegError, match="no learning curve of this benchmark"):
+    with pytest.raises(OvsegError, match="this benchmark has no learning curve"):
         PHASE_CURVES.plan(other, {})
 
 

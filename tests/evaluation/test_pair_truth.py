@@ -198,7 +198,7 @@ def test_ground_truth_that_cannot_be_used(panoptic, tmp_path):
     picture.parent.rmdir()
     with pytest.raises(OvsegError, match="panoptic does not exist: the PNGs of"):
         judged(rows, panoptic, tmp_path)
-    not_json, other = "is not valid JSON", "no COCO panoptic JSON"
+    not_json, other = "is not valid JSON", "not a COCO panoptic JSON"
     deep = "[" * 100_000
     for text, words in (("{", not_json), (deep, not_json), ("[]", other), ("{}", other)):
         panoptic.write_text(text)
@@ -212,7 +212,7 @@ def test_no_file_name_leads_out_of_the_panoptic_folder(tmp_path, name):
     path.parent.mkdir()
     annotation = {"image_id": 1, "file_name": name, "segments_info": []}
     path.write_text(json.dumps({"categories": [], "annotations": [annotation]}))
-    with pytest.raises(OvsegError, match="is no COCO panoptic JSON") as caught:
+    with pytest.raises(OvsegError, match="is not a COCO panoptic JSON") as caught:
         read_panoptic(path)
     assert name is None or "leads out of" in str(caught.value)
 

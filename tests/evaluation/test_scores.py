@@ -171,7 +171,7 @@ def test_every_row_names_its_protocol_and_interval(config, single, tmp_path):
     assert metrics["boundary_miou_gt"] == metrics["miou_gt_small"] == metrics["macc"] == "gt"
     assert (metrics["pacc"], metrics["mask_acc_top5"]) == ("pixels", "masks")
     assert metrics["mask_acc_class"] == "mask classes"
-    with pytest.raises(ValueError, match="no metric"):
+    with pytest.raises(ValueError, match="unknown metric"):
         denominator("miou")
     limited = run_stage(BENCHMARK, config.model_copy(update={"limit": 2}), {}, tmp_path)
     assert {row["image_limit"] for row in values(tables(limited, tmp_path)[1])} == {2}

@@ -54,11 +54,11 @@ def test_a_published_split_is_a_file_of_names(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (PARTS, r"do not name the same classes, 'sofa, couch, lounge' is of one alone"),
-        (PARTS + SOFA + "sun\tseen\n", "do not name the same classes, 'sun'"),
+        (PARTS, r"do not name the same classes: 'sofa, couch, lounge' is only in one"),
+        (PARTS + SOFA + "sun\tseen\n", "do not name the same classes: 'sun'"),
         (PARTS + SOFA.replace("unseen", "no"), "a part is seen or unseen, not 'no'"),
-        ("name\tpart\nmoon\tseen\n", "lacks the column class_name"),
-        ("", "lacks the column"),
+        ("name\tpart\nmoon\tseen\n", "the column class_name is missing"),
+        ("", "the column class_name is missing"),
     ],
 )
 def test_a_split_of_other_classes_is_refused(tmp_path, text, message):
@@ -78,7 +78,7 @@ def test_a_shipped_split_goes_by_benchmark_and_name(benchmark, split, seen):
     assert len(found["_published"]) == seen
     with pytest.raises(OvsegError, match=rf"{benchmark} has no split '3-2'; choose one of {split}"):
         published_split(benchmark, "3-2", names)
-    with pytest.raises(OvsegError, match=r"do not name the same classes, 'moon'"):
+    with pytest.raises(OvsegError, match=r"do not name the same classes: 'moon'"):
         published_split(benchmark, split, [*names, "moon"])
 
 

@@ -140,16 +140,18 @@ def test_a_split_without_labels_is_refused(config, tmp_path):
 def test_validation_sets_are_refused(folders):
     scored = [BenchmarkConfig(root=folders / "val"), BenchmarkConfig(benchmark="voc-20")]
     check_training_side(folders / "mining", scored)
-    with pytest.raises(OvsegError, match=r"is what storybook is scored on: .*--allow-validation"):
+    with pytest.raises(OvsegError, match=r"storybook is scored on .*: .*--allow-validation"):
         check_training_side(folders / "val", scored)
     with tempfile.TemporaryDirectory() as home:
         named = Path(home) / "ade20k-150"
         named.mkdir()
-        with pytest.raises(OvsegError, match="bears the name of a benchmark"):
+        with pytest.raises(OvsegError, match="has the name of a benchmark"):
             check_training_side(named, [])
         copy = Path(home) / "train"
         shutil.copytree(folders / "mining", copy)
         one = sorted((folders / "val" / "images").iterdir())[0]
         shutil.copy(one, copy / "images" / "another_name.png")
-        with pytest.raises(OvsegError, match=f"another_name.png is {one.name} of the validation"):
+        with pytest.raises(
+            OvsegError, match=f"another_name.png is the validation image .*{one.name}"
+        ):
             check_training_side(copy, scored)

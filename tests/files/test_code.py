@@ -214,5 +214,5 @@ def test_names_in_nested_settings_count():
 
 def test_code_that_is_in_no_file_has_no_digest():
     made = type("Made", (Stage,), {"__module__": "typed_in", "name": "made"})
-    with pytest.raises(OvsegError, match=r"typed_in: .* write the stage into a module of its own"):
+    with pytest.raises(OvsegError, match=r"typed_in: .* put the stage in a module of its own"):
         made().code_digest(NounsConfig())

@@ -34,8 +34,8 @@ REFUSED = {
     "UTF-16": ("{}".encode("utf-16"), "in UTF-16; save it as UTF-8"),
     "Windows-1252": (b'{"a": "caf\xe9"}', "byte 11 is not UTF-8"),
     "many digits": (b"9" * 5000, "4300 digits"),
-    "NaN": (b"[NaN]", "NaN is not a number"),
-    "infinity": (b"[-Infinity]", "-Infinity is not a number"),
+    "NaN": (b"[NaN]", "NaN is not a JSON number"),
+    "infinity": (b"[-Infinity]", "-Infinity is not a JSON number"),
     "beyond a float": (b"[1e999]", "1e999 is too large"),
     "control characters": (b'"a\nb"', "Invalid control character"),
 }
@@ -70,7 +70,7 @@ def test_size_is_bounded_and_only_files_are_opened(tmp_path: Path):
     path = tmp_path / "a.json"
     path.write_bytes(b"[" + b" " * 100 + b"]")
     assert read_json(path, advice="x", max_bytes=102) == []
-    with pytest.raises(OvsegError, match=r"larger than the 101 bytes .*: cut it"):
+    with pytest.raises(OvsegError, match=r"larger than 101 bytes, .*: cut it"):
         read_json(path, advice="cut it", max_bytes=101)
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "none.json", advice="x")

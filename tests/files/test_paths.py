@@ -43,7 +43,7 @@ def test_a_leading_tilde_is_a_home_folder_everywhere(home):
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("", "is not a path"), ("a\0b", "is not a path"), ("~nobody-of-this-name/x", "no such user")],
+    [("", "is not a path"), ("a\0b", "is not a path"), ("~nobody-of-this-name/x", "unknown user")],
 )
 def test_what_cannot_be_a_path_is_refused(text, why):
     with pytest.raises(OvsegError, match=why):
@@ -83,11 +83,11 @@ NO_TEXT = "\udcff"  # the byte 255 of a command line, or half of a surrogate pai
     ],
 )
 def test_what_is_no_text_is_refused(settings):
-    with pytest.raises(OvsegError, match="is not text in UTF-8") as error:
+    with pytest.raises(OvsegError, match="is not valid UTF-8") as error:
         load_preset("storybook", settings)
     str(error.value).encode()
     for reading in (local, located, model_name):
-        with pytest.raises(OvsegError, match="is not text in UTF-8"):
+        with pytest.raises(OvsegError, match="is not valid UTF-8"):
             reading(NO_TEXT)
 
 
@@ -101,4 +101,4 @@ def test_what_is_no_text_is_refused(settings):
 def test_a_word_that_is_no_text_is_one_line(words, tmp_path):
     done = subprocess.run([sys.executable, *words], capture_output=True, cwd=ROOT)
     (line,) = done.stderr.decode().splitlines()
-    assert done.returncode == 2 and "is not text in UTF-8" in line
+    assert done.returncode == 2 and "is not valid UTF-8" in line

@@ -159,7 +159,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(small_disk: Path, wri
         write(temporary)
     assert str(error.value) == (
         f"{path} cannot be written: no space left on device; free some space and run again,"
-        " what is finished is kept"
+        " finished work is kept"
     )
     assert error.value.errno == errno.ENOSPC
     assert path.read_text() == "old"

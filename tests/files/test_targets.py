@@ -36,10 +36,13 @@ def test_what_is_missing_empty_or_our_own_may_be_replaced(tmp_path: Path):
         ),
         (lambda f: (f / "sub" / "c").mkdir(), "holds sub/c, which ovseg make did not write"),
         (lambda f: (f / "sub" / "b.txt").write_text("B"), "holds sub/b.txt, changed since"),
-        (lambda f: (f / "ovseg-files.json").unlink(), "not made by ovseg make: name a new folder"),
+        (
+            lambda f: (f / "ovseg-files.json").unlink(),
+            "but ovseg make did not make it: name a new folder",
+        ),
         (lambda f: (f / "ovseg-files.json").write_text("[]"), "ovseg-files.json is damaged"),
         (lambda f: (f / "ovseg-files.json").write_text("[" * 99999), "ovseg-files.json is damaged"),
-        (lambda f: list_files(f, "ovseg other"), "not made by ovseg make"),
+        (lambda f: list_files(f, "ovseg other"), "but ovseg make did not make it"),
         (lambda f: ((f / "a.txt").unlink(), (f / "a.txt").symlink_to("/etc/hosts")), "holds a.txt"),
         (lambda f: ((f / "a.txt").unlink(), (f / "a.txt").mkdir()), "holds a.txt, changed since"),
     ],
@@ -53,7 +56,7 @@ def test_a_folder_that_holds_anything_else_is_not_replaced(tmp_path: Path, chang
 
 def test_files_and_links_are_not_replaced_by_a_folder(tmp_path: Path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OvsegError, match="is there already, not as a folder"):
+    with pytest.raises(OvsegError, match="exists and is not a folder"):
         check_replaceable(tmp_path / "file", "ovseg make")
     (tmp_path / "link").symlink_to(_made(tmp_path / "made"))
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
@@ -96,5 +99,5 @@ def test_a_folder_that_holds_anything_is_not_new(tmp_path):
     (tmp_path / "taken" / "notes.md").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "empty")
     for name in ("taken", "taken/notes.md", "link"):
-        with pytest.raises(OvsegError, match="is there already: name a new folder"):
+        with pytest.raises(OvsegError, match="already exists: name a new folder"):
             check_new(tmp_path / name)

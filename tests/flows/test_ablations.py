@@ -99,7 +99,7 @@ def test_the_second_round_is_paired_by_what_the_first_trained(done):
 def test_the_page_and_its_plots_are_there(done):
     home, outcomes, _ = done
     text = outcomes.page.read_text()
-    assert "A miniature is a miniature" in text
+    assert "This is a miniature" in text
     assert "broken, seed 0: *failed*" in text and "absent: *skipped*, it needs weights" in text
     assert (home / "docs/a/toy-storybook.png").is_file()
     rows = pq.read_table(home / "docs/a/toy-storybook-claims.parquet").to_pylist()
@@ -150,9 +150,9 @@ def test_again_computes_nothing(done, monkeypatch):
 def test_what_cannot_be_run_is_refused_before_anything_is(tmp_path):
     request = {"root": tmp_path / "runs"}
     for tables, out, message in (
-        ([], None, "no table is named"),
-        (["crop"], None, "no ablation 'crop'"),
-        (["crops"], tmp_path, "can be no file"),
+        ([], None, "name the tables to run"),
+        (["crop"], None, "unknown ablation 'crop'"),
+        (["crops"], tmp_path, "cannot be a file"),
         (["crops"], tmp_path / "runs" / "a.md", "lies among the results"),
     ):
         with pytest.raises(OvsegError, match=message):

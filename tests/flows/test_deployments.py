@@ -66,7 +66,7 @@ def test_the_preset_exists_and_gets_the_data_it_needs(deployment):
     if flow_of(deployment).name == "pipeline":
         assert preset.preset == deployment["name"]
     given = {"captions", "images"} & set(parameters)
-    assert given == (set() if preset.mining_world else {"captions", "images"})
+    assert given == (set() if preset.data.mining_world else {"captions", "images"})
 
 
 def test_the_ablations_are_all_tables_with_a_page_beside_the_results():

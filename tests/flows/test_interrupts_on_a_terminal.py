@@ -211,7 +211,7 @@ def test_a_server_of_others_is_told_and_may_go_away(tmp_path):
         terminals[1].until(lambda: begun(root, "proposals"))
         terminals[1].mark()
         server.stop()
-        ends_with(terminals[1], 2, "does not answer any more", 60.0)
+        ends_with(terminals[1], 2, "no longer responds", 60.0)
     finally:
         for terminal in terminals:
             terminal.close()

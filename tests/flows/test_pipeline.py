@@ -130,7 +130,7 @@ def test_mlflow_shows_the_run_and_its_children(small_run):
         assert str(root) in note and note.count("|") > 10, name
     note = first.data.tags["mlflow.note.content"]
     assert all(run.info.run_id in note for run in children.values())
-    assert first.data.params["mining.pairing.clip"] == "storybook"
+    assert first.data.params["models.clip"] == "storybook"
 
 
 def test_mlflow_shows_the_learning_curves_and_each_models_scores(small_run):

@@ -48,8 +48,11 @@ def test_steps_are_named(shown):
 def test_the_run_shows_its_numbers(shown, small_run):
     run, _, artifacts = shown
     _, summary = small_run
-    by_key = {artifact.key: artifact for artifact in artifacts[run.id]}
+    by_key = {artifact.key: artifact for artifact in artifacts[run.id] if artifact.key}
     assert set(by_key) == {"storybook-scores", "storybook-summary"}
+    unnamed = [artifact for artifact in artifacts[run.id] if not artifact.key]
+    assert {artifact.type for artifact in unnamed} == {"progress"}
+    assert all(artifact.description.startswith("draw scenes") for artifact in unnamed)
     scores = json.loads(by_key["storybook-scores"].data)
     best = summary.scores["storybook"]["both"]["miou_union"]
     assert scores[-1]["mIoU all"] == f"{100 * best:.1f}"

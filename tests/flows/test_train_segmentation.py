@@ -79,8 +79,8 @@ def test_what_the_user_can_mend_is_one_line(
     out, root = tmp_path / "out", tmp_path / "root"
     common = ["x", "--data", str(worlds["val"]), "--out", str(out), "--root", str(root)]
     for extra, message in (
-        (["--recipe", "swim"], "--recipe: there is no 'swim'; choose one of swin"),
-        (["--set", "stepz=3"], "setting stepz is no good"),
+        (["--recipe", "swim"], "--recipe: unknown name 'swim'; choose one of swin"),
+        (["--set", "stepz=3"], "invalid setting stepz"),
         ([], "classes.txt cannot be read"),  # the storybook's layout has to be named
     ):
         monkeypatch.setattr(sys, "argv", [*common, *extra])

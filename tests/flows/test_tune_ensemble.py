@@ -5,8 +5,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from ovseg.config.data import DataConfig
 from ovseg.config.request import resolve, tuning_request
-from ovseg.config.scoring import BenchmarkConfig
+from ovseg.config.scoring import BenchmarkSettings
 from ovseg.errors import OvsegError
 
 SETTINGS = {
@@ -34,7 +35,7 @@ def test_it_tunes_on_mined_scenes_and_refuses_scored_ones(prefect_server, tmp_pa
     scored = next(
         path for path in (tmp_path / "storybook").glob("*/shard-00000") if images(path) == 3
     )
-    with pytest.raises(OvsegError, match="is what storybook is scored on"):
+    with pytest.raises(OvsegError, match="storybook is scored on"):
         tune_ensemble(**request, split=scored, weights="0.5", thresholds="0.4")
     insisted = tune_ensemble(
         **request,
@@ -54,12 +55,12 @@ def images(world: Path) -> int:
 @pytest.mark.parametrize(
     ("changed", "words", "message"),
     [
-        ({}, {"arm": "nobody"}, "there is no arm 'nobody'; choose one of original"),
+        ({}, {"arm": "nobody"}, "unknown arm 'nobody'; choose one of original"),
         ({}, {"split": Path("nowhere")}, "--split nowhere is not a folder"),
         ({}, {"weights": "0.5,much"}, "--weights '0.5,much': give numbers from 0 to 1"),
         ({}, {"thresholds": "2"}, "--thresholds '2'"),
-        ({"mining_world": None}, {}, "give --split FOLDER"),
-        ({"benchmarks": (BenchmarkConfig(benchmark="voc-20"),)}, {}, "give --split FOLDER"),
+        ({"data": DataConfig()}, {}, "give --split FOLDER"),
+        ({"benchmarks": (BenchmarkSettings(benchmark="voc-20"),)}, {}, "give --split FOLDER"),
     ],
 )
 def test_requests_that_cannot_be_met_are_one_line(changed, words, message):

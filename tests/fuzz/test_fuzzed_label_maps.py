@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ovseg.data.benchmarks.benchmark import load_benchmark
-from ovseg.data.benchmarks.label_maps import LabelError, look_up, read_colours, read_indices
+from ovseg.data.benchmarks.label_maps import LabelError, look_up, read_colors, read_indices
 from ovseg.data.benchmarks.layouts import coco_panoptic, read_list
 from ovseg.data.benchmarks.matlab_maps import read_matlab
 from ovseg.errors import OvsegError
@@ -83,7 +83,7 @@ def test_label_map_files(case: bytes, folder: Path) -> None:
     for read in (
         read_indices,
         lambda path: read_indices(path, sixteen_bits=True),
-        read_colours,
+        read_colors,
     ):
         try:
             labels = read(path)

@@ -215,7 +215,9 @@ def test_a_query_says_which_sources_it_selects_from(tmp_path):
     own.write_text("-- All.\n-- Sources: gt_noun, mined.\nselect pair_id, noun from kept_pairs")
     assert curation_sources(str(own)) == ("gt_noun", "mined")
     own.write_text("-- Sources: gt_labels.\nselect pair_id, noun from kept_pairs")
-    with pytest.raises(OvsegError, match=r"no source 'gt_labels' of pairs; name some of mined, gt"):
+    with pytest.raises(
+        OvsegError, match=r"unknown pair source 'gt_labels'; name some of mined, gt"
+    ):
         curation_sources(str(own))
     for name in NAMES:  # a query that selects from a source says so
         text = load_curation(name).sql
@@ -289,9 +291,9 @@ def test_the_digest_covers_the_text_and_the_table(toy, tmp_path):
         ("select pair_id, null::varchar as noun from kept_pairs", "has no noun"),
         ("select 'feed' as pair_id, 'dog' as noun", "pair feed is not in the table"),
         ("select pair_id, noun from pairs where image_id = 5", "has no mask; select from kept"),
-        ("select 1; select pair_id, noun from pairs", "must hold one select and nothing else"),
-        ("", "must hold one select and nothing else"),
-        ("create table t as select 1", "must hold one select and nothing else"),
+        ("select 1; select pair_id, noun from pairs", "must be one select and nothing else"),
+        ("", "must be one select and nothing else"),
+        ("create table t as select 1", "must be one select and nothing else"),
         ("select content as noun, 'x' as pair_id from read_text('/etc/hostname')", "Permission"),
         ("select error('boom\n\nLINE 1') as pair_id, noun from pairs", "curation mine: .*boom"),
     ],

@@ -264,15 +264,15 @@ def test_what_a_person_has_to_mend_is_one_line(source, labelled, tmp_path, monke
     (other / "labels").mkdir()
     (other / "classes.txt").write_text("wall\nwall \n")
     Image.new("RGB", (8, 8)).save(other / "images" / "a.png")
-    refused(r"'wall' stands twice", labels=other)
+    refused(r"duplicate name 'wall'", labels=other)
     (other / "classes.txt").write_text("wall\nsky\n")
-    refused(r"has labels of none of the 9 images", labels=other)
+    refused(r"has labels for none of the 9 images", labels=other)
     twice = replace(read_prepared(other), classes=("wall", "wall "))
     monkeypatch.setitem(READERS, "other", lambda root: twice)
     refused(r"two classes are named 'wall'", labels=other)
     monkeypatch.delitem(READERS, "other")
     proposals = run_stage(PROPOSALS, source.proposals, {"images": images}, tmp_path)
-    with pytest.raises(OvsegError, match="proposals of 'maskformer' have no labels"):
+    with pytest.raises(OvsegError, match="proposals from 'maskformer' have no labels"):
         run_stage(LABEL_PAIRS, TABLE, {"images": images, "proposals": proposals}, tmp_path)
 
 

@@ -225,7 +225,7 @@ def test_masks_of_large_images_are_cut_out_in_parts(source, parts, tiny, monkeyp
 def test_texts_of_other_nouns_are_refused(source, parts, tmp_path: Path):
     parents = {**parts["texts"].parents, "nouns": "0" * 16}
     stale = parts["texts"].model_copy(update={"parents": parents})
-    with pytest.raises(OvsegError, match="texts are of other nouns"):
+    with pytest.raises(OvsegError, match="texts belong to other nouns"):
         stage_folder(PAIRS, source.pairing, {**parts, "texts": stale}, tmp_path)
 
 

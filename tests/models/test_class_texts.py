@@ -125,7 +125,7 @@ def test_evidence_is_shared_by_the_formula_and_rows_keep_their_sum():
                 assert float(shared[q, k]) == pytest.approx(expected, abs=1e-6)
         torch.testing.assert_close(shared.sum(1), p.sum(1))
     assert share_evidence(p, relations, 0.0) is p
-    with pytest.raises(ValueError, match="within"):
+    with pytest.raises(ValueError, match="must be in 0"):
         share_evidence(p, relations, 1.5)
 
 

@@ -182,5 +182,5 @@ def test_prompts_of_another_grid_than_their_weights_are_refused(vocabulary: Path
     for image_size in (32, 48):
         with pytest.raises(OvsegError, match=r"\(depth, 16 or 1, 32\) expected"):
             at_size(vocabulary, image_size).load_checkpoint_state(state)
-    with pytest.raises(ValueError, match="no square grid"):
+    with pytest.raises(ValueError, match="do not form a square grid"):
         resized_patches(torch.zeros(15, 32), 4)

@@ -66,7 +66,7 @@ def test_they_begin_as_the_template(clip):
     found = vectors.encode(clip, vectors.tokens(clip, NAMES))
     expected = clip.encode_texts([TEMPLATE.replace("{}", name) for name in NAMES])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-    vectors.specialise(["sea", "boat"])
+    vectors.specialize(["sea", "boat"])
     found = vectors.encode(clip, vectors.tokens(clip, NAMES))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
@@ -74,7 +74,7 @@ def test_they_begin_as_the_template(clip):
 @torch.no_grad()
 def test_against_prompts_put_together_by_hand(clip):
     vectors = ContextVectors(clip, TEMPLATE)
-    vectors.specialise(["sea", "fence"])
+    vectors.specialize(["sea", "fence"])
     moved(vectors)
     tokens = vectors.tokens(clip, NAMES)
     found = vectors.encode(clip, tokens)
@@ -125,7 +125,7 @@ def test_vectors_of_nouns_begin_where_the_shared_ones_ended(clip):
 @torch.no_grad()
 def test_a_class_finds_the_vectors_of_its_noun_however_it_is_spelled(clip):
     vectors = moved(ContextVectors(clip, TEMPLATE))
-    vectors.specialise(["sea", "traffic light", "Traffic-Light"])
+    vectors.specialize(["sea", "traffic light", "Traffic-Light"])
     vectors.specific.add_(torch.arange(3.0)[:, None, None])
     clip.text_prompts = vectors
     names = ["Sea", "traffic_light", "Traffic-Light", "ocean, sea", "boat, ship"]
@@ -144,7 +144,7 @@ def test_they_are_kept_beside_their_clip(clip, nouns, tmp_path):
     before = clip_digest(str(folder))
     clip.text_prompts = ContextVectors(clip, TEMPLATE)
     if nouns:
-        clip.text_prompts.specialise(nouns)
+        clip.text_prompts.specialize(nouns)
     moved(clip.text_prompts)
     save_clip(clip, folder)
     assert clip_digest(str(folder)) != before
@@ -177,7 +177,7 @@ def test_damaged_files_are_refused(clip, tmp_path):
 
 @pytest.mark.parametrize("template", ["{}", "a photo", "{} and {}", "a " * 30 + "{}"])
 def test_templates_that_give_no_vectors_are_refused(clip, template):
-    with pytest.raises(OvsegError, match=r"choose another|mend it"):
+    with pytest.raises(OvsegError, match=r"choose another|fix it"):
         ContextVectors(clip, template)
 
 

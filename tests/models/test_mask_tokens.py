@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_refused(clip):
         MaskTokenEmbedder(make_clip(pool_type="avg"))
     with pytest.raises(OvsegError, match="whole patches of 8"):
         MaskTokenEmbedder(clip, size=20)
-    with pytest.raises(ValueError, match="no squares"):
+    with pytest.raises(ValueError, match="not squares"):
         encode_mask_tokens(clip, torch.zeros(1, 3, 20, 20), torch.ones(1, 1, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="do not fit"):
         encode_mask_tokens(clip, torch.zeros(1, 3, 32, 32), torch.ones(1, 1, 4, dtype=torch.bool))

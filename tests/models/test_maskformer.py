@@ -283,7 +283,7 @@ def test_missing_or_broken_networks_are_one_line_errors(
     cases = {
         str(empty): "has no config.json",
         str(other): "is a bert model, not a MaskFormer",
-        str(folder): "is not a whole MaskFormer",
+        str(folder): "is not a complete MaskFormer",
         str(broken): "is not JSON",
         str(tmp_path / "nowhere"): "cannot be loaded",
     }

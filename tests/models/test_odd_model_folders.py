@@ -133,14 +133,14 @@ def test_odd_maskformer_folders_are_one_line(network: Path, tmp_path: Path, file
         pytest.skip("JSON alone")
     folder = Path(shutil.copytree(network, tmp_path / "network"))
     ({**DAMAGE, **OF_JSON})[damage](folder / file)
-    one_line(lambda: load_maskformer(str(folder)), "config.json|whole|model|cannot be loaded")
+    one_line(lambda: load_maskformer(str(folder)), "config.json|complete|model|cannot be loaded")
 
 
 @pytest.mark.parametrize("damage", OF_WEIGHTS)
 def test_odd_weights_of_a_maskformer_are_one_line(network: Path, tmp_path: Path, damage: str):
     folder = Path(shutil.copytree(network, tmp_path / "network"))
     OF_WEIGHTS[damage](folder / "model.safetensors")
-    one_line(lambda: load_maskformer(str(folder)), "not a whole MaskFormer")
+    one_line(lambda: load_maskformer(str(folder)), "not a complete MaskFormer")
 
 
 def test_a_file_for_a_folder_is_said(tmp_path: Path):
@@ -155,24 +155,24 @@ def test_a_file_for_a_folder_is_said(tmp_path: Path):
 @pytest.mark.parametrize(
     ("tower", "field", "value", "words"),
     [
-        ("vision_cfg", "width", 10**9, "beyond any model"),
-        ("vision_cfg", "layers", 10**6, "beyond any model"),
-        ("vision_cfg", "layers", 900, "where the weights hold"),
-        ("vision_cfg", "width", 32_000, "where the weights hold"),
+        ("vision_cfg", "width", 10**9, "too large"),
+        ("vision_cfg", "layers", 10**6, "too large"),
+        ("vision_cfg", "layers", 900, "but the weights hold"),
+        ("vision_cfg", "width", 32_000, "but the weights hold"),
         ("vision_cfg", "patch_size", 0, "not a CLIP that open_clip knows"),
         ("vision_cfg", "layers", -1, "is not"),
-        ("vision_cfg", "image_size", 30_000, "where the weights hold"),
+        ("vision_cfg", "image_size", 30_000, "but the weights hold"),
         ("vision_cfg", "width", "32", "is not"),
         ("vision_cfg", "width", True, "is not"),
         ("vision_cfg", "new_field", 1, "unknown field 'new_field'"),
-        ("vision_cfg", "timm_model_name", "hf_hub:somebody/model", "no model of timm's own"),
+        ("vision_cfg", "timm_model_name", "hf_hub:somebody/model", "not one of timm's own models"),
         ("vision_cfg", "act_kwargs", {"hook": "os.system"}, "unknown field 'hook'"),
-        ("text_cfg", "vocab_size", 2**20 + 1, "beyond any model"),
+        ("text_cfg", "vocab_size", 2**20 + 1, "too large"),
         ("text_cfg", "heads", 7, "not a CLIP that open_clip knows"),
-        ("text_cfg", "tokenizer_kwargs", {"trust_remote_code": True}, "code of its own"),
+        ("text_cfg", "tokenizer_kwargs", {"trust_remote_code": True}, "its own code"),
         ("text_cfg", "tokenizer_kwargs", {"cache_dir": "/tmp"}, "unknown field 'cache_dir'"),
-        ("text_cfg", "hf_tokenizer_name", "nobody/nothing", "code of its own is never run"),
-        ("text_cfg", "hf_model_name", "nobody/nothing", "cannot be had"),
+        ("text_cfg", "hf_tokenizer_name", "nobody/nothing", "its own code is never run"),
+        ("text_cfg", "hf_model_name", "nobody/nothing", "is not available"),
     ],
 )
 def test_configurations_that_no_clip_has(
@@ -191,11 +191,11 @@ def test_pixel_statistics_that_no_clip_has(clip: Path, std: object):
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("query_dim", 10**9, "beyond any model"),
-        ("decoder_layers", 10**9, "beyond any model"),
-        ("query_dim", 60_000, "shape|impossible|not a whole"),
+        ("query_dim", 10**9, "too large"),
+        ("decoder_layers", 10**9, "too large"),
+        ("query_dim", 60_000, "shape|impossible|not a complete"),
         ("decoder_ffn", 65_000, "another shape"),
-        ("depths", [1] * 999, "not a whole"),
+        ("depths", [1] * 999, "not a complete"),
         ("decoder_heads", 0, "greater than or equal to 1"),
         ("dropout", 2, "less than or equal to 1"),
     ],

@@ -100,7 +100,7 @@ def test_no_gradient_goes_into_the_texts() -> None:
 
 
 def test_an_unknown_head_is_refused() -> None:
-    with pytest.raises(ValueError, match="head is one of fpn, dpt"):
+    with pytest.raises(ValueError, match="head must be one of fpn, dpt"):
         PixelEmbeddingNetwork(COARSE, head="mlp")
 
 
@@ -284,9 +284,9 @@ def test_what_is_no_such_folder_is_refused_in_one_line(tmp_path: Path, tiny_mask
     weights = tmp_path / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     for name, message in (
-        (tmp_path / "none", "holds no network of pixel embeddings; train one"),
-        (tiny_maskformer, "is a ovseg-maskformer model, no network of pixel embeddings"),
-        (tmp_path / "cut", "is not a whole network"),
+        (tmp_path / "none", "has no pixel embedding network; train one"),
+        (tiny_maskformer, "is a ovseg-maskformer model, not a pixel embedding network"),
+        (tmp_path / "cut", "is not a complete network"),
     ):
         with pytest.raises(OvsegError, match=message) as caught:
             load_pixels(name)

@@ -155,7 +155,7 @@ def test_the_background_is_learned_or_fixed():
     fixed = PixelPrompts(SIZE, background=0.2)
     assert {name for name, _ in fixed.named_parameters()} == {"image"}
     for end in (0.0, 1.0):
-        with pytest.raises(OvsegError, match="starts between 0 and 1"):
+        with pytest.raises(OvsegError, match="must start between 0 and 1"):
             PixelPrompts(SIZE, background=end, learn_background=True)
 
 

@@ -95,9 +95,9 @@ def test_other_files_are_refused_by_name(architecture: Architecture, tmp_path: P
     other = RESNET if architecture is SWIN else SWIN
     with pytest.raises(OvsegError, match=f"not a backbone {other.backbone}"):
         backbone_weights(state, other)
-    with pytest.raises(OvsegError, match=r"has unknown backbone\.pos_embed"):
+    with pytest.raises(OvsegError, match=r"unknown backbone\.pos_embed"):
         backbone_weights(state | {"pos_embed": torch.ones(1)}, architecture)
-    with pytest.raises(OvsegError, match="starts from nothing"):
+    with pytest.raises(OvsegError, match="cannot start from a file"):
         backbone_weights(state, architecture.model_copy(update={"backbone": "resnet"}))
     path = tmp_path / "wide.pth"
     first = next(iter(state))

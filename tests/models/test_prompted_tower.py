@@ -130,5 +130,5 @@ def test_they_are_kept_in_files_and_in_the_digest(clip, tmp_path):
     for shape in ((5, 3, 32), (2, 3, 16)):
         with pytest.raises(OvsegError, match="visual"):
             loaded.load_checkpoint_state({**state, "visual_prompts": torch.zeros(shape)})
-    with pytest.raises(OvsegError, match=r"visual_depth 5 is not within 0\.\.4"):
+    with pytest.raises(OvsegError, match=r"visual_depth 5 is not in 0\.\.4"):
         clip.draw_visual_prompts(5, 3)

@@ -119,7 +119,7 @@ def test_strategies_of_one_digest_are_equal():
 def test_strategies_are_chosen_by_name():
     assert set(PROMPTINGS) == {"templates", "contextual", "mined", "learned"}
     assert text_prompts(BenchmarkConfig()) == TemplatePrompts("vild")
-    with pytest.raises(OvsegError, match="prompting: there is no 'mind'; choose one of templates"):
+    with pytest.raises(OvsegError, match="prompting: unknown name 'mind'; choose one of templates"):
         text_prompts(BenchmarkConfig(prompting="mind"))
     with pytest.raises(OvsegError, match=r"set benchmarks\.contexts_from"):
         text_prompts(BenchmarkConfig(prompting="mined"))

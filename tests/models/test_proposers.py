@@ -78,13 +78,13 @@ def test_digests_tell_sources_weights_and_segments_apart() -> None:
 
 
 def test_unknown_names_say_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(OvsegError, match=r"benchmarks\.proposals: there is no 'x'; choose one of"):
+    with pytest.raises(OvsegError, match=r"benchmarks\.proposals: unknown name 'x'; choose one of"):
         proposer("x", "storybook")
-    with pytest.raises(OvsegError, match=r"mining\.proposals\.segments: there is no 'x'"):
+    with pytest.raises(OvsegError, match=r"mining\.proposals\.segments: unknown name 'x'"):
         proposer("slic", "", segments="x", stage="mining.proposals")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     for source, weights, message in (
-        ("sam", "storybook", "there is no SAM of the storybook; name a folder"),
+        ("sam", "storybook", "the storybook has no SAM; name a folder"),
         ("sam", str(tmp_path / "nowhere"), "cannot be loaded"),
         ("sam", str(tmp_path), "is a bert model, not a SAM"),
         ("maskcut", str(tmp_path / "nowhere"), "cannot be loaded"),

@@ -80,7 +80,7 @@ def test_golden_cases_of_the_official_implementation(agrees, reference_data: Pat
         "region": options.get("mask_fill", "mean"),
         "matting": options.get("mask_matting", False),
     }
-    found = crops(image, masks.numpy(), normalise=about["normalize"], **style)
+    found = crops(image, masks.numpy(), normalize=about["normalize"], **style)
     case = f"adapter/{name}"
     agrees(case, "valid masks", found.valid, expected["valid"], tolerance=0)
     tight = tight_boxes(masks[found.valid] > options["mask_thr"]).float()
@@ -90,7 +90,7 @@ def test_golden_cases_of_the_official_implementation(agrees, reference_data: Pat
     agrees(case, "masks of the regions", found.masks.float(), recorded, tolerance=0)
     agrees(case, "pixels of the regions", found.pixels, expected["regions"], tolerance=1e-6)
     if "unnorm_regions" in expected:
-        plain = crops(image, masks.numpy(), normalise=False, **style).pixels
+        plain = crops(image, masks.numpy(), normalize=False, **style).pixels
         what = "pixels of the regions, 0-255"
         agrees(case, what, plain, expected["unnorm_regions"], tolerance=1e-6)
 
@@ -165,9 +165,9 @@ def test_the_mean_fill_is_zero_once_normalised_and_unmasked_crops_keep_the_backg
     masks[0, 2:6, 2:6] = False
     blank = crops(noise(), masks).pixels[0, :, :3, :3]
     assert blank.abs().max() < 1e-6
-    black = crops(noise(), masks, region="zero", normalise=False).pixels[0, :, :3, :3]
+    black = crops(noise(), masks, region="zero", normalize=False).pixels[0, :, :3, :3]
     assert black.abs().max() == 0
-    whole = crops(noise(), masks, region="box", normalise=False)
+    whole = crops(noise(), masks, region="box", normalize=False)
     np.testing.assert_allclose(
         whole.pixels[0].permute(1, 2, 0), noise()[2:10, 2:10].astype(np.float32), atol=1e-3
     )
@@ -187,7 +187,7 @@ def test_boxes_grow_about_their_centre_and_stay_in_the_image():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="do not fit an image"):
         crops(noise(), np.zeros((1, 30, 20), bool))
-    with pytest.raises(ValueError, match="region is one of"):
+    with pytest.raises(ValueError, match="region must be one of"):
         crops(noise(), np.zeros((1, 20, 30), bool), region="grey")
     with pytest.raises(ValueError, match="image_hwc"):
         crops(noise().transpose(2, 0, 1), np.zeros((1, 20, 30), bool))
@@ -239,7 +239,7 @@ def test_a_style_shows_what_a_loop_over_pixels_gives(region: str):
     mask[0, 3:9, 2:14] = True
     mask[0, 5, 5] = False
     mask[0, 0, 0] = mask[0, 15, 15] = True
-    found = crops(image, mask, size=16, region=region, background=0.4, normalise=False)
+    found = crops(image, mask, size=16, region=region, background=0.4, normalize=False)
     expected = naive(image, mask[0], region, 0.4)
     np.testing.assert_allclose(found.pixels[0].permute(1, 2, 0), expected, atol=1e-3)
     assert torch.equal(found.masks, torch.from_numpy(mask))
@@ -251,7 +251,7 @@ def test_a_whole_image_is_squashed_and_its_masks_along():
     masks = np.zeros((3, 24, 40), bool)
     masks[0, :, :20] = True
     masks[2, 5, 7] = True  # smaller than a pixel of the square
-    found = crops(image, masks, size=8, region="image", normalise=False, expand_ratio=1.5)
+    found = crops(image, masks, size=8, region="image", normalize=False, expand_ratio=1.5)
     assert found.valid.tolist() == [True, False, True]
     assert found.boxes.tolist() == [[0, 0, 40, 24]] * 2
     pillow = Image.fromarray(image).resize((8, 8), Image.Resampling.BICUBIC)

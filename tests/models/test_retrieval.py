@@ -40,7 +40,7 @@ def memory_of(regions: int, nouns: int, seed: int) -> RegionMemory:
     )
 
 
-def naive_vote(query, memory, noun_texts, texts, neighbours):
+def naive_vote(query, memory, noun_texts, texts, neighbors):
     """One region: every cosine in turn, sorted, each neighbour voting by itself."""
     near = sorted(
         (
@@ -48,7 +48,7 @@ def naive_vote(query, memory, noun_texts, texts, neighbours):
             for index, row in enumerate(memory.regions_ne.tolist())
         ),
         reverse=True,
-    )[:neighbours]
+    )[:neighbors]
     weights = torch.tensor([cosine for cosine, _ in near]).mul(SHARPNESS).softmax(0)
     vote = torch.zeros(len(texts))
     for weight, (_, index) in zip(weights, near, strict=True):
@@ -60,19 +60,19 @@ def naive_vote(query, memory, noun_texts, texts, neighbours):
 @settings(max_examples=25, deadline=None)
 @given(
     regions=st.integers(1, 40),
-    neighbours=st.integers(1, 50),
+    neighbors=st.integers(1, 50),
     seed=st.integers(0, 1000),
     at_once=st.integers(1, 50),
 )
-def test_the_vote_equals_a_loop_over_all_regions(regions, neighbours, seed, at_once):
+def test_the_vote_equals_a_loop_over_all_regions(regions, neighbors, seed, at_once):
     memory = memory_of(regions, 5, seed)
     noun_texts, texts, queries = unit(5, 8, seed + 2), unit(3, 8, seed + 3), unit(4, 8, seed + 4)
-    retrieval = Retrieval(memory, noun_texts, one_each(texts), neighbours=neighbours, weight=0.3)
+    retrieval = Retrieval(memory, noun_texts, one_each(texts), neighbors=neighbors, weight=0.3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ROWS_AT_ONCE", at_once)
         votes = retrieval.vote(queries)
     expected = torch.stack(
-        [naive_vote(q.tolist(), memory, noun_texts, texts, neighbours) for q in queries]
+        [naive_vote(q.tolist(), memory, noun_texts, texts, neighbors) for q in queries]
     )
     torch.testing.assert_close(votes, expected, atol=2e-4, rtol=1e-3)
     torch.testing.assert_close(votes.sum(1), torch.ones(4))
@@ -83,7 +83,7 @@ def test_the_vote_joins_geometrically():
     queries = unit(2, 8, 5)
     p_clip = torch.tensor([[0.2, 0.3, 0.5], [0.9, 0.1, 0.0]])
     for weight in (0.0, 0.4, 1.0):
-        retrieval = Retrieval(memory, unit(4, 8, 7), one_each(texts), neighbours=3, weight=weight)
+        retrieval = Retrieval(memory, unit(4, 8, 7), one_each(texts), neighbors=3, weight=weight)
         vote = retrieval.vote(queries)
         product = p_clip ** (1 - weight) * vote**weight
         expected = product / product.sum(1, keepdim=True)
@@ -97,7 +97,7 @@ def test_a_region_seen_before_is_named_as_it_was():
     memory = RegionMemory(
         regions_ne=unit(6, 8, 2), nouns_n=torch.tensor([0, 1, 2, 0, 1, 2]), nouns=("a", "b", "c")
     )
-    retrieval = Retrieval(memory, texts, one_each(texts), neighbours=1, weight=1.0)
+    retrieval = Retrieval(memory, texts, one_each(texts), neighbors=1, weight=1.0)
     assert retrieval.vote(memory.regions_ne).argmax(1).tolist() == [0, 1, 2, 0, 1, 2]
 
 
@@ -113,17 +113,17 @@ def test_what_is_kept_comes_back(tmp_path):
 
 
 def test_what_is_refused(tmp_path):
-    with pytest.raises(OvsegError, match="holds no regions"):
+    with pytest.raises(OvsegError, match="has no regions"):
         RegionMemory.load(tmp_path)
     (tmp_path / module.REGIONS_FILE).write_bytes(b"torn")
-    with pytest.raises(OvsegError, match="holds no regions"):
+    with pytest.raises(OvsegError, match="has no regions"):
         RegionMemory.load(tmp_path)
     empty = memory_of(0, 1, 0)
-    with pytest.raises(OvsegError, match="no region to retrieve"):
-        Retrieval(empty, unit(1, 8, 0), one_each(unit(2, 8, 1)), neighbours=3, weight=0.5)
+    with pytest.raises(OvsegError, match="no regions to retrieve"):
+        Retrieval(empty, unit(1, 8, 0), one_each(unit(2, 8, 1)), neighbors=3, weight=0.5)
     with pytest.raises(OvsegError, match="8 numbers, the texts 16"):
         other = one_each(unit(2, 16, 1))
-        Retrieval(memory_of(3, 1, 0), unit(1, 16, 0), other, neighbours=3, weight=0.5)
+        Retrieval(memory_of(3, 1, 0), unit(1, 16, 0), other, neighbors=3, weight=0.5)
 
 
 # --------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def test_a_segmentor_joins_the_vote_to_what_clip_says_of_each_mask(tiny_clip, em
     )
     noun_texts = F.normalize(0.6 * texts[[1, 0, 3, 2]] + 0.4 * texts[[2, 3, 0, 1]], dim=1)
     class_texts = ClassTexts(embeddings=texts, class_of=CLASS_OF, classes=3)
-    retrieval = Retrieval(memory, noun_texts, class_texts, neighbours=3, weight=0.7)
+    retrieval = Retrieval(memory, noun_texts, class_texts, neighbors=3, weight=0.7)
     plain, joined = (
         Segmentor(
             clip,
@@ -226,7 +226,7 @@ def test_a_segmentor_joins_the_vote_to_what_clip_says_of_each_mask(tiny_clip, em
     for q, mask in enumerate(boxes()):
         both = [1.0] * 4
         if len(alone[q]):
-            vote = naive_vote(alone[q][0].tolist(), memory, noun_texts, texts, neighbours=3)
+            vote = naive_vote(alone[q][0].tolist(), memory, noun_texts, texts, neighbors=3)
             both = [float(p) ** 0.3 * float(v) ** 0.7 for p, v in zip(p_clip[row], vote)]
             both = [each / sum(both) for each in both]
             row += 1

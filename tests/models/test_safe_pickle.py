@@ -85,7 +85,7 @@ def test_a_file_with_code_is_refused_and_not_run(tmp_path: Path, call, arguments
         path.write_bytes(pickle.dumps(content))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=kind == "torch")
-    with pytest.raises(OvsegError, match=f"asks for .*{name}.*nothing of it was run") as error:
+    with pytest.raises(OvsegError, match=f"asks for .*{name}.*nothing was run") as error:
         read_weights(path)
     assert "\n" not in str(error.value) and str(path) in str(error.value)
     assert not mark.exists()
@@ -219,7 +219,7 @@ def test_damaged_archives_are_refused(tmp_path: Path):
         ({"data.pkl": program[:200]}, "truncated|cannot be read"),
         ({"data.pkl": None}, "damaged"),
         ({"data.pkl": evil}, r"asks for posix\.system"),
-        ({"data.pkl": b"\x80\x02}."}, "something else than a module"),
+        ({"data.pkl": b"\x80\x02}."}, "something other than a module"),
         ({"byteorder": b"big"}, "big-endian"),
     ):
         with pytest.raises(OvsegError, match=words) as error:
@@ -253,10 +253,10 @@ def test_a_tensor_beyond_its_storage_is_refused(tmp_path: Path):
     ("content", "words"),
     [
         (b"", "is empty"),
-        (b"just some text\n", "text that begins with 'just some"),
+        (b"just some text\n", "text that starts with 'just some"),
         (b"<!DOCTYPE html><html>Google Drive - Quota exceeded</html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\xff", "begins with the bytes 89 50"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\xff", "starts with the bytes 89 50"),
         (b"PK\x03\x04 and then nothing", "truncated"),
         (b"\x80\x02", "truncated|cannot be read"),
         (b"\x10\x00\x00\x00\x00\x00\x00\x00{not json      }", "damaged"),

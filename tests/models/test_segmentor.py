@@ -55,7 +55,7 @@ def test_weights_of_classes_reach_the_whole(clip, network):
         torch.testing.assert_close(
             found[0].probabilities[:, column], found[column + 1].probabilities[:, column]
         )
-    with pytest.raises(ValueError, match="weights, 3 classes"):
+    with pytest.raises(ValueError, match="weights for 3 classes"):
         Segmentor(clip, network, class_names=NAMES, ensemble_weight=weights[:2])
 
 
@@ -258,7 +258,7 @@ def test_classify_masks(clip, network):
 
 
 def test_what_is_refused(clip, network, tiny_maskformer):
-    with pytest.raises(OvsegError, match="at least one class"):
+    with pytest.raises(OvsegError, match="no classes to segment: name at least one"):
         Segmentor(clip, network, class_names=[])
     with pytest.raises(OvsegError, match="16 numbers, CLIP's texts 8"):
         Segmentor(clip, network, class_names=NAMES, texts=torch.eye(8)[:3])

@@ -270,7 +270,7 @@ def test_behind_a_network() -> None:
     assert opened.propose([]) == []
     network = Two()
     assert segmented(network, "queries", setting="x") is network
-    with pytest.raises(OvsegError, match=r"benchmarks\.segments: there is no 'stuff'; choose"):
+    with pytest.raises(OvsegError, match=r"benchmarks\.segments: unknown name 'stuff'; choose"):
         segmented(network, "stuff", setting="benchmarks.segments")
 
 

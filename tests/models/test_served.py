@@ -124,7 +124,7 @@ def test_contexts_travel_without_the_captions_they_were_counted_in(clip, context
 @pytest.mark.parametrize("text", ["{torn", "[]", '{"boat": ["red"]}', '{"boat": 3}'])
 def test_damaged_contexts_are_said_on_one_line(contexts, text):
     (contexts / CONTEXTS_FILE).write_text(text)
-    with pytest.raises(OvsegError, match="holds no contexts") as error:
+    with pytest.raises(OvsegError, match="has no contexts") as error:
         read_contexts(contexts)
     assert "\n" not in str(error.value)
 
@@ -214,7 +214,10 @@ def test_the_regions_to_retrieve_travel(clip, tmp_path):
         ({"prompting": "mined"}, r"set benchmarks\.contexts_from"),
         ({"prompting": "mined", "contexts_from": Path("gone")}, "run it again"),
         ({"segmentor": "pixels"}, r"benchmarks\.pixels='' is not a folder"),
-        ({"embedder": "pixel_pooling", "pixels": "storybook-lseg"}, "name the trained one"),
+        (
+            {"embedder": "pixel_pooling", "pixels": "storybook-lseg"},
+            "name a trained network's folder",
+        ),
         ({"retrieval_weight": 0.3}, "set it to 0"),
         ({"maskformer": ""}, r"benchmarks\.maskformer is empty"),
     ],

@@ -28,14 +28,14 @@ def without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
 PROJ = f"{OVSEG_PREFIX}visual.proj"
 NORM = "backbone.norm0.weight"
 WRONG = {
-    "a CLIP tensor is missing": (lambda s: without(s, PROJ), "lacks visual.proj"),
+    "a CLIP tensor is missing": (lambda s: without(s, PROJ), "missing visual.proj"),
     "a CLIP block is short": (
         lambda s: without(s, f"{OVSEG_PREFIX}visual.transformer.resblocks.1.ln_1.bias"),
-        r"the CLIP lacks visual\.transformer\.resblocks\.1\.ln_1\.bias",
+        r"the CLIP is damaged .* missing visual\.transformer\.resblocks\.1\.ln_1\.bias",
     ),
     "a CLIP tensor too much": (
         lambda s: s | {f"{OVSEG_PREFIX}visual.head": torch.zeros(1)},
-        r"has unknown visual\.head",
+        r"unknown visual\.head",
     ),
     "a CLIP tensor of another shape": (
         lambda s: s | {f"{OVSEG_PREFIX}visual.ln_post.bias": torch.zeros(65)},
@@ -56,21 +56,21 @@ WRONG = {
     ),
     "a MaskFormer tensor of another shape": (
         lambda s: s | {NORM: torch.zeros(9)},
-        r"other shapes|another shape",
+        r"differ in shape or type",
     ),
     "other pixel statistics": (
         lambda s: s | {"clip_adapter.pixel_mean": torch.zeros(1, 3, 1, 1)},
-        r"clip_adapter\.pixel_mean is not CLIP's own",
+        r"clip_adapter\.pixel_mean differs from CLIP's own",
     ),
     "another CLIP": (
         lambda s: s | {"sem_seg_head.predictor.class_embed.layers.1.weight": torch.zeros(12, 20),
                        "sem_seg_head.predictor.class_embed.layers.1.bias": torch.zeros(12),
                        "clip_adapter.non_object_embedding": torch.zeros(1, 12)},
-        "have 12 numbers, the texts of the CLIP 16",
+        "have 12 numbers, the CLIP's texts 16",
     ),
     "whole numbers for a MaskFormer's weights": (
         lambda s: s | {NORM: s[NORM].long()},
-        r"shapes or types.*hidden_states_norms\.0\.weight \(8,\) int64",
+        r"differ in shape or type.*hidden_states_norms\.0\.weight \(8,\) int64",
     ),
     "whole numbers for a CLIP's weights": (
         lambda s: s | {PROJ: s[PROJ].long()},
@@ -90,7 +90,7 @@ WRONG = {
         lambda s: {"visual.layer1.0.conv1.weight": torch.zeros(1), "logit_scale": torch.zeros(())},
         r"its 2 keys are logit_scale, visual\.layer1",
     ),
-    "nothing": (lambda s: {}, "no weights by name"),
+    "nothing": (lambda s: {}, "no named weights"),
 }  # fmt: skip
 
 
@@ -115,9 +115,9 @@ def test_mixed_names_and_what_is_no_tensor_are_refused(tmp_path: Path):
     with pytest.raises(OvsegError, match="a list"):
         import_checkpoint(tmp_path / "list.pt", tmp_path / "out")
     torch.save({"optimizer": {"lr": 1.0}, "epoch": 3}, tmp_path / "run.pt")
-    with pytest.raises(OvsegError, match=r"2 of its 2 keys \(optimizer, epoch\) hold no tensor"):
+    with pytest.raises(OvsegError, match=r"2 of its 2 keys \(optimizer, epoch\) are not tensors"):
         import_checkpoint(tmp_path / "run.pt", tmp_path / "out")
-    with pytest.raises(OvsegError, match="needs no --clip"):
+    with pytest.raises(OvsegError, match="--clip is not needed"):
         import_checkpoint(
             save_training(state, tmp_path / "a.pt"), tmp_path / "out", clip="storybook"
         )
@@ -128,7 +128,9 @@ def test_a_folder_in_use_is_left_alone_and_an_import_is_replaced(tmp_path: Path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     for out in (tmp_path / "mine", source):
-        with pytest.raises(OvsegError, match="is there already"):
+        with pytest.raises(
+            OvsegError, match=r"exists, but .* did not make it|exists and is not a folder"
+        ):
             import_checkpoint(source, out)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     import_checkpoint(source, tmp_path / "ours")
@@ -146,7 +148,7 @@ def test_a_folder_in_use_is_left_alone_and_an_import_is_replaced(tmp_path: Path)
 
 def test_names_of_classes_without_use_are_refused(tmp_path: Path):
     source = save_training(clip_state(), tmp_path / "epoch_5.pt")
-    with pytest.raises(OvsegError, match="CLIP: it needs no names of classes, leave --classes out"):
+    with pytest.raises(OvsegError, match="CLIP: class names are not needed, leave --classes out"):
         import_checkpoint(source, tmp_path / "out", class_names=NAMES)
     assert not (tmp_path / "out").exists()
 
@@ -158,7 +160,7 @@ def test_a_flipped_byte_and_a_folder_below_a_file_are_refused(tmp_path: Path):
     (tmp_path / "flipped.pth").write_bytes(content)
     with pytest.raises(OvsegError, match=r"damaged: the checksum of .* differs"):
         import_checkpoint(tmp_path / "flipped.pth", tmp_path / "out", **SMALL)
-    with pytest.raises(OvsegError, match="lie in one another: name a folder elsewhere"):
+    with pytest.raises(OvsegError, match="is inside the other: name another folder"):
         import_checkpoint(source, source / "below", **SMALL)
 
 

@@ -37,5 +37,5 @@ def test_the_file_is_the_same_every_time(tmp_path: Path):
 
 def test_too_few_merges_are_refused(tmp_path: Path):
     cut_bpe(FULL, tmp_path / "a.txt.gz", merges=50)
-    with pytest.raises(ValueError, match="no 60 merges"):
+    with pytest.raises(ValueError, match="fewer than 60 merges"):
         cut_bpe(tmp_path / "a.txt.gz", tmp_path / "b.txt.gz", merges=60)

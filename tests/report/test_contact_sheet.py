@@ -255,7 +255,7 @@ def test_only_the_shards_that_are_shown_are_read(toy, tmp_path):
     assert all((np.asarray(picture) != plain).any() for picture in tiles[1][2:])
 
 
-def test_labels_can_be_read_on_every_colour():
+def test_labels_can_be_read_on_every_color():
     for color in palette(range(40)):
         ink = _ink_on(color)
         assert abs(np.mean(ink) - np.mean(color)) > 60

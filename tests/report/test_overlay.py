@@ -1,4 +1,4 @@
-"""Overlays: colours, what is painted and what not, the legend; and the segment command."""
+"""Overlays: colors, what is painted and what not, the legend; and the segment command."""
 
 import io
 import os
@@ -17,10 +17,10 @@ NAMES = ["moon", "tree", "sea"]
 
 def test_palette_is_stable_and_all_different():
     names = [f"class {index}" for index in range(847)]
-    colours = palette(names)
-    assert len(set(colours)) == 847
-    assert colours == palette(names) and colours[:12] == palette(names[:12])
-    assert all(0 <= channel <= 255 for colour in colours for channel in colour)
+    colors = palette(names)
+    assert len(set(colors)) == 847
+    assert colors == palette(names) and colors[:12] == palette(names[:12])
+    assert all(0 <= channel <= 255 for color in colors for channel in color)
     assert palette([]) == []
 
 
@@ -61,12 +61,12 @@ def test_the_legend_lists_what_occurs():
     with_two = overlay(image, labels, NAMES)
     assert with_two.width == 300 and with_two.height > 50
     below = np.asarray(with_two)[50:].reshape(-1, 3)
-    present = {tuple(colour) for colour in below.tolist()}
-    colours = palette(NAMES)
-    assert colours[0] in present and colours[2] in present and colours[1] not in present
+    present = {tuple(color) for color in below.tolist()}
+    colors = palette(NAMES)
+    assert colors[0] in present and colors[2] in present and colors[1] not in present
     hidden = overlay(image, labels, NAMES, hidden=[2])
-    below = {tuple(colour) for colour in np.asarray(hidden)[50:].reshape(-1, 3).tolist()}
-    assert colours[2] not in below
+    below = {tuple(color) for color in np.asarray(hidden)[50:].reshape(-1, 3).tolist()}
+    assert colors[2] not in below
     assert (np.asarray(hidden)[:50, :99] == 0).all()
 
 
@@ -156,8 +156,8 @@ def test_names_given_one_by_one_may_hold_commas():
 @pytest.mark.parametrize(
     ("image", "out", "message"),
     [
-        ("missing.png", "x.png", r"missing\.png: there is no such file"),
-        ("text.png", "x.png", "no known image format"),
+        ("missing.png", "x.png", r"missing\.png: the file does not exist"),
+        ("text.png", "x.png", "not in a known image format"),
         ("photo.png", "x.txt", "end the name in"),
         ("photo.png", "no/x.png", "does not exist"),
         ("photo.png", "photo.png", "is the input itself"),

@@ -125,7 +125,7 @@ def test_every_plot_is_named_read_and_backed_by_numbers(html):
         drawn = figure[figure.index("<svg") : figure.index("</svg>")]
         words = re.findall(r"<text[^>]*>([^<]+)</text>", drawn)
         assert any("(" in word for word in words), f"{title}: no axis with a unit"
-        assert "#fe" not in drawn and "var(--" in drawn  # every colour is the page's
+        assert "#fe" not in drawn and "var(--" in drawn  # every color is the page's
 
 
 def test_ids_are_unique_and_references_lead_somewhere(page):
@@ -202,7 +202,7 @@ def test_a_run_of_pairs_alone(report_run, tmp_path):
     for name in ("scores", "segmentations", "classes", "mistakes"):
         assert NO_BENCHMARK in page.text[name], name
     assert "No model was trained" in page.text["training"]
-    assert "no ground truth of pairs" in page.text["distributions"]
+    assert "no ground truth for pairs" in page.text["distributions"]
     assert "not judged" in page.text["pairs"]
     assert not page.all("li", "right") and not page.all("li", "wrong")
     assert not page.all("p", "callout")
@@ -213,7 +213,7 @@ def test_a_run_without_truth_or_curves(report_run, tmp_path):
     page = Parsed(report_run.html(tmp_path, without=("truth", "curve")))
     assert "No learning curve" in page.text["training"]
     assert "Loss over training" in page.text["training"]
-    assert "no ground truth of pairs" in page.text["distributions"]
+    assert "no ground truth for pairs" in page.text["distributions"]
     assert not page.all("fieldset")
 
 

@@ -1,4 +1,4 @@
-"""What a report is drawn with: outlines of masks, numbers in words, plots in the page's colours."""
+"""What a report is drawn with: outlines of masks, numbers in words, plots in the page's colors."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from scipy.stats import mannwhitneyu
 from ovseg.report.cards import Gallery, judged, quoted
 from ovseg.report.embedded import fitted
 from ovseg.report.painting import masked_scene, outline
-from ovseg.report.plots.canvas import COLOURS, Canvas, percent, points, shortened, styled, themed
+from ovseg.report.plots.canvas import COLORS, Canvas, percent, points, shortened, styled, themed
 from ovseg.report.plots.classes import confusion_plot, gains_plot
 from ovseg.report.plots.mined import distribution_plot, outscores
 from ovseg.report.plots.scores import Arms, curve_plot, loss_plot, scores_plot, smoothed
@@ -96,19 +96,19 @@ def test_numbers_as_people_read_them():
     assert fitted(1000, 500, 200) == (200, 100) and fitted(10, 4, 200) == (10, 4)
 
 
-def test_colours_become_the_page_s_and_ids_the_plot_s():
-    assert len(set(COLOURS.values())) == len(COLOURS)
+def test_colors_become_the_page_s_and_ids_the_plot_s():
+    assert len(set(COLORS.values())) == len(COLORS)
 
     @styled
     def draw(name):
         canvas = Canvas(name)
-        canvas.axes.plot([0, 1], [0, 1], color=COLOURS["arm-1"], marker="o")
+        canvas.axes.plot([0, 1], [0, 1], color=COLORS["arm-1"], marker="o")
         canvas.axes.set_xlabel("cost ($) and $more$ <b>")
         return canvas.svg("a <line>")
 
     first, again, other = draw("one"), draw("one"), draw("two")
     assert first == again
-    assert "var(--arm-1)" in first and COLOURS["arm-1"] not in first
+    assert "var(--arm-1)" in first and COLORS["arm-1"] not in first
     assert 'id="one-' in first and 'id="two-' in other
     assert "cost ($) and $more$ &lt;b&gt;" in first and "a &lt;line&gt;" in first
     assert "metadata" not in first and not first.startswith("<?xml")
@@ -157,7 +157,7 @@ def test_an_image_is_embedded_once(tmp_path):
     assert len(gallery.pictures) == 1 and gallery.pictures[0][1:3] == (16, 8)
     assert all('<use href="#image-0"/>' in card.scene for card in cards)
     missing = gallery.card({**pair, "image_path": "<gone>.png"})
-    assert "there is no such file" in missing.scene and "<gone>" not in missing.scene
+    assert "the file does not exist" in missing.scene and "<gone>" not in missing.scene
 
 
 # --------------------------------------------------------------------------------------

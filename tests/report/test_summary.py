@@ -14,7 +14,7 @@ from ovseg.report.summary import (
     render,
     show,
     show_scores,
-    summarise,
+    summarize,
 )
 
 SCORES = {
@@ -105,13 +105,13 @@ def test_a_summary_survives_json(summary):
     assert Summary.model_validate_json(summary.model_dump_json()) == summary
 
 
-def test_summarise_reads_manifests(finished):
+def test_summarize_reads_manifests(finished):
     mined = {role: finished.manifests[role] for role in ("images", "nouns", "proposals", "table")}
     for role, name in (("nouns", "mentions"), ("proposals", "proposals")):
         mined[role] = mined[role].model_copy(update={"stats": {name: 12}})
     scored = {"storybook/original": finished.manifests["scores/original"]}
     config = load_preset("storybook")
-    made = summarise(config, mined, scored, truth=None, sheet=None)
+    made = summarize(config, mined, scored, truth=None, sheet=None)
     assert made.miniature and made.sheet is None
     assert made.counts["images"] == 6
     assert made.counts["pairs"] == mined["table"].rows == mined["table"].stats["rows"]

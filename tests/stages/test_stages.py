@@ -156,7 +156,7 @@ def test_the_manifest_comes_last(tmp_path: Path):
         run_stage(Stopped(), SquaresConfig(), {}, tmp_path)
     folder, plan = stage_folder(Squares(), SquaresConfig(), {}, tmp_path)
     assert not (folder / "manifest.json").exists()
-    with pytest.raises(OvsegError, match=r"lacks shards \[2\]"):
+    with pytest.raises(OvsegError, match=r"shards \[2\] are missing"):
         finish(Squares(), SquaresConfig(), {}, folder, plan)
     stage = Squares()
     run_stage(stage, SquaresConfig(), {}, tmp_path)

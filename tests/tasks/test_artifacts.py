@@ -91,7 +91,7 @@ def test_a_server_that_fails_is_a_warning(server, monkeypatch, caplog):
     with caplog.at_level("WARNING"), artifacts.progress_artifact("pair", 10) as advance:
         advance(10)
     assert caplog.messages == [
-        "create_progress: nothing to see in Prefect, the run goes on: ConnectionError: server gone"
+        "create_progress: not shown in Prefect, the run continues: ConnectionError: server gone"
     ]
     assert server == []  # what was never created is not updated
 

@@ -160,7 +160,7 @@ def test_what_the_server_refuses_is_left_out_and_nothing_else(root, caplog):
         with track("child", root=root) as child:
             child.metrics({"after": 1.0})
     (problem,) = run.problems
-    assert "not logged, the run goes on" in caplog.text
+    assert "not logged, the run continues" in caplog.text
     runs = runs_of(root)[1]
     assert {name: run.data.metrics for name, run in runs.items()} == {
         "run": {"after": 1.0},

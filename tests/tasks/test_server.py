@@ -134,7 +134,7 @@ def test_no_server_at_the_address_is_said_at_once():
         url = f"http://user:secret@127.0.0.1:{taken.getsockname()[1]}/api"
         with (
             temporary_settings({PREFECT_API_URL: url}),
-            pytest.raises(OvsegError, match="no Prefect server answers at") as raised,
+            pytest.raises(OvsegError, match="no Prefect server responds at") as raised,
         ):
             GivenServer(url).check()
     assert "secret" not in str(raised.value) and "PREFECT_API_URL" in str(raised.value)

@@ -228,7 +228,7 @@ def test_a_failure_in_the_middle_is_reported_once_and_the_run_goes_on(root, monk
     (problem,) = problems(root)
     assert "'child'" in problem and "ConnectionError: the server went away" in problem
     assert "at length" in problem, "the file keeps the whole of it"
-    assert "the run goes on without" in caplog.text and "at length" not in caplog.text
+    assert "the run continues without" in caplog.text and "at length" not in caplog.text
     runs = runs_by_name(root)
     assert set(runs) == {"parent", "child"}
     assert runs["child"].data.metrics == {"before": 1.0}
@@ -280,5 +280,5 @@ def test_problems_that_cannot_be_written_fail_nothing(root, caplog):
     (root / "tracking-problems.txt").mkdir(parents=True)
     with track("run", root=root):
         pass
-    assert "tracking-problems.txt cannot be brought up to date" in caplog.text
+    assert "tracking-problems.txt cannot be updated" in caplog.text
     assert runs_by_name(root)["run"].info.status == "FINISHED"

@@ -13,7 +13,7 @@ from ovseg.training.segmentation.augmentation import (
     Augmentation,
     SegmentationSample,
     augment,
-    jitter_colours,
+    jitter_colors,
 )
 
 PLAIN = {"flip": False, "colour_jitter": False}
@@ -89,7 +89,7 @@ def test_hues_turn_as_far_as_detectron2_turns_them():
     red = np.full((4, 4, 3), (200, 40, 40), np.uint8)
     turns = []
     for seed in range(300):
-        r, g, b = jitter_colours(red, np.random.default_rng(seed))[0, 0] / 255.0
+        r, g, b = jitter_colors(red, np.random.default_rng(seed))[0, 0] / 255.0
         turns.append((colorsys.rgb_to_hsv(r, g, b)[0] * 360 + 180) % 360 - 180)
     assert HUE_DEGREES == 18 * 360 / 180
     assert max(np.abs(turns)) <= HUE_DEGREES + 3  # steps of 256, and clipped channels
@@ -101,6 +101,6 @@ def test_hues_turn_no_farther_than_asked():
     red = np.full((4, 4, 3), (200, 40, 40), np.uint8)
     turns = []
     for seed in range(200):
-        r, g, b = jitter_colours(red, np.random.default_rng(seed), hue_degrees=18)[0, 0] / 255.0
+        r, g, b = jitter_colors(red, np.random.default_rng(seed), hue_degrees=18)[0, 0] / 255.0
         turns.append((colorsys.rgb_to_hsv(r, g, b)[0] * 360 + 180) % 360 - 180)
     assert 12 < max(np.abs(turns)) <= 18 + 3

@@ -55,7 +55,7 @@ def shares(regions: Regions) -> dict[str, float]:
     """
     found = {"pixels added": [], "pixels lost": [], "added": [], "lost": [], "background": []}
     for number, (image, masks) in enumerate(regions):
-        cut = region_crops(image, masks, size=SIZE, mean=MEAN, std=STD, normalise=False)
+        cut = region_crops(image, masks, size=SIZE, mean=MEAN, std=STD, normalize=False)
         boxes = draw_crop_boxes(
             len(cut.boxes),
             size=SIZE,

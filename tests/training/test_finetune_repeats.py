@@ -134,7 +134,7 @@ def test_snapshots_hold_what_is_trained_and_end_at_the_checkpoint(training_set, 
     plain = finetune(data, trains="mask_prompts", learning_rate=2e-2)
     assert find_snapshots(plain.payload()) == {}
     assert log_of(plain) == log_of(tuned)
-    with pytest.raises(OvsegError, match="no snapshot of this model"):
+    with pytest.raises(OvsegError, match="is not a snapshot of this model"):
         restore_snapshot(starting_clip(plain.config["clip"], FinetuneConfig(device="cpu")), last)
     first.write_bytes(b"torn")
     with pytest.raises(OvsegError, match="cannot read the snapshot"):
@@ -251,7 +251,7 @@ def test_an_altered_state_is_noticed_wherever_it_was_altered(
         again = finetune(data, progress=seen.append, **settings)
         assert seen == [1, 1, 1, 1], place
         assert again.content_digest == whole.content_digest
-        assert "latest.safetensors cannot be gone on from (" in caplog.text
+        assert "latest.safetensors cannot be resumed (" in caplog.text
         assert "training starts from its first step" in caplog.text
     shutil.rmtree(folder)
     shutil.copytree(kept, folder)

@@ -60,7 +60,7 @@ def no_image(root: Path) -> None:
     [
         (foreign_label, "labels/1.png", "label 7 is none of the classes"),
         (colours, "labels/1.png", "label map of mode RGB, not of indices"),
-        (other_size, "labels/1.png", "label map of 48 x 64 pixels, its image has 64 x 48"),
+        (other_size, "labels/1.png", "the label map has 48 x 64 pixels, its image 64 x 48"),
         (no_label, "labels/1.png", "no label map"),
         (no_image, "images/1.png", "not_an_image"),
     ],
@@ -127,9 +127,9 @@ def test_recipes_hold_the_published_constants() -> None:
     ("name", "settings", "message"),
     [
         ("swim", {}, "choose one of swin, r101c, lseg, compact"),
-        ("swin", {"stepz": 1}, "setting stepz is no good"),
-        ("swin", {"crop": 100}, "setting crop is no good"),
-        ("swin", {"architecture": {"depth": 1}}, r"setting architecture\.depth is no good"),
+        ("swin", {"stepz": 1}, "invalid setting stepz"),
+        ("swin", {"crop": 100}, "invalid setting crop"),
+        ("swin", {"architecture": {"depth": 1}}, r"invalid setting architecture\.depth"),
     ],
 )
 def test_a_wrong_setting_is_one_line(name: str, settings: dict, message: str) -> None:

@@ -142,12 +142,12 @@ def test_half_precision_trains_in_the_forward_pass_alone(
 
 def test_a_folder_of_other_things_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(OvsegError, match=r"not made by flows\.train_segmentation"):
+    with pytest.raises(OvsegError, match=r"flows\.train_segmentation did not make it"):
         check_out(tmp_path)
-    with pytest.raises(OvsegError, match="is there already, not as a folder"):
+    with pytest.raises(OvsegError, match="exists and is not a folder"):
         check_out(tmp_path / "thesis.txt")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text("{}")  # of a network, but not of this command
-    with pytest.raises(OvsegError, match=r"mine is there already, not made by"):
+    with pytest.raises(OvsegError, match=r"mine exists, but .* did not make it"):
         check_out(tmp_path / "mine")
     check_out(tmp_path / "new")

@@ -53,7 +53,9 @@ def test_a_selection_of_nothing_or_of_strangers_is_refused(training_set, given_m
         empty = given_manifests(data.image_root, data.rows, [])
         read_pairs(empty.curated, [empty.table])
     strange = given_manifests(data.image_root, data.rows, [{"pair_id": "feed", "noun": "moon"}])
-    with pytest.raises(OvsegError, match="lacks 1 of the curated pairs, the first feed"):
+    with pytest.raises(
+        OvsegError, match="1 of the curated pairs are missing from the pair table, the first feed"
+    ):
         read_pairs(strange.curated, [strange.table])
 
 
@@ -137,7 +139,7 @@ def test_an_image_lost_on_the_way_stops_with_its_name(training_set):
     data = training_set(2)
     regions = make_regions(data)
     Path(regions.path(0)).unlink()
-    with pytest.raises(OvsegError, match=r"\.png got lost or changed .*\(missing_file\)"):
+    with pytest.raises(OvsegError, match=r"\.png disappeared or changed .*\(missing_file\)"):
         regions.regions([0])
     Image.new("RGB", (64, 64)).save(regions.path(0))
     with pytest.raises(OvsegError, match=r"\(changed\)"):

@@ -150,7 +150,7 @@ def test_a_start_gives_what_both_have(maskformer, head: str, whole: bool) -> Non
 def test_a_start_of_other_dimensions_is_refused(maskformer) -> None:
     other = TINY.model_copy(update={"feature_dim": 64})
     network = build_network(PIXELS.model_copy(update={"architecture": other}))
-    with pytest.raises(OvsegError, match="whose dimensions are others"):
+    with pytest.raises(OvsegError, match="whose dimensions differ"):
         start_from(network, str(maskformer[0]))
 
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from ovseg.training.schedules import cosine_learning_rate
+from ovseg.training.loop import cosine_learning_rate
 
 
 def rates(total: int, warmup: int, base: float = 1.0) -> list[float]:

@@ -13,12 +13,12 @@ from ovseg.models.checkpoints.maskformer_weights import to_official
 from ovseg.models.maskformer.load import load_maskformer
 from ovseg.models.maskformer.open_vocabulary import OpenVocabularyMaskFormer
 from ovseg.models.preprocessing import InputSettings
-from ovseg.training.schedules import warmup_poly
+from ovseg.training.loop import warmup_poly
 from ovseg.training.segmentation.augmentation import (
     Augmentation,
     SegmentationSample,
     augment,
-    jitter_colours,
+    jitter_colors,
     merge_categories,
 )
 from ovseg.training.segmentation.objectives import target_of
@@ -301,7 +301,7 @@ def test_small_images_are_padded_with_unknown_grey_and_lost_masks_dropped() -> N
 
 def test_colour_jitter_keeps_type_and_is_seeded() -> None:
     image = _samples()[0].image
-    views = [jitter_colours(image, np.random.default_rng(seed)) for seed in (3, 3, 4)]
+    views = [jitter_colors(image, np.random.default_rng(seed)) for seed in (3, 3, 4)]
     assert all(view.dtype == np.uint8 and view.shape == image.shape for view in views)
     assert np.array_equal(views[0], views[1])
     assert not np.array_equal(views[0], views[2])

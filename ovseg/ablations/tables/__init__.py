@@ -1,1 +1,1 @@
-"""The paper's tables, and the field's: cells as settings, and what is claimed of them."""
+"""Ablation tables of the paper and of other work: cells as settings, and claims."""

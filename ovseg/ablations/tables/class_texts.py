@@ -1,6 +1,6 @@
 """Ablations of the texts of classes: templates, contexts, learned prompts, synonyms, relations.
 
-What is called published, and what costs are, stands in `ovseg.ablations.tables.training`.
+`ovseg.ablations.tables.training` explains published figures and costs.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _LEARNED: Settings = {"trains": "text_prompts", "template": "a photo of a {}", "
 
 
 TEXTS = Table(
-    title="What CLIP reads of a class: prompt strategies",
-    question="Do ensembles beat a single template, and learned prompts those that are written?",
+    title="Texts of a class for CLIP: prompt strategies",
+    question="Do ensembles beat a single template, and learned prompts written ones?",
     cells={
         "single": _texts("a photo of a", repeated=True, templates="single"),
         "scene": _texts("3 templates", templates="scene"),
@@ -57,9 +57,9 @@ TEXTS = Table(
     reference="single",
     expect="not published; the paper uses the 14 templates of ViLD throughout",
     cost=f"four times {A_TRAINING}; twelve benchmarks, {A_BENCHMARK} each",
-    note="The original CLIP in all cells but the two that say what they were trained on. The"
-    " storybook's captions have no period, and its compact CLIP is thrown off by one in a template:"
-    " there the templates are shown without theirs, but for the two cells that say so.",
+    note="All cells use the original CLIP, except the two that say what they were trained on. The"
+    " storybook's captions have no period, and one in a template confuses its compact CLIP:"
+    " there, templates have no period, except in the two cells that say so.",
     claims=(
         Claim(
             name="ensembles",

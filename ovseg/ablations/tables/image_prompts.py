@@ -1,6 +1,6 @@
-"""Ablations of prompts for the eye: mask prompts against visual ones, and prompts in pixels.
+"""Ablations of image prompts: mask prompts against visual ones, and prompts in pixels.
 
-What is called published, and what costs are, stands in `ovseg.ablations.tables.training`.
+`ovseg.ablations.tables.training` explains published figures and costs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from ovseg.ablations.tables.training import A_BENCHMARK, A_TRAINING, FT, MPT, OR
 
 VISUAL = Table(
     title="Mask prompts against deep visual prompts (Table 7)",
-    question="Is it the blank patches that prompts are good for, or prompts as such?",
+    question="Do prompts help because they replace blank patches, or as such?",
     cells={
         "original": ORIGINAL,
         "mpt": Cell(title="mask prompts", trains=(MPT,), repeated=True),
@@ -34,7 +34,7 @@ VISUAL = Table(
             ("deep visual prompts (50 tokens, depth 6)", "25.5", "+40 %"),
         ),
     ),
-    note="The 50 tokens are trained at the mask prompts' rate, which was chosen for those alone.",
+    note="The 50 tokens are trained at the mask prompts' rate, which was chosen only for those.",
 )
 
 _SHOWN: Settings = {"region": "box", "pixel_background": 0.3}
@@ -49,7 +49,7 @@ def _pixel(title: str, *trains: Settings) -> Cell:
 
 PIXELS = Table(
     title="Prompts in pixels: an image laid over the region, the background faded",
-    question="Do prompts do in pixels what mask prompts do among tokens, alone or together with"
+    question="Can prompts in pixels do what mask prompts do in tokens, alone or together with"
     " them?",
     cells={
         "original": Cell(title="original, box"),

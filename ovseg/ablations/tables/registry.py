@@ -3,7 +3,7 @@
     ovseg ablate
     ovseg ablate ensemble --preset storybook --seeds 3
 
-A table stands in the module of its subject and is named here.
+Tables are defined in the module of their subject and listed here.
 """
 
 from __future__ import annotations
@@ -32,18 +32,20 @@ TABLES: dict[str, Table] = {
     "rounds": training.ROUNDS,
     "systems": scoring.COMPARED,
 }
-"""By name, in the order of the report."""
+"""The tables by name, in the order of the report."""
 
 
 def chosen_tables(names: Sequence[str]) -> dict[str, Table]:
-    """The tables of these names; all for the name `all`.
+    """Return the tables of these names; all for the name `all`.
 
     Raises:
-        OvsegError: if there is no such table.
+        OvsegError: for an unknown table.
     """
     if list(names) == ["all"]:
         return dict(TABLES)
     for name in names:
         if name not in TABLES:
-            raise OvsegError(f"no ablation {name!r}: choose one of {', '.join(TABLES)}, or all")
+            raise OvsegError(
+                f"unknown ablation {name!r}: choose one of {', '.join(TABLES)}, or all"
+            )
     return {name: TABLES[name] for name in dict.fromkeys(names)}

@@ -1,6 +1,6 @@
 """Ablations of how regions are named: the ensemble's branches, the crops, whole systems by name.
 
-What is called published, and what costs are, stands in `ovseg.ablations.tables.training`.
+`ovseg.ablations.tables.training` explains published figures and costs.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ CROPS = Table(
             text="Masked crops hurt the original CLIP: it names ground-truth masks better by plain"
             " boxes",
             ways=(above("original-box", "original-mean", metric="mask_acc"),),
-            note="On photographs the paper's own oracle says the reverse of plain boxes (13.8"
-            " against 20.1 mIoU): a box shows what lies beside the mask as well. What it calls the"
-            " bottleneck is how far both are from right masks with right names.",
+            note="On photographs, the paper's own oracle finds plain boxes worse (13.8 against"
+            " 20.1 mIoU): a box also shows what is next to the mask. What it calls the bottleneck"
+            " is the distance of both from correct masks with correct names.",
         ),
         Claim(
             name="adapted-to-crops",
@@ -105,7 +105,7 @@ CROPS = Table(
 def _proposals(
     title: str, *, presets: tuple[str, ...] = (), skipped: str = "", **settings: object
 ) -> Cell:
-    """Of a source that may know no classes: CLIP alone names, in every cell."""
+    """Make a cell of a proposal source; CLIP alone names, as sources may know no classes."""
     named = {f"benchmarks.{name}": value for name, value in settings.items()}
     return Cell(
         title=title,
@@ -117,7 +117,7 @@ def _proposals(
 
 
 def _mask2former(slug: str, weights: str, *presets: str) -> dict[str, Cell]:
-    """A closed head: what becomes of its queries, and of the segments made of them."""
+    """Make cells of a closed-vocabulary network: by its queries, and by segments made of them."""
     kinds = ("queries", "semantic", "instance", "panoptic")
     return {
         slug if segments == "queries" else f"{slug}-{segments}": _proposals(
@@ -128,7 +128,7 @@ def _mask2former(slug: str, weights: str, *presets: str) -> dict[str, Cell]:
 
 
 def _mined_from(title: str, source: str) -> Cell:
-    """Pairs mined from a source's masks; the benchmark's proposals stay the MaskFormer's."""
+    """Make a cell of pairs mined from a source's masks; the benchmark keeps the MaskFormer's."""
     return Cell(
         title=title,
         settings={"benchmarks.ensemble": "clip_only", "mining.proposals.source": source},
@@ -141,7 +141,7 @@ _NO_SAM = "the embedded world has no SAM: take a preset of published weights"
 
 PROPOSALS = Table(
     title="Where the proposals of the benchmark come from",
-    question="How much hangs on the masks, and on what becomes of a network's queries?",
+    question="How much depends on the masks, and on how a network's queries are used?",
     cells={
         "queries": _proposals("MaskFormer, queries"),
         "semantic": _proposals("MaskFormer, semantic", segments="semantic"),
@@ -183,7 +183,7 @@ PROPOSALS = Table(
 
 
 def _system(name: str, system: System) -> Cell:
-    """A system as a cell, with the arm that its name stands for, else with the adapted CLIP."""
+    """Make a cell of a system, with the arm of its name, else with the adapted CLIP."""
     arms = system.settings.get("arms")
     (trains,) = [(FT, MPT)] if arms is None else arms.values()
     return Cell(
@@ -195,7 +195,7 @@ def _system(name: str, system: System) -> Cell:
 
 
 def _adapted_tokens(image_size: int, *presets: str) -> Cell:
-    """Mask tokens with the image encoder trained for them, at one size of the picture."""
+    """Make a cell of mask tokens with an image encoder trained for them, at one image size."""
     tokens = {"embedder": "mask_tokens", "region": "image", "image_size": image_size}
     return Cell(
         title="maskclip: the image encoder adapted to mask tokens on the pairs",
@@ -206,8 +206,8 @@ def _adapted_tokens(image_size: int, *presets: str) -> Cell:
 
 
 COMPARED = Table(
-    title="Systems of the field, by the same proposals and the same benchmark",
-    question="How far does what others do get with the same parts?",
+    title="Published systems, with the same proposals and the same benchmark",
+    question="How well do other methods do with the same parts?",
     cells={
         **{name: _system(name, system) for name, system in SYSTEMS.items()},
         "fc-clip-retrieval": Cell(
@@ -215,7 +215,7 @@ COMPARED = Table(
             settings={
                 "benchmarks.system": "fc-clip",
                 "benchmarks.retrieval_weight": 0.3,
-                "benchmarks.max_bad_fraction": 0.1,  # small regions cover no whole place
+                "benchmarks.max_bad_fraction": 0.1,  # small regions may cover no whole patch
             },
         ),
         "maskclip-adapted": _adapted_tokens(96, "storybook"),
@@ -225,9 +225,9 @@ COMPARED = Table(
     expect="A-150: SimBaseline 15.3 (R-101c, COCO-Stuff-156), OVSeg 29.6; each by its own models",
     cost=f"{A_TRAINING} for each phase of ovseg; a benchmark a system, {A_BENCHMARK} each; a"
     " MaskFormer with class embeddings; for both LSeg --set benchmarks.pixels=FOLDER",
-    note="Ground-truth masks are named without proposals: by pixel embeddings in both LSeg, else by"
-    " the CLIP; so those of the supervised line are the original CLIP's. That line was trained on"
-    " masks of all classes: none is unseen to it.",
+    note="Ground-truth masks are named without proposals: by pixel embeddings in both LSeg,"
+    " otherwise by the CLIP, which is the original one in the supervised line. That line was"
+    " trained on masks of all classes, so it has no unseen ones.",
     published=Published(
         source="Table 1, each with models and training data of its own",
         headings=("system", "backbone", "A-847", "A-150", "PC-59"),

@@ -15,7 +15,7 @@ FT: Settings = {"trains": "image_encoder"}
 MPT: Settings = {"trains": "mask_prompts"}
 JOINT: Settings = {"trains": "joint"}
 MARGIN = 0.01
-"""How much worse counts as tied: a point."""
+"""Largest deficit that counts as tied: one point."""
 A_TRAINING = "a training of ViT-L/14, hours on one 80 GB GPU"
 A_BENCHMARK = "half an hour on A-150"
 ORIGINAL = Cell(title="original CLIP", repeated=True)
@@ -75,10 +75,9 @@ SOURCES = Table(
             ways=(above("one-caption", "gt-labels", margin=MARGIN),),
         ),
     ),
-    note="*Pairs that agree* is the storybook's own choice (`sql/curation/consistent.sql`). Masks"
-    " of ground truth are there for seen classes alone, so no noun of an unseen one meets its mask."
-    " How CLIP itself changed shows in the ground-truth masks; mIoU has the MaskFormer's branch in"
-    " it.",
+    note="*Pairs that agree* is the storybook's own selection (`sql/curation/consistent.sql`)."
+    " Ground-truth masks exist only for seen classes, so no noun of an unseen one gets its mask."
+    " Ground-truth masks show how CLIP itself changed; mIoU includes the MaskFormer's branch.",
 )
 
 PROMPTS = Table(
@@ -143,7 +142,8 @@ ORDER = Table(
             ),
         ),
     ),
-    note="In *both at once* the encoder and the prompts each have the rate they have alone.",
+    note="In *both at once* the encoder and the prompts each keep the learning rate they have"
+    " alone.",
 )
 
 
@@ -241,5 +241,5 @@ ROUNDS = Table(
     expect="not published; the paper mines once, with the original CLIP",
     cost=f"three times {A_TRAINING}, three pairings of 118,000 images; four benchmarks,"
     f" {A_BENCHMARK} each",
-    note="Each round trains the original CLIP anew; only who chooses the masks differs.",
+    note="Each round trains the original CLIP anew; only the CLIP that chooses the masks differs.",
 )

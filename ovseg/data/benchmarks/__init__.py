@@ -1,1 +1,1 @@
-"""Benchmarks: images with label maps, their vocabularies, and how published ones are prepared."""
+"""Benchmarks: images with label maps, their vocabularies, and preparation of published ones."""

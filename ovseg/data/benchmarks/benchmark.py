@@ -1,11 +1,11 @@
-"""Validation sets on disk: images, label maps and class names, whatever their layout.
+"""Validation sets on disk: images, label maps and class names, in any layout.
 
-`ovseg.config.registry.READERS` says which benchmarks are read as they were published; any other
-name is that of a prepared folder: `images/`, `labels/` with one index PNG or TIFF an image (same
-stem, 8 or 16 bits) and `classes.txt`, a class a line in the order of the indices. Names reach the
-text encoder verbatim, commas and hyphens included. `ovseg.data.benchmarks.prepare` makes such
-folders of published data sets; where a `prompts.tsv` lies in one, its texts are what the model is
-shown for the classes.
+`ovseg.config.registry.READERS` has the benchmarks with a reader of their own. Any other name is
+that of a prepared folder: `images/`, `labels/` with one index PNG or TIFF per image (same stem, 8
+or 16 bits) and `classes.txt`, one class per line in the order of the indices. Names reach the text
+encoder verbatim, commas and hyphens included. `ovseg.data.benchmarks.prepare` makes such folders
+from published data sets; the texts of an optional `prompts.tsv` replace the class names as the
+model's input.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class Benchmark:
     """A validation set.
 
     Attributes:
-        name: of the benchmark, as in every table.
-        classes: K names; a class's index is its place.
-        samples: one an image, with different ids.
-        stored: the K values that stand for the classes in stored label maps.
+        name: the benchmark's name in every table.
+        classes: K names, in the order of the class indices.
+        samples: one per image, with unique ids.
+        stored: the K values of the classes in stored label maps.
         ignored: stored values of pixels that do not count.
-        ignore_index: what `labels` gives for those; none of 0..K-1.
-        prompts: texts that stand for the classes and each one's class index, where they are other
-            than the names; a class may have several.
+        ignore_index: value of those pixels in `labels`; not in 0..K-1.
+        prompts: texts used instead of the names, each with its class index; a class may have
+            several. Empty if the names are used.
     """
 
     name: str
@@ -66,11 +66,11 @@ class Benchmark:
 
     @property
     def texts(self) -> tuple[tuple[str, int], ...]:
-        """What a model is shown for the classes: the prompts, or each name with its index."""
+        """The model's texts for the classes, with indices: the prompts, by default the names."""
         return self.prompts or tuple((name, index) for index, name in enumerate(self.classes))
 
     def contents(self) -> list[tuple[int, str, str]]:
-        """Id of each sample and sha256 of its image and its label map, `missing` without a file."""
+        """Return (id, image sha256, label map sha256) of each sample; `missing` without a file."""
         return [(s.image_id, _content(s.image), _content(s.label)) for s in self.samples]
 
     def labels(self, sample: Sample) -> Labels:
@@ -80,7 +80,7 @@ class Benchmark:
             `(H, W)` int32: a class index or `ignore_index`.
 
         Raises:
-            LabelError: no such file, no image of indices, or a label that is no class.
+            LabelError: the file is missing, is not an image of indices, or has an unknown label.
         """
         stored = read_indices(sample.label, sixteen_bits=self.ignore_index > 255)
         labels = look_up(stored, self.stored, ignored=self.ignored)
@@ -95,10 +95,10 @@ def _content(path: Path) -> str:
 
 
 def region_masks(labels: Labels, num_classes: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """The ground-truth masks of an image: the region of each class that occurs.
+    """Return the ground-truth masks of an image: the region of each class that occurs.
 
     Args:
-        labels: `(H, W)` class indices; anything not in 0..K-1 is nobody's.
+        labels: `(H, W)` class indices; values outside 0..K-1 belong to no class.
         num_classes: K.
 
     Returns:
@@ -114,15 +114,15 @@ def region_masks(labels: Labels, num_classes: int) -> tuple[NDArray[np.int32], N
 
 
 def load_benchmark(name: str, root: Path | None, *, limit: int | None = None) -> Benchmark:
-    """A validation set by its name and folder.
+    """Load a validation set by its name and folder.
 
     Args:
-        name: of the benchmark; one that `READERS` knows or the name of a prepared folder.
+        name: a name in `READERS`, or the name of a prepared folder.
         root: its folder.
         limit: keep the first n images by id.
 
     Raises:
-        OvsegError: if the folder is no such benchmark.
+        OvsegError: the folder does not hold that benchmark.
     """
     if root is None:
         raise OvsegError(f"benchmark {name} has no folder: set benchmarks.root, or run its preset")
@@ -130,28 +130,28 @@ def load_benchmark(name: str, root: Path | None, *, limit: int | None = None) ->
         raise OvsegError(
             f"{root} is not a folder: prepare benchmark {name} there, or correct its root"
         )
-    found = READERS.get(name, read_prepared)(root)
-    if not found.samples:
+    benchmark = READERS.get(name, read_prepared)(root)
+    if not benchmark.samples:
         raise OvsegError(f"{root} holds no images: is it the folder of benchmark {name}?")
-    samples = sorted(found.samples, key=lambda sample: sample.image_id)[:limit]
-    return replace(found, name=name, samples=tuple(samples))
+    samples = sorted(benchmark.samples, key=lambda sample: sample.image_id)[:limit]
+    return replace(benchmark, name=name, samples=tuple(samples))
 
 
 def only_classes(benchmark: Benchmark, names: Sequence[str]) -> Benchmark:
-    """A benchmark in which only the named classes count; pixels of the others are ignored.
+    """Restrict a benchmark to some classes; pixels of the others are ignored.
 
     Args:
-        benchmark: of more classes.
-        names: of those to keep, in any order; all where there are none.
+        benchmark: the benchmark with all classes.
+        names: the classes to keep, in any order; empty keeps all.
 
     Raises:
-        OvsegError: for a name that is no class of it.
+        OvsegError: a name is not one of its classes.
     """
     if not names:
         return benchmark
     if unknown := [name for name in names if name not in benchmark.classes]:
         raise OvsegError(
-            f"benchmark {benchmark.name} has no class {unknown[0]!r}; choose of its"
+            f"benchmark {benchmark.name} has no class {unknown[0]!r}; choose from its"
             f" {len(benchmark.classes)} classes"
         )
     kept = [index for index, name in enumerate(benchmark.classes) if name in set(names)]
@@ -167,7 +167,7 @@ def only_classes(benchmark: Benchmark, names: Sequence[str]) -> Benchmark:
 
 
 def read_storybook(root: Path) -> Benchmark:
-    """A part of the embedded world, in the COCO layout of `ovseg.storybook.world`."""
+    """Read a part of the embedded world, in the COCO layout of `ovseg.storybook.world`."""
     path = root / "annotations" / "panoptic.json"
     try:
         data = read_json(path, advice="draw it again")
@@ -189,7 +189,7 @@ def read_storybook(root: Path) -> Benchmark:
     except FileNotFoundError:
         raise OvsegError(f"{path} is missing: draw the storybook there first") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise OvsegError(f"{path} is no COCO panoptic JSON ({error!r}): draw it again") from error
+        raise OvsegError(f"{path} is not COCO panoptic JSON ({error!r}): draw it again") from error
     if ids != list(range(1, len(ids) + 1)):
         raise OvsegError(f"{path}: category ids must be 1..{len(ids)} without gaps")
     return Benchmark(
@@ -203,45 +203,46 @@ def read_storybook(root: Path) -> Benchmark:
 
 
 def read_prepared(root: Path) -> Benchmark:
-    """A prepared folder; the largest 8 or 16 bits hold, whichever are enough, is ignored."""
+    """Read a prepared folder; the ignored label is 255, or 65535 if there are too many classes."""
     classes_file = root / "classes.txt"
     try:
         lines = read_text(classes_file).splitlines()
     except OSError as error:
         raise OvsegError(f"{classes_file} cannot be read ({error.strerror}): write one") from error
     except UnicodeDecodeError as error:
-        raise OvsegError(f"{classes_file} is no UTF-8 ({error.reason}): save it as such") from error
+        raise OvsegError(
+            f"{classes_file} is not UTF-8 ({error.reason}): save it as UTF-8"
+        ) from error
     classes = tuple(line.strip() for line in lines)
     while classes and not classes[-1]:
         classes = classes[:-1]
     if not classes or "" in classes:
         raise OvsegError(f"{classes_file}: a class name on each line, line {len(classes)} is empty")
     if len(classes) > 65535:
-        raise OvsegError(f"{classes_file}: {len(classes)} classes, of which 16 bits hold 65535")
-    if repeated := [name for place, name in enumerate(classes) if name in classes[:place]]:
-        raise OvsegError(f"{classes_file}: {repeated[0]!r} stands twice; give each class its name")
+        raise OvsegError(f"{classes_file}: {len(classes)} classes, but 16 bits hold only 65535")
+    if duplicates := [name for place, name in enumerate(classes) if name in classes[:place]]:
+        raise OvsegError(f"{classes_file}: duplicate name {duplicates[0]!r}; rename one of them")
     prompts = _read_prompts(root / "prompts.tsv", classes)
     labels = _by_stem(root / "labels", LABEL_SUFFIXES)
     images = _by_stem(root / "images", IMAGE_SUFFIXES)
-    missing = root / "labels"
     samples = [
-        Sample(image_id, images[stem], labels.get(stem, missing / f"{stem}.png"))
+        Sample(image_id, images[stem], labels.get(stem, root / "labels" / f"{stem}.png"))
         for image_id, stem in _numbered(images)
     ]
-    unlabelled = 255 if len(classes) <= 255 else 65535
+    unlabeled = 255 if len(classes) <= 255 else 65535
     return Benchmark(
         name=root.name,
         classes=classes,
         samples=tuple(samples),
         stored=range(len(classes)),
-        ignored=(unlabelled,),
-        ignore_index=unlabelled,
+        ignored=(unlabeled,),
+        ignore_index=unlabeled,
         prompts=prompts,
     )
 
 
 def _read_prompts(path: Path, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:
-    """The texts of `class_name<TAB>prompt` lines under that header; none without a file."""
+    """Read the texts of `class_name<TAB>prompt` lines under that header; none without a file."""
     if not path.is_file():
         return ()
     index = {name: number for number, name in enumerate(classes)}
@@ -254,8 +255,8 @@ def _read_prompts(path: Path, classes: Sequence[str]) -> tuple[tuple[str, int], 
         prompts = tuple((row["prompt"], index[row["class_name"]]) for row in rows)
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise OvsegError(
-            f"{path}: lines of class_name, a tab, prompt, with that header and the names of"
-            f" classes.txt ({error!r}); mend or remove it"
+            f"{path} must have the header class_name, a tab, prompt, and the names of classes.txt"
+            f" ({error!r}); fix or remove it"
         ) from error
     missing = sorted({*range(len(classes))} - {number for _, number in prompts})
     if missing or not all(text for text, _ in prompts):
@@ -267,20 +268,20 @@ def _read_prompts(path: Path, classes: Sequence[str]) -> tuple[tuple[str, int], 
 def _by_stem(folder: Path, suffixes: Iterable[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise OvsegError(f"{folder} is not a folder: a prepared benchmark has images/ and labels/")
-    wanted = set(suffixes)
+    allowed = set(suffixes)
     files = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in wanted and not path.name.startswith(".")  # ._a.jpg of macOS
+        if path.suffix.lower() in allowed and not path.name.startswith(".")  # ._a.jpg of macOS
     )
-    found = {path.stem: path for path in files}
-    if len(found) != len(files):
-        raise OvsegError(f"{folder}: two files share a name up to their endings; remove one")
-    return found
+    by_stem = {path.stem: path for path in files}
+    if len(by_stem) != len(files):
+        raise OvsegError(f"{folder}: two files differ only in their endings; remove one")
+    return by_stem
 
 
 def _numbered(stems: Iterable[str]) -> list[tuple[int, str]]:
-    """Image ids: the number a stem is if all are different numbers, else its place in order."""
+    """Return image ids and stems: the stems' numbers if all are distinct, else their positions."""
     ordered = sorted(stems)
     if all(stem.isdecimal() for stem in ordered) and len({int(s) for s in ordered}) == len(ordered):
         return [(int(stem), stem) for stem in ordered]

@@ -1,8 +1,8 @@
-"""What is missing or wrong in a published validation set, or in a prepared folder, file by file.
+"""Checks of a published validation set or a prepared folder, file by file.
 
 checked = check_source("ade20k-150", Path("ADEChallengeData2016"))
 for problem in checked.problems:
-print(problem.file, problem.what)
+    print(problem.file, problem.what)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Problem:
-    """What is the matter with a file or folder."""
+    """A problem with a file or folder."""
 
     file: str
     what: str
@@ -45,11 +45,11 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What a look at a folder came to.
+    """The result of checking a folder.
 
     Attributes:
-        problems: files and folders with what is the matter with them.
-        counts: pixels by class of the label maps that can be used; None where none was looked at.
+        problems: files and folders with their problems.
+        counts: pixels by class of the usable label maps; None if none was read.
     """
 
     problems: list[Problem]
@@ -59,16 +59,16 @@ class Checked:
 def check_source(
     name: str, root: Path, *, workers: int = 4, progress: Progress = lambda done, total: None
 ) -> Checked:
-    """Go through an owner's folder as `prepare` would, without writing anything.
+    """Check an owner's folder the way `prepare` reads it, without writing anything.
 
     Args:
         name: one of `PUBLISHED`.
-        root: the folder its owner's archive was unpacked to, or the one above it.
+        root: the folder its owner's archive was unpacked to, or its parent.
         workers: threads that read.
-        progress: told how many of how many images are done.
+        progress: called with the number of finished images and of all images.
 
     Raises:
-        OvsegError: an unknown name.
+        OvsegError: the name is unknown.
     """
     spec = chosen(PUBLISHED, name, setting="ovseg prepare")
     try:
@@ -87,50 +87,51 @@ def check_source(
             dropped.append(str(error))
             return Problem(str(pair.label), str(error))
 
-    found = _each(problem, source.pairs, workers, progress, counts)
+    problems = _each(problem, source.pairs, workers, progress, counts)
     notes = [*remarks(spec, source), *([counts.nothing] if counts.nothing else [])]
     notes += doubts(counts, stored_values(spec.vocabulary), spec.others, sorted(dropped))
-    return Checked(problems=[*(Problem(str(home), each) for each in notes), *found], counts=counts)
+    of_home = [Problem(str(home), note) for note in notes]
+    return Checked(problems=[*of_home, *problems], counts=counts)
 
 
 def check_prepared(
     name: str, folder: Path, *, workers: int = 4, progress: Progress = lambda done, total: None
 ) -> Checked:
-    """Go through a prepared folder as a benchmark would: made by `prepare`, or your own.
+    """Check a prepared folder the way a benchmark reads it, made by `prepare` or by the user.
 
     Args:
-        name: of the benchmark; one of `PUBLISHED` has its published classes.
-        folder: `images/`, `labels/`, `classes.txt`.
+        name: name of the benchmark; one of `PUBLISHED` must have its published classes.
+        folder: has `images/`, `labels/`, `classes.txt`.
         workers: threads that read.
-        progress: told how many of how many images are done.
+        progress: called with the number of finished images and of all images.
     """
     if (folder / RUN).is_file() and not (folder / RECORD).is_file():
-        what = "not finished: run ovseg prepare again, it goes on"
+        what = "not finished: run ovseg prepare again to resume"
         return Checked(problems=[Problem(str(folder), what)])
     try:
         benchmark = load_benchmark(name, folder)
     except OvsegError as error:
         return Checked(problems=[Problem(str(folder), str(error))])
-    found = list(_names(name, benchmark, folder))
-    found += _without_partner(benchmark, folder)
+    problems = list(_names(name, benchmark, folder))
+    problems += _without_partner(benchmark, folder)
     known: set[str] = set()
     for row in recorded(folder / SAMPLES):
         if row["kept"]:
             known |= {row["image"], row["label"]}
-            found += [
+            problems += [
                 Problem(str(folder / file), what) for file, what in wrong(folder, row).items()
             ]
-    said = {problem.file for problem in found}
+    reported = {problem.file for problem in problems}
     if known:
-        there = (
+        present = (
             path for part in ("images", "labels") for path in sorted((folder / part).iterdir())
         )
-        strange = (
+        foreign = (
             path
-            for path in there
-            if path.relative_to(folder).as_posix() not in known and str(path) not in said
+            for path in present
+            if path.relative_to(folder).as_posix() not in known and str(path) not in reported
         )
-        found += [Problem(str(path), "not made by ovseg prepare") for path in strange]
+        problems += [Problem(str(path), "not made by ovseg prepare") for path in foreign]
 
     def problem(sample: Sample) -> Problem | Labels:
         try:
@@ -146,15 +147,15 @@ def check_prepared(
         return labels
 
     counts = LabelCounts(benchmark.classes)
-    read = _each(problem, benchmark.samples, workers, progress, counts)
-    found += [each for each in read if each.file not in said]
+    of_samples = _each(problem, benchmark.samples, workers, progress, counts)
+    problems += [each for each in of_samples if each.file not in reported]
     if counts.nothing:
-        found.append(Problem(str(folder / "labels"), counts.nothing))
-    return Checked(problems=found, counts=counts)
+        problems.append(Problem(str(folder / "labels"), counts.nothing))
+    return Checked(problems=problems, counts=counts)
 
 
 def _without_partner(benchmark: Benchmark, folder: Path) -> Iterator[Problem]:
-    """Label maps without an image that is read, which a benchmark would pass over in silence."""
+    """Report label maps without a readable image, which a benchmark would silently skip."""
     stems = {sample.image.stem for sample in benchmark.samples}
     for path in sorted((folder / "labels").iterdir()):
         if path.suffix.lower() in LABEL_SUFFIXES and path.stem not in stems:
@@ -163,7 +164,7 @@ def _without_partner(benchmark: Benchmark, folder: Path) -> Iterator[Problem]:
 
 
 def _names(name: str, benchmark: Benchmark, folder: Path) -> Iterator[Problem]:
-    """Class names that are not those of the published evaluation."""
+    """Report class names that differ from those of the published evaluation."""
     if name not in PUBLISHED:
         return
     published = tuple(each.name for each in PUBLISHED[name].classes)
@@ -184,15 +185,15 @@ def _each(
     progress: Progress,
     counts: LabelCounts,
 ) -> list[Problem]:
-    """The problems of all items; the label maps of the others are counted."""
+    """Return the problems of all items, and count the label maps of the others."""
     counting = Lock()
 
     def look(item: T) -> Problem | None:
-        found = problem(item)
-        if isinstance(found, Problem):
-            return found
+        result = problem(item)
+        if isinstance(result, Problem):
+            return result
         with counting:
-            counts.add(found)
+            counts.add(result)
         return None
 
     problems = []

@@ -1,7 +1,7 @@
-"""What the label maps of a set amount to: pixels by class, and what their values give away.
+"""Pixels by class over the label maps of a set, and doubts about their numbering.
 
-A class without a pixel, or a set of which nothing counts, is no damage of any one file, so nothing
-else would say it: the score would leave the class out, or stand on other classes alone.
+A class without pixels, or a set in which no pixel counts, is not damage to any one file, so nothing
+else would report it: the score would silently leave classes out.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ovseg.data.benchmarks.label_maps import Labels
 
 NAMED = 5
-"""Classes that a note names; the number of the others follows."""
+"""Classes that a note names, before the number of the others."""
 WHOLE = 100
-"""Images of a set from which on a class without a pixel says something about all of it."""
+"""Images from which on a class without pixels says something about the whole set."""
 
 
 @dataclass
@@ -26,10 +26,10 @@ class LabelCounts:
     """Pixels by class of some label maps.
 
     Attributes:
-        names: of the K classes.
+        names: names of the K classes.
         pixels: `(K,)` int64.
-        ignored: pixels that do not count.
-        maps: how many label maps.
+        ignored: number of pixels that do not count.
+        maps: number of label maps.
     """
 
     names: Sequence[str]
@@ -38,12 +38,12 @@ class LabelCounts:
     maps: int = 0
 
     def __post_init__(self) -> None:
-        """Begin at nothing."""
+        """Start at zero."""
         self.pixels = np.zeros(len(self.names), dtype=np.int64)
 
     @classmethod
     def of_rows(cls, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> LabelCounts:
-        """Those of rows of the table `PREPARED`; rows that were dropped count for nothing."""
+        """Count the kept rows of a table `PREPARED`."""
         counts = cls(names)
         for row in (row for row in rows if row["kept"]):
             counts.maps += 1
@@ -54,7 +54,7 @@ class LabelCounts:
         return counts
 
     def add(self, labels: Labels) -> None:
-        """Count a label map; what is not in 0..K-1 does not count."""
+        """Count a label map; values outside 0..K-1 are ignored."""
         inside = labels[(labels >= 0) & (labels < len(self.names))]
         self.pixels += np.bincount(inside, minlength=len(self.names))
         self.ignored += labels.size - inside.size
@@ -62,7 +62,7 @@ class LabelCounts:
 
     @property
     def nothing(self) -> str | None:
-        """Why the set measures nothing; None where some pixel counts, or no map was read."""
+        """Why the set measures nothing; None if any pixel counts, or no map was read."""
         if self.pixels.any() or not self.maps:
             return None
         s = "" if self.maps == 1 else "s"
@@ -73,33 +73,34 @@ class LabelCounts:
 
     @property
     def absent(self) -> str | None:
-        """Which classes have no pixel in any map; None where all have some."""
+        """Which classes have no pixel in any map; None if all have some."""
         names = [name for name, pixels in zip(self.names, self.pixels) if not pixels]
         if not names or not self.pixels.any():
             return None
         if len(names) == 1:
             return f"class {names[0]!r} has no pixel in any label map"
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        shown = ", ".join(repr(name) for name in names[:NAMED])
-        return f"{len(names)} of {len(self.names)} classes have no pixel: {shown}{more}"
+        examples = ", ".join(repr(name) for name in names[:NAMED])
+        return f"{len(names)} of {len(self.names)} classes have no pixel: {examples}{more}"
 
 
 def doubts(
     counts: LabelCounts, values: Sequence[int], others: int | None, dropped: Sequence[str]
 ) -> tuple[str, ...]:
-    """What makes it doubtful that label maps are numbered as their owner numbers them.
+    """Return reasons to doubt that label maps have their owner's numbering.
 
     Args:
-        counts: of the whole set.
+        counts: counts of the whole set.
         values: the stored value of each class.
-        others: the highest value of a class in other numberings; None where there are none.
+        others: the highest value of a class in other numberings; None if there are none.
         dropped: the reasons of images that were left out.
     """
-    found = [reason for reason in dropped if reason.endswith("is none of the classes")]
+    unknown = [reason for reason in dropped if reason.endswith("is none of the classes")]
     notes = []
-    if found:
+    if unknown:
         notes.append(
-            f"{len(found)} images hold values that the owner never stores, the first: {found[0]};"
+            f"{len(unknown)} images hold values that the owner never stores, the first:"
+            f" {unknown[0]};"
             " are the label maps numbered otherwise? Then every class is another one"
         )
     stored = np.asarray(values)

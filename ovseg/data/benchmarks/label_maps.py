@@ -1,8 +1,8 @@
-"""Label maps read and looked up: stored values become class indices, or the reason why not.
+"""Reading of label maps: stored values become class indices, or an error with the reason.
 
-Maps are stored as indices (PNG or TIFF of 1 to 32 bits; of a palette image the indices, not the
-colours) or as colours that encode a number. They are opened as carefully as images: a fixed list of
-formats, regular files only, sizes bounded before anything is decoded.
+Maps are stored as indices (PNG or TIFF of 1 to 32 bits; for a palette image the indices, not the
+colors) or as colors that encode a number. They are opened as carefully as images: a fixed list of
+formats, regular files only, sizes checked before anything is decoded.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from ovseg.data.images import (
 
 Labels = NDArray[np.int32]
 IGNORED = -1
-"""What stands for a pixel that does not count, in memory; files have 255 or 65535."""
+"""Value of a pixel that does not count, in memory; files have 255 or 65535."""
 FORMATS = ("PNG", "TIFF")
-"""What is decoded, by Pillow's names. JPEG would change the values, others run programs."""
+"""Decoded formats, by Pillow's names. JPEG would change the values, others run programs."""
 
 _EIGHT_BIT = ("1", "L", "P")
 _INDEX_MODES = (*_EIGHT_BIT, "I", "I;16", "I;16B")
@@ -37,15 +37,15 @@ _FOREIGN = -2
 
 
 class LabelError(Unusable):
-    """A label map that cannot be used; the message says why in a few words."""
+    """An unusable label map; the message says why in a few words."""
 
 
 class OtherNumbering(LabelError):
-    """A value that its owner never stores: the whole set is numbered in another way."""
+    """A value that the owner never stores: the whole set has another numbering."""
 
 
 def unreadable(error: ImageError) -> LabelError:
-    """The error of a label map file that cannot be opened."""
+    """Return the error of a label map file that cannot be opened."""
     if error.reason == "missing_file":
         return LabelError("no label map")
     if error.reason == "too_large":
@@ -55,38 +55,38 @@ def unreadable(error: ImageError) -> LabelError:
 
 
 def _read(path: Path, take: Callable[[Image.Image], NDArray[np.int32]]) -> Labels:
-    """Open a label map; whatever is wrong with the file is one error with a reason."""
+    """Open a label map; any problem with the file becomes one error with a reason."""
     try:
-        with opened(io.BytesIO(read_bytes(path)), formats=FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise LabelError(f"label map of {picture.width} x {picture.height} pixels")
-            return take(picture)
+        with opened(io.BytesIO(read_bytes(path)), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise LabelError(f"label map of {image.width} x {image.height} pixels")
+            return take(image)
     except ImageError as error:
         raise unreadable(error) from error
 
 
 def read_indices(path: Path, *, sixteen_bits: bool = False) -> Labels:
-    """The stored values of a map of indices.
+    """Read the stored values of a map of indices.
 
     Args:
         path: PNG or TIFF.
-        sixteen_bits: refuse 8 bits, as too few for the classes.
+        sixteen_bits: reject 8 bits as too few for the classes.
 
     Returns:
         `(H, W)` int32.
 
     Raises:
-        LabelError: no such file, damaged, too large, or no image of indices.
+        LabelError: the file is missing, damaged, too large, or not an image of indices.
     """
 
-    def take(picture: Image.Image) -> Labels:
-        if picture.mode not in _INDEX_MODES:
-            raise LabelError(f"label map of mode {picture.mode}, not of indices")
-        if sixteen_bits and picture.mode in _EIGHT_BIT:
+    def take(image: Image.Image) -> Labels:
+        if image.mode not in _INDEX_MODES:
+            raise LabelError(f"label map of mode {image.mode}, not of indices")
+        if sixteen_bits and image.mode in _EIGHT_BIT:
             raise LabelError("label map of 8 bits, its classes need 16")
-        raw, signed = raw_mode(picture), is_signed(picture)
-        stored = np.asarray(picture)
-        if picture.mode in ("1", "L"):
+        raw, signed = raw_mode(image), is_signed(image)
+        stored = np.asarray(image)
+        if image.mode in ("1", "L"):
             return _as_stored(stored, raw, signed)
         return stored.astype(np.int32)
 
@@ -94,7 +94,7 @@ def read_indices(path: Path, *, sixteen_bits: bool = False) -> Labels:
 
 
 def _as_stored(values: NDArray[np.generic], raw: str, signed: bool) -> Labels:
-    """The values in the file, where Pillow gives brightness: 0 to 255, black at 0."""
+    """Return the values in the file, given Pillow's brightness: 0 to 255, black at 0."""
     depth, _, order = raw.partition(";")
     white = 1 if depth == "1" else 255
     stored = values.astype(np.int32)
@@ -105,22 +105,22 @@ def _as_stored(values: NDArray[np.generic], raw: str, signed: bool) -> Labels:
     return stored // {"2": 85, "4": 17}.get(order[:1], 1)
 
 
-def read_colours(path: Path) -> Labels:
-    """The colours of a map that encodes numbers in them.
+def read_colors(path: Path) -> Labels:
+    """Read a map that encodes numbers as colors.
 
     Returns:
         `(H, W, 3)` int32 red, green, blue.
 
     Raises:
-        LabelError: no such file, damaged, too large, or no RGB image of 8 bits.
+        LabelError: the file is missing, damaged, too large, or not an RGB image of 8 bits.
     """
 
-    def take(picture: Image.Image) -> Labels:
-        if picture.mode not in ("RGB", "RGBA"):
-            raise LabelError(f"label map of mode {picture.mode}, not of colours")
-        if ";16" in raw_mode(picture):
+    def take(image: Image.Image) -> Labels:
+        if image.mode not in ("RGB", "RGBA"):
+            raise LabelError(f"label map of mode {image.mode}, not of colours")
+        if ";16" in raw_mode(image):
             raise LabelError("label map of 16 bits a colour, not of 8")
-        return np.asarray(picture)[..., :3].astype(np.int32)
+        return np.asarray(image)[..., :3].astype(np.int32)
 
     return _read(path, take)
 
@@ -132,20 +132,20 @@ def look_up(
     ignored: Iterable[int] | None,
     never: Mapping[int, str] | None = None,
 ) -> Labels:
-    """Class indices of stored values.
+    """Map stored values to class indices.
 
     Args:
         stored: `(H, W)`.
-        values: the K values that stand for the classes, in the order of the classes; none negative.
-        ignored: further values that may occur; None for all others.
-        never: values that no map of this numbering holds, and what holds them.
+        values: the K values of the classes, in the order of the classes, not negative.
+        ignored: other values that may occur; None allows all.
+        never: values that never occur in this numbering, and an explanation.
 
     Returns:
         `(H, W)` int32 in 0..K-1, `IGNORED` elsewhere.
 
     Raises:
-        OtherNumbering: a value that `never` occurs.
-        LabelError: a value that stands for nothing.
+        OtherNumbering: a value in `never` occurs.
+        LabelError: a value is unknown.
     """
     others = [*ignored] if ignored is not None else []
     highest = max([*values, *others])
@@ -153,7 +153,7 @@ def look_up(
     table[others] = IGNORED
     table[np.asarray(values)] = np.arange(len(values))
     outside = (stored < 0) | (stored > highest)
-    # the last place is that of all values beyond the table
+    # the last entry stands for all values beyond the table
     labels = table[np.where(outside, highest + 1, stored) if outside.any() else stored]
     foreign = stored[labels == _FOREIGN]
     if foreign.size:
@@ -164,12 +164,12 @@ def look_up(
 
 
 def write_indices(labels: Labels, path: Path, *, ignore_index: int) -> None:
-    """Write class indices as a PNG; not atomic by itself.
+    """Write class indices as a PNG; not atomic on its own.
 
     Args:
         labels: `(H, W)` class indices or `IGNORED`.
         path: the file.
-        ignore_index: stored for `IGNORED`; more than 255 makes it a file of 16 bits.
+        ignore_index: stored for `IGNORED`; above 255, the file has 16 bits.
     """
     kind = np.uint8 if ignore_index <= 255 else np.uint16
     stored = np.where(labels == IGNORED, ignore_index, labels).astype(kind)

@@ -1,9 +1,9 @@
-"""Validation sets as their owners publish them: which files belong together, what labels mean.
+"""Layouts of published validation sets: which files belong together, what labels mean.
 
-A layout is a function of a folder that gives a `Source`: images with their label maps, and how a
-label map of it becomes class indices. Nothing in the folder is written to. A file that is not there
-is still listed, so that it ends as a row with its reason; a folder or a list that is not there is
-an error that says what was looked for. `ovseg.data.benchmarks.published` names the layouts.
+A layout is a function from a folder to a `Source`: images with their label maps, and how a label
+map becomes class indices. It never writes to the folder. A missing file is still listed, and later
+becomes a row with its reason; a missing folder or list is an error that names it.
+`ovseg.data.benchmarks.published` names the layouts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ovseg.data.benchmarks.label_maps import (
     LabelError,
     Labels,
     look_up,
-    read_colours,
+    read_colors,
     read_indices,
 )
 from ovseg.data.benchmarks.vocabulary import stored_values
@@ -36,7 +36,7 @@ Values = Sequence[int]
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its label map, by their common name."""
+    """An image and its label map, with their common stem."""
 
     stem: str
     image: Path
@@ -48,10 +48,10 @@ class Source:
     """A published validation set.
 
     Attributes:
-        pairs: images with their label maps, by name.
-        labels: `(H, W)` class indices or `IGNORED` of a pair; raises `LabelError`.
-        content: sha256 by name of the files, beside images and label maps, that decide the labels.
-        notes: what is to be said of the folder.
+        pairs: images with their label maps, sorted by name.
+        labels: reads `(H, W)` class indices or `IGNORED` of a pair; raises `LabelError`.
+        content: name to sha256 of other files that affect the labels.
+        notes: remarks on the folder.
     """
 
     pairs: tuple[Pair, ...]
@@ -68,10 +68,10 @@ Layout = Callable[[Path, Values], Source]
 
 
 def one_of(home: Path, names: Sequence[str]) -> Path:
-    """The first of some files or folders that is in a folder.
+    """Return the first of some files or folders that exists in a folder.
 
     Raises:
-        OvsegError: none is.
+        OvsegError: none exists.
     """
     for name in names:
         if (home / name).exists():
@@ -80,19 +80,19 @@ def one_of(home: Path, names: Sequence[str]) -> Path:
 
 
 def _by_stem(folder: Path, pattern: str, ending: str) -> dict[str, Path]:
-    """The files of a pattern by their names without the ending."""
-    found: dict[str, Path] = {}
+    """Map stems to the files of a pattern with an ending."""
+    files: dict[str, Path] = {}
     for path in sorted(folder.glob(pattern)):
         if path.name.endswith(ending) and not path.name.startswith("."):
             stem = path.name.removesuffix(ending)
-            if stem in found:
-                raise OvsegError(f"{path} and {found[stem]} share a name; remove one")
-            found[stem] = path
-    return found
+            if stem in files:
+                raise OvsegError(f"{path} and {files[stem]} have the same name; remove one")
+            files[stem] = path
+    return files
 
 
 def _joined(images: Mapping[str, Path], labels: Mapping[str, Path]) -> tuple[Pair, ...]:
-    """Pairs of all names of either side; a file one side lacks is named beside the other's."""
+    """Pair files by stem; a missing file gets a name that says so, next to the other's."""
     pairs = []
     for stem in sorted({*images, *labels}):
         image, label = images.get(stem), labels.get(stem)
@@ -109,10 +109,10 @@ def _joined(images: Mapping[str, Path], labels: Mapping[str, Path]) -> tuple[Pai
 
 
 def read_list(path: Path) -> tuple[str, ...]:
-    """The names of a list of images, a line each, sorted.
+    """Read a list of image names, one per line, and sort it.
 
     Raises:
-        OvsegError: it cannot be read, is empty, or has a name twice or with a path in it.
+        OvsegError: it cannot be read, is empty, or holds a duplicate or a path.
     """
     try:
         lines = [line.strip() for line in read_text(path).splitlines()]
@@ -124,7 +124,7 @@ def read_list(path: Path) -> tuple[str, ...]:
     count = Counter(names)
     wrong = [name for name in names if Path(name).name != name or count[name] > 1]
     if wrong:
-        raise OvsegError(f"{path}: {wrong[0]!r} stands twice or is no plain name; mend the list")
+        raise OvsegError(f"{path}: {wrong[0]!r} is a duplicate or a path; fix the list")
     return tuple(sorted(names))
 
 
@@ -134,17 +134,17 @@ def read_list(path: Path) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexMaps:
-    """Images and index maps in two folders, one of several each.
+    """Images and index maps in two folders.
 
     Attributes:
-        images: folders of images, the first that is there.
-        labels: folders of label maps, likewise.
+        images: candidate folders of images; the first that exists is used.
+        labels: candidate folders of label maps, likewise.
         ignored: stored values that do not count.
-        image_ending: what follows the common name in an image's.
-        label_ending: in a label map's.
-        pattern: where in the folders files lie.
-        names: a list of the images that belong to the set; all are where it is None.
-        never: values that only maps of another numbering hold, and what holds them.
+        image_ending: ending of an image's name after the common stem.
+        label_ending: ending of a label map's name.
+        pattern: glob of the files in the folders.
+        names: file that lists the images of the set; None takes all.
+        never: values that only occur in maps with another numbering, and an explanation.
     """
 
     images: tuple[str, ...]
@@ -187,18 +187,18 @@ class IndexMaps:
 
 
 def ade20k_full(home: Path, values: Values) -> Source:
-    """`ADE_val_*.jpg` in folders by scene, beside each its `_seg.png`.
+    """Find `ADE_val_*.jpg` in folders by scene, each with its `_seg.png` next to it.
 
-    Red and green of a pixel give its object class, R / 10 * 256 + G; classes that are none of the
-    benchmark's are ignored. The pickled index is not read: file names tell the split.
+    Red and green of a pixel give its object class, R / 10 * 256 + G; classes outside the benchmark
+    are ignored. The pickled index is not read: file names tell the split.
     """
     folder = one_of(home, ("images/ADE/validation",))
     images = _by_stem(folder, "**/ADE_val_*", ".jpg")
     maps = _by_stem(folder, "**/ADE_val_*", "_seg.png")
 
     def labels(pair: Pair) -> Labels:
-        colours = read_colours(pair.label)
-        return look_up(colours[..., 0] // 10 * 256 + colours[..., 1], values, ignored=None)
+        colors = read_colors(pair.label)
+        return look_up(colors[..., 0] // 10 * 256 + colors[..., 1], values, ignored=None)
 
     return Source(pairs=_joined(images, maps), labels=labels)
 
@@ -208,10 +208,10 @@ def ade20k_full(home: Path, values: Values) -> Source:
 
 
 def coco_panoptic(home: Path, values: Values) -> Source:
-    """`annotations/panoptic_val2017.json` and its PNGs, whose colours number segments.
+    """Find `annotations/panoptic_val2017.json` and its PNGs, whose colors number segments.
 
-    A segment counts as its category's class where the category is one of the classes (crowds
-    included, as in detectron2's semantic maps); pixels of none are ignored.
+    A segment counts as its category's class if the benchmark has that class (crowds included, as in
+    detectron2's semantic maps); other pixels are ignored.
     """
     path = one_of(home, ("annotations/panoptic_val2017.json", "panoptic_val2017.json"))
     images = one_of(home, ("val2017", "images/val2017"))
@@ -231,17 +231,17 @@ def coco_panoptic(home: Path, values: Values) -> Source:
             pairs.append(Pair(stem, images / image, maps / label))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OvsegError(
-            f"{path} is no COCO panoptic JSON ({type(error).__name__}: {error}): get it again"
+            f"{path} is not COCO panoptic JSON ({type(error).__name__}: {error}): get it again"
         ) from error
     if absent := sorted({value for value in values if value >= 0} - categories):
         raise OvsegError(
-            f"{path} has {len(categories)} categories and lacks {absent[0]}: get the official file"
+            f"{path} has {len(categories)} categories, without {absent[0]}: get the official file"
         )
     index = {value: number for number, value in enumerate(values) if value >= 0}
 
     def labels(pair: Pair) -> Labels:
-        colours = read_colours(pair.label)
-        ids = colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
+        colors = read_colors(pair.label)
+        ids = colors[..., 0] + 256 * colors[..., 1] + 65536 * colors[..., 2]
         present, place = np.unique(ids, return_inverse=True)
         known = segments[pair.stem]
         foreign = [number for number in present.tolist() if number and number not in known]
@@ -256,7 +256,7 @@ def coco_panoptic(home: Path, values: Values) -> Source:
 
 
 def stuff_of_panoptic(home: Path, values: Values) -> Source:
-    """COCO-Stuff classes of the panoptic annotation, for those that have no stuff maps.
+    """Find COCO-Stuff classes in the panoptic annotation, for users without stuff maps.
 
     The categories up to 182 are the same in both; those above merge several stuff classes, so
     their pixels are ignored. Values are those of the stuff maps, one below the category.
@@ -270,16 +270,16 @@ def stuff_of_panoptic(home: Path, values: Values) -> Source:
 
 
 # --------------------------------------------------------------------------------------
-# Whether a source is still the same
+# Detecting a changed source
 
 
 def places(source: Source) -> list[list[Any]]:
-    """What tells whether a source is still the same: sizes and times of its files, and more."""
+    """Return what changes with a source: paths, sizes and times of its files, and contents."""
 
     def stamp(path: Path) -> list[int]:
         try:
             stat = path.stat()
-        except (OSError, ValueError):  # a name may be none that a file can have
+        except (OSError, ValueError):  # names may be invalid for the file system
             return []
         return [stat.st_size, stat.st_mtime_ns]
 

@@ -1,8 +1,8 @@
 """Label maps in MATLAB files: one matrix of whole numbers, read without scipy.
 
-`scipy.io.loadmat` trusts the lengths in a file, so a few bytes can kill the process or ask for any
-amount of memory. Of the format (version 5, which MATLAB saves up to version 7) this reads what a
-label map needs: the first matrix of a name, and nothing else is unpacked.
+`scipy.io.loadmat` trusts the lengths in a file, so a few bytes can kill the process or request any
+amount of memory. This reads only what a label map needs of the format (version 5, which MATLAB
+saves up to version 7): the first matrix of a name. Nothing else is unpacked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ovseg.data.benchmarks.label_maps import LabelError, Labels, unreadable
 from ovseg.data.images import ImageError, read_bytes
 
 MAX_PIXELS = 2**24
-"""Of a map; the images of PASCAL Context have 500 x 500 at most."""
+"""Of a map; the images of PASCAL Context have at most 500 x 500."""
 MAX_VARIABLES = 1000
 """A file with more is not a label map."""
 _HEAD = 4096
@@ -37,7 +37,7 @@ KEY = "LabelMap"
 
 
 def read_matlab(path: Path) -> Labels:
-    """The map that a MATLAB file holds.
+    """Read the label map in a MATLAB file.
 
     Args:
         path: a `.mat` file of version 5 to 7.
@@ -46,7 +46,7 @@ def read_matlab(path: Path) -> Labels:
         `(H, W)` int32.
 
     Raises:
-        LabelError: no such file, damaged, or no such map of whole numbers in it.
+        LabelError: the file is missing or damaged, or has no such map of whole numbers.
     """
     try:
         content = read_bytes(path)
@@ -87,11 +87,11 @@ def _find(content: bytes, key: str) -> Labels:
 
 
 def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
-    """Type and content of the elements that follow one another; the last may be cut short."""
+    """Yield type and content of consecutive elements; the last may be cut short."""
     at = 0
     while at + 8 <= len(data):
         kind, size = struct.unpack_from(order + "II", data, at)
-        if kind >> 16:  # a small one: its four bytes at most stand in its own head
+        if kind >> 16:  # a small element: at most four bytes, in its own header
             yield kind & 0xFFFF, data[at + 4 : at + 4 + min(kind >> 16, 4)]
             at += 8
         else:
@@ -100,7 +100,7 @@ def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
 
 
 def _checked(key: str, flags: bytes, shape: bytes, order: str) -> tuple[int, int]:
-    """The sizes of a matrix that may be a label map."""
+    """Check that a matrix may be a label map, and return its sizes."""
     (word,) = struct.unpack_from(order + "I", flags)
     sizes = tuple(np.frombuffer(shape, dtype=order + "i4").tolist())
     if len(sizes) != 2 or min(sizes) < 1 or sizes[0] * sizes[1] > MAX_PIXELS:
@@ -120,7 +120,7 @@ def _map(key: str, data: memoryview, size: tuple[int, int], order: str) -> Label
     if stored.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             whole = stored % 1 == 0
-        if not whole.all():  # what is not finite has no remainder of 0
+        if not whole.all():  # including values that are not finite
             raise LabelError(f"{key} is not of whole numbers")
     low, high = int(stored.min()), int(stored.max())
     if low < -(2**31) or high >= 2**31:

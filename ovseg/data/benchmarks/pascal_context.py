@@ -1,7 +1,7 @@
-"""PASCAL Context as its owner publishes it: MATLAB files of 459 classes over images of VOC 2010.
+"""The published layout of PASCAL Context: MATLAB files of 459 classes for images of VOC 2010.
 
-The benchmarks of 459 and of 59 classes read the same files; their values are the numbers that
-`labels.txt` gives the classes.
+The benchmarks of 459 and of 59 classes read the same files; their values are the class numbers in
+`labels.txt`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from ovseg.data.benchmarks.label_maps import look_up
 from ovseg.data.benchmarks.layouts import Pair, Source, Values, one_of, read_list
 from ovseg.data.benchmarks.matlab_maps import read_matlab
-from ovseg.data.benchmarks.vocabulary import normalised, read_vocabulary
+from ovseg.data.benchmarks.vocabulary import normalized, read_vocabulary
 from ovseg.errors import OvsegError
 from ovseg.files.digests import known_sha256
 from ovseg.files.locations import read_text
@@ -21,10 +21,10 @@ _CONTEXT = 459
 
 
 def pascal_context(home: Path, values: Values) -> Source:
-    """`trainval/*.mat` with 459 classes from 1, of the images of `pascalcontext_val.txt`.
+    """Find `trainval/*.mat`, with 459 classes from 1, for the images of `pascalcontext_val.txt`.
 
-    `labels.txt`, if it is there, must number the classes as the values do. `59_labels.txt` is not
-    needed: the 59 classes are found by name, not by line.
+    If `labels.txt` exists, its class numbers must match the values. `59_labels.txt` is not needed:
+    the 59 classes are found by name, not by line.
     """
     maps, images = one_of(home, ("trainval",)), one_of(home, ("JPEGImages",))
     names = read_list(one_of(home, ("pascalcontext_val.txt",)))
@@ -48,12 +48,12 @@ def pascal_context(home: Path, values: Values) -> Source:
 
 @functools.cache
 def _context_numbers() -> dict[str, int]:
-    """The numbers of the 459 classes by their names, written together."""
-    return {_together(each.name): each.class_id + 1 for each in read_vocabulary("context-459")}
+    """Map the names of the 459 classes, without spaces, to their numbers."""
+    return {_compact(each.name): each.class_id + 1 for each in read_vocabulary("context-459")}
 
 
-def _together(name: str) -> str:
-    return normalised(name).replace(" ", "")
+def _compact(name: str) -> str:
+    return normalized(name).replace(" ", "")
 
 
 def _lines(path: Path) -> list[tuple[str, str]]:
@@ -61,31 +61,31 @@ def _lines(path: Path) -> list[tuple[str, str]]:
         lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise OvsegError(f"{path} cannot be read ({error}): get it again or remove it") from error
-    parted = (line.rpartition(":") for line in lines if line.strip())
-    return [(number.strip(), name.strip()) for number, _, name in parted]
+    parts = (line.rpartition(":") for line in lines if line.strip())
+    return [(number.strip(), name.strip()) for number, _, name in parts]
 
 
 def _check_numbers(path: Path) -> list[str]:
-    """Refuse a list in which a class has another's number; note names that are spelt otherwise."""
+    """Reject a list that gives a class another's number; note names spelled differently."""
     numbers = _context_numbers()
     notes = []
     for number, name in _lines(path):
         if not number.isdecimal() or int(number) == 0:
             continue
-        if numbers.get(_together(name), int(number)) != int(number):
+        if numbers.get(_compact(name), int(number)) != int(number):
             raise OvsegError(
-                f"{path}: {name} is {number}, and {numbers[_together(name)]} in the published"
-                " labels; get labels.txt as it comes with trainval"
+                f"{path}: {name} is {number}, but {numbers[_compact(name)]} in the published"
+                " labels; get the labels.txt that comes with trainval"
             )
-        if _together(name) not in numbers:
+        if _compact(name) not in numbers:
             notes.append(f"{path.name}: {name!r} ({number}) is spelt otherwise here")
     return notes
 
 
 def _check_short_list(path: Path) -> list[str]:
-    """Say what of the list of 59 classes is no class, such as a header line."""
-    wanted = {_together(each.name) for each in read_vocabulary("context-59")} | {"diningtable"}
-    odd = [name for _, name in _lines(path) if _together(name) not in wanted]
+    """Note lines in the list of 59 classes that are not a class, such as a header."""
+    classes = {_compact(each.name) for each in read_vocabulary("context-59")} | {"diningtable"}
+    odd = [name for _, name in _lines(path) if _compact(name) not in classes]
     return [
         f"{path.name}: {name!r} is none of the 59 classes; the file is not used" for name in odd
     ]

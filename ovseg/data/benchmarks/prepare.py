@@ -1,11 +1,11 @@
-"""Published validation sets made into prepared folders, which `load_benchmark` reads.
+"""Conversion of published validation sets to prepared folders, which `load_benchmark` reads.
 
     prepare("ade20k-150", root=Path("ADEChallengeData2016"), out=Path("data"))
 
 `data/ade20k-150` then holds `images/` (links to the owner's files, which are never written to),
-`labels/` (PNGs of class indices), `classes.txt`, `samples.parquet` with a row for each image, also
-for one that was dropped, and `prepared.json`, which comes last. Killed anywhere and started again
-it goes on: a row whose files are still as it says is not made again.
+`labels/` (PNGs of class indices), `classes.txt`, `samples.parquet` with a row for each image,
+dropped ones included, and `prepared.json`, which is written last. A killed run resumes: rows whose
+files are unchanged are not made again.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from ovseg.stages.schema import PREPARED, rows_to_table
 
 Progress = Callable[[int, int], None]
 BLOCK = 100
-"""Images whose rows are recorded at once: a killed run repeats fewer."""
+"""Images whose rows are recorded at once; a killed run repeats fewer."""
 RECORD, SAMPLES, PARTS, RUN = "prepared.json", "samples.parquet", ".parts", "run.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What a prepared folder came to.
+    """The result of preparing a folder.
 
     Attributes:
         folder: the prepared folder.
-        rows: one an image, as in `samples.parquet`.
-        made: how many of them were made by this run; the others were there.
-        notes: what is to be said of the source, the number of images first.
+        rows: one per image, as in `samples.parquet`.
+        made: number of rows made by this run; the others existed already.
+        notes: remarks on the source, the number of images first.
         counts: pixels by class.
-        doubts: what makes it doubtful that the label maps are numbered as published.
+        doubts: reasons to doubt that the label maps have the published numbering.
     """
 
     folder: Path
@@ -60,7 +60,7 @@ class Prepared:
 
     @property
     def dropped(self) -> Counter[str]:
-        """How many images were left out, by reason."""
+        """Number of images left out, by reason."""
         return Counter(_reasons(self.rows))
 
 
@@ -78,16 +78,16 @@ def prepare(
 
     Args:
         name: one of `PUBLISHED`.
-        root: the folder its owner's archive was unpacked to, or the one above it.
+        root: the folder its owner's archive was unpacked to, or its parent.
         out: the folder of prepared benchmarks.
-        copy: copy the images; they are linked otherwise.
-        synonyms: let the model look for the synonyms of a class, too; not as published.
+        copy: copy the images instead of linking them.
+        synonyms: also give the model the synonyms of a class, unlike the published evaluation.
         workers: threads that read and write images.
-        progress: told how many of how many images are done.
+        progress: called with the number of finished images and of all images.
 
     Raises:
-        OvsegError: an unknown name, a folder that is not laid out so, one that would be written
-            into, no usable image, or no room.
+        OvsegError: the name is unknown, the source has another layout or overlaps the output, no
+            image is usable, or writing fails.
     """
     spec = chosen(PUBLISHED, name, setting="ovseg prepare")
     home, source = spec.open(root)
@@ -107,13 +107,13 @@ def prepare(
     except OtherNumbering as error:
         discard(folder)
         raise OvsegError(
-            f"{home}: {error}; these label maps are numbered otherwise than {name} is published,"
-            f" so that classes would change their names: get the owner's ({', '.join(spec.tree)})"
+            f"{home}: {error}; these label maps do not have the published numbering of {name}, so"
+            f" the class names would be wrong: get the owner's ({', '.join(spec.tree)})"
         ) from error
     except OSError as error:
         raise OvsegError(
-            f"{error.filename or folder}: {error.strerror or error}; mend that or choose another"
-            " --out, then run it again: what is done is kept"
+            f"{error.filename or folder}: {error.strerror or error}; fix that or choose another"
+            " --out, then run again: finished images are kept"
         ) from error
     return Prepared(
         folder=folder,
@@ -130,9 +130,9 @@ def _reasons(rows: list[Row]) -> list[str]:
 
 
 def remarks(spec: Published, source: Source) -> tuple[str, ...]:
-    """What is to be said of a source: a wrong number of images, and what its layout notes."""
-    found, expected = len(source.pairs), " or ".join(str(n) for n in spec.images)
-    wrong = () if found in spec.images else (f"{found} images, the published set has {expected}",)
+    """Return remarks on a source: a wrong number of images, and the notes of its layout."""
+    count, expected = len(source.pairs), " or ".join(str(n) for n in spec.images)
+    wrong = () if count in spec.images else (f"{count} images, the published set has {expected}",)
     return (*wrong, *source.notes)
 
 
@@ -143,21 +143,21 @@ def remarks(spec: Published, source: Source) -> tuple[str, ...]:
 def _make(
     maker: Maker, known: Mapping[str, Row], workers: int, progress: Progress
 ) -> tuple[list[Row], int]:
-    """The rows of all pairs, and how many of them were not known and are made now."""
+    """Return the rows of all pairs, and the number of rows made now."""
     folder, pairs, rows = maker.folder, maker.source.pairs, dict(known)
     for name in ("images", "labels", PARTS):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    wanted = [pair for pair in pairs if pair.stem not in known]
+    missing = [pair for pair in pairs if pair.stem not in known]
     progress(len(rows), len(pairs))
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for start in range(0, len(wanted), BLOCK):
-            block = wanted[start : start + BLOCK]
+        for start in range(0, len(missing), BLOCK):
+            block = missing[start : start + BLOCK]
             for row in pool.map(maker, block):
                 rows[row["name"]] = dict.fromkeys(PREPARED.names) | row
                 progress(len(rows), len(pairs))
             table = rows_to_table((rows[pair.stem] for pair in block), PREPARED)
             _publish_table(table, folder / PARTS / f"{digest_json(block[0].stem)}.parquet")
-    return [rows[pair.stem] for pair in pairs], len(wanted)
+    return [rows[pair.stem] for pair in pairs], len(missing)
 
 
 def _publish_table(table: pa.Table, path: Path) -> None:
@@ -165,9 +165,9 @@ def _publish_table(table: pa.Table, path: Path) -> None:
 
 
 def _begun(folder: Path, home: Path, plan: str) -> dict[str, Row]:
-    """Begin or go on: the rows of an earlier run of this plan whose files are as they say.
+    """Start or resume: return the rows of an earlier run of this plan whose files are unchanged.
 
-    What an earlier run of another plan left is removed; a folder that no run made is refused.
+    Leftovers of another plan are removed; a folder with other files is rejected.
     """
     state = folder / RUN
     if folder.exists() and any(folder.iterdir()) and not state.is_file():
@@ -183,13 +183,13 @@ def _begun(folder: Path, home: Path, plan: str) -> dict[str, Row]:
 
 
 def recorded(path: Path) -> list[Row]:
-    """The rows of a table of prepared images; none of a file that is not one."""
+    """Read the rows of a table of prepared images; none if the file is not such a table."""
     if not path.is_file():  # a pipe might never end
         return []
     try:
         table = pq.read_table(path)
         return list(table.to_pylist()) if table.schema.equals(PREPARED) else []
-    except (OSError, pa.ArrowException, UnicodeDecodeError):  # the last: of names
+    except (OSError, pa.ArrowException, UnicodeDecodeError):  # the last: column names
         return []
 
 
@@ -208,7 +208,7 @@ def _finish(
     counts: LabelCounts,
     doubtful: tuple[str, ...],
 ) -> None:
-    """Publish table, names and, last, the record; remove what no row has."""
+    """Remove files without a row, then publish the table, the names and, last, the record."""
     spec, folder = maker.spec, maker.folder
     kept = [row for row in rows if row["kept"]]
     if not kept:
@@ -216,15 +216,15 @@ def _finish(
         raise OvsegError(
             f"none of the {len(rows)} images in {maker.home} can be used; the first,"
             f" {rows[0]['name']}: {rows[0]['drop_reason']}; `ovseg prepare --check {name} --root"
-            f" {maker.home}` lists what is wrong with each"
+            f" {maker.home}` lists the problem of each"
         )
     if counts.nothing:
         discard(folder)
         raise OvsegError(f"{maker.home}: {counts.nothing} in {name}; are these its label maps?")
-    named = {folder / row[kind] for row in kept for kind in ("image", "label")}
+    files = {folder / row[kind] for row in kept for kind in ("image", "label")}
     for part in ("images", "labels"):
         for path in (folder / part).iterdir():
-            if path not in named:
+            if path not in files:
                 discard(path)  # a temporary file of a killed run
     names = [each.name for each in spec.classes]
     _publish_table(rows_to_table(rows, PREPARED), folder / SAMPLES)
@@ -249,7 +249,7 @@ def _finish(
 
 
 def _texts(spec: Published, *, synonyms: bool) -> tuple[tuple[str, int], ...]:
-    """The texts that stand for the classes where they are not the names alone."""
+    """Return the texts used instead of the class names; empty if the names are used."""
     if not synonyms:
         return spec.prompts
     own = spec.prompts or tuple((each.name, each.class_id) for each in spec.classes)
@@ -258,10 +258,10 @@ def _texts(spec: Published, *, synonyms: bool) -> tuple[tuple[str, int], ...]:
 
 
 def _check_apart(home: Path, folder: Path) -> None:
-    """Refuse to write into the owner's folder, or over it."""
+    """Reject an output folder that overlaps the owner's."""
     inside, outside = folder.resolve(), home.resolve()
     if inside == outside or outside in inside.parents or inside in outside.parents:
         raise OvsegError(
-            f"{folder} and the source {home} lie in one another: choose another --out; the"
-            " source is never written to"
+            f"{folder} and the source {home} overlap: choose another --out; the source is never"
+            " written to"
         )

@@ -1,4 +1,4 @@
-"""One image of a published validation set with its label map, made or looked at again."""
+"""Preparation and checking of one image of a published validation set with its label map."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def convert(spec: Published, pair: Pair, source: Source) -> tuple[bytes, ImageAr
     """Read an image and its label map.
 
     Returns:
-        The image file's bytes; its pixels `(h, w, 3)` uint8 where they are to be saved anew; and
+        The image file's bytes; its pixels `(h, w, 3)` uint8 if they must be saved anew; and
         `(h, w)` class indices or `IGNORED`.
 
     Raises:
-        ImageError: the image cannot be used.
-        LabelError: the label map cannot, is of another size, or has no pixel of a class.
+        ImageError: the image is unusable.
+        LabelError: the label map is unusable, is of another size, or has no pixel of a class.
     """
     content = read_bytes(pair.image)
     image = decode(content)
@@ -69,10 +69,10 @@ class Maker:
     copy: bool
 
     def __call__(self, pair: Pair) -> Row:
-        """Publish image and label map of a pair; its row, with a reason where that cannot be.
+        """Publish image and label map of a pair, and return its row, with a reason if unusable.
 
         Raises:
-            OtherNumbering: the label map is not numbered as its owner's are.
+            OtherNumbering: the label map is not numbered like its owner's.
         """
         row: Row = {
             "name": pair.stem,
@@ -90,9 +90,9 @@ class Maker:
         publish_file(label, lambda path: write_indices(labels, path, ignore_index=ignore))
         target = self.folder / "images" / f"{pair.stem}{pair.image.suffix.lower()}"
         if image is not None:
-            picture, target = Image.fromarray(image), target.with_suffix(".jpg")
+            resized, target = Image.fromarray(image), target.with_suffix(".jpg")
             publish_file(
-                target, lambda path: picture.save(path, format="JPEG", quality=JPEG_QUALITY)
+                target, lambda path: resized.save(path, format="JPEG", quality=JPEG_QUALITY)
             )
         elif self.copy:
             publish_file(target, lambda path: _write(content, path))
@@ -124,7 +124,7 @@ def _write(content: bytes, path: Path) -> None:
 
 
 def publish_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` write a temporary file and give it its name once it is whole."""
+    """Call `write` with a temporary file, and rename that to `path` once it is whole."""
     temporary = temporary_name(path)
     try:
         write(temporary)
@@ -145,13 +145,13 @@ def _link(image: Path, target: Path) -> None:
 
 
 def wrong(folder: Path, row: Row) -> dict[str, str]:
-    """What is wrong with the files of a kept row: what is the matter by the file's name."""
-    found = {}
+    """Return the problems with the files of a kept row, by file name."""
+    problems = {}
     for kind in ("image", "label"):
         path = folder / row[kind]
         if not path.is_file():
             what = "a link to a file that is gone" if path.is_symlink() else "missing"
-            found[row[kind]] = what
+            problems[row[kind]] = what
         elif file_sha256(path) != row[f"{kind}_sha256"]:
-            found[row[kind]] = "changed since it was prepared"
-    return found
+            problems[row[kind]] = "changed since it was prepared"
+    return problems

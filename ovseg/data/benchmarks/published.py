@@ -1,7 +1,7 @@
-"""The published benchmarks `ovseg prepare` knows, one entry each.
+"""The published benchmarks that `ovseg prepare` knows, one entry each.
 
-An entry says how the owner's folder is laid out, what counts, how many images there are. Class
-names and the values that stand for them in published label maps are data, in
+An entry describes the layout of the owner's folder, the pixels that count, and the number of
+images. Class names and their values in published label maps are data files in
 `ovseg/data/benchmarks/vocabularies/`. Sources and differences: `docs/benchmarks.md`.
 """
 
@@ -23,7 +23,7 @@ from ovseg.data.benchmarks.vocabulary import ClassName, read_prompts, read_vocab
 from ovseg.errors import OvsegError
 
 JPEG_QUALITY = 75
-"""Pillow's default, as the official preparation of the full ADE20K re-saves images."""
+"""Pillow's default, which the official preparation of the full ADE20K uses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +31,16 @@ class Published:
     """One published benchmark.
 
     Attributes:
-        vocabulary: whose class names and stored values it has.
-        homes: folders the owner's archives unpack to; the one given, or the first in it.
+        vocabulary: name of its class names and stored values.
+        homes: folders the owner's archives unpack to; the first that exists in the given one is
+            used, or the given one itself.
         layout: finds images and labels in that folder.
-        tree: the files it needs there, for people.
-        images: how many images the set has; any of these.
-        short_side: images and labels are made smaller to this, images saved again as JPEG; None
-            leaves them as they are.
-        others: the highest value of a class in label maps that others number otherwise, where it is
-            below the owner's.
-        drop_empty: leave out images without a pixel of a class, as the official preparation does.
+        tree: the files it needs there, for messages.
+        images: possible numbers of images of the set.
+        short_side: images and labels are reduced to this, and images saved as JPEG; None leaves
+            them unchanged.
+        others: the highest value of a class in other numberings, if it is below the owner's.
+        drop_empty: leave out images without a pixel of a class, like the official preparation.
     """
 
     vocabulary: str
@@ -59,19 +59,19 @@ class Published:
 
     @property
     def prompts(self) -> tuple[tuple[str, int], ...]:
-        """Texts other than the names that the published evaluation gives the model."""
+        """Texts that the published evaluation gives the model instead of the names."""
         return read_prompts(self.vocabulary)
 
     @property
     def ignore_index(self) -> int:
-        """What stands for pixels that do not count: 255, or 65535 of more than 254 classes."""
+        """Value of pixels that do not count: 255, or 65535 for more than 254 classes."""
         return 255 if len(self.classes) <= 254 else 65535
 
     def open(self, root: Path) -> tuple[Path, Source]:
-        """The owner's folder at or in `root`, and what is in it.
+        """Find the owner's folder at or in `root`, and read its contents.
 
         Raises:
-            OvsegError: it is not there, or a folder or list in it is missing or damaged.
+            OvsegError: it does not exist, or a folder or list in it is missing or damaged.
         """
         if not root.is_dir():
             raise OvsegError(f"{root} is not a folder: give the one the data set was unpacked to")
@@ -138,8 +138,8 @@ def _coco_stuff(part: str, images: int, *, drop_empty: bool = False) -> Publishe
             ignored=(255,),
             never=dict.fromkeys(
                 (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90),
-                "a category that nothing was ever labelled with, but maps numbered 0 to 170"
-                " (detectron2, MMSegmentation) or 1 to 182 hold it",
+                "a category that no pixel is ever labeled with, except in maps numbered 0 to 170"
+                " (detectron2, MMSegmentation) or 1 to 182",
             ),
         ),
         tree=(f"{part}/*.jpg", f"stuffthingmaps/{part}/*.png"),
@@ -157,7 +157,7 @@ PUBLISHED: dict[str, Published] = {
             images=("images/validation",),
             labels=("annotations/validation",),
             ignored=(0,),
-            never={255: "what maps numbered 0 to 149 hold for unlabelled, the owner's have 0"},
+            never={255: "unlabeled in maps numbered 0 to 149, while the owner's have 0"},
         ),
         tree=("images/validation/*.jpg", "annotations/validation/*.png"),
         images=(2000,),
@@ -180,7 +180,7 @@ PUBLISHED: dict[str, Published] = {
         layout=IndexMaps(
             images=("leftImg8bit/val",),
             labels=("gtFine/val",),
-            # -1, the licence plate, is stored as 255
+            # -1, the license plate, is stored as 255
             ignored=(0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255),
             image_ending="_leftImg8bit.png",
             label_ending="_gtFine_labelIds.png",
@@ -203,4 +203,4 @@ PUBLISHED: dict[str, Published] = {
     "voc-20b": _voc("voc-20b", ignored=(255,)),
     "voc-21": _voc("voc-21", ignored=(255,)),
 }
-"""By the name of the prepared folder."""
+"""Name of the prepared folder to its entry."""

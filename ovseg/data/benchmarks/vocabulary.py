@@ -1,7 +1,7 @@
 """Class names, synonyms, prompts and stored values of the benchmarks.
 
-All of it is data in `ovseg/data/benchmarks/vocabularies/`, whose README names the sources; the
-storybook's classes are its own catalogue.
+They are data files in `ovseg/data/benchmarks/vocabularies/`, whose README names the sources; the
+storybook's classes are its own categories.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ClassName:
 
     Attributes:
         class_id: its index, from 0, as in confusion matrices.
-        name: the name the benchmark gives it, which may list several words.
+        name: the benchmark's name for it, which may list several words.
         synonyms: other words for it, without the name itself.
     """
 
@@ -34,26 +34,26 @@ class ClassName:
 
     @property
     def words(self) -> frozenset[str]:
-        """Name and synonyms as they are compared: lower case, words parted by one space."""
-        return frozenset(normalised(word) for word in (self.name, *self.synonyms))
+        """Name and synonyms in the form for comparison: lower case, words separated by a space."""
+        return frozenset(normalized(word) for word in (self.name, *self.synonyms))
 
 
-def normalised(word: str) -> str:
-    """A word as it is compared with others, as the view `class_words` does it."""
+def normalized(word: str) -> str:
+    """Normalize a word for comparison, as the view `class_words` does."""
     return re.sub(r"[\s_-]+", " ", word.lower()).strip()
 
 
 def vocabulary_names() -> list[str]:
-    """The benchmarks whose class names are known, sorted."""
+    """Return the benchmarks whose class names are known, sorted."""
     return sorted(["storybook", *(path.stem for path in FOLDER.glob("*.txt"))])
 
 
 @cache
 def read_vocabulary(benchmark: str) -> tuple[ClassName, ...]:
-    """The classes of a benchmark in the order of their ids, as `with_synonyms` has them.
+    """Return the classes of a benchmark in the order of their ids; see `with_synonyms`.
 
     Raises:
-        OvsegError: for a benchmark without a list of names.
+        OvsegError: the benchmark has no list of names.
     """
     if benchmark == "storybook":
         from ovseg.storybook.categories import CATEGORIES
@@ -67,25 +67,25 @@ def read_vocabulary(benchmark: str) -> tuple[ClassName, ...]:
         raise OvsegError(
             f"no class names of {benchmark!r}: choose one of {', '.join(vocabulary_names())}"
         )
-    listed: dict[str, list[str]] = {}
+    synonyms: dict[str, list[str]] = {}
     for row in _rows("synonyms.tsv", benchmark):
-        listed.setdefault(row["class_name"], []).append(row["synonym"])
-    return with_synonyms(path.read_text(encoding="utf-8").splitlines(), listed)
+        synonyms.setdefault(row["class_name"], []).append(row["synonym"])
+    return with_synonyms(path.read_text(encoding="utf-8").splitlines(), synonyms)
 
 
 def with_synonyms(
     names: Sequence[str], listed: Mapping[str, Iterable[str]]
 ) -> tuple[ClassName, ...]:
-    """Classes with the words that stand for them.
+    """Build classes from names and synonyms.
 
-    A name that lists words by commas is one name; its parts are synonyms, except those that are
-    another class's name.
+    The parts of a name with commas are synonyms of the whole name, except those that are another
+    class's name.
 
     Args:
-        names: of the classes in the order of their ids.
-        listed: further synonyms by name.
+        names: names of the classes in the order of their ids.
+        listed: name to more synonyms.
     """
-    taken = {normalised(name) for name in names}
+    class_words = {normalized(name) for name in names}
     return tuple(
         ClassName(
             class_id=index,
@@ -95,7 +95,9 @@ def with_synonyms(
                     word
                     for word in (*_parts(name), *listed.get(name, ()))
                     if word != name
-                    and (normalised(word) == normalised(name) or normalised(word) not in taken)
+                    and (
+                        normalized(word) == normalized(name) or normalized(word) not in class_words
+                    )
                 )
             ),
         )
@@ -108,23 +110,22 @@ def _parts(name: str) -> list[str]:
 
 
 def stored_values(benchmark: str) -> tuple[int, ...]:
-    """The value that stands for each class in the label maps as their owner publishes them.
+    """Return the value of each class in the label maps that their owner publishes.
 
     Raises:
-        OvsegError: for a benchmark whose values are not known.
+        OvsegError: the values of the benchmark are not known.
     """
-    found = {row["class_name"]: int(row["value"]) for row in _rows("values.tsv", benchmark)}
+    values = {row["class_name"]: int(row["value"]) for row in _rows("values.tsv", benchmark)}
     try:
-        return tuple(found[each.name] for each in read_vocabulary(benchmark))
+        return tuple(values[each.name] for each in read_vocabulary(benchmark))
     except KeyError as error:
         raise OvsegError(f"no stored value of class {error} of {benchmark!r} is known") from error
 
 
 def read_prompts(benchmark: str) -> tuple[tuple[str, int], ...]:
-    """Texts that stand for the classes of a benchmark, each with its class's index.
+    """Return texts used instead of a benchmark's class names, each with its class index.
 
-    Only benchmarks whose published evaluation gives the model other texts than the names of its
-    classes have any.
+    Only benchmarks whose published evaluation does not use the class names have any.
     """
     index = {each.name: each.class_id for each in read_vocabulary(benchmark)}
     rows = _rows("prompts.tsv", benchmark)
@@ -132,26 +133,26 @@ def read_prompts(benchmark: str) -> tuple[tuple[str, int], ...]:
 
 
 def published_splits(benchmark: str) -> dict[str, dict[str, str]]:
-    """The published splits of a benchmark by name: `seen` or `unseen` by the name of each class.
+    """Return the published splits of a benchmark: split to class name to `seen` or `unseen`.
 
-    A file `splits/<benchmark>.<split>.<part>.txt` lists one part; the other classes are the other.
+    A file `splits/<benchmark>.<split>.<part>.txt` lists one part; the other classes form the other.
     """
-    found = {}
+    splits = {}
     for path in sorted((FOLDER / "splits").glob(f"{benchmark}.*.txt")):
         _, split, part = path.stem.split(".")
         lines = path.read_text(encoding="utf-8").splitlines()
-        listed = {line for line in lines if not line.startswith("#")}
+        names = {line for line in lines if not line.startswith("#")}
         other = "seen" if part == "unseen" else "unseen"
-        found[split] = {
-            each.name: part if each.name in listed else other for each in read_vocabulary(benchmark)
+        splits[split] = {
+            each.name: part if each.name in names else other for each in read_vocabulary(benchmark)
         }
-    return found
+    return splits
 
 
 @cache
 def _table(file: str) -> tuple[dict[str, str], ...]:
     with (FOLDER / file).open(encoding="utf-8", newline="") as stream:
-        # a quote in a name is a quote: these files quote nothing
+        # quotation marks are literal: these files do not quote
         return tuple(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 

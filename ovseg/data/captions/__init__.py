@@ -1,1 +1,1 @@
-"""Captions with their images, in every format they are published in."""
+"""Captions and their images, in all supported formats."""

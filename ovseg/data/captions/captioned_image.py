@@ -1,8 +1,8 @@
-"""An image and its captions: what every reader of captions gives, whatever file it reads.
+"""An image and its captions: what every reader of captions returns.
 
-The files come from outside, so nothing in them is trusted: what cannot be used is left out and
-counted under a reason, what the images' own table can show (a file name that leads out of the
-image folder, an image nobody captioned) stays and is judged there.
+Captions files are untrusted. Unusable entries are left out and counted by reason. Entries that the
+images table can show with a reason (a file name that leads out of the image folder, an image
+without captions) stay.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import PurePosixPath
 from ovseg.files.locations import Location
 
 MAX_CAPTION = 65_536
-"""Characters; a longer text is not a caption, and parsing it would take minutes."""
+"""Most characters; a longer text is not a caption, and parsing it would take minutes."""
 MAX_NAME = 4_096
-"""Characters of a file name; no file system takes a longer one."""
+"""Most characters of a file name; no file system allows a longer one."""
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[/:]|data:[^,]*,")  # of any file system, or the file
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[/:]|data:[^,]*,")  # of any file system, or inline data
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class CaptionedImage:
 
     Attributes:
         image_id: the source's id, within 64 bits.
-        file_name: relative to the image folder, as published; empty where there is none; of a
-            member of a shard as `ovseg.files.archives.member_name` has it.
-        captions: (caption_id, text) of each usable caption; as published, but for HTML entities,
-            which are decoded.
+        file_name: relative to the image folder, as published; empty if missing; for a member of a
+            shard, see `ovseg.files.archives.member_name`.
+        captions: (caption_id, text) of each usable caption, as published but with HTML entities
+            decoded.
     """
 
     image_id: int
@@ -42,23 +42,23 @@ class CaptionedImage:
 
 
 Reader = Callable[[Location, Counter[str]], Iterable[CaptionedImage]]
-"""Reads a captions file or folder and counts, by reason, what of it cannot be used.
+"""Reads a captions file or folder and counts its unusable entries by reason.
 
-No two of the images have one id. It raises `OvsegError` where the file is not what it should be.
+The ids of the images are unique. It raises `OvsegError` if the file is not in the right format.
 """
 
 
 def numbered(
     rows: Iterable[tuple[object, object]], left_out: Counter[str]
 ) -> Iterator[CaptionedImage]:
-    """Images and captions of a source that has no ids: a row a caption.
+    """Number the images and captions of a source without ids, one row per caption.
 
     Images are numbered from 1 by their first row and captions by their rows, so that rows added at
-    the end change no id.
+    the end do not change ids.
 
     Args:
-        rows: (file name, text), as found.
-        left_out: gets `no_file_name`, also for one of over `MAX_NAME` characters, and what
+        rows: (file name, text), unchecked.
+        left_out: counts `no_file_name`, including names of over `MAX_NAME` characters, and what
             `usable_text` counts.
     """
     captions: dict[str, list[tuple[int, str]]] = {}
@@ -66,25 +66,25 @@ def numbered(
         if not isinstance(file_name, str) or not is_file_name(file_name):
             left_out["no_file_name"] += 1
             continue
-        of_image = captions.setdefault(file_name, [])
+        own = captions.setdefault(file_name, [])
         if (usable := usable_text(text, left_out)) is not None:
-            of_image.append((number, usable))
-    for image_id, (file_name, found) in enumerate(captions.items(), start=1):
-        yield CaptionedImage(image_id, file_name, tuple(found))
+            own.append((number, usable))
+    for image_id, (file_name, own) in enumerate(captions.items(), start=1):
+        yield CaptionedImage(image_id, file_name, tuple(own))
 
 
 def decoded(text: bytes) -> str:
-    """UTF-8 as text, without the byte order mark it may begin with.
+    """Decode UTF-8 without a leading byte order mark.
 
-    Bytes that are not UTF-8 become lone surrogates, which `is_unicode` refuses.
+    Bytes that are not UTF-8 become lone surrogates, which `is_unicode` rejects.
     """
     return text.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
 
 
 def usable_text(text: object, left_out: Counter[str]) -> str | None:
-    """A caption's text with its HTML entities decoded.
+    """Return a caption's text with its HTML entities decoded.
 
-    Here and nowhere later, so that the place of a noun is a place in the caption that tables hold.
+    Nothing changes the text later, so that positions of nouns refer to the caption in the tables.
 
     Returns:
         The text, or None, counted as `no_text`, `text_too_long` or `undecodable_text`.
@@ -102,7 +102,7 @@ def usable_text(text: object, left_out: Counter[str]) -> str | None:
 
 # With its semicolon only: "salt&pepper" is not an entity, and neither is "&copy" in "?a=1&copy=2".
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-_ESCAPED = 3  # times over: what a crawler escapes has often been escaped before
+_ESCAPED = 3  # times: crawlers often escape text that was already escaped
 
 
 def _without_entities(text: str) -> str:
@@ -114,12 +114,12 @@ def _without_entities(text: str) -> str:
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a table can hold it and a file may have it."""
+    """Whether a table can hold the name and a file can have it."""
     return 0 < len(name) <= MAX_NAME and is_unicode(name)
 
 
 def is_unicode(text: str) -> bool:
-    """False for lone surrogates, which JSON can spell and no table can hold."""
+    """Whether a text has no lone surrogates, which JSON can spell but tables cannot hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -130,8 +130,8 @@ def is_unicode(text: str) -> bool:
 def inside(file_name: str) -> bool:
     """Whether a published file name stays inside the folder it is relative to.
 
-    Judged by its text alone, so that links a person has put into the folder may lead elsewhere. A
-    URL never does, whatever the folder's is.
+    Only the text counts, so that a user's links in the folder may lead elsewhere. A URL is never
+    inside, even if the folder is a URL.
     """
     name = PurePosixPath(file_name.replace("\\", "/"))
     drive = len(file_name) > 1 and file_name[1] == ":"

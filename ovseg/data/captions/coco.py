@@ -1,4 +1,4 @@
-"""Captions as COCO publishes them: one JSON with the lists `images` and `annotations`."""
+"""Captions in COCO's format: one JSON file with the lists `images` and `annotations`."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ def read_coco(path: Location, left_out: Counter[str]) -> Iterator[CaptionedImage
 
     Args:
         path: the file.
-        left_out: gets `no_id`, `duplicate_image_id`, `duplicate_caption_id`,
+        left_out: counts `no_id`, `duplicate_image_id`, `duplicate_caption_id`,
             `caption_without_image`, and what `usable_text` counts.
 
     Raises:
-        OvsegError: if it is not JSON, or not a COCO captions file.
+        OvsegError: it is not JSON, or not a COCO captions file.
     """
     document = read_json(path, advice=_ADVICE, lenient=True)
     if isinstance(document, list):
         raise OvsegError(
-            f"{path} is a list, not a COCO captions file: write an object of a file name and a"
+            f"{path} is a list, not a COCO captions file: write an object with a file name and a"
             " caption on each line, as JSON lines (.jsonl)"
         )
     parts = [document.get(key) if isinstance(document, dict) else None for key in _PARTS]
     if not all(isinstance(part, list) for part in parts):
         raise OvsegError(
             f"{path} is not a COCO captions file, the lists 'images' and 'annotations' are missing;"
-            " give data.captions a file such as captions_val2017.json"
+            " set data.captions to a file such as captions_val2017.json"
         )
     images = parts[0] or []
     names = _file_names(images, left_out)
     if images and not names:
         first = images[0].get("id") if isinstance(images[0], dict) else None
         raise OvsegError(
-            f"{path}: no image has an id that is a whole number of 64 bits, the first has"
-            f" {first!a:.40}; number them, or write file names and captions as JSON lines (.jsonl),"
-            " which need no ids"
+            f"{path}: no image has a 64-bit whole number as its id, the first has {first!a:.40};"
+            " number them, or write file names and captions as JSON lines (.jsonl), which need no"
+            " ids"
         )
     annotations = parts[1] or []
     if annotations and not any(isinstance(e, dict) and "caption" in e for e in annotations):
         raise OvsegError(
-            f"{path}: none of its {len(annotations)} annotations has a caption, they are of another"
-            " task; give data.captions a file such as captions_val2017.json"
+            f"{path}: none of its {len(annotations)} annotations has a caption, they are for"
+            " another task; set data.captions to a file such as captions_val2017.json"
         )
     captions = _captions(annotations, names, left_out)
     for image_id, name in names.items():

@@ -1,7 +1,7 @@
-"""Files of captions as they lie there: what one is by its content, and the lines of a text.
+"""Captions files: their kind by content, and the lines of a text file.
 
-A name says what a file should be. A page that asks for a login, a pointer of Git LFS, something
-compressed, and text in UTF-16 are common under any name; each gets a line that says what it is.
+A file's name only says what it should be. Login pages, Git LFS pointers, compressed files and text
+in UTF-16 are common under any name; each gets an error that says what it is.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ovseg.errors import OvsegError
 from ovseg.files.locations import Location
 
 MAX_LINE = 2**24
-"""Bytes of a line; a longer one is counted, not read."""
+"""Most bytes of a line; longer ones are counted, not read."""
 _HEAD = 512
 
 _SET = "set data.captions_format to"
 _BY_START: tuple[tuple[bytes, str, str | None, str], ...] = (
-    # first bytes, what that is, the format that reads it, what to do elsewhere
+    # first bytes, what that is, the format that reads it, advice for other formats
     (b"\x1f\x8b", "compressed with gzip", None, "unpack it first"),
     (b"BZh", "compressed with bzip2", None, "unpack it first"),
     (b"\xfd7zXZ\x00", "compressed with xz", None, "unpack it first"),
@@ -37,15 +37,15 @@ _MARK = b"\xef\xbb\xbf"
 
 
 def refuse_other_kinds(path: Location, format: str) -> None:
-    """Stop at a file that is by its first bytes something that the format never is.
+    """Reject a file whose first bytes show that it is not in a format.
 
     Args:
         path: a file.
-        format: the format it is to be read as.
+        format: the expected format.
 
     Raises:
-        OvsegError: with what the file is and what to do about it.
-        OSError: if it cannot be read.
+        OvsegError: saying what the file is and what to do about it.
+        OSError: it cannot be read.
     """
     with path.open("rb") as stream:
         head: bytes = stream.read(_HEAD)
@@ -64,7 +64,7 @@ def refuse_other_kinds(path: Location, format: str) -> None:
 
 
 def _wide(head: bytes) -> str | None:
-    """UTF-16 or UTF-32, by the byte order mark or by the zeros between the letters."""
+    """Detect UTF-16 or UTF-32 by the byte order mark or by the zeros between the letters."""
     for mark, name in _WIDE:
         if head.startswith(mark):
             return name
@@ -75,14 +75,14 @@ def _wide(head: bytes) -> str | None:
 
 
 def text_lines(path: Location, left_out: Counter[str]) -> Iterator[bytes]:
-    """The lines of a text file with their ends.
+    """Yield the lines of a text file with their line ends.
 
     Args:
         path: the file.
-        left_out: gets `bad_row` for a line of more than `MAX_LINE` bytes.
+        left_out: counts `bad_row` for lines of more than `MAX_LINE` bytes.
     """
     with path.open("rb") as stream:
-        # a remote stream's own readline takes no bound
+        # the readline of a remote stream has no limit
         lines = io.BufferedReader(stream)  # type: ignore[type-var]
         while line := lines.readline(MAX_LINE):
             rest = line

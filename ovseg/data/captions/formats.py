@@ -1,4 +1,4 @@
-"""Captions by the format they are published in, one of `ovseg.config.registry.FORMATS`.
+"""Reading of captions in any of the formats of `ovseg.config.registry.FORMATS`.
 
 read_captions(Path("captions_val2017.json")).images
 """
@@ -23,7 +23,7 @@ from ovseg.files.archives import ENDING
 from ovseg.files.locations import Entry, Location, entries, reaching, reason
 
 AUTO = "auto"
-"""The value of `data.captions_format` that leaves the format to the name of the captions."""
+"""The value of `data.captions_format` that derives the format from the name of the captions."""
 ENDINGS = {
     ".json": "coco",
     ".jsonl": "jsonl",
@@ -35,18 +35,18 @@ ENDINGS = {
     ".token": "flickr",
     ".token.txt": "flickr",
 }
-"""The format of a file by the ending of its name, where the setting is `auto`."""
+"""Ending of a file's name to its format, if the setting is `auto`."""
 
 
 @dataclass(frozen=True)
 class CaptionsFile:
-    """Captions, read and checked.
+    """Checked captions.
 
     Attributes:
         format: a key of `FORMATS`.
         images: sorted by image id, ids unique.
-        left_out: how many entries of the file could not be used, by reason.
-        sha256: of all this as it was read, 64 hex digits; how the file spells it is no part of it.
+        left_out: number of unusable entries by reason.
+        sha256: digest of the parsed content, 64 hex digits, independent of the file's formatting.
     """
 
     format: str
@@ -55,14 +55,14 @@ class CaptionsFile:
     sha256: str
 
     def advice(self) -> str:
-        """What to do where nothing of the file can be used, by what was left out of it most."""
+        """Return what to do if nothing in the file is usable, by the most common reason."""
         if not self.left_out:
-            return "give data.captions another file"
+            return "set data.captions to another file"
         reason = max(self.left_out, key=lambda reason: self.left_out[reason])
         of_format = _ADVICE.get(f"{self.format} {reason}")
         if of_format is None and isinstance(FORMATS[self.format], TableReader):
             of_format = _ADVICE.get(f"table {reason}")
-        return of_format or _ADVICE.get(reason, "give data.captions another file")
+        return of_format or _ADVICE.get(reason, "set data.captions to another file")
 
 
 _ADVICE = {
@@ -75,20 +75,21 @@ _ADVICE = {
     "csv bad_row": "its rows have more or fewer fields than its first line",
     "tsv bad_row": "its rows have more or fewer fields than its first line",
     "jsonl bad_row": "each line holds one JSON object",
-    "coco no_id": "the image_id of an annotation is the whole number that is an image's id",
-    "coco caption_without_image": "the image_id of an annotation is the whole number that is an"
+    "coco no_id": "the image_id of an annotation must be the whole number of an image's id",
+    "coco caption_without_image": "the image_id of an annotation must be the whole number of an"
     " image's id",
-    "img2dataset no_text": "the column caption is empty: name that of the source by --caption_col",
-    "img2dataset no_id": "keys are the numbers img2dataset gives; it wrote another folder",
-    "failed_to_download": "nothing of it was downloaded: run img2dataset again",
+    "img2dataset no_text": "the column caption is empty: run img2dataset with --caption_col",
+    "img2dataset no_id": "keys must be the numbers that img2dataset gives",
+    "failed_to_download": "none of its images were downloaded: run img2dataset again",
     "failed_to_resize": "none of its images could be resized: run img2dataset again",
-    "sample_without_image": "next to each text lies an image of the same name",
-    "sample_without_caption": "next to each image lies a .txt, or a .json with caption or captions",
-    "bad_json": "the .json next to each image is a JSON object",
+    "sample_without_image": "each text needs an image of the same name next to it",
+    "sample_without_caption": "each image needs a .txt next to it, or a .json with caption or"
+    " captions",
+    "bad_json": "the .json next to each image must be a JSON object",
     "archive_cut_short": "is the download complete?",
     "sparse_member": "write the tars without sparse members (tar without --sparse)",
 }
-"""By reason, or by format and reason; `table` is each format that has columns."""
+"""Reason, or format and reason, to advice; `table` stands for every format with columns."""
 
 
 def read_captions(
@@ -98,16 +99,16 @@ def read_captions(
     path_column: str | None = None,
     caption_column: str | None = None,
 ) -> CaptionsFile:
-    """Read captions; once a process for as long as the file or folder stays as it is.
+    """Read captions, cached per process until the file or folder changes.
 
     Args:
-        path: a file, or a folder where the format has several files, side by side.
-        format: a key of `FORMATS`, or `auto` for the one that `guess` finds.
-        path_column: of a table the column of file names, where its name does not say so.
-        caption_column: of a table the column of captions.
+        path: a file, or a folder for formats with several files.
+        format: a key of `FORMATS`, or `auto` for the one that `guess` returns.
+        path_column: a table's column of file names; defaults to one with a usual name.
+        caption_column: a table's column of captions; defaults to one with a usual name.
 
     Raises:
-        OvsegError: if it is missing, cannot be read, or is not of that format.
+        OvsegError: the captions are missing, cannot be read, or are not in that format.
     """
     if format != AUTO:
         check_name(FORMATS, format, setting="data.captions_format")
@@ -115,26 +116,26 @@ def read_captions(
         listed = tuple(entries(path))
     except OSError as error:
         raise OvsegError(
-            f"{path}: no captions file ({reason(error)}); give data.captions another path"
+            f"{path}: no captions file ({reason(error)}); set data.captions to another path"
         ) from error
     name = guess(path, listed) if format == AUTO else format
     return _read(path, name, path_column, caption_column, listed)
 
 
 def guess(path: Location, listed: tuple[Entry, ...]) -> str:
-    """The format of captions: a file's by `ENDINGS`, a folder's by what lies in it.
+    """Guess the format of captions: of a file by `ENDINGS`, of a folder by its files.
 
-    A folder with tars is `webdataset`, with Parquet beside each of them or beside folders of the
-    same names `img2dataset`, with Parquet files alone `parquet`.
+    A folder with tars is `webdataset`; with Parquet files next to tars or folders of the same
+    names, `img2dataset`; with Parquet files alone, `parquet`.
 
     Raises:
-        OvsegError: if neither says it.
+        OvsegError: the name and the files do not determine the format.
     """
     names = {entry.name for entry in listed}
     if names == {path.name} and not path.is_dir():
-        fitting = [ending for ending in ENDINGS if path.name.lower().endswith(ending)]
-        if fitting:
-            return ENDINGS[max(fitting, key=len)]
+        matches = [ending for ending in ENDINGS if path.name.lower().endswith(ending)]
+        if matches:
+            return ENDINGS[max(matches, key=len)]
     else:
         tars = {name.removesuffix(ENDING) for name in names if name.endswith(ENDING)}
         tables = {name.removesuffix(".parquet") for name in names if name.endswith(".parquet")}
@@ -145,7 +146,7 @@ def guess(path: Location, listed: tuple[Entry, ...]) -> str:
     if not path.is_dir():
         refuse_other_kinds(path, "")
     raise OvsegError(
-        f"{path}: its name does not say how captions are written in it; set"
+        f"{path}: its name does not tell the format of the captions; set"
         f" data.captions_format to one of {', '.join(FORMATS)}"
     )
 
@@ -158,7 +159,7 @@ def _read(
     caption_column: str | None,
     listed: tuple[Entry, ...],
 ) -> CaptionsFile:
-    # what is listed is part of the key only: an edited file is read again
+    # listed: cache key, so that an edited file is read again
     reader = FORMATS[format]
     if path_column or caption_column:
         if not isinstance(reader, TableReader):
@@ -172,15 +173,15 @@ def _read(
         with reaching(path):
             if not path.is_dir():
                 refuse_other_kinds(path, format)
-            found = sorted(reader(path, left_out), key=lambda image: image.image_id)
+            images = sorted(reader(path, left_out), key=lambda image: image.image_id)
     except OSError as error:
         raise OvsegError(
-            f"{path}: cannot be read ({reason(error)}); give data.captions another path"
+            f"{path}: cannot be read ({reason(error)}); set data.captions to another path"
         ) from error
-    if len({image.image_id for image in found}) != len(found):
-        raise ValueError(f"the reader of {format!r} gives two images one id")
-    counted = dict(sorted(left_out.items()))
-    return CaptionsFile(format, tuple(found), counted, _sha256(found, counted))
+    if len({image.image_id for image in images}) != len(images):
+        raise ValueError(f"the reader of {format!r} gives two images the same id")
+    counts = dict(sorted(left_out.items()))
+    return CaptionsFile(format, tuple(images), counts, _sha256(images, counts))
 
 
 def _sha256(images: list[CaptionedImage], left_out: dict[str, int]) -> str:
@@ -191,17 +192,17 @@ def _sha256(images: list[CaptionedImage], left_out: dict[str, int]) -> str:
 
 
 def read_labelled(path: Location, left_out: Counter[str]) -> Iterator[CaptionedImage]:
-    """Images without captions, with the ids and order of the labelled set.
+    """Yield images without captions, with the ids and order of the labeled set.
 
     Args:
-        path: folder of the labelled set, which its images lie in; file names are relative to it.
-        left_out: gets `outside_folder`, of images that lie elsewhere.
+        path: folder of the labeled set and its images; file names are relative to it.
+        left_out: counts `outside_folder`, images outside this folder.
 
     Raises:
-        OvsegError: if the folder is no labelled set, or lies behind a URL.
+        OvsegError: the folder is not a labeled set, or is a URL.
     """
     if not isinstance(path, Path):
-        raise OvsegError(f"{path}: a labelled set is read from a local folder; copy it there")
+        raise OvsegError(f"{path}: a labeled set must be in a local folder; copy it there")
     for sample in load_benchmark(path.resolve().name, path).samples:
         if sample.image.is_relative_to(path):
             file_name = sample.image.relative_to(path).as_posix()

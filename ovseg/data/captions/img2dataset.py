@@ -1,9 +1,9 @@
-"""The output of img2dataset: of each shard the Parquet of what became of its rows, and its images.
+"""The output of img2dataset: per shard, a Parquet file with the status of its rows, and its images.
 
     00000.parquet  00000.tar  ...        --output_format webdataset
     00000.parquet  00000/000000000.jpg   --output_format files
 
-Its keys are the ids of the images and of their captions.
+Its keys become the ids of the images and of their captions.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ def read_img2dataset(path: Location, left_out: Counter[str]) -> Iterator[Caption
 
     Args:
         path: the folder; file names are relative to it.
-        left_out: gets `failed_to_download`, `failed_to_resize`, `other_status`, `no_id`,
+        left_out: counts `failed_to_download`, `failed_to_resize`, `other_status`, `no_id`,
             `duplicate_image_id`, and what `usable_text` counts.
 
     Raises:
-        OvsegError: if it is no such folder, or a shard's metadata or images are not there.
+        OvsegError: it is not such a folder, or a shard's metadata or images are missing.
     """
     names = [entry.name for entry in entries(path) if entry.name.endswith(METADATA)]
     if not path.is_dir() or not names:
         raise OvsegError(
-            f"{path} is not a folder of img2dataset: it holds no {METADATA} of a shard"
+            f"{path} is not a folder of img2dataset: it has no {METADATA} file of a shard"
         )
     seen: set[int] = set()
     for name in names:
@@ -59,17 +59,17 @@ def read_img2dataset(path: Location, left_out: Counter[str]) -> Iterator[Caption
                 seen.add(image_id)
                 text = usable_text(caption, left_out)
                 captions = () if text is None else ((image_id, text),)
-                # a key that has no file stays, and its row says that the file is missing
+                # a key without a file stays; its row will say that the file is missing
                 file_name = images.get(key, f"{shard}/{key}")
                 yield CaptionedImage(image_id, file_name, captions)
 
 
 def _columns(path: Location) -> Callable[[Sequence[str]], Sequence[str]]:
     def choose(names: Sequence[str]) -> Sequence[str]:
-        if lacking := [column for column in COLUMNS if column not in names]:
+        if missing := [column for column in COLUMNS if column not in names]:
             raise OvsegError(
-                f"{path} lacks {', '.join(lacking)} of img2dataset's metadata: were captions asked"
-                " for (--caption_col)? or name another data.captions_format"
+                f"{path} has no {', '.join(missing)} of img2dataset's metadata: was it run with"
+                " --caption_col? or set another data.captions_format"
             )
         return COLUMNS
 
@@ -83,14 +83,14 @@ def _id(key: object) -> int | None:
 
 
 def _images(path: Location, shard: str) -> dict[str, str]:
-    """The file name of each key of a shard, relative to the folder."""
+    """Map each key of a shard to its file name, relative to the folder."""
     try:
         with reaching(path):
             if (path / f"{shard}{ENDING}").is_file():
                 archive = f"{shard}{ENDING}"
-                found = {name: member_name(archive, name) for name in index(path / archive)}
+                files = {name: member_name(archive, name) for name in index(path / archive)}
             elif (path / shard).is_dir():
-                found = {e.name: f"{shard}/{e.name}" for e in entries(path / shard)}
+                files = {e.name: f"{shard}/{e.name}" for e in entries(path / shard)}
             else:
                 raise OvsegError(
                     f"{path}: shard {shard} has neither {shard}{ENDING} nor a folder {shard} of"
@@ -100,5 +100,5 @@ def _images(path: Location, shard: str) -> dict[str, str]:
         with suppress(OSError):
             refuse_other_kinds(path / f"{shard}{ENDING}", "webdataset")
         raise OvsegError(f"{path / shard}: {reason(error)}; is the download complete?") from error
-    split = ((name.rpartition("/")[2].rpartition("."), place) for name, place in found.items())
+    split = ((name.rpartition("/")[2].rpartition("."), place) for name, place in files.items())
     return {stem: place for (stem, _, end), place in split if end.lower() in MEMBER_ENDINGS}

@@ -1,8 +1,8 @@
-"""Captions in Parquet: whatever type of Arrow's the text is of, and whatever it expands to.
+"""Captions in Parquet: text of any Arrow type, with bounded memory.
 
-A column that says one text a million times takes some bytes in a file, and so does a text of a
-gigabyte. Columns are therefore read as dictionaries, so that a repeated text is held once, and what
-a part holds is bounded before it becomes text of this process.
+A column that repeats one text a million times takes few bytes in a file, and so does a text of a
+gigabyte. Columns are therefore read as dictionaries, which hold a repeated text once, and the size
+of a part is checked before it becomes text in this process.
 """
 
 from __future__ import annotations
@@ -21,49 +21,49 @@ from ovseg.errors import OvsegError
 from ovseg.files.locations import Location, entries
 
 MAX_CHUNK = 2**31
-"""Bytes of a column in a row group once it is decompressed, as the file says itself."""
+"""Most decompressed bytes of a column in a row group, as declared by the file."""
 MAX_CHARACTERS = 2**32
-"""Of all values of a file's columns; each counts `_VALUE` more, so that empty ones have an end."""
+"""Of all values of a file's columns, plus `_VALUE` per value, so that empty ones count too."""
 _VALUE = 16
 _BATCH = 2**14
 _READ = 4 * MAX_CAPTION + 4
-"""Bytes of a text that are looked at: enough to see that it is longer than a caption may be."""
+"""Bytes read of a text: enough to see that it is longer than a caption may be."""
 
 Choose = Callable[[Sequence[str]], Sequence[str]]
-"""Of a table's columns those to read; the first holds what an image is called."""
+"""Picks the columns to read; the first one holds the image's name."""
 
 
 def parquet_rows(
     path: Location, left_out: Counter[str], choose: Choose
 ) -> Iterator[tuple[Any, ...]]:
-    """A Parquet file, or a folder of them in the order of their names.
+    """Read the rows of a Parquet file, or of a folder of them sorted by name.
 
     Raises:
-        OvsegError: as `parquet_values`, or if the folder holds none.
+        OvsegError: see `parquet_values`; or the folder has none.
     """
     parts = [path]
     if path.is_dir():
         parts = [path / entry.name for entry in entries(path) if entry.name.endswith(".parquet")]
         if not parts:
-            raise OvsegError(f"{path} holds no .parquet file: give data.captions another path")
+            raise OvsegError(f"{path} holds no .parquet file: set data.captions to another path")
     for part in parts:
         yield from parquet_values(part, choose)
 
 
 def parquet_values(path: Location, choose: Choose) -> Iterator[tuple[Any, ...]]:
-    """The values of some columns of a Parquet file, row by row.
+    """Yield the values of some columns of a Parquet file, row by row.
 
     Args:
         path: the file.
-        choose: of its columns' names those to read; they hold text, or lists of it.
+        choose: picks the columns to read by name; they hold text, or lists of it.
 
     Yields:
-        A tuple of a text, a list of texts or None for each column. Of a text longer than a caption
-        may be so much that this can be seen.
+        A tuple with a text, a list of texts or None for each column. A text that is too long for a
+        caption is cut, but still too long.
 
     Raises:
-        OvsegError: if it is not a Parquet file, such a column holds something else, or it expands
-            to more than `MAX_CHUNK` or `MAX_CHARACTERS`.
+        OvsegError: it is not a Parquet file, a column does not hold text, or it expands to more
+            than `MAX_CHUNK` or `MAX_CHARACTERS`.
     """
     try:
         with path.open("rb") as stream:
@@ -77,20 +77,20 @@ def parquet_values(path: Location, choose: Choose) -> Iterator[tuple[Any, ...]]:
                         f"{path}: column {name!r} holds {kind!s:.80}, not text; set {setting} to"
                         " a column of text, or write this one as text"
                     )
-            wanted = list(dict.fromkeys(names))
-            repeated = _leaves(path, whole.metadata, wanted)
-            file = pq.ParquetFile(stream, metadata=whole.metadata, read_dictionary=repeated)
+            distinct = list(dict.fromkeys(names))
+            leaves = _leaves(path, whole.metadata, distinct)
+            file = pq.ParquetFile(stream, metadata=whole.metadata, read_dictionary=leaves)
             characters = 0
-            for batch in file.iter_batches(_BATCH, columns=wanted):
-                columns = {name: _texts(batch[name]) for name in wanted}
+            for batch in file.iter_batches(_BATCH, columns=distinct):
+                columns = {name: _texts(batch[name]) for name in distinct}
                 characters += sum(_size(value) for each in columns.values() for value in each)
                 if characters > MAX_CHARACTERS:
                     raise OvsegError(
                         f"{path}: its texts expand to more than {MAX_CHARACTERS / 2**30:.0f} Gi"
-                        " characters; write it in several files"
+                        " characters; split it into several files"
                     )
                 yield from zip(*(columns[name] for name in names))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: of names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: column names
         if isinstance(error, OSError) and error.errno is not None:
             raise
         refuse_other_kinds(path, "parquet")
@@ -101,13 +101,13 @@ def parquet_values(path: Location, choose: Choose) -> Iterator[tuple[Any, ...]]:
 
 
 def _leaves(path: Location, metadata: pq.FileMetaData, names: Sequence[str]) -> list[str]:
-    """The Parquet columns that these Arrow columns are made of, found to be of bounded size."""
-    found: list[str] = []
+    """Return the Parquet columns behind these Arrow columns, and check their sizes."""
+    leaves: list[str] = []
     for place in range(metadata.num_columns):
         leaf: str = metadata.schema.column(place).path
         if not any(leaf == name or leaf.startswith(f"{name}.") for name in names):
             continue
-        found.append(leaf)
+        leaves.append(leaf)
         for group in range(metadata.num_row_groups):
             chunk = metadata.row_group(group).column(place)
             if max(chunk.total_uncompressed_size, _VALUE * chunk.num_values) > MAX_CHUNK:
@@ -115,7 +115,7 @@ def _leaves(path: Location, metadata: pq.FileMetaData, names: Sequence[str]) -> 
                     f"{path}: column {leaf!r} expands to more than {MAX_CHUNK / 2**30:.0f} GiB in"
                     f" row group {group}; write the file with smaller row groups"
                 )
-    return found
+    return leaves
 
 
 def _of_text(kind: pa.DataType, *, or_bytes: bool) -> bool:
@@ -126,21 +126,21 @@ def _of_text(kind: pa.DataType, *, or_bytes: bool) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
-    # writers that know no types write text as bytes; in a column of images bytes are the images
+    # untyped writers store text as bytes; in the image column, bytes would be the images
     data = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
     return any(is_kind(kind) for is_kind in (*text, *(data if or_bytes else ())))
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    listed = (
+    list_kinds = (
         *(pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list),
         *(pa.types.is_list_view, pa.types.is_large_list_view),
     )
-    return any(is_kind(kind) for is_kind in listed)
+    return any(is_kind(kind) for is_kind in list_kinds)
 
 
 def _texts(column: pa.Array) -> list[Any]:
-    """Values as text; Arrow itself would stop at bytes that are not UTF-8."""
+    """Convert values to text, even if not UTF-8, which Arrow itself would reject."""
     if isinstance(column.type, pa.BaseExtensionType):
         column = column.storage
     if _is_list(column.type):
@@ -150,7 +150,7 @@ def _texts(column: pa.Array) -> list[Any]:
     if pa.types.is_null(column.type):
         return [None] * len(column)
     if pa.types.is_dictionary(column.type):
-        used = column.indices.drop_null().unique()  # the dictionary is that of the row group
+        used = column.indices.drop_null().unique()  # the dictionary covers the row group
         texts = dict(zip(used.to_pylist(), _texts(column.dictionary.take(used)), strict=True))
         return [None if index is None else texts[index] for index in column.indices.to_pylist()]
     raw = column.cast(pa.large_binary())
@@ -161,5 +161,5 @@ def _texts(column: pa.Array) -> list[Any]:
 def _size(value: str | list[str | None] | None) -> int:
     if isinstance(value, list):
         return _VALUE + sum(_size(each) for each in value)
-    # one that is too long is dropped, and rows that repeat it share it
+    # a text that is too long is dropped, and rows that repeat it share it
     return _VALUE + (len(value) if value and len(value) <= MAX_CAPTION else 0)

@@ -1,10 +1,10 @@
-"""Rows of CSV and TSV as people publish them, with quotation marks that mean something or nothing.
+"""Rows of CSV and TSV files, whether or not quotation marks are escaped correctly.
 
-Programs that write tables put quotation marks around a field that holds the separator, a line break
-or a mark, and double those within. People who publish captions separated by tabs mostly write the
-text as it is: a caption that begins with a mark then opens a quotation that ends rows later, and
-whatever stands between would be one caption. So a row ends with its line wherever the following
-lines are rows themselves, and a mark that is never closed costs its own row at most.
+Programs quote a field that holds the separator, a line break or a quotation mark, and double the
+marks inside. People who publish tab-separated captions mostly write the text as it is: a caption
+that begins with a mark would then open a quotation that ends rows later and swallow the rows
+between. A row therefore ends with its line if the following lines are rows themselves, and an
+unclosed mark costs at most its own row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ovseg.errors import OvsegError
 from ovseg.files.locations import Location
 
 MAX_LINES = 100
-"""Of a row; a quotation that is open for longer is taken for one that is never closed."""
+"""Most lines of a row; a quotation open for longer counts as never closed."""
 TAB = "\t"
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 _FILE = re.compile(r'\s*"?[^",]*\.[A-Za-z]{3,5}"?\s*')
@@ -33,23 +33,23 @@ def separated_rows(
     *,
     delimiter: str,
 ) -> Iterator[tuple[str, str]]:
-    """Two fields of each row.
+    """Yield two fields of each row.
 
     Args:
-        path: UTF-8; the first line names the columns.
-        left_out: gets `bad_row` for what has more or fewer fields than the first line, or an open
-            quotation. With tabs such a field is read as it stands.
-        choose: of the names of the columns the two to read, that of file names first.
+        path: a UTF-8 file whose first line names the columns.
+        left_out: counts `bad_row` for rows with more or fewer fields than the first line, or with
+            an unclosed quotation. With tabs, such a field is read literally.
+        choose: picks the two columns to read by name, that of file names first.
         delimiter: a comma or `TAB`.
 
     Raises:
-        OvsegError: if it is empty.
+        OvsegError: the file is empty.
     """
     csv.field_size_limit(MAX_LINE)
     lines = _Lines(_decoded_lines(text_lines(path, left_out)), delimiter)
     header = lines.row()
     if header is None:
-        raise OvsegError(f"{path} is empty: its first line names the columns")
+        raise OvsegError(f"{path} is empty: its first line must name the columns")
     names = choose(header)
     places = [header.index(name) for name in names]
     lines.width, lines.place_of_name = len(header), places[0]
@@ -70,11 +70,11 @@ def _decoded_lines(lines: Iterable[bytes]) -> Iterator[str]:
 
 
 class _Lines:
-    """Lines, some of them looked at before they are read.
+    """Splits lines into rows, with lookahead.
 
     Args:
-        lines: with their ends.
-        delimiter: of fields.
+        lines: lines with their line ends.
+        delimiter: separator of fields.
     """
 
     def __init__(self, lines: Iterator[str], delimiter: str) -> None:
@@ -87,7 +87,7 @@ class _Lines:
         return self.ahead.popleft() if self.ahead else next(self.lines, None)
 
     def row(self) -> list[str] | None:
-        """The fields of the next row; none of one that is not a row; None at the end."""
+        """Return the fields of the next row, an empty list for an invalid row, None at the end."""
         while (line := self._line()) is not None:
             if line.strip("\r\n"):
                 return self._split(line) if '"' not in line else self._quoted(line)
@@ -97,37 +97,40 @@ class _Lines:
         return line.rstrip("\r\n").split(self.delimiter)
 
     def _quoted(self, first: str) -> list[str]:
-        taken = [first]
+        consumed = [first]
 
         def lines() -> Iterator[str]:
             yield first
             size = len(first)
             while (
-                len(taken) < MAX_LINES and size <= MAX_LINE and (line := self._line()) is not None
+                len(consumed) < MAX_LINES
+                and size <= MAX_LINE
+                and (line := self._line()) is not None
             ):
-                taken.append(line)
+                consumed.append(line)
                 size += len(line)
                 yield line
 
         try:
             fields = next(csv.reader(lines(), delimiter=self.delimiter, strict=True))
-            if not self._swallows(taken):
+            if not self._swallows(consumed):
                 return fields
         except (csv.Error, StopIteration):
             pass
-        self.ahead.extendleft(reversed(taken[1:]))
+        self.ahead.extendleft(reversed(consumed[1:]))
         if self.width is None or self.delimiter == TAB:
             return [_unquoted(field) for field in self._split(first)]
         return []
 
-    def _swallows(self, taken: Sequence[str]) -> bool:
-        """Whether a row of several lines holds others: its first line is whole, as is a later one.
+    def _swallows(self, lines: Sequence[str]) -> bool:
+        """Whether a row of several lines contains others: its first and a later line are complete.
 
-        Captions have commas more often than tabs: between commas a row also needs a file's name.
+        Commas are more common in captions than tabs, so a comma-separated row also needs a file
+        name.
         """
-        if self.width is None or len(taken) == 1 or len(self._split(taken[0])) < self.width:
+        if self.width is None or len(lines) == 1 or len(self._split(lines[0])) < self.width:
             return False
-        for line in taken[1:]:
+        for line in lines[1:]:
             fields = self._split(line)
             if self.delimiter == TAB and len(fields) == self.width:
                 return True
@@ -137,7 +140,7 @@ class _Lines:
 
 
 def _unquoted(field: str) -> str:
-    """A field without marks that stand around the whole of it and are doubled within."""
+    """Remove quotation marks around a whole field, and the doubling of those inside."""
     within = field[1:-1].replace('""', "")
     if len(field) >= 2 and field[0] == field[-1] == '"' and '"' not in within:
         return field[1:-1].replace('""', '"')

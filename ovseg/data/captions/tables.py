@@ -1,8 +1,8 @@
 """Captions in tables: JSON lines, CSV, TSV and Parquet with a column of paths and one of captions.
 
-A row is an image and a caption, or an image and a list of its captions; an image may have several
-rows. The two columns are those that the settings name, else the first of `PATH_COLUMNS` and of
-`CAPTION_COLUMNS` that the table has, upper and lower case alike.
+A row is an image with a caption or a list of captions; an image may have several rows. The settings
+name the two columns, which default to the first of `PATH_COLUMNS` and of `CAPTION_COLUMNS` in the
+table, ignoring case.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CAPTION_COLUMNS = (
 _FILE = re.compile(r"\.(?:jpe?g|png|webp|gif|bmp|tiff?)$", re.IGNORECASE)
 Row = tuple[object, object]
 Choose = Callable[[Sequence[str]], tuple[str, str]]
-"""Of the names of a table's columns the two to read."""
+"""Picks the two columns to read from the names of a table's columns."""
 Rows = Callable[[Location, Counter[str], Choose], Iterator[Row]]
 
 
@@ -41,8 +41,8 @@ class TableReader:
 
     Attributes:
         rows: reads (file name, caption or list of captions) of each row.
-        path_column: the column of file names; found by its name where empty.
-        caption_column: the column of captions; found by its name where empty.
+        path_column: the column of file names; defaults to one with a usual name.
+        caption_column: the column of captions; defaults to one with a usual name.
     """
 
     rows: Rows
@@ -50,7 +50,7 @@ class TableReader:
     caption_column: str | None = None
 
     def of_columns(self, path_column: str | None, caption_column: str | None) -> TableReader:
-        """The same reader with columns that a person named."""
+        """Return the same reader with explicit columns."""
         return replace(self, path_column=path_column, caption_column=caption_column)
 
     def __call__(self, path: Location, left_out: Counter[str]) -> Iterable[CaptionedImage]:
@@ -58,10 +58,10 @@ class TableReader:
 
         Args:
             path: the file.
-            left_out: gets what `numbered` counts, `bad_row` for what is no row of the table.
+            left_out: counts what `numbered` counts, and `bad_row` for invalid rows.
 
         Raises:
-            OvsegError: if it is no such table or lacks a column.
+            OvsegError: it is not such a table, or a column is missing.
         """
 
         def choose(names: Sequence[str]) -> tuple[str, str]:
@@ -75,23 +75,23 @@ class TableReader:
 
 
 def _column(
-    path: Location, names: Sequence[str], wanted: str | None, known: Sequence[str], setting: str
+    path: Location, names: Sequence[str], explicit: str | None, known: Sequence[str], setting: str
 ) -> str:
-    if wanted is not None:
-        if wanted in names:
-            return wanted
+    if explicit is not None:
+        if explicit in names:
+            return explicit
     else:
-        of_name = {name.strip().lower(): name for name in reversed(names)}
+        by_name = {name.strip().lower(): name for name in reversed(names)}
         for name in known:
-            if name in of_name:
-                return of_name[name]
-    what = repr(wanted) if wanted is not None else f"of {', '.join(known)}"
-    has = ", ".join(ascii(name) for name in names[:12])
-    raise OvsegError(f"{path} has no column {what}, it has {has:.200}: {_advice(names, setting)}")
+            if name in by_name:
+                return by_name[name]
+    what = repr(explicit) if explicit is not None else f"of {', '.join(known)}"
+    own = ", ".join(ascii(name) for name in names[:12])
+    raise OvsegError(f"{path} has no column {what}, it has {own:.200}: {_advice(names, setting)}")
 
 
 def _advice(names: Sequence[str], setting: str) -> str:
-    """What to do about names of which none fits; some tell that they are not names of columns."""
+    """Return what to do if no column name fits, or if the names are not column names at all."""
     separated = {
         "\t": "tabs: set data.captions_format to tsv",
         ",": "commas: set data.captions_format to csv",
@@ -103,12 +103,12 @@ def _advice(names: Sequence[str], setting: str) -> str:
             if sign in names[0]:
                 return f"they are separated by {advice}"
     if any("://" in name or _FILE.search(name) for name in names):
-        return "that is a row; write the names of the columns into the first line"
+        return "that is a row; write the column names into the first line"
     return f"set {setting} to the column that holds it"
 
 
 def _flat(row: Row) -> Iterator[Row]:
-    """A row for each caption of a list; an empty list has no text."""
+    """Yield a row for each caption of a list; an empty list gives a row without text."""
     name, captions = row
     if isinstance(captions, list):
         yield from ((name, caption) for caption in captions or [None])
@@ -117,8 +117,8 @@ def _flat(row: Row) -> Iterator[Row]:
 
 
 def jsonl_rows(path: Location, left_out: Counter[str], choose: Choose) -> Iterator[Row]:
-    """An object on each line; the first one says which columns there are."""
-    chosen: tuple[str, str] | None = None
+    """Read one JSON object per line; the first one determines the columns."""
+    columns: tuple[str, str] | None = None
     for line in text_lines(path, left_out):
         if not line.strip():
             continue
@@ -129,18 +129,18 @@ def jsonl_rows(path: Location, left_out: Counter[str], choose: Choose) -> Iterat
         if not isinstance(entry, dict):
             left_out["bad_row"] += 1
             continue
-        if chosen is None:
+        if columns is None:
             if isinstance(entry.get("images"), list) and "annotations" in entry:
                 raise OvsegError(
                     f"{path} is one JSON document of images and annotations: set"
                     " data.captions_format to coco"
                 )
-            chosen = choose(list(entry))
-        yield entry.get(chosen[0]), entry.get(chosen[1])
-    if chosen is None:
+            columns = choose(list(entry))
+        yield entry.get(columns[0]), entry.get(columns[1])
+    if columns is None:
         raise OvsegError(
-            f"{path}: no line of it is a JSON object; write an object of a file name and a caption"
-            " on each line, or set another data.captions_format"
+            f"{path}: no line is a JSON object; write an object with a file name and a caption on"
+            " each line, or set another data.captions_format"
         )
 
 
@@ -156,27 +156,27 @@ def read_flickr(path: Location, left_out: Counter[str]) -> Iterable[CaptionedIma
 
     Args:
         path: the file.
-        left_out: gets what `numbered` counts, and `bad_row` for lines of another form.
+        left_out: counts what `numbered` counts, and `bad_row` for lines of another form.
 
     Raises:
-        OvsegError: if no line of it has that form.
+        OvsegError: no line has that form.
     """
     return numbered(_rows(path, left_out), left_out)
 
 
 def _rows(path: Location, left_out: Counter[str]) -> Iterator[tuple[str, str]]:
-    found = False
+    any_match = False
     for line in text_lines(path, left_out):
         text = decoded(line).rstrip("\r\n")
         if not text.strip():
             continue
         if match := _LINE.fullmatch(text):
-            found = True
+            any_match = True
             yield match["name"], match["text"]
         else:
             left_out["bad_row"] += 1
-    if not found:
+    if not any_match:
         raise OvsegError(
-            f"{path}: no line of it is NAME.jpg#NUMBER<TAB>CAPTION; set data.captions_format to"
-            " what it is, csv or tsv, say"
+            f"{path}: no line has the form NAME.jpg#NUMBER<TAB>CAPTION; set data.captions_format"
+            " to its format, such as csv or tsv"
         )

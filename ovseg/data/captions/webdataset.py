@@ -1,7 +1,7 @@
-"""Captions in webdataset shards: tars of `000000012.jpg` beside `000000012.txt` or `.json`.
+"""Captions in webdataset shards: tars of `000000012.jpg` next to `000000012.txt` or `.json`.
 
-The shards are streamed once for their texts; their images stay where they are and are named as
-`ovseg.files.archives` names members. What belongs together is the webdataset library's own rule.
+The shards are streamed once for their texts; images stay in the tars, named like the members in
+`ovseg.files.archives`. The webdataset library's own rule groups members into samples.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ MEMBER_ENDINGS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "av
 
 
 def read_webdataset(path: Location, left_out: Counter[str]) -> Iterable[CaptionedImage]:
-    """Read a shard, or the shards of a folder in the order of their names.
+    """Read a shard, or the shards of a folder sorted by name.
 
-    A sample's captions are its `.txt`, else `caption` or `captions` of its `.json`.
+    A sample's captions are in its `.txt`; without one, in `caption` or `captions` of its `.json`.
 
     Args:
-        path: a tar or a folder of them; file names are relative to the folder.
-        left_out: gets what `numbered` and `walk` count, `sample_without_image`,
+        path: a tar or a folder of tars; file names are relative to the folder.
+        left_out: counts what `numbered` and `walk` count, `sample_without_image`,
             `sample_without_caption`, `several_images_of_a_sample`, `duplicate_member` and
             `bad_json`.
 
     Raises:
-        OvsegError: if there is no shard, or one is not a tar.
+        OvsegError: the folder has no shard, or one is not a tar.
     """
     return numbered(_rows(path, left_out), left_out)
 
@@ -45,14 +45,14 @@ def _rows(path: Location, left_out: Counter[str]) -> Iterator[tuple[str, object]
     else:
         shards = [path]
     if not shards:
-        raise OvsegError(f"{path} holds no {ENDING} shard: give data.captions another path")
+        raise OvsegError(f"{path} holds no {ENDING} shard: set data.captions to another path")
     for shard in shards:
         for sample in _samples(shard, left_out):
             yield from _captions(shard.name, sample, left_out)
 
 
 def _samples(shard: Location, left_out: Counter[str]) -> Iterator[dict[str, Any]]:
-    from webdataset.tariterators import group_by_keys  # a third of a second
+    from webdataset.tariterators import group_by_keys  # the import takes a third of a second
 
     def is_text(name: str) -> bool:
         return name.rpartition("/")[2].partition(".")[2].lower() in ("txt", "json")
@@ -62,12 +62,12 @@ def _samples(shard: Location, left_out: Counter[str]) -> Iterator[dict[str, Any]
             data = member.name if member.content is None else member.content
             yield {"fname": member.name, "data": data, "__url__": shard.name}
 
-    def twice(error: Exception) -> bool:
+    def count_duplicate(error: Exception) -> bool:
         left_out["duplicate_member"] += 1
-        return isinstance(error, ValueError)  # the rest of the shard is read
+        return isinstance(error, ValueError)  # read the rest of the shard
 
     try:
-        yield from group_by_keys(members(), handler=twice)
+        yield from group_by_keys(members(), handler=count_duplicate)
     except OSError as error:
         with suppress(OSError):
             refuse_other_kinds(shard, "webdataset")
@@ -105,5 +105,5 @@ def _of_json(content: bytes, left_out: Counter[str]) -> list[object]:
     if not isinstance(entry, dict):
         left_out["bad_json"] += 1
         return []
-    found = entry.get("captions", []) if entry.get("caption") is None else entry["caption"]
-    return list(found) if isinstance(found, list) else [found]
+    captions = entry.get("captions", []) if entry.get("caption") is None else entry["caption"]
+    return list(captions) if isinstance(captions, list) else [captions]

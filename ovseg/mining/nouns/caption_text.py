@@ -1,16 +1,16 @@
-"""The text a parser reads instead of a caption: same length, blanks and shouting evened out.
+"""The text a parser reads instead of a caption: same length, whitespace and capitals normalized.
 
-Captions come with line feeds, trailing blanks, tags of HTML and all in capitals. The copy has a
-character for each of the caption's, so that an offset in one is an offset in the other. What of a
-caption is an address or the name of a file, and whether it reads like English, is told here too.
+Captions come with line feeds, trailing blanks, HTML tags and all in capitals. The copy has one
+character for each of the caption's, so an offset in one is an offset in the other. This module also
+finds URLs and file names in a caption, and decides whether it reads like English.
 """
 
 import re
 from collections.abc import Iterator
 
-# Longer texts are read in pieces cut at a blank, so that memory stays bounded.
+# Longer texts are read in pieces cut at a blank, to bound memory.
 PIECE_CHARS = 4000
-# From so many words on, the share of capitalised ones tells whether capitals mean anything.
+# With at least this many words, the share of capitalized ones shows whether capitals mean anything.
 MIN_WORDS = 4
 RAISED_SHARE = 0.7
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -23,7 +23,7 @@ _FILE_ENDINGS = (
     "jpe?g|png|gif|webp|bmp|tiff?|svg|heic|avif|psd|pdf|docx?|xlsx?|pptx?|txt|csv|json|xml|html?"
     "|php|aspx?|jsp|mp[34]|mov|avi|mkv|webm|wav"
 )
-# Without those that are words, as in "on the beach.it is": a blank is easily forgotten.
+# Excludes domains that are words, as in "on the beach.it is": a blank is easily forgotten.
 _DOMAINS = "com|net|org|edu|gov|info|biz|io|co|uk|de|fr|es|nl|pl|se|ru|cn|jp|kr|br|au|ca|eu"
 _NOT_WORDS = re.compile(
     rf"""(?<![\w.@#&/-])(?:
@@ -56,11 +56,11 @@ _FEW_WORDS = 4
 
 
 def pieces_of(text: str) -> Iterator[tuple[int, str]]:
-    """What a pipeline reads of a text.
+    """Split a text into the pieces that a pipeline reads.
 
     Yields:
-        (offset in code points, piece of at most `PIECE_CHARS` that is not blank); character i of
-        the piece stands for character offset + i of the text.
+        (offset in code points, non-blank piece of at most `PIECE_CHARS`); character i of the piece
+        corresponds to character offset + i of the text.
     """
     even = even_out(text)
     start = 0
@@ -76,9 +76,9 @@ def pieces_of(text: str) -> Iterator[tuple[int, str]]:
 
 
 def even_out(text: str) -> str:
-    """A copy of the same length without tags, line feeds and capitals on (nearly) all words.
+    """Return a copy of the same length without tags, line feeds or capitals on (nearly) all words.
 
-    A tagger takes a capitalised word for a name; where all are capitalised, that tells nothing.
+    A tagger takes a capitalized word for a name; if all are capitalized, capitals mean nothing.
     """
     text = _TAG.sub(lambda tag: " " * len(tag[0]), text)
     words = _WORD.findall(text)
@@ -95,7 +95,7 @@ def even_out(text: str) -> str:
 
 
 def not_words(text: str) -> list[tuple[int, int]]:
-    """Where a text has web addresses, e-mail, names of files, @names and hashtags.
+    """Find the web addresses, e-mail addresses, file names, @names and hashtags in a text.
 
     Returns:
         (start, end) in code points, in order.
@@ -104,7 +104,7 @@ def not_words(text: str) -> list[tuple[int, int]]:
 
 
 def is_english(text: str) -> bool:
-    """Whether a caption reads like English, by its small words; a few words pass in any case."""
+    """Whether a caption reads like English, judged by its small words; very short ones pass."""
     letters = [char for char in text if char.isalpha()]
     if sum(char > "\u024f" for char in letters) > len(letters) / 2:  # beyond Latin script
         return False

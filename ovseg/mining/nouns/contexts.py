@@ -1,9 +1,9 @@
-"""What a caption says of a noun: its adjectives, and the place it is at ("on the grass").
+"""The context a caption gives a noun: its adjectives and its place ("on the grass").
 
-Where a pipeline parses dependencies, they tell: adjectives are `amod` children, a place hangs as
-`prep` on the noun or on the verb the noun is subject of. Without, what stands beside the noun is
-taken for its own, which in the short sentences of captions it mostly is. Prompts that put a class
-into its usual context are made of both (`ovseg.models.texts.strategies`).
+If the pipeline parses dependencies, adjectives are `amod` children, and a place is attached as
+`prep` to the noun or to the verb the noun is the subject of. Otherwise the words next to the noun
+are taken as its context, which is mostly right in the short sentences of captions. Prompts that put
+a class into its usual context are made of both (`ovseg.models.texts.strategies`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ NOT_AN_ATTRIBUTE = frozenset(
         *("first", "last", "next", "different", "various"),
     )
 )
-"""What taggers call an adjective and nobody can see."""
+"""Words that taggers call adjectives but that nobody can see."""
 
 _NOUN = ("NOUN", "PROPN")
 _BETWEEN_ADJECTIVES = ("PUNCT", "CCONJ")
@@ -38,29 +38,29 @@ _OF_THE_OBJECT = ("ADJ", "NUM", "ADV", "NOUN", "PROPN")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What stands with one noun; `adjectives` in their order, `place` as "on the grass"."""
+    """The context of one noun; `adjectives` in order, `place` such as "on the grass"."""
 
     adjectives: tuple[str, ...] = ()
     place: str | None = None
 
 
 def contexts_of(doc: Doc, words: Sequence[Word], *, stop_nouns: StopNouns) -> dict[int, Context]:
-    """The context of each noun.
+    """Return the context of each noun.
 
-    A place is shortened to what is common to many captions: no adjectives, and "the" for any
-    article. One whose noun is a stop noun ("in the background") is none.
+    A place is shortened to a form that many captions share: no adjectives, and "the" for any
+    article. A place whose noun is a stop noun ("in the background") is left out.
 
     Args:
         doc: parsed or only tagged.
-        words: of the Doc, see `words_of`.
-        stop_nouns: nouns that name no place.
+        words: the Doc's words, see `words_of`.
+        stop_nouns: nouns that do not name a place.
 
     Returns:
-        By index of the noun's token.
+        Contexts keyed by the index of the noun's token.
     """
     linked = doc.has_annotation("DEP")
     lemmas = {word.index: word.lemma for word in words}
-    found = {}
+    contexts = {}
     for position, word in enumerate(words):
         if word.tag in _NOUN:
             if linked:
@@ -69,12 +69,12 @@ def contexts_of(doc: Doc, words: Sequence[Word], *, stop_nouns: StopNouns) -> di
             else:
                 adjectives = _adjacent_adjectives(words, position)
                 place = _adjacent_place(words, position)
-            said = place and not stop_nouns.group(lemmas.get(place[1], ""))
-            found[word.index] = Context(
+            is_visible_place = place and not stop_nouns.group(lemmas.get(place[1], ""))
+            contexts[word.index] = Context(
                 adjectives=tuple(dict.fromkeys(filter(_is_attribute, adjectives))),
-                place=place[0] if place and said else None,
+                place=place[0] if place and is_visible_place else None,
             )
-    return found
+    return contexts
 
 
 def _is_attribute(adjective: str) -> bool:
@@ -82,7 +82,7 @@ def _is_attribute(adjective: str) -> bool:
 
 
 def _phrase(preposition: str, between: Iterable[str], noun: str) -> str:
-    """A place; `between` holds the parts of speech from the preposition to the noun."""
+    """Build a place; `between` holds the parts of speech from the preposition to the noun."""
     article = "the " if {"DET", "PRON"} & set(between) else ""
     return f"{preposition} {article}{noun}"
 
@@ -98,7 +98,7 @@ def _linked_adjectives(noun: Token) -> list[str]:
 
 
 def _linked_place(noun: Token) -> tuple[str, int] | None:
-    """The phrase and the index of its noun."""
+    """Return the phrase and the index of its noun."""
     holders = [noun, noun.head] if noun.dep_ in ("nsubj", "nsubjpass") else [noun]
     for holder in holders:
         for preposition in holder.rights:
@@ -112,24 +112,24 @@ def _linked_place(noun: Token) -> tuple[str, int] | None:
 
 
 # --------------------------------------------------------------------------------------
-# By what stands beside it
+# By neighboring words
 
 
 def _adjacent_adjectives(words: Sequence[Word], position: int) -> list[str]:
     start = position
     while start and position - start < MAX_RUN - 1 and words[start - 1].tag in _NOUN:
         start -= 1  # over the modifiers of a compound
-    found: list[str] = []
+    adjectives: list[str] = []
     for word in reversed(words[:start]):
         if word.tag == "ADJ":
-            found.insert(0, word.written)
-        elif not found or word.tag not in _BETWEEN_ADJECTIVES:
+            adjectives.insert(0, word.written)
+        elif not adjectives or word.tag not in _BETWEEN_ADJECTIVES:
             break
-    return found
+    return adjectives
 
 
 def _adjacent_place(words: Sequence[Word], position: int) -> tuple[str, int] | None:
-    """The phrase and the index of its noun: after the noun, at most a verb with its auxiliary."""
+    """Return the phrase and its noun's index; at most a verb and its auxiliary may come before."""
     rest = list(words[position + 1 :])
     for verb in ("AUX", "VERB"):
         if rest and rest[0].tag == verb:

@@ -1,8 +1,8 @@
-"""The texts stage: the CLIP embedding of every distinct noun, computed once a noun and model.
+"""The texts stage: the CLIP embedding of every distinct noun, computed once per noun and model.
 
     texts = run_stage(TEXTS, TextsConfig(), {"nouns": nouns}, Path("runs/mine"))
 
-For a further mining round hand in the adapted CLIP too: `{"nouns": nouns, "checkpoint": adapted}`.
+For a later mining round, also pass the adapted CLIP: `{"nouns": nouns, "checkpoint": adapted}`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
 
 def clip_label(configured: str, inputs: Inputs) -> str:
-    """What tables call it."""
+    """Return the name of the CLIP in tables."""
     digest = clip_digest(clip_name(configured, inputs))
     return model_label("checkpoint" if "checkpoint" in inputs else configured, digest)
 
@@ -40,12 +40,12 @@ class TextsStage(Stage[TextsConfig]):
     name = "texts"
 
     def plan(self, config: TextsConfig, inputs: Inputs) -> ShardPlan:
-        """One shard."""
+        """Return a single shard."""
         nouns = kept_nouns(inputs["nouns"])
         return ShardPlan.single(digest_json(nouns), len(nouns))
 
     def weights(self, config: TextsConfig, inputs: Inputs) -> dict[str, str]:
-        """CLIP's."""
+        """Return the digest of CLIP."""
         return {"clip": clip_digest(clip_name(config.clip, inputs))}
 
     def write(
@@ -67,22 +67,22 @@ TEXTS = TextsStage()
 
 
 def kept_nouns(nouns: Manifest) -> list[str]:
-    """The kept nouns of a nouns manifest, sorted."""
-    found: set[str] = set()
+    """Return the kept nouns of a nouns manifest, sorted."""
+    names: set[str] = set()
     for shard in range(len(nouns.shards)):
         table = nouns.shard_table(shard, ["noun", "kept"])
-        found.update(pc.unique(table.filter(table["kept"])["noun"]).to_pylist())
-    return sorted(found)
+        names.update(pc.unique(table.filter(table["kept"])["noun"]).to_pylist())
+    return sorted(names)
 
 
 @torch.inference_mode()
 def embed_texts(
     clip: OpenClipModel, texts: list[str], *, batch_size: int, progress: Progress
 ) -> NDArray[np.float32]:
-    """Embed texts in batches, `(T, E)` float32 rows of L2 norm 1.
+    """Embed texts in batches as `(T, E)` float32 rows of L2 norm 1.
 
     Raises:
-        OvsegError: if CLIP gives numbers that are none.
+        OvsegError: if CLIP returns non-finite numbers.
     """
     parts = [np.zeros((0, clip.embed_dim), dtype=np.float32)]
     for start in range(0, len(texts), batch_size):
@@ -91,12 +91,12 @@ def embed_texts(
         progress(len(batch))
     embeddings = np.concatenate(parts)
     if not np.isfinite(embeddings).all():
-        raise OvsegError("CLIP gives text embeddings that are not finite: its weights are damaged")
+        raise OvsegError("CLIP returns non-finite text embeddings: its weights are damaged")
     return embeddings
 
 
 def read_texts(texts: Manifest) -> tuple[dict[str, int], NDArray[np.float32]]:
-    """Rows by noun, and the `(T, E)` float32 embeddings of a texts manifest."""
+    """Read a texts manifest: row numbers by noun, and the `(T, E)` float32 embeddings."""
     table = texts.table(["noun", "embedding"]).combine_chunks()
     rows = {noun: row for row, noun in enumerate(table["noun"].to_pylist())}
     values = table["embedding"].combine_chunks().flatten().to_numpy()

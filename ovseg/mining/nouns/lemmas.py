@@ -1,9 +1,9 @@
-"""The singular of an English noun, so that a mention is filed under one name.
+"""The singular of an English noun, so that all mentions share one name.
 
 A small lemmatizer learns plurals from the words of its treebank and misjudges those it never saw
 ("buses" to *buse*, "bananas" left alone). Common nouns need no model: their singular follows from
-spelling and a table of exceptions, `irregular_plurals.tsv`, where a word may also stand for itself
-("scissors"). Names are left to the pipeline, as a final s may belong to them.
+spelling and a table of exceptions, `irregular_plurals.tsv`, in which a word may map to itself
+("scissors"). Names are left to the pipeline, because a final s may belong to them.
 """
 
 import csv
@@ -12,7 +12,7 @@ from pathlib import Path
 
 IRREGULAR_PLURALS = Path(__file__).with_name("irregular_plurals.tsv")
 
-# Ends that carry their irregular plural into compounds: "fishermen", "grandchildren".
+# Endings that keep their irregular plural in compounds: "fishermen", "grandchildren".
 _IRREGULAR_ENDS = {
     "children": "child",
     "teeth": "tooth",
@@ -21,27 +21,27 @@ _IRREGULAR_ENDS = {
     "feet": "foot",
     "men": "man",
 }
-# What carries the singular's own s, and what takes -es for its plural.
+# Endings whose s belongs to the singular, and endings whose plural takes -es.
 _SINGULAR_IN_S = ("ss", "us", "is", "'s", "’s")
 _PLURAL_IN_ES = ("ches", "oes", "sses", "shes", "tzes", "xes", "zzes")
 
 
 def noun_lemma(word: str, predicted: str, *, name: bool = False) -> str:
-    """The lemma of a noun.
+    """Return the lemma of a noun.
 
     Args:
         word: the noun as written, in lower case.
         predicted: the pipeline's lemma, in lower case.
-        name: the noun is a proper name, written with a capital: the pipeline decides.
+        name: whether the noun is a capitalized proper name; then the pipeline decides.
 
     Returns:
-        The singular in lower case; the word itself where it is none.
+        The singular in lower case; the word itself if it is not a plural.
     """
     return predicted if name else singular(word)
 
 
 def singular(word: str) -> str:
-    """The singular of a noun in lower case, by spelling; the word itself where it has none."""
+    """Return the singular of a lower-case noun by its spelling; the word itself if it has none."""
     irregular = _irregular_plurals()
     if word in irregular:
         return irregular[word]

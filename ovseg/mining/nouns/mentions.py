@@ -1,10 +1,10 @@
 """Nouns of captions: the mentions a spaCy pipeline finds, and why some are dropped.
 
-Every noun is a mention under its lemma; a compound ("picket fence") is one more beside its head
-("fence"), while its modifier ("picket") is no object of its own. A word that names nothing a mask
-could cover ("front", "group", "photo") is a stop noun. Whatever is dropped stays a mention with its
-reason. Offsets always count code points of the caption as it came; what the pipeline reads is a
-copy of the same length with blanks and shouting evened out.
+Every noun is a mention under its lemma. A compound ("picket fence") is another mention in addition
+to its head ("fence"), while its modifier ("picket") is not an object. A word that names nothing a
+mask could cover ("front", "group", "photo") is a stop noun. Dropped mentions are kept with their
+reason. Offsets always count code points of the original caption; the pipeline reads a copy of the
+same length with whitespace and capitals normalized.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from ovseg.mining.nouns.contexts import Context, contexts_of
 from ovseg.mining.nouns.stop_nouns import StopNouns
 from ovseg.mining.nouns.words import Word, compounds_of, words_of
 
-# Pipes that say nothing about parts of speech, lemmas or compounds.
+# Pipes that do not affect parts of speech, lemmas or compounds.
 UNUSED_PIPES = (
     "ner",
     "entity_linker",
@@ -42,7 +42,7 @@ UNUSED_PIPES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Noun:
-    """A noun, or a compound of nouns, in a piece of a caption as a pipeline read it."""
+    """A noun, or a compound of nouns, in a piece of a caption as the pipeline reads it."""
 
     lemma: str
     start: int  # in code points of the piece
@@ -70,14 +70,14 @@ class Noun:
 class Mention:
     """A noun, or a compound of nouns, in one caption."""
 
-    lemma: str  # lower case; of a compound its words joined by a space, the last lemmatised
+    lemma: str  # lower case; for a compound its words joined by a space, the last lemmatized
     surface: str  # the caption's own characters [char_start, char_end)
-    char_start: int  # in code points of the caption as it came
+    char_start: int  # in code points of the original caption
     char_end: int
-    head: str | None  # of a compound: the lemma of its last word
+    head: str | None  # for a compound: the lemma of its last word
     kept: bool
     drop_reason: str | None  # not_a_word, too_short, proper_noun, stop_noun:..., compound_modifier
-    context: Context  # what the caption says of it; of a compound: of its head
+    context: Context  # for a compound: that of its head
 
 
 # --- The pipeline -------------------------------------------------------------------------------
@@ -85,14 +85,14 @@ class Mention:
 
 @lru_cache(maxsize=4)
 def load_parser(name: str) -> Language:
-    """Load a spaCy pipeline, once a process.
+    """Load a spaCy pipeline, once per process.
 
     Args:
         name: `storybook` (the weights that ship with ovseg), an installed spaCy package such as
             `en_core_web_sm`, or the path of a pipeline's folder.
 
     Raises:
-        OvsegError: there is no such pipeline, it cannot be loaded, or it does not tag.
+        OvsegError: if the pipeline does not exist, cannot be loaded, or does not tag.
     """
     source = find_parser(name)
     try:
@@ -102,20 +102,20 @@ def load_parser(name: str) -> Language:
         raise OvsegError(f"parser {name!r} cannot be loaded ({reason}); reinstall it") from error
     if not all(token.pos_ for token in nlp("a dog on a rug")):
         raise OvsegError(
-            f"parser {name!r} gives no parts of speech; use a pipeline with a tagger, "
+            f"parser {name!r} sets no parts of speech; use a pipeline with a tagger, "
             "such as storybook or en_core_web_sm"
         )
     return nlp
 
 
 def parser_digest(name: str) -> str:
-    """The sha256 (64 hex digits) of what a parser is: of all its files but the Markdown ones.
+    """Return the sha256 (64 hex digits) of all files of a parser except Markdown.
 
-    An installed package adds its name and version. A model card tells of a training run and leaves
-    the digest alone.
+    An installed package adds its name and version. A model card describes a training run and does
+    not change the digest.
 
     Raises:
-        OvsegError: there is no such pipeline.
+        OvsegError: if the pipeline does not exist.
     """
     source = find_parser(name)
     digest = hashlib.sha256()
@@ -147,19 +147,19 @@ def extract(
     """Find the nouns of captions.
 
     Args:
-        texts: captions; one that is empty, or no text at all, has no mentions.
-        nlp: a pipeline that sets parts of speech and lemmas (`load_parser`). Where it sets
+        texts: captions; an empty one or None has no mentions.
+        nlp: a pipeline that sets parts of speech and lemmas (`load_parser`). If it also sets
             dependencies, compounds are read from them; else a run of two or three nouns is one.
-        compounds: add a mention for each compound, and drop its modifiers.
-        proper_nouns: PROPN counts as a noun; else it is dropped as `proper_noun`.
-        stop_nouns: what names nothing visible; `StopNouns.none()` switches that off.
-        batch_size: pieces of text a batch.
+        compounds: whether to add a mention for each compound and drop its modifiers.
+        proper_nouns: whether PROPN counts as a noun; else it is dropped as `proper_noun`.
+        stop_nouns: nouns that name nothing visible; `StopNouns.none()` switches this off.
+        batch_size: pieces of text per batch.
 
     Returns:
-        One list a text, ordered by where the mentions begin, the longer first.
+        One list per text, ordered by where the mentions begin, the longer first.
     """
     pieces: dict[str, int] = {}
-    located: list[list[tuple[int, int]]] = []  # of each text: (offset of the piece, its number)
+    located: list[list[tuple[int, int]]] = []  # per text: (offset, number) of its pieces
     for text in texts:
         located.append(
             [
@@ -169,7 +169,7 @@ def extract(
         )
     idle = [] if compounds else [pipe for pipe in ("parser",) if pipe in nlp.pipe_names]
     with nlp.select_pipes(disable=idle) if idle else nullcontext():
-        found = [
+        nouns = [
             _nouns(doc, compounds=compounds, proper_nouns=proper_nouns, stop_nouns=stop_nouns)
             for doc in nlp.pipe(pieces, batch_size=batch_size)
         ]
@@ -177,7 +177,7 @@ def extract(
         [
             noun.mentioned_in(text or "", offset)
             for offset, number in places
-            for noun in found[number]
+            for noun in nouns[number]
         ]
         for text, places in zip(texts, located, strict=True)
     ]
@@ -192,7 +192,7 @@ def _nouns(doc: Doc, *, compounds: bool, proper_nouns: bool, stop_nouns: StopNou
     nouns: list[Noun] = []
     runs = compounds_of(words, linked=doc.has_annotation("DEP")) if compounds else ()
     for run in runs:
-        # A stop noun is no head: of "kitchen counter top" the "kitchen counter" remains.
+        # A stop noun cannot be a head: "kitchen counter top" becomes "kitchen counter".
         while len(run) > 1:
             last = run[-1].index
             joined = _compound(run, stop_nouns, contexts[last], after.get(last))

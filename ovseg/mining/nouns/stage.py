@@ -2,8 +2,8 @@
 
     nouns = run_stage(NOUNS, NounsConfig(), {"images": images}, Path("runs/mine"))
 
-The captions of every listed image are read, also of one that could not be decoded: its nouns are
-still nouns, and pairing says why they got no region.
+The captions of every listed image are read, even if the image could not be decoded: its nouns are
+still nouns, and pairing records why they got no region.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from ovseg.stages.schema import NOUNS as SCHEMA
 from ovseg.stages.schema import rows_to_table
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
-# a pipeline keeps state while it runs, and the interpreter lets one thread run it anyway
+# a pipeline keeps state while it runs, and the GIL lets only one thread run it anyway
 _PARSING = threading.Lock()
-_REMEMBERED = 200_000  # captions whose nouns a process keeps, so that no shard parses them again
+_REMEMBERED = 200_000  # captions whose nouns a process caches across shards
 
 
 @lru_cache(maxsize=1)
 def _memory(parsing: str) -> dict[str, list[Mention]]:
-    """Nouns by caption of one way of parsing, named by its digest; another way begins anew."""
+    """Return the cache of nouns by caption for one parsing digest; a new digest starts afresh."""
     return {}
 
 
 class NounsStage(Stage[NounsConfig]):
-    """Parses each distinct caption once, also where it comes back in another shard."""
+    """Parses each distinct caption once, even if it recurs in another shard."""
 
     name = "nouns"
     schema_version = 2  # 2: adjectives, place
 
     def weights(self, config: NounsConfig, inputs: Inputs) -> dict[str, str]:
-        """The parser, the table of plurals, and the stop list where it is used."""
+        """Return the digests of the parser, the table of plurals, and the stop list if used."""
         digests = {
             "parser": parser_digest(config.parser),
             "irregular_plurals": file_sha256(IRREGULAR_PLURALS),
@@ -68,7 +68,7 @@ class NounsStage(Stage[NounsConfig]):
         with _PARSING:
             memory = _memory(digest_json([self.weights(config, inputs), config.result_fields()]))
             new = [text for text in texts if text not in memory]
-            found = extract(
+            parsed = extract(
                 new,
                 load_parser(config.parser),
                 compounds=config.compounds,
@@ -76,7 +76,7 @@ class NounsStage(Stage[NounsConfig]):
                 stop_nouns=StopNouns.load() if config.stop_nouns else StopNouns.none(),
                 batch_size=config.batch_size,
             )
-            memory.update(zip(new, found, strict=True))
+            memory.update(zip(new, parsed, strict=True))
             mentions = {text: memory[text] for text in texts}
             while len(memory) > _REMEMBERED:
                 del memory[next(iter(memory))]  # the oldest
@@ -104,7 +104,7 @@ NOUNS = NounsStage()
 
 
 def _rows(mentions: list[Mention]) -> Iterator[dict[str, Any]]:
-    """The columns of a caption's mentions; of a caption without any one row says so."""
+    """Yield the columns of a caption's mentions; a caption without any yields one row saying so."""
     if not mentions:
         yield {"kept": False, "drop_reason": "no_noun"}
     for mention in mentions:

@@ -1,10 +1,10 @@
-"""Stop nouns: words the tagger rightly calls nouns, but which name nothing a mask could cover.
+"""Stop nouns: words the tagger correctly calls nouns, but that name nothing a mask could cover.
 
 The list is data (`stop_nouns.tsv`: noun, group, reason). Three groups are special. `keep` is the
 opposite: a compound that does name something although its head is a stop noun ("parking lot").
-`medium` holds what is the picture itself where the caption goes on with what it shows ("a painting
-of a boat"), and a thing elsewhere ("a painting on the wall").
-`not_a_noun` holds what only the tagger calls a noun; such a word is no part of a compound either.
+`medium` holds words that mean the image itself if the caption goes on to say what it shows ("a
+painting of a boat"), and a thing otherwise ("a painting on the wall"). `not_a_noun` holds words
+that only the tagger calls nouns; they cannot be part of a compound either.
 """
 
 import csv
@@ -20,15 +20,15 @@ EXCEPTION = "keep"
 MEDIUM = "medium"
 PICTURE = "picture"
 SHOWING = frozenset({"of", "that", "which", "showing", "depicting", "shows", "depicts"})
-"""Words after a medium that say what it shows."""
-# Words of another class that small taggers take for nouns in captions ("grassy", "graze").
+"""Words after a medium that introduce what it shows."""
+# Other parts of speech that small taggers mistake for nouns in captions ("grassy", "graze").
 NOT_A_NOUN = "not_a_noun"
 COLUMNS = ["noun", "group", "reason"]
 
 
 @dataclass(frozen=True)
 class StopNouns:
-    """Groups by lemma, the compounds that are exempt, and what is a stop noun before `SHOWING`."""
+    """Groups by lemma, exempt compounds, and nouns that are stop nouns only before `SHOWING`."""
 
     groups: Mapping[str, str] = field(default_factory=dict)
     exceptions: frozenset[str] = frozenset()
@@ -36,7 +36,7 @@ class StopNouns:
 
     @classmethod
     def none(cls) -> "StopNouns":
-        """The empty list: nothing is a stop noun."""
+        """Return the empty list: nothing is a stop noun."""
         return cls()
 
     @classmethod
@@ -45,7 +45,7 @@ class StopNouns:
         """Read a list.
 
         Raises:
-            OvsegError: the file cannot be read, has other columns, or lists a noun twice.
+            OvsegError: if the file cannot be read, has other columns, or lists a noun twice.
         """
         groups: dict[str, str] = {}
         try:
@@ -70,16 +70,16 @@ class StopNouns:
         )
 
     def group(self, *lemmas: str, after: str | None = None) -> str | None:
-        """The group of the first of these lemmas that is a stop noun.
+        """Return the group of the first of these lemmas that is a stop noun.
 
         Args:
-            lemmas: of a noun; of a compound itself and its head.
+            lemmas: the noun's lemma; for a compound, its own and its head's.
             after: the word that follows in the caption, in lower case.
         """
-        found = next((self.groups[lemma] for lemma in lemmas if lemma in self.groups), None)
-        if found is None and after in SHOWING and not self.media.isdisjoint(lemmas):
+        group = next((self.groups[lemma] for lemma in lemmas if lemma in self.groups), None)
+        if group is None and after in SHOWING and not self.media.isdisjoint(lemmas):
             return PICTURE
-        return found
+        return group
 
     def is_exception(self, compound: str) -> bool:
         """Whether a compound stays although its head is a stop noun."""

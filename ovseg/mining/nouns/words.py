@@ -1,7 +1,7 @@
 """The words of a parsed caption, and which of its nouns form a compound.
 
-Where a pipeline parses dependencies, `compound` links say it. Without, nouns that stand side by
-side are taken for one compound, as they mostly are in English; the exceptions are told by spelling.
+If the pipeline parses dependencies, its `compound` links decide. Otherwise adjacent nouns are taken
+as one compound, as they mostly are in English; spelling identifies the exceptions.
 """
 
 import unicodedata
@@ -18,31 +18,31 @@ from ovseg.mining.nouns.stop_nouns import NOT_A_NOUN, StopNouns
 MIN_LETTERS = 2
 # Without a dependency parse, a longer run is more often a list or a mistake than a compound.
 MAX_RUN = 3
-# Plurals that modify all the same: "sports ball".
+# Plurals that do modify a noun: "sports ball".
 PLURAL_MODIFIERS = frozenset({"sports", "goods", "arms"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Word:
-    """A token that is no blank."""
+    """A token that is not whitespace."""
 
     index: int  # in the Doc
     start: int  # code points of the Doc's text
     end: int
     written: str  # lower case, NFC
-    lemma: str  # of a noun its singular; else as written
+    lemma: str  # a noun's singular; else as written
     tag: str  # universal part of speech
-    defect: str | None  # of a noun: why it cannot be the name of anything, by its characters
-    joins: bool  # may be part of a compound
+    defect: str | None  # for a noun: why its characters rule it out as a name
+    joins: bool  # whether it may be part of a compound
     governor: int | None  # index of the word it is a `compound` of
 
 
 def words_of(doc: Doc, *, tags: Sequence[str], stop_nouns: StopNouns) -> list[Word]:
-    """The words of a Doc.
+    """Return the words of a Doc.
 
     Args:
-        doc: with parts of speech and lemmas.
-        tags: which parts of speech count as nouns.
+        doc: has parts of speech and lemmas.
+        tags: parts of speech that count as nouns.
         stop_nouns: words of its group `not_a_noun` join no compound.
     """
     words = []
@@ -53,7 +53,7 @@ def words_of(doc: Doc, *, tags: Sequence[str], stop_nouns: StopNouns) -> list[Wo
         written, tag = plain(token.text), token.pos_
         lemma, defect = written, None
         if tag in ("NOUN", "PROPN"):
-            # The capital that opens a sentence tells nothing: "Giraffes" may well be animals.
+            # The capital that opens a sentence means nothing: "Giraffes" may well be animals.
             name = tag == "PROPN" and token.i > 0 and token.text[:1].isupper()
             lemma = noun_lemma(written, plain(token.lemma_) or written, name=name)
             defect = "not_a_word" if token.idx in signs else defect_of(lemma)
@@ -76,12 +76,12 @@ def words_of(doc: Doc, *, tags: Sequence[str], stop_nouns: StopNouns) -> list[Wo
 
 
 def compounds_of(words: Sequence[Word], *, linked: bool) -> Iterator[list[Word]]:
-    """The maximal compounds, each as its words from left to right, the head last.
+    """Yield the maximal compounds, each as its words from left to right, the head last.
 
     Args:
-        words: of one Doc, in order.
-        linked: the Doc has dependencies; else a run of two or three nouns is a compound, which
-            punctuation and plurals end ("cats sit" is none).
+        words: the words of one Doc, in order.
+        linked: whether the Doc has dependencies; else a run of two or three nouns is a compound,
+            ended by punctuation or a plural ("cats sit" is not one).
     """
     if linked:
         yield from _linked_runs(words)
@@ -119,17 +119,17 @@ def _is_plural(word: Word) -> bool:
 
 
 def plain(word: str) -> str:
-    """A word as it is looked up: lower case, composed characters (NFC)."""
+    """Return a word as it is looked up: lower case, composed characters (NFC)."""
     return unicodedata.normalize("NFC", word.lower())
 
 
 @lru_cache(maxsize=65_536)
 def defect_of(lemma: str) -> str | None:
-    """Why this cannot be the name of anything: `not_a_word`, `too_short` or None."""
+    """Return why this cannot name anything: `not_a_word`, `too_short` or None."""
     letters = sum(char.isalpha() for char in lemma)
     if not letters or not all(_belongs_in_a_word(char) for char in lemma):
         return "not_a_word"
-    # One letter is little in Latin script and may be a word in others.
+    # One letter is too short in Latin script but may be a word in others.
     return "too_short" if letters < MIN_LETTERS and lemma.isascii() else None
 
 

@@ -1,12 +1,12 @@
-"""The training set is a SQL query over the pair table: which pairs, and the noun each is named by.
+"""The training set is a SQL query over the pair table: which pairs, and the noun of each.
 
-    config = load_curation("capped")  # sql/curation/capped.sql, or a path to a file of one's own
+    config = load_curation("capped")  # sql/curation/capped.sql, or a path to your own file
     curated = run_stage(CURATE, config, {"table": table}, root)
 
-The query sees the relation `pairs` (every row of the input tables), and the catalogue's view
-`kept_pairs` of it (the rows no gate dropped), and nothing else: no file, no network, so that the
-text of both and the tables' content determine the result. It returns the columns `pair_id` and
-`noun`.
+The query sees the relation `pairs` (every row of the input tables), the catalog's view `kept_pairs`
+of it (the rows no gate dropped), and nothing else: no file, no network. The text of the query and
+the view and the content of the tables therefore determine the result. It returns the columns
+`pair_id` and `noun`.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
 
 class Curate(Stage[CurationConfig]):
-    """Runs the query over the pair tables handed in (`table`, and any more) as one relation."""
+    """Runs the query over the input pair tables (`table` and any others) as one relation."""
 
     name = "curated"
 
     def plan(self, config: CurationConfig, inputs: Inputs) -> ShardPlan:
-        """One shard."""
+        """Return a single shard."""
         digests = [table.plan.ids_digest for table in inputs.values()]
         return ShardPlan.single(digest_json(digests), sum(table.rows for table in inputs.values()))
 
     def weights(self, config: CurationConfig, inputs: Inputs) -> dict[str, str]:
-        """The text of the view that queries start from."""
+        """Return the digest of the view that queries start from."""
         return {"kept_pairs": digest_json(sql_file("views", "kept_pairs").text)}
 
     def write(
@@ -59,8 +59,8 @@ class Curate(Stage[CurationConfig]):
         """Write the selected pairs, ordered by pair_id.
 
         Raises:
-            OvsegError: if the query is no single select or fails, or its result has other columns,
-                no row, a pair twice, a pair without a mask or that is not in the table, or an
+            OvsegError: if the query is not a single select or fails, or its result has other
+                columns, no row, a duplicate pair, a pair without a mask or not in the table, or an
                 empty noun.
         """
         files = [path for table in inputs.values() for path in table_files(table)]
@@ -88,30 +88,30 @@ CURATE = Curate()
 def _tables(
     config: CurationConfig, files: Sequence[Path]
 ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-    """A database in memory on which the query can read the tables and nothing else."""
+    """Open a database in memory on which the query can read the tables and nothing else."""
     prepare = [
         f"create view pairs as select {columns(PAIRS)} from {scan(files)}",
         f"create view kept_pairs as {sql_file('views', 'kept_pairs').text}",
     ]
-    # One thread: sums of floats, and with them gates at a quantile, must not depend on the machine.
+    # One thread: float sums, and gates at a quantile of them, must not depend on the machine.
     return locked(config.sql, prepare=prepare, readable=files, threads=1)
 
 
 def _select(con: duckdb.DuckDBPyConnection, config: CurationConfig) -> pa.Table:
-    found = con.sql(config.sql).to_arrow_table()
-    if sorted(found.column_names) != sorted(CURATED.names):
+    rows = con.sql(config.sql).to_arrow_table()
+    if sorted(rows.column_names) != sorted(CURATED.names):
         raise OvsegError(
-            f"returns {', '.join(found.column_names)}; it must return {' and '.join(CURATED.names)}"
+            f"returns {', '.join(rows.column_names)}; it must return {' and '.join(CURATED.names)}"
         )
     try:
-        found = found.select(CURATED.names).cast(CURATED)
+        rows = rows.select(CURATED.names).cast(CURATED)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise OvsegError("pair_id and noun must be text") from error
-    return found.sort_by("pair_id").combine_chunks()
+    return rows.sort_by("pair_id").combine_chunks()
 
 
 def _check(con: duckdb.DuckDBPyConnection, selected: pa.Table) -> dict[str, Any]:
-    """Refuse what cannot be trained on, and count the rest."""
+    """Reject pairs that cannot be trained on, and count the rest."""
 
     def refuse(pair_id: object, why: str) -> None:
         raise OvsegError(f"pair {pair_id} {why}")

@@ -1,13 +1,13 @@
-"""SQL that a person gives, run where it can compute, read named files, and do nothing else.
+"""User-written SQL, run where it can compute, read named files, and do nothing else.
 
     with locked(sql, prepare=["create view pairs as ..."], readable=[folder]) as con:
-        found = con.sql(sql)
+        rows = con.sql(sql)
 
-Two layers, each enough by itself. The text is parsed, and run only if it is one select made of
-functions that are known to compute or to read (lists of what is allowed, not of what is forbidden:
-a function that a later DuckDB brings is refused until somebody has looked at it). The connection is
-a database in memory of its own: other databases are attached read-only, files outside of what is
-readable do not open, no extension is fetched, and none of this can be switched back.
+There are two layers, each sufficient by itself. The text is parsed, and run only if it is one
+select made of functions that are known to compute or to read (an allow list: a function that a
+later DuckDB adds is rejected until somebody has reviewed it). The connection is a separate
+in-memory database: other databases are attached read-only, files outside the readable ones do not
+open, no extension is fetched, and none of this can be switched back.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from ovseg.errors import OvsegError
 from ovseg.mining.pairs.sql import literal
 
 MAX_CHARACTERS = 65_536
-"""Of a text: what is nested by the ten thousand overflows the stack of DuckDB's binder."""
+"""Maximum length of a text: tens of thousands of nested levels overflow DuckDB's binder."""
 DATA_FILES = frozenset({".csv", ".tsv", ".txt", ".parquet", ".json", ".jsonl", ".ndjson"})
-"""Suffixes of a person's own files that a query may name; `.gz` and `.zst` may follow."""
+"""Suffixes of a user's own files that a query may name; `.gz` and `.zst` may follow."""
 
-# Scalar functions that DuckDB declares consistent compute, with these exceptions: they take raw
-# states or internal encodings, which nobody writes by hand and which are not checked.
+# Scalar functions that DuckDB declares consistent only compute. The exceptions take raw states or
+# internal encodings, which nobody writes by hand and which are not checked.
 UNCHECKED = frozenset({"to_aggregate_state", "finalize", "combine", "combine_aggr"})
-# Of those it does not declare so, these only answer: the clock, chance, the session, an error.
+# Functions not declared consistent that are harmless: the clock, chance, the session, an error.
 ANSWERS = frozenset(
     {
         *("now", "today", "current_date", "get_current_time", "get_current_timestamp"),
@@ -43,9 +43,9 @@ ANSWERS = frozenset(
         *("current_setting", "getvariable", "error"),
     }
 )
-# What the parser makes of syntax, though no function is listed under the name.
+# Names that the parser gives to syntax; no function is listed under them.
 SYNTAX = frozenset({"__between", "__cast", "__postfix", "unnest", "unlist"})
-# Table functions that compute, or list what the catalogue and the engine hold.
+# Table functions that compute, or list the contents of the catalog and the engine.
 TABLES = frozenset(
     {
         *("range", "generate_series", "repeat", "repeat_row", "unnest", "json_each", "json_tree"),
@@ -65,8 +65,7 @@ FILES = frozenset(
         *("read_ndjson", "read_ndjson_auto", "read_ndjson_objects"),
     }
 )
-# Parts of a select that are not expressions; `copy`, `insert` and the like within `with` are not
-# among them.
+# Parts of a select that are not expressions; excludes `copy`, `insert` and the like in a `with`.
 PARTS = frozenset(
     {
         *("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"),
@@ -76,8 +75,8 @@ PARTS = frozenset(
     }
 )
 _ONE = (
-    "it must hold one select and nothing else; describe, show and explain are selects, too, and a"
-    " pivot that names its columns (`on noun in ('cat', 'dog')`); `ovseg sql --out` writes files"
+    "it must be one select and nothing else; describe, show, explain and a pivot that names its"
+    " columns (`on noun in ('cat', 'dog')`) count as selects; `ovseg sql --out` writes files"
 )
 _EXPLAIN = re.compile(r"(?:\s|--[^\n\r]*[\n\r])*explain\s+(?:analyze\s+)?", re.IGNORECASE)
 
@@ -91,30 +90,30 @@ def locked(
     own_files: bool = False,
     threads: int | None = None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection on which to run this one text, after it was looked at.
+    """Check a text, then yield a connection on which to run only this text.
 
     Args:
         sql: one select (from, with, values, describe, show and summarize are selects too), or
             `explain [analyze]` of one.
         prepare: our own statements, run before the connection is locked: attached databases, views.
-        readable: files, and folders with all that lies in them, that may be read.
+        readable: files, and folders with all their contents, that may be read.
         own_files: whether data files that the text names are readable, too.
-        threads: of the engine; by default as many as there are cores.
+        threads: number of engine threads; defaults to the number of cores.
 
     Raises:
-        OvsegError: if the text is not one select, is too long or nested too deeply, calls what is
-            not allowed, or names a file that no query may read.
-        duckdb.Error: if it is not SQL, or what was prepared fails.
+        OvsegError: if the text is not one select, is too long or nested too deeply, calls a
+            forbidden function, or names a file that no query may read.
+        duckdb.Error: if it is not SQL, or a prepared statement fails.
     """
     with (
         tempfile.TemporaryDirectory(prefix="ovseg-sql-") as spill,
         duckdb.connect(config=_settings(spill, threads)) as con,
     ):
-        named = look_at(con, sql, own_files=own_files)
+        data_files = look_at(con, sql, own_files=own_files)
         for statement in prepare:
             con.execute(statement)
         folders = [str(path) for path in readable if path.is_dir()]
-        files = [*(str(path) for path in readable if not path.is_dir()), *named]
+        files = [*(str(path) for path in readable if not path.is_dir()), *data_files]
         con.execute(f"set allowed_directories = {_listed(folders)}")
         con.execute(f"set allowed_paths = {_listed(files)}")
         con.execute("set enable_external_access = false")
@@ -129,7 +128,7 @@ def _settings(spill: str, threads: int | None) -> dict[str, Any]:
         "allow_community_extensions": False,
         "allow_persistent_secrets": False,  # they lie in the home folder
         "python_enable_replacements": False,  # no variable of this program is a table
-        "temp_directory": spill,  # by default a folder next to the database, or where one stands
+        "temp_directory": spill,  # by default next to the database, or in the working directory
         **({} if threads is None else {"threads": threads}),
     }
 
@@ -139,14 +138,14 @@ def _listed(paths: Sequence[str]) -> str:
 
 
 # --------------------------------------------------------------------------------------
-# Looking at a text
+# Checking a text
 
 
 def look_at(con: duckdb.DuckDBPyConnection, sql: str, *, own_files: bool) -> list[str]:
-    """The data files that a text names, absolute.
+    """Check a text and return the absolute paths of the data files it names.
 
     Args:
-        con: any connection; the text is parsed on it, and not run.
+        con: any connection; the text is parsed on it, but not run.
         sql: the text.
         own_files: whether it may name files.
 
@@ -178,14 +177,14 @@ def look_at(con: duckdb.DuckDBPyConnection, sql: str, *, own_files: bool) -> lis
 
 
 def _parsed(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
-    """The syntax tree of the one select that a text holds, or explains."""
+    """Return the syntax tree of the one select that a text contains or explains."""
     if len(sql) > MAX_CHARACTERS:
         raise OvsegError(
-            f"the SQL has {len(sql):,} characters: give at most {MAX_CHARACTERS:,}, and join"
-            " long lists of values from a file"
+            f"the SQL has {len(sql):,} characters, more than {MAX_CHARACTERS:,}: join long lists of"
+            " values from a file"
         )
     if "\0" in sql or (not sql.isascii() and sql.encode(errors="replace").decode() != sql):
-        raise OvsegError("the SQL is not valid text: it holds a zero byte or half a character")
+        raise OvsegError("the SQL is not valid text: it contains a zero byte or half a character")
     statements = con.extract_statements(sql)
     if len(statements) == 1 and statements[0].type == duckdb.StatementType.EXPLAIN:
         sql = _EXPLAIN.sub("", statements[0].query, count=1)
@@ -193,16 +192,16 @@ def _parsed(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     if not statements:
         raise OvsegError(f"the SQL returns no rows: {_ONE}")
     if len(statements) > 1:
-        raise OvsegError(f"the SQL holds several statements: {_ONE}")
+        raise OvsegError(f"the SQL has several statements: {_ONE}")
     if statements[0].type != duckdb.StatementType.SELECT:
         raise OvsegError(f"the SQL does more than select, and the tables are read-only: {_ONE}")
     (text,) = con.execute("select json_serialize_sql(?)", [sql]).fetchall()[0]
     try:
         tree: dict[str, Any] = json.loads(text)
     except RecursionError as error:
-        raise OvsegError("the SQL is nested too deeply: take it apart with `with`") from error
+        raise OvsegError("the SQL is nested too deeply: split it with `with`") from error
     if tree["error"]:
-        raise OvsegError(f"the SQL cannot be looked at before it runs: {tree['error_message']}")
+        raise OvsegError(f"the SQL cannot be checked before it runs: {tree['error_message']}")
     return tree
 
 
@@ -217,21 +216,21 @@ def _check_part(kind: str) -> None:
 def _check_function(name: str) -> None:
     if name.lower() not in _computing():
         raise OvsegError(
-            f"Permission Error: {name}() is not a function that a query may call: it may call those"
-            " that compute and do nothing else"
+            f"Permission Error: {name}() is not a function that a query may call: only functions"
+            " that do nothing but compute are allowed"
         )
 
 
 def _read_by(call: dict[str, Any], *, own_files: bool) -> list[str]:
-    """The files that a table function reads."""
+    """Return the files that a table function reads."""
     name = str(call["function_name"]).lower()
     if name in TABLES:
         return []
     if name not in FILES or not own_files:
-        may = "the catalogue and data files it names" if own_files else "its relations"
+        sources = "the catalog and data files it names" if own_files else "its relations"
         raise OvsegError(
-            f"Permission Error: {name}() is not a table function that a query may call: it reads"
-            f" {may}, and computes"
+            f"Permission Error: {name}() is not a table function that a query may call: it may only"
+            f" compute and read {sources}"
         )
     arguments = [argument["expression"] for argument in call["arguments"][:1]]
     if arguments and arguments[0].get("function_name") == "list_value":
@@ -254,31 +253,31 @@ def _is_data_file(name: str) -> bool:
 
 
 def _files(name: str) -> list[str]:
-    """The absolute paths that a name in a query stands for, itself among them."""
+    """Expand a name in a query to absolute paths, itself among them."""
     if "://" in name:
         raise OvsegError(f"{name}: a query reads local files only: download it first")
     if "\0" in name or not _is_data_file(name):
         raise OvsegError(
-            f"Permission Error: {name!r} is not a data file a query may read: those end in"
-            f" {', '.join(sorted(DATA_FILES))}, or such a suffix and .gz or .zst"
+            f"Permission Error: {name!r} is not a data file a query may read: its name must end in"
+            f" {', '.join(sorted(DATA_FILES))}, optionally followed by .gz or .zst"
         )
     path = Path(name).expanduser().absolute()
-    found = {each for each in (path, *path.parent.glob(path.name)) if each.exists()}
-    if not found:
-        raise OvsegError(f"{path} does not exist: a query may name data files that do")
-    for each in found:
+    matches = {each for each in (path, *path.parent.glob(path.name)) if each.exists()}
+    if not matches:
+        raise OvsegError(f"{path} does not exist: a query may only name existing data files")
+    for each in matches:
         if not each.is_file():
             raise OvsegError(f"{each} is not a file: a query reads regular files only")
-    return sorted(map(str, {path, *found}))
+    return sorted(map(str, {path, *matches}))
 
 
 # --------------------------------------------------------------------------------------
-# What there is to call
+# Callable functions
 
 
 @functools.cache
 def _computing() -> frozenset[str]:
-    """Every scalar, aggregate and window function, and every macro, that a query may call."""
+    """Return every scalar, aggregate and window function and macro that a query may call."""
     with duckdb.connect() as con:
         rows = con.execute(
             "select lower(function_name), bool_and(coalesce(stability = 'CONSISTENT', false)),"
@@ -293,14 +292,14 @@ def _computing() -> frozenset[str]:
         }
         computing |= ANSWERS | SYNTAX
         macros = {name: _calls(con, text) for name, _, text in rows if text is not None}
-    while found := {
+    while allowed := {
         name for name, calls in macros.items() if name not in computing and calls <= computing
     }:  # a macro may be made of macros
-        computing |= found
+        computing |= allowed
     return frozenset(computing)
 
 
 def _calls(con: duckdb.DuckDBPyConnection, definition: str) -> set[str]:
-    """The functions in the definition of a built-in macro."""
+    """Return the functions in the definition of a built-in macro."""
     (text,) = con.execute("select json_serialize_sql(?)", [f"select {definition}"]).fetchall()[0]
     return {name.lower() for name in re.findall(r'"function_name":"((?:[^"\\]|\\.)*)"', text)}

@@ -6,9 +6,8 @@
     pairs = run_stage(LABEL_PAIRS, table, {"images": images, "proposals": proposals}, root)
 
 The noun of a pair is the name of the class, verbatim as a benchmark gives it to the text encoder,
-so that a class is trained and tested under one text. No caption named it and no CLIP chose the
-mask: the columns that say so are null. An image whose labels cannot be used has a row without a
-noun.
+so a class is trained and tested under the same text. No caption mentions it and no CLIP chose the
+mask, so the columns about those are null. An image with unusable labels gets a row without a noun.
 """
 
 from __future__ import annotations
@@ -28,25 +27,26 @@ _OF_MASK = ("mask_size", "mask_counts", "bbox_xyxy", "area_fraction", "proposal_
 
 
 class LabelPairsStage(Stage[TableConfig]):
-    """Makes a pair of every ground-truth mask of a shard of images, and a row of what is none."""
+    """Makes a pair of every ground-truth mask in a shard, and a row of every unusable mask."""
 
     name = "pairs"
 
     def plan(self, config: TableConfig, inputs: Inputs) -> ShardPlan:
-        """As the images are cut.
+        """Return the shards of the images.
 
         Raises:
-            OvsegError: if the proposals are of other images or no ground truth, or the table is
-                one of another source.
+            OvsegError: if the proposals are of other images or not ground truth, or the table has
+                another source.
         """
         plan, proposals = inputs["images"].plan, inputs["proposals"]
         if proposals.plan != plan:
-            raise OvsegError("proposals belong to other images: take them from these again")
+            raise OvsegError(
+                "proposals belong to other images: run the proposals stage on these again"
+            )
         if proposals.config["source"] != "ground_truth":
             raise OvsegError(
-                f"proposals of {proposals.config['source']!r} have no labels: set"
-                " mining.proposals.source"
-                " to ground_truth"
+                f"proposals from {proposals.config['source']!r} have no labels: set"
+                " mining.proposals.source to ground_truth"
             )
         if config.source != "gt_label":
             raise OvsegError(f"pairs of masks and labels are gt_label pairs, not {config.source}")
@@ -57,7 +57,7 @@ class LabelPairsStage(Stage[TableConfig]):
     ) -> Output:
         """Write the pairs of one shard."""
         images = {row["image_id"]: row for row in inputs["images"].shard_table(shard).to_pylist()}
-        found = inputs["proposals"].shard_table(shard).to_pylist()
+        proposals = inputs["proposals"].shard_table(shard).to_pylist()
         of_shard = {
             "source": config.source,
             "dataset": config.dataset,
@@ -65,7 +65,7 @@ class LabelPairsStage(Stage[TableConfig]):
             "config_digest": config.digest(),
             "shard": shard,
         }
-        rows = complete((_row(images[each["image_id"]], each) for each in found), of_shard)
+        rows = complete((_row(images[each["image_id"]], each) for each in proposals), of_shard)
         write_parquet(rows_to_table(rows, SCHEMA), target)
         progress(len(images))
         without = sum(row["noun"] is None for row in rows)

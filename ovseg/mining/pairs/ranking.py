@@ -1,4 +1,4 @@
-"""Which proposal a noun is paired with, how clearly, and whether the proposal agrees."""
+"""Ranking: the proposal each noun is paired with, its margin, and whether the proposal agrees."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Ranking:
     """The best proposal of each of N nouns.
 
     Attributes:
-        best: `(N,)` int64, index of the proposal; of equal ones the lowest.
+        best: `(N,)` int64, index of the proposal; the lowest on a tie.
         similarity: `(N,)` float32, its cosine.
-        margin: `(N,)` float32 >= 0, how far it is ahead of the second; NaN with one proposal.
-        noun_rank: `(N,)` int64 from 1, place of the noun among all nouns for that proposal; of
-            equal ones the earlier noun is ahead, so that a proposal has one best noun.
+        margin: `(N,)` float32 >= 0, its lead over the second; NaN with one proposal.
+        noun_rank: `(N,)` int64 from 1, rank of the noun among all nouns for that proposal; on a
+            tie the earlier noun is ahead, so a proposal has exactly one best noun.
     """
 
     best: NDArray[np.int64]

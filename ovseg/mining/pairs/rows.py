@@ -1,4 +1,4 @@
-"""What is to be paired, and what every row of the pair table has, whatever its source."""
+"""The inputs of pairing, and the columns that every pair row has whatever its source."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One image with its nouns (rows without a partner yet, sorted) and its kept proposals."""
+    """One image with its nouns (sorted, not yet paired) and its kept proposals."""
 
     listed: Mapping[str, Any]
     nouns: list[Row]
     proposals: list[Row]
     reason: str | None = None
-    """Of an image that has no proposal at all: why, where its row says more than that."""
+    """Why the image has no proposal at all, if its row gives a specific reason."""
 
 
 def shard_jobs(inputs: Inputs, shard: int) -> list[Job]:
-    """The images of a shard with their distinct kept nouns and kept proposals."""
+    """Return the images of a shard with their distinct kept nouns and kept proposals."""
     mentions = _by_image(inputs["nouns"].shard_table(shard))
     proposed = inputs["proposals"].shard_table(shard)
     proposals, reasons = _by_image(proposed), _without_any(proposed)
@@ -44,7 +44,7 @@ def shard_jobs(inputs: Inputs, shard: int) -> list[Job]:
 
 
 def _by_image(table: pa.Table) -> dict[int, list[Row]]:
-    """The kept rows of each image, in order."""
+    """Group the kept rows by image, in order."""
     grouped: dict[int, list[Row]] = {}
     for row in table.filter(table["kept"]).to_pylist():
         grouped.setdefault(row["image_id"], []).append(row)
@@ -52,13 +52,13 @@ def _by_image(table: pa.Table) -> dict[int, list[Row]]:
 
 
 def _without_any(proposed: pa.Table) -> dict[int, str]:
-    """Of each image without any proposal the reason, such as that its labels cannot be used."""
+    """Map each image without any proposal to the reason, such as unusable labels."""
     rows = proposed.filter(pc.equal(proposed["proposal_id"], -1)).to_pylist()
     return {row["image_id"]: row["drop_reason"] for row in rows if row["drop_reason"] != "no_query"}
 
 
 def _distinct(mentions: list[Row]) -> list[Row]:
-    """One row a noun, sorted, with all its mentions."""
+    """Return one row per noun, sorted, with all its mentions."""
     grouped: dict[str, list[Row]] = {}
     for mention in sorted(mentions, key=lambda m: (m["caption_id"], m["char_start"])):
         grouped.setdefault(mention["noun"], []).append(mention)
@@ -75,24 +75,24 @@ def _distinct(mentions: list[Row]) -> list[Row]:
 
 
 OF_IMAGE = ("image_id", "image_path", "image_sha256", "image_phash", "width", "height")
-"""The columns a pair has of its image."""
+"""The columns a pair takes from its image."""
 
 
 def complete(rows: Iterable[Row], of_shard: Mapping[str, Any]) -> list[Row]:
-    """The rows of a shard with what is the same all over it and their ids, in order.
+    """Add the shard's constant columns and the pair ids to its rows, and sort them.
 
     Args:
-        rows: without those columns.
-        of_shard: source, dataset, round and what else is the same of every row.
+        rows: rows without those columns.
+        of_shard: source, dataset, round and the other columns that are the same in every row.
     """
-    found = [{**row, **of_shard} for row in rows]
-    for row in found:
+    completed = [{**row, **of_shard} for row in rows]
+    for row in completed:
         row["pair_id"] = pair_id(row)
-    return sorted(found, key=lambda row: (row["image_id"], row["noun"] or ""))
+    return sorted(completed, key=lambda row: (row["image_id"], row["noun"] or ""))
 
 
 def pair_id(row: Mapping[str, Any]) -> str:
-    """16 hex digits over the table's grain and the mask."""
+    """Return 16 hex digits that identify the table's grain and the mask."""
     counts = row.get("mask_counts")
     mask = [row.get("mask_size"), counts.decode("ascii") if counts is not None else None]
     grain = [row[name] for name in ("source", "dataset", "round", "image_id", "noun")]
@@ -100,7 +100,7 @@ def pair_id(row: Mapping[str, Any]) -> str:
 
 
 def pair_stats(rows: Sequence[Row], *, images: int, without_nouns: int) -> dict[str, Any]:
-    """What a shard of pairs adds up to; reasons without their details."""
+    """Summarize a shard of pairs; reasons without their details."""
     dropped = Counter(str(row["drop_reason"]).partition(":")[0] for row in rows if not row["kept"])
     return {
         "images": images,

@@ -21,7 +21,7 @@ _TYPES: dict[pa.DataType, str] = {
 
 
 def literal(value: str | int | float | bool | tuple[int, ...] | None) -> str:
-    """A value as a SQL literal, a tuple as a list; NaN and infinities become null."""
+    """Format a value as a SQL literal, a tuple as a list; NaN and infinities become null."""
     if isinstance(value, tuple):
         return "[" + ", ".join(map(repr, value)) + "]"
     if value is None or value != value or value in (float("inf"), float("-inf")):
@@ -34,29 +34,29 @@ def literal(value: str | int | float | bool | tuple[int, ...] | None) -> str:
 
 
 def identifier(name: str) -> str:
-    """A name as a quoted SQL identifier."""
+    """Quote a name as a SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def columns(schema: pa.Schema) -> str:
-    """All columns of a schema, as a select list."""
+    """Return all columns of a schema as a select list."""
     return ", ".join(identifier(name) for name in schema.names)
 
 
 def scan(paths: Sequence[Path]) -> str:
-    """A table function over exactly these Parquet files.
+    """Return a table function over exactly these Parquet files.
 
     The folder names `dataset=` and `round=` are for people and other engines: DuckDB would let them
-    overrule the columns of the same name, with types of its own guess.
+    override the columns of the same name, with guessed types.
     """
     files = ", ".join(literal(str(path)) for path in paths)
     return f"read_parquet([{files}], hive_partitioning = false)"
 
 
 def sql_type(kind: pa.DataType) -> str:
-    """DuckDB's name of the type it reads an Arrow type from Parquet as."""
+    """Return DuckDB's name for the type that an Arrow type becomes when read from Parquet."""
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
-        return f"{sql_type(kind.value_type)}[]"  # Parquet knows no fixed length
+        return f"{sql_type(kind.value_type)}[]"  # Parquet has no fixed length
     if pa.types.is_struct(kind):
         fields = ", ".join(f"{identifier(f.name)} {sql_type(f.type)}" for f in kind)
         return f"struct({fields})"
@@ -64,7 +64,7 @@ def sql_type(kind: pa.DataType) -> str:
 
 
 def empty(schema: pa.Schema) -> str:
-    """A select of this schema without rows."""
+    """Return a select of this schema without rows."""
     nulls = ", ".join(
         f"cast(null as {sql_type(field.type)}) as {identifier(field.name)}" for field in schema
     )
@@ -72,7 +72,7 @@ def empty(schema: pa.Schema) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """DuckDB's message up to the empty line before its picture of the query."""
+    """Return DuckDB's message up to the empty line before its excerpt of the query."""
     return " ".join(str(error).split("\n\n")[0].split())
 
 
@@ -81,14 +81,14 @@ def one_line(error: Exception) -> str:
 
 
 def select_files(schema: pa.Schema, paths: Sequence[Path]) -> str:
-    """All columns of the Parquet files of a schema; without files the empty select of it."""
+    """Select all columns of Parquet files with this schema; without files, an empty select."""
     return f"select {columns(schema)} from {scan(paths)}" if paths else empty(schema)
 
 
 def select_labelled(
     whole: pa.Schema, schema: pa.Schema, parts: Iterable[tuple[Sequence[str], Sequence[Path]]]
 ) -> str:
-    """Files of one schema, each part of them under constant leading columns."""
+    """Select files of one schema, each part with its own constant leading columns."""
     selects = []
     for values, paths in parts:
         if paths:
@@ -101,7 +101,7 @@ def select_labelled(
 
 
 def select_rows(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> str:
-    """A handful of rows written into the select itself; a column left out is null."""
+    """Select a handful of rows written into the query itself; a missing column is null."""
     values = ",\n".join(
         "(" + ", ".join(literal(row.get(name)) for name in schema.names) + ")" for row in rows
     )

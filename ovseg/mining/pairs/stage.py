@@ -1,11 +1,11 @@
-"""The pairs stage: for every noun of an image the proposal that CLIP likes best.
+"""The pairs stage: pair every noun of an image with the proposal closest to it in CLIP's space.
 
     parts = {"images": images, "nouns": nouns, "proposals": proposals, "texts": texts}
     pairs = run_stage(PAIRS, PairingConfig(image_root=...), parts, Path("runs/mine"))
 
-A proposal is shown to CLIP as the paper shows it (OVSeg, CVPR 2023, section 3.2): cropped to its
-box, blanked outside its mask. A further mining round hands in the adapted CLIP as `checkpoint`, to
-this stage and to the texts stage. Every kept noun of an image is a row, paired or not.
+CLIP sees a proposal as in the paper (OVSeg, CVPR 2023, section 3.2): cropped to its box and blanked
+outside its mask. A later mining round passes the adapted CLIP as `checkpoint` to this stage and to
+the texts stage. Every kept noun of an image is a row, paired or not.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class PairsStage(Stage[PairingConfig]):
     name = "pairs"
 
     def plan(self, config: PairingConfig, inputs: Inputs) -> ShardPlan:
-        """As the images are cut.
+        """Return the shards of the images.
 
         Raises:
-            OvsegError: if nouns or proposals are of other images, or texts of other nouns, of
-                another CLIP or template.
+            OvsegError: if nouns or proposals are of other images, or texts of other nouns, another
+                CLIP or another template.
         """
         plan = inputs["images"].plan
         for role in ("nouns", "proposals"):
@@ -67,7 +67,7 @@ class PairsStage(Stage[PairingConfig]):
                 raise OvsegError(f"{role} belong to other images: mine them from these again")
         texts = inputs["texts"]
         if texts.parents["nouns"] != inputs["nouns"].content_digest:
-            raise OvsegError("texts are of other nouns: run the texts stage on these again")
+            raise OvsegError("texts belong to other nouns: run the texts stage on these again")
         if texts.weights["clip"] != self.weights(config, inputs)["clip"]:
             raise OvsegError("texts were embedded by another CLIP: give both stages the same one")
         if texts.config["template"] != config.template:
@@ -78,7 +78,7 @@ class PairsStage(Stage[PairingConfig]):
         return plan
 
     def weights(self, config: PairingConfig, inputs: Inputs) -> dict[str, str]:
-        """CLIP's."""
+        """Return the digest of CLIP."""
         return {"clip": clip_digest(clip_name(config.clip, inputs))}
 
     def write(
@@ -125,7 +125,7 @@ PAIRS = PairsStage()
 # Regions through CLIP
 
 MASK_PIXELS = 2**25
-"""Masks are cut out in parts of so many pixels: all those of a large photo fill the memory."""
+"""Masks are cut out in parts of this many pixels: all masks of a large photo may not fit memory."""
 
 Decoded = tuple[Job, ImageArray | ImageError]
 Embedded = tuple[Job, NDArray[np.float32] | ImageError]
@@ -139,16 +139,16 @@ def _zip_read(reader: ListedImages, jobs: list[Job]) -> Iterator[tuple[Job, tupl
 def embed_proposals(
     decoded: Iterable[Decoded], clip: OpenClipModel, config: PairingConfig, *, device: str
 ) -> Iterator[Embedded]:
-    """Embed the proposals of images as masked regions, those of several images at a time.
+    """Embed the proposals of images as masked regions, several images at a time.
 
     Args:
-        decoded: jobs with their image, or with the reason there is none.
+        decoded: jobs with their image, or the reason there is none.
         clip: the model, on `device`.
         config: crop settings and batch size.
         device: where crops are made and embedded.
 
     Yields:
-        Each job in order, with the `(Q, E)` embeddings of its proposals or with the reason.
+        Each job in order, with the `(Q, E)` embeddings of its proposals or the reason.
     """
     waiting: list[tuple[Job, list[Regions] | ImageError]] = []
     regions = 0
@@ -168,7 +168,7 @@ def embed_proposals(
 def _parts(
     job: Job, image: ImageArray, clip: OpenClipModel, config: PairingConfig, device: str
 ) -> list[Regions]:
-    """The regions of an image's proposals, cut out of so many masks at a time as fit in memory."""
+    """Cut out the regions of an image's proposals, as many masks at a time as fit in memory."""
     height, width = image.shape[:2]
     counts = [row["mask_counts"] for row in job.proposals]
     at_once = max(1, MASK_PIXELS // (height * width))
@@ -199,7 +199,7 @@ def _embed(
             rows, _ = embed_regions(clip, regions, batch_size=config.batch_size)
         embeddings = rows.float().cpu().numpy()
         if not np.isfinite(embeddings).all():
-            raise OvsegError("CLIP gives embeddings that are not finite: its weights are damaged")
+            raise OvsegError("CLIP returns non-finite embeddings: its weights are damaged")
     start = 0
     for job, parts in waiting:
         if isinstance(parts, ImageError):
@@ -222,26 +222,26 @@ def pair_image(
     """Give each noun of an image its best proposal, then gate the pairs.
 
     Args:
-        job: N nouns and Q >= 1 proposals, these in order of their ids.
+        job: N nouns and Q >= 1 proposals, the proposals in order of their ids.
         text_embeddings: `(N, E)` rows of L2 norm 1.
         region_embeddings: `(Q, E)` rows of L2 norm 1.
         config: the gates.
 
     Returns:
-        N rows, without the columns that are the same all over the shard.
+        N rows, without the columns that are constant in the shard.
     """
     ranking = rank(text_embeddings @ region_embeddings.T)
-    chosen = [job.proposals[index] for index in ranking.best]
+    proposals = [job.proposals[index] for index in ranking.best]
     reasons = gates.first(
         gates.below(ranking.similarity, config.min_similarity, "low_similarity"),
         gates.below(ranking.margin, config.min_margin, "low_margin", missing_passes=True),
         gates.below(
-            [proposal["proposal_score"] for proposal in chosen],
+            [proposal["proposal_score"] for proposal in proposals],
             config.min_proposal_score,
             "low_proposal_score",
         ),
         gates.below(
-            [proposal["area_fraction"] for proposal in chosen],
+            [proposal["area_fraction"] for proposal in proposals],
             config.min_area_fraction,
             "small_area",
         ),
@@ -252,7 +252,7 @@ def pair_image(
         {
             **{column: job.listed[column] for column in OF_IMAGE},
             **noun,
-            **{column: chosen[index][column] for column in _OF_PROPOSAL},
+            **{column: proposals[index][column] for column in _OF_PROPOSAL},
             "clip_similarity": float(ranking.similarity[index]),
             "clip_margin": margins[index],
             "noun_rank": int(ranking.noun_rank[index]),
@@ -266,7 +266,7 @@ def pair_image(
 
 
 def _unpaired(job: Job, reason: str | None = None) -> list[Row]:
-    """The rows of nouns no proposal can be chosen for."""
+    """Return the rows of nouns for which no proposal can be chosen."""
     reason = reason or job.reason or ("no_proposal" if job.listed["kept"] else "image_dropped")
     of_image = {column: job.listed[column] for column in OF_IMAGE}
     return [{**of_image, **noun, "kept": False, "drop_reason": reason} for noun in job.nouns]

@@ -25,7 +25,7 @@ from ovseg.stages.schema import PAIRS
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
 
 ROW_GROUP = 122_880
-"""DuckDB's own: scans hand out work by row group, and groups of a few thousand rows starve them."""
+"""DuckDB's default: scans parallelize by row group, and groups of a few thousand rows slow them."""
 
 
 class PairTable(Stage[TableConfig]):
@@ -35,16 +35,16 @@ class PairTable(Stage[TableConfig]):
     suffix = ""
 
     def plan(self, config: TableConfig, inputs: Inputs) -> ShardPlan:
-        """One shard over all pairs."""
+        """Return one shard over all pairs."""
         return ShardPlan.single(inputs["pairs"].plan.ids_digest, inputs["pairs"].rows)
 
     def write(
         self, config: TableConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
     ) -> Output:
-        """Check the shards, write `target/dataset=<name>/round=<n>/part-00000.parquet`.
+        """Check the shards and write `target/dataset=<name>/round=<n>/part-00000.parquet`.
 
         Raises:
-            OvsegError: if a shard has other columns, a pair of another data set, round or source,
+            OvsegError: if a shard has other columns or a pair of another data set, round or source,
                 or two rows share a pair_id or the grain.
         """
         shards = inputs["pairs"].paths()
@@ -77,7 +77,7 @@ PAIR_TABLE = PairTable()
 
 
 def table_files(table: Manifest) -> list[Path]:
-    """The Parquet files of a published pair table, absolute, in the table's order."""
+    """Return the absolute paths of a published pair table's Parquet files, in table order."""
     return sorted(table.payload().rglob("part-*.parquet"))
 
 
@@ -85,16 +85,16 @@ def table_files(table: Manifest) -> list[Path]:
 
 
 def _check_schema(path: Path) -> None:
-    found = pq.read_schema(path)
+    schema = pq.read_schema(path)
     for field in PAIRS:
-        index = found.get_field_index(field.name)
-        if index < 0 or found.field(index).type != field.type:
-            has = "no such column" if index < 0 else str(found.field(index).type)
+        index = schema.get_field_index(field.name)
+        if index < 0 or schema.field(index).type != field.type:
+            has = "no such column" if index < 0 else str(schema.field(index).type)
             raise OvsegError(
                 f"{path}: column {field.name} should be {field.type} but is {has};"
                 " the shard was written by another version, run the pairing again"
             )
-    if unknown := set(found.names) - set(PAIRS.names):
+    if unknown := set(schema.names) - set(PAIRS.names):
         raise OvsegError(
             f"{path}: column {min(unknown)} is not in the pair schema; the shard was written by"
             " another version, run the pairing again"
@@ -120,22 +120,22 @@ def _check_rows(
             " publish it with the settings it was paired with"
         )
     for key in ("pair_id", "image_id, noun"):
-        twice = con.execute(
+        duplicate = con.execute(
             f"select {key}, count(*) as n from {source} group by all"
             f" having n > 1 order by {key} limit 1"
         ).fetchone()
-        if twice is not None:
-            value = ", ".join(str(part) for part in twice[:-1])
+        if duplicate is not None:
+            value = ", ".join(str(part) for part in duplicate[:-1])
             raise OvsegError(
-                f"{twice[-1]} pairs have the same {key} ({value}): an image came twice, check the"
-                " ids of the captions file and run the pairing again"
+                f"{duplicate[-1]} pairs have the same {key} ({value}): an image is listed"
+                " twice; check the ids in the captions file and run the pairing again"
             )
 
 
 def _compact(con: duckdb.DuckDBPyConnection, shards: Sequence[Path], part: Path) -> None:
-    # The Arrow schema travels in the file, so that readers see PAIRS again, fixed-size lists and
-    # grain included. With statistics DuckDB would mark columns that happen to hold no null as
-    # required, and the schema would depend on the rows.
+    # The Arrow schema is stored in the file, so that readers get PAIRS back, fixed-size lists and
+    # grain included. With statistics, DuckDB would mark columns without nulls as required, and the
+    # schema would depend on the rows.
     arrow = base64.b64encode(PAIRS.serialize().to_pybytes()).decode()
     con.execute("set disabled_optimizers = 'statistics_propagation'")
     con.execute(

@@ -1,8 +1,8 @@
-"""Ground-truth masks as proposals: of each class in an image's label map the region it covers.
+"""Ground-truth masks as proposals: the region that each class covers in an image's label map.
 
-The labelled set is any that `ovseg.data.benchmarks.benchmark` reads; an image finds its label map
-by its file name without folder and ending. A `proposal_id` is the index of the class. Nothing has
-scored these masks, so that they have no score.
+The labelled set is any that `ovseg.data.benchmarks.benchmark` reads; an image is matched to its
+label map by the stem of its file name. A `proposal_id` is the index of the class. The masks have no
+score, because nothing has scored them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ovseg.models.devices import model_label
 
 
 class GroundTruthSource:
-    """The masks of a labelled set; of all its classes, or of those `label_classes` names."""
+    """The masks of a labelled set, for all its classes or for those in `label_classes`."""
 
     def __init__(self, config: ProposalsConfig) -> None:
         self.config = config
 
     @property
     def name(self) -> str:
-        """Of the labelled set."""
+        """The name of the labelled set."""
         if self.config.labels is None:
             raise OvsegError(
                 "ground truth needs a labelled set: set data.labels to its folder, or --labels"
@@ -43,41 +43,40 @@ class GroundTruthSource:
         """The labelled set.
 
         Raises:
-            OvsegError: there is none, two of its classes have one name, or it lacks a class that
+            OvsegError: if there is none, two of its classes share a name, or it has no class that
                 `label_classes` names.
         """
-        found = load_benchmark(self.name, self.config.labels)
-        names = [name.strip() for name in found.classes]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        benchmark = load_benchmark(self.name, self.config.labels)
+        names = [name.strip() for name in benchmark.classes]
+        if duplicates := sorted({name for name in names if names.count(name) > 1}):
             raise OvsegError(
-                f"{self.config.labels}: two classes are named {twice[0]!r}: a pair's noun is its"
-                " class, give each class a name of its own"
+                f"{self.config.labels}: two classes are named {duplicates[0]!r}: a pair's noun is"
+                " its class, so give each class a unique name"
             )
         if unknown := sorted(set(self.config.label_classes) - set(names)):
             raise OvsegError(
                 f"mining.proposals.label_classes: {self.name} has no class {unknown[0]!r}; its"
-                " classes are"
-                f" {', '.join(names[:5])}, ..."
+                f" classes are {', '.join(names[:5])}, ..."
             )
-        return found
+        return benchmark
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Of the classes, verbatim but for blanks around them."""
+        """The names of the classes, verbatim but stripped."""
         return tuple(name.strip() for name in self.labelled.classes)
 
     @cached_property
     def samples(self) -> Mapping[str, Sample]:
-        """By the stem of the image's file name.
+        """The samples by the stem of the image's file name.
 
         Raises:
-            OvsegError: if two images have one.
+            OvsegError: if two images share a stem.
         """
         samples = {sample.image.stem: sample for sample in self.labelled.samples}
         if len(samples) != len(self.labelled.samples):
             raise OvsegError(
-                f"{self.config.labels}: two images share a file name up to folder and ending, so"
-                " that no image can find its labels; rename one"
+                f"{self.config.labels}: two images have the same file name apart from folder and"
+                " extension, so their labels are ambiguous; rename one"
             )
         return samples
 
@@ -88,11 +87,11 @@ class GroundTruthSource:
 
     @property
     def weights(self) -> dict[str, str]:
-        """Of the classes and the label maps."""
+        """The digest of the classes and the label maps."""
         paths = {stem: sample.label for stem, sample in sorted(self.samples.items())}
         stamp = digest_json([[str(path), *_stamp(path)] for path in paths.values()])
-        found = self.labelled
-        values = [list(found.stored), list(found.ignored)]
+        benchmark = self.labelled
+        values = [list(benchmark.stored), list(benchmark.ignored)]
         return {"labels": digest_json([self.names, values, _contents(stamp, tuple(paths.items()))])}
 
     def propose(
@@ -140,5 +139,5 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=4)
 def _contents(stamp: str, paths: tuple[tuple[str, Path], ...]) -> list[tuple[str, str]]:
-    # the stamp is part of the key only: edited label maps are read again
+    # the stamp is a cache key: edited label maps are read again
     return [(stem, known_sha256(path) if path.is_file() else "missing") for stem, path in paths]

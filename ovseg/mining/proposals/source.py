@@ -1,4 +1,4 @@
-"""What a source of proposals gives, and what the proposals stage asks of it."""
+"""The interface between a source of proposals and the proposals stage."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ovseg.data.images import ImageArray
 
 
 class EncodedProposals(NamedTuple):
-    """The proposals of one image as rows hold them: run-length encoded, binary, at its own size.
+    """The proposals of one image as stored in rows: run-length encoded, binary, at its own size.
 
     Attributes:
-        counts: Q masks of the image's own size, as `ovseg.data.masks.encode` gives them.
-        scores: Q numbers, the higher the better; None where a mask has none.
-        ids: their `proposal_id`s, ascending; 0 to Q - 1 where empty.
-        labels: of ground-truth masks the names of their classes; nothing of others.
-        left_out: masks that may not be used, as (`proposal_id`, class name): rows without a mask.
-        reason: why there is nothing at all, where that is so: a key of `gates.REASONS`, and after
-            a colon the details.
+        counts: Q masks of the image's own size, as `ovseg.data.masks.encode` returns them.
+        scores: Q numbers, the higher the better; None for a mask without a score.
+        ids: their `proposal_id`s, ascending; defaults to 0 to Q - 1.
+        labels: class names of ground-truth masks; empty for other masks.
+        left_out: masks that are not used, as (`proposal_id`, class name): rows without a mask.
+        reason: why there are no proposals, if there are none: a key of `gates.REASONS`, with
+            details after a colon.
     """
 
     counts: Sequence[bytes]
@@ -30,20 +30,20 @@ class EncodedProposals(NamedTuple):
 
 
 class ProposalSource(Protocol):
-    """What the proposals stage asks of a source."""
+    """A source of proposals, as the proposals stage uses it."""
 
     @property
     def label(self) -> str:
-        """What tables call it: a name and 8 digits of a digest, `maskformer@01234567`."""
+        """Its name in tables: a name and 8 digits of a digest, `maskformer@01234567`."""
 
     @property
     def weights(self) -> Mapping[str, str]:
-        """Content digests of all it reads beside the images; another digest, another result."""
+        """Content digests of everything it reads apart from the images."""
 
     def propose(
         self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]
     ) -> Iterable[EncodedProposals]:
-        """The proposals of images in order.
+        """Return the proposals of images in order.
 
         Args:
             batch: each image's row of the images table, and its `(H, W, 3)` uint8 RGB pixels.

@@ -1,7 +1,7 @@
-"""Where proposals come from: `ovseg.config.registry.SOURCES`, chosen by `mining.proposals.source`.
+"""Sources of proposals: `ovseg.config.registry.SOURCES`, chosen by `mining.proposals.source`.
 
-A source sees an image and its row of the images table, so that one may propose what a network
-finds in the pixels, another the ground truth of that image.
+A source sees an image and its row of the images table, so one source may propose a network's masks
+and another the ground truth of that image.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from ovseg.models.preprocessing import InputSize, resized_shape
 from ovseg.models.proposal import ProposalNetwork
 from ovseg.models.proposals.proposers import proposer
 
-QUERIES_AT_ONCE = 16  # enlarged to an image's own size; a photograph of 12 MP takes 50 MB a query
+QUERIES_AT_ONCE = 16  # enlarged to an image's own size; 12 MP take 50 MB per query
 
 
 class NetworkSource:
-    """What a network of `ovseg.config.registry.PROPOSERS` finds in the pixels."""
+    """The masks of a network of `ovseg.config.registry.PROPOSERS`."""
 
     def __init__(self, config: ProposalsConfig) -> None:
         self.config = config
 
     @cached_property
     def network(self) -> ProposalNetwork:
-        """On its device; loaded once a process."""
+        """The network on its device; loaded once per process."""
         config = self.config
         return proposer(
             config.source,
@@ -47,14 +47,14 @@ class NetworkSource:
 
     @property
     def label(self) -> str:
-        """The network's name and digest; of a source that is no MaskFormer the source's name."""
+        """The network's name and digest; the source's name if it is not a MaskFormer."""
         source = self.config.source
         name = self.config.maskformer if source == "maskformer" else source
         return model_label(name, self.network.digest)
 
     @property
     def weights(self) -> dict[str, str]:
-        """The network's."""
+        """The digest of the network."""
         return {"maskformer": self.network.digest}
 
     def propose(
@@ -65,10 +65,10 @@ class NetworkSource:
 
 
 def proposal_source(config: ProposalsConfig) -> ProposalSource:
-    """The source a configuration means.
+    """Return the configured source.
 
     Raises:
-        OvsegError: if there is none of that name.
+        OvsegError: if there is no source of that name.
     """
     return chosen(SOURCES, config.source, setting="mining.proposals.source")(config)
 
@@ -80,10 +80,10 @@ def proposal_source(config: ProposalsConfig) -> ProposalSource:
 def network_masks(
     network: ProposalNetwork, images: Sequence[ImageArray], config: ProposalsConfig
 ) -> list[EncodedProposals]:
-    """Masks of images, binary at the images' own size.
+    """Propose masks for images, binary at the images' own size.
 
-    The network's soft masks are taken at the smaller of its input's and the image's own size, so
-    that memory does not grow with a photograph's; the smaller is enlarged bilinearly.
+    The network's soft masks are taken at its input size or the image's own size, whichever is
+    smaller, so that memory does not grow with the image; smaller masks are enlarged bilinearly.
 
     Args:
         network: the proposal network.
@@ -105,10 +105,10 @@ def network_masks(
                 output="resized" if small else "original",
                 size=size,
             )
-        for place, found in zip(places, proposals, strict=True):
+        for place, batch in zip(places, proposals, strict=True):
             height, width = images[place].shape[:2]
-            counts = _binary_counts(found.masks, (height, width), config.mask_threshold)
-            encoded[place] = EncodedProposals(counts, found.scores.float().cpu().tolist())
+            counts = _binary_counts(batch.masks, (height, width), config.mask_threshold)
+            encoded[place] = EncodedProposals(counts, batch.scores.float().cpu().tolist())
     return encoded
 
 

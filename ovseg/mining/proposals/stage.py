@@ -4,9 +4,9 @@
         PROPOSALS, ProposalsConfig(image_root=...), {"images": images}, Path("runs/mine")
     )
 
-Where they come from is a name in `ovseg.config.registry.SOURCES`. Every mask (of a network
-every query) is a row, kept or not: the gates are off by default, as the paper has none, and an
-empty mask says so.
+The source is a name in `ovseg.config.registry.SOURCES`. Every mask (for a network, every query) is
+a row, kept or not: the gates are off by default, because the paper has none, and an empty mask is
+marked as such.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ProposalsStage(Stage[ProposalsConfig]):
     name = "proposals"
 
     def weights(self, config: ProposalsConfig, inputs: Inputs) -> dict[str, str]:
-        """Of all that the proposal source reads beside the images."""
+        """Return the digests of everything the source reads apart from the images."""
         return dict(proposal_source(config).weights)
 
     def write(
@@ -77,19 +77,19 @@ class ProposalsStage(Stage[ProposalsConfig]):
             stats |= {"bad": stats["bad"] + len(bad), "first_bad": stats["first_bad"] or first}
         return Output(rows=len(rows), stats={**stats, **_stats(rows)})
 
-    def summarise(
+    def summarize(
         self, config: ProposalsConfig, inputs: Inputs, records: Sequence[ShardRecord]
     ) -> dict[str, Any]:
-        """The shards' stats added up.
+        """Add up the shards' stats.
 
         Raises:
-            OvsegError: if no image at all has a label map: the labels are of other images.
+            OvsegError: if no image has a label map, so that the labels belong to other images.
         """
-        stats = super().summarise(config, inputs, records)
+        stats = super().summarize(config, inputs, records)
         if stats["n"] and stats["dropped"].get("no_labels", 0) == stats["n"]:
             raise OvsegError(
-                f"{config.labels} has labels of none of the {stats['n']} images: set"
-                " data.labels to the labelled set whose images these are"
+                f"{config.labels} has labels for none of the {stats['n']} images: set"
+                " data.labels to the labelled set of these images"
             )
         return stats
 
@@ -113,33 +113,35 @@ def _batches(read: Iterable[Read], size: int) -> Iterator[list[Read]]:
 def _propose(
     batch: Sequence[Read], source: ProposalSource, config: ProposalsConfig
 ) -> Iterator[Row]:
-    """The rows of a batch of images, readable or not."""
+    """Yield the rows of a batch of images, readable or not."""
     readable: list[tuple[Mapping[str, Any], ImageArray]] = []
     for listed, image in batch:
         if isinstance(image, ImageError):
             yield _no_proposal(listed, image.reason)
         else:
             readable.append((listed, image))
-    for (listed, image), found in zip(readable, source.propose(readable), strict=True):
-        if not found.counts and not found.left_out:
-            yield _no_proposal(listed, found.reason)
-        for row in (*_given(found, image.shape[:2], config), *_left_out(found)):
+    for (listed, image), proposals in zip(readable, source.propose(readable), strict=True):
+        if not proposals.counts and not proposals.left_out:
+            yield _no_proposal(listed, proposals.reason)
+        for row in (*_source_rows(proposals, image.shape[:2], config), *_left_out(proposals)):
             yield {"dataset": listed["dataset"], "image_id": listed["image_id"], **row}
 
 
-def _given(found: EncodedProposals, size: masks.Size, config: ProposalsConfig) -> Iterator[Row]:
-    """The rows of an image's proposals under the ids and labels of their source."""
-    for place, row in enumerate(proposal_rows(found.counts, found.scores, size, config)):
+def _source_rows(
+    proposals: EncodedProposals, size: masks.Size, config: ProposalsConfig
+) -> Iterator[Row]:
+    """Yield the rows of an image's proposals with the ids and labels of their source."""
+    for place, row in enumerate(proposal_rows(proposals.counts, proposals.scores, size, config)):
         yield {
             **row,
-            "proposal_id": found.ids[place] if found.ids else place,
-            "label": found.labels[place] if found.labels else None,
+            "proposal_id": proposals.ids[place] if proposals.ids else place,
+            "label": proposals.labels[place] if proposals.labels else None,
         }
 
 
-def _left_out(found: EncodedProposals) -> Iterator[Row]:
-    """Rows of masks that may not be used; the mask itself goes nowhere."""
-    for proposal_id, label in found.left_out:
+def _left_out(proposals: EncodedProposals) -> Iterator[Row]:
+    """Yield rows for masks that are not used; the mask itself is not stored."""
+    for proposal_id, label in proposals.left_out:
         reason = {"kept": False, "drop_reason": "class_left_out"}
         yield {"proposal_id": proposal_id, "label": label, **reason}
 
@@ -150,29 +152,29 @@ def proposal_rows(
     size: masks.Size,
     config: ProposalsConfig,
 ) -> list[Row]:
-    """The rows of one image's proposals, gated.
+    """Return the rows of one image's proposals, gated.
 
     Args:
         counts: Q masks.
-        scores: Q scores; what has none passes the gate of `min_score`, and goes last in NMS.
+        scores: Q scores; a mask without one passes the `min_score` gate and comes last in NMS.
         size: height and width of the masks.
         config: the gates.
 
     Returns:
-        One row a proposal, in order, without the columns that name image and model.
+        One row per proposal, in order, without the columns that name image and model.
     """
     areas = masks.areas(counts, size)
     fractions = areas / (size[0] * size[1])
-    known = np.asarray(scores, dtype=np.float64)
+    scores_q = np.asarray(scores, dtype=np.float64)
     single = gates.first(
         gates.empty_mask(areas),
-        gates.below(known, config.min_score, "low_score", missing_passes=True),
+        gates.below(scores_q, config.min_score, "low_score", missing_passes=True),
         gates.below(fractions, config.min_area_fraction, "small_area"),
     )
     overlapping = gates.overlap(
         counts,
         size,
-        known.tolist(),
+        scores_q.tolist(),
         config.nms_iou,
         candidates=[reason is None for reason in single],
     )
@@ -204,7 +206,7 @@ def _no_proposal(image: Mapping[str, Any], reason: str) -> Row:
 
 
 def _kind(row: Row) -> str:
-    """A drop reason without its details."""
+    """Return a drop reason without its details."""
     return str(row["drop_reason"]).partition(":")[0]
 
 

@@ -1,7 +1,7 @@
-"""MaskFormers with a vocabulary of their own: detectron2 weights and `transformers` folders.
+"""Closed-vocabulary MaskFormers: detectron2 weights and `transformers` folders.
 
 Both become a folder in the format of `transformers` with safetensors, which `load_maskformer`
-reads as a class-agnostic proposal network. Swin, ResNet-50 and -101 are `transformers`' own; the
+reads as a class-agnostic proposal network. Swin, ResNet-50 and -101 come from `transformers`; the
 deep stem of ResNet-101c is ours (`ovseg.models.maskformer.resnet`).
 """
 
@@ -26,7 +26,7 @@ from ovseg.models.checkpoints.maskformer_names import (
 from ovseg.models.checkpoints.maskformer_weights import alike, shared_dimensions
 from ovseg.models.maskformer.open_vocabulary import Architecture
 from ovseg.models.maskformer.resnet import DeepStemMaskFormer, DeepStemMaskFormerConfig
-from ovseg.models.weights.files import check_finite, listed
+from ovseg.models.weights.files import check_finite, shorten_list
 from ovseg.models.weights.settings_files import check_folder, check_transformers, read_settings
 
 HEAD = "sem_seg_head."
@@ -37,7 +37,7 @@ STRIDES = (
     "strides are in the 3x3 convolutions, as in all published MaskFormers: a weights file does not"
     " say"
 )
-"""What is assumed of every ResNet (detectron2's STRIDE_IN_1X1 is False)."""
+"""The assumption made for every ResNet (detectron2's STRIDE_IN_1X1 is False)."""
 
 
 def write_closed(
@@ -47,28 +47,27 @@ def write_closed(
 
     Args:
         state: tensors by detectron2 name.
-        folder: to make.
-        decoder_heads: attention heads of the transformer decoder, which no shape tells.
+        folder: folder to create.
+        decoder_heads: attention heads of the transformer decoder, not inferable from shapes.
 
     Returns:
-        What was left behind and why, and what was assumed.
+        The reasons for dropped tensors, and the assumptions made.
 
     Raises:
-        OvsegError: another backbone or pixel decoder, or tensors missing, left over or of other
-            shapes.
+        OvsegError: for another backbone or pixel decoder, or missing, unknown or misshaped tensors.
     """
     state = _with_pixel_decoder(state)
     if any(name.startswith(PIXEL_ENCODER) for name in state):
         raise OvsegError(
             "this MaskFormer has a transformer encoder in its pixel decoder (R50 + 6 Enc and the"
-            " like), which is not converted: take one without"
+            " like), which is not supported: use one without"
         )
     try:
         architecture = Architecture(**shared_dimensions(state), decoder_heads=decoder_heads)
     except KeyError as error:
         raise OvsegError(
-            f"this MaskFormer lacks {error.args[0]}: the file is not whole, or of another"
-            " architecture than MaskFormer on Swin, ResNet-50, -101 or -101c"
+            f"this MaskFormer has no {error.args[0]}: the file is incomplete, or its architecture"
+            " is not MaskFormer on Swin, ResNet-50, -101 or -101c"
         ) from None
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -82,8 +81,9 @@ def write_closed(
     extra = [name for name, reason in reasons.items() if not reason]
     if missing or extra:
         raise OvsegError(
-            f"this is not the MaskFormer it seems to be, {architecture.backbone}"
-            f" {architecture.depths}: it lacks {listed(missing)} and has unknown {listed(extra)}"
+            f"this is not the MaskFormer it appears to be, {architecture.backbone}"
+            f" {architecture.depths}: missing {shorten_list(missing)},"
+            f" unknown {shorten_list(extra)}"
         )
     ours = {_in_transformers(k): v for k, v in to_our_names(state, names).items()}
     network = _network(architecture, classes=len(state[f"{CLASS_HEAD}.bias"]) - 1)
@@ -91,7 +91,9 @@ def write_closed(
     ours |= {name: tensor for name, tensor in expected.items() if _made(name)}
     wrong = [k for k, v in expected.items() if k not in ours or not alike(ours[k], v)]
     if wrong:
-        raise OvsegError(f"this MaskFormer's tensors have other shapes or types: {listed(wrong)}")
+        raise OvsegError(
+            f"this MaskFormer's tensors have other shapes or types: {shorten_list(wrong)}"
+        )
     network.load_state_dict(ours, strict=True)
     network.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(
@@ -101,7 +103,7 @@ def write_closed(
 
 
 def _with_pixel_decoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The model zoo's files have the pixel decoder in the head itself; later ones name it."""
+    """Move the pixel decoder out of the head, where files of the model zoo have it."""
     parts = (f"{HEAD}predictor.", f"{HEAD}pixel_decoder.")
     return {
         name.replace(HEAD, parts[1], 1)
@@ -127,11 +129,11 @@ def _network(architecture: Architecture, *, classes: int) -> MaskFormerForInstan
         return DeepStemMaskFormer(DeepStemMaskFormerConfig(**settings, deep_stem=stem))
     except ValueError as error:  # widths that do not divide
         reason = " ".join(str(error).split())[:200]
-        raise OvsegError(f"there is no MaskFormer of these dimensions ({reason})") from None
+        raise OvsegError(f"a MaskFormer of these dimensions is impossible ({reason})") from None
 
 
 def _left_behind(name: str) -> str:
-    """Why a tensor is not carried over; nothing for one that is unknown."""
+    """Return why a tensor is not imported; empty for an unknown one."""
     if name == EMPTY_WEIGHT:
         return "class weights of the training loss"
     if name.endswith(BATCH_COUNTER):
@@ -142,16 +144,16 @@ def _left_behind(name: str) -> str:
 
 
 def _made(name: str) -> bool:
-    """Whether a tensor of the network is not of the file: never used, or made anew."""
+    """Whether a tensor of the network is not in the file: never used, or computed."""
     return name.rpartition(".")[0] in (UNUSED_NORM, "criterion") or name.endswith(BATCH_COUNTER)
 
 
 def _statistics(state: Mapping[str, Tensor]) -> dict[str, list[float]]:
-    """Mean and deviation of pixels on the 0..1 scale: older detectron2 files hold them."""
-    stored = {"image_mean": "pixel_mean", "image_std": "pixel_std"}
+    """Read the pixels' mean and deviation, on the 0..1 scale, from older detectron2 files."""
+    keys = {"image_mean": "pixel_mean", "image_std": "pixel_std"}
     return {
         field: (state[name].flatten() / 255).tolist() if name in state else IMAGENET[field]
-        for field, name in stored.items()
+        for field, name in keys.items()
     }
 
 
@@ -163,18 +165,18 @@ def _in_transformers(name: str) -> str:
 
 
 def copy_transformers_folder(source: Path, folder: Path) -> int:
-    """Write the folder of a `transformers` MaskFormer anew, checked, as safetensors.
+    """Check the folder of a `transformers` MaskFormer and rewrite it as safetensors.
 
     Returns:
         The number of tensors.
 
     Raises:
-        OvsegError: no MaskFormer there, or one with tensors missing or left over.
+        OvsegError: if the folder is not a MaskFormer, or has missing or unknown tensors.
     """
     kind = check_transformers(str(source)).get("model_type")
     if kind != "maskformer":
         raise OvsegError(
-            f"{source} holds a {str(kind)[:40]} model: of folders only a MaskFormer is imported"
+            f"{source} holds a {str(kind)[:40]} model: only MaskFormer folders can be imported"
         )
     try:
         check_folder(str(source), MaskFormerForInstanceSegmentation)
@@ -189,12 +191,12 @@ def copy_transformers_folder(source: Path, folder: Path) -> int:
         raise
     except Exception as error:  # transformers, torch and safetensors raise their own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise OvsegError(f"{source} is no whole MaskFormer ({reason})") from error
+        raise OvsegError(f"{source} is not a complete MaskFormer ({reason})") from error
     faults = {name: sorted(map(str, info[f"{name}_keys"])) for name in ("missing", "unexpected")}
     if any(faults.values()):
         raise OvsegError(
-            f"{source} is no whole MaskFormer: missing {listed(faults['missing'])},"
-            f" left over {listed(faults['unexpected'])}"
+            f"{source} is not a complete MaskFormer: missing {shorten_list(faults['missing'])},"
+            f" unknown {shorten_list(faults['unexpected'])}"
         )
     check_finite(network.state_dict(), source)
     network.save_pretrained(folder)

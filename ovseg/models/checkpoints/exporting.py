@@ -1,9 +1,9 @@
-"""Our folders become published formats again, for open_clip and the official OVSeg code.
+"""Export our folders to published formats, for open_clip and the official OVSeg code.
 
     ovseg export-checkpoint checkpoints/ovseg-swinb --layout ovseg --out ovseg.pth
 
-An imported checkpoint comes back with every tensor as it was, bit for bit. `layout` says who shall
-read the file; open_clip refuses tensors it does not know, so its layout has no mask prompts.
+An imported checkpoint is exported with every tensor bit-identical. `layout` names the reader of the
+file; open_clip refuses unknown tensors, so its layout has no mask prompts.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from ovseg.models.weights.settings_files import read_settings
 
 Layout = Literal["open_clip", "open_clip_prompts", "ovseg"]
 HEAD_VERSION = 2
-"""What the official segmentation head takes for its present names; without it, it renames them."""
+"""The version at which the official segmentation head does not rename its tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """What was written.
+    """The result of an export.
 
     Attributes:
         out: the file.
-        tensors: how many.
-        left_out: what the folder has and the layout has no place for, and why.
-        usage: what a person does with the file, a line each.
+        tensors: number of tensors.
+        left_out: the folder's contents that the layout cannot hold, and why.
+        usage: how to use the file, one line each.
     """
 
     out: Path
@@ -68,25 +68,29 @@ def export_checkpoint(
     """Write a published format.
 
     Args:
-        folder: of an imported checkpoint, a CLIP (`save_clip`) or, for `ovseg`, a MaskFormer.
-        out: file to make.
+        folder: folder of an imported checkpoint, a CLIP (`save_clip`) or, for `ovseg`, a
+            MaskFormer.
+        out: file to create.
         layout: `open_clip`, a training checkpoint that open_clip loads with its own
             `create_model_and_transforms(ARCHITECTURE, pretrained=out)`, without mask prompts;
             `open_clip_prompts`, the same with them, as the official training writes it;
             `ovseg`, MaskFormer and CLIP in one file, as the official OVSeg loads it.
-        clip: for `ovseg`: take this CLIP, as one fine-tuned since, instead of the folder's own.
+        clip: for `ovseg`: use this CLIP instead of the folder's own, for example one fine-tuned
+            since.
 
     Raises:
-        OvsegError: a folder without what the layout needs, or with what no layout has a place for,
-            or a file that is there already.
+        OvsegError: if the folder has no part that the layout needs, or a part that no layout can
+            hold, or the file already exists.
     """
     if layout not in get_args(Layout):
-        raise OvsegError(f"no layout {layout!r}: choose one of {', '.join(get_args(Layout))}")
+        raise OvsegError(f"unknown layout {layout!r}: choose one of {', '.join(get_args(Layout))}")
     check_file_target(out)
     if out.exists():
-        raise OvsegError(f"--out {out} is there already: name a new file")
+        raise OvsegError(f"--out {out} already exists: name a new file")
     if clip is not None and layout != "ovseg":
-        raise OvsegError("--clip goes with --layout ovseg: name the CLIP's folder alone")
+        raise OvsegError(
+            "--clip is only for --layout ovseg: otherwise give the CLIP's folder itself"
+        )
     record = ImportRecord.read(Path(folder).expanduser())
     stored_as = record.stored_as if record is not None else {}
     state, config = _clip(clip or folder)
@@ -106,10 +110,10 @@ def export_checkpoint(
         if widths[0] != widths[1]:
             raise OvsegError(
                 f"the MaskFormer's class embeddings have {widths[0]} numbers, the CLIP's texts"
-                f" {widths[1]}: name a CLIP tuned from the one it was trained with"
+                f" {widths[1]}: use a CLIP tuned from the one it was trained with"
             )
         whole |= prefixed(state, OVSEG_PREFIX)
-        # a CLIP that was tuned since keeps its own float32
+        # a CLIP tuned after the import stays float32
         types = {k: v for k, v in stored_as.items() if clip is None or OVSEG_PREFIX not in k}
         content: dict[str, Any] = {"model": _official(_typed(whole, types))}
         count = len(whole)
@@ -136,11 +140,11 @@ def export_checkpoint(
 
 
 def _clip(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors, prompts among them, and configuration of a CLIP's folder."""
+    """Read the tensors, prompts included, and the configuration of a CLIP's folder."""
     folder = clip_folder(name)
     if folder is None:
         raise OvsegError(
-            f"{name} is not a folder of a CLIP: give one, such as an imported checkpoint"
+            f"{name} is not the folder of a CLIP: give one, such as an imported checkpoint"
         )
     state = _read(folder / WEIGHTS_FILE)
     if (folder / PROMPTS_FILE).is_file():
@@ -149,34 +153,36 @@ def _clip(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     check_model_cfg(model_cfg, folder / CLIP_CONFIG)
     if other := sorted(key for key in state if is_prompt(key) and key != PROMPT_KEY):
         raise OvsegError(
-            f"{folder} has {', '.join(other)}: no published format has a place for them; export a"
+            f"{folder} has {', '.join(other)}, which no published format supports; export a"
             " CLIP trained without pixel and visual prompts"
         )
     return state, {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg}
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, floats as float32."""
+    """Read the tensors of a safetensors file, floats as float32."""
     state = read_safetensors(path)
     check_finite(state, path)
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
 def _maskformer(name: str, record: ImportRecord | None) -> dict[str, Tensor]:
-    """Tensors of an open-vocabulary MaskFormer by official name."""
+    """Read the tensors of an open-vocabulary MaskFormer by official name."""
     folder = maskformer_folder(name)
     try:
         config = read_settings(folder / "config.json")
         if config.get("model_type") != MODEL_TYPE:
             raise OvsegError(
-                f"{folder} is a MaskFormer with a vocabulary of its own: OVSeg has none such"
+                f"{folder} is a closed-vocabulary MaskFormer, which OVSeg does not support"
             )
         architecture = Architecture(**config["architecture"])
         state = _read(folder / "model.safetensors")
         classes = len(config["class_names"])
     except (KeyError, OSError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise OvsegError(f"{name} has no whole MaskFormer for --layout ovseg ({reason})") from error
+        raise OvsegError(
+            f"{name} has no complete MaskFormer for --layout ovseg ({reason})"
+        ) from error
     official = to_official(state, architecture, num_classes=classes)
     if record is not None and record.no_object_weight is not None:
         official[EMPTY_WEIGHT][-1] = record.no_object_weight
@@ -184,7 +190,7 @@ def _maskformer(name: str, record: ImportRecord | None) -> dict[str, Tensor]:
 
 
 def _typed(state: Mapping[str, Tensor], types: Mapping[str, str]) -> dict[str, Tensor]:
-    """The tensors in the types they had in the file they were imported from."""
+    """Convert tensors to the types they had in the imported file."""
     return {
         name: tensor.to(getattr(torch, types[name])) if name in types else tensor
         for name, tensor in state.items()
@@ -192,7 +198,7 @@ def _typed(state: Mapping[str, Tensor], types: Mapping[str, str]) -> dict[str, T
 
 
 def _official(state: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
-    """A state dict with the version its segmentation head asks for."""
+    """Return a state dict with the version that the official segmentation head expects."""
     ordered = OrderedDict(state)
     metadata = OrderedDict({"sem_seg_head": {"version": HEAD_VERSION}})
     ordered._metadata = metadata  # type: ignore[attr-defined]

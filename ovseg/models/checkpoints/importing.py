@@ -1,11 +1,11 @@
-"""Published checkpoints become our folders: every tensor accounted for, nothing of them run.
+"""Import published checkpoints as our folders: every tensor accounted for, no code run.
 
     ovseg import-checkpoint ovseg_swinbase_vitL14_ft_mpt.pth --out checkpoints/ovseg-swinb
 
-`import_checkpoint` reads what `ovseg.models.checkpoints.kinds` knows and writes one folder with
+`import_checkpoint` reads the kinds in `ovseg.models.checkpoints.kinds` and writes one folder with
 `clip/`, `maskformer/` or both, in the formats of `save_clip` and `save_maskformer`, and
-`import.json`: where it came from, what was left behind and why. Such a folder can be named wherever
-a CLIP or a MaskFormer is. `ovseg.models.checkpoints.exporting` goes back.
+`import.json`: the source, and what was dropped and why. Such a folder can be used wherever a CLIP
+or a MaskFormer is named. `ovseg.models.checkpoints.exporting` does the reverse.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from ovseg.models.checkpoints.kinds import (
     ImportRecord,
     Kind,
     check_import_target,
-    recognise,
+    recognize,
 )
 from ovseg.models.checkpoints.maskformer_names import EMPTY_WEIGHT
 from ovseg.models.checkpoints.maskformer_weights import alike, from_official, official_architecture
@@ -55,7 +55,7 @@ from ovseg.models.maskformer.load import save_maskformer
 from ovseg.models.maskformer.open_vocabulary import OpenVocabularyMaskFormer
 from ovseg.models.preprocessing import InputSettings
 from ovseg.models.texts.templates import text_embeddings
-from ovseg.models.weights.files import NamedTensors, listed, named_tensors, read_weights
+from ovseg.models.weights.files import NamedTensors, named_tensors, read_weights, shorten_list
 
 CLIP_FOLDER, MASKFORMER_FOLDER = "clip", "maskformer"
 TRAINING_VOCABULARY = "coco-stuff-171"
@@ -66,7 +66,7 @@ INPUTS = {
     "resnet_bottleneck": InputSettings(short_side=512, max_side=2048),
     "resnet_deep_stem": InputSettings(short_side=512, max_side=2048),
 }
-"""Sizes at which the published models are tested, by backbone; a ResNet-50's are as the -101c's."""
+"""Test sizes of the published models, by backbone; a ResNet-50 uses those of the -101c."""
 
 
 def import_checkpoint(
@@ -79,25 +79,25 @@ def import_checkpoint(
     quick_gelu: bool = True,
     fp16_rounding: bool = False,
 ) -> ImportRecord:
-    """Convert published weights into a folder of ours, all at once or not at all.
+    """Convert published weights into one of our folders, atomically.
 
     Args:
         source: a weights file, or the folder of a `transformers` MaskFormer.
-        out: folder to make; one that an earlier import made is replaced if it is still as it was.
+        out: folder to create; an earlier import is replaced if it is unchanged.
         clip: for an open-vocabulary MaskFormer without a CLIP: the one it was trained with.
-        class_names: of the classes a MaskFormer was trained on; COCO-Stuff's 171 where the file has
-            as many.
-        decoder_heads: attention heads of the transformer decoder, which no shape tells.
-        quick_gelu: CLIP's activation, which no shape tells; False is GELU.
+        class_names: classes a MaskFormer was trained on; defaults to COCO-Stuff's 171 if the file
+            has as many.
+        decoder_heads: attention heads of the transformer decoder, not inferable from shapes.
+        quick_gelu: CLIP's activation, not inferable from shapes; False is GELU.
         fp16_rounding: for a CLIP: round the weights as the official loader does when it reads a
-            training checkpoint (see `fp16_rounded`). The file's own numbers are kept otherwise.
+            training checkpoint (see `fp16_rounded`); otherwise the file's numbers are kept.
 
     Returns:
-        What was read and what was left behind.
+        A record of what was imported and what was dropped.
 
     Raises:
-        OvsegError: no such file, a damaged one, one that asks to run code, weights of another
-            kind or architecture, tensors missing or left over, or a folder that is in use.
+        OvsegError: if the file does not exist, is damaged, asks to run code, or has weights of
+            another kind or architecture or missing or unknown tensors, or if the folder is in use.
     """
     out = out.expanduser()
     check_import_target(source, out)
@@ -148,7 +148,7 @@ def import_checkpoint(
 
 
 class _Import:
-    """One file on its way into a folder."""
+    """The import of one file into a folder."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class _Import:
         fp16_rounding: bool,
     ) -> None:
         self.found, self.folder = found, folder
-        self.kind: Kind = recognise(found.state)
+        self.kind: Kind = recognize(found.state)
         self.clip, self.class_names = clip, class_names
         self.decoder_heads = decoder_heads
         self.quick_gelu, self.fp16_rounding = quick_gelu, fp16_rounding
@@ -171,15 +171,15 @@ class _Import:
         self.no_object_weight: float | None = None
 
     def write(self) -> dict[str, Any]:
-        """Write the folder's models; the fields of the record."""
+        """Write the folder's models and return the fields of the record."""
         state, kind = self.found.state, self.kind
         if self.clip is not None and kind != "maskformer":
-            raise OvsegError(f"{LABELS[kind]}: it needs no --clip beside it")
+            raise OvsegError(f"{LABELS[kind]}: --clip is not needed, leave it out")
         if self.class_names is not None and kind not in ("ovseg", "maskformer"):
-            raise OvsegError(f"{LABELS[kind]}: it needs no names of classes, leave --classes out")
+            raise OvsegError(f"{LABELS[kind]}: class names are not needed, leave --classes out")
         if self.fp16_rounding and kind != "clip":
             raise OvsegError(
-                f"{LABELS[kind]}: not rounded by the official loader, leave --fp16-rounding out"
+                f"{LABELS[kind]}: the official loader does not round it, leave --fp16-rounding out"
             )
         if kind in ("ovseg", "clip"):
             prefix = OVSEG_PREFIX if kind == "ovseg" else ""
@@ -235,7 +235,7 @@ class _Import:
         save_clip(model, self.folder / CLIP_FOLDER)
 
     def _leave_clip_statistics(self) -> None:
-        """The pixel statistics of an OVSeg checkpoint, which stand in CLIP's configuration."""
+        """Drop the pixel statistics of an OVSeg checkpoint, which CLIP's configuration holds."""
         state = self.found.state
         for name, usual in (
             ("clip_adapter.pixel_mean", open_clip.OPENAI_DATASET_MEAN),
@@ -245,12 +245,12 @@ class _Import:
                 continue
             rounded = buffer_of(usual).to(state[name].dtype).float()
             if not torch.allclose(state[name].float(), rounded, atol=1e-3):
-                raise OvsegError(f"{name} is not CLIP's own, which OVSeg always has")
+                raise OvsegError(f"{name} differs from CLIP's own, which OVSeg always uses")
             where = f"{CLIP_FOLDER}/open_clip_config.json"
             self.dropped[name] = f"CLIP's pixel statistics, on the 0..1 scale in {where}"
 
     def _inputs(self, backbone: str) -> InputSettings:
-        """Sizes of the published models, and the pixel statistics of older detectron2 files."""
+        """Return the published models' sizes and older detectron2 files' pixel statistics."""
         inputs = INPUTS[backbone]
         for name, field in (("pixel_mean", "mean"), ("pixel_std", "std")):
             if name in self.found.state:
@@ -276,11 +276,11 @@ class _Import:
         elif self.clip is not None:
             clip = load_clip(self.clip, prompt_depth=0)
         else:
-            raise OvsegError("no CLIP inside: name the one it was trained with, --clip")
+            raise OvsegError("the file has no CLIP: name the one it was trained with, --clip")
         if clip.embed_dim != architecture.embedding_dim:
             raise OvsegError(
                 f"class embeddings have {architecture.embedding_dim} numbers, the"
-                f" texts of the CLIP {clip.embed_dim}: it was trained with another"
+                f" CLIP's texts {clip.embed_dim}: it was trained with another CLIP"
             )
         save_maskformer(
             network,
@@ -291,7 +291,7 @@ class _Import:
         )
 
     def _training_classes(self, state: Mapping[str, Tensor]) -> list[str]:
-        """Names of the classes it was trained on; the file has their number at most."""
+        """Return the names of the training classes; the file has at most their number."""
         usual = [each.name for each in read_vocabulary(TRAINING_VOCABULARY)]
         names = list(self.class_names) if self.class_names is not None else usual
         weights = state.get(EMPTY_WEIGHT)
@@ -300,8 +300,8 @@ class _Import:
             return names
         if weights.ndim != 1 or len(weights) != len(names) + 1:
             raise OvsegError(
-                f"it was trained on {weights.numel() - 1} classes, {len(names)} names"
-                " are given: name them in order, a line each, --classes FILE"
+                f"it was trained on {weights.numel() - 1} classes, but there are {len(names)}"
+                " names: list them in order, one per line, --classes FILE"
             )
         if not bool((weights[:-1] == 1).all()):
             raise OvsegError(f"{EMPTY_WEIGHT} weighs classes differently")
@@ -316,7 +316,7 @@ class _Import:
 
 
 def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
-    """Refuse a state with names or shapes other than expected."""
+    """Reject a state with unexpected names or shapes."""
     missing = [name for name in expected if name not in state]
     extra = [name for name in state if name not in expected]
     wrong = [
@@ -324,10 +324,12 @@ def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: st
         for name, tensor in expected.items()
         if name in state and not alike(state[name], tensor)
     ]
-    faults = {"lacks": missing, "has unknown": extra, "has of another shape or type": wrong}
+    faults = {"missing": missing, "unknown": extra, "of another shape or type": wrong}
     if any(faults.values()):
-        found = "; ".join(f"{fault} {listed(names)}" for fault, names in faults.items() if names)
-        raise OvsegError(f"{what} {found}: it is damaged or another architecture")
+        differences = "; ".join(
+            f"{fault} {shorten_list(names)}" for fault, names in faults.items() if names
+        )
+        raise OvsegError(f"{what} is damaged or has another architecture: {differences}")
 
 
 def _float(tensor: Tensor) -> Tensor:
@@ -335,7 +337,7 @@ def _float(tensor: Tensor) -> Tensor:
 
 
 def _stored_as(state: Mapping[str, Tensor], dropped: Mapping[str, str]) -> dict[str, str]:
-    """The types that are no float32; a float that float32 cannot hold is refused."""
+    """Return the types other than float32; reject floats that float32 cannot represent."""
     others = {
         name: tensor.dtype
         for name, tensor in state.items()
@@ -343,5 +345,5 @@ def _stored_as(state: Mapping[str, Tensor], dropped: Mapping[str, str]) -> dict[
     }
     lossy = [name for name, dtype in others.items() if dtype.itemsize > 2]
     if lossy:
-        raise OvsegError(f"float64 would be rounded ({listed(lossy)}); save as float32")
+        raise OvsegError(f"float64 would be rounded ({shorten_list(lossy)}); save as float32")
     return {name: str(dtype).removeprefix("torch.") for name, dtype in others.items()}

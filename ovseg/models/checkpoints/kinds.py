@@ -12,45 +12,45 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ovseg.errors import OvsegError
 from ovseg.files.access import check_replaceable
 from ovseg.models.checkpoints.clip_names import OVSEG_PREFIX
-from ovseg.models.weights.files import listed
+from ovseg.models.weights.files import shorten_list
 
 Kind = Literal["ovseg", "maskformer", "closed_maskformer", "clip"]
 LABELS: dict[Kind, str] = {
     "ovseg": "OVSeg checkpoint, a MaskFormer and a CLIP",
     "maskformer": "open-vocabulary MaskFormer without a CLIP",
-    "closed_maskformer": "MaskFormer with a vocabulary of its own",
+    "closed_maskformer": "closed-vocabulary MaskFormer",
     "clip": "CLIP",
 }
 
 
-def recognise(names: Iterable[str]) -> Kind:
-    """What tensors of these names are.
+def recognize(names: Iterable[str]) -> Kind:
+    """Return the kind of checkpoint with these tensor names.
 
     Raises:
-        OvsegError: none of the known kinds.
+        OvsegError: if it is not one of the known kinds.
     """
-    known = set(names)
-    if any(name.startswith("sem_seg_head.") for name in known):
-        if any(name.startswith(OVSEG_PREFIX) for name in known):
+    keys = set(names)
+    if any(name.startswith("sem_seg_head.") for name in keys):
+        if any(name.startswith(OVSEG_PREFIX) for name in keys):
             return "ovseg"
-        closed = "sem_seg_head.predictor.class_embed.weight" in known
+        closed = "sem_seg_head.predictor.class_embed.weight" in keys
         return "closed_maskformer" if closed else "maskformer"
-    if {"visual.conv1.weight", "token_embedding.weight"} <= known:
+    if {"visual.conv1.weight", "token_embedding.weight"} <= keys:
         return "clip"
     raise OvsegError(
-        f"none of the weights that can be imported: its {len(known)} keys are"
-        f" {listed(sorted(known))}; give an OVSeg checkpoint, a detectron2 MaskFormer, a CLIP of"
-        " OpenAI or open_clip with a ViT, or the folder of a transformers MaskFormer"
+        f"not weights that can be imported: its {len(keys)} keys are"
+        f" {shorten_list(sorted(keys))}; give an OVSeg checkpoint, a detectron2 MaskFormer, a CLIP"
+        " of OpenAI or open_clip with a ViT, or the folder of a transformers MaskFormer"
     )
 
 
 RECORD_FILE = "import.json"
 MADE_BY = "ovseg import-checkpoint"
-"""What the folder's listing says (`ovseg.files.access.list_files`)."""
+"""The marker in the folder's listing (`ovseg.files.access.list_files`)."""
 
 
 class ImportRecord(BaseModel):
-    """What was imported: the content of `import.json`."""
+    """The record of an import: the content of `import.json`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,23 +60,23 @@ class ImportRecord(BaseModel):
     kind: str
     layout: str
     tensors: int
-    """Tensors carried over."""
+    """Number of imported tensors."""
     dropped: dict[str, str]
-    """What was left behind and why, by key."""
+    """Reasons for dropped tensors, by key."""
     notes: tuple[str, ...] = ()
-    """What the file does not say and was assumed, or was changed on request."""
+    """Assumptions about what the file does not say, and requested changes."""
     stored_as: dict[str, str] = {}
-    """Type of tensors that are no float32 in the file, by published name; ours are float32."""
+    """Types of tensors that are not float32 in the file, by published name; ours are float32."""
     no_object_weight: float | None = None
     """Last entry of the dropped class weights of the loss; the others are 1."""
     versions: dict[str, str] = {}
 
     @classmethod
     def read(cls, folder: Path) -> ImportRecord | None:
-        """The record of an imported folder; None for any other folder.
+        """Read the record of an imported folder; None for any other folder.
 
         Raises:
-            OvsegError: there is one, and it cannot be read.
+            OvsegError: if the record cannot be read.
         """
         path = folder / RECORD_FILE
         if not path.is_file():
@@ -88,14 +88,16 @@ class ImportRecord(BaseModel):
 
 
 def check_import_target(source: Path, out: Path) -> None:
-    """Refuse a source that is not there, and a folder that an import must not replace.
+    """Reject a missing source, and a folder that an import must not replace.
 
     Raises:
-        OvsegError: see `ovseg.files.access.check_replaceable`; or one of the two lies in the other.
+        OvsegError: see `ovseg.files.access.check_replaceable`; or if one is inside the other.
     """
     if not source.exists():
         raise OvsegError(f"{source} does not exist: name a weights file or a MaskFormer's folder")
     check_replaceable(out, MADE_BY)
     inner, outer = source.resolve(), out.resolve()
     if outer in inner.parents or inner in outer.parents or inner == outer:
-        raise OvsegError(f"--out {out} and {source} lie in one another: name a folder elsewhere")
+        raise OvsegError(
+            f"one of --out {out} and {source} is inside the other: name another folder"
+        )

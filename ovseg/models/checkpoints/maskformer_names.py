@@ -1,9 +1,8 @@
-"""Names of the published MaskFormer parameters, beside those of `OpenVocabularyMaskFormer`.
+"""Names of the published MaskFormer parameters, mapped to those of `OpenVocabularyMaskFormer`.
 
-The published models are detectron2's: a `backbone`, a `sem_seg_head` of pixel decoder and
-predictor. `shared_names` is what every MaskFormer of that family has; `open_vocabulary_names` adds
-the class-embedding head. Queries, keys and values of an attention are one tensor there and three
-here.
+The published models are detectron2's: a `backbone`, and a `sem_seg_head` of pixel decoder and
+predictor. `shared_names` covers every MaskFormer of that family; `open_vocabulary_names` adds the
+class-embedding head. Queries, keys and values of an attention are one tensor there and three here.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from torch import Tensor, cat
 from ovseg.models.maskformer.open_vocabulary import Architecture
 
 Names = dict[str, tuple[str, ...]]
-"""Official name to ours; three names where the official tensor holds them one after another."""
+"""Official name to ours; three names if the official tensor concatenates three of ours."""
 
 EMPTY_WEIGHT = "criterion.empty_weight"
 """Class weights of the official loss: 1, and less for the last, *non-object*."""
 UNUSED_NORM = "model.pixel_level_module.encoder.model.layernorm"
-"""Ours, of the whole Swin classifier; features for segmentation pass a norm a stage instead."""
+"""Our Swin classifier's final norm; features for segmentation have a norm per stage instead."""
 BATCH_COUNTER = ".num_batches_tracked"
-"""How the name of a norm's counter of training batches ends; a frozen norm needs none."""
+"""Suffix of a norm's counter of training batches; a frozen norm needs none."""
 
 _ENCODER = "model.pixel_level_module.encoder"
 _FPN = "model.pixel_level_module.decoder.fpn"
@@ -80,7 +79,7 @@ def _swin_block(theirs: str, ours: str) -> _Pairs:
 
 
 def _resnet(architecture: Architecture) -> _Pairs:
-    """Our deep-stem ResNet, or the one of `transformers` with bottleneck blocks."""
+    """Yield names of our deep-stem ResNet, or of the `transformers` one with bottleneck blocks."""
     deep = architecture.backbone == "resnet_deep_stem"
     for conv in ("conv1", "conv2", "conv3") if deep else ("conv1",):
         ours = f"{_ENCODER}.stem.{conv}" if deep else f"{_ENCODER}.embedder.embedder"
@@ -115,7 +114,7 @@ def _frozen(theirs: str, ours: str, *, deep: bool) -> _Pairs:
 
 def _pixel_decoder(architecture: Architecture) -> _Pairs:
     stages = len(architecture.depths)
-    for stage in range(1, stages):  # ours go from coarse to fine, after the coarsest, the stem
+    for stage in range(1, stages):  # ours go from coarse to fine; the coarsest is the stem
         ours = f"{_FPN}.layers.{stages - 1 - stage}"
         for theirs, part in (("adapter", "proj"), ("layer", "block")):
             yield from _conv_norm(
@@ -144,7 +143,7 @@ def _transformer(architecture: Architecture) -> _Pairs:
     yield from _weight_bias(decoder, f"{_TRANSFORMER}.decoder.layernorm")
     yield f"{_PREDICTOR}.query_embed.weight", (f"{_TRANSFORMER}.queries_embedder.weight",)
     last = architecture.backbone_dim * 2 ** (len(architecture.depths) - 1)
-    if last != architecture.query_dim:  # both sides have a projection only where it is needed
+    if last != architecture.query_dim:  # both have a projection only if it is needed
         yield from _weight_bias(f"{_PREDICTOR}.input_proj", f"{_TRANSFORMER}.input_projection")
 
 
@@ -154,16 +153,16 @@ def _mlp(name: str, layers: int) -> _Pairs:
 
 
 def backbone_names(architecture: Architecture) -> Names:
-    """The backbone's part of `shared_names`, every official name beginning with `backbone.`."""
+    """Return the backbone's part of `shared_names`; official names start with `backbone.`."""
     swin = architecture.backbone == "swin"
     return dict(_swin(architecture) if swin else _resnet(architecture))
 
 
 def shared_names(architecture: Architecture) -> Names:
-    """What a published MaskFormer has whether its vocabulary is open or closed.
+    """Return the names that open and closed published MaskFormers share.
 
     Args:
-        architecture: of any backbone but `resnet`; its class head is not looked at.
+        architecture: any backbone except `resnet`; its class head is ignored.
 
     Returns:
         Backbone, pixel decoder, transformer decoder, queries and mask head, in the official order.
@@ -175,7 +174,7 @@ def shared_names(architecture: Architecture) -> Names:
 
 
 def open_vocabulary_names(architecture: Architecture) -> Names:
-    """Every parameter and buffer of the open-vocabulary MaskFormer, in the official order."""
+    """Return the names of the open-vocabulary MaskFormer's tensors, in the official order."""
     non_object: Names = {"clip_adapter.non_object_embedding": ("non_object_embedding",)}
     return shared_names(architecture) | dict(_mlp("class_embed", 2)) | non_object
 
@@ -185,14 +184,14 @@ def open_vocabulary_names(architecture: Architecture) -> Names:
 
 
 def to_our_names(state: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
-    """Rename tensors, and take apart those that hold queries, keys and values in one.
+    """Rename tensors, and split those that combine queries, keys and values.
 
     Args:
-        state: tensors by official name; every name in `names` is there.
-        names: official to ours.
+        state: tensors by official name, with every name in `names`.
+        names: official names to ours.
 
     Returns:
-        Tensors by our name; views of the given ones where nothing had to be copied.
+        Tensors by our name; views of the input if nothing had to be copied.
     """
     return {
         mine: part
@@ -202,7 +201,7 @@ def to_our_names(state: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]
 
 
 def to_official_names(state: Mapping[str, Tensor], names: Names) -> dict[str, Tensor]:
-    """The inverse of `to_our_names`."""
+    """Invert `to_our_names`."""
     return {
         official: state[ours[0]] if len(ours) == 1 else cat([state[mine] for mine in ours])
         for official, ours in names.items()

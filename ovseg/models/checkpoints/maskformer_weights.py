@@ -1,8 +1,8 @@
-"""The published open-vocabulary MaskFormer: its dimensions, its weights in our network, and back.
+"""The published open-vocabulary MaskFormer: infer its dimensions, convert its weights both ways.
 
 A published file names its tensors as detectron2 does (`ovseg.models.checkpoints.maskformer_names`).
-Everything of it but training constants is carried over, bit for bit; what a file has too much or
-too little of is an error that names it. The CLIP inside the same file is not looked at here.
+Everything except training constants is converted bit for bit; missing or unknown tensors are an
+error that names them. The CLIP inside the same file is ignored here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ovseg.models.checkpoints.maskformer_names import (
     to_our_names,
 )
 from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
-from ovseg.models.weights.files import listed
+from ovseg.models.weights.files import shorten_list
 
 NON_OBJECT_WEIGHT = 0.1
 """Weight of *non-object* in the published models' cross entropy."""
@@ -34,18 +34,18 @@ _CLIP_HALF = re.compile(r"clip_adapter\.(?!non_object_embedding$)|pixel_(mean|st
 
 
 def official_architecture(state: Mapping[str, Tensor], *, decoder_heads: int = 8) -> Architecture:
-    """The dimensions of a published open-vocabulary MaskFormer, read from names and shapes.
+    """Infer the dimensions of a published open-vocabulary MaskFormer from names and shapes.
 
     Args:
-        state: tensors by official name; those of the CLIP half may be there.
-        decoder_heads: attention heads of the transformer decoder, which no shape tells; 8 in the
-            published models.
+        state: tensors by official name, with or without the CLIP half.
+        decoder_heads: attention heads of the transformer decoder, not inferable from shapes; 8 in
+            the published models.
 
     Returns:
         The architecture; drop path is the paper's, 0.3 for Swin and none for a ResNet.
 
     Raises:
-        OvsegError: if the tensors are not those of an open-vocabulary MaskFormer.
+        OvsegError: if the tensors do not belong to an open-vocabulary MaskFormer.
     """
     try:
         dimensions = shared_dimensions(state) | _class_head(state)
@@ -53,7 +53,7 @@ def official_architecture(state: Mapping[str, Tensor], *, decoder_heads: int = 8
     except KeyError as error:
         raise OvsegError(
             f"this is not a published MaskFormer: it has no {error.args[0]}, but"
-            f" {listed(_maskformer_half(state))}; give a file such as"
+            f" {shorten_list(_maskformer_half(state))}; give a file such as"
             " ovseg_swinbase_vitL14_ft_mpt.pth"
         ) from None
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
@@ -71,13 +71,13 @@ def official_architecture(state: Mapping[str, Tensor], *, decoder_heads: int = 8
 
 
 def shared_dimensions(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Fields of `Architecture` but its class head's, of any published MaskFormer.
+    """Infer the fields of `Architecture`, except the class head's, of a published MaskFormer.
 
     Args:
         state: tensors by official name.
 
     Raises:
-        KeyError: the name of a tensor that is needed and not there.
+        KeyError: with the name of a missing tensor.
     """
     decoder = "sem_seg_head.predictor.transformer.decoder.layers"
     backbone = _swin(state) if "backbone.patch_embed.proj.weight" in state else _resnet(state)
@@ -99,7 +99,7 @@ def _swin(state: Mapping[str, Tensor]) -> dict[str, Any]:
         state[f"backbone.layers.{stage}.blocks.0.attn.relative_position_bias_table"]
         for stage in range(stages)
     ]
-    # one row an offset between two places of a window, from -(window - 1) to window - 1 each way
+    # one row per offset in a window, from -(window - 1) to window - 1 in both directions
     sides = round(len(tables[0]) ** 0.5) if tables else 0
     return {
         "backbone": "swin",
@@ -130,14 +130,14 @@ def _resnet(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _class_head(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Empty without a class-embedding head; the check of the names then says that it is missing."""
+    """Return the head's dimensions; empty if it is missing, which the check of names reports."""
     head = "sem_seg_head.predictor.class_embed.layers"
     layers = {"class_hidden_dim": f"{head}.0.weight", "embedding_dim": f"{head}.1.weight"}
     return {field: state[name].shape[0] for field, name in layers.items() if name in state}
 
 
 def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many modules `prefix.0`, `prefix.1` ... have tensors."""
+    """Count the modules `prefix.0`, `prefix.1` ... that have tensors."""
     numbered = re.compile(re.escape(prefix) + r"\.(\d+)\.")
     return len({match[1] for name in state if (match := numbered.match(name))})
 
@@ -149,18 +149,17 @@ def _count(state: Mapping[str, Tensor], prefix: str) -> int:
 def from_official(
     state: Mapping[str, Tensor], architecture: Architecture
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The weights of a published MaskFormer for `OpenVocabularyMaskFormer(architecture)`.
+    """Convert a published MaskFormer's weights for `OpenVocabularyMaskFormer(architecture)`.
 
     Args:
-        state: tensors by official name; the CLIP half may be there and is not looked at.
-        architecture: as `official_architecture` reads it.
+        state: tensors by official name; a CLIP half is ignored.
+        architecture: as `official_architecture` infers it.
 
     Returns:
-        A state dict that loads strictly, and for every tensor of the MaskFormer that is not in it
-        the reason.
+        A state dict that loads strictly, and the reason for each dropped tensor of the MaskFormer.
 
     Raises:
-        OvsegError: if a tensor is missing, left over or of another shape.
+        OvsegError: if a tensor is missing, unknown or of another shape.
     """
     _check_names(state, architecture)
     ours = to_our_names(state, open_vocabulary_names(architecture))
@@ -177,9 +176,9 @@ def from_official(
     ]
     if wrong or len(ours) != len(expected):
         raise OvsegError(
-            "the file's tensors have other shapes or types than the network of"
-            f" {architecture.backbone} {architecture.depths}, under our names: {listed(wrong)};"
-            " only the architectures of the published models can be read"
+            "the file's tensors differ in shape or type from the network of"
+            f" {architecture.backbone} {architecture.depths}, under our names:"
+            f" {shorten_list(wrong)}; only the architectures of the published models are supported"
         )
     dropped = {}
     for name in state:
@@ -191,7 +190,7 @@ def from_official(
 
 
 def alike(tensor: Tensor, expected: Tensor) -> bool:
-    """Whether two tensors have one shape, and both floats or neither."""
+    """Whether two tensors have the same shape, and both or neither are floats."""
     return (
         tensor.shape == expected.shape
         and tensor.is_floating_point() == expected.is_floating_point()
@@ -199,27 +198,27 @@ def alike(tensor: Tensor, expected: Tensor) -> bool:
 
 
 def _expected(architecture: Architecture) -> dict[str, Tensor]:
-    """Names and shapes of the network, without its memory."""
+    """Return the network's names and shapes without allocating it."""
     try:
         with torch.device("meta"):
             return OpenVocabularyMaskFormer(architecture).state_dict()
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-        # what torch and transformers raise for widths that do not divide
+        # torch and transformers raise these for widths that do not divide
         reason = " ".join(str(error).split())[:200]
         raise OvsegError(
-            f"there is no MaskFormer of these dimensions ({reason}); download the file again"
+            f"a MaskFormer of these dimensions is impossible ({reason}); download the file again"
         ) from None
 
 
 def to_official(
     state: Mapping[str, Tensor], architecture: Architecture, *, num_classes: int
 ) -> dict[str, Tensor]:
-    """The inverse of `from_official`: tensors by official name, in the official order.
+    """Invert `from_official`: return tensors by official name, in the official order.
 
     Args:
-        state: of an `OpenVocabularyMaskFormer`.
-        architecture: of the same.
-        num_classes: training classes K; they fix the length of the loss's class weights.
+        state: state dict of an `OpenVocabularyMaskFormer`.
+        architecture: its architecture.
+        num_classes: number of training classes K, which sets the length of the class weights.
 
     Returns:
         Backbone, segmentation head, `criterion.empty_weight` (K + 1,) and the non-object embedding.
@@ -229,15 +228,15 @@ def to_official(
     """
     if architecture.backbone == "resnet":
         raise OvsegError(
-            "a MaskFormer with a ResNet of basic blocks has no published counterpart; every other"
-            " backbone can be exported under the official names"
+            "a MaskFormer with a ResNet of basic blocks has no published counterpart; only the"
+            " other backbones can be exported under the official names"
         )
     names = open_vocabulary_names(architecture)
     missing = [mine for ours in names.values() for mine in ours if mine not in state]
     if missing:
-        raise OvsegError(f"the network lacks {listed(missing)}; give the state of a whole one")
+        raise OvsegError(f"the network is missing {shorten_list(missing)}; give a complete state")
     official = to_official_names(state, names)
-    non_object = official.pop(NON_OBJECT)  # it stands after the criterion
+    non_object = official.pop(NON_OBJECT)  # it comes after the criterion
     empty_weight = torch.ones(num_classes + 1, device=non_object.device)
     empty_weight[-1] = NON_OBJECT_WEIGHT
     return {**official, EMPTY_WEIGHT: empty_weight, NON_OBJECT: non_object}
@@ -252,8 +251,8 @@ def _check_names(state: Mapping[str, Tensor], architecture: Architecture) -> Non
         if name not in names and name != EMPTY_WEIGHT and not name.endswith(BATCH_COUNTER)
     ]
     if missing or left_over:
-        problems = [f"lacks {listed(missing)}"] if missing else []
-        problems += [f"has unknown {listed(left_over)}"] if left_over else []
+        problems = [f"is missing {shorten_list(missing)}"] if missing else []
+        problems += [f"has unknown {shorten_list(left_over)}"] if left_over else []
         raise OvsegError(
             f"the file {' and '.join(problems)}, so it is not the published open-vocabulary"
             f" MaskFormer with {architecture.backbone} {architecture.depths}"

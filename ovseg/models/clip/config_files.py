@@ -1,8 +1,8 @@
-"""A CLIP's configuration as open_clip writes it: what it may say, before a model is made of it.
+"""Validation of a CLIP's open_clip configuration, before a model is built from it.
 
-Only the fields that open_clip has are known, with values of their types and of sizes that models
-have. Nothing in it may name weights or code outside the folder: the towers are made empty and take
-the folder's weights, and no configuration can ask `transformers` to trust code.
+Only open_clip's fields are allowed, with values of their types and realistic sizes. Nothing may
+refer to weights or code outside the folder: the towers are created empty and load the folder's
+weights, and no configuration can make `transformers` trust code.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MODEL = {
     "output_dict": bool,
     "custom_text": bool,
 }
-"""Type of every field of `model_cfg` but those of the towers."""
+"""Type of every field of `model_cfg` except the towers'."""
 LAYER = {"eps": float, "elementwise_affine": bool, "bias": bool, "approximate": str}
-"""Of `norm_kwargs` and `act_kwargs`."""
+"""Fields of `norm_kwargs` and `act_kwargs`."""
 TOKENIZER = {
     "clean": str,
     "strip_sep_token": bool,
@@ -46,22 +46,22 @@ TOKENIZER = {
     "additional_special_tokens": list,
 }
 SPARE_NUMBERS = 2**24
-"""Of a model beyond those that its weights hold: 64 MiB of float32."""
+"""Numbers a model may have beyond those of its weights: 64 MiB of float32."""
 TIMM_NAME = re.compile(r"\w[\w.]*")
-"""A model of timm's own; a name with a scheme is of a hub or a folder."""
+"""Name of a model in timm; a name with a scheme refers to a hub or a folder."""
 
 
 def read_clip_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`model_cfg` and `preprocess_cfg` of a CLIP's folder.
+    """Read `model_cfg` and `preprocess_cfg` of a CLIP's folder.
 
     Raises:
-        OvsegError: the file cannot be read, or is not a CLIP's. `check_model_cfg` looks further.
+        OvsegError: if the file cannot be read, or is not a CLIP's. `check_model_cfg` checks more.
     """
     path = folder / CLIP_CONFIG
     config = read_settings(path)
     model_cfg, preprocess_cfg = config.get("model_cfg"), config.get("preprocess_cfg") or {}
     if not isinstance(model_cfg, dict):
-        raise OvsegError(f"{path} holds no model_cfg: restore the file, or name another folder")
+        raise OvsegError(f"{path} has no model_cfg: restore the file, or name another folder")
     if not isinstance(preprocess_cfg, dict):
         raise OvsegError(f"{path}: preprocess_cfg is not an object: restore the file")
     for name in ("mean", "std"):
@@ -77,15 +77,15 @@ def read_clip_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def check_model_cfg(model_cfg: Mapping[str, Any], source: object) -> None:
-    """Refuse what is not a CLIP's configuration.
+    """Reject a configuration that is not a CLIP's.
 
     Args:
-        model_cfg: as open_clip has it.
+        model_cfg: open_clip's configuration.
         source: the file, for messages.
 
     Raises:
-        OvsegError: an unknown field, a value of another type, one beyond any model, or one that
-            names code, a model of a hub's or other weights.
+        OvsegError: for an unknown field, a value of another type, an unrealistic size, or a
+            reference to code, a hub's model or other weights.
     """
     check_settings(model_cfg, source)
     _check(model_cfg, MODEL, "model_cfg", source)
@@ -101,20 +101,22 @@ def check_model_cfg(model_cfg: Mapping[str, Any], source: object) -> None:
     vision, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]
     _check(text.get("tokenizer_kwargs") or {}, TOKENIZER, "text_cfg.tokenizer_kwargs", source)
     if (name := vision.get("timm_model_name")) and not TIMM_NAME.fullmatch(name):
-        raise OvsegError(f"{source}: {name[:80]!r} is no model of timm's own: take another CLIP")
+        raise OvsegError(
+            f"{source}: {name[:80]!r} is not one of timm's own models: use another CLIP"
+        )
     if name := text.get("hf_model_name"):
         try:
             check_transformers(name)
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             raise OvsegError(
-                f"{source}: the text tower {name[:80]!r} cannot be had ({reason}): put it into the"
-                " cache of the hub, or take another CLIP"
+                f"{source}: the text tower {name[:80]!r} is not available ({reason}): put it into"
+                " the hub's cache, or use another CLIP"
             ) from error
 
 
 def empty_towers(model_cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration whose towers are made without weights of their own, which a CLIP brings."""
+    """Return a configuration whose towers are created without their pretrained weights."""
     return {
         **model_cfg,
         "vision_cfg": {**model_cfg["vision_cfg"], "timm_model_pretrained": False},
@@ -123,26 +125,26 @@ def empty_towers(model_cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_size(family: Any, arguments: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
-    """Raise `ValueError` for a CLIP of more than its weights hold, before it takes memory.
+    """Raise `ValueError` for a CLIP much larger than its weights, before it takes memory.
 
     Args:
         family: class of the model.
-        arguments: with which it is made.
-        weights: that it is to take.
+        arguments: arguments of the class.
+        weights: weights to load.
     """
     for tower in ("vision_cfg", "text_cfg"):
         layers = arguments[tower].get("layers") or 0
         if (sum(layers) if isinstance(layers, list) else layers) > len(weights):
-            raise ValueError(f"{layers} layers, where the weights hold {len(weights)} tensors")
+            raise ValueError(f"{layers} layers, but the weights hold {len(weights)} tensors")
     numbers = sum(tensor.numel() for tensor in weights.values())
     with torch.device("meta"):
-        wanted = sum(each.numel() for each in family(**copy.deepcopy(arguments)).parameters())
-    if wanted > 2 * numbers + SPARE_NUMBERS:  # positions may be of another size
-        raise ValueError(f"{wanted} numbers, where the weights hold {numbers}")
+        size = sum(each.numel() for each in family(**copy.deepcopy(arguments)).parameters())
+    if size > 2 * numbers + SPARE_NUMBERS:  # positions may be of another size
+        raise ValueError(f"{size} numbers, but the weights hold {numbers}")
 
 
 def _types(kind: Any) -> dict[str, Any]:
-    """Type of every field of a tower, by what it is where it is not given."""
+    """Return the type of every field of a tower, by its default."""
     special = {"act_kwargs": dict, "norm_kwargs": dict, "tokenizer_kwargs": dict}
     optional = {"ls_init_value": float, "timm_drop_path": float} | special
     return {
@@ -151,14 +153,14 @@ def _types(kind: Any) -> dict[str, Any]:
     }
 
 
-def _check(given: object, types: Mapping[str, type], what: str, source: object) -> None:
-    if not isinstance(given, Mapping):
+def _check(fields: object, types: Mapping[str, type], what: str, source: object) -> None:
+    if not isinstance(fields, Mapping):
         raise OvsegError(f"{source}: {what} is not an object: it is not a CLIP of open_clip")
-    for name, value in given.items():
+    for name, value in fields.items():
         if name not in types:
             raise OvsegError(
                 f"{source}: {what} is not a CLIP that open_clip knows: it has the unknown field"
-                f" {str(name)[:60]!r}, which is not read; remove it, or take another CLIP"
+                f" {str(name)[:60]!r}; remove it, or use another CLIP"
             )
         if value is not None and not _fits(value, types[name], several=name in SEVERAL):
             raise OvsegError(
@@ -168,7 +170,7 @@ def _check(given: object, types: Mapping[str, type], what: str, source: object) 
 
 
 SEVERAL = ("layers", "image_size")
-"""A ResNet has its layers by stage, a picture may have two sides."""
+"""A ResNet has layers by stage, an image may have two sides."""
 
 
 def _fits(value: object, kind: type, *, several: bool = False) -> bool:

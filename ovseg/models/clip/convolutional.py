@@ -1,8 +1,8 @@
-"""A CLIP with a convolutional tower: its dense features, pooled under masks, named by its own head.
+"""A CLIP with a convolutional tower, whose dense features are pooled under masks.
 
-A convolutional tower takes pictures of any size, so that one pass over the whole picture serves all
-its masks (FC-CLIP, NeurIPS 2023, section 3): the features before the pooling head are averaged
-under a mask, and the rest of CLIP's head makes an embedding of the average. Nothing is trained.
+A convolutional tower takes images of any size, so one pass over the whole image serves all its
+masks (FC-CLIP, NeurIPS 2023, section 3): the features before the pooling head are averaged under a
+mask, and the rest of CLIP's head turns the average into an embedding. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ STRIDE = 32  # of the last features of both families, pixels
 
 
 def is_convolutional(visual: nn.Module) -> bool:
-    """Whether an image tower of open_clip is one that `ConvCLIP` can take."""
+    """Whether `ConvCLIP` supports an image tower of open_clip."""
     if isinstance(visual, ModifiedResNet):
         return True
-    # with a pooling of open_clip's own the head is no average, and no mask can take its place
+    # with open_clip's own pooling, the head is not an average that a mask could replace
     return (
         isinstance(visual, TimmModel)
         and isinstance(visual.trunk, ConvNeXt)
@@ -42,12 +42,12 @@ class ConvCLIP(OpenClipModel):
 
     Args:
         clip: open_clip model.
-        tokenizer: as of `OpenClipModel`.
+        tokenizer: as for `OpenClipModel`.
         model_cfg: open_clip's configuration of the model.
-        vocabulary: as of `OpenClipModel`.
+        vocabulary: as for `OpenClipModel`.
 
     Raises:
-        OvsegError: the tower is another one.
+        OvsegError: if the tower is of another kind.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class ConvCLIP(OpenClipModel):
         return self._embed_dim
 
     def dense_features(self, pixels_nchw: Tensor) -> Tensor:
-        """The features before the pooling head.
+        """Compute the features before the pooling head.
 
         Args:
-            pixels_nchw: `(N, 3, H, W)` float, normalised, of any size from `STRIDE` up.
+            pixels_nchw: `(N, 3, H, W)` float, normalized, of any size from `STRIDE` up.
 
         Returns:
             `(N, C, H / 32, W / 32)`.
@@ -91,12 +91,12 @@ class ConvCLIP(OpenClipModel):
         return dense
 
     def pool_masks(self, features_chw: Tensor, weights_qhw: Tensor) -> Tensor:
-        """Embeddings of masks over the dense features of one picture.
+        """Embed masks over the dense features of one image.
 
         Args:
-            features_chw: `(C, h, w)` of `dense_features`.
-            weights_qhw: `(Q, h, w)` float >= 0, each with something above 0: how much each place
-                counts. Q may be 0.
+            features_chw: `(C, h, w)` from `dense_features`.
+            weights_qhw: `(Q, h, w)` float >= 0, each with a value above 0: the weight of each
+                position. Q may be 0.
 
         Returns:
             `(Q, E)` of L2 norm 1.
@@ -117,10 +117,10 @@ class ConvCLIP(OpenClipModel):
 def _attention_pool(
     pool: AttentionPool2d, features_cn: Tensor, weights_qn: Tensor, size: tuple[int, int]
 ) -> Tensor:
-    """CLIP's attention pooling `(Q, E)` with the weights as a prior over the places.
+    """Apply CLIP's attention pooling `(Q, E)` with the weights as a prior over positions.
 
-    As FC-CLIP does it, the query is the mean of the whole picture and only the places of the mask
-    are keys; a place of weight 0 has none of the attention.
+    As in FC-CLIP, the query is the mean of the whole image and only the positions in the mask are
+    keys; a position of weight 0 gets no attention.
     """
     positions = pool.positional_embedding.to(features_cn.dtype)
     side = math.isqrt(len(positions) - 1)

@@ -1,10 +1,10 @@
 """CLIP by name: loading, saving, digests.
 
-`load_clip` knows three kinds of names: `storybook` (the compact model this package ships), a local
-folder, and open_clip's `ARCHITECTURE/pretrained`, where `pretrained` is a tag or a weights file.
-It gives a mask-adapted ViT; `load_model` and `shared_clip` give convolutional CLIPs as well, such
-as `storybook-conv`. A folder holds safetensors and JSON, and stock open_clip reads it as well
-(`open_clip.create_model("local-dir:FOLDER")`): prompts of any kind lie in files of their own.
+`load_clip` accepts three kinds of names: `storybook` (the compact model this package ships), a
+local folder, and open_clip's `ARCHITECTURE/pretrained`, where `pretrained` is a tag or a weights
+file. It returns a mask-adapted ViT; `load_model` and `shared_clip` also return convolutional CLIPs,
+such as `storybook-conv`. A folder holds safetensors and JSON, and stock open_clip can read it too
+(`open_clip.create_model("local-dir:FOLDER")`): prompts of any kind are in separate files.
 """
 
 import copy
@@ -47,36 +47,36 @@ PROMPTS_FILE = "mask_prompts.safetensors"
 
 # ---------------------------------------------------------------------------------------- names
 def _tagged_weights(name: str) -> tuple[str, Path]:
-    """Architecture and weights file of `ARCHITECTURE/pretrained`; downloads a known tag."""
+    """Split `ARCHITECTURE/pretrained` into architecture and weights file; download a known tag."""
     check_clip_tag(name)
     architecture, _, pretrained = name.partition("/")
     if Path(pretrained).is_file():
         return architecture, Path(pretrained)
     tag = open_clip.get_pretrained_cfg(architecture, pretrained)
     if not tag:
-        known = ", ".join(open_clip.list_pretrained_tags_by_model(architecture))
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture))
         raise OvsegError(
-            f"{pretrained!r} is neither a file nor a tag of {architecture} (tags: {known})"
+            f"{pretrained!r} is neither a file nor a tag of {architecture} (tags: {tags})"
         )
     try:
         return architecture, Path(open_clip.download_pretrained(tag))
     except Exception as error:  # urllib, huggingface_hub and requests all raise their own
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise OvsegError(
-            f"cannot download {name} ({reason}): fetch the weights elsewhere and name the file, "
-            f"{architecture}/PATH, or use 'storybook'"
+            f"cannot download {name} ({reason}): download the weights elsewhere and give their "
+            f"path, {architecture}/PATH, or use 'storybook'"
         ) from error
 
 
 def _resolve(name: str) -> tuple[dict[str, Any], dict[str, Any], Path]:
-    """Model configuration, `mean` and `std`, and weights file of `ARCHITECTURE/pretrained`."""
+    """Return configuration, `mean` and `std`, and weights file of `ARCHITECTURE/pretrained`."""
     architecture, file = _tagged_weights(name)
     model_cfg = open_clip.get_model_config(architecture)
     tag = open_clip.get_pretrained_cfg(architecture, name.partition("/")[2]) or {}
     # the activation belongs to the weights: ViT-L-14/openai would silently run with GELU
     if "quick_gelu" in tag:
         model_cfg["quick_gelu"] = tag["quick_gelu"]
-    elif is_torchscript(file):  # OpenAI's own files, all of them of QuickGELU
+    elif is_torchscript(file):  # OpenAI's own files, all with QuickGELU
         model_cfg["quick_gelu"] = True
     preprocess_cfg = {
         "mean": list(tag.get("mean", open_clip.OPENAI_DATASET_MEAN)),
@@ -86,20 +86,20 @@ def _resolve(name: str) -> tuple[dict[str, Any], dict[str, Any], Path]:
 
 
 def clip_digest(name: str) -> str:
-    """Content digest of a model: sha256, hex, of configuration, weights, prompts and vocabulary.
+    """Return the sha256 (hex) of a model's configuration, weights, prompts and vocabulary.
 
     Raises:
-        OvsegError: the name is unknown or its weights cannot be had.
+        OvsegError: if the name is unknown or its weights are not available.
     """
     folder = clip_folder(name)
     digest = hashlib.sha256()
     if folder is not None:
-        known = (CLIP_CONFIG, WEIGHTS_FILE, PROMPTS_FILE, VOCABULARY_FILE, *FILES)
-        for file in (*known, *TOKENIZER_FILES):
+        files = (CLIP_CONFIG, WEIGHTS_FILE, PROMPTS_FILE, VOCABULARY_FILE, *FILES)
+        for file in (*files, *TOKENIZER_FILES):
             if (folder / file).is_file():
                 digest.update(f"{file}={known_sha256(folder / file)}\n".encode())
     else:
-        # not the file alone: the tag decides on the activation and the pixels' statistics
+        # not only the file: the tag determines the activation and the pixel statistics
         model_cfg, preprocess_cfg, weights = _resolve(name)
         settings = json.dumps([model_cfg, preprocess_cfg], sort_keys=True)
         digest.update(f"{settings}={known_sha256(weights)}\n".encode())
@@ -114,16 +114,16 @@ def create_clip(
     vocabulary: Path | None = None,
     preprocess_cfg: dict[str, Any] | None = None,
 ) -> MaskAdaptedCLIP:
-    """A mask-adapted CLIP with random weights from open_clip's configuration of it.
+    """Create a mask-adapted CLIP with random weights from open_clip's configuration.
 
     Args:
         model_cfg: `embed_dim`, `vision_cfg`, `text_cfg`, ... as open_clip writes them.
-        prompt_depth: layers with mask prompts.
-        vocabulary: BPE merges file of the tokenizer; None for open_clip's own.
-        preprocess_cfg: `mean` and `std` of the pixels on a 0..1 scale; None for OpenAI's.
+        prompt_depth: number of layers with mask prompts.
+        vocabulary: BPE merges file of the tokenizer; defaults to open_clip's own.
+        preprocess_cfg: `mean` and `std` of the pixels on a 0..1 scale; defaults to OpenAI's.
 
     Raises:
-        OvsegError: the configuration does not describe a ViT, or not one of this vocabulary.
+        OvsegError: if the configuration does not describe a ViT with this vocabulary.
     """
     model = create_model(model_cfg, vocabulary=vocabulary, preprocess_cfg=preprocess_cfg)
     adapted = _mask_adapted(model)
@@ -135,8 +135,8 @@ def create_clip(
 def _mask_adapted(model: OpenClipModel) -> MaskAdaptedCLIP:
     if not isinstance(model, MaskAdaptedCLIP):
         raise OvsegError(
-            "this CLIP is convolutional, choose a ViT for prompts, mask tokens and fine-tuning; it"
-            " names regions as it is, best with benchmarks.embedder=mask_pooling"
+            "this CLIP is convolutional: choose a ViT for prompts, mask tokens and fine-tuning, or"
+            " classify regions with it unchanged, best with benchmarks.embedder=mask_pooling"
         )
     return model
 
@@ -149,10 +149,10 @@ def create_model(
     weights: Mapping[str, Tensor] | None = None,
     source: object = CLIP_CONFIG,
 ) -> OpenClipModel:
-    """As `create_clip`, whatever the image tower: a `MaskAdaptedCLIP` or a `ConvCLIP`.
+    """Create a `MaskAdaptedCLIP` or a `ConvCLIP`, depending on the image tower; see `create_clip`.
 
-    With the `weights` that it is to take, a model of many more numbers or layers is refused before
-    it takes memory; `source` is said where the configuration is refused.
+    Given the `weights` to load, a model of many more numbers or layers is rejected before it takes
+    memory; `source` names the configuration in errors.
     """
     check_model_cfg(model_cfg, source)
     arguments = copy.deepcopy(empty_towers(model_cfg))
@@ -187,28 +187,28 @@ def load_clip(
 
     Args:
         name: `storybook`, a folder of `save_clip`, or `ARCHITECTURE/pretrained` of open_clip.
-        device: where to put it.
-        prompt_depth: None takes the prompts the weights come with (or none); 0 drops them; a
-            depth the weights lack gives freshly drawn N(0, 0.02) prompts. Visual and pixel prompts
-            are taken or dropped with them.
+        device: device of the model.
+        prompt_depth: None keeps the prompts of the weights, if any; 0 drops them; another depth
+            draws N(0, 0.02) prompts if the weights have none. Visual and pixel prompts are kept or
+            dropped with them.
 
     Raises:
-        OvsegError: unknown name, impossible download, damaged or unfitting files, prompts of
-            another depth than asked for, or a convolutional CLIP.
+        OvsegError: if the name is unknown, the download fails, files are damaged or do not fit,
+            prompts have another depth than requested, or the CLIP is convolutional.
     """
     model = _mask_adapted(load_model(name, device=device, prompts=prompt_depth != 0))
     if prompt_depth and model.mask_prompts is None:
         model.draw_prompts(prompt_depth)
     if prompt_depth and model.prompt_depth != prompt_depth:
         raise OvsegError(
-            f"{name} has mask prompts of depth {model.prompt_depth}, {prompt_depth} was asked for: "
+            f"{name} has mask prompts of depth {model.prompt_depth}, not {prompt_depth}: "
             "leave prompt_depth out, or give 0 to drop them"
         )
     return model
 
 
 def load_model(name: str, *, device: str = "cpu", prompts: bool = True) -> OpenClipModel:
-    """As `load_clip`, whatever the image tower; prompts the weights come with may be left aside."""
+    """Load a CLIP with any image tower, with or without its prompts; see `load_clip`."""
     folder = clip_folder(name)
     if folder is None:
         model = _model_of_tag(name, prompts=prompts)
@@ -229,7 +229,7 @@ def load_model(name: str, *, device: str = "cpu", prompts: bool = True) -> OpenC
             model.load_checkpoint_state(state, prompts=prompts)
         except (LookupError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise OvsegError(f"{folder} holds weights of another model ({reason})") from error
+            raise OvsegError(f"{folder} has the weights of another model ({reason})") from error
         model.text_prompts = load_context_vectors(folder, model)
     return model.float().to(device).eval()
 
@@ -246,7 +246,7 @@ def _model_of_tag(name: str, *, prompts: bool) -> OpenClipModel:
             load_published(model.clip, state)  # also converts foreign layouts
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise OvsegError(f"{file} holds no weights for {name.split('/')[0]}: {reason}") from error
+        raise OvsegError(f"{file} has no weights for {name.split('/')[0]}: {reason}") from error
     return model
 
 
@@ -255,7 +255,7 @@ _SHARED_LOCK = threading.Lock()
 
 
 def shared_clip(name: str, *, device: str = "cpu") -> OpenClipModel:
-    """The one frozen instance of this process for a model's content; threads may share it."""
+    """Return this process's only, frozen instance of a model's content; threads may share it."""
     key = (clip_digest(name), device)
     with _SHARED_LOCK:
         if key not in _SHARED:

@@ -1,10 +1,10 @@
 """Mask-adapted CLIP: open_clip's own model with mask prompts added around it, not a fork of it.
 
-A region that is cropped along its mask has blank patches, and CLIP never saw blank patches. Mask
-prompts (OVSeg, CVPR 2023, section 3.3) replace the tokens of patches that are entirely background
-by learned ones, at the input and before the next blocks. Two further kinds may be there beside or
-instead of them: pixel prompts (`ovseg.models.clip.pixel_prompts`) and visual prompts
-(`ovseg.models.clip.prompted_tower`). `ovseg.models.clip.load` loads and saves it all.
+A region cropped along its mask has blank patches, which CLIP has never seen. Mask prompts (OVSeg,
+CVPR 2023, section 3.3) replace the tokens of patches that are entirely background with learned
+ones, at the input and before the next blocks. Two other kinds can be used in addition or instead:
+pixel prompts (`ovseg.models.clip.pixel_prompts`) and visual prompts
+(`ovseg.models.clip.prompted_tower`). `ovseg.models.clip.load` loads and saves them all.
 """
 
 import math
@@ -28,30 +28,30 @@ POSITION_KEY = "visual.positional_embedding"
 
 
 def is_prompt(name: str) -> bool:
-    """Whether a tensor of a checkpoint belongs to prompts of any kind, and not to CLIP itself."""
+    """Whether a tensor of a checkpoint belongs to prompts of any kind rather than to CLIP."""
     return name in (PROMPT_KEY, VISUAL_KEY) or name.startswith(PIXEL_PREFIX)
 
 
 def resized_patches(tokens: Tensor, grid: int) -> Tensor:
-    """Bring what belongs to the patches of one square grid to another grid.
+    """Resize values of the patches of a square grid to another grid.
 
-    Bicubic and antialiased, as open_clip treats its positional embedding; a mask prompt stands
-    where a patch stands and is treated alike.
+    Bicubic and antialiased, as open_clip resizes its positional embedding; mask prompts correspond
+    to patches and are resized in the same way.
 
     Args:
         tokens: `(..., P, width)` float, row-major, P a square number.
-        grid: patches along one side of the other grid.
+        grid: patches along one side of the new grid.
 
     Returns:
-        `(..., grid * grid, width)`; the tokens themselves where the grid is theirs.
+        `(..., grid * grid, width)`; the input tokens if the grid is the same.
 
     Raises:
-        ValueError: P is no square number.
+        ValueError: if P is not a square number.
     """
     *leading, patches, width = tokens.shape
     side = math.isqrt(patches)
     if side * side != patches:
-        raise ValueError(f"{patches} patches form no square grid")
+        raise ValueError(f"{patches} patches do not form a square grid")
     if side == grid:
         return tokens
     grids_nchw = tokens.reshape(-1, side, side, width).permute(0, 3, 1, 2).float()
@@ -62,21 +62,21 @@ def resized_patches(tokens: Tensor, grid: int) -> Tensor:
 
 
 class MaskAdaptedCLIP(OpenClipModel):
-    """A CLIP of open_clip plus mask prompts; without prompts it is open_clip's model to the bit.
+    """A CLIP of open_clip plus mask prompts; without prompts, bit-identical to open_clip's model.
 
-    The forward pass holds no state and installs no hooks, so threads may share one instance.
+    The forward pass keeps no state and installs no hooks, so threads may share one instance.
 
     Args:
         clip: open_clip model whose visual tower is open_clip's `VisionTransformer`.
-        tokenizer: texts -> `(T, context)` int64 token ids; texts over the context are cut, the
-            last kept id is the end-of-text one (open_clip's behaviour; the official
-            implementation raises instead).
-        prompt_depth: how many layers get prompts: the input and after blocks 1..depth-1. 0: none.
+        tokenizer: texts -> `(T, context)` int64 token ids; texts over the context are truncated,
+            with the end-of-text id last (open_clip's behavior; the official implementation raises
+            instead).
+        prompt_depth: number of layers with prompts: the input and after blocks 1..depth-1; or 0.
         model_cfg: open_clip's configuration of the model, needed by `save_clip`.
         vocabulary: BPE file of the tokenizer if it is not open_clip's own, copied by `save_clip`.
 
     Raises:
-        OvsegError: the tower is no plain square ViT, or the depth exceeds its blocks.
+        OvsegError: if the tower is not a plain square ViT, or the depth exceeds its blocks.
     """
 
     mask_prompts: nn.Parameter | None
@@ -95,7 +95,7 @@ class MaskAdaptedCLIP(OpenClipModel):
         visual: Any = clip.visual
         if not isinstance(visual, VisionTransformer):
             raise OvsegError(
-                f"mask prompts need open_clip's VisionTransformer, this model has "
+                f"mask prompts need open_clip's VisionTransformer, but this model has "
                 f"{type(visual).__name__}: choose a ViT architecture"
             )
         if not isinstance(visual.patch_dropout, nn.Identity):
@@ -105,20 +105,20 @@ class MaskAdaptedCLIP(OpenClipModel):
         self.draw_prompts(prompt_depth)
 
     def draw_prompts(self, depth: int, *, init: str = "normal") -> None:
-        """Replace the mask prompts by fresh ones; depth 0 removes them.
+        """Replace the mask prompts with new ones; depth 0 removes them.
 
         Args:
-            depth: how many layers get prompts, at most the number of blocks.
-            init: `"normal"` for N(0, 0.02), `"zeros"`.
+            depth: number of layers with prompts, at most the number of blocks.
+            init: `"normal"` for N(0, 0.02), or `"zeros"`.
 
         Raises:
-            OvsegError: the depth exceeds the blocks of the tower.
+            OvsegError: if the depth exceeds the tower's blocks.
         """
         blocks = len(self.clip.visual.transformer.resblocks)
         if not 0 <= depth <= blocks:
-            raise OvsegError(f"prompt_depth {depth} is not within 0..{blocks}, its blocks")
+            raise OvsegError(f"prompt_depth {depth} is not in 0..{blocks}, the number of blocks")
         if init not in ("normal", "zeros"):
-            raise ValueError(f"init is 'normal' or 'zeros', not {init!r}")
+            raise ValueError(f"init must be 'normal' or 'zeros', not {init!r}")
         self.mask_prompts = None
         if depth:
             width = self.clip.visual.conv1.out_channels
@@ -128,18 +128,18 @@ class MaskAdaptedCLIP(OpenClipModel):
             self.mask_prompts = nn.Parameter(prompts.to(self.logit_scale.device))
 
     def draw_visual_prompts(self, depth: int, count: int) -> None:
-        """Replace the visual prompts by fresh ones, N(0, 0.02); depth 0 removes them.
+        """Replace the visual prompts with new ones from N(0, 0.02); depth 0 removes them.
 
         Args:
-            depth: how many blocks get prompts, from the first.
-            count: tokens a block.
+            depth: number of blocks with prompts, from the first.
+            count: tokens per block.
 
         Raises:
-            OvsegError: the depth exceeds the blocks of the tower.
+            OvsegError: if the depth exceeds the tower's blocks.
         """
         blocks = len(self.clip.visual.transformer.resblocks)
         if not 0 <= depth <= blocks:
-            raise OvsegError(f"visual_depth {depth} is not within 0..{blocks}, its blocks")
+            raise OvsegError(f"visual_depth {depth} is not in 0..{blocks}, the number of blocks")
         self.visual_prompts = None
         if depth:
             prompts = torch.empty(depth, count, self.clip.visual.conv1.out_channels)
@@ -158,7 +158,7 @@ class MaskAdaptedCLIP(OpenClipModel):
 
     @property
     def prompt_depth(self) -> int:
-        """Layers that have mask prompts, 0 without any."""
+        """Number of layers with mask prompts; 0 if there are none."""
         return 0 if self.mask_prompts is None else int(self.mask_prompts.shape[0])
 
     def encode_regions(
@@ -167,16 +167,16 @@ class MaskAdaptedCLIP(OpenClipModel):
         """Embed regions.
 
         Args:
-            pixels_nchw: `(N, 3, S, S)` float, normalised; N may be 0.
+            pixels_nchw: `(N, 3, S, S)` float, normalized; N may be 0.
             masks_nhw: `(N, S, S)` bool or float >= 0, foreground above zero; None for whole crops,
-                of which mask prompts and pixel prompts leave everything as it is.
-            prompts: False leaves masks and prompts of every kind aside.
+                which mask prompts and pixel prompts do not change.
+            prompts: False ignores masks and prompts of every kind.
 
         Returns:
             `(N, E)` embeddings of L2 norm 1.
 
         Raises:
-            ValueError: masks that are asked for do not fit the pixels.
+            ValueError: if masks are needed but do not fit the pixels.
         """
         if pixels_nchw.shape[0] == 0:
             return pixels_nchw.new_zeros((0, self.embed_dim))
@@ -204,7 +204,7 @@ class MaskAdaptedCLIP(OpenClipModel):
         return F.normalize(features, dim=-1)
 
     def checkpoint_state(self) -> dict[str, Tensor]:
-        """Tensors under open_clip's names, and what prompts there are.
+        """Return the tensors under open_clip's names, and any prompts.
 
         Mask prompts are `visual.mask_embedding`, visual prompts `visual_prompts`, pixel prompts
         begin with `pixel_prompts.`.
@@ -220,18 +220,18 @@ class MaskAdaptedCLIP(OpenClipModel):
         return state
 
     def load_checkpoint_state(self, state: Mapping[str, Tensor], *, prompts: bool = True) -> None:
-        """Take over tensors named as in `checkpoint_state`.
+        """Load tensors named as in `checkpoint_state`.
 
-        Weights of another input size fit too: the positional embedding and the mask prompts are
-        brought to this model's grid by `resized_patches`; prompts shared by all patches stay; the
-        image of pixel prompts is resized.
+        Weights of another input size fit too: `resized_patches` resizes the positional embedding
+        and the mask prompts to this model's grid; prompts shared by all patches stay; the image of
+        pixel prompts is resized.
 
         Args:
             state: all tensors of the CLIP, with or without prompts.
-            prompts: False leaves prompts in `state` aside.
+            prompts: False ignores prompts in `state`.
 
         Raises:
-            OvsegError: names or shapes differ from this model's.
+            OvsegError: if names or shapes differ from this model's.
         """
         towers = {name: tensor for name, tensor in state.items() if not is_prompt(name)}
         positions, patches = towers.get(POSITION_KEY), self.grid**2
@@ -243,20 +243,27 @@ class MaskAdaptedCLIP(OpenClipModel):
         if prompts and PROMPT_KEY in state:
             self._adopt_prompts(state[PROMPT_KEY], patches)
         if prompts and VISUAL_KEY in state:
-            drawn = state[VISUAL_KEY]
-            if drawn.ndim != 3 or drawn.shape[2] != self.clip.visual.conv1.out_channels:
-                raise OvsegError(f"visual prompts {tuple(drawn.shape)} do not fit this CLIP")
-            self.draw_visual_prompts(*drawn.shape[:2])
-            if self.visual_prompts is None or self.visual_prompts.shape != drawn.shape:
-                raise OvsegError(f"visual prompts {tuple(drawn.shape)} do not fit this CLIP")
-            self.visual_prompts.data.copy_(drawn)
+            visual_prompts = state[VISUAL_KEY]
+            if (
+                visual_prompts.ndim != 3
+                or visual_prompts.shape[2] != self.clip.visual.conv1.out_channels
+            ):
+                raise OvsegError(
+                    f"visual prompts {tuple(visual_prompts.shape)} do not fit this CLIP"
+                )
+            self.draw_visual_prompts(*visual_prompts.shape[:2])
+            if self.visual_prompts is None or self.visual_prompts.shape != visual_prompts.shape:
+                raise OvsegError(
+                    f"visual prompts {tuple(visual_prompts.shape)} do not fit this CLIP"
+                )
+            self.visual_prompts.data.copy_(visual_prompts)
         pixels = {k.removeprefix(PIXEL_PREFIX): v for k, v in state.items() if PIXEL_PREFIX in k}
         if prompts and pixels:
             device = self.logit_scale.device
             self.pixel_prompts = PixelPrompts.of_state(pixels, self.image_size).to(device)
 
     def _adopt_prompts(self, prompts: Tensor, patches: int) -> None:
-        """Take over prompts that belong to weights of so many patches."""
+        """Load mask prompts of weights with this number of patches."""
         width = self.clip.visual.conv1.out_channels
         fits = prompts.ndim == 3 and prompts.shape[2] == width
         if not fits or prompts.shape[1] not in (1, patches):

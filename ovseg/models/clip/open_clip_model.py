@@ -1,7 +1,7 @@
-"""What every CLIP of open_clip has here, whatever its image tower: texts, crops, pixel statistics.
+"""The base of every open_clip model, whatever its image tower: texts, crops, pixel statistics.
 
-`ovseg.models.clip.mask_adapted` adds what a ViT can do, `ovseg.models.clip.convolutional` what a
-convolutional tower can; `ovseg.models.clip.load` loads and saves both.
+`ovseg.models.clip.mask_adapted` adds the features of a ViT, `ovseg.models.clip.convolutional` those
+of a convolutional tower; `ovseg.models.clip.load` loads and saves both.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ from ovseg.errors import OvsegError
 
 VOCABULARY_FILE = "bpe_vocab.txt.gz"
 MAX_VOCABULARY = 2**24
-"""Bytes of a vocabulary once it is unpacked; CLIP's has 3 MB."""
+"""Maximum bytes of an unpacked vocabulary; CLIP's has 3 MB."""
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model"),
 )
-"""What a tokenizer of `transformers` consists of; the first is enough."""
+"""The files of a `transformers` tokenizer; the first is enough."""
 
 Tokenizer = Callable[[Sequence[str]], Tensor]
 
 
 class OpenClipModel(nn.Module):
-    """A CLIP of open_clip as it is, and the context vectors its texts may have been trained with.
+    """A CLIP of open_clip, with the context vectors its texts may have been trained with.
 
     Args:
         clip: open_clip model.
-        tokenizer: texts -> `(T, context)` int64 token ids; texts over the context are cut, the
-            last kept id is the end-of-text one (open_clip's behaviour; the official
-            implementation raises instead).
+        tokenizer: texts -> `(T, context)` int64 token ids; texts over the context are truncated,
+            with the end-of-text id last (open_clip's behavior; the official implementation raises
+            instead).
         model_cfg: open_clip's configuration of the model, needed by `save_clip`.
         vocabulary: BPE file or folder of the tokenizer if it is not open_clip's own, copied by
             `save_clip`.
 
     Raises:
-        OvsegError: the tower takes no square pictures.
+        OvsegError: if the tower does not take square images.
     """
 
     text_prompts: nn.Module | None
-    """Of `ovseg.models.clip.context_vectors`; a `prompting` strategy uses them."""
+    """See `ovseg.models.clip.context_vectors`; a `prompting` strategy uses them."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class OpenClipModel(nn.Module):
         size = visual.image_size  # a number in open_clip's ResNets
         self._image_size = (size, size) if isinstance(size, int) else tuple(size)
         if self._image_size[0] != self._image_size[1]:
-            raise OvsegError(f"regions are square, the CLIP takes {self._image_size} pixels")
+            raise OvsegError(f"regions are square, but the CLIP takes {self._image_size} pixels")
         self.clip: Any = clip
         self.text_prompts = None
         self.tokenizer = tokenizer
@@ -95,13 +95,13 @@ class OpenClipModel(nn.Module):
 
     @property
     def pixel_mean(self) -> tuple[float, float, float]:
-        """Mean the pixels are normalised with, on a 0..1 scale, RGB."""
+        """Mean for normalizing pixels, on a 0..1 scale, RGB."""
         mean = getattr(self.clip.visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
         return (float(mean[0]), float(mean[1]), float(mean[2]))
 
     @property
     def pixel_std(self) -> tuple[float, float, float]:
-        """Standard deviation the pixels are normalised with, on a 0..1 scale, RGB."""
+        """Standard deviation for normalizing pixels, on a 0..1 scale, RGB."""
         std = getattr(self.clip.visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
         return (float(std[0]), float(std[1]), float(std[2]))
 
@@ -111,9 +111,9 @@ class OpenClipModel(nn.Module):
         """Embed region crops.
 
         Args:
-            pixels_nchw: `(N, 3, S, S)` float, normalised; N may be 0.
-            masks_nhw: `(N, S, S)` foreground of the crops; only a CLIP with prompts looks at it.
-            prompts: False leaves prompts aside.
+            pixels_nchw: `(N, 3, S, S)` float, normalized; N may be 0.
+            masks_nhw: `(N, S, S)` foreground of the crops; only a CLIP with prompts uses it.
+            prompts: False ignores prompts.
 
         Returns:
             `(N, E)` embeddings of L2 norm 1.
@@ -130,24 +130,24 @@ class OpenClipModel(nn.Module):
         return F.normalize(self.clip.encode_text(tokens), dim=-1)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts as `(T, E)` rows of L2 norm 1; texts over the context length are cut."""
+        """Embed texts as `(T, E)` rows of L2 norm 1, truncated to the context length."""
         if not texts:
             return self.logit_scale.new_zeros((0, self.embed_dim))
         return self.encode_tokens(self.tokenizer(list(texts)).to(self.logit_scale.device))
 
     def checkpoint_state(self) -> dict[str, Tensor]:
-        """Tensors under open_clip's names."""
+        """Return the tensors under open_clip's names."""
         return dict(self.clip.state_dict())
 
     def load_checkpoint_state(self, state: Mapping[str, Tensor], *, prompts: bool = True) -> None:
-        """Take over tensors named as in `checkpoint_state`.
+        """Load tensors named as in `checkpoint_state`.
 
         Args:
             state: all tensors of the CLIP.
-            prompts: whether those of its prompts count, for a model that can have some.
+            prompts: whether to load prompts, for a model that can have some.
 
         Raises:
-            OvsegError: names or shapes differ from this model's.
+            OvsegError: if names or shapes differ from this model's.
         """
         try:
             self.clip.load_state_dict(state, strict=True)
@@ -157,10 +157,10 @@ class OpenClipModel(nn.Module):
 
 
 def vocabulary_of(folder: Path, text_cfg: Mapping[str, Any]) -> Path | None:
-    """What a folder brings for its tokenizer: BPE merges, or itself where `transformers` reads it.
+    """Return a folder's vocabulary: BPE merges, or the folder itself if `transformers` reads it.
 
     Args:
-        folder: of a CLIP.
+        folder: folder of a CLIP.
         text_cfg: open_clip's configuration of its text tower.
     """
     if text_cfg.get("hf_tokenizer_name"):
@@ -169,7 +169,7 @@ def vocabulary_of(folder: Path, text_cfg: Mapping[str, Any]) -> Path | None:
 
 
 def copy_vocabulary(vocabulary: Path | None, folder: Path) -> None:
-    """Put what `vocabulary_of` gave into a folder; what is there of another tokenizer goes."""
+    """Copy a vocabulary from `vocabulary_of` into a folder, replacing any other tokenizer."""
     names = TOKENIZER_FILES if vocabulary and vocabulary.is_dir() else (VOCABULARY_FILE,)
     for name in (VOCABULARY_FILE, *TOKENIZER_FILES):
         source = None
@@ -182,19 +182,19 @@ def copy_vocabulary(vocabulary: Path | None, folder: Path) -> None:
 
 
 def load_published(clip: Any, state: Mapping[str, Tensor]) -> None:
-    """Put the tensors of a published file into a model of open_clip, as open_clip does it.
+    """Load the tensors of a published file into a model of open_clip, as open_clip does.
 
     Args:
         clip: the model, changed in place.
         state: tensors in open_clip's layout or in one that it converts.
 
     Raises:
-        RuntimeError, KeyError, ValueError: tensors of another model.
+        RuntimeError, KeyError, ValueError: if the tensors belong to another model.
     """
     converted = dict(convert_state_dict(clip, dict(state)))
     if "positional_embedding" in converted and not hasattr(clip, "positional_embedding"):
         converted = convert_to_custom_text_state_dict(converted)
-    for name in ("logit_scale", "logit_bias"):  # a scalar or a row of one
+    for name in ("logit_scale", "logit_bias"):  # a scalar or one element
         own = getattr(clip, name, None)
         if name in converted and own is not None:
             converted[name] = converted[name].reshape(own.shape)
@@ -205,15 +205,15 @@ def load_published(clip: Any, state: Mapping[str, Tensor]) -> None:
 
 
 def tokenizer_of(text_cfg: Mapping[str, Any], vocabulary: Path | None) -> Tokenizer:
-    """The tokenizer of a model.
+    """Load the tokenizer of a model.
 
     Args:
         text_cfg: open_clip's configuration of the text tower.
-        vocabulary: as `vocabulary_of` gives it; None for open_clip's own, or the one named.
+        vocabulary: as `vocabulary_of` returns it; None for open_clip's own, or the configured one.
 
     Raises:
-        OvsegError: the vocabulary is of another size than the model's, or cannot be read without
-            running code of its own.
+        OvsegError: if the vocabulary's size is not the model's, or it cannot be read without
+            running its own code.
     """
     # open_clip would resolve a relative bpe_path against the working directory; ours is absolute
     context_length = text_cfg.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
@@ -233,7 +233,7 @@ def tokenizer_of(text_cfg: Mapping[str, Any], vocabulary: Path | None) -> Tokeni
         except Exception as error:  # transformers, tokenizers and the hub raise their own
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise OvsegError(
-                f"the tokenizer {source} cannot be had ({reason}); code of its own is never run:"
+                f"the tokenizer {source} is not available ({reason}); its own code is never run:"
                 " put tokenizer.json next to the CLIP's weights"
             ) from error
         if size > expected and not text_cfg.get("hf_model_name"):
@@ -256,21 +256,21 @@ def tokenizer_of(text_cfg: Mapping[str, Any], vocabulary: Path | None) -> Tokeni
     if tokenizer.vocab_size != expected:
         raise OvsegError(
             f"the vocabulary {vocabulary or 'of open_clip'} has {tokenizer.vocab_size} entries, "
-            f"the model {expected}: put the model's own {VOCABULARY_FILE} beside its weights"
+            f"the model {expected}: put the model's own {VOCABULARY_FILE} next to its weights"
         )
     return tokenizer  # type: ignore[no-any-return]
 
 
 def _check_size(vocabulary: Path) -> None:
-    """Refuse a vocabulary that unpacks to more than `MAX_VOCABULARY`: open_clip reads it whole.
+    """Reject a vocabulary that unpacks to more than `MAX_VOCABULARY`: open_clip reads it whole.
 
     Raises:
-        ValueError: it does.
-        OSError: it is not packed, or damaged.
+        ValueError: if it is too large.
+        OSError: if it is not compressed, or damaged.
     """
     with gzip.open(vocabulary) as stream:
-        left = MAX_VOCABULARY
-        while left >= 0 and (chunk := stream.read(2**16)):
-            left -= len(chunk)
-    if left < 0:
+        remaining = MAX_VOCABULARY
+        while remaining >= 0 and (chunk := stream.read(2**16)):
+            remaining -= len(chunk)
+    if remaining < 0:
         raise ValueError(f"it unpacks to more than {MAX_VOCABULARY / 2**20:.0f} MiB")

@@ -3,11 +3,10 @@
     I' = I + alpha * M * P          inside the mask
     I' = beta * I                   outside of it
 
-with a prompt image P, a strength alpha and a background beta below 1, all on CLIP's normalised
-pixels. There 0 is CLIP's mean colour, so that attenuating leads to the mean fill of the paper (beta
-0) and not to black, which is a strong colour to CLIP (about -1.8 once normalised): the same fade as
-that of the attenuated region styles, `ovseg.models.regions.crops.faded`. CLIP itself stays as it
-is.
+with a prompt image P, a strength alpha and a background beta below 1, all on CLIP's normalized
+pixels. There 0 is CLIP's mean color, so attenuation leads to the paper's mean fill (beta 0) and not
+to black, which is a strong color to CLIP (about -1.8 once normalized). The attenuated region
+styles, `ovseg.models.regions.crops.faded`, fade in the same way. CLIP itself is unchanged.
 """
 
 from __future__ import annotations
@@ -21,26 +20,26 @@ from torch import Tensor, nn
 
 from ovseg.errors import OvsegError
 
-PIXEL_PREFIX = "pixel_prompts."  # of its tensors in a checkpoint
+PIXEL_PREFIX = "pixel_prompts."  # prefix of its tensors in a checkpoint
 
 
 class PixelPrompts(nn.Module):
-    """A prompt image, its strength and what is left of the background.
+    """A prompt image, its strength and the share of the background that remains.
 
-    The image starts at 0, where a region is what it was but for the background.
+    The image starts at 0, so a region is at first unchanged apart from the background.
 
     Args:
         size: side S of CLIP's square input.
-        strength: alpha, fixed: with an optimiser whose steps are as large as its learning rate,
-            it is a factor of that rate, in units of the pixels' standard deviation.
-        background: beta in 0..1; where it is learned, what it starts from, within 0 and 1.
-        learn_background: keep beta as a parameter, the sigmoid of a logit.
+        strength: alpha, fixed: with an optimizer whose steps are as large as its learning rate,
+            it is a factor on that rate, in units of the pixels' standard deviation.
+        background: beta in 0..1; if learned, its initial value, strictly between 0 and 1.
+        learn_background: whether beta is a parameter, the sigmoid of a logit.
 
     Raises:
-        OvsegError: beta is to be learned and starts from 0 or 1, where a sigmoid has no slope.
+        OvsegError: if a learned beta starts from 0 or 1, where a sigmoid has no slope.
 
     Attributes:
-        image: P, `(3, S, S)` float32, in normalised pixels.
+        image: P, `(3, S, S)` float32, in normalized pixels.
     """
 
     background_logit: nn.Parameter | None
@@ -64,7 +63,7 @@ class PixelPrompts(nn.Module):
             return
         if not 0 < background < 1:
             raise OvsegError(
-                f"a learned background starts between 0 and 1, not at {background:g}:"
+                f"a learned background must start between 0 and 1, not at {background:g}:"
                 " give pixel_background=0.5"
             )
         logit = math.log(background / (1 - background))
@@ -78,21 +77,21 @@ class PixelPrompts(nn.Module):
         return self.background_logit.sigmoid()
 
     def forward(self, pixels_nchw: Tensor, masks_nhw: Tensor) -> Tensor:
-        """Lay the prompt over regions.
+        """Apply the prompt to regions.
 
         Args:
-            pixels_nchw: `(N, 3, S, S)` float, normalised.
+            pixels_nchw: `(N, 3, S, S)` float, normalized.
             masks_nhw: `(N, S, S)` bool or float >= 0, foreground above zero.
 
         Returns:
-            `(N, 3, S, S)`; the pixels themselves where alpha is 0 and beta 1.
+            `(N, 3, S, S)`; equal to the input if alpha is 0 and beta 1.
         """
         inside = (masks_nhw > 0).unsqueeze(1).to(pixels_nchw.dtype)
-        kept = pixels_nchw * (inside + (1 - inside) * self.background)
-        return kept + self.strength * inside * self.image
+        attenuated = pixels_nchw * (inside + (1 - inside) * self.background)
+        return attenuated + self.strength * inside * self.image
 
     def has(self, *, strength: float, background: float, learn_background: bool) -> bool:
-        """Whether it was made with these settings; a learned background may be anywhere by now."""
+        """Whether it was made with these settings; a learned background may have moved."""
         if learn_background or self.background_logit is not None:
             same = learn_background and self.background_logit is not None
         else:
@@ -101,21 +100,21 @@ class PixelPrompts(nn.Module):
 
     @classmethod
     def of_state(cls, state: Mapping[str, Tensor], size: int) -> PixelPrompts:
-        """From the tensors of `state_dict`; an image of another size is interpolated.
+        """Build from the tensors of `state_dict`; an image of another size is interpolated.
 
         Args:
             state: `image`, `strength`, and `fixed_background` or `background_logit`.
-            size: S of the CLIP they are to serve.
+            size: side S of the CLIP's input.
 
         Raises:
-            OvsegError: they are no pixel prompts.
+            OvsegError: if the tensors are not pixel prompts.
         """
-        learned = "background_logit" in state
-        expected = {"image", "strength", "background_logit" if learned else "fixed_background"}
+        is_learned = "background_logit" in state
+        expected = {"image", "strength", "background_logit" if is_learned else "fixed_background"}
         image = state.get("image")
         if set(state) != expected or image is None or image.ndim != 3 or len(image) != 3:
-            raise OvsegError(f"pixel prompts are {sorted(expected)}, found {sorted(state)}")
-        prompts = cls(size, background=0.5, learn_background=learned)
+            raise OvsegError(f"pixel prompts have {sorted(expected)}, not {sorted(state)}")
+        prompts = cls(size, background=0.5, learn_background=is_learned)
         if image.shape[1:] != (size, size):
             image = F.interpolate(
                 image[None].float(), size=(size, size), mode="bicubic", antialias=True
@@ -124,5 +123,5 @@ class PixelPrompts(nn.Module):
             prompts.load_state_dict({**state, "image": image})
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
-            raise OvsegError(f"these are no pixel prompts: {reason}") from error
+            raise OvsegError(f"these are not pixel prompts: {reason}") from error
         return prompts

@@ -1,8 +1,8 @@
-"""The forward pass of CLIP's image tower with learned tokens in it; the tower is open_clip's own.
+"""The forward pass of open_clip's image tower with learned tokens.
 
-Mask prompts (OVSeg, CVPR 2023, section 3.3) take the places of patches that are all background.
-Visual prompts (VPT-deep, Jia et al., ECCV 2022), which the paper compares them with, are tokens
-beside the patches, whatever the mask.
+Mask prompts (OVSeg, CVPR 2023, section 3.3) replace patches that are all background. Visual prompts
+(VPT-deep, Jia et al., ECCV 2022), which the paper compares them with, are tokens in addition to the
+patches, whatever the mask.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def patch_masks(masks_nhw: Tensor, patch_size: int) -> Tensor:
-    """Tell for every patch whether it holds any foreground.
+    """Find the patches that contain any foreground.
 
     Args:
         masks_nhw: `(N, S, S)` bool or float >= 0, foreground where above zero.
@@ -42,15 +42,15 @@ def prompted_features(
 
     Args:
         visual: the tower.
-        pixels_nchw: `(N, 3, S, S)` float, normalised.
+        pixels_nchw: `(N, 3, S, S)` float, normalized.
         masks_nhw: `(N, S, S)` bool or float >= 0, needed by mask prompts.
         mask_prompts: `(D, P or 1, width)`: at the input and after blocks 1..D-1.
         visual_prompts: `(D, T, width)`: T tokens between class token and patches at the input of
-            blocks 1..D, each block's in the place of those the one before made of its own; what
-            block D makes of them goes on to the end, as in the authors' code.
+            blocks 1..D, each block's replacing the previous block's outputs; the outputs of block D
+            pass through the remaining blocks, as in the authors' code.
 
     Returns:
-        `(N, E)` embeddings, not normalised.
+        `(N, E)` embeddings, not normalized.
     """
     transformer = visual.transformer
     x = visual.conv1(pixels_nchw).flatten(2).permute(0, 2, 1)  # (N, G*G, width)

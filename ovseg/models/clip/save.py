@@ -1,4 +1,4 @@
-"""A CLIP written to a folder that `load_clip` reads: safetensors and a configuration."""
+"""Write a CLIP to a folder that `load_clip` reads: safetensors and a configuration."""
 
 import copy
 import json
@@ -19,15 +19,15 @@ def save_clip(model: OpenClipModel, folder: Path, *, half: bool = False) -> Path
     """Write a folder that `load_clip` and stock open_clip read.
 
     Args:
-        model: its `model_cfg` must be known, as it is for every model of `load_clip`.
-        folder: created if absent; files of an earlier model in it are replaced.
-        half: store float16, which halves the files; loading gives float32 again.
+        model: must have a `model_cfg`, as every model of `load_clip` does.
+        folder: created if missing; files of an earlier model in it are replaced.
+        half: store float16, which halves the files; loading converts back to float32.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: the model was built without `model_cfg`.
+        ValueError: if the model was built without `model_cfg`.
     """
     if model.model_cfg is None:
         raise ValueError("give MaskAdaptedCLIP the model_cfg of open_clip to make it savable")
@@ -38,8 +38,8 @@ def save_clip(model: OpenClipModel, folder: Path, *, half: bool = False) -> Path
         (folder / name).unlink(missing_ok=True)
     copy_vocabulary(model.vocabulary, folder)
     if model.vocabulary is not None and not model.vocabulary.is_dir():
-        # stock open_clip looks for it in the working directory and so fails aloud elsewhere,
-        # where its own vocabulary would give ids the model does not have
+        # stock open_clip looks for it in the working directory and fails loudly elsewhere; its
+        # own vocabulary would give ids the model does not have
         config["text_cfg"]["tokenizer_kwargs"] = {"bpe_path": VOCABULARY_FILE}
     state = {
         key: tensor.detach().cpu().to(torch.float16 if half else torch.float32).contiguous()
@@ -51,7 +51,7 @@ def save_clip(model: OpenClipModel, folder: Path, *, half: bool = False) -> Path
         files[PROMPTS_FILE] = prompts
     for name, tensors in files.items():
         save_file(tensors, folder / name, metadata={"format": "pt"})
-        permit(folder / name)  # safetensors lets nobody but the owner read
+        permit(folder / name)  # safetensors makes the file readable only by its owner
     if isinstance(model.text_prompts, ContextVectors):
         save_context_vectors(model.text_prompts, folder)
     preprocess = {

@@ -1,4 +1,4 @@
-"""CLIP's text tower, run on as many tokens as the longest text has."""
+"""CLIP's text tower, run on only as many tokens as the longest text has."""
 
 import open_clip
 import torch
@@ -9,13 +9,13 @@ from ovseg.models.clip.open_clip_model import OpenClipModel
 
 
 def encode_trimmed(clip: OpenClipModel, tokens: Tensor) -> Tensor:
-    """`encode_tokens` without computing the padding behind the longest text.
+    """Run `encode_tokens` without computing the padding after the longest text.
 
-    Attention is causal and the embedding is read at the end-of-text token, so what follows it
-    changes nothing but rounding. Names in templates fill a fifth of the usual context of 77.
+    Attention is causal and the embedding is read at the end-of-text token, so the tokens after it
+    only change rounding. Names in templates fill a fifth of the usual context of 77.
 
     Args:
-        clip: a model; a text tower other than open_clip's own is run over all of its context.
+        clip: a model; a text tower other than open_clip's own is run over its whole context.
         tokens: `(T, context)` int64 ids, zero-padded; T is at least 1.
 
     Returns:
@@ -29,15 +29,15 @@ def encode_trimmed(clip: OpenClipModel, tokens: Tensor) -> Tensor:
 
 
 def encode_embedded(clip: OpenClipModel, x: Tensor, ends: Tensor) -> Tensor:
-    """Run the text transformer over texts whose tokens are embedded already.
+    """Run the text transformer over texts whose tokens are already embedded.
 
     Args:
         clip: a model that `reads_the_end`.
         x: `(T, L, width)` token embeddings without positions, L at most the context length.
-        ends: `(T,)` int64 place of each text's end-of-text token.
+        ends: `(T,)` int64 position of each text's end-of-text token.
 
     Returns:
-        `(T, E)` rows of L2 norm 1, with gradients where `x` has them.
+        `(T, E)` rows of L2 norm 1, with gradients if `x` has them.
     """
     model, length = clip.clip, x.shape[1]
     x = model.transformer(
@@ -48,7 +48,7 @@ def encode_embedded(clip: OpenClipModel, x: Tensor, ends: Tensor) -> Tensor:
 
 
 def reads_the_end(clip: OpenClipModel) -> bool:
-    """Whether texts are embedded by open_clip's own tower, at the end-of-text token alone."""
+    """Whether open_clip's own tower embeds texts, at the end-of-text token only."""
     model = clip.clip
     if not isinstance(model, open_clip.CLIP):
         return False

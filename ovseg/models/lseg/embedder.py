@@ -1,12 +1,12 @@
-"""Pixel embeddings of an image from a trained network, and what is read off them.
+"""Pixel embeddings of an image from a trained network, and their uses.
 
     embedder = load_pixels("runs/lseg", device="cpu")
     features = embedder.embed(image)
-    maps = features.cosines(texts, size=image.shape[:2])        # what each class says of each pixel
-    regions, valid = features.pooled(masks)                     # one embedding a mask
+    maps = features.cosines(texts, size=image.shape[:2])        # each class's score of each pixel
+    regions, valid = features.pooled(masks)                     # one embedding per mask
 
-The networks are trained by `ovseg.training.segmentation.trainer`; a folder of one holds what a
-MaskFormer's does (`ovseg.models.weights.folders`), under a `model_type` of its own.
+The networks are trained by `ovseg.training.segmentation.trainer`; their folders have the same files
+as a MaskFormer's (`ovseg.models.weights.folders`), with a different `model_type`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ovseg.models.weights.folders import (
 )
 
 MODEL_TYPE = "ovseg-pixels"
-MASK_BUDGET = 2**26  # numbers of masks, as they are or resized, held at once: 256 MiB of float32
+MASK_BUDGET = 2**26  # numbers of masks, original or resized, held at once: 256 MiB of float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ class PixelFeatures:
 
     Attributes:
         embeddings: (E, h, w) float32, L2 norm 1, over the padded image.
-        padded: (H, W) of the padded image, h and w times the stride.
-        resized: (H', W') of the image in its upper left corner.
+        padded: (H, W) of the padded image: h and w times the stride.
+        resized: (H', W') of the image in the upper left corner of it.
     """
 
     embeddings: Tensor
@@ -53,7 +53,7 @@ class PixelFeatures:
     resized: tuple[int, int]
 
     def cosines(self, texts_te: Tensor, size: tuple[int, int]) -> Tensor:
-        """How near each text is to each pixel; scores are enlarged, not embeddings, as in LSeg.
+        """Return the cosines of texts and pixels; as in LSeg, scores are enlarged, not embeddings.
 
         Args:
             texts_te: (T, E) float, L2 norm 1.
@@ -70,33 +70,33 @@ class PixelFeatures:
         return maps[0]
 
     def pooled(self, masks_qhw: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean embedding under each mask, its norm made 1 again.
+        """Return the mean embedding under each mask, normalized to 1.
 
-        A pixel has the embedding of the cell of the map it lies in.
+        A pixel has the embedding of its cell of the map.
 
         Args:
             masks_qhw: (Q, H, W) bool at any one size; Q may be 0.
 
         Returns:
-            (V, E) float32 of the masks that have a pixel, in order, and (Q,) bool, which have.
+            (V, E) float32 of the non-empty masks, in order, and (Q,) bool that marks them.
         """
         valid = masks_qhw.flatten(1).any(dim=1)
-        shown = masks_qhw[valid]
+        masks = masks_qhw[valid]
         weights = [self.embeddings.new_zeros(0, *self.embeddings.shape[1:])]
         height, width = masks_qhw.shape[1:]
         step = max(1, MASK_BUDGET // max(height * width, self.padded[0] * self.padded[1]))
-        weights += [self._cells(part) for part in torch.split(shown, step) if len(part)]
+        weights += [self._cells(part) for part in torch.split(masks, step) if len(part)]
         sums = torch.einsum("qhw,ehw->qe", torch.cat(weights), self.embeddings)
         return F.normalize(sums, dim=1), valid
 
     def _cells(self, masks_qhw: Tensor) -> Tensor:
-        """(Q, h, w) share of each cell of the map that a mask covers."""
-        covered = masks_qhw.to(self.embeddings)[None]
-        if covered.shape[-2:] != self.resized:
-            covered = F.interpolate(covered, size=self.resized, mode="area")
+        """Return (Q, h, w), the share of each cell of the map that a mask covers."""
+        shares = masks_qhw.to(self.embeddings)[None]
+        if shares.shape[-2:] != self.resized:
+            shares = F.interpolate(shares, size=self.resized, mode="area")
         below, right = (whole - side for whole, side in zip(self.padded, self.resized))
-        covered = F.pad(covered, (0, right, 0, below))
-        return F.avg_pool2d(covered, self.padded[0] // self.embeddings.shape[1])[0]
+        shares = F.pad(shares, (0, right, 0, below))
+        return F.avg_pool2d(shares, self.padded[0] // self.embeddings.shape[1])[0]
 
 
 class PixelEmbedder:
@@ -127,7 +127,7 @@ class PixelEmbedder:
 
     @property
     def width(self) -> int:
-        """E, of the text embeddings it was trained with."""
+        """Width E of the text embeddings it was trained with."""
         return self.network.architecture.embedding_dim
 
     @torch.inference_mode()
@@ -147,11 +147,11 @@ class PixelEmbedder:
         )
 
     def check_texts(self, texts_te: Tensor) -> None:
-        """Raise `OvsegError` where texts are of another CLIP's width."""
+        """Raise `OvsegError` if texts have another width."""
         if texts_te.shape[1] != self.width:
             raise OvsegError(
                 f"the pixel embeddings have {self.width} numbers, CLIP's texts"
-                f" {texts_te.shape[1]}: take the CLIP the network was trained with"
+                f" {texts_te.shape[1]}: use the CLIP the network was trained with"
             )
 
 
@@ -159,7 +159,7 @@ class PixelPoolingEmbedder:
     """Regions embedded by the mean of their pixels' embeddings: LSeg+ with proposals.
 
     Args:
-        embedder: embeds the pixels, of images at its network's own size.
+        embedder: embeds the pixels of images at its network's own size.
     """
 
     def __init__(self, embedder: PixelEmbedder) -> None:
@@ -188,7 +188,7 @@ def save_pixel_network(
     text_embeddings: Tensor,
     half: bool = False,
 ) -> None:
-    """Write the folder that `load_pixels` reads; arguments as those of `save_maskformer`."""
+    """Write the folder that `load_pixels` reads; arguments as for `save_maskformer`."""
     config = {
         "model_type": MODEL_TYPE,
         "head": network.head,
@@ -201,36 +201,36 @@ def save_pixel_network(
 
 
 def load_pixels(name: str | Path, device: str = "cpu") -> PixelEmbedder:
-    """A pixel embedding network by its folder; loaded once a process, device and content.
+    """Load a pixel embedding network from its folder, once per process, device and content.
 
     Args:
         name: a folder written by `save_pixel_network`.
-        device: a torch device, or `auto` for the fastest there is.
+        device: a torch device, or `auto` for the fastest available.
 
     Raises:
-        OvsegError: there is no such network.
+        OvsegError: if there is no such network.
     """
     folder = Path(name).expanduser()
     return _load(folder, resolve_device(device), folder_stamp(folder))
 
 
 def pixels_digest(name: str | Path) -> str:
-    """Content hash (16 hex digits) of a network's weights and settings; raises `OvsegError`."""
+    """Return the hash (16 hex digits) of a network's weights and settings; raises `OvsegError`."""
     return load_pixels(name).digest
 
 
 @lru_cache(maxsize=2)
 def _load(folder: Path, device: str, stamp: Stamp) -> PixelEmbedder:
-    # the stamp is part of the key only: a folder that was written again is read again
+    # the stamp is a cache key: a rewritten folder is read again
     if not (folder / CONFIG_FILE).is_file():
         raise OvsegError(
-            f"{folder} holds no network of pixel embeddings; train one with python -m"
+            f"{folder} has no pixel embedding network; train one with python -m"
             " flows.train_segmentation --recipe lseg, and name its folder in benchmarks.pixels"
         )
     config = read_config(folder)
     if config.get("model_type") != MODEL_TYPE:
         raise OvsegError(
-            f"{folder} is a {config.get('model_type')} model, no network of pixel embeddings;"
+            f"{folder} is a {config.get('model_type')} model, not a pixel embedding network;"
             " train one with python -m flows.train_segmentation --recipe lseg"
         )
 

@@ -1,11 +1,11 @@
-"""A network that gives every pixel an embedding in CLIP's text space: LSeg, and LSeg+.
+"""A network that embeds every pixel in CLIP's text space: LSeg and LSeg+.
 
-As in LSeg (Li et al., ICLR 2022): an image encoder and a decoder yield a vector a pixel, which gets
-the class whose text embedding is nearest; training is cross entropy over the seen classes, with
-frozen texts. LSeg+ is what OVSeg's comparison (CVPR 2023, table 1) and OpenSeg call the same with a
-ResNet-101 and a feature pyramid. Backbone and pyramid are those of the class-embedding MaskFormer
-(`ovseg.models.maskformer.open_vocabulary`), by the same names, so that weights go from one to the
-other.
+As in LSeg (Li et al., ICLR 2022), an image encoder and a decoder compute a vector per pixel, which
+gets the class with the nearest text embedding; training is cross entropy over the seen classes,
+with frozen texts. OVSeg's comparison (CVPR 2023, table 1) and OpenSeg call the same with a
+ResNet-101 and a feature pyramid LSeg+. Backbone and pyramid are those of the class-embedding
+MaskFormer (`ovseg.models.maskformer.open_vocabulary`), with the same names, so that each can load
+the other's weights.
 
     network = PixelEmbeddingNetwork(architecture, head="fpn")
     logits = network.class_logits(network(pixels), texts)
@@ -24,12 +24,12 @@ from transformers import MaskFormerModel
 from ovseg.models.maskformer.open_vocabulary import Architecture, ready_backbone
 
 PixelHead = Literal["fpn", "dpt"]
-TEMPERATURE = 0.07  # of LSeg, fixed there too; its logit scale is the inverse
+TEMPERATURE = 0.07  # LSeg's, fixed there too; its logit scale is the inverse
 NORM_GROUPS = 32
 
 
 class ResidualConvolutions(nn.Module):
-    """Two 3x3 convolutions beside an identity, as in RefineNet and DPT.
+    """Two 3x3 convolutions with an identity shortcut, as in RefineNet and DPT.
 
     Args:
         width: channels in and out.
@@ -49,12 +49,12 @@ class ResidualConvolutions(nn.Module):
 class FusionDecoder(nn.Module):
     """DPT's decoder (Ranftl et al., ICCV 2021) over a pyramid: fused from coarse to fine.
 
-    Each map is brought to one width, added to what came from below, refined and enlarged; the last
+    Each map is projected to one width, added to the previous result, refined and enlarged; the last
     one too, so that the result has half the stride of the finest map.
 
     Args:
-        channels: of the maps, from fine to coarse.
-        width: of the decoder.
+        channels: channels of the maps, from fine to coarse.
+        width: width of the decoder.
     """
 
     def __init__(self, channels: Sequence[int], width: int) -> None:
@@ -79,7 +79,7 @@ class FusionDecoder(nn.Module):
             x = F.interpolate(x, size=(height, width), mode="bilinear", align_corners=True)
             fused = self.project[level](x)
         if fused is None:
-            raise ValueError("there is no map to decode")
+            raise ValueError("no map to decode")
         return fused
 
 
@@ -87,14 +87,14 @@ class PixelEmbeddingNetwork(nn.Module):
     """Backbone, decoder, and a projection of every pixel into the text space.
 
     Args:
-        architecture: dimensions; what concerns queries is not used. `class_hidden_dim` is the
-            width before the projection, `embedding_dim` that of the text embeddings.
-        head: `fpn` is MaskFormer's own pixel decoder, of the stride of its masks (4); `dpt` the
+        architecture: dimensions; those of queries are not used. `class_hidden_dim` is the width
+            before the projection, `embedding_dim` that of the text embeddings.
+        head: `fpn` is MaskFormer's own pixel decoder, at the stride of its masks (4); `dpt` is the
             fusion decoder at half that stride, `feature_dim` wide.
-        temperature: cosines are divided by it.
+        temperature: divisor of the cosines.
     """
 
-    model: Any  # a module of modules, which types cannot say
+    model: Any  # a module of modules, which types cannot express
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class PixelEmbeddingNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if head not in get_args(PixelHead):
-            raise ValueError(f"head is one of {', '.join(get_args(PixelHead))}, not {head!r}")
+            raise ValueError(f"head must be one of {', '.join(get_args(PixelHead))}, not {head!r}")
         self.architecture, self.head, self.temperature = architecture, head, temperature
         whole = MaskFormerModel(architecture.transformers_config())
         ready_backbone(whole, architecture)
@@ -129,10 +129,10 @@ class PixelEmbeddingNetwork(nn.Module):
         """Embed pixels.
 
         Args:
-            pixels_nchw: (B, 3, H, W) float, normalised; H and W multiples of 32.
+            pixels_nchw: (B, 3, H, W) float, normalized; H and W multiples of 32.
 
         Returns:
-            (B, E, H/s, W/s) float, not normalised; s is 4, or 2 with the fusion decoder.
+            (B, E, H/s, W/s) float, not normalized; s is 4, or 2 with the fusion decoder.
         """
         level = self.model.pixel_level_module
         if self.head == "dpt":
@@ -143,11 +143,11 @@ class PixelEmbeddingNetwork(nn.Module):
         return embeddings
 
     def class_logits(self, embeddings_behw: Tensor, texts_ke: Tensor) -> Tensor:
-        """Cosines of pixels and texts over the temperature.
+        """Return the cosines of pixels and texts divided by the temperature.
 
         Args:
             embeddings_behw: (B, E, h, w) float.
-            texts_ke: (K, E) float, need not be normalised; no gradient goes into them.
+            texts_ke: (K, E) float, need not be normalized; no gradient goes into them.
 
         Returns:
             (B, K, h, w) float logits for a softmax.

@@ -1,7 +1,7 @@
 """LSeg as a segmentor: a pixel gets the class whose text is nearest to its embedding.
 
-It proposes nothing and asks no CLIP for an image. With proposals, pixel embeddings are an embedder
-of regions: `ovseg.models.lseg.embedder.PixelPoolingEmbedder`.
+It proposes no masks and needs no CLIP image tower. With proposals, pixel embeddings become an
+embedder of regions: `ovseg.models.lseg.embedder.PixelPoolingEmbedder`.
 
     segmentor = PixelSegmentor(load_pixels(folder), class_names=names, texts=texts)
     labels = segmentor.segment(image).labels
@@ -29,12 +29,12 @@ class PixelSegmentor(OpenVocabularySegmentor):
         embedder: embeds the pixels.
         class_names: K names, verbatim.
         texts: `(T, E)` embeddings of the names, or of the prompts, L2 norm 1.
-        prompts: texts that stand for the classes, each with its class's index, where they are
-            others than the names. A pixel gets the class of the best text.
-        size: images are resized to it.
+        prompts: texts for the classes, each with its class's index; defaults to the names. A pixel
+            gets the class of the best text.
+        size: size to which images are resized.
 
     Raises:
-        OvsegError: no class, or a network trained for another CLIP's embeddings.
+        OvsegError: if there is no class, or the network was trained for another CLIP's embeddings.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class PixelSegmentor(OpenVocabularySegmentor):
         prompts: Sequence[tuple[str, int]] = (),
         size: InputSize = OWN_SIZE,
     ) -> None:
-        shown = shown_classes(class_names, prompts)
-        super().__init__(class_names, shown, texts.float().to(embedder.device))
+        names = shown_classes(class_names, prompts)
+        super().__init__(class_names, names, texts.float().to(embedder.device))
         embedder.check_texts(texts)
         self.embedder, self.size = embedder, size
 
@@ -59,7 +59,8 @@ class PixelSegmentor(OpenVocabularySegmentor):
             image: `(H, W, 3)` uint8 RGB.
 
         Returns:
-            Its masks are the `(R, H, W)` regions of the classes that occur, in ascending order.
+            A segmentation whose masks are the `(R, H, W)` regions of the classes that occur, in
+            ascending order.
         """
         features = self.embedder.embed(image, size=self.size)
         labels = np.array(self.class_of)[self._best_texts(features, image.shape[:2])]
@@ -74,13 +75,13 @@ class PixelSegmentor(OpenVocabularySegmentor):
 
     @torch.no_grad()
     def class_maps(self, image: ImageArray) -> Tensor:
-        """The `(T, H, W)` float32 cosines whose argmax `segment` takes, all at once."""
+        """Return the `(T, H, W)` float32 cosines whose argmax `segment` takes, all at once."""
         features = self.embedder.embed(image, size=self.size)
         return features.cosines(self.texts, (image.shape[0], image.shape[1]))
 
     @torch.no_grad()
     def name_masks(self, image: ImageArray, masks_qhw: Tensor) -> tuple[Tensor, Tensor]:
-        """Name masks by the mean of their pixels; see `OpenVocabularySegmentor.name_masks`."""
+        """Name masks by their mean pixel embedding; see `OpenVocabularySegmentor.name_masks`."""
         regions, valid = self.embedder.embed(image, size=self.size).pooled(masks_qhw)
         return self._named(regions), valid
 
@@ -89,10 +90,10 @@ class PixelSegmentor(OpenVocabularySegmentor):
         return class_probabilities(regions_ve, self.texts, scale=scale)
 
     def _best_texts(self, features: PixelFeatures, size: tuple[int, ...]) -> NDArray[np.int64]:
-        """`(H, W)` index of each pixel's nearest text, without holding the maps of all of them."""
+        """Return the `(H, W)` index of each pixel's nearest text, without holding all maps."""
         height, width = size[0], size[1]
         pixels = max(height * width, features.padded[0] * features.padded[1])
         parts = torch.split(self.texts, max(1, SCORE_BUDGET // pixels))
         _, labels = best_of_parts(features.cosines(part, (height, width)) for part in parts)
-        found: NDArray[np.int64] = labels.cpu().numpy()
-        return found
+        labels_hw: NDArray[np.int64] = labels.cpu().numpy()
+        return labels_hw

@@ -1,8 +1,8 @@
-"""A network's own classes as those of a benchmark, by name: the supervised reference line.
+"""Map a network's own classes to a benchmark's by name: the supervised baseline.
 
-A network with a closed vocabulary says how likely each of its own classes is. Where one of them has
-the name of a class that is asked for, or a listed synonym of it, its probability is that class's; a
-class that the network does not know gets 0.
+A closed-vocabulary network gives a probability for each of its own classes. If one of them has the
+name of a requested class, or a listed synonym of it, its probability goes to that class; a class
+that the network does not know gets 0.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import lru_cache
 from torch import Tensor
 
 from ovseg.data.benchmarks.vocabulary import (
-    normalised,
+    normalized,
     read_vocabulary,
     vocabulary_names,
     with_synonyms,
@@ -28,12 +28,12 @@ SHOWN = 8  # names in a message
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedVocabulary:
-    """Which of a network's classes stand for which of those asked for.
+    """The mapping from a network's classes to the requested ones.
 
     Attributes:
         own: the network's M classes.
-        classes: the K classes asked for.
-        places: pairs of indices, of `own` and of `classes`, in order.
+        classes: the K requested classes.
+        places: pairs of indices into `own` and `classes`, in order.
     """
 
     own: tuple[str, ...]
@@ -42,75 +42,78 @@ class ClosedVocabulary:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """The classes asked for that the network does not know."""
-        known = {place for _, place in self.places}
-        return tuple(name for place, name in enumerate(self.classes) if place not in known)
+        """The requested classes that the network does not know."""
+        matched = {place for _, place in self.places}
+        return tuple(name for place, name in enumerate(self.classes) if place not in matched)
 
     def probabilities(self, p_qm: Tensor) -> Tensor:
-        """The network's class probabilities `(Q, M)` as those asked for, `(Q, K)`.
+        """Map the network's class probabilities `(Q, M)` to the requested classes, `(Q, K)`.
 
-        The classes of a network exclude each other, so several that are one class add up.
+        A network's classes exclude each other, so several that map to one class add up.
         """
-        asked = p_qm.new_zeros(len(p_qm), len(self.classes))
+        p_qk = p_qm.new_zeros(len(p_qm), len(self.classes))
         for own, place in self.places:
-            asked[:, place] += p_qm[:, own]
-        return asked
+            p_qk[:, place] += p_qm[:, own]
+        return p_qk
 
     def p_object(self, p_qm: Tensor) -> Tensor:
-        """How likely a proposal is any class asked for, `(Q,)`: each own class counts once."""
+        """Return the probability `(Q,)` of any requested class; each own class counts once."""
         return p_qm[:, sorted({own for own, _ in self.places})].sum(dim=-1)
 
 
 def closed_vocabulary(
     own: Sequence[str], classes: Sequence[str], synonyms: Mapping[str, Sequence[str]] | None = None
 ) -> ClosedVocabulary:
-    """Match a network's classes with those asked for.
+    """Match a network's classes with the requested ones.
 
     Args:
         own: M names; one with commas holds several words.
         classes: K names, likewise.
-        synonyms: further words for classes asked for, by name.
+        synonyms: further words for requested classes, by name.
 
     Returns:
-        A class of the network goes to the class of its whole name; without one, to every class it
-        shares a word with.
+        The mapping: a class of the network goes to the class with the same whole name or, if there
+        is none, to every class with which it shares a word.
 
     Raises:
-        OvsegError: none matches.
+        OvsegError: if no class matches.
     """
-    asked = with_synonyms(classes, synonyms or {})
-    by_name = {normalised(each.name): each.class_id for each in asked}
+    requested = with_synonyms(classes, synonyms or {})
+    by_name = {normalized(each.name): each.class_id for each in requested}
     places = []
     for index, each in enumerate(with_synonyms(own, {})):
-        whole = by_name.get(normalised(each.name))
-        shared = [c.class_id for c in asked if c.words & each.words] if whole is None else [whole]
+        whole = by_name.get(normalized(each.name))
+        if whole is None:
+            shared = [other.class_id for other in requested if other.words & each.words]
+        else:
+            shared = [whole]
         places += [(index, place) for place in shared]
-    found = ClosedVocabulary(own=tuple(own), classes=tuple(classes), places=tuple(places))
-    if len(found.unknown) == len(classes):
+    vocabulary = ClosedVocabulary(own=tuple(own), classes=tuple(classes), places=tuple(places))
+    if len(vocabulary.unknown) == len(classes):
         raise OvsegError(
-            f"the network's {len(own)} classes ({_few(own)}) are none of those asked for"
-            f" ({_few(classes)}): take a network trained on them, or one with class embeddings"
+            f"none of the network's {len(own)} classes ({_few(own)}) is requested"
+            f" ({_few(classes)}): use a network trained on them, or one with class embeddings"
         )
-    return found
+    return vocabulary
 
 
 @lru_cache(maxsize=16)
 def benchmark_vocabulary(
     own: tuple[str, ...], classes: tuple[str, ...], benchmark: str
 ) -> ClosedVocabulary:
-    """As `closed_vocabulary` with a benchmark's listed synonyms; says once what is not known."""
-    listed: Mapping[str, Sequence[str]] = {}
+    """Match classes using a benchmark's listed synonyms, and warn once about unknown ones."""
+    synonyms: Mapping[str, Sequence[str]] = {}
     if benchmark in vocabulary_names():
-        listed = {each.name: each.synonyms for each in read_vocabulary(benchmark)}
-    found = closed_vocabulary(own, classes, listed)
-    if found.unknown:
+        synonyms = {each.name: each.synonyms for each in read_vocabulary(benchmark)}
+    vocabulary = closed_vocabulary(own, classes, synonyms)
+    if vocabulary.unknown:
         log.warning(
             "%d of %d classes are unknown to the network and get probability 0: %s",
-            len(found.unknown),
+            len(vocabulary.unknown),
             len(classes),
-            _few(found.unknown),
+            _few(vocabulary.unknown),
         )
-    return found
+    return vocabulary
 
 
 def _few(names: Sequence[str]) -> str:

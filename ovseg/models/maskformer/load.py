@@ -1,10 +1,10 @@
-"""Proposal networks: class-agnostic masks, with a score each, from any MaskFormer by its name.
+"""Proposal networks: scored class-agnostic masks from any MaskFormer, loaded by name.
 
 A name is `storybook` (the compact weights shipped here; `storybook-1` for those of the storybook's
 split 1, and so on), `storybook-mask2former`, a folder written by `save_maskformer` or `ovseg
 import-checkpoint`, or a `transformers` MaskFormer or Mask2Former (a hub id such as
 `facebook/maskformer-swin-base-coco` or `facebook/mask2former-swin-base-ade-semantic`, or a folder).
-`load_maskformer(name).propose(images)` is all that mining and the segmentor need to know.
+Mining and the segmentor only use `load_maskformer(name).propose(images)`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ __all__ = [
     "save_maskformer",
 ]
 
-# of a ResNet it says that Mask2Former may not take it, which it does
+# silences the wrong warning that Mask2Former may not support a ResNet
 logging.getLogger("transformers.models.mask2former.configuration_mask2former").setLevel(
     logging.ERROR
 )
@@ -67,8 +67,8 @@ CLOSED: dict[str, Any] = {
     "mask2former": Mask2FormerForUniversalSegmentation,
     DeepStemMaskFormerConfig.model_type: DeepStemMaskFormer,
 }
-"""Closed-vocabulary networks that give class and mask logits a query, by the `model_type` of their
-configuration."""
+"""Closed-vocabulary networks with class and mask logits per query, by their configuration's
+`model_type`."""
 
 
 def save_maskformer(
@@ -83,8 +83,8 @@ def save_maskformer(
     """Write config.json, model.safetensors and text_embeddings.safetensors into a folder.
 
     Args:
-        network: what to save.
-        folder: made if it is not there.
+        network: network to save.
+        folder: created if missing.
         inputs: how pixels were prepared in training.
         class_names: names of the K training classes.
         text_embeddings: (K, E) float, their embeddings.
@@ -100,11 +100,11 @@ def save_maskformer(
 
 
 def load_maskformer(name: str, device: str = "cpu") -> ClosedMaskFormer | OpenMaskFormer:
-    """A proposal network by its name; loaded once a process, device and content.
+    """Load a proposal network by its name, once per process, device and content.
 
     Args:
         name: `storybook`, `storybook-1`, a folder, or a hub id.
-        device: a torch device, or `auto` for the fastest there is.
+        device: a torch device, or `auto` for the fastest available.
 
     Raises:
         OvsegError: if there is no such network, or it is not a MaskFormer.
@@ -113,13 +113,13 @@ def load_maskformer(name: str, device: str = "cpu") -> ClosedMaskFormer | OpenMa
 
 
 def maskformer_digest(name: str) -> str:
-    """Content hash (16 hex digits) of a network's weights and settings; raises `OvsegError`."""
+    """Return the hash (16 hex digits) of a network's weights and settings; raises `OvsegError`."""
     return load_maskformer(name).digest
 
 
 @lru_cache(maxsize=2)
 def _load(name: str, device: str, stamp: Stamp) -> ClosedMaskFormer | OpenMaskFormer:
-    # the stamp is part of the key only: a folder that was written again is read again
+    # the stamp is a cache key: a rewritten folder is read again
     folder = maskformer_folder(name)
     config_file = folder / CONFIG_FILE
     if (missing := missing_maskformer(name)) is not None:
@@ -149,7 +149,7 @@ def _load_ours(folder: Path, config: dict[str, Any], device: torch.device) -> Op
 
 
 def _load_transformers(name: str, device: torch.device) -> ClosedMaskFormer:
-    advice = "name storybook, a folder, or a MaskFormer hub id that is cached or can be reached"
+    advice = "name storybook, a folder, or the hub id of a MaskFormer that is cached or reachable"
     try:
         config = check_transformers(name)
         kind = config.get("model_type")
@@ -181,16 +181,16 @@ def _load_transformers(name: str, device: torch.device) -> ClosedMaskFormer:
 
 
 def _image_statistics(name: str) -> InputSettings:
-    """A checkpoint's own mean and deviation, stored on the 0-1 scale; ImageNet's without."""
+    """Read a checkpoint's own mean and deviation (0-1 scale); defaults to ImageNet's."""
     from transformers.utils import cached_file
 
-    found = cached_file(
+    path = cached_file(
         name,
         "preprocessor_config.json",
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )
-    stored = read_settings(Path(found)) if found else {}
+    stored = read_settings(Path(path)) if path else {}
     if "image_mean" not in stored or "image_std" not in stored:
         return InputSettings()
     return InputSettings(

@@ -1,7 +1,7 @@
-"""The open-vocabulary MaskFormer: queries carry a CLIP-space embedding instead of class scores.
+"""The open-vocabulary MaskFormer: queries have a CLIP-space embedding instead of class scores.
 
-Pixel decoder and transformer decoder are those of `transformers`; the head is the paper's (OVSeg,
-CVPR 2023, section 3.1, after Xu et al. 2021): each query yields a mask and an embedding, which is
+Pixel decoder and transformer decoder come from `transformers`; the head is the paper's (OVSeg,
+CVPR 2023, section 3.1, after Xu et al. 2021): each query gives a mask and an embedding, which is
 compared by cosine with the text embeddings of any vocabulary plus one learned *non-object* row.
 `ovseg.models.maskformer.load` turns it into a proposal network;
 `ovseg.training.segmentation.trainer` trains it.
@@ -26,10 +26,10 @@ from ovseg.models.maskformer.resnet import DeepStemResNet
 from ovseg.models.proposal import COSINE_SCALE
 from ovseg.models.weights.settings_files import MOST_LAYERS
 
-# of maskformer-swin, its own backbone for this network, it says that Mask2Former may not take it
+# silences a wrong warning about maskformer-swin, its own backbone for this network
 logging.getLogger("transformers.models.maskformer.configuration_maskformer").setLevel(logging.ERROR)
 
-# beyond every model, so that a configuration or a shape from elsewhere builds nothing absurd
+# larger than any real model, so that foreign configurations and shapes cannot build absurd networks
 Width = Annotated[int, Field(ge=1, le=2**16)]
 Depth = Annotated[int, Field(ge=1, le=MOST_LAYERS)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -39,13 +39,13 @@ class Architecture(BaseModel):
     """Dimensions of the network; the defaults are the paper's Swin-B setting.
 
     `feature_dim` must be a multiple of 32 (the pixel decoder's group norm has 32 groups);
-    `depths` and `heads` have one entry a backbone stage, at strides 4, 8, 16, 32. A ResNet may do
-    with three, so that small pictures keep a finer map for the queries to look at; it has no heads.
+    `depths` and `heads` have one entry per backbone stage, at strides 4, 8, 16, 32. A ResNet may
+    have only three stages, so that queries see a finer map of small images; it has no heads.
 
     `backbone` is `swin`, `resnet` (basic blocks, trained from scratch), `resnet_bottleneck`
     (ResNet-50 and -101) or `resnet_deep_stem` (the paper's ResNet-101c at `R101C`'s dimensions,
     frozen norms). `backbone_dim` is the width of the first stage's output, `stem_dim` that of the
-    stem; `resnet` has one for both.
+    stem; `resnet` uses the same for both.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,9 +69,9 @@ class Architecture(BaseModel):
     embedding_dim: Width = 768
 
     def transformers_config(self) -> MaskFormerConfig:
-        """The same dimensions as a `transformers` configuration, without any pretrained weights.
+        """Return a `transformers` configuration of these dimensions, without pretrained weights.
 
-        `transformers` has no deep stem: its place is held by a thin ResNet of the same channels.
+        `transformers` has no deep stem; a thin ResNet with the same channels is its placeholder.
         """
         stages = [f"stage{stage}" for stage in range(1, len(self.depths) + 1)]
         deep = self.backbone == "resnet_deep_stem"
@@ -125,10 +125,10 @@ R101C = Architecture(
 
 @dataclass(frozen=True)
 class LayerOutput:
-    """What the head says after one decoder layer.
+    """The head's output after one decoder layer.
 
     Attributes:
-        class_embeddings: (B, Q, E) float, not normalised.
+        class_embeddings: (B, Q, E) float, not normalized.
         mask_logits: (B, Q, H/4, W/4) float.
     """
 
@@ -138,10 +138,10 @@ class LayerOutput:
 
 @dataclass(frozen=True)
 class MaskFormerOutput(LayerOutput):
-    """The last decoder layer's output and, where asked for, those of the layers before it.
+    """The last decoder layer's output and, if requested, those of the earlier layers.
 
     Attributes:
-        aux: one `LayerOutput` for each decoder layer but the last, in order.
+        aux: one `LayerOutput` for each earlier decoder layer, in order.
     """
 
     aux: list[LayerOutput] = field(default_factory=list)
@@ -164,10 +164,10 @@ class MLP(nn.Module):
 
 
 def ready_backbone(model: MaskFormerModel, architecture: Architecture) -> None:
-    """Make the backbone that `transformers` built the one of the architecture, in place."""
+    """Adapt the backbone that `transformers` built to the architecture, in place."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            # `transformers` draws these near 0, which stops a backbone trained from scratch
+            # `transformers` initializes these near 0, which stalls a backbone trained from scratch
             nn.init.ones_(module.weight)
     if architecture.backbone == "resnet_deep_stem":
         model.pixel_level_module.encoder = DeepStemResNet(
@@ -199,8 +199,8 @@ class OpenVocabularyMaskFormer(nn.Module):
         """Run the network.
 
         Args:
-            pixels_nchw: (B, 3, H, W) float, normalised; H and W multiples of 32. As upstream,
-                no padding mask is used, so padding takes part in attention.
+            pixels_nchw: (B, 3, H, W) float, normalized; H and W multiples of 32. As upstream,
+                there is no padding mask, so attention includes the padding.
             with_aux: also apply the head to the earlier decoder layers (deep supervision).
 
         Returns:
@@ -220,10 +220,10 @@ class OpenVocabularyMaskFormer(nn.Module):
         return MaskFormerOutput(last.class_embeddings, last.mask_logits, outputs[:-1])
 
     def _decode(self, features_bchw: Tensor) -> list[Tensor]:
-        """Each decoder layer's output (B, Q, D) after the shared final layer norm.
+        """Return each decoder layer's output (B, Q, D) after the shared final layer norm.
 
-        The loop is written out because `transformers` returns the input state and the
-        un-normalised intermediate ones; the paper supervises every layer through the final norm.
+        The loop is written out because `transformers` returns the input state and unnormalized
+        intermediate states; the paper supervises every layer through the final norm.
         """
         transformer = self.model.transformer_module
         if transformer.input_projection is not None:
@@ -247,13 +247,13 @@ class OpenVocabularyMaskFormer(nn.Module):
 
         Args:
             class_embeddings: (..., Q, E) float.
-            text_embeddings: (K, E) float, need not be normalised.
+            text_embeddings: (K, E) float, need not be normalized.
 
         Returns:
             (..., Q, K + 1) float logits for a softmax.
         """
         rows = torch.cat([text_embeddings.to(self.non_object_embedding), self.non_object_embedding])
-        # no epsilon, as upstream; an embedding of exact zeros would be a broken model
+        # no epsilon, as upstream; only a broken model has an embedding of exact zeros
         text = rows / rows.norm(dim=-1, keepdim=True)
         query = class_embeddings / class_embeddings.norm(dim=-1, keepdim=True)
         logits: Tensor = COSINE_SCALE * query @ text.T

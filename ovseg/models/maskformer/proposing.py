@@ -1,8 +1,8 @@
-"""Proposal networks: class-agnostic masks with a score each, from a MaskFormer of either kind.
+"""Proposal networks: scored class-agnostic masks from a MaskFormer of either kind.
 
-`ClosedMaskFormer` wraps a `transformers` checkpoint, `OpenMaskFormer` the class-embedding network;
-`ovseg.models.maskformer.load` loads them by name, `ovseg.models.proposals.proposers` what is no
-MaskFormer too.
+`ClosedMaskFormer` wraps a `transformers` checkpoint, `OpenMaskFormer` the class-embedding network.
+`ovseg.models.maskformer.load` loads them by name; `ovseg.models.proposals.proposers` also loads
+other networks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ovseg.models.proposal import Output, Proposals
 
 @dataclass(frozen=True)
 class QueryPrediction:
-    """What a network says of a batch of B images.
+    """A network's predictions for a batch of B images.
 
     Attributes:
         mask_logits: (B, Q, h, w).
@@ -65,7 +65,7 @@ class MaskFormerProposals(ABC):
 
     @abstractmethod
     def predict(self, pixels_nchw: Tensor) -> QueryPrediction:
-        """Masks, scores and classes of every query of a batch of prepared pixels."""
+        """Predict masks, scores and classes of every query for a batch of prepared pixels."""
 
     @torch.inference_mode()
     def propose(
@@ -77,8 +77,8 @@ class MaskFormerProposals(ABC):
     ) -> list[Proposals]:
         """Propose the mask of every query of every image; see `ProposalNetwork`.
 
-        Images whose padded sizes agree share a forward pass; others do not, because padding takes
-        part in attention and an image's proposals must not depend on its neighbours in a batch.
+        Only images with the same padded size share a forward pass, because attention includes the
+        padding and an image's proposals must not depend on its neighbors in a batch.
         """
         resized = [size.resize(image, self.inputs) for image in images]
         groups: dict[tuple[int, int], list[int]] = {}
@@ -89,20 +89,20 @@ class MaskFormerProposals(ABC):
             pixels = pad_batch(
                 [resized[i] for i in indices], self.inputs.mean, self.inputs.std, self.device
             )
-            said = self.predict(pixels)
-            embeddings = said.class_embeddings
+            prediction = self.predict(pixels)
+            embeddings = prediction.class_embeddings
             for row, i in enumerate(indices):
                 target = images[i] if output == "original" else resized[i]
                 proposals[i] = Proposals(
                     image=resized[i],
                     masks=mask_probabilities(
-                        said.mask_logits[row],
+                        prediction.mask_logits[row],
                         pixels.shape[-2:],
                         resized[i].shape[:2],
                         target.shape[:2],
                     ),
-                    scores=said.scores[row],
-                    class_probabilities=said.class_probabilities[row],
+                    scores=prediction.scores[row],
+                    class_probabilities=prediction.class_probabilities[row],
                     class_embeddings=None if embeddings is None else embeddings[row],
                 )
         return [proposals[i] for i in range(len(images))]
@@ -113,7 +113,7 @@ class ClosedMaskFormer(MaskFormerProposals):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of its K classes, as its configuration has them."""
+        """Names of its K classes, from its configuration."""
         config: Any = self.network.config
         labels: dict[int, str] = config.id2label
         return tuple(labels[index] for index in sorted(labels))
@@ -155,7 +155,7 @@ class OpenMaskFormer(MaskFormerProposals):
 
     @property
     def embedding_dim(self) -> int:
-        """Width of the class embeddings, that of the texts it was trained with."""
+        """Width of the class embeddings and of the texts it was trained with."""
         return self.network.architecture.embedding_dim
 
     def predict(self, pixels_nchw: Tensor) -> QueryPrediction:
@@ -167,5 +167,5 @@ class OpenMaskFormer(MaskFormerProposals):
         )
 
     def class_logits(self, class_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
-        """(..., Q, K + 1) logits of proposals for a vocabulary; the last is *non-object*."""
+        """Return (..., Q, K + 1) logits of proposals for a vocabulary; the last is *non-object*."""
         return self.network.class_logits(class_embeddings, text_embeddings.to(self.device))

@@ -1,8 +1,8 @@
-"""The deep-stem ResNet (ResNet-101c) of the paper's smaller model, its normalisation frozen.
+"""The deep-stem ResNet (ResNet-101c) of the paper's smaller model, with frozen normalization.
 
-As detectron2's DeepLab ResNet: a stem of three 3x3 convolutions and a max pool, bottlenecks whose
-3x3 convolution carries the stride, and a last stage dilated 1, 2, 4 that still halves the map.
-Batch norms are fixed scales and shifts; their four tensors are buffers and get no gradient.
+As in detectron2's DeepLab ResNet: a stem of three 3x3 convolutions and a max pool, bottlenecks with
+the stride in the 3x3 convolution, and a last stage dilated 1, 2, 4 that still halves the map.
+Batch norms are fixed scales and shifts; their four tensors are buffers without gradients.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from transformers.modeling_outputs import BackboneOutput
 from ovseg.errors import OvsegError
 
 LAST_STAGE_DILATIONS = (1, 2, 4)
-"""Dilation of the last stage's blocks; a longer stage goes on with the last of them."""
-BOTTLENECK_SHARE = 4  # a block's inner width is its output width over this
+"""Dilation of the last stage's blocks; further blocks repeat the last value."""
+BOTTLENECK_SHARE = 4  # a block's output width divided by its inner width
 
 
 class ConvNorm(nn.Module):
@@ -30,8 +30,8 @@ class ConvNorm(nn.Module):
         inputs: channels in.
         outputs: channels out.
         kernel: side of the kernel; the padding keeps the size at stride 1.
-        stride: of the convolution.
-        dilation: of the convolution.
+        stride: stride of the convolution.
+        dilation: dilation of the convolution.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ConvNorm(nn.Module):
 
 
 class DeepStem(nn.Module):
-    """Three 3x3 convolutions, the first of stride 2, and a max pool: stride 4 in all.
+    """Three 3x3 convolutions, the first with stride 2, and a max pool: stride 4 in total.
 
     Args:
         width: channels out; the first two convolutions have half as many.
@@ -78,19 +78,19 @@ class DeepStem(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (with the stride and the dilation) and 1x1 convolution beside a shortcut.
+    """1x1, 3x3 (with the stride and the dilation) and 1x1 convolution, with a shortcut.
 
     Args:
         inputs: channels in.
         outputs: channels out.
-        stride: of the block.
-        dilation: of the 3x3 convolution.
+        stride: stride of the block.
+        dilation: dilation of the 3x3 convolution.
     """
 
     def __init__(self, inputs: int, outputs: int, *, stride: int, dilation: int) -> None:
         super().__init__()
         inner = outputs // BOTTLENECK_SHARE
-        # a block that changes neither size nor channels passes its input on as it is
+        # if neither size nor channels change, the shortcut is the identity
         self.shortcut = (
             ConvNorm(inputs, outputs, kernel=1, stride=stride) if inputs != outputs else None
         )
@@ -105,10 +105,10 @@ class Bottleneck(nn.Module):
 
 
 class DeepStemResNet(nn.Module):
-    """Feature maps at strides 4, 8, 16, 32, one a stage.
+    """Feature maps at strides 4, 8, 16, 32, one per stage.
 
-    Without pretrained weights the frozen norms do nothing, so this backbone is for weights that
-    bring their statistics.
+    Without pretrained weights the frozen norms do nothing, so this backbone needs weights with
+    statistics.
 
     Args:
         stem_dim: channels of the stem's output.
@@ -142,7 +142,7 @@ class DeepStemResNet(nn.Module):
         """Run the backbone.
 
         Args:
-            pixels_nchw: (B, 3, H, W) float, normalised; H and W multiples of 32.
+            pixels_nchw: (B, 3, H, W) float, normalized; H and W multiples of 32.
 
         Returns:
             `feature_maps`: for each stage s, (B, dim * 2^s, H / 2^(s + 2), W / 2^(s + 2)).
@@ -158,7 +158,7 @@ class DeepStemResNet(nn.Module):
         """Stop gradients to the first parts: 1 is the stem, 2 the stem and the first stage.
 
         Raises:
-            OvsegError: if there are not so many parts.
+            OvsegError: if there are fewer parts.
         """
         every = [self.stem, *self.stages]
         if parts > len(every):
@@ -168,7 +168,7 @@ class DeepStemResNet(nn.Module):
 
 
 class DeepStemMaskFormerConfig(MaskFormerConfig):  # type: ignore[misc]
-    """That of a MaskFormer, and the arguments of its `DeepStemResNet`."""
+    """The configuration of a MaskFormer, with the arguments of its `DeepStemResNet`."""
 
     model_type = "ovseg-deep-stem-maskformer"
 
@@ -179,8 +179,8 @@ class DeepStemMaskFormer(MaskFormerForInstanceSegmentation):  # type: ignore[mis
     """MaskFormer on the feature maps of a `DeepStemResNet`.
 
     Args:
-        config: its `backbone_config` holds the place of the deep stem: a ResNet with as many
-            channels, which is built and thrown away.
+        config: its `backbone_config` is a placeholder for the deep stem: a ResNet with the same
+            channels, which is built and discarded.
     """
 
     config_class = DeepStemMaskFormerConfig

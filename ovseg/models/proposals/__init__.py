@@ -1,1 +1,1 @@
-"""Masks from anything else: SAM, cuts and clusters of patches, superpixels."""
+"""Masks from other sources: SAM, cuts and clusters of patches, superpixels."""

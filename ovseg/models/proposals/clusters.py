@@ -1,8 +1,8 @@
 """Clusters of patch features as proposals: k-means at several k over one image's patches.
 
-Features are those of a CLIP, or of any vision transformer `ovseg.models.proposals.patch_features`
-knows. A small term for the place of a patch keeps clusters together. A mask's score is its
-cohesion: the mean cosine of its patches with their mean.
+Features come from a CLIP, or from any vision transformer that
+`ovseg.models.proposals.patch_features` supports. A small term for a patch's position keeps clusters
+together. A mask's score is its cohesion: the mean cosine of its patches with their mean.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ovseg.models.proposals.patch_features import PatchFeatures, load_patch_feat
 from ovseg.models.proposals.per_image import ImageProposals
 
 NUMBERS = (4, 8, 16)
-"""Of clusters; all their masks are proposed."""
+"""Numbers of clusters; the masks of all of them are proposed."""
 PLACE_WEIGHT = 0.3
-"""A feature has length 1; a place's coordinates, from -1 to 1, are scaled by this."""
+"""Factor on a patch's coordinates, which are in -1..1; features have length 1."""
 ITERATIONS = 30
 SEED = 0
 
@@ -29,13 +29,13 @@ SEED = 0
 def cluster_masks(
     features_hwc: NDArray[np.float64],
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Clusters of a map of features.
+    """Cluster a map of features.
 
     Args:
         features_hwc: (h, w, C), each of length 1.
 
     Returns:
-        (Q, h, w) bool masks, no two alike, and (Q,) scores in [0, 1].
+        (Q, h, w) distinct bool masks, and (Q,) scores in [0, 1].
     """
     height, width, channels = features_hwc.shape
     features = features_hwc.reshape(-1, channels)
@@ -43,17 +43,17 @@ def cluster_masks(
     points = np.column_stack(
         [features, PLACE_WEIGHT * rows.ravel(), PLACE_WEIGHT * columns.ravel()]
     )
-    found: dict[bytes, NDArray[np.bool_]] = {}
+    distinct_masks: dict[bytes, NDArray[np.bool_]] = {}
     distinct = len(np.unique(points, axis=0))
     for number in NUMBERS:
-        # k-means++ draws no point twice, so that there must be as many
+        # k-means++ never draws a point twice, so it needs as many distinct points
         of = kmeans2(
             points, min(number, distinct), iter=ITERATIONS, minit="++", rng=SEED, missing="warn"
         )[1]
         for cluster in np.unique(of):
             mask = of == cluster
-            found.setdefault(mask.tobytes(), mask)
-    masks_qn = np.array(list(found.values()))
+            distinct_masks.setdefault(mask.tobytes(), mask)
+    masks_qn = np.array(list(distinct_masks.values()))
     scores = [np.linalg.norm(features[mask].mean(0)) for mask in masks_qn]
     return masks_qn.reshape(-1, height, width), np.clip(scores, 0, 1)
 
@@ -66,7 +66,7 @@ class FeatureClusters(ImageProposals):
     """Clusters of an image's patches; masks at the grid of patches, enlarged bilinearly.
 
     Args:
-        features: what embeds the patches.
+        features: network that embeds the patches.
     """
 
     def __init__(self, features: PatchFeatures) -> None:
@@ -81,5 +81,5 @@ class FeatureClusters(ImageProposals):
 
 
 def load_clusters(weights: str, device: str) -> FeatureClusters:
-    """Clusters of the patches that weights embed; see `ovseg.models.proposals.proposers`."""
+    """Load clusters of patches by name of weights; see `ovseg.models.proposals.proposers`."""
     return FeatureClusters(load_patch_features(patches_of(weights), device))

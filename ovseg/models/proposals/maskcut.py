@@ -1,10 +1,10 @@
-"""Self-supervised proposals: repeated normalised cuts of an image's patches, as MaskCut has them.
+"""Self-supervised proposals: repeated normalized cuts of an image's patches, as in MaskCut.
 
-The graph joins patches whose features are alike (TokenCut, Wang et al., 2022); its second
-eigenvector splits it (Shi and Malik, 2000); the found object is masked out and the rest is cut
-again (CutLER, Wang et al., 2023). The published post-processing by a CRF is left out: edges are
-those of the patches. What remains uncut in the end is a proposal too, since a segmentor needs
-stuff as well as things.
+The graph connects patches with similar features (TokenCut, Wang et al., 2022); its second
+eigenvector splits it (Shi and Malik, 2000); the object found is masked out and the rest is cut
+again (CutLER, Wang et al., 2023). The published post-processing by a CRF is omitted: edges follow
+the patches. The uncut remainder is a proposal too, because a segmentor needs stuff as well as
+things.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ovseg.models.proposals.per_image import ImageProposals
 
 MOST_CUTS = 12
 TAU = 0.5
-"""A cosine above it joins two patches."""
+"""Cosine above which two patches are connected."""
 WEAK = 1e-5
-"""Weight of a pair that nothing joins, so that the graph hangs together (TokenCut)."""
+"""Weight of an unconnected pair, which keeps the graph connected (TokenCut)."""
 
 
 def second_eigenvector(weights_nn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of `(D - W) y = lambda D y` the second smallest solution, (N,); N is at least 2.
+    """Return the second smallest solution (N,) of `(D - W) y = lambda D y`; N is at least 2.
 
     Args:
         weights_nn: symmetric, positive.
@@ -38,63 +38,63 @@ def second_eigenvector(weights_nn: NDArray[np.float64]) -> NDArray[np.float64]:
     scale = 1 / np.sqrt(degree)
     laplacian = np.eye(len(degree)) - scale[:, None] * weights_nn * scale[None]
     _, vectors = eigh(laplacian, subset_by_index=[1, 1])
-    found: NDArray[np.float64] = scale * vectors[:, 0]
-    # of the two signs the one whose largest entry is positive
-    return found if found[np.abs(found).argmax()] > 0 else -found
+    solution: NDArray[np.float64] = scale * vectors[:, 0]
+    # the sign with which the largest entry is positive
+    return solution if solution[np.abs(solution).argmax()] > 0 else -solution
 
 
 def cut_value(weights_nn: NDArray[np.float64], inside: NDArray[np.bool_]) -> float:
-    """The normalised cut of a set against the rest: 0 where nothing joins them, at most 2."""
+    """Return the normalized cut of a set and the rest: 0 if unconnected, at most 2."""
     between = weights_nn[inside][:, ~inside].sum()
     volumes = weights_nn[inside].sum(), weights_nn[~inside].sum()
     return float(sum(between / volume for volume in volumes if volume > 0))
 
 
 def cut_masks(features_hwc: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Regions of a map of features, cut off one after the other, and the rest.
+    """Cut regions off a map of features one after the other, and add the rest.
 
     Args:
         features_hwc: (h, w, C), each of length 1.
 
     Returns:
-        (Q, h, w) bool masks that are disjoint and together all patches, and (Q,) scores in [0, 1]:
-        1 less half the normalised cut; of the rest that of its own against all else. Where no two
-        patches differ by more than `TAU` there is nothing to cut, and no mask at all.
+        (Q, h, w) disjoint bool masks that cover all patches, and (Q,) scores in [0, 1]: 1 minus
+        half the normalized cut; for the rest, its cut against everything else. If no two patches
+        differ by more than `TAU`, there is nothing to cut and no mask.
     """
     height, width, channels = features_hwc.shape
     features = features_hwc.reshape(-1, channels)
     weights = np.where(features @ features.T > TAU, 1.0, WEAK)
     free = np.ones(height * width, dtype=np.bool_)
-    found: list[NDArray[np.bool_]] = []
+    masks: list[NDArray[np.bool_]] = []
     scores: list[float] = []
     for _ in range(MOST_CUTS):
         places = free.nonzero()[0]
         graph = weights[np.ix_(places, places)]
         if len(places) < 2 or graph.min() > WEAK:
-            break  # all that is left is alike
+            break  # all remaining patches are similar
         vector = second_eigenvector(graph)
         mask = _object(vector, places, (height, width))
         scores.append(1 - cut_value(graph, mask[places]) / 2)
-        found.append(mask)
+        masks.append(mask)
         free &= ~mask
-    if found and free.any():
-        found.append(free)
+    if masks and free.any():
+        masks.append(free)
         scores.append(1 - cut_value(weights, free) / 2)
-    masks_qn = np.array(found).reshape(len(found), height, width)
+    masks_qn = np.array(masks).reshape(len(masks), height, width)
     return masks_qn, np.array(scores)
 
 
 def _object(
     vector: NDArray[np.float64], places: NDArray[np.int64], size: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """The connected part of one side of a cut around its most extreme patch, (h * w,) bool."""
+    """Return one side of a cut, connected to its most extreme patch, (h * w,) bool."""
     height, width = size
     above = vector > vector.mean()
     side = above if above[np.abs(vector).argmax()] else ~above
     corners = np.isin(places, [0, width - 1, (height - 1) * width, height * width - 1])
-    if side[corners].sum() >= 3:  # of the image's four: then this is the background
+    if side[corners].sum() >= 3:  # of the image's four corners: this is the background
         side = ~side
-    if not side.any():  # equal entries: nothing is above their mean
+    if not side.any():  # equal entries: none is above the mean
         side = ~side
     mask = np.zeros(height * width, dtype=np.bool_)
     mask[places[side]] = True
@@ -105,10 +105,10 @@ def _object(
 
 
 class MaskCut(ImageProposals):
-    """Normalised cuts of an image's patches; masks at the grid of patches, enlarged bilinearly.
+    """Normalized cuts of an image's patches; masks at the grid of patches, enlarged bilinearly.
 
     Args:
-        features: what embeds the patches.
+        features: network that embeds the patches.
     """
 
     def __init__(self, features: PatchFeatures) -> None:
@@ -123,5 +123,5 @@ class MaskCut(ImageProposals):
 
 
 def load_maskcut(weights: str, device: str) -> MaskCut:
-    """Cuts of the patches that weights embed; see `ovseg.models.proposals.proposers`."""
+    """Load cuts of patches by name of weights; see `ovseg.models.proposals.proposers`."""
     return MaskCut(load_patch_features(patches_of(weights), device))

@@ -1,4 +1,4 @@
-"""Features of an image's patches, to be compared by cosine: of a CLIP or another ViT.
+"""Features of an image's patches, compared by cosine: from a CLIP or another ViT.
 
     features = load_patch_features("storybook").of(image)   # (h, w, C)
 
@@ -36,10 +36,10 @@ from ovseg.models.weights.files import check_finite
 from ovseg.models.weights.settings_files import check_settings, check_transformers, read_settings
 
 PATCHES = 32
-"""Along the longer side: a graph of all of them has at most 1024 nodes."""
+"""Patches along the longer side: a graph of all patches has at most 1024 nodes."""
 TIMM = "timm/"
 LOCAL_DIR = "local-dir:"
-"""How timm is told of a folder."""
+"""timm's prefix for a folder."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -47,10 +47,10 @@ class PatchFeatures(ABC):
     """A network that embeds patches.
 
     Args:
-        digest: of its weights and of what is done with them.
+        digest: digest of its weights and its processing.
         patch: side of a patch in pixels.
-        mean: of the pixels, on a 0..1 scale, RGB.
-        std: likewise.
+        mean: mean of the pixels, on a 0..1 scale, RGB.
+        std: standard deviation of the pixels, likewise.
         device: where it runs.
     """
 
@@ -67,11 +67,11 @@ class PatchFeatures(ABC):
 
     @abstractmethod
     def tokens(self, pixels_nchw: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(h * w, C) of one prepared image (1, 3, h * patch, w * patch)."""
+        """Return (h * w, C) features of one prepared image (1, 3, h * patch, w * patch)."""
 
     @torch.inference_mode()
     def of(self, image: ImageArray) -> Tensor:
-        """(h, w, C) float32 of length 1 each, of an image (H, W, 3) uint8 RGB."""
+        """Return (h, w, C) float32 features of length 1 for an image (H, W, 3) uint8 RGB."""
         height, width = image.shape[:2]
         scale = PATCHES / max(height, width)
         grid = max(1, round(height * scale)), max(1, round(width * scale))
@@ -83,15 +83,15 @@ class PatchFeatures(ABC):
 
 
 class ClipPatches(PatchFeatures):
-    """The keys of a CLIP's last attention layer, which TokenCut found to tell objects best.
+    """The keys of a CLIP's last attention layer, which separate objects best (TokenCut).
 
     Args:
-        clip: whose image tower is a plain vision transformer of open_clip.
-        digest: of its weights.
+        clip: a CLIP whose image tower is a plain vision transformer of open_clip.
+        digest: digest of its weights.
         device: where it runs.
 
     Raises:
-        OvsegError: another kind of image tower.
+        OvsegError: if the image tower is of another kind.
     """
 
     def __init__(self, clip: MaskAdaptedCLIP, digest: str, device: str) -> None:
@@ -105,7 +105,7 @@ class ClipPatches(PatchFeatures):
         self.visual = visual
 
     def tokens(self, pixels_nchw: Tensor, grid: tuple[int, int]) -> Tensor:
-        """See `PatchFeatures`; written out, since open_clip's forward takes one size only."""
+        """See `PatchFeatures`; written out because open_clip's forward takes only one size."""
         visual = self.visual
         x = visual.conv1(pixels_nchw).flatten(2).permute(0, 2, 1)
         x = torch.cat([visual.class_embedding.to(x.dtype).expand(1, 1, -1), x], dim=1)
@@ -125,7 +125,7 @@ class ClipPatches(PatchFeatures):
 
 
 def _positions(embedding: Tensor, own: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """Positional embeddings (1 + h * w, D) of another grid than the one they were trained for."""
+    """Interpolate positional embeddings to another grid, (1 + h * w, D)."""
     first, patches = embedding[:1], embedding[1:]
     if tuple(own) == grid:
         return embedding
@@ -138,11 +138,11 @@ class TimmPatches(PatchFeatures):
     """The last layer's patch tokens of a vision transformer of timm.
 
     Args:
-        name: as timm takes it.
+        name: timm's name of the model.
         device: where it runs.
 
     Raises:
-        OvsegError: no such model, no weights, or no patch tokens.
+        OvsegError: if there is no such model, no weights or no patch tokens.
     """
 
     def __init__(self, name: str, device: str) -> None:
@@ -171,8 +171,8 @@ class TimmPatches(PatchFeatures):
 
     def tokens(self, pixels_nchw: Tensor, grid: tuple[int, int]) -> Tensor:
         """See `PatchFeatures`."""
-        found: Tensor = self.model.forward_features(pixels_nchw)[0, self.model.num_prefix_tokens :]
-        return found
+        tokens: Tensor = self.model.forward_features(pixels_nchw)[0]
+        return tokens[self.model.num_prefix_tokens :]
 
 
 class TransformersPatches(PatchFeatures):
@@ -183,7 +183,7 @@ class TransformersPatches(PatchFeatures):
         device: where it runs.
 
     Raises:
-        OvsegError: no such model, or no patch tokens.
+        OvsegError: if there is no such model, or it has no patch tokens.
     """
 
     def __init__(self, name: str, device: str) -> None:
@@ -200,7 +200,7 @@ class TransformersPatches(PatchFeatures):
             )
         except OvsegError:
             raise
-        except Exception as error:  # OSError, ValueError, KeyError for all that is missing
+        except Exception as error:  # OSError, ValueError, KeyError for missing parts
             raise OvsegError(f"{name!r} cannot be loaded ({_short(error)}); {advice}") from error
         check_finite(model.state_dict(), name)
         config = model.config
@@ -215,25 +215,25 @@ class TransformersPatches(PatchFeatures):
         self.interpolates = {"interpolate_pos_encoding": True} if config.model_type == "vit" else {}
 
     def tokens(self, pixels_nchw: Tensor, grid: tuple[int, int]) -> Tensor:
-        """See `PatchFeatures`; what comes before the patches is class and register tokens."""
+        """See `PatchFeatures`; class and register tokens come before the patches."""
         states: Tensor = self.model(pixels_nchw, **self.interpolates).last_hidden_state
         return states[0, -grid[0] * grid[1] :]
 
 
 def patches_of(weights: str) -> str:
-    """Whose patches a name of weights means: for a storybook MaskFormer its world's CLIP."""
+    """Return the patch network's name for weights; for a storybook MaskFormer, its world's CLIP."""
     return "storybook" if re.fullmatch(r"storybook(-\d+)?", weights) else weights
 
 
 def load_patch_features(name: str, device: str = "cpu") -> PatchFeatures:
-    """A network that embeds patches by its name; loaded once a process, device and content.
+    """Load a network that embeds patches by its name, once per process, device and content.
 
     Args:
-        name: see the module.
+        name: see the module's docstring.
         device: a torch device, or `auto`.
 
     Raises:
-        OvsegError: there is no such network, or it has no patches.
+        OvsegError: if there is no such network, or it has no patches.
     """
     device = resolve_device(device)
     if name.startswith(TIMM):
@@ -248,7 +248,7 @@ def load_patch_features(name: str, device: str = "cpu") -> PatchFeatures:
 
 
 def clip_folder_or_none(name: str) -> Path | None:
-    """A CLIP's folder; None for what is none, another network's folder included."""
+    """Return a CLIP's folder; None for anything else, including another network's folder."""
     folder = Path(name).expanduser()
     if (
         folder.is_dir()
@@ -266,7 +266,7 @@ def _timm(name: str, device: str) -> PatchFeatures:
 
 @lru_cache(maxsize=2)
 def _transformers(name: str, device: str, stamp: tuple[tuple[str, int], ...]) -> PatchFeatures:
-    # the stamp is part of the key only: a folder that was written again is read again
+    # the stamp is a cache key: a rewritten folder is read again
     return TransformersPatches(name, device)
 
 

@@ -1,4 +1,4 @@
-"""What proposal sources that look at one image at a time have in common: sizes, and enlarging."""
+"""The base of proposal sources that process one image at a time: sizes and enlarging."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ovseg.models.proposal import Output, Proposals
 
 
 class ImageProposals(ABC):
-    """A `ProposalNetwork` that finds the masks of an image whatever images come with it.
+    """A `ProposalNetwork` that finds the masks of each image independently.
 
     Args:
-        digest: of all that the masks depend on beside the image.
-        inputs: sizes; the pixels' statistics are the source's own business.
+        digest: digest of everything the masks depend on apart from the image.
+        inputs: sizes; the pixel statistics are up to the source.
     """
 
     def __init__(self, *, digest: str, inputs: InputSettings | None = None) -> None:
@@ -29,7 +29,7 @@ class ImageProposals(ABC):
 
     @abstractmethod
     def masks_of(self, image: ImageArray) -> tuple[Tensor, Tensor]:
-        """Masks and scores of one image.
+        """Find the masks of one image and their scores.
 
         Args:
             image: (h', w', 3) uint8 RGB, resized.
@@ -56,8 +56,8 @@ class ImageProposals(ABC):
         return proposals
 
     @staticmethod
-    def _sized(found: tuple[Tensor, Tensor], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        masks_qhw, scores = found
+    def _sized(proposals: tuple[Tensor, Tensor], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        masks_qhw, scores = proposals
         size = (shape[0], shape[1])
         if len(masks_qhw) and masks_qhw.shape[1:] != size:
             masks_qhw = F.interpolate(
@@ -67,6 +67,6 @@ class ImageProposals(ABC):
 
 
 def region_masks(labels_hw: NDArray[np.int64], regions: Sequence[int]) -> Tensor:
-    """Masks (Q, h, w) float32, 0 or 1, of the given values of a map of regions."""
+    """Return masks (Q, h, w) float32, 0 or 1, of the given values of a map of regions."""
     values = np.asarray(regions, dtype=labels_hw.dtype)
     return torch.from_numpy(labels_hw[None] == values[:, None, None]).float()

@@ -1,12 +1,11 @@
-"""Proposal networks of every kind: `ovseg.config.registry.PROPOSERS`, here and elsewhere.
+"""Proposal networks of every kind, by name in `ovseg.config.registry.PROPOSERS`.
 
     network = proposer("maskformer", "storybook", "cpu", segments="panoptic")
     network.propose([image])
 
-A source is given the name of its weights (`mining.proposals.maskformer`,
-`benchmarks.maskformer`), which
-the classical ones leave aside. Mining and the segmentor have the same networks. `segments` says
-what becomes of the queries.
+A source gets the name of its weights (`mining.proposals.maskformer`, `benchmarks.maskformer`),
+which the classical ones ignore. Mining and the segmentor use the same networks. `segments` names
+the post-processing of the queries.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ovseg.models.proposal import ProposalNetwork
 from ovseg.models.proposals.query_segments import segmented
 
 Proposer = Callable[[str, str], ProposalNetwork]
-"""Makes a network of the name of its weights and a device; loads once a process what it loads."""
+"""Makes a network from the name of its weights and a device; loads it once per process."""
 
 
 def proposer(
@@ -30,14 +29,14 @@ def proposer(
     segments: str = "queries",
     stage: str = "benchmarks",
 ) -> ProposalNetwork:
-    """The network that settings mean.
+    """Return the configured network.
 
     Args:
         source: a key of `PROPOSERS`.
         weights: name of its weights.
         device: a torch device, or `auto`.
         segments: a key of `ovseg.config.registry.SEGMENTS`.
-        stage: `benchmarks` or `mining.proposals`, whose settings a message is to name.
+        stage: `benchmarks` or `mining.proposals`, for the names of settings in messages.
 
     Raises:
         OvsegError: if there is no such source, post-processing, weights or device.
@@ -49,5 +48,5 @@ def proposer(
 
 
 def proposer_digest(source: str, weights: str, *, segments: str = "queries") -> str:
-    """Content hash (16 hex digits) of weights and of what is done with them; see `proposer`."""
+    """Return the hash (16 hex digits) of weights and post-processing; see `proposer`."""
     return proposer(source, weights, segments=segments).digest

@@ -1,9 +1,9 @@
-"""What becomes of a network's queries before they are proposals.
+"""Post-processing that turns a network's queries into proposals.
 
-`queries` leaves them as they are, which is the paper's way. `semantic` merges them by class,
-`instance` and `panoptic` are blind to classes: the post-processing of MaskFormer (Cheng et al.,
-2021, section 3.4) and Mask2Former (2022) as `transformers` and the official code have it. Their
-masks are binary. `Segmented` puts one of them behind any `ProposalNetwork`.
+`queries` leaves them unchanged, as in the paper. `semantic` merges them by class; `instance` and
+`panoptic` ignore classes. These are the post-processings of MaskFormer (Cheng et al., 2021, section
+3.4) and Mask2Former (2022) as in `transformers` and the official code. Their masks are binary.
+`Segmented` applies one of them to any `ProposalNetwork`.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from ovseg.models.proposal import OpenVocabularyNetwork, Output, ProposalNetwork
 
 MASK_THRESHOLD = 0.5
 SCORE_THRESHOLD = 0.5
-"""Panoptic: less sure queries take no part (`transformers`' default; the papers' is 0.8)."""
+"""Panoptic: queries with a lower score are ignored (`transformers`' default; the papers': 0.8)."""
 OVERLAP_THRESHOLD = 0.8
-"""Panoptic: a query keeps less than this share of its own mask where others win, and is dropped."""
+"""Panoptic: a query that keeps less than this share of its own mask is dropped."""
 NMS_IOU = 0.7
-"""Instance: a mask that overlaps a better one by more is dropped."""
-PIXELS_AT_ONCE = 65536  # of all classes or queries; a photograph's would be gigabytes
+"""Instance: a mask that overlaps a better one by more than this is dropped."""
+PIXELS_AT_ONCE = 65536  # of all classes or queries; a whole photo's would be gigabytes
 
 
 def semantic(queries: Proposals) -> Proposals:
-    """One mask a class that has a pixel: the pixels whose best class it is.
+    """Make one mask per class that is the best of any pixel: the pixels whose best class it is.
 
     A pixel's evidence for a class is the sum over queries of class probability times mask. A mask's
-    score is its mean evidence, at most 1; its embedding and class probabilities are the means of
-    the queries' under the probability of the class. Pixels without any evidence are in no mask.
+    score is its mean evidence, at most 1; its embedding and class probabilities are the queries'
+    means weighted by the probability of the class. Pixels without evidence are in no mask.
     """
     weights_qk = queries.class_probabilities
     if weights_qk is None:
         weights_qk = torch.diag(queries.scores)
     best, evidence = _best(weights_qk, queries.masks)
-    found = torch.bincount(best[evidence > 0], minlength=weights_qk.shape[1]).nonzero()[:, 0]
-    inside = (best[None] == found[:, None, None]) & (evidence > 0)
+    classes_r = torch.bincount(best[evidence > 0], minlength=weights_qk.shape[1]).nonzero()[:, 0]
+    inside = (best[None] == classes_r[:, None, None]) & (evidence > 0)
     total = (inside * evidence.clamp(max=1)).flatten(1).sum(1)
-    share_rq = weights_qk.T[found]
+    share_rq = weights_qk.T[classes_r]
     share_rq = share_rq / share_rq.sum(1, keepdim=True)
     of_class, embedded = queries.class_probabilities, queries.class_embeddings
     return replace(
@@ -57,10 +57,10 @@ def semantic(queries: Proposals) -> Proposals:
 
 
 def instance(queries: Proposals) -> Proposals:
-    """Masks blind to classes: thresholded, scored anew, without those that overlap a better one.
+    """Make class-agnostic masks: thresholded, rescored, without those that overlap a better one.
 
     The score is the query's times the mean of its soft mask inside (Mask2Former's); masks without
-    a pixel go. Best first.
+    a pixel are dropped. Best first.
     """
     inside = queries.masks > MASK_THRESHOLD
     areas = inside.flatten(1).sum(1)
@@ -75,11 +75,11 @@ def instance(queries: Proposals) -> Proposals:
 
 
 def panoptic(queries: Proposals) -> Proposals:
-    """Disjoint masks blind to classes: every pixel goes to the query that wants it most.
+    """Make disjoint class-agnostic masks: every pixel goes to the query that scores it highest.
 
-    Of the queries surer than `SCORE_THRESHOLD` the one with the largest score times mask takes a
-    pixel. A query goes that keeps less than `OVERLAP_THRESHOLD` of its own thresholded mask, and a
-    pixel that its winner's mask leaves below the threshold stays free.
+    Among queries with a score above `SCORE_THRESHOLD`, the one with the largest score times mask
+    gets the pixel. A query that keeps less than `OVERLAP_THRESHOLD` of its own thresholded mask is
+    dropped, and a pixel below the threshold in its winner's mask stays free.
     """
     sure = queries.at((queries.scores > SCORE_THRESHOLD).nonzero()[:, 0])
     if not len(sure.scores):
@@ -94,7 +94,7 @@ def panoptic(queries: Proposals) -> Proposals:
 
 
 def _best(weights_qk: Tensor, masks_qhw: Tensor) -> tuple[Tensor, Tensor]:
-    """Of every pixel the best column of `weights.T @ masks`, (h, w) int64, and its value."""
+    """Return every pixel's best column of `weights.T @ masks`, (h, w) int64, and its value."""
     height, width = masks_qhw.shape[1:]
     if not len(masks_qhw):
         flat = masks_qhw.new_zeros(height, width)
@@ -108,13 +108,13 @@ def _best(weights_qk: Tensor, masks_qhw: Tensor) -> tuple[Tensor, Tensor]:
     return places.view(height, width), values.view(height, width)
 
 
-def queries(found: Proposals) -> Proposals:
-    """The queries as they are."""
-    return found
+def queries(proposals: Proposals) -> Proposals:
+    """Return the queries unchanged."""
+    return proposals
 
 
 # --------------------------------------------------------------------------------------
-# Behind a network
+# Applied to a network
 
 
 class Segmented:
@@ -140,14 +140,14 @@ class Segmented:
         output: Output = "original",
         size: InputSize = OWN_SIZE,
     ) -> list[Proposals]:
-        """See `ProposalNetwork`; an image may be left without any proposal."""
+        """See `ProposalNetwork`; an image may end up without any proposal."""
         return [
             self.make(queries) for queries in self.network.propose(images, output=output, size=size)
         ]
 
 
 class SegmentedOpen(Segmented):
-    """The same of a network with an open vocabulary: segments carry embeddings.
+    """The same for an open-vocabulary network: segments have embeddings.
 
     Args:
         network: the network.
@@ -161,12 +161,12 @@ class SegmentedOpen(Segmented):
 
 
 def segmented(network: ProposalNetwork, segments: str, *, setting: str) -> ProposalNetwork:
-    """A network with its queries made segments.
+    """Wrap a network so that its queries become segments.
 
     Args:
         network: the network.
-        segments: a key of `ovseg.config.registry.SEGMENTS`; `queries` gives the network back.
-        setting: where the name comes from, for the message.
+        segments: a key of `ovseg.config.registry.SEGMENTS`; `queries` returns the network itself.
+        setting: the setting that names it, for the message.
 
     Raises:
         OvsegError: if there is no such post-processing.
@@ -180,7 +180,7 @@ def segmented(network: ProposalNetwork, segments: str, *, setting: str) -> Propo
 
 
 def segments_digest(digest: str, segments: str) -> str:
-    """Of a network and what is made of its queries; `queries` leaves the network's own."""
+    """Return the digest of a network and its post-processing; `queries` keeps the network's."""
     if segments == "queries":
         return digest
     constants = [MASK_THRESHOLD, SCORE_THRESHOLD, OVERLAP_THRESHOLD, NMS_IOU]

@@ -1,9 +1,9 @@
 """Segment Anything as proposals: SAM, SAM-HQ and SAM 2 through `transformers`' mask generation.
 
 A name is a folder or a hub id such as `facebook/sam-vit-base` or `facebook/sam2.1-hiera-tiny`. The
-network is asked at a grid of points; what it is not sure of or what is not stable goes, then what
-overlaps: all as `transformers` has it (Kirillov et al., 2023, section 5). A mask's score is the IoU
-that the network predicts for it.
+network is prompted at a grid of points; uncertain and unstable masks are dropped, then overlapping
+ones, as in `transformers` (Kirillov et al., 2023, section 5). A mask's score is the IoU that the
+network predicts for it.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from ovseg.models.weights.folders import content_digest, folder_stamp
 from ovseg.models.weights.settings_files import check_folder, check_transformers
 
 FAMILIES: dict[str, Any] = {"sam": SamModel, "sam_hq": SamHQModel, "sam2": Sam2Model}
-"""By the `model_type` of a configuration."""
+"""Networks by the `model_type` of their configuration."""
 STORYBOOK = re.compile(r"storybook(-\w+)?")
 ADVICE = (
-    "name a folder, or a hub id that is cached or can be reached, as facebook/sam2.1-hiera-tiny"
+    "name a folder, or a hub id that is cached or reachable, such as facebook/sam2.1-hiera-tiny"
 )
 
 
 class Generation(NamedTuple):
-    """What is asked and what is kept; the defaults are the published ones.
+    """Settings of the mask generation; the defaults are the published ones.
 
     Attributes:
-        points_per_side: of the grid of points.
-        points_at_once: with three masks each; memory grows with it.
-        predicted_iou: less sure masks go.
-        stability: masks go whose IoU between a higher and a lower threshold is less.
-        nms_iou: of boxes; a worse mask whose box overlaps more goes.
-        most: masks an image; the surest stay.
+        points_per_side: side of the grid of points.
+        points_at_once: points per batch, with three masks each; memory grows with it.
+        predicted_iou: masks with a lower predicted IoU are dropped.
+        stability: masks with a lower IoU between a higher and a lower threshold are dropped.
+        nms_iou: a worse mask whose box overlaps by more than this is dropped.
+        most: maximum number of masks per image; the best are kept.
     """
 
     points_per_side: int = 32
@@ -67,11 +67,11 @@ class SamProposals(ImageProposals):
     """Masks of a promptable network at a grid of points.
 
     Args:
-        network: of `FAMILIES`.
+        network: a network of `FAMILIES`.
         processor: its image processor.
-        digest: of both.
+        digest: digest of both.
         device: where it runs.
-        generation: what is asked and kept; the published way where None.
+        generation: settings of the mask generation; defaults to the published ones.
     """
 
     def __init__(
@@ -92,47 +92,47 @@ class SamProposals(ImageProposals):
 
     def masks_of(self, image: ImageArray) -> tuple[Tensor, Tensor]:
         """See `ImageProposals`."""
-        asked = self.generation
-        found = self._generate(
+        settings = self.generation
+        outputs = self._generate(
             Image.fromarray(image),
-            points_per_crop=asked.points_per_side,
-            points_per_batch=asked.points_at_once,
-            pred_iou_thresh=asked.predicted_iou,
-            stability_score_thresh=asked.stability,
-            crops_nms_thresh=asked.nms_iou,
+            points_per_crop=settings.points_per_side,
+            points_per_batch=settings.points_at_once,
+            pred_iou_thresh=settings.predicted_iou,
+            stability_score_thresh=settings.stability,
+            crops_nms_thresh=settings.nms_iou,
         )
-        if not len(found["masks"]):
+        if not len(outputs["masks"]):
             return torch.zeros(0, *image.shape[:2]), torch.zeros(0)
-        scores = torch.as_tensor(found["scores"]).float().cpu().clamp(0, 1)
-        order = scores.argsort(descending=True, stable=True)[: asked.most]
-        masks = [torch.as_tensor(np.asarray(found["masks"][place])) for place in order.tolist()]
+        scores = torch.as_tensor(outputs["scores"]).float().cpu().clamp(0, 1)
+        order = scores.argsort(descending=True, stable=True)[: settings.most]
+        masks = [torch.as_tensor(np.asarray(outputs["masks"][place])) for place in order.tolist()]
         return torch.stack(masks).float(), scores[order]
 
 
 def load_sam(name: str, device: str = "cpu") -> SamProposals:
-    """A network by its name; loaded once a process, device and content.
+    """Load a network by its name, once per process, device and content.
 
     Args:
         name: folder or hub id.
         device: a torch device, or `auto`.
 
     Raises:
-        OvsegError: there is none, or it is of another kind.
+        OvsegError: if there is no such network, or it is of another kind.
     """
     if STORYBOOK.fullmatch(name):
-        raise OvsegError(f"there is no SAM of the storybook; {ADVICE}")
+        raise OvsegError(f"the storybook has no SAM; {ADVICE}")
     return _load(name, resolve_device(device), folder_stamp(Path(name)))
 
 
 @lru_cache(maxsize=1)
 def _load(name: str, device: str, stamp: object) -> SamProposals:
-    # the stamp is part of the key only: a folder that was written again is read again
+    # the stamp is a cache key: a rewritten folder is read again
     try:
         check_transformers(name)
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         family = FAMILIES.get(config.model_type)
         if family is None:
-            # the video model's configuration is what published SAM 2 checkpoints carry
+            # published SAM 2 checkpoints have the video model's configuration
             family = Sam2Model if config.model_type == "sam2_video" else None
         if family is None:
             raise OvsegError(f"{name} is a {config.model_type} model, not a SAM; {ADVICE}")

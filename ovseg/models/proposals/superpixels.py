@@ -1,7 +1,7 @@
-"""Classical superpixels as proposals: SLIC and Felzenszwalb's graph cuts, of scikit-image.
+"""Classical superpixels as proposals: SLIC and Felzenszwalb's graph cuts, from scikit-image.
 
-Nothing is learned and nothing is loaded. Superpixels do not compete for being an object, so that
-every one has a score of 1.
+Nothing is learned or loaded. Every superpixel has a score of 1, because none is more of an object
+than another.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ SLIC_SIGMA = 1.0
 FELZENSZWALB_SCALE = 200.0
 FELZENSZWALB_SIGMA = 0.8
 SMALLEST_FRACTION = 1 / 400
-"""Felzenszwalb: smaller regions are joined with their neighbours."""
+"""Felzenszwalb: smaller regions are merged with their neighbors."""
 MOST = 100
-"""No image has more masks, as no network has more queries: the largest stay."""
+"""Maximum number of masks per image, as many as a network's queries; the largest are kept."""
 
 
 def slic_regions(image: ImageArray) -> NDArray[np.int64]:
-    """SLIC (Achanta et al., 2012): k-means in colour and place, regions of much the same size."""
+    """Cut by SLIC (Achanta et al., 2012): k-means in color and position, similar regions."""
     regions: NDArray[np.int64] = slic(
         image,
         n_segments=SLIC_SEGMENTS,
@@ -43,7 +43,7 @@ def slic_regions(image: ImageArray) -> NDArray[np.int64]:
 
 
 def felzenszwalb_regions(image: ImageArray) -> NDArray[np.int64]:
-    """Felzenszwalb and Huttenlocher (2004): regions that differ more from others than inside."""
+    """Cut by Felzenszwalb and Huttenlocher (2004): regions that differ more outside than inside."""
     regions: NDArray[np.int64] = felzenszwalb(
         image,
         scale=FELZENSZWALB_SCALE,
@@ -58,7 +58,7 @@ ALGORITHMS: dict[str, Callable[[ImageArray], NDArray[np.int64]]] = {
     "slic": slic_regions,
     "felzenszwalb": felzenszwalb_regions,
 }
-"""What cuts an image (H, W, 3) into regions (H, W), by the name of the proposal source."""
+"""Functions that cut an image (H, W, 3) into regions (H, W), by name of the proposal source."""
 
 
 class Superpixels(ImageProposals):
@@ -87,10 +87,10 @@ class Superpixels(ImageProposals):
 
 
 def load_slic(weights: str, device: str) -> Superpixels:
-    """Superpixels of SLIC, which need neither."""
+    """Return SLIC's superpixels, which need neither argument."""
     return Superpixels("slic")
 
 
 def load_felzenszwalb(weights: str, device: str) -> Superpixels:
-    """Superpixels of Felzenszwalb and Huttenlocher, which need neither."""
+    """Return Felzenszwalb's superpixels, which need neither argument."""
     return Superpixels("felzenszwalb")

@@ -1,1 +1,1 @@
-"""What CLIP sees of a mask, and what embeds it."""
+"""Regions of masks as CLIP sees them, and their embedders."""

@@ -1,9 +1,9 @@
-"""Regions: what CLIP sees of a proposal. `REGIONS` says which styles there are.
+"""Regions: what CLIP sees of a proposal. `REGIONS` lists the styles.
 
-The paper's (`mean`: the mask's box cut out, blanked outside the mask) keeps the order of operations
-of the official implementation (OVSeg, CVPR 2023, section 3.2): threshold, tight box, expand,
-truncate to integers, clamp, blend with the fill, normalise, resize. It decides the result to the
-last digit, so nothing is reordered for speed.
+The paper's style (`mean`: the mask's box cut out, blanked outside the mask) keeps the order of
+operations of the official implementation (OVSeg, CVPR 2023, section 3.2): threshold, tight box,
+expand, truncate to integers, clamp, blend with the fill, normalize, resize. The order affects the
+last digits, so nothing is reordered for speed.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Behind = Callable[[Tensor, Tensor, float], Tensor | None]
-"""Of an image `(3, H, W)` in 0..255, CLIP's mean colour `(3, 1, 1)` and beta: what is shown where
-the mask is 0, `(3, 1, 1)` or `(3, H, W)`; None leaves the image there."""
+"""Maps an image `(3, H, W)` in 0..255, CLIP's mean color `(3, 1, 1)` and beta to the background
+outside the mask, `(3, 1, 1)` or `(3, H, W)`; None keeps the image."""
 
 
 def _mean(image_chw: Tensor, mean_c11: Tensor, beta: float) -> Tensor:
@@ -32,9 +32,9 @@ def _kept(image_chw: Tensor, mean_c11: Tensor, beta: float) -> None:
 
 
 def faded(image_chw: Tensor, mean_c11: Tensor, beta: float) -> Tensor:
-    """An image mixed with CLIP's mean colour: `beta * image + (1 - beta) * mean`.
+    """Mix an image with CLIP's mean color: `beta * image + (1 - beta) * mean`.
 
-    Once normalised this is `beta * image`: beta 0 is the paper's mean fill, 1 the image itself.
+    Once normalized this is `beta * image`: beta 0 is the paper's mean fill, 1 the image itself.
     """
     return beta * image_chw + (1 - beta) * mean_c11
 
@@ -45,7 +45,7 @@ class Style:
 
     Attributes:
         whole: the whole image, squashed to the square, instead of the mask's box.
-        behind: what is shown outside the mask.
+        behind: the background outside the mask.
     """
 
     whole: bool
@@ -60,20 +60,20 @@ REGIONS: dict[str, Style] = {
     "image": Style(whole=True, behind=_kept),
     "attenuated_image": Style(whole=True, behind=faded),
 }
-"""By the value of `region`: `mean` is the paper's, `zero` has black outside the mask, `box` and
-`image` keep what is there, the attenuated ones fade it by `background`."""
+"""Styles by the value of `region`: `mean` is the paper's, `zero` is black outside the mask, `box`
+and `image` keep the background, the attenuated ones fade it by `background`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Regions:
-    """What CLIP sees of the V valid masks among Q, in their order.
+    """The regions of the V valid masks among Q, in order, as CLIP sees them.
 
     Attributes:
-        pixels: `(V, 3, S, S)` float32, normalised, resized bicubically.
-        masks: `(V, S, S)` bool, resized to the nearest pixel; float32 soft values with matting.
-        valid: `(Q,)` bool, which masks have any foreground.
-        boxes: `(V, 4)` int64 xyxy, right and bottom exclusive, within the image: what of the image
-            the square shows.
+        pixels: `(V, 3, S, S)` float32, normalized, resized bicubically.
+        masks: `(V, S, S)` bool, resized by nearest neighbor; float32 soft values with matting.
+        valid: `(Q,)` bool, whether a mask has any foreground.
+        boxes: `(V, 4)` int64 xyxy, right and bottom exclusive, within the image: the part of the
+            image in the square.
     """
 
     pixels: Tensor
@@ -83,7 +83,7 @@ class Regions:
 
 
 def tight_boxes(masks_qhw: Tensor) -> Tensor:
-    """Boxes of the foreground of bool masks.
+    """Return the boxes of the foreground of bool masks.
 
     Args:
         masks_qhw: `(Q, H, W)` bool, each with at least one true pixel.
@@ -100,28 +100,28 @@ def tight_boxes(masks_qhw: Tensor) -> Tensor:
 
 
 def expand_boxes(boxes: Tensor, ratio: float, *, height: int, width: int) -> Tensor:
-    """Grow boxes about their centres, truncate towards zero, clamp to the image.
+    """Grow boxes about their centers, truncate towards zero, clamp to the image.
 
     Args:
         boxes: `(Q, 4)` int64 xyxy.
-        ratio: factor of width and height, at least 1.
-        height: of the image.
-        width: of the image.
+        ratio: factor on width and height, at least 1.
+        height: height of the image.
+        width: width of the image.
 
     Returns:
         `(Q, 4)` int64 xyxy within the image.
 
     Raises:
-        ValueError: the ratio is below 1, which could leave nothing of a box.
+        ValueError: if the ratio is below 1, which could make a box empty.
     """
     if ratio < 1:
-        raise ValueError(f"expand_ratio is at least 1, not {ratio}")
+        raise ValueError(f"expand_ratio must be at least 1, not {ratio}")
     if ratio == 1:
         return boxes
     corners = boxes.double()
-    centre = (corners[:, :2] + corners[:, 2:]) / 2
+    center = (corners[:, :2] + corners[:, 2:]) / 2
     half = (corners[:, 2:] - corners[:, :2]) * ratio / 2
-    grown = torch.cat([centre - half, centre + half], dim=1).trunc().long()
+    grown = torch.cat([center - half, center + half], dim=1).trunc().long()
     limits = torch.tensor([width, height, width, height], device=boxes.device)
     return torch.minimum(grown.clamp(min=0), limits)
 
@@ -129,14 +129,13 @@ def expand_boxes(boxes: Tensor, ratio: float, *, height: int, width: int) -> Ten
 def masked_crop(
     image_chw: Tensor, mask_hw: Tensor, box: Sequence[int], behind: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Cut out a box and blend its background away.
+    """Cut out a box and replace its background.
 
     Args:
         image_chw: `(3, H, W)` float, 0..255.
         mask_hw: `(H, W)` float in 0..1.
         box: left, top, right, bottom; the last two exclusive.
-        behind: `(3, 1, 1)` colour or `(3, H, W)` image where the mask is 0; None leaves the image
-            as it is.
+        behind: `(3, 1, 1)` color or `(3, H, W)` image where the mask is 0; None keeps the image.
 
     Returns:
         `(3, h, w)` float and the mask's `(h, w)`.
@@ -151,7 +150,7 @@ def masked_crop(
 
 
 def squashed_image(image_chw: Tensor, size: int) -> Tensor:
-    """A whole image brought to CLIP's square, as CLIP was trained to see images.
+    """Resize a whole image to CLIP's square, as CLIP was trained to see images.
 
     Bicubic and antialiased, within 0..255; the aspect ratio is not kept.
 
@@ -167,16 +166,16 @@ def squashed_image(image_chw: Tensor, size: int) -> Tensor:
 
 
 def squashed_masks(masks_qhw: Tensor, size: int) -> Tensor:
-    """Masks of a whole image brought to CLIP's square, each pixel taken from the nearest.
+    """Resize masks of a whole image to CLIP's square by nearest neighbor.
 
-    A mask too small for that, of which no pixel would be left, covers each pixel it touches.
+    A mask so small that no pixel would remain covers each pixel it touches.
 
     Args:
         masks_qhw: `(Q, H, W)` float in 0..1.
         size: side S of the square.
 
     Returns:
-        `(Q, S, S)` float; none is empty that was not.
+        `(Q, S, S)` float; only masks that were empty are empty.
     """
     masks_q1hw = masks_qhw[:, None]
     squashed = F.interpolate(masks_q1hw, size=(size, size))
@@ -197,9 +196,9 @@ def region_crops(
     region: str = "mean",
     background: float = 0.3,
     matting: bool = False,
-    normalise: bool = True,
+    normalize: bool = True,
 ) -> Regions:
-    """Make of the masks of an image the regions CLIP sees.
+    """Make the regions that CLIP sees from the masks of an image.
 
     Args:
         image_hwc: `(H, W, 3)` uint8 RGB.
@@ -207,31 +206,31 @@ def region_crops(
         size: side S of the squares; the aspect ratio is not kept.
         mean: CLIP's pixel mean on a 0..1 scale (`MaskAdaptedCLIP.pixel_mean`).
         std: CLIP's pixel standard deviation on a 0..1 scale.
-        threshold: foreground where a score is strictly above it; None for bool masks (a float
-            mask then counts where it is above 0).
-        expand_ratio: grows the box about its centre; the added rim is outside the mask. Of no
+        threshold: scores strictly above it are foreground; None for bool masks (for a float mask,
+            values above 0 are then foreground).
+        expand_ratio: grows the box about its center; the added rim is outside the mask. Has no
             effect on the styles that show the whole image.
         region: a name in `REGIONS`.
         background: beta in 0..1 of the attenuated styles, see `faded`.
         matting: blend with the soft scores instead of the thresholded mask.
-        normalise: False returns 0..255 values, for pictures.
+        normalize: False returns 0..255 values, for display.
 
     Returns:
         The regions of all masks with foreground; on the masks' device if both are tensors.
 
     Raises:
-        ValueError: shapes that do not fit, an unknown style, a ratio below 1.
+        ValueError: if shapes do not fit, the style is unknown or the ratio is below 1.
     """
     image = torch.as_tensor(image_hwc)
     masks = torch.as_tensor(masks_qhw)
     if image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"image_hwc is (H, W, 3), not {tuple(image.shape)}")
+        raise ValueError(f"image_hwc must be (H, W, 3), not {tuple(image.shape)}")
     if masks.ndim != 3 or masks.shape[1:] != image.shape[:2]:
         raise ValueError(
             f"masks_qhw {tuple(masks.shape)} do not fit an image of {tuple(image.shape[:2])}"
         )
     if region not in REGIONS:
-        raise ValueError(f"region is one of {', '.join(REGIONS)}, not {region!r}")
+        raise ValueError(f"region must be one of {', '.join(REGIONS)}, not {region!r}")
     style = REGIONS[region]
     device = masks.device
     image_chw = image.to(device).permute(2, 0, 1).float()
@@ -254,7 +253,7 @@ def region_crops(
     region_masks = image_chw.new_zeros((len(boxes), size, size))
     for index, box in enumerate(cuts):
         crop, mask = masked_crop(image_chw, blend[index], box, behind)
-        if normalise:
+        if normalize:
             crop = (crop - scaled_mean) / scaled_std
         if not style.whole:
             crop = F.interpolate(crop[None], size=(size, size), mode="bicubic")[0]

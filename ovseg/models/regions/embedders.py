@@ -1,8 +1,8 @@
-"""How a mask becomes an embedding in CLIP's space: what `ovseg.config.registry.EMBEDDERS` names.
+"""Embedders of masks in CLIP's space, by name in `ovseg.config.registry.EMBEDDERS`.
 
-`crops` is the paper's: each mask's region is cut out, masked and shown to CLIP by itself.
-`mask_tokens` and `mask_pooling` show CLIP the whole picture once for all its masks. A segmentor
-asks nothing else of an embedder than `RegionEmbedder.embed`, whatever happens inside.
+`crops` is the paper's: CLIP sees each mask's region by itself, cut out and masked. `mask_tokens`
+and `mask_pooling` show CLIP the whole image once for all its masks. A segmentor only calls
+`RegionEmbedder.embed`, whatever happens inside.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ovseg.models.regions.picture_embedders import MaskPoolingEmbedder, MaskToke
 
 
 class RegionEmbedder(Protocol):
-    """Embeds what lies under masks where CLIP's texts are."""
+    """Embeds masked regions in the space of CLIP's texts."""
 
     def embed(
         self, image: ImageArray, masks_qhw: Tensor, *, threshold: float | None
@@ -36,24 +36,24 @@ class RegionEmbedder(Protocol):
         Args:
             image: `(H, W, 3)` uint8 RGB.
             masks_qhw: `(Q, H, W)` bool, or float scores with a threshold; Q may be 0.
-            threshold: foreground where a score is strictly above it; None for bool masks.
+            threshold: scores strictly above it are foreground; None for bool masks.
 
         Returns:
             `(V, E)` float32 embeddings of L2 norm 1 of the V masks with foreground, in order, and
-            `(Q,)` bool, which masks have it.
+            `(Q,)` bool that marks these masks.
         """
 
 
 class CropEmbedder:
-    """Regions cut out along their masks, each seen by CLIP by itself (OVSeg, CVPR 2023, 3.2).
+    """Regions cut out along their masks, each embedded separately (OVSeg, CVPR 2023, 3.2).
 
     Args:
         clip: the CLIP.
-        mask_prompts: use its mask prompts if it has them.
+        mask_prompts: whether to use its mask prompts, if it has any.
         region: what CLIP sees of a mask, a name in `ovseg.models.regions.crops.REGIONS`.
         background: beta of its attenuated styles.
         expand_ratio: crop box enlargement.
-        batch_size: regions CLIP sees at once.
+        batch_size: regions embedded at once.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class CropEmbedder:
 
 
 def crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
-    """Each region cut out and shown to CLIP by itself."""
+    """Return the embedder that cuts out each region for CLIP."""
     return CropEmbedder(
         shared_clip(clip, device=device),
         mask_prompts=config.mask_prompts,
@@ -93,12 +93,12 @@ def crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
 
 
 def pixel_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
-    """The mean of the embeddings of a mask's pixels."""
+    """Return the embedder that averages the embeddings of a mask's pixels."""
     return PixelPoolingEmbedder(load_pixels(config.pixels, device))
 
 
 def mask_tokens(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
-    """A token a mask in one pass of a ViT."""
+    """Return the embedder with one token per mask in one pass of a ViT."""
     model = shared_clip(clip, device=device)
     if not isinstance(model, MaskAdaptedCLIP):
         raise OvsegError(
@@ -109,11 +109,11 @@ def mask_tokens(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedd
 
 
 def mask_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
-    """Features of a convolutional CLIP pooled under each mask."""
+    """Return the embedder that pools a convolutional CLIP's features under each mask."""
     model = shared_clip(clip, device=device)
     if not isinstance(model, ConvCLIP):
         raise OvsegError(
-            f"{clip} is no convolutional CLIP, whose features masks could pool: choose"
+            f"{clip} is not a convolutional CLIP, which mask pooling needs: choose"
             " benchmarks.clip=storybook-conv, or benchmarks.embedder=mask_tokens"
         )
     return MaskPoolingEmbedder(
@@ -125,19 +125,19 @@ def mask_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbed
 
 
 def embedder_weights(config: BenchmarkConfig) -> dict[str, str]:
-    """Content digests of the networks that embed regions beside CLIP, by their settings."""
+    """Return the digests of the networks besides CLIP that embed regions, by setting."""
     return {"pixels": pixels_digest(config.pixels)} if config.embedder == "pixel_pooling" else {}
 
 
 def region_embedder(config: BenchmarkConfig, *, clip: str, device: str) -> RegionEmbedder:
-    """The embedder a configuration means.
+    """Return the configured embedder.
 
     Args:
-        config: of the benchmark.
-        clip: name of the CLIP, which may be a checkpoint's instead of the configured one.
+        config: the benchmark's configuration.
+        clip: name of the CLIP, possibly a checkpoint instead of the configured one.
         device: where it runs.
 
     Raises:
-        OvsegError: if there is none of that name.
+        OvsegError: if there is no embedder of that name.
     """
     return chosen(EMBEDDERS, config.embedder, setting="benchmarks.embedder")(config, clip, device)

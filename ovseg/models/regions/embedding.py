@@ -1,13 +1,13 @@
-"""Masks of an image cut out as regions and embedded by a CLIP: the one way to do either.
+"""Cut the masks of an image out as regions and embed them with a CLIP.
 
     parts = cut_regions(clip, image, torch.split(masks_qhw, 256))
     embeddings, valid = embed_regions(clip, parts)
 
-Mining, the segmentor, learning curves and the scores of the shipped CLIPs all come through here.
-Only training cuts regions by itself: it keeps them as bytes (`ovseg.training.clip.pairs`).
+Mining, the segmentor, learning curves and the scores of the shipped CLIPs all use this module. Only
+training cuts regions itself, because it keeps them as bytes (`ovseg.training.clip.pairs`).
 
-A row's last bits depend on the batch it is embedded in, so callers say where batches begin: every
-part is one, or all parts together are split anew by `batch_size`.
+A row's last bits depend on its batch, so callers choose the batches: every part is one, or all
+parts are joined and split by `batch_size`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ovseg.models.regions.crops import Regions, region_crops
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """How a region is cut out of its image; the defaults are the paper's.
+    """Settings for cutting a region out of its image; the defaults are the paper's.
 
     Attributes:
         region: what CLIP sees of a mask, a name in `ovseg.models.regions.crops.REGIONS`.
@@ -52,12 +52,12 @@ def cut_regions(
     """Cut masks out of an image, at a CLIP's size and normalized as it expects.
 
     Args:
-        clip: what is to see the regions.
+        clip: the CLIP that will embed the regions.
         image: `(H, W, 3)` uint8 RGB.
-        parts: the masks in parts `(Q_i, H, W)`, bool or float scores with a threshold; the crops
-            of one part are made when it is asked for.
+        parts: the masks in parts `(Q_i, H, W)`, bool or float scores with a threshold; each part
+            is cut lazily.
         cut: style of the crops.
-        threshold: foreground where a score is strictly above it; None for bool masks.
+        threshold: scores strictly above it are foreground; None for bool masks.
 
     Yields:
         The regions of each part, on its device.
@@ -88,15 +88,16 @@ def embed_regions(
 
     Args:
         clip: the CLIP they were cut for.
-        parts: at least one. Each is a batch of its own, embedded before the next one is taken, so
-            that the crops of hundreds of masks need not fit in memory together.
-        batch_size: joins all parts, of one image or several, and makes batches of so many regions.
-        masked: show the CLIP the masks too; False for plain crops.
-        prompts: use the prompts of a CLIP that has them.
+        parts: at least one part. Each is a separate batch, embedded before the next one is taken,
+            so that the crops of hundreds of masks need not fit in memory together.
+        batch_size: if given, all parts, of one or more images, are joined and split into batches
+            of this many regions.
+        masked: whether the CLIP also gets the masks; False for plain crops.
+        prompts: whether to use the CLIP's prompts, if it has any.
 
     Returns:
-        `(V, E)` embeddings of L2 norm 1 of the V masks with foreground, in order, and `(Q,)` bool,
-        which of the Q masks have it.
+        `(V, E)` embeddings of L2 norm 1 of the V masks with foreground, in order, and `(Q,)` bool
+        that marks these masks.
     """
     rows, valid = [], []
     for part in parts if batch_size is None else [_joined(parts)]:
@@ -109,10 +110,10 @@ def embed_regions(
 
 
 def _joined(parts: Iterable[Regions]) -> Regions:
-    listed = [*parts]
+    every = [*parts]
     return Regions(
-        pixels=torch.cat([part.pixels for part in listed]),
-        masks=torch.cat([part.masks for part in listed]),
-        valid=torch.cat([part.valid for part in listed]),
-        boxes=torch.cat([part.boxes for part in listed]),
+        pixels=torch.cat([part.pixels for part in every]),
+        masks=torch.cat([part.masks for part in every]),
+        valid=torch.cat([part.valid for part in every]),
+        boxes=torch.cat([part.boxes for part in every]),
     )

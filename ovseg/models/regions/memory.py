@@ -1,8 +1,8 @@
-"""Class scores from the nearest mined regions: what people called what looks like this.
+"""Class scores from the nearest mined regions: what people called similar regions.
 
-The pair table is a memory of regions with nouns. A region is named by its nearest ones in CLIP's
-space, each voting for the classes its noun means; the vote joins CLIP's own answer geometrically
-(retrieval over masked segments as in RetCLIP and CorrCLIPv2). No weight is trained.
+The pair table is a memory of regions with nouns. The nearest regions in CLIP's space each vote for
+the classes of their noun, and the vote is combined geometrically with CLIP's own scores (retrieval
+over masked segments as in RetCLIP and CorrCLIPv2). No weight is trained.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ovseg.models.weights.files import check_finite, read_safetensors
 REGIONS_FILE = "regions.safetensors"
 NOUN_SEPARATOR = "\n"
 SHARPNESS = 50.0
-"""Of the neighbours' weights: softmax of so many times their cosine."""
+"""Scale of the neighbors' weights, the softmax of their scaled cosines."""
 ROWS_AT_ONCE = 2**17
-"""Of the memory, so that a GPU holds the cosines of hundreds of thousands of regions."""
+"""Rows of the memory compared at once, so that a GPU can hold the cosines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class RegionMemory:
 
     Attributes:
         regions_ne: `(N, E)` float, L2 norm 1; N may be 0.
-        nouns_n: `(N,)` int64, which noun each has.
+        nouns_n: `(N,)` int64, index of each region's noun.
         nouns: the M distinct nouns.
     """
 
@@ -43,7 +43,7 @@ class RegionMemory:
     nouns: tuple[str, ...]
 
     def save(self, folder: Path) -> None:
-        """Write it into a folder, the embeddings as float16."""
+        """Write the memory into a folder, the embeddings as float16."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"regions": self.regions_ne.half().cpu(), "nouns": self.nouns_n.int().cpu()}
         save_file(
@@ -57,7 +57,7 @@ class RegionMemory:
         """Read what `save` wrote.
 
         Raises:
-            OvsegError: there is none, or it is damaged.
+            OvsegError: if there is no memory, or it is damaged.
         """
         try:
             tensors = read_safetensors(folder / REGIONS_FILE)
@@ -66,7 +66,7 @@ class RegionMemory:
                 names = (stored.metadata() or {}).get("nouns", "")
             regions, nouns = (tensors[name].to(device) for name in ("regions", "nouns"))
         except (KeyError, OSError, OvsegError, SafetensorError) as error:
-            raise OvsegError(f"{folder} holds no regions to retrieve ({error})") from error
+            raise OvsegError(f"{folder} has no regions to retrieve ({error})") from error
         return RegionMemory(
             regions_ne=F.normalize(regions.float(), dim=-1),
             nouns_n=nouns.long(),
@@ -78,14 +78,14 @@ class Retrieval:
     """Votes of the nearest regions of a memory for the texts of a vocabulary.
 
     Args:
-        memory: the regions, embedded as the regions they are compared with will be.
+        memory: regions embedded in the same way as those they are compared with.
         noun_texts_me: `(M, E)` embeddings of its nouns, L2 norm 1.
-        texts: of the classes; the votes have their columns.
-        neighbours: how many regions vote.
-        weight: of the vote in the geometric mean with CLIP's own answer, 0..1.
+        texts: texts of the classes; votes have the same columns.
+        neighbors: number of regions that vote.
+        weight: weight of the vote in the geometric mean with CLIP's own scores, 0..1.
 
     Raises:
-        OvsegError: the memory is empty, or of another CLIP.
+        OvsegError: if the memory is empty, or belongs to another CLIP.
     """
 
     def __init__(
@@ -94,23 +94,23 @@ class Retrieval:
         noun_texts_me: Tensor,
         texts: ClassTexts,
         *,
-        neighbours: int,
+        neighbors: int,
         weight: float,
     ) -> None:
         if not len(memory.regions_ne):
-            raise OvsegError("there is no region to retrieve: mine pairs, or set the weight to 0")
+            raise OvsegError("there are no regions to retrieve: mine pairs, or set the weight to 0")
         if memory.regions_ne.shape[1] != texts.embeddings.shape[1]:
             raise OvsegError(
                 f"the regions to retrieve have {memory.regions_ne.shape[1]} numbers, the texts"
                 f" {texts.embeddings.shape[1]}: embed them with the CLIP that is benchmarked"
             )
         self.memory, self.weight = memory, weight
-        self.neighbours = min(neighbours, len(memory.regions_ne))
-        # a noun means a class as far as CLIP's texts say so; its own name takes nearly all of it
+        self.neighbors = min(neighbors, len(memory.regions_ne))
+        # CLIP's texts decide how much a noun means a class; an equal name gets nearly all of it
         self.meaning_mc = texts.classify(noun_texts_me)
 
     def vote(self, features_ve: Tensor) -> Tensor:
-        """The neighbours' classes.
+        """Return the neighbors' votes for classes.
 
         Args:
             features_ve: `(V, E)` embeddings of regions, L2 norm 1.
@@ -123,20 +123,20 @@ class Retrieval:
         return torch.einsum("vn,vnc->vc", votes_vn, self.meaning_mc[self.memory.nouns_n[rows]])
 
     def join(self, p_clip_vc: Tensor, features_ve: Tensor) -> Tensor:
-        """CLIP's answer and the vote: `p_clip^(1 - weight) * vote^weight`, rows that sum to 1."""
+        """Combine CLIP's scores and the vote: `p_clip^(1 - weight) * vote^weight`, normalized."""
         joined = p_clip_vc ** (1 - self.weight) * self.vote(features_ve) ** self.weight
         return joined / joined.sum(-1, keepdim=True).clamp_min(torch.finfo(joined.dtype).tiny)
 
     def _nearest(self, features_ve: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines `(V, n)` and numbers `(V, n)` of the nearest regions, the nearest first."""
+        """Return cosines `(V, n)` and rows `(V, n)` of the nearest regions, nearest first."""
         best = features_ve.new_zeros((len(features_ve), 0))
         rows = torch.zeros((len(features_ve), 0), dtype=torch.int64, device=features_ve.device)
         for start in range(0, len(self.memory.regions_ne), ROWS_AT_ONCE):
             part = self.memory.regions_ne[start : start + ROWS_AT_ONCE]
             cosines = features_ve @ part.T
-            top = cosines.topk(min(self.neighbours, len(part)), dim=1)
+            top = cosines.topk(min(self.neighbors, len(part)), dim=1)
             best = torch.cat([best, top.values], dim=1)
             rows = torch.cat([rows, top.indices + start], dim=1)
-            kept = best.topk(min(self.neighbours, best.shape[1]), dim=1)
-            best, rows = kept.values, rows.gather(1, kept.indices)
+            nearest = best.topk(min(self.neighbors, best.shape[1]), dim=1)
+            best, rows = nearest.values, rows.gather(1, nearest.indices)
         return best, rows

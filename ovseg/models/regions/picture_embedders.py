@@ -1,8 +1,7 @@
-"""Embedders that show CLIP the whole picture once, for all its masks: mask tokens, mask pooling.
+"""Embedders that show CLIP the whole image once for all its masks: mask tokens, mask pooling.
 
-Both are made by `ovseg.models.regions.embedders`, by name. The picture is the one the masks belong
-to; it is resized for CLIP, and the masks are brought to CLIP's patches or places without being
-resized.
+`ovseg.models.regions.embedders` makes both by name. The image is resized for CLIP; the masks are
+mapped to CLIP's patches or grid cells without being resized.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from ovseg.models.clip.open_clip_model import OpenClipModel
 from ovseg.models.preprocessing import ImageArray
 
 
-def picture_pixels(clip: OpenClipModel, image: ImageArray, size: tuple[int, int]) -> Tensor:
-    """A picture `(H, W, 3)` uint8 RGB as CLIP takes it: `(1, 3, *size)` float32, normalised.
+def image_pixels(clip: OpenClipModel, image: ImageArray, size: tuple[int, int]) -> Tensor:
+    """Prepare an image `(H, W, 3)` uint8 RGB for CLIP: `(1, 3, *size)` float32, normalized.
 
-    Resized bicubically with antialiasing; the aspect ratio is not kept.
+    It is resized bicubically with antialiasing; the aspect ratio is not kept.
     """
     device = clip.logit_scale.device
     pixels = torch.tensor(image, device=device).permute(2, 0, 1)[None].float()
@@ -33,21 +32,21 @@ def picture_pixels(clip: OpenClipModel, image: ImageArray, size: tuple[int, int]
 
 
 def _foreground(masks_qhw: Tensor, threshold: float | None) -> Tensor:
-    """The masks as `(Q, H, W)` bool."""
+    """Return the masks as `(Q, H, W)` bool."""
     return masks_qhw if masks_qhw.dtype == torch.bool else masks_qhw > (threshold or 0.0)
 
 
 class MaskTokenEmbedder:
-    """A mask token a mask, see `ovseg.models.clip.mask_tokens`.
+    """One mask token per mask, see `ovseg.models.clip.mask_tokens`.
 
     Args:
-        clip: a ViT, as it is or adapted by training on mask tokens.
-        size: side of the square the picture is squashed to, pixels, a multiple of the patch size;
+        clip: a ViT, original or adapted by training on mask tokens.
+        size: side of the square the image is squashed to, pixels, a multiple of the patch size;
             0 for the CLIP's own.
 
     Raises:
-        OvsegError: a ViT without a class token at its end, or of other attention; a size that is
-            no multiple of the patch size.
+        OvsegError: if the ViT does not embed by its class token or has another attention, or the
+            size is not a multiple of the patch size.
     """
 
     def __init__(self, clip: MaskAdaptedCLIP, *, size: int = 0) -> None:
@@ -70,7 +69,7 @@ class MaskTokenEmbedder:
         if not bool(valid.any()):
             return self.clip.logit_scale.new_zeros((0, self.clip.embed_dim)), valid
         covered = covered_patches(binary[valid], self.size // self.clip.patch_size)
-        pixels = picture_pixels(self.clip, image, (self.size, self.size))
+        pixels = image_pixels(self.clip, image, (self.size, self.size))
         tokens, _ = encode_mask_tokens(self.clip, pixels, covered[None].to(pixels.device))
         return tokens[0].float(), valid
 
@@ -78,15 +77,15 @@ class MaskTokenEmbedder:
 class MaskPoolingEmbedder:
     """Dense features of a convolutional CLIP, averaged under each mask.
 
-    A place counts by the share of it that the mask covers, so that no mask with a pixel is lost;
-    with `whole_places`, as in FC-CLIP, the places that are mostly covered count alike, and a mask
-    that has none of them is not embedded.
+    A grid cell's weight is the share of it that the mask covers, so no mask with a pixel is lost.
+    With `whole_places`, as in FC-CLIP, mostly covered cells have equal weights, and a mask without
+    any is not embedded.
 
     Args:
         clip: the convolutional CLIP.
-        size: short side the picture is resized to, pixels; 0 leaves it as it is. Both sides are
-            rounded to whole places of `STRIDE` pixels.
-        max_side: but no longer than this, pixels; 0 for no limit.
+        size: short side to which the image is resized, pixels; 0 keeps its size. Both sides are
+            rounded to whole cells of `STRIDE` pixels.
+        max_side: maximum of the long side, pixels; 0 for no limit.
         whole_places: see above.
     """
 
@@ -115,15 +114,15 @@ class MaskPoolingEmbedder:
         valid = shares.flatten(1).any(dim=1)
         if not bool(valid.any()):
             return self.clip.logit_scale.new_zeros((0, self.clip.embed_dim)), valid
-        pixels = picture_pixels(self.clip, image, (places[0] * STRIDE, places[1] * STRIDE))
+        pixels = image_pixels(self.clip, image, (places[0] * STRIDE, places[1] * STRIDE))
         features = self.clip.dense_features(pixels)[0]
         return self.clip.pool_masks(features, shares[valid].to(features.device)).float(), valid
 
 
 def place_shares(masks_qhw: Tensor, places: tuple[int, int]) -> Tensor:
-    """The share of each place of a grid that masks cover: `(Q, h, w)` float32 in 0..1.
+    """Return the share of each grid cell that masks cover: `(Q, h, w)` float32 in 0..1.
 
-    Exact for any sizes: a pixel on the border of two places counts for each by its part in it.
+    Exact for any sizes: a pixel on the border of two cells counts in proportion for each.
 
     Args:
         masks_qhw: `(Q, H, W)` bool.
@@ -135,7 +134,7 @@ def place_shares(masks_qhw: Tensor, places: tuple[int, int]) -> Tensor:
 
 
 def _overlaps(pixels: int, places: int) -> Tensor:
-    """`(places, pixels)` float32: the share of each place that is within each pixel."""
+    """Return `(places, pixels)` float32, the share of each cell that is within each pixel."""
     edges = torch.arange(pixels + 1, dtype=torch.float64) * places / pixels
     starts = torch.arange(places, dtype=torch.float64)[:, None]
     low, high = edges[:-1].clamp(min=starts), edges[1:].clamp(max=starts + 1)

@@ -1,1 +1,1 @@
-"""What a class is called: templates, prompts, synonyms, relations."""
+"""Texts of classes: templates, prompts, synonyms, relations."""

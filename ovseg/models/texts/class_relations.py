@@ -1,10 +1,10 @@
-"""How alike classes are by their texts, and what that lends a class that nobody trained on.
+"""The similarity of classes by their texts, and sharing evidence with untrained classes.
 
 The relation of class i to class j is a softmax, over all other classes j, of the cosines of their
-texts: near to whatever is nearest, where plain cosines of CLIP's texts (0.6 to 0.9 among anything)
-would make all classes alike. Evidence is shared on probabilities, not on logits: each row stays a
-distribution, so that the ensemble of branches means what it meant, and a class takes a share of
-what its neighbours got without losing more than that share to them.
+texts: it focuses on the nearest, while plain cosines of CLIP's texts (0.6 to 0.9 between any two)
+would make all classes similar. Evidence is shared on probabilities, not on logits: each row stays a
+distribution, so the ensemble of branches keeps its meaning, and a class gets a share of its
+neighbors' probability without losing more than that share to them.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 
 RELATION_TEMPERATURE = 0.05
-"""Of the softmax over cosines: of two neighbours 0.05 nearer counts e times as much."""
+"""Temperature of the softmax over cosines: a neighbor nearer by 0.05 counts e times as much."""
 
 
 def class_relations(texts_te: Tensor, class_of: Sequence[int], classes: int) -> Tensor:
-    """The relation of each class to each other.
+    """Return the relation of each class to every other.
 
     Args:
         texts_te: `(T, E)` embeddings of the texts, L2 norm 1.
-        class_of: `(T,)` index of the class each text stands for.
-        classes: K; of two classes the most alike texts count.
+        class_of: `(T,)` index of each text's class.
+        classes: K; the most similar texts of two classes count.
 
     Returns:
-        `(K, K)`: rows sum to 1, the diagonal is 0; of a single class 0.
+        `(K, K)`: rows sum to 1, the diagonal is 0; all 0 for a single class.
     """
     cosine_tt = texts_te.float() @ texts_te.float().T
     index = torch.tensor(class_of, dtype=torch.int64, device=texts_te.device)
@@ -40,21 +40,21 @@ def class_relations(texts_te: Tensor, class_of: Sequence[int], classes: int) -> 
 
 
 def share_evidence(p_qk: Tensor, relations_kk: Tensor, weight: float) -> Tensor:
-    """Class probabilities after each class lent its neighbours some: `(1 - w) p + w p S`.
+    """Share each class's probability with its neighbors: `(1 - w) p + w p S`.
 
     Args:
         p_qk: `(Q, K)` probabilities.
-        relations_kk: `(K, K)` of `class_relations`.
-        weight: 0..1, w; 0 changes nothing.
+        relations_kk: `(K, K)` from `class_relations`.
+        weight: w, 0..1; 0 changes nothing.
 
     Returns:
-        `(Q, K)`; where there are two classes or more each row keeps its sum.
+        `(Q, K)`; with two or more classes, each row keeps its sum.
 
     Raises:
-        ValueError: a weight outside 0..1.
+        ValueError: if the weight is outside 0..1.
     """
     if not 0 <= weight <= 1:
-        raise ValueError(f"the weight of relations is within 0..1, not {weight}")
+        raise ValueError(f"the weight of relations must be in 0..1, not {weight}")
     if weight == 0 or p_qk.shape[1] == 1:
         return p_qk
     return (1 - weight) * p_qk + weight * (p_qk @ relations_kk.to(p_qk))

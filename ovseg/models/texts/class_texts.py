@@ -1,10 +1,10 @@
-"""Which texts stand for the classes, and how the scores of a class's texts become its own.
+"""The texts of the classes, and how the scores of a class's texts are combined.
 
-A class may have several texts: those its published evaluation shows to the model, or its name and
-its synonyms. There are two readings of them. `texts` leaves each its own place in the softmax and
-takes a class's best one at the end, as those evaluations do; `classes` takes the best logit of each
-class before the softmax (OpenSeg, ODISE, FC-CLIP), so that a class with many synonyms takes no more
-of the probability than another.
+A class may have several texts: those of its published evaluation, or its name and its synonyms.
+There are two ways to combine them. `texts` gives each its own column in the softmax and takes a
+class's best one at the end, as those evaluations do; `classes` takes the best logit of each class
+before the softmax (OpenSeg, ODISE, FC-CLIP), so that a class with many synonyms does not get more
+probability than others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.data.benchmarks.vocabulary import (
     ClassName,
-    normalised,
+    normalized,
     read_vocabulary,
     vocabulary_names,
     with_synonyms,
@@ -35,15 +35,15 @@ Pooling = Literal["texts", "classes"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassTexts:
-    """The texts of K classes and how they are read.
+    """The texts of K classes and how they are combined.
 
     Attributes:
-        embeddings: `(T, E)` of the texts, L2 norm 1.
-        class_of: `(T,)` index of the class each text stands for.
-        classes: K.
-        pooling: whether scores have a column a text or, each its best text's, one a class.
-        relations: share of its probability a class lends to those like it, which takes a column a
-            class whatever the pooling.
+        embeddings: `(T, E)` embeddings of the texts, L2 norm 1.
+        class_of: `(T,)` index of each text's class.
+        classes: number of classes K.
+        pooling: whether scores have one column per text or one per class, its best text's.
+        relations: share of its probability that a class lends to similar ones, which needs one
+            column per class whatever the pooling.
     """
 
     embeddings: Tensor
@@ -54,7 +54,7 @@ class ClassTexts:
 
     @property
     def pooled(self) -> bool:
-        """Whether scores have a column a class."""
+        """Whether scores have one column per class."""
         return self.pooling == "classes" or self.relations > 0
 
     @property
@@ -64,7 +64,7 @@ class ClassTexts:
 
     @cached_property
     def related(self) -> Tensor:
-        """`(K, K)` relations of the classes."""
+        """The `(K, K)` relations of the classes."""
         return class_relations(self.embeddings, self.class_of, self.classes)
 
     def classify(self, features_ve: Tensor) -> Tensor:
@@ -72,11 +72,11 @@ class ClassTexts:
         return self.probabilities(COSINE_SCALE * features_ve @ self.embeddings.T)
 
     def probabilities(self, logits_vt: Tensor, *, void: bool = False) -> Tensor:
-        """A softmax over the columns of scores.
+        """Return the softmax over the columns of scores.
 
         Args:
-            logits_vt: `(V, T)`, or `(V, T + 1)` with a last one for *non-object*.
-            void: there is that last one; it takes part in the softmax and is dropped after it.
+            logits_vt: `(V, T)`, or `(V, T + 1)` with a last column for *non-object*.
+            void: whether there is that column; it is part of the softmax and dropped after it.
 
         Returns:
             `(V, C)` in 0..1, of the C columns.
@@ -91,7 +91,7 @@ class ClassTexts:
         return self.shared(scores)
 
     def shared(self, scores_vc: Tensor) -> Tensor:
-        """Probabilities `(V, C)` of the columns after classes lent to those like them."""
+        """Return probabilities `(V, C)` of the columns after sharing between similar classes."""
         if not self.relations:
             return scores_vc
         return share_evidence(scores_vc, self.related, self.relations)
@@ -100,12 +100,12 @@ class ClassTexts:
 def shown_texts(
     config: BenchmarkConfig, classes: Sequence[str], prompts: Sequence[tuple[str, int]] = ()
 ) -> list[tuple[str, int]]:
-    """What a configuration shows the model for the classes, each text with its class's index.
+    """Return the texts that a configuration uses for the classes, each with its class's index.
 
     Args:
-        config: its benchmark, and whether synonyms stand for a class too.
+        config: determines the benchmark, and whether synonyms are used.
         classes: K names.
-        prompts: texts that stand for the classes where they are others than the names.
+        prompts: texts of the classes; defaults to the names.
     """
     if config.synonyms:
         return with_listed_synonyms(config.benchmark, classes, prompts)
@@ -115,7 +115,7 @@ def shown_texts(
 def class_texts(
     config: BenchmarkConfig, texts_te: Tensor, shown: Sequence[tuple[str, int]], classes: int
 ) -> ClassTexts:
-    """The texts of `shown_texts`, embedded, as the configuration reads them."""
+    """Combine the texts of `shown_texts` with their embeddings, as configured."""
     return ClassTexts(
         embeddings=texts_te,
         class_of=tuple(index for _, index in shown),
@@ -126,54 +126,54 @@ def class_texts(
 
 
 def class_words(benchmark: str, classes: Sequence[str]) -> tuple[ClassName, ...]:
-    """The classes of a benchmark with the words that stand for them.
+    """Return the classes of a benchmark with their words.
 
     Args:
-        benchmark: its name; the listed synonyms of one that is known count.
-        classes: K names; one with commas, as ADE20K has them, holds several words.
+        benchmark: its name; a known benchmark has listed synonyms.
+        classes: K names; one with commas, as in ADE20K, holds several words.
     """
-    listed = {}
+    synonyms = {}
     if benchmark in vocabulary_names():
-        listed = {each.name: each.synonyms for each in read_vocabulary(benchmark)}
-    return with_synonyms(classes, listed)
+        synonyms = {each.name: each.synonyms for each in read_vocabulary(benchmark)}
+    return with_synonyms(classes, synonyms)
 
 
 def with_listed_synonyms(
     benchmark: str, classes: Sequence[str], prompts: Sequence[tuple[str, int]] = ()
 ) -> list[tuple[str, int]]:
-    """The texts of each class and its listed synonyms, each with the class's index.
+    """Return the texts and listed synonyms of each class, each with the class's index.
 
     Args:
         benchmark: its name.
         classes: K names.
-        prompts: texts that stand for the classes where they are others than the names.
+        prompts: texts of the classes; defaults to the names.
 
     Returns:
-        Class by class: its own texts first, then those synonyms that none of them spells already.
+        For each class, its own texts first, then the synonyms that are not already among them.
     """
-    found: list[tuple[str, int]] = []
+    pairs: list[tuple[str, int]] = []
     for each in class_words(benchmark, classes):
         own = [text for text, index in prompts if index == each.class_id] or [each.name]
-        words = {normalised(text): text for text in reversed([*own, *each.synonyms])}
-        kept = set(words.values())
-        texts = [text for text in dict.fromkeys([*own, *each.synonyms]) if text in kept]
-        found += ((text, each.class_id) for text in texts)
-    return found
+        words = {normalized(text): text for text in reversed([*own, *each.synonyms])}
+        spellings = set(words.values())
+        texts = [text for text in dict.fromkeys([*own, *each.synonyms]) if text in spellings]
+        pairs += ((text, each.class_id) for text in texts)
+    return pairs
 
 
 def best_logits(logits_vt: Tensor, class_of: Sequence[int], classes: int) -> Tensor:
-    """The logit of each class: that of its best text.
+    """Return the logit of each class's best text.
 
     Args:
-        logits_vt: `(V, T)` of the texts.
-        class_of: `(T,)` index of the class each text stands for.
-        classes: K; every one has a text.
+        logits_vt: `(V, T)` logits of the texts.
+        class_of: `(T,)` index of each text's class.
+        classes: K; each has a text.
 
     Returns:
         `(V, K)`.
 
     Raises:
-        ValueError: a class without a text, which could never be chosen.
+        ValueError: if a class has no text and so could never be chosen.
     """
     if set(class_of) != set(range(classes)):
         raise ValueError(f"not every one of {classes} classes has a text")
@@ -185,12 +185,12 @@ def best_logits(logits_vt: Tensor, class_of: Sequence[int], classes: int) -> Ten
 def best_of_class(
     scores: NDArray[np.float32], class_of: Sequence[int], classes: int
 ) -> NDArray[np.float32]:
-    """The score of each class: that of its best text.
+    """Return the score of each class's best text.
 
     Args:
-        scores: `(Q, T)` of the texts, not negative.
-        class_of: `(T,)` index of the class each text stands for.
-        classes: K.
+        scores: `(Q, T)` scores of the texts, not negative.
+        class_of: `(T,)` index of each text's class.
+        classes: number of classes K.
 
     Returns:
         `(Q, K)`.

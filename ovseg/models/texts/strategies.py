@@ -1,10 +1,11 @@
-"""How a class name becomes a text embedding; `benchmarks.prompting` chooses by name.
+"""Strategies for embedding class names, chosen by `benchmarks.prompting`.
 
     strategy = text_prompts(BenchmarkConfig(prompting="mined", contexts_from=nouns.folder))
     texts_ke = strategy.embed(clip, ["house", "tree"])
 
-Every strategy is one small class behind `TextPrompts`. Its digest says what the result depends on
-beside the CLIP and the names; two of one digest are equal, so that embeddings can be kept.
+Every strategy is a small subclass of `TextPrompts`. Its digest covers everything the result depends
+on apart from the CLIP and the names; strategies with the same digest are equal, so embeddings can
+be cached.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from ovseg.config.registry import PROMPTINGS, TEMPLATES, chosen
 from ovseg.config.scoring import BenchmarkConfig
-from ovseg.data.benchmarks.vocabulary import normalised
+from ovseg.data.benchmarks.vocabulary import normalized
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json, known_sha256
 from ovseg.models.clip.context_vectors import ContextVectors
@@ -30,10 +31,10 @@ from ovseg.models.clip.open_clip_model import OpenClipModel
 from ovseg.models.texts.templates import MINING, fill_templates, mean_embeddings, text_embeddings
 from ovseg.stages.manifest import Manifest
 
-# Without a final period, as captions are written: a CLIP that never read one is thrown off by it.
+# Without a final period, as in captions: it confuses a CLIP that has never read one.
 (PLAIN,) = MINING
 
-# What one may say of almost anything that can be seen, and where it may be.
+# Attributes and places that suit almost any visible thing.
 ATTRIBUTES = ("red", "blue", "green", "yellow", "white", "black", "brown", "small", "large")
 PLACES = (
     "in the street",
@@ -47,7 +48,7 @@ PLACES = (
     "in the sky",
 )
 CONTEXTS_FILE = "contexts.json"
-TEXTS_AT_ONCE = 512  # tens of thousands of nouns at once would fill the memory
+TEXTS_AT_ONCE = 512  # tens of thousands of nouns at once may not fit memory
 
 
 class TextPrompts(ABC):
@@ -56,14 +57,14 @@ class TextPrompts(ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """Of all the embeddings depend on beside CLIP and names."""
+        """Digest of everything the embeddings depend on apart from CLIP and names."""
 
     @abstractmethod
     def embed(self, clip: OpenClipModel, names: Sequence[str]) -> Tensor:
         """Embed K names as `(K, E)` float rows of L2 norm 1, without gradients.
 
         Raises:
-            OvsegError: an empty name.
+            OvsegError: if a name is empty.
         """
 
     def __eq__(self, other: object) -> bool:
@@ -74,21 +75,21 @@ class TextPrompts(ABC):
 
 
 class TemplatePrompts(TextPrompts):
-    """Every template of a set, the mean of their embeddings (`ovseg.models.texts.templates`).
+    """The mean of the embeddings of all templates of a set (`ovseg.models.texts.templates`).
 
     Args:
         templates: a key of `TEMPLATES`, or templates with one `{}` each.
-        period: False drops the period some of them end with.
+        period: False drops the final period that some of them have.
     """
 
     def __init__(self, templates: str | Sequence[str], *, period: bool = True) -> None:
-        fill_templates(["name"], templates)  # refuses what is none
+        fill_templates(["name"], templates)  # rejects invalid templates
         chosen_set = TEMPLATES[templates] if isinstance(templates, str) else templates
         self.templates = tuple(each if period else each.removesuffix(".") for each in chosen_set)
 
     @property
     def digest(self) -> str:
-        """Of the templates."""
+        """Digest of the templates."""
         return digest_json(["templates", self.templates])
 
     def embed(self, clip: OpenClipModel, names: Sequence[str]) -> Tensor:
@@ -97,7 +98,7 @@ class TemplatePrompts(TextPrompts):
 
 
 class ContextualPrompts(TemplatePrompts):
-    """Contexts of a grammar: the plain prompt, one an attribute, one a place, the same for all."""
+    """Fixed contexts: the plain prompt, one per attribute and one per place, for every name."""
 
     def __init__(self) -> None:
         contexts = [("adjective", word) for word in ATTRIBUTES] + [("place", p) for p in PLACES]
@@ -108,9 +109,9 @@ class MinedPrompts(TextPrompts):
     """The contexts that captions give a class's own noun.
 
     Args:
-        contexts: by noun the `(kind, context)` that captions give it, the most frequent first.
-        most: how many of them are taken.
-        fallback: of a class that no caption names.
+        contexts: captions' `(kind, context)` by noun, the most frequent first.
+        most: number of contexts used.
+        fallback: strategy for a class that no caption names.
     """
 
     def __init__(
@@ -126,14 +127,14 @@ class MinedPrompts(TextPrompts):
 
     @property
     def digest(self) -> str:
-        """Of the contexts and the fallback."""
+        """Digest of the contexts and the fallback."""
         return self._digest
 
     def templates(self, name: str) -> tuple[str, ...]:
-        """The templates of a name, or of the first of the words it lists that captions have."""
+        """Return the templates of a name, or of its first word that occurs in captions."""
         for word in (name, *name.split(",")):
-            if found := self.contexts.get(normalised(word)):
-                return (PLAIN, *(context_template(*context) for context in found))
+            if contexts := self.contexts.get(normalized(word)):
+                return (PLAIN, *(context_template(*context) for context in contexts))
         return self.fallback.templates
 
     def embed(self, clip: OpenClipModel, names: Sequence[str]) -> Tensor:
@@ -150,7 +151,7 @@ class LearnedPrompts(TextPrompts):
 
     @property
     def digest(self) -> str:
-        """Of the fallback: the vectors are part of the CLIP's own digest."""
+        """Digest of the fallback; the CLIP's own digest covers the vectors."""
         return digest_json(["learned", self.fallback.digest])
 
     def embed(self, clip: OpenClipModel, names: Sequence[str]) -> Tensor:
@@ -158,7 +159,7 @@ class LearnedPrompts(TextPrompts):
         vectors = clip.text_prompts
         if not isinstance(vectors, ContextVectors):
             return self.fallback.embed(clip, names)
-        fill_templates(names, [PLAIN])  # refuses an empty name
+        fill_templates(names, [PLAIN])  # rejects an empty name
         if not names:
             return clip.encode_texts([])
         parts = [
@@ -173,11 +174,13 @@ class LearnedPrompts(TextPrompts):
 
     @staticmethod
     def nouns(vectors: ContextVectors, names: Sequence[str]) -> list[str]:
-        """The noun of each name: as it is spelled, else of its first word that has vectors."""
+        """Return the noun of each name: its exact spelling, else its first word with vectors."""
         exact = {noun: noun for noun in vectors.nouns}
-        known = {**{normalised(noun): noun for noun in vectors.nouns}, **exact}
-        words = [[name, *map(normalised, [name, *name.split(",")])] for name in names]
-        return [next((known[word] for word in each if word in known), each[0]) for each in words]
+        noun_of = {**{normalized(noun): noun for noun in vectors.nouns}, **exact}
+        words = [[name, *map(normalized, [name, *name.split(",")])] for name in names]
+        return [
+            next((noun_of[word] for word in each if word in noun_of), each[0]) for each in words
+        ]
 
 
 # --------------------------------------------------------------------------------------
@@ -185,76 +188,76 @@ class LearnedPrompts(TextPrompts):
 
 
 def context_template(kind: str, context: str) -> str:
-    """The template of an adjective ("a photo of an old {}") or of a place."""
+    """Return the template of an adjective ("a photo of an old {}") or of a place."""
     if kind == "adjective":
         return f"a photo of {'an' if context[0] in 'aeiou' else 'a'} {context} {{}}"
     return f"a photo of a {{}} {context}"
 
 
 def read_contexts(folder: Path) -> dict[str, list[tuple[str, str]]]:
-    """The contexts of every noun of a noun table, the most frequent first.
+    """Read the contexts of every noun of a noun table, the most frequent first.
 
     Args:
-        folder: of a finished nouns stage, or one that holds what `contexts_text` gave.
+        folder: folder of a finished nouns stage, or one with the output of `contexts_text`.
 
     Returns:
-        By noun `(kind, context)`, where equally frequent ones follow the alphabet.
+        `(kind, context)` by noun; equally frequent ones in alphabetical order.
 
     Raises:
-        OvsegError: no such stage.
+        OvsegError: if there is no such stage.
     """
     if (stored := folder / CONTEXTS_FILE).is_file():
         return _stored_contexts(stored, known_sha256(stored))
     manifest = Manifest.read(folder)
     if manifest.stage != "nouns":
         raise OvsegError(
-            f"{folder} is a stage of {manifest.stage}: benchmarks.contexts_from is the folder of a"
-            " nouns stage, <root>/nouns/<digest>"
+            f"{folder} is a stage of {manifest.stage}: benchmarks.contexts_from must be the folder"
+            " of a nouns stage, <root>/nouns/<digest>"
         )
     return _contexts(folder, manifest.content_digest)
 
 
 def contexts_text(contexts: Mapping[str, Sequence[tuple[str, str]]], most: int) -> str:
-    """Contexts as the JSON of a file `CONTEXTS_FILE`, without the table they were counted in.
+    """Format contexts as the JSON of `CONTEXTS_FILE`, without the table they were counted in.
 
     Args:
-        contexts: by noun, the most frequent first.
-        most: how many of them are kept.
+        contexts: contexts by noun, the most frequent first.
+        most: number of contexts to keep per noun.
     """
-    kept = {noun: found[:most] for noun, found in contexts.items()}
-    return json.dumps(kept, ensure_ascii=False, sort_keys=True, indent=0) + "\n"
+    frequent = {noun: all_contexts[:most] for noun, all_contexts in contexts.items()}
+    return json.dumps(frequent, ensure_ascii=False, sort_keys=True, indent=0) + "\n"
 
 
 @lru_cache(maxsize=4)
 def _stored_contexts(path: Path, sha256: str) -> dict[str, list[tuple[str, str]]]:
-    # the hash is part of the key only: the same path may hold other contexts by now
+    # the hash is a cache key: the contexts at this path may change
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         return {
-            noun: [(kind, context) for kind, context in found] for noun, found in stored.items()
+            noun: [(kind, context) for kind, context in pairs] for noun, pairs in stored.items()
         }
     except (AttributeError, TypeError, ValueError) as error:
-        raise OvsegError(f"{path} holds no contexts ({error}): restore the file") from error
+        raise OvsegError(f"{path} has no contexts ({error}): restore the file") from error
 
 
 @lru_cache(maxsize=4)
 def _contexts(folder: Path, content: str) -> dict[str, list[tuple[str, str]]]:
-    # the content is part of the key only: the same folder may hold another table by now
+    # the content is a cache key: the table in this folder may change
     table = Manifest.read(folder).table(["noun", "adjectives", "place", "kept"])
-    kept = table.filter(table["kept"]).combine_chunks()
-    adjectives = kept["adjectives"].combine_chunks()
-    owners = kept["noun"].combine_chunks().take(pc.list_parent_indices(adjectives))
-    placed = kept.filter(pc.is_valid(kept["place"]))
-    said = {
+    nouns = table.filter(table["kept"]).combine_chunks()
+    adjectives = nouns["adjectives"].combine_chunks()
+    owners = nouns["noun"].combine_chunks().take(pc.list_parent_indices(adjectives))
+    with_place = nouns.filter(pc.is_valid(nouns["place"]))
+    tables = {
         "adjective": pa.table({"noun": owners, "context": pc.list_flatten(adjectives)}),
-        "place": pa.table({"noun": placed["noun"], "context": placed["place"]}),
+        "place": pa.table({"noun": with_place["noun"], "context": with_place["place"]}),
     }
     counts: dict[str, list[tuple[int, tuple[str, str]]]] = {}
-    for kind, rows in said.items():
+    for kind, rows in tables.items():
         for row in rows.group_by(["noun", "context"]).aggregate([([], "count_all")]).to_pylist():
             of_noun = counts.setdefault(row["noun"], [])
             of_noun.append((-row["count_all"], (kind, row["context"])))
-    return {noun: [context for _, context in sorted(found)] for noun, found in counts.items()}
+    return {noun: [context for _, context in sorted(counted)] for noun, counted in counts.items()}
 
 
 # --------------------------------------------------------------------------------------
@@ -262,14 +265,14 @@ def _contexts(folder: Path, content: str) -> dict[str, list[tuple[str, str]]]:
 
 
 def mined(config: BenchmarkConfig) -> MinedPrompts:
-    """Names in the contexts that a noun table has of them.
+    """Return the strategy that uses each name's contexts in a noun table.
 
     Raises:
-        OvsegError: no table is named, or it cannot be read.
+        OvsegError: if no table is configured, or it cannot be read.
     """
     if config.contexts_from is None:
         raise OvsegError(
-            "benchmarks.prompting=mined takes contexts from a noun table: set"
+            "benchmarks.prompting=mined needs contexts from a noun table: set"
             " benchmarks.contexts_from to the folder of a nouns stage, <root>/nouns/<digest>"
         )
     contexts = read_contexts(config.contexts_from)
@@ -277,24 +280,24 @@ def mined(config: BenchmarkConfig) -> MinedPrompts:
 
 
 def templates(config: BenchmarkConfig) -> TemplatePrompts:
-    """Names in the configured set of templates."""
+    """Return the strategy of the configured set of templates."""
     return TemplatePrompts(config.templates, period=config.period)
 
 
 def contextual(config: BenchmarkConfig) -> ContextualPrompts:
-    """Names in the contexts that captions of the world have."""
+    """Return the strategy of fixed contexts."""
     return ContextualPrompts()
 
 
 def learned(config: BenchmarkConfig) -> LearnedPrompts:
-    """The context vectors a CLIP was trained with; the configured templates without any."""
+    """Return the strategy of learned context vectors, or the configured templates without any."""
     return LearnedPrompts(templates(config))
 
 
 def text_prompts(config: BenchmarkConfig) -> TextPrompts:
-    """The strategy a configuration names.
+    """Return the configured strategy.
 
     Raises:
-        OvsegError: there is none of that name, or what it needs is not there.
+        OvsegError: if there is no such strategy, or its inputs are missing.
     """
     return chosen(PROMPTINGS, config.prompting, setting="benchmarks.prompting")(config)

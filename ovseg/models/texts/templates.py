@@ -1,7 +1,7 @@
-"""The text side: a class name becomes an embedding through prompt templates.
+"""Embed class names with prompt templates.
 
-Every template is filled with the name and encoded, each embedding is scaled to length 1, their
-mean is scaled to length 1 again. Names enter verbatim, commas and hyphens included.
+Every template is filled with the name and encoded, each embedding is scaled to length 1, and their
+mean is scaled to length 1 again. Names are used verbatim, including commas and hyphens.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def fill_templates(names: Sequence[str], templates: str | Sequence[str]) -> list
         K lists of T prompts.
 
     Raises:
-        OvsegError: unknown key, no template, a template without `{}`, or an empty name.
+        OvsegError: for an unknown key, no template, a template without `{}`, or an empty name.
     """
     if isinstance(templates, str):
         templates = chosen(TEMPLATES, templates, setting="benchmarks.templates")
@@ -75,7 +75,7 @@ def text_embeddings(
     """Embed class names by prompt ensembling, without gradients.
 
     Args:
-        clip: the model; the result lies on its device.
+        clip: the model; the result is on its device.
         names: K class names.
         templates: a key of `ovseg.config.registry.TEMPLATES`, or templates with one `{}` each.
 
@@ -89,11 +89,11 @@ def text_embeddings(
 
 
 def mean_embeddings(clip: OpenClipModel, prompts: Sequence[Sequence[str]]) -> Tensor:
-    """Embed lists of prompts, each list as one: the mean of its embeddings, without gradients.
+    """Embed each list of prompts as the mean of its embeddings, without gradients.
 
     Args:
-        clip: the model; the result lies on its device.
-        prompts: K lists of at least one prompt each, not all of one length.
+        clip: the model; the result is on its device.
+        prompts: K lists of at least one prompt each, possibly of different lengths.
 
     Returns:
         `(K, E)` float rows of L2 norm 1; `(0, E)` for no lists.

@@ -1,1 +1,1 @@
-"""Reading weights and settings that others wrote, without running them."""
+"""Read foreign weights and settings without running them."""

@@ -1,10 +1,9 @@
-"""Weights files of any format, read without running anything that is in them.
+"""Read weights files of any format without running anything in them.
 
-`read_weights(path)` tells the format by the file's first bytes, not by its name: a torch file, a
-TorchScript archive (its tensors alone), a pickle of numpy arrays, or safetensors. Each is read as
-data within the size of the file. Whatever is no weights file is refused in one line that says what
-it looks like. `named_tensors` takes the tensors out of the dicts that training programs put around
-them.
+`read_weights(path)` detects the format by the file's first bytes, not by its name: a torch file, a
+TorchScript archive (only its tensors), a pickle of numpy arrays, or safetensors. Each is read as
+data within the size of the file. Any other file is rejected with one line that describes it.
+`named_tensors` takes the tensors out of the dicts that training programs put around them.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ __all__ = [
     "Stored",
     "check_finite",
     "is_torchscript",
-    "listed",
     "named_tensors",
     "read_safetensors",
     "read_weights",
+    "shorten_list",
 ]
 
 Format = Literal["torch", "torchscript", "pickle", "safetensors"]
@@ -50,24 +49,24 @@ FORMATS: dict[Format, str] = {
     "pickle": "pickle of arrays",
     "safetensors": "safetensors",
 }
-"""What people call them."""
+"""Names of the formats in messages."""
 
 DISTRIBUTED_PREFIX = "module."
 LONGEST_HEADER = 16 * 2**20
-"""Bytes of a safetensors header: 100 a tensor, so that 100,000 of them fit."""
+"""Maximum bytes of a safetensors header: 100 per tensor, enough for 100,000 tensors."""
 ARCHIVE_NUMBERS = ("input_resolution", "context_length", "vocab_size")
 CAUSAL_MASK = "attn_mask"
 
 OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""How a torch file of before version 1.6 begins: a pickled magic number."""
+"""First bytes of a torch file from before version 1.6: a pickled magic number."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a weights file holds.
+    """The contents of a weights file.
 
     Attributes:
-        format: how it is stored.
+        format: format of the file.
         content: plain containers, numbers, texts and tensors on the CPU.
     """
 
@@ -78,7 +77,7 @@ class Stored:
 def _ends_as_zip(path: Path) -> bool:
     try:
         return zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:  # as of an archive in several parts
+    except zipfile.BadZipFile:  # for example, an archive in several parts
         return False
 
 
@@ -89,15 +88,16 @@ def read_weights(path: Path) -> Stored:
         path: the file.
 
     Raises:
-        OvsegError: no such file, no weights file, a damaged one, or one that asks to run code.
+        OvsegError: if the file does not exist, is not a weights file, is damaged, or asks to run
+            code.
     """
     with _opened(path) as stream:
         start = stream.read(512)
     if not start:
-        raise OvsegError(f"{path} is empty: get it again")
+        raise OvsegError(f"{path} is empty: download it again")
     if start[:4] == b"PK\x03\x04":
         if not _ends_as_zip(path):
-            raise OvsegError(f"{path} has no end: it is truncated, get it again")
+            raise OvsegError(f"{path} has no end: it is truncated, download it again")
         if is_torchscript(path):
             return Stored("torchscript", read_torchscript(path))
         return Stored("torch", read_archive(path))
@@ -107,22 +107,22 @@ def read_weights(path: Path) -> Stored:
         return Stored("safetensors", read_safetensors(path))
     if start[:1] == b"\x80" and len(start) > 1 and start[1] in range(2, 6):
         return Stored("pickle", read_pickle(path))
-    raise OvsegError(f"{path} is no weights file: {_looks_like(start)}")
+    raise OvsegError(f"{path} is not a weights file: {_looks_like(start)}")
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file: every reader of one in this project.
+    """Read the tensors of a safetensors file; everything in this project reads them here.
 
-    Its header is at most `LONGEST_HEADER` bytes; the library itself holds the tensors to places
-    inside of the file that do not overlap.
+    Its header is at most `LONGEST_HEADER` bytes; the library itself checks that tensors are inside
+    the file and do not overlap.
 
     Raises:
-        OvsegError: no such file, no regular one, or a damaged one.
+        OvsegError: if the file does not exist, is not a regular file, or is damaged.
     """
     with _opened(path) as stream:
         start = stream.read(8)
     if len(start) < 8 or int.from_bytes(start, "little") > LONGEST_HEADER:
-        raise OvsegError(f"{path} is damaged (no header of safetensors): get it again")
+        raise OvsegError(f"{path} is damaged (no safetensors header): download it again")
     try:
         return load_file(path)
     except (
@@ -134,20 +134,20 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         ValueError,
     ) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise OvsegError(f"{path} is damaged ({reason}): get it again") from error
-    except (AttributeError, KeyError, TypeError) as error:  # a type of numbers that torch has not
-        raise OvsegError(f"{path} holds numbers of a type unknown here ({error})") from error
+        raise OvsegError(f"{path} is damaged ({reason}): download it again") from error
+    except (AttributeError, KeyError, TypeError) as error:  # a number type that torch does not have
+        raise OvsegError(f"{path} has numbers of an unknown type ({error})") from error
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: object) -> None:
-    """Refuse weights with numbers that are not finite: one of them makes every answer the same.
+    """Reject weights with non-finite numbers: a single one ruins every result.
 
     Args:
-        tensors: by name.
+        tensors: tensors by name.
         source: file or folder, for the message.
 
     Raises:
-        OvsegError: some are infinite or no numbers.
+        OvsegError: if a number is infinite or NaN.
     """
     wrong = [
         name
@@ -156,20 +156,20 @@ def check_finite(tensors: Mapping[str, Tensor], source: object) -> None:
     ]
     if wrong:
         raise OvsegError(
-            f"{source}: weights are not finite ({listed(wrong, first=3)}): the training that wrote"
-            " them diverged, or the file is damaged; take another"
+            f"{source}: weights are not finite ({shorten_list(wrong, first=3)}): the training that"
+            " wrote them diverged, or the file is damaged; use another"
         )
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    # one pass and no copy of the tensor; a NaN is both the least and the most
+    # one pass and no copy of the tensor; a NaN is both the minimum and the maximum
     least, most = torch.aminmax(tensor.detach())
     return bool(torch.isfinite(least) & torch.isfinite(most))
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A regular file; a pipe would wait for ever, a device never end."""
+    """Open a regular file; a pipe would wait forever, a device would never end."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             kind = "a directory" if path.is_dir() else "a device or a pipe"
@@ -184,14 +184,14 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 def _looks_like(start: bytes) -> str:
     text = start.lstrip().lower()
     if text.startswith((b"<!doctype html", b"<html")):
-        return "it is a web page, as a download gives that needs a confirmation or hit a quota"
+        return "it is a web page, as from a download that needs a confirmation or hit a quota"
     if start.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer; fetch the file itself with `git lfs pull`"
     try:
         start.decode("utf-8")
     except UnicodeDecodeError:
-        return f"it begins with the bytes {start[:8].hex(' ')}"
-    return f"it is text that begins with {start[:24].decode('utf-8', 'replace')!r}"
+        return f"it starts with the bytes {start[:8].hex(' ')}"
+    return f"it is text that starts with {start[:24].decode('utf-8', 'replace')!r}"
 
 
 # --------------------------------------------------------------------------------------
@@ -203,9 +203,9 @@ class NamedTensors:
     """The tensors of a weights file.
 
     Attributes:
-        layout: how the file holds them, for people.
-        state: them, without the prefix of distributed training.
-        dropped: what else the file holds and why it is left behind, by key.
+        layout: description of the file's layout.
+        state: tensors by name, without the prefix of distributed training.
+        dropped: reasons for dropping the file's other contents, by key.
     """
 
     layout: str
@@ -214,20 +214,20 @@ class NamedTensors:
 
 
 def named_tensors(stored: Stored, source: Path) -> NamedTensors:
-    """Take the tensors out of what training programs put around them.
+    """Take the tensors out of a training program's checkpoint.
 
     Args:
-        stored: the content of a file: tensors by name, or those under `model` (detectron2) or
-            `state_dict` (open_clip) beside the state of the run.
+        stored: the content of a file: tensors by name, or under `model` (detectron2) or
+            `state_dict` (open_clip) next to the state of the run.
         source: the file, for messages.
 
     Raises:
-        OvsegError: it holds no named tensors, sparse ones, numbers that are not finite, or names
-            them in two ways at once.
+        OvsegError: if it has no named tensors, sparse tensors or non-finite numbers, or only some
+            names have the prefix of distributed training.
     """
     content, dropped, layout = stored.content, dict[str, str](), FORMATS[stored.format]
     if not isinstance(content, Mapping):
-        raise OvsegError(f"{source} holds no weights by name but a {type(content).__name__}")
+        raise OvsegError(f"{source} has no named weights but a {type(content).__name__}")
     for wrapper, program in (("model", "detectron2"), ("state_dict", "open_clip training")):
         if isinstance(content.get(wrapper), Mapping):
             rest = [str(key) for key in content if key != wrapper]
@@ -237,18 +237,20 @@ def named_tensors(stored: Stored, source: Path) -> NamedTensors:
     others = [key for key, value in content.items() if not isinstance(value, Tensor)]
     if others or not content:
         raise OvsegError(
-            f"{source} holds no weights by name: {len(others)} of its {len(content)} keys"
-            f" ({listed(others)}) hold no tensor"
+            f"{source} has no named weights: {len(others)} of its {len(content)} keys"
+            f" ({shorten_list(others)}) are not tensors"
         )
     state = {str(key): value for key, value in content.items()}
     sparse = [name for name, value in state.items() if value.layout != torch.strided]
     if sparse:
-        raise OvsegError(f"{source} holds sparse tensors ({listed(sparse)}): save them as dense")
+        raise OvsegError(
+            f"{source} has sparse tensors ({shorten_list(sparse)}): save them as dense"
+        )
     plain = [name for name in state if not name.startswith(DISTRIBUTED_PREFIX)]
     if 0 < len(plain) < len(state):
         raise OvsegError(
-            f"{source} names {len(state) - len(plain)} tensors with {DISTRIBUTED_PREFIX!r} before"
-            f" them and {len(plain)} without ({listed(plain)}): save the model in one way"
+            f"{source} has {len(state) - len(plain)} tensors with the prefix {DISTRIBUTED_PREFIX!r}"
+            f" and {len(plain)} without ({shorten_list(plain)}): save the model in one way"
         )
     state = {name.removeprefix(DISTRIBUTED_PREFIX): tensor for name, tensor in state.items()}
     if stored.format == "torchscript":
@@ -260,15 +262,13 @@ def named_tensors(stored: Stored, source: Path) -> NamedTensors:
         state = {name: tensor for name, tensor in state.items() if name not in dropped}
     size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if size > MOST_VIEWS * source.stat().st_size:
-        raise OvsegError(
-            f"{source} names the same numbers again and again, {size} bytes of them: save each once"
-        )
+        raise OvsegError(f"{source} repeats the same numbers, {size} bytes of them: save each once")
     check_finite(state, source)
     return NamedTensors(layout=layout, state=state, dropped=dropped)
 
 
-def listed(names: Iterable[str], *, first: int = 6) -> str:
-    """The first names of many and how many more there are, for a message."""
+def shorten_list(names: Iterable[str], *, first: int = 6) -> str:
+    """Format the first names and the number of the others, for a message."""
     ordered = [str(name) for name in names]
     if not ordered:
         return "none"

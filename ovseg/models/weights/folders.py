@@ -1,6 +1,6 @@
 """The folder of a network this project trained: config.json, weights and the texts of its classes.
 
-`save_maskformer` and `save_pixel_network` write one, the loaders beside them read it. Weights are
+`save_maskformer` and `save_pixel_network` write it, the loaders next to them read it. Weights are
 safetensors; a folder's content digest covers settings, weights and text embeddings.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ovseg.errors import OvsegError
 from ovseg.files.publish import permit
 from ovseg.models.preprocessing import InputSettings
-from ovseg.models.weights.files import check_finite, listed, read_safetensors
+from ovseg.models.weights.files import check_finite, read_safetensors, shorten_list
 from ovseg.models.weights.settings_files import check_settings, read_settings
 
 CONFIG_FILE = "config.json"
@@ -33,13 +33,13 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True, kw_only=True)
 class StoredNetwork(Generic[Network]):
-    """What a folder holds.
+    """The contents of a folder.
 
     Attributes:
         network: the module, with its weights.
         inputs: how pixels are prepared.
         class_names: names of the K classes it was trained on.
-        text_embeddings: (K, E) float32, theirs.
+        text_embeddings: (K, E) float32, embeddings of the class names.
         digest: content hash of settings, weights and text embeddings.
     """
 
@@ -61,10 +61,10 @@ def write_network(
     """Write config.json, model.safetensors and text_embeddings.safetensors into a folder.
 
     Args:
-        network: what to save.
-        folder: made if it is not there.
-        config: all that is needed to build the network again, its `model_type` included.
-        text_embeddings: (K, E) float, those of its training classes.
+        network: network to save.
+        folder: created if missing.
+        config: everything needed to rebuild the network, including its `model_type`.
+        text_embeddings: (K, E) float, embeddings of its training classes.
         half: store the floating-point weights as float16.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,12 +76,12 @@ def write_network(
     text = text_embeddings.detach().float().cpu().contiguous()
     save_file({"text_embeddings": text}, folder / TEXTS_FILE)
     for name in (WEIGHTS_FILE, TEXTS_FILE):
-        permit(folder / name)  # safetensors lets nobody but the owner read
+        permit(folder / name)  # safetensors makes the file readable only by its owner
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a folder; raises `OvsegError` where it is none, or no network's."""
+    """Read the config.json of a folder; raises `OvsegError` if it is not a network's."""
     config = read_settings(folder / CONFIG_FILE)
     check_settings(config, folder / CONFIG_FILE)
     return config
@@ -90,16 +90,16 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_network(
     folder: Path, config: Mapping[str, Any], make: Callable[[], Network], *, kind: str
 ) -> StoredNetwork[Network]:
-    """The network of a folder, in float32.
+    """Read the network of a folder, in float32.
 
     Args:
-        folder: where it lies.
+        folder: the network's folder.
         config: its config.json.
-        make: builds the module of it.
-        kind: what it is called in a message.
+        make: builds the module.
+        kind: name of the network in messages.
 
     Raises:
-        OvsegError: the folder is not whole, or of another network.
+        OvsegError: if the folder is incomplete, or belongs to another network.
     """
     try:
         inputs = InputSettings(**config["inputs"])
@@ -108,23 +108,21 @@ def read_network(
         check_finite({**state, "text_embeddings": text}, folder)
         class_names = config["class_names"]
         if not isinstance(class_names, list) or not all(isinstance(n, str) for n in class_names):
-            raise ValueError("class_names is not a list of texts")
+            raise ValueError("class_names is not a list of strings")
         if text.ndim != 2 or len(text) != len(class_names):
             raise ValueError(f"{len(class_names)} classes, texts {tuple(text.shape)}")
-        with torch.device("meta"):  # other names or shapes show before the network takes memory
+        with torch.device("meta"):  # detects other names or shapes before the network takes memory
             expected = make().state_dict()
         wrong = {*expected} ^ {*state} or {k for k in state if state[k].shape != expected[k].shape}
         if wrong:
-            raise ValueError(f"missing, unknown or of another shape: {listed(sorted(wrong))}")
+            raise ValueError(f"missing, unknown or of another shape: {shorten_list(sorted(wrong))}")
         network = make()
         network.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
         )
     except (ArithmeticError, LookupError, OvsegError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise OvsegError(
-            f"{folder} is not a whole {kind} ({reason}); write it again with its training"
-        ) from error
+        raise OvsegError(f"{folder} is not a complete {kind} ({reason}); train it again") from error
     return StoredNetwork(
         network=network,
         inputs=inputs,
@@ -135,7 +133,7 @@ def read_network(
 
 
 def content_digest(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Content hash (16 hex digits) of settings and tensors."""
+    """Return the hash (16 hex digits) of settings and tensors."""
     sha = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for key in sorted(tensors):
         tensor = tensors[key].detach().cpu().contiguous()
@@ -145,7 +143,7 @@ def content_digest(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
 
 
 def folder_stamp(folder: Path) -> Stamp:
-    """Names, sizes and times of a folder's files; nothing for a hub id."""
+    """Return names, sizes and times of a folder's files; empty for a hub id."""
     if not folder.is_dir():
         return ()
     stats = {file.name: file.stat() for file in sorted(folder.iterdir()) if file.is_file()}

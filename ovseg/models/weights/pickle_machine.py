@@ -1,9 +1,9 @@
-"""A pickle as data: a machine of our own that builds plain containers and calls nothing.
+"""Read a pickle as data: a machine that builds plain containers and calls nothing.
 
-A pickle is a program. Python's machine for it allocates what a few bytes ask for: a text of 2**40
-bytes, a memo of 2**31 places, the hash of a tuple that holds itself twice, thirty times over. This
-one reads with `pickletools`, knows the instructions that weights need, and answers the names in a
-pickle with `Stand`s. Its bounds are those below; what a stand-in makes is taken from a `Room`.
+A pickle is a program. Python's machine allocates whatever a few bytes request: a text of 2**40
+bytes, a memo of 2**31 entries, the hash of a tuple that contains itself twice, thirty levels deep.
+This one reads with `pickletools`, supports only the instructions that weights need, and replaces
+the names in a pickle with `Stand`s. Its limits are below; memory for stand-ins comes from a `Room`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 MOST_OPERATIONS = 4_000_000
-"""Instructions of one pickle, each of which adds one object at most: a large checkpoint with the
-state of its optimiser has some 100,000."""
+"""Maximum instructions of one pickle, each of which adds at most one object: a large checkpoint
+with the state of its optimizer has about 100,000."""
 LONGEST_KEY = 4096
-"""Characters of a key."""
+"""Maximum characters of a key."""
 DEEPEST = 64
-"""Containers within containers."""
+"""Maximum depth of nested containers."""
 
 PLAIN = bool | int | float | complex | str | bytes | bytearray | None
 
 
 class RefusedName(pickle.UnpicklingError):
-    """A pickle names something beyond weights; `name` is what."""
+    """A pickle uses a `name` that weights do not need."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"names {name}")
@@ -33,7 +33,7 @@ class RefusedName(pickle.UnpicklingError):
 
 
 class Room:
-    """How much may still be made of a file: no more than `size`, whatever the file says.
+    """The memory that reading a file may still use: `size` in total, whatever the file says.
 
     Args:
         size: bytes.
@@ -43,30 +43,30 @@ class Room:
         self.left = size
 
     def take(self, size: int) -> None:
-        """Use some of it; raises `pickle.UnpicklingError` where there is not enough."""
+        """Use some of it; raises `pickle.UnpicklingError` if there is not enough."""
         if size > self.left:
-            raise pickle.UnpicklingError("it asks for more memory than the file holds numbers for")
+            raise pickle.UnpicklingError("it needs more memory than the file has numbers for")
         self.left -= size
 
 
 class Stream(Protocol):
-    """What a pickle is read from: bytes in memory or a mapped file.
+    """The source of a pickle: bytes in memory or a mapped file.
 
-    A read of any size gives no more than there is, and takes no more memory.
+    A read of any size returns only the available bytes and takes no more memory.
     """
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes, at most so many."""
+        """Return the next bytes, at most `size`."""
 
     def readline(self) -> bytes:
-        """The rest of a line."""
+        """Return the rest of a line."""
 
     def tell(self) -> int:
-        """The place of the next byte."""
+        """Return the position of the next byte."""
 
 
 class Stand:
-    """A callable in place of one that a pickle names."""
+    """A replacement for a callable that a pickle names."""
 
     __slots__ = ("call",)
 
@@ -78,7 +78,7 @@ class Built:
     """An object that a pickle makes in two steps: a call, then its state."""
 
     def build(self, state: Any) -> None:
-        """Take the state over."""
+        """Set the state."""
         raise NotImplementedError
 
 
@@ -86,8 +86,8 @@ class Machine:
     """Runs one pickle.
 
     Args:
-        find: what stands for a dotted name; raises `RefusedName`.
-        persistent: what stands for an object that is kept outside of the pickle.
+        find: returns the replacement of a dotted name; raises `RefusedName`.
+        persistent: returns the replacement of an object stored outside the pickle.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class Machine:
         self.memo: dict[int, Any] = {}
 
     def load(self, stream: Stream) -> Any:
-        """The object of the pickle that begins at the stream's place.
+        """Return the object of the pickle that starts at the stream's position.
 
         Raises:
-            pickle.UnpicklingError: an instruction that weights do not need, or a bound is crossed.
-            ValueError, LookupError, TypeError, EOFError: a damaged pickle.
+            pickle.UnpicklingError: for an instruction that weights do not need, or beyond a limit.
+            ValueError, LookupError, TypeError, EOFError: if the pickle is damaged.
         """
         for number, (operation, argument, _) in enumerate(pickletools.genops(stream)):  # type: ignore[arg-type]
             if number > MOST_OPERATIONS:
@@ -120,7 +120,7 @@ class Machine:
         raise EOFError("pickle data was truncated")
 
     def marked(self) -> list[Any]:
-        """What lies on the stack above the last mark, taken off."""
+        """Pop everything above the last mark off the stack."""
         items, self.stack = self.stack, self.marks.pop()
         return items
 
@@ -177,7 +177,7 @@ class Machine:
 
     def _extend(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
-            raise pickle.UnpicklingError("items for what is not a list")
+            raise pickle.UnpicklingError("items for something other than a list")
         self.stack[-1].extend(items)
 
     def _setitem(self, _: Any) -> None:
@@ -190,7 +190,7 @@ class Machine:
     def _set(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) is not dict or len(items) % 2:
-            raise pickle.UnpicklingError("entries for what is not a dict")
+            raise pickle.UnpicklingError("entries for something other than a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
             target[checked_key(key)] = value
 
@@ -207,14 +207,16 @@ class Machine:
     def _reduce(self, _: Any) -> None:
         arguments, stand = self.stack.pop(), self.stack.pop()
         if type(stand) is not Stand or type(arguments) is not tuple:
-            raise pickle.UnpicklingError("a call of what cannot be called")
+            raise pickle.UnpicklingError("a call of something that is not callable")
         self.stack.append(stand.call(*arguments))
 
     def _build(self, _: Any) -> None:
         state, target = self.stack.pop(), self.stack[-1]
         if isinstance(target, Built):
             target.build(state)
-        elif type(target) is not dict:  # of a dict it is attributes, as torch gives a state dict
+        elif (
+            type(target) is not dict
+        ):  # for a dict the state is attributes, such as those of torch's state dicts
             raise pickle.UnpicklingError("state for a function")
 
     def _binpersid(self, _: Any) -> None:
@@ -224,10 +226,10 @@ class Machine:
 
 
 def checked_key(key: Any) -> Any:
-    """A key that is hashed and compared in no time: a short text or bytes, or a number."""
+    """Return a key that is fast to hash and compare: a short text or bytes, or a number."""
     if isinstance(key, str | bytes) and len(key) <= LONGEST_KEY:
         return key
-    # larger whole numbers can be chosen so that all have one hash
+    # larger integers can be chosen so that all have the same hash
     if key is None or (isinstance(key, int) and abs(key) < 2**60):
         return key
     raise pickle.UnpicklingError(f"a {type(key).__name__} as a key, or a very long one")
@@ -252,7 +254,7 @@ PUSHES: Mapping[str, Callable[[Any], Any]] = {
     "EMPTY_TUPLE": lambda _: (),
     "EMPTY_DICT": lambda _: {},
 }
-"""Instructions that push a value: their own argument, or an empty container."""
+"""Instructions that push a value: their argument, or an empty container."""
 
 STEPS: Mapping[str, Callable[[Machine, Any], None]] = {
     "PROTO": lambda machine, _: None,
@@ -285,21 +287,21 @@ STEPS: Mapping[str, Callable[[Machine, Any], None]] = {
     "BUILD": Machine._build,
     "BINPERSID": Machine._binpersid,
 }
-"""What is not here (sets, extensions, buffers outside, instances of old classes) is refused."""
+"""All other instructions (sets, extensions, external buffers, old-style instances) are rejected."""
 
 
 def plain(value: Any, tensor_of: Callable[[Any], Any]) -> Any:
-    """The same containers, in which every leaf is plain or a tensor.
+    """Copy containers so that every leaf is plain or a tensor.
 
     Args:
-        value: what a pickle held.
-        tensor_of: the tensor of a leaf that is not plain; raises `pickle.UnpicklingError` for
-            anything else.
+        value: content of a pickle.
+        tensor_of: converts a leaf that is not plain to a tensor; raises `pickle.UnpicklingError`
+            for anything else.
 
     Raises:
-        pickle.UnpicklingError: other leaves, a container in itself, or containers too deep.
+        pickle.UnpicklingError: for other leaves, a container in itself, or containers too deep.
     """
-    made: dict[int, Any] = {}  # what a pickle names twice is one object here too
+    copies: dict[int, Any] = {}  # an object that a pickle shares is shared here too
 
     def walk(item: Any, depth: int) -> Any:
         if isinstance(item, PLAIN):
@@ -308,11 +310,11 @@ def plain(value: Any, tensor_of: Callable[[Any], Any]) -> Any:
             return tensor_of(item)
         if depth > DEEPEST:
             raise pickle.UnpicklingError(f"containers more than {DEEPEST} deep, or in themselves")
-        if id(item) not in made:
+        if id(item) not in copies:
             if isinstance(item, dict):
-                made[id(item)] = {key: walk(each, depth + 1) for key, each in item.items()}
+                copies[id(item)] = {key: walk(each, depth + 1) for key, each in item.items()}
             else:
-                made[id(item)] = type(item)(walk(each, depth + 1) for each in item)
-        return made[id(item)]
+                copies[id(item)] = type(item)(walk(each, depth + 1) for each in item)
+        return copies[id(item)]
 
     return walk(value, 0)

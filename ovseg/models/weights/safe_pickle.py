@@ -1,10 +1,10 @@
-"""Pickled weights read without running anything of them.
+"""Read pickled weights without running them.
 
-A pickle is a program: reading it calls whatever it names. The readers here answer the few names
-that weights need (numpy arrays, torch's tensors) with stand-ins of their own and refuse every other
-name, so that nothing of numpy, torch or the file's own code is ever called. A file of N bytes makes
-arrays of N bytes at most and texts of as many; `ovseg.models.weights.pickle_machine` bounds the
-rest. `ovseg.models.weights.files` chooses the reader.
+A pickle is a program: reading it calls whatever it names. The readers here replace the few names
+that weights need (numpy arrays, torch's tensors) with stand-ins and reject every other name, so no
+code of numpy, torch or the file is ever called. A file of N bytes makes at most N bytes of arrays
+and N bytes of text; `ovseg.models.weights.pickle_machine` limits the rest.
+`ovseg.models.weights.files` chooses the reader.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ MOST_DIMENSIONS = 32
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Whatever a damaged or foreign pickle makes its reader raise is one error.
+def pickle_errors(path: Path) -> Iterator[None]:
+    """Convert any error from reading a damaged or foreign pickle to one kind.
 
     Raises:
-        OvsegError: it names what weights do not need, is truncated, or is no pickle.
+        OvsegError: if it uses names that weights do not need, is truncated, or is not a pickle.
     """
     try:
         yield
     except RefusedName as error:
         raise OvsegError(
             f"{path} asks for {error.name[:80]!s} while it is read, which weights do not need;"
-            " nothing of it was run: get the file from its publisher, or save its tensors alone"
+            " nothing was run: get the file from its publisher, or save only its tensors"
         ) from error
     except (EOFError, MemoryError) as error:
-        raise OvsegError(f"{path} ends too early: it is truncated, get it again") from error
+        raise OvsegError(f"{path} ends too early: it is truncated, download it again") from error
     except (
         ArithmeticError,
         AssertionError,
@@ -69,7 +69,7 @@ def told(path: Path) -> Iterator[None]:
     ) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         cut = "truncated" in reason or "exhausted" in reason or "remain" in reason
-        advice = "it is truncated, get it again" if cut else "is it a weights file?"
+        advice = "it is truncated, download it again" if cut else "is it a weights file?"
         raise OvsegError(
             f"{path} cannot be read as pickled weights ({reason}): {advice}"
         ) from error
@@ -88,7 +88,7 @@ class _DType(Built):
         self.dtype = np.dtype(code)
 
     def build(self, state: Any) -> None:
-        """Take over the byte order; what a composed type has is refused."""
+        """Set the byte order; reject composed types."""
         order = state[1]
         if order not in ("<", ">", "=", "|") or any(part is not None for part in state[2:5]):
             raise pickle.UnpicklingError("an array of a composed type")
@@ -96,14 +96,14 @@ class _DType(Built):
 
 
 class _Array(Built):
-    """A numpy array as pickled; `tensor` once its state was read."""
+    """A numpy array as pickled; `tensor` is set once its state is read."""
 
     def __init__(self, arrays: Arrays) -> None:
         self.arrays = arrays
         self.tensor: Tensor | None = None
 
     def build(self, state: Any) -> None:
-        """Take over shape and numbers."""
+        """Set shape and numbers."""
         _, shape, dtype, fortran, data = state
         self.tensor = self.arrays.tensor(data, dtype, shape, fortran=bool(fortran))
 
@@ -112,7 +112,7 @@ class Arrays:
     """Stand-ins for numpy's names, all within the size of one file.
 
     Args:
-        size: of the file in bytes.
+        size: size of the file in bytes.
     """
 
     def __init__(self, size: int) -> None:
@@ -131,14 +131,14 @@ class Arrays:
             self.names[f"{builtins}.bytes"] = Stand(_no_bytes)
 
     def find(self, name: str) -> Any:
-        """What stands for a name; raises `RefusedName`."""
+        """Return the stand-in for a name; raises `RefusedName`."""
         try:
             return self.names[name]
         except KeyError:
             raise RefusedName(name) from None
 
     def tensor(self, data: Any, dtype: Any, shape: Any, *, fortran: bool) -> Tensor:
-        """A tensor of pickled numbers, with a memory of its own."""
+        """Make a tensor of pickled numbers, with its own memory."""
         if isinstance(data, str):
             data = data.encode("latin1")
         if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _DType):
@@ -167,24 +167,24 @@ class Arrays:
 
 
 def _no_bytes(*arguments: Any) -> bytes:
-    if arguments:  # a pickle has others as they are, and `bytes(n)` would be n of them
+    if arguments:  # a pickle stores other bytes directly, and `bytes(n)` would allocate n
         raise pickle.UnpicklingError("bytes made by a call")
     return b""
 
 
 def ordered(pairs: Any = ()) -> dict[Any, Any]:
-    """A dict in place of an ordered one, of key and value pairs or of a dict."""
+    """Make a plain dict instead of an ordered one, from key and value pairs or a dict."""
     if isinstance(pairs, dict):
         return dict(pairs)
     if not isinstance(pairs, list | tuple) or any(
         not isinstance(pair, list | tuple) or len(pair) != 2 for pair in pairs
     ):
-        raise pickle.UnpicklingError("a dict of what is not pairs")
+        raise pickle.UnpicklingError("a dict of something other than pairs")
     return {checked_key(key): value for key, value in pairs}
 
 
 def array_of(value: Any) -> Tensor:
-    """The tensor of a leaf of a pickle; raises `pickle.UnpicklingError` for any other leaf."""
+    """Return the tensor of a pickle's leaf; raises `pickle.UnpicklingError` for other leaves."""
     if isinstance(value, _Array) and value.tensor is not None:
         return value.tensor
     if isinstance(value, Tensor):
@@ -202,11 +202,11 @@ def read_pickle(path: Path) -> Any:
         Its dicts, lists, tuples, texts and numbers, each array as a tensor of the same dtype.
 
     Raises:
-        OvsegError: the pickle names anything else, is truncated, asks for more than it holds, or
-            is no pickle.
+        OvsegError: if the pickle uses other names, is truncated, needs more memory than it has
+            numbers for, or is not a pickle.
     """
     with (
-        told(path),
+        pickle_errors(path),
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream,
     ):
@@ -215,12 +215,14 @@ def read_pickle(path: Path) -> Any:
 
 
 def plainly(content: Any, path: Path, tensor_of: Callable[[Any], Any]) -> Any:
-    """`plain` of a file's content, in one line where it holds more.
+    """Apply `plain` to a file's content, with a one-line error.
 
     Raises:
-        OvsegError: it holds other objects, or containers in themselves.
+        OvsegError: if it has other objects, or containers in themselves.
     """
     try:
         return plain(content, tensor_of)
     except pickle.UnpicklingError as error:
-        raise OvsegError(f"{path} holds more than arrays and plain containers: {error}") from error
+        raise OvsegError(
+            f"{path} contains more than arrays and plain containers: {error}"
+        ) from error

@@ -1,8 +1,8 @@
-"""The JSON next to weights, read as data: settings that size a network, and none that name code.
+"""Check the JSON next to weights: it may size a network, but not name code.
 
-A model's folder comes from elsewhere. What its JSON may say is bounded here before anything is
-built of it: a file is at most `MOST_BYTES`, a number at most `LARGEST`, a count of layers at most
-`MOST_LAYERS`, and nothing in it may ask for code of its own (`CODE`), which is never run.
+A model's folder is foreign, so its JSON is checked before anything is built from it: a file is at
+most `MOST_BYTES`, a number at most `LARGEST`, a count of layers at most `MOST_LAYERS`, and nothing
+may ask for the model's own code (`CODE`), which is never run.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from ovseg.errors import OvsegError
 
 MOST_BYTES = 16 * 2**20
 LARGEST = 2**20
-"""Above every width, vocabulary and side of a picture."""
+"""Larger than any width, vocabulary or side of an image."""
 MOST_LAYERS = 1000
 DEEPEST = 32
 CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
-"""Keys with which `transformers` is told of code next to the weights."""
+"""Keys that tell `transformers` of code next to the weights."""
 LAYERS = re.compile(r"(^|_)(layers|depths?|blocks_per_stage|num_(hidden_|conv_)?layers)$|_layers$")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The object of a JSON file, as it is.
+    """Read the object of a JSON file, unchecked.
 
     Raises:
-        OvsegError: no such file, no regular one, too large, not UTF-8, no JSON, nested too deep,
-            with numbers that are not finite, or no object.
+        OvsegError: if the file does not exist, is not a regular file, is too large, is not UTF-8
+            or JSON, is nested too deep, has non-finite numbers, or is not an object.
     """
     advice = "restore the file, or name another folder"
     try:
@@ -60,36 +60,36 @@ def _not_finite(name: str) -> NoReturn:
 
 
 def check_settings(settings: object, source: object) -> None:
-    """Refuse settings that no model has, before anything is built of them.
+    """Reject settings that no model has, before anything is built from them.
 
     Args:
         settings: the content of a JSON file.
-        source: what it is of, for the message.
+        source: its file or model, for the message.
 
     Raises:
-        OvsegError: a number beyond `LARGEST`, more than `MOST_LAYERS`, a key of `CODE`, or values
-            nested deeper than `DEEPEST`.
+        OvsegError: for a number above `LARGEST`, more than `MOST_LAYERS`, a key of `CODE`, or
+            values nested deeper than `DEEPEST`.
     """
     for key, value, depth in _leaves(settings, "", 0):
         if depth > DEEPEST:
-            raise OvsegError(f"{source} is nested too deep: take another folder")
+            raise OvsegError(f"{source} is nested too deep: use another folder")
         if key in CODE and value not in (None, False):
             raise OvsegError(
-                f"{source} asks for code of its own ({key}), which is never run: take a model that"
-                " transformers and open_clip know"
+                f"{source} asks for its own code ({key}), which is never run: use a model that"
+                " transformers and open_clip support"
             )
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         most = MOST_LAYERS if LAYERS.search(key) else LARGEST
         if not abs(value) <= most:  # a NaN is not
             raise OvsegError(
-                f"{source}: {key}={str(value)[:20]} is beyond any model ({most} at most): the file"
-                " is damaged, restore it"
+                f"{source}: {key}={str(value)[:20]} is too large (at most {most}): the file is"
+                " damaged, restore it"
             )
 
 
 def _leaves(value: object, key: str, depth: int) -> Iterator[tuple[str, object, int]]:
-    """Every value but containers, under the key nearest to it; containers under keys of code."""
+    """Yield every non-container value with its nearest key, and containers under keys of code."""
     if isinstance(value, dict | list | tuple) and depth <= DEEPEST:
         if key in CODE and value:
             yield key, value, depth
@@ -100,18 +100,17 @@ def _leaves(value: object, key: str, depth: int) -> Iterator[tuple[str, object, 
 
 
 def check_transformers(name: str) -> dict[str, Any]:
-    """The configuration of a `transformers` model, looked at before anything is built of it.
+    """Check the configuration of a `transformers` model before anything is built from it.
 
     Args:
-        name: a folder, or a hub id that is cached or can be reached.
+        name: a folder, or a hub id that is cached or reachable.
 
     Returns:
-        Its configuration as JSON has it.
+        Its configuration as in the JSON.
 
     Raises:
-        OvsegError: a folder whose configuration cannot be read, or one that `check_settings`
-            refuses.
-        OSError, ValueError: no such model, as `transformers` says it.
+        OvsegError: if a folder's configuration cannot be read, or `check_settings` rejects it.
+        OSError, ValueError: if there is no such model, as `transformers` reports it.
     """
     from transformers import PretrainedConfig
 
@@ -128,38 +127,37 @@ def check_transformers(name: str) -> dict[str, Any]:
     check_settings(settings, folder / "config.json" if folder.is_dir() else name)
     if settings.get("use_pretrained_backbone") or settings.get("use_timm_backbone"):
         raise OvsegError(
-            f"{name} names a backbone of other weights (use_pretrained_backbone,"
-            " use_timm_backbone): take a model that holds its own"
+            f"{name} names a backbone with other weights (use_pretrained_backbone,"
+            " use_timm_backbone): use a model that includes its own"
         )
     return settings
 
 
 def check_folder(name: str, family: Any) -> None:
-    """Refuse a folder whose configuration makes a network of more numbers than its weights hold.
+    """Reject a folder whose configuration makes a larger network than its weights.
 
     Args:
-        name: as of `check_transformers`; only a folder is looked at.
+        name: as for `check_transformers`; only a folder is checked.
         family: class of the model.
 
     Raises:
-        OvsegError: no safetensors in the folder, or fewer bytes than the network has numbers.
+        OvsegError: if the folder has no safetensors, or fewer bytes than the network has numbers.
     """
     import torch
 
     folder = Path(name).expanduser()
     if not folder.is_dir():
         return
-    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    if not held:
+    weight_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    if not weight_bytes:
         raise OvsegError(
-            f"{folder} holds no weights in safetensors: save the model again with"
-            " safe_serialization"
+            f"{folder} has no weights in safetensors: save the model again with safe_serialization"
         )
     with torch.device("meta"):
         network = family(family.config_class.from_pretrained(str(folder)))
     numbers = sum(each.numel() for each in network.parameters())
-    if numbers > held:
+    if numbers > weight_bytes:
         raise OvsegError(
-            f"{folder / 'config.json'} makes a network of {numbers} numbers, its weights have"
-            f" {held} bytes: restore the folder"
+            f"{folder / 'config.json'} makes a network of {numbers} numbers, but its weights have"
+            f" {weight_bytes} bytes: restore the folder"
         )

@@ -1,9 +1,9 @@
-"""Torch's own files read as data: zip archives, TorchScript archives, and what torch wrote before.
+"""Read torch's own files as data: zip archives, TorchScript archives, and the older format.
 
-Nothing of torch reads them: a zip's members must be stored as they are, once each, one behind the
-other, so that they hold no more than the file does (a program is packed, and not looked at); the
-pickle inside is read by `ovseg.models.weights.pickle_machine`; a tensor is a view of the mapped
-file that shows no number twice, and all of them together are at most `MOST_VIEWS` times the file.
+Torch itself does not read them. A zip's members must be uncompressed, unique and disjoint, so that
+they hold no more than the file does (a program is compressed, and ignored); the pickle inside is
+read by `ovseg.models.weights.pickle_machine`; a tensor is a view of the mapped file that uses no
+number twice, and all tensors together are at most `MOST_VIEWS` times the file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ovseg.errors import OvsegError
 from ovseg.models.weights.pickle_machine import Built, Machine, Room, Stand
-from ovseg.models.weights.safe_pickle import Arrays, array_of, ordered, plainly, told
+from ovseg.models.weights.safe_pickle import Arrays, array_of, ordered, pickle_errors, plainly
 
 STORAGES = {
     "BFloat16Storage": torch.bfloat16,
@@ -38,13 +38,13 @@ STORAGES = {
     "LongStorage": torch.int64,
     "ShortStorage": torch.int16,
 }
-"""What a file calls its storages."""
+"""The names of storages in a file."""
 MOST_MEMBERS = 100_000
 MOST_VIEWS = 4
-"""Tensors may share a storage, as tied weights do; together they hold at most so many files."""
+"""Maximum total size of tensors, in files: tensors may share a storage, as tied weights do."""
 CHUNK = 2**20
 LOCAL_HEADER = struct.Struct("<4s22xHH")
-"""Of a zip's member: its magic number, and the lengths of its name and of what is extra."""
+"""Header of a zip's member: magic number, and the lengths of its name and extra field."""
 
 
 class _Module(Built):
@@ -54,14 +54,14 @@ class _Module(Built):
         self.attributes: Mapping[str, Any] = {}
 
     def build(self, state: Any) -> None:
-        """Take over the attributes."""
+        """Set the attributes."""
         if not isinstance(state, dict):
-            raise pickle.UnpicklingError("a module whose state is no dict")
+            raise pickle.UnpicklingError("a module whose state is not a dict")
         self.attributes = state
 
 
 class _Storage:
-    """Numbers that tensors show; `numbers` of them from byte `start` of `bytes`."""
+    """The numbers of tensors: `count` of them from byte `start` of `whole`."""
 
     def __init__(self, whole: Any, start: int, count: int, dtype: torch.dtype) -> None:
         self.count, self.dtype = count, dtype
@@ -69,7 +69,7 @@ class _Storage:
 
 
 class _Tensors(Arrays):
-    """Stand-ins for torch's names too."""
+    """Stand-ins for torch's names in addition to numpy's."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
@@ -99,7 +99,7 @@ class _Tensors(Arrays):
         if len(size) != len(stride) or not all(type(n) is int and 0 <= n < 2**62 for n in whole):
             raise pickle.UnpicklingError("a tensor of a strange shape")
         if any(n > 1 and step == 0 for n, step in zip(size, stride)):
-            raise pickle.UnpicklingError("a tensor that shows one number many times")
+            raise pickle.UnpicklingError("a tensor that uses one number many times")
         numbers = math.prod(size)
         last = offset + sum((n - 1) * step for n, step in zip(size, stride))
         if numbers and (last >= storage.count or numbers > storage.count):
@@ -107,12 +107,12 @@ class _Tensors(Arrays):
         self.views.take(numbers * storage.dtype.itemsize)
         if not numbers:
             return torch.empty(tuple(size), dtype=storage.dtype)
-        shown = torch.empty(0, dtype=storage.dtype)
-        return shown.set_(storage.part, offset, tuple(size), tuple(stride))
+        view = torch.empty(0, dtype=storage.dtype)
+        return view.set_(storage.part, offset, tuple(size), tuple(stride))
 
 
 def _sparse(*_: Any) -> Tensor:
-    """A sparse tensor of nothing: whoever wants weights refuses it."""
+    """Return an empty sparse tensor, which readers of weights reject."""
     return torch.zeros(1).to_sparse()
 
 
@@ -121,7 +121,7 @@ def _sparse(*_: Any) -> Tensor:
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive: a zip with code's constants next to its data."""
+    """Whether a file is a TorchScript archive: a zip with its code's constants."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -134,18 +134,18 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a TorchScript archive; its program is neither compiled nor run.
 
     Args:
-        path: an archive for which `is_torchscript` holds.
+        path: an archive for which `is_torchscript` is true.
 
     Returns:
-        Each tensor by its dotted name, in the archive's order and own dtype, on the CPU.
+        Each tensor by its dotted name, in the archive's order and dtype, on the CPU.
 
     Raises:
-        OvsegError: the archive is damaged, or its objects are more than modules and tensors.
+        OvsegError: if the archive is damaged, or has objects other than modules and tensors.
     """
     content = _Archive(path).load()
     if not isinstance(content, _Module):
-        raise OvsegError(f"{path} is a TorchScript archive of something else than a module")
-    with told(path):
+        raise OvsegError(f"{path} is a TorchScript archive of something other than a module")
+    with pickle_errors(path):
         return dict(_tensors(content, "", ()))
 
 
@@ -153,8 +153,8 @@ def read_archive(path: Path) -> Any:
     """Read a torch file of version 1.6 or later: plain containers and tensors on the CPU.
 
     Raises:
-        OvsegError: a damaged archive, one whose members are compressed, overlap or stand twice, or
-            objects that are more than containers, numbers, texts and tensors.
+        OvsegError: if the archive is damaged, its members are compressed, overlapping or duplicate,
+            or it has objects other than containers, numbers, texts and tensors.
     """
     return plainly(_Archive(path).load(), path, array_of)
 
@@ -177,11 +177,13 @@ class _Archive:
             zipfile.BadZipFile,
         ) as error:
             reason = " ".join(str(error).split())[:120]
-            raise OvsegError(f"{path} is a damaged archive ({reason}): get it again") from error
+            raise OvsegError(
+                f"{path} is a damaged archive ({reason}): download it again"
+            ) from error
         data = [name for name in self.members if name.partition("/")[2] == "data.pkl"]
         if len(data) != 1:
             raise OvsegError(
-                f"{path} is a damaged torch archive, without one data.pkl: get it again"
+                f"{path} is a damaged torch archive, without one data.pkl: download it again"
             )
         self.root = data[0].removesuffix("data.pkl")
         self.size = path.stat().st_size
@@ -189,16 +191,16 @@ class _Archive:
         self.storages: dict[str, _Storage] = {}
 
     def load(self) -> Any:
-        """What the archive's pickle holds."""
+        """Read the content of the archive's pickle."""
         if self._read("byteorder", b"little") != b"little":
             raise OvsegError(f"{self.path} was written on a big-endian machine: convert it")
         tensors = _Tensors(self.size)
 
         def find(name: str) -> Any:
-            # the classes of a TorchScript program are attributes by name and nothing else
+            # classes of a TorchScript program are only named attributes
             return Stand(_Module) if name.startswith("__torch__.") else tensors.find(name)
 
-        with told(self.path):
+        with pickle_errors(self.path):
             program = io.BytesIO(self._read("data.pkl", b""))
             return Machine(find, self._storage).load(program)
 
@@ -226,13 +228,13 @@ class _Archive:
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, tuple[int, int]]:
-    """Start and size in bytes of the members that are read, none of which shares a byte.
+    """Return start and size in bytes of the disjoint members to read.
 
-    A TorchScript archive has its program packed; it is left alone.
+    The compressed program of a TorchScript archive is ignored.
     """
     members = sorted(archive.infolist(), key=lambda member: member.header_offset)
     if len(members) > MOST_MEMBERS:
-        raise OvsegError(f"{path} holds {len(members)} members, weights have fewer: get another")
+        raise OvsegError(f"{path} has {len(members)} members, more than any weights: use another")
     places: dict[str, tuple[int, int]] = {}
     behind = 0
     with path.open("rb") as file:
@@ -245,15 +247,15 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, tuple[int, int]]
             shared = member.header_offset < behind or end > archive.start_dir
             if magic != b"PK\x03\x04" or shared or member.filename in places:
                 raise OvsegError(
-                    f"{path} is a damaged archive: {name} stands in it twice, or where something"
-                    " else is; get it again"
+                    f"{path} is a damaged archive: {name} is a duplicate or overlaps another"
+                    " member; download it again"
                 )
             behind = end
             if member.filename.partition("/")[2].startswith("code/"):
                 continue
             if member.compress_type != zipfile.ZIP_STORED or member.file_size != end - start:
                 raise OvsegError(
-                    f"{path} holds {name} packed, which torch never does: unpack it and zip it"
+                    f"{path} has {name} compressed, which torch never does: unzip it and zip it"
                     " without compression"
                 )
             file.seek(start)
@@ -261,7 +263,9 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, tuple[int, int]]
             for place in range(0, member.file_size, CHUNK):
                 checksum = zlib.crc32(file.read(min(CHUNK, member.file_size - place)), checksum)
             if checksum != member.CRC:
-                raise OvsegError(f"{path} is damaged: the checksum of {name} differs, get it again")
+                raise OvsegError(
+                    f"{path} is damaged: the checksum of {name} differs, download it again"
+                )
             places[member.filename] = (start, member.file_size)
     return places
 
@@ -283,13 +287,13 @@ def _tensors(
 
 
 def read_old(path: Path) -> Any:
-    """Read a torch file of before version 1.6: pickles, and behind them the numbers.
+    """Read a torch file from before version 1.6: pickles, followed by the numbers.
 
     Raises:
-        OvsegError: as `read_archive`.
+        OvsegError: as for `read_archive`.
     """
     with (
-        told(path),
+        pickle_errors(path),
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream,
     ):

@@ -1,11 +1,11 @@
-"""Static SVG plots for a web page: drawn by matplotlib, coloured by the page's CSS variables.
+"""Static SVG plots for a web page: drawn by matplotlib, colored by the page's CSS variables.
 
     canvas = Canvas("loss", width=5.2, height=3.2)
-    canvas.axes.plot(steps, losses, color=COLOURS["arm-1"])
+    canvas.axes.plot(steps, losses, color=COLORS["arm-1"])
     svg = canvas.svg("The loss of each arm")
 
-Every colour is drawn as a stand-in and replaced by `var(--name)`, so that a plot follows the page
-from light to dark and to paper. Text stays text. Equal plots are equal bytes.
+Every color is drawn as a placeholder and replaced by `var(--name)`, so that a plot follows the page
+into dark mode and print. Text stays text. Equal plots have equal bytes.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from ovseg.comparison import words
 from ovseg.comparison.words import thousands
 
 ARM_MARKS = ("o", "s", "^", "D", "P", "X", "v", "h")
-"""The marker of each arm by its place, beside its colour `arm-<place>`."""
+"""The marker of each arm by position, to go with its color `arm-<position>`."""
 
 _NAMES = (
     *("ink", "soft", "grid", "paper", "right", "wrong", "kept", "dropped", "accent"),
     *(f"arm-{place}" for place in range(len(ARM_MARKS))),
 )
-COLOURS = {name: f"#fe{index:02x}d7" for index, name in enumerate(_NAMES)}
-"""A stand-in for each CSS variable of the page."""
+COLORS = {name: f"#fe{index:02x}d7" for index, name in enumerate(_NAMES)}
+"""A placeholder color for each CSS variable of the page."""
 
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ovseg",
-    "text.parse_math": False,  # a noun may hold a dollar sign
+    "text.parse_math": False,  # a noun may contain a dollar sign
     "font.size": 9.5,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9.5,
@@ -52,17 +52,17 @@ _STYLE: Any = {
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": COLOURS["soft"],
-    "axes.labelcolor": COLOURS["ink"],
+    "axes.edgecolor": COLORS["soft"],
+    "axes.labelcolor": COLORS["ink"],
     "axes.facecolor": "none",
     "figure.facecolor": "none",
-    "text.color": COLOURS["ink"],
-    "xtick.color": COLOURS["soft"],
-    "ytick.color": COLOURS["soft"],
-    "xtick.labelcolor": COLOURS["ink"],
-    "ytick.labelcolor": COLOURS["ink"],
+    "text.color": COLORS["ink"],
+    "xtick.color": COLORS["soft"],
+    "ytick.color": COLORS["soft"],
+    "xtick.labelcolor": COLORS["ink"],
+    "ytick.labelcolor": COLORS["ink"],
     "axes.grid": True,
-    "grid.color": COLOURS["grid"],
+    "grid.color": COLORS["grid"],
     "grid.linewidth": 0.7,
     "axes.axisbelow": True,
     "hatch.linewidth": 0.8,
@@ -77,7 +77,7 @@ R = TypeVar("R")
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Draw under the page's style; every function that opens a `Canvas` is decorated so."""
+    """Draw in the page's style; decorates every function that opens a `Canvas`."""
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -89,7 +89,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 @dataclass(frozen=True)
 class Table:
-    """The numbers behind a plot; cells are text, ready to be read."""
+    """The numbers behind a plot; cells are formatted text."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -97,13 +97,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot as the page shows it.
+    """A plot on the page.
 
     Attributes:
         name: unique on the page.
         title: what is plotted.
         svg: the drawing.
-        reading: one line that says what to read from it.
+        reading: one line that says what it shows.
         table: the numbers behind it.
     """
 
@@ -116,7 +116,7 @@ class Plot:
 
 @dataclass
 class Canvas:
-    """A figure of one axes. Its width is a telephone's: a wider page shows several in a row."""
+    """A figure with one axes, as wide as a phone; a wider page shows several in a row."""
 
     name: str
     width: float = 4.6
@@ -130,10 +130,10 @@ class Canvas:
         self.axes = self.figure.subplots()
 
     def svg(self, label: str) -> Markup:
-        """The drawing as inline SVG with an accessible name; scales with the page."""
+        """Return the drawing as inline SVG with an accessible name; it scales with the page."""
         buffer = io.StringIO()
         with warnings.catch_warnings():
-            # a noun in a script without a glyph is measured as boxes; the page's font has it
+            # missing glyphs are measured as boxes; the page's font has them
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
             empty = {"Date": None, "Creator": None, "Format": None, "Type": None}
             self.figure.savefig(buffer, format="svg", metadata=empty)
@@ -141,12 +141,12 @@ class Canvas:
 
 
 def themed(svg: str, *, name: str, label: str) -> Markup:
-    """A drawing of matplotlib as part of a page.
+    """Make a matplotlib drawing part of a page.
 
     Args:
-        svg: the file as written, in the colours of `COLOURS`.
-        name: put before every id, which are unique within a drawing only.
-        label: what a screen reader says instead of it.
+        svg: the file as written, in the colors of `COLORS`.
+        name: prefix of every id, as these are unique only within a drawing.
+        label: text for screen readers.
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
@@ -156,7 +156,7 @@ def themed(svg: str, *, name: str, label: str) -> Markup:
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
     body = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{name}-\1"', body)
-    for variable, stand_in in COLOURS.items():
+    for variable, stand_in in COLORS.items():
         body = body.replace(stand_in, f"var(--{variable})")
     body = re.sub(r"\n\s*", "\n", body)
     opening = f'<svg viewBox="{box}" role="img" aria-label="{escape(label)}">'
@@ -164,7 +164,7 @@ def themed(svg: str, *, name: str, label: str) -> Markup:
 
 
 def percent_axis(axis: Any, *, signed: bool = False) -> None:
-    """Tick labels of fractions as whole percents (`12`), or as signed points (`+12`)."""
+    """Label ticks of fractions as whole percents (`12`), or as signed points (`+12`)."""
     form = "{:+.0f}" if signed else "{:.0f}"
     axis.set_major_formatter(
         FuncFormatter(
@@ -174,12 +174,12 @@ def percent_axis(axis: Any, *, signed: bool = False) -> None:
 
 
 def count_axis(axis: Any) -> None:
-    """Tick labels of counts, also on a log scale, where only powers of ten are labelled."""
+    """Label ticks of counts; on a log scale, only powers of ten."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value) if value >= 1 else ""))
 
 
 def legend(axes: Axes, handles: Sequence[Line2D | Patch]) -> None:
-    """A legend above the axes, where it hides nothing."""
+    """Add a legend above the axes, where it hides nothing."""
     axes.legend(
         handles=list(handles),
         loc="lower left",
@@ -188,29 +188,29 @@ def legend(axes: Axes, handles: Sequence[Line2D | Patch]) -> None:
         borderaxespad=0.2,
         handlelength=2.2,
         columnspacing=1.4,
-        labelcolor=COLOURS["ink"],
+        labelcolor=COLORS["ink"],
     )
 
 
 def entry(
-    label: str, colour: str, marker: str, *, hollow: bool = False, line: LineStyle = ""
+    label: str, color: str, marker: str, *, hollow: bool = False, line: LineStyle = ""
 ) -> Line2D:
-    """A marker in a legend, with a line through it where `line` is a line style."""
-    face = COLOURS["paper"] if hollow else colour
-    handle = Line2D([], [], color=colour, marker=marker, markerfacecolor=face, label=label)
+    """Make a legend marker, with a line through it if `line` is a line style."""
+    face = COLORS["paper"] if hollow else color
+    handle = Line2D([], [], color=color, marker=marker, markerfacecolor=face, label=label)
     handle.set_linestyle(line or "none")
     return handle
 
 
 def shortened(text: str, length: int = 24) -> str:
-    """A label cut to so many characters."""
+    """Cut a label to a number of characters."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
 percent = functools.partial(words.percent, undefined="–")
-"""A fraction in percent, with the page's own dash where it is undefined."""
+"""Format a fraction in percent, with the page's dash if undefined."""
 
 
 def points(value: float | None) -> str:
-    """A difference of fractions in percentage points, signed."""
+    """Format a difference of fractions in percentage points, signed."""
     return percent(value, sign="+").replace("-", "−")

@@ -1,4 +1,4 @@
-"""The plots of single classes: what adaptation gained and lost, and which names are mixed up."""
+"""The plots of single classes: gains and losses of adaptation, and confused names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from ovseg.comparison.words import thousands
 from ovseg.report.mined_rows import Row
 from ovseg.report.plots.canvas import (
-    COLOURS,
+    COLORS,
     Canvas,
     Plot,
     Table,
@@ -24,12 +24,12 @@ from ovseg.report.plots.canvas import (
 from ovseg.report.plots.scores import Arms, part_handles
 
 MOST_CLASSES = 64
-"""Classes in the plot of gains; of longer lists the ends are shown."""
+"""Maximum number of classes in the plot of gains; longer lists show both ends."""
 
 
 @styled
 def gains_plot(classes: Sequence[Row], arms: Arms, arm: str, *, metric: str) -> Plot | None:
-    """What adaptation did to each class: the adapted arm minus the original CLIP.
+    """Plot the change of each class by adaptation: the adapted arm minus the original CLIP.
 
     Args:
         classes: rows of `score_rows.classes`.
@@ -38,7 +38,7 @@ def gains_plot(classes: Sequence[Row], arms: Arms, arm: str, *, metric: str) -> 
         metric: `iou` or `accuracy` (of ground-truth masks).
 
     Returns:
-        None where no class has a value under both.
+        None if no class has a value under both.
     """
     before = {row["class_id"]: row[metric] for row in classes if row["arm"] == "original"}
     gained = [
@@ -54,19 +54,19 @@ def gains_plot(classes: Sequence[Row], arms: Arms, arm: str, *, metric: str) -> 
     known = any(row["seen"] is not None for _, row, _ in gained)
     name = "gains-iou" if metric == "iou" else "gains-masks"
     canvas = Canvas(name, height=0.152 * len(shown) + 1.0)
-    axes, colour = canvas.axes, arms.colour(arm)
+    axes, color = canvas.axes, arms.color(arm)
     for place, (gain, row, _) in enumerate(shown):
         unseen = row["seen"] is False
-        axes.plot([0, gain], [place, place], color=colour, linewidth=1.1, alpha=0.75)
+        axes.plot([0, gain], [place, place], color=color, linewidth=1.1, alpha=0.75)
         axes.plot(
             gain,
             place,
-            color=colour,
+            color=color,
             marker=arms.mark(arm),
             markersize=4.6,
-            markerfacecolor=COLOURS["paper"] if unseen else colour,
+            markerfacecolor=COLORS["paper"] if unseen else color,
         )
-    axes.axvline(0, color=COLOURS["soft"], linewidth=1)
+    axes.axvline(0, color=COLORS["soft"], linewidth=1)
     marks = {True: " ●", False: " ○", None: ""}
     names = [f"{shortened(row['class_name'], 18)}{marks[row['seen']]}" for _, row, _ in shown]
     axes.set_yticks(range(len(shown)), names)
@@ -74,10 +74,10 @@ def gains_plot(classes: Sequence[Row], arms: Arms, arm: str, *, metric: str) -> 
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     percent_axis(axes.xaxis, signed=True)
-    quantity = "IoU" if metric == "iou" else "GT masks named rightly"
+    quantity = "IoU" if metric == "iou" else "GT masks named correctly"
     axes.set_xlabel(f"{quantity}: {arms.labels[arm]} − original (points)")
     if known:
-        legend(axes, part_handles(colour, arms.mark(arm)))
+        legend(axes, part_handles(color, arms.mark(arm)))
     reading = _gains_in_words(gained, quantity)
     return Plot(
         name=name,
@@ -120,7 +120,7 @@ def _gains_in_words(gained: Sequence[tuple[float, Row, float]], quantity: str) -
 
 
 MOST_CONFUSIONS = 14
-"""How many of them are shown."""
+"""Number of mistakes shown."""
 
 
 @styled
@@ -132,19 +132,19 @@ def confusion_plot(
     scored: Sequence[str],
     by: str,
 ) -> Plot | None:
-    """The mistakes of an arm that weigh most, beside what they weigh under the original CLIP.
+    """Plot the largest mistakes of an arm next to their size under the original CLIP.
 
-    The original is left out where it was not scored, or is the arm itself.
+    The original is left out if it was not scored or is the arm itself.
 
     Args:
         confusions: rows of `score_rows.mask_confusions`, or of `pixel_confusions`.
         arms: the compared models.
-        arm: whose mistakes are ranked.
+        arm: the arm whose mistakes are ranked.
         scored: the arms that have scores; one without mistakes has no row in `confusions`.
         by: `masks` counts ground-truth masks, `share` the share of all pixels.
 
     Returns:
-        None where the arm makes none.
+        None if the arm makes none.
     """
     own = [row for row in confusions if row["arm"] == arm][:MOST_CONFUSIONS]
     if not own:
@@ -157,16 +157,16 @@ def confusion_plot(
     canvas = Canvas(f"confusions-{by}", height=0.24 * len(own) + 1.1)
     axes = canvas.axes
     weights = [row[by] for row in own]
-    axes.barh(range(len(own)), weights, height=0.55, color=arms.colour(arm), alpha=0.85)
-    handles: list[Line2D | Patch] = [Patch(facecolor=arms.colour(arm), label=arms.labels[arm])]
+    axes.barh(range(len(own)), weights, height=0.55, color=arms.color(arm), alpha=0.85)
+    handles: list[Line2D | Patch] = [Patch(facecolor=arms.color(arm), label=arms.labels[arm])]
     compared = "original" in scored and "original" in arms.labels and arm != "original"
     if compared:
         axes.plot(
             old,
             range(len(own)),
-            color=arms.colour("original"),
+            color=arms.color("original"),
             marker=arms.mark("original"),
-            markeredgecolor=COLOURS["paper"],
+            markeredgecolor=COLORS["paper"],
             markersize=7,
             linestyle="",
         )

@@ -1,4 +1,4 @@
-"""The plots of what was mined: the funnel, distributions of the pairs' measures, the long tail."""
+"""The plots of mining: the funnel, distributions of the pairs' measures, the long tail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from ovseg.comparison.words import thousands
 from ovseg.report.mined_rows import MEASURES, Row, Values
 from ovseg.report.plots.canvas import (
-    COLOURS,
+    COLORS,
     Canvas,
     Plot,
     Table,
@@ -26,13 +26,13 @@ BINS = 24
 
 
 def in_words(reason: str) -> str:
-    """A drop reason as people read it: `stop_noun` is *stop noun*."""
+    """Return a drop reason in words: `stop_noun` becomes *stop noun*."""
     return reason.replace("_", " ")
 
 
 @styled
 def funnel_plot(steps: Sequence[Row]) -> Plot:
-    """What each step keeps, as a share of what came into it.
+    """Plot what each step keeps, as a share of its input.
 
     Args:
         steps: rows of `mined_rows.funnel`.
@@ -51,8 +51,8 @@ def funnel_plot(steps: Sequence[Row]) -> Plot:
                 row["share"],
                 left=left,
                 height=0.42,
-                color=COLOURS["kept"] if kept else "none",
-                edgecolor=COLOURS["kept"] if kept else COLOURS["dropped"],
+                color=COLORS["kept"] if kept else "none",
+                edgecolor=COLORS["kept"] if kept else COLORS["dropped"],
                 hatch=None if kept else "////",
                 linewidth=0.8,
             )
@@ -61,17 +61,17 @@ def funnel_plot(steps: Sequence[Row]) -> Plot:
                 worst = row
         parts = [f"{in_words(row['outcome'])} {thousands(row['n'])}" for row in own[:3]]
         line = " · ".join(parts + (["…"] if len(own) > 3 else []))
-        axes.text(0, place + 0.43, line, va="center", fontsize=8.5, color=COLOURS["ink"])
+        axes.text(0, place + 0.43, line, va="center", fontsize=8.5, color=COLORS["ink"])
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.35, -0.45)
     axes.set_xlim(0, 1)
     percent_axis(axes.xaxis)
-    axes.set_xlabel("share of what came into the step (%)")
+    axes.set_xlabel("share of the step's input (%)")
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
     handles = [
-        Patch(facecolor=COLOURS["kept"], label="kept"),
-        Patch(facecolor="none", edgecolor=COLOURS["dropped"], hatch="////", label="dropped"),
+        Patch(facecolor=COLORS["kept"], label="kept"),
+        Patch(facecolor="none", edgecolor=COLORS["dropped"], hatch="////", label="dropped"),
     ]
     legend(axes, handles)
     reading = (
@@ -96,7 +96,7 @@ def funnel_plot(steps: Sequence[Row]) -> Plot:
 
 
 def outscores(better: Values, worse: Values) -> float:
-    """How often a random value of the first group exceeds one of the second; ties count half.
+    """Return how often a random value of the first group exceeds one of the second (ties: half).
 
     The area under the ROC curve (Mann-Whitney U over the number of pairs), in [0, 1].
 
@@ -113,7 +113,7 @@ def outscores(better: Values, worse: Values) -> float:
 def distribution_plot(
     measure: str, groups: Mapping[str, Values], solid: str, hatched: str
 ) -> Plot | None:
-    """The histograms of a measure in two groups, each as shares of its own pairs.
+    """Plot the histograms of a measure in two groups, each as shares of its own pairs.
 
     Args:
         measure: one of `MEASURES`.
@@ -122,7 +122,7 @@ def distribution_plot(
         hatched: the other group.
 
     Returns:
-        None where either group is empty.
+        None if either group is empty.
     """
     first, second = groups[solid], groups[hatched]
     if not len(first) or not len(second):
@@ -139,7 +139,7 @@ def distribution_plot(
     axes, table = canvas.axes, []
     shares = {}
     for group, values in ((solid, first), (hatched, second)):
-        # a mask of no pixel has no place on a log axis: it counts in the first bin
+        # an empty mask has no place on a log axis: it counts in the first bin
         found, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
         shares[group] = found / len(values)
         filled = group == solid
@@ -147,13 +147,13 @@ def distribution_plot(
             shares[group],
             edges,
             fill=True,
-            facecolor=COLOURS[group] if filled else "none",
-            edgecolor=COLOURS[group],
+            facecolor=COLORS[group] if filled else "none",
+            edgecolor=COLORS[group],
             alpha=0.55 if filled else None,
             hatch=None if filled else "////",
             linewidth=1.3,
         )
-        axes.stairs(shares[group], edges, color=COLOURS[group], linewidth=1.3)
+        axes.stairs(shares[group], edges, color=COLORS[group], linewidth=1.3)
     for index in range(BINS):
         table.append(
             (
@@ -170,10 +170,10 @@ def distribution_plot(
     axes.set_xlabel(MEASURES[measure])
     axes.set_ylabel("share of the group's pairs (%)")
     handles = [
-        Patch(facecolor=COLOURS[solid], alpha=0.7, label=f"{solid} ({thousands(len(first))})"),
+        Patch(facecolor=COLORS[solid], alpha=0.7, label=f"{solid} ({thousands(len(first))})"),
         Patch(
             facecolor="none",
-            edgecolor=COLOURS[hatched],
+            edgecolor=COLORS[hatched],
             hatch="////",
             label=f"{hatched} ({thousands(len(second))})",
         ),
@@ -223,7 +223,7 @@ def _compared(measure: str, better: str, first: Values, worse: str, second: Valu
 
 @styled
 def long_tail_plot(ranks: Sequence[Row]) -> Plot:
-    """Nouns by rank against their kept pairs and mentions, both axes logarithmic.
+    """Plot kept pairs and mentions of nouns by rank, on logarithmic axes.
 
     Args:
         ranks: rows of `mined_rows.noun_ranks`, not empty.
@@ -233,11 +233,11 @@ def long_tail_plot(ranks: Sequence[Row]) -> Plot:
     canvas = Canvas("long-tail")
     axes, order = canvas.axes, np.arange(1, len(ranks) + 1)
     shown = pairs > 0
-    axes.plot(order, mentions, color=COLOURS["soft"], linestyle="--", label="mentions in captions")
+    axes.plot(order, mentions, color=COLORS["soft"], linestyle="--", label="mentions in captions")
     axes.plot(
         order[shown],
         pairs[shown],
-        color=COLOURS["accent"],
+        color=COLORS["accent"],
         marker="o",
         markersize=3.5,
         linewidth=0.9,
@@ -261,7 +261,7 @@ def long_tail_plot(ranks: Sequence[Row]) -> Plot:
         axis.set_minor_formatter(lambda value, _: "")
     axes.set_xlabel("rank of the noun (log)")
     axes.set_ylabel("count of the noun (log)")
-    axes.legend(loc="upper right", labelcolor=COLOURS["ink"])
+    axes.legend(loc="upper right", labelcolor=COLORS["ink"])
     total, ten = pairs.sum(), pairs[:10].sum()
     rare = int(((pairs > 0) & (pairs < 5)).sum())
     reading = (
@@ -286,7 +286,7 @@ def long_tail_plot(ranks: Sequence[Row]) -> Plot:
 
 
 def _labelled(count: int) -> list[int]:
-    """Places of the nouns that are named: evenly spread on a log axis."""
+    """Return the positions of the labelled nouns: evenly spread on a log axis."""
     if not count:
         return []
     return sorted({round(float(rank)) - 1 for rank in np.geomspace(1, count, 9)})

@@ -1,6 +1,6 @@
-"""The plots of what was learned: scores of the arms, curves over training, gains a class, mistakes.
+"""The plots of training: scores of the arms, loss and learning curves.
 
-An arm has the same colour and marker everywhere. Seen classes are filled markers and solid lines,
+An arm has the same color and marker everywhere. Seen classes have filled markers and solid lines,
 unseen ones hollow markers and dashed lines.
 """
 
@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from ovseg.report.mined_rows import Row, Values
 from ovseg.report.plots.canvas import (
     ARM_MARKS,
-    COLOURS,
+    COLORS,
     Canvas,
     Plot,
     Table,
@@ -28,43 +28,43 @@ from ovseg.report.plots.canvas import (
 
 
 class Arms:
-    """The compared models in the order of the run: what each is called and drawn as."""
+    """The compared models in the order of the run: labels, colors and markers."""
 
     def __init__(self, labels: Mapping[str, str]) -> None:
         self.labels = dict(labels)
         self.places = {arm: place % len(ARM_MARKS) for place, arm in enumerate(labels)}
 
     def in_order(self, found: Sequence[Row]) -> list[str]:
-        """The arms that occur in these rows, in the run's order."""
+        """Return the arms that occur in these rows, in the run's order."""
         present = {row["arm"] for row in found}
         return [arm for arm in self.labels if arm in present]
 
-    def colour(self, arm: str) -> str:
-        """The stand-in of the arm's colour."""
-        return COLOURS[f"arm-{self.places[arm]}"]
+    def color(self, arm: str) -> str:
+        """Return the placeholder of the arm's color."""
+        return COLORS[f"arm-{self.places[arm]}"]
 
     def mark(self, arm: str) -> str:
-        """The arm's marker."""
+        """Return the arm's marker."""
         return ARM_MARKS[self.places[arm]]
 
     def handle(self, arm: str, *, line: bool = True) -> Line2D:
-        """The arm's entry in a legend."""
-        return entry(self.labels[arm], self.colour(arm), self.mark(arm), line="-" if line else "")
+        """Return the arm's entry in a legend."""
+        return entry(self.labels[arm], self.color(arm), self.mark(arm), line="-" if line else "")
 
 
 def part_handles(
-    colour: str = COLOURS["soft"], marker: str = "o", *, line: bool = False
+    color: str = COLORS["soft"], marker: str = "o", *, line: bool = False
 ) -> list[Line2D]:
-    """What filled and hollow mean."""
+    """Return legend entries that explain filled and hollow markers."""
     return [
-        entry("seen", colour, marker, line="-" if line else ""),
-        entry("unseen", colour, marker, hollow=True, line="--" if line else ""),
+        entry("seen", color, marker, line="-" if line else ""),
+        entry("unseen", color, marker, hollow=True, line="--" if line else ""),
     ]
 
 
 @styled
 def scores_plot(board: Sequence[Row], arms: Arms, *, metric: str) -> Plot | None:
-    """Seen against unseen of each arm under one metric.
+    """Plot seen against unseen of each arm under one metric.
 
     Args:
         board: rows of `score_rows.leaderboard` of one benchmark.
@@ -72,7 +72,7 @@ def scores_plot(board: Sequence[Row], arms: Arms, *, metric: str) -> Plot | None
         metric: `mask_acc` or `miou_union`.
 
     Returns:
-        None where no arm has the metric on seen or on unseen classes.
+        None if no arm has the metric on seen or on unseen classes.
     """
     order = arms.in_order(board)
     by_arm = {row["arm"]: row for row in board}
@@ -92,15 +92,15 @@ def scores_plot(board: Sequence[Row], arms: Arms, *, metric: str) -> Plot | None
             if value is None:
                 continue
             bounds = [by_arm[arm][f"{metric}_{part}_{bound}"] for bound in ("low", "high")]
-            colour = arms.colour(arm)
+            color = arms.color(arm)
             if None not in bounds:
-                axes.plot(bounds, [place + shift] * 2, color=colour, linewidth=1.2)
+                axes.plot(bounds, [place + shift] * 2, color=color, linewidth=1.2)
             axes.plot(
                 value,
                 place + shift,
-                color=colour,
+                color=color,
                 marker=arms.mark(arm),
-                markerfacecolor=colour if part == "seen" else COLOURS["paper"],
+                markerfacecolor=color if part == "seen" else COLORS["paper"],
                 markersize=7,
             )
     axes.set_yticks(range(len(order)), [arms.labels[arm] for arm in order])
@@ -109,14 +109,14 @@ def scores_plot(board: Sequence[Row], arms: Arms, *, metric: str) -> Plot | None
     percent_axis(axes.xaxis)
     axes.grid(axis="y", visible=False)
     masks = metric == "mask_acc"
-    axes.set_xlabel("ground-truth masks named rightly (%)" if masks else "mIoU (%)")
+    axes.set_xlabel("ground-truth masks named correctly (%)" if masks else "mIoU (%)")
     legend(axes, [handle for part, handle in zip(parts, part_handles()) if part in best])
     firsts = [
         f"on {part} classes: {arms.labels[arm]} ({percent(by_arm[arm][f'{metric}_{part}'])} %)"
         for part, arm in best.items()
     ]
     reading = f"Best {'; '.join(firsts)}. Bars are 95 % bootstrap intervals over the images."
-    title = "GT masks named rightly" if masks else "mIoU, classes in truth or prediction"
+    title = "GT masks named correctly" if masks else "mIoU, classes in truth or prediction"
     return Plot(
         name=canvas.name,
         title=f"{title}: seen and unseen",
@@ -137,7 +137,7 @@ def scores_plot(board: Sequence[Row], arms: Arms, *, metric: str) -> Plot | None
 
 
 def smoothed(values: Values, window: int) -> Values:
-    """The running mean of the last `window` values, of fewer at the start; `(N,)` as given."""
+    """Return the running mean of the last `window` values (fewer at the start); `(N,)`."""
     sums = np.cumsum(np.concatenate([[0.0], values]))
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(0, ends - window)
@@ -147,7 +147,7 @@ def smoothed(values: Values, window: int) -> Values:
 
 @styled
 def loss_plot(log: Sequence[Row], arms: Arms) -> Plot:
-    """The training loss of each arm's last phase, a step thin and its running mean thick.
+    """Plot the training loss of each arm's last phase: each step thin, the running mean thick.
 
     Args:
         log: rows of `score_rows.losses`, not empty.
@@ -159,12 +159,12 @@ def loss_plot(log: Sequence[Row], arms: Arms) -> Plot:
         steps = np.array([row["step"] for row in log if row["arm"] == arm])
         loss = np.array([row["loss"] for row in log if row["arm"] == arm], dtype=np.float64)
         window = max(1, len(loss) // 12)
-        mean, colour = smoothed(loss, window), arms.colour(arm)
-        canvas.axes.plot(steps, loss, color=colour, linewidth=0.7, alpha=0.45)
+        mean, color = smoothed(loss, window), arms.color(arm)
+        canvas.axes.plot(steps, loss, color=color, linewidth=0.7, alpha=0.45)
         canvas.axes.plot(
             steps[window - 1 :],
             mean[window - 1 :],
-            color=colour,
+            color=color,
             marker=arms.mark(arm),
             markevery=max(1, len(loss) // 6),
         )
@@ -172,7 +172,7 @@ def loss_plot(log: Sequence[Row], arms: Arms) -> Plot:
         every = max(1, len(loss) // 12)
         chosen = sorted({*range(window - 1, len(loss), every), len(loss) - 1})
         table += [(arms.labels[arm], str(steps[i]), f"{mean[i]:.4f}") for i in chosen]
-    canvas.axes.set_xlabel("optimiser step of the arm's last phase")
+    canvas.axes.set_xlabel("optimizer step of the arm's last phase")
     canvas.axes.set_ylabel("contrastive loss (nats)")
     legend(canvas.axes, [arms.handle(arm) for arm in order])
     reading = f"Running mean of the loss: {'; '.join(fell)}. Phases start from different weights."
@@ -187,12 +187,12 @@ def loss_plot(log: Sequence[Row], arms: Arms) -> Plot:
 
 @styled
 def curve_plot(curves: Sequence[Row], arms: Arms, *, cut: str = "") -> Plot:
-    """Ground-truth masks named rightly over the steps of each arm, seen and unseen.
+    """Plot the accuracy on ground-truth masks over the steps of each arm, seen and unseen.
 
     Args:
         curves: rows of `score_rows.curves` of one benchmark, with a seen and an unseen part.
         arms: the compared models.
-        cut: the images the curves look at, where they are not all of the benchmark's.
+        cut: the images used for the curves, if not all of the benchmark's.
     """
     canvas = Canvas("curves")
     order, table, gains = arms.in_order(curves), [], []
@@ -203,14 +203,14 @@ def curve_plot(curves: Sequence[Row], arms: Arms, *, cut: str = "") -> Plot:
             own = [r for r in own if r["accuracy"] is not None]
             if not own:
                 continue
-            colour = arms.colour(arm)
+            color = arms.color(arm)
             canvas.axes.plot(
                 [row["total_step"] for row in own],
                 [row["accuracy"] for row in own],
-                color=colour,
+                color=color,
                 linestyle=line,
                 marker=arms.mark(arm),
-                markerfacecolor=colour if part == "seen" else COLOURS["paper"],
+                markerfacecolor=color if part == "seen" else COLORS["paper"],
                 markersize=4.5,
                 linewidth=1.5,
             )
@@ -229,8 +229,8 @@ def curve_plot(curves: Sequence[Row], arms: Arms, *, cut: str = "") -> Plot:
         if gained:
             gains.append(f"{arms.labels[arm]} {', '.join(gained)}")
     percent_axis(canvas.axes.yaxis)
-    canvas.axes.set_xlabel("optimiser steps over all phases of the arm")
-    canvas.axes.set_ylabel("GT masks named rightly (%)")
+    canvas.axes.set_xlabel("optimizer steps over all phases of the arm")
+    canvas.axes.set_ylabel("GT masks named correctly (%)")
     legend(canvas.axes, [*(arms.handle(arm) for arm in order), *part_handles(line=True)])
     reading = f"From the first to the last step, in points: {'; '.join(gains)}." + (
         f" Measured on {cut} alone." if cut else ""
@@ -241,7 +241,7 @@ def curve_plot(curves: Sequence[Row], arms: Arms, *, cut: str = "") -> Plot:
         svg=canvas.svg(f"Learning curves. {reading}"),
         reading=reading,
         table=Table(
-            ("model", "classes", "phase", "trains", "step", "GT masks named rightly (%)"),
+            ("model", "classes", "phase", "trains", "step", "GT masks named correctly (%)"),
             tuple(table),
         ),
     )

@@ -1,1 +1,1 @@
-"""What stands in the scenes, drawn by hand-written functions."""
+"""The things in the scenes, drawn by hand-written functions."""

@@ -1,4 +1,4 @@
-"""How the animals of the storybook look: one drawing function a category."""
+"""The animals of the storybook, one drawing function per category."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the things of a room, a kitchen and a play box look: one drawing function a category."""
+"""The things of a room, a kitchen and a toy box, one drawing function per category."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ovseg.storybook.drawing import COLORS, CREAM, INK, STEEL, WOOD, Color, Pen,
 
 
 def _second(rng: np.random.Generator, color: Color) -> Color:
-    """A second colour well apart from the first."""
+    """Return a second color well apart from the first."""
     names = ("white", "yellow", "blue", "red", "green")
     for index in rng.permutation(len(names)):
         other = COLORS[names[index]]

@@ -1,4 +1,4 @@
-"""How buildings and the furniture of streets and gardens look: one drawing function a category."""
+"""Buildings and furniture of streets and gardens, one drawing function per category."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every thing's drawing function with the colours it comes in and how large it is drawn."""
+"""The drawing function of every thing, with its colors and sizes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ovseg.storybook.things import sky as air
 
 @dataclass(frozen=True)
 class Thing:
-    """How one category is drawn.
+    """Drawing parameters of one category.
 
     Attributes:
-        draw: Draws it with a pen in the given main colour.
-        colors: Names of the colours it comes in (keys of `drawing.COLORS`).
+        draw: Draws it with a pen in the given main color.
+        colors: Names of its possible colors (keys of `drawing.COLORS`).
         pixels: Smallest and largest size of its 100 units, in pixels of a 160-pixel scene.
         tilt: Largest rotation in radians.
         glows: True if it keeps its brightness at night.

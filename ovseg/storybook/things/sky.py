@@ -1,4 +1,4 @@
-"""How the things of the air look: one drawing function a category."""
+"""The things in the air, one drawing function per category."""
 
 from __future__ import annotations
 

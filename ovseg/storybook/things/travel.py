@@ -1,4 +1,4 @@
-"""How vehicles, plants and fruit look: one drawing function a category."""
+"""Vehicles, plants and fruit, one drawing function per category."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The one augmentation of training regions: a random crop of most of the square, resized back.
 
 As in the official implementation: `RandomResizedCrop` with areas of 0.9 to 1 and aspect ratios of
-3/4 to 4/3, bicubic, no flip, no change of colour. The mask goes along, to the nearest pixel. Boxes
-follow torchvision's rule and distribution, drawn for a whole batch at once from one generator.
+3/4 to 4/3, bicubic, no flip, no change of color. The mask is cropped too, by nearest neighbor.
+Boxes follow torchvision's rule and distribution, drawn for a whole batch from one generator.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from PIL import Image
 from torch import Tensor
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)
-_ATTEMPTS = 10  # as torchvision: draws before the whole region is taken
+_ATTEMPTS = 10  # as in torchvision: draws before falling back to the whole region
 
 
 def seeded_generator(*parts: object) -> torch.Generator:
-    """A CPU generator for one purpose: equal parts give equal draws, whatever was drawn before."""
+    """Return a CPU generator seeded by `parts`: equal parts give equal draws at any time."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
 
@@ -29,7 +29,7 @@ def seeded_generator(*parts: object) -> torch.Generator:
 def draw_crop_boxes(
     count: int, *, size: int, scale: tuple[float, float], generator: torch.Generator
 ) -> Tensor:
-    """Random crops of squares by the rule of torchvision's `RandomResizedCrop`.
+    """Draw random crops of squares by the rule of torchvision's `RandomResizedCrop`.
 
     Args:
         count: N boxes.
@@ -38,8 +38,8 @@ def draw_crop_boxes(
         generator: a CPU generator.
 
     Returns:
-        `(N, 4)` int64 `top, left, height, width`, within the square; the whole square where none
-        of ten draws fits.
+        `(N, 4)` int64 `top, left, height, width`, within the square; the whole square if none of
+        ten draws fits.
     """
     low, high = math.log(ASPECT_RATIOS[0]), math.log(ASPECT_RATIOS[1])
     draws = torch.rand(4, count, _ATTEMPTS, generator=generator, dtype=torch.float64)
@@ -49,26 +49,26 @@ def draw_crop_boxes(
     heights = (areas / ratios).sqrt().round().long()
     fits = (widths >= 1) & (widths <= size) & (heights >= 1) & (heights <= size)
     pick = fits.int().argmax(dim=1, keepdim=True)  # the first that fits
-    found = fits.any(dim=1)
-    height = heights.gather(1, pick)[:, 0].where(found, torch.tensor(size))
-    width = widths.gather(1, pick)[:, 0].where(found, torch.tensor(size))
+    any_fits = fits.any(dim=1)
+    height = heights.gather(1, pick)[:, 0].where(any_fits, torch.tensor(size))
+    width = widths.gather(1, pick)[:, 0].where(any_fits, torch.tensor(size))
     top = (draws[2, :, 0] * (size - height + 1)).long()
     left = (draws[3, :, 0] * (size - width + 1)).long()
     return torch.stack([top, left, height, width], dim=1)
 
 
 def keep_in_view(boxes: Tensor, masks_nhw: Tensor) -> Tensor:
-    """Take the whole square where a random crop leaves nothing of the mask.
+    """Take the whole square if a random crop leaves nothing of the mask.
 
-    A mask fills its own box from side to side, so that a crop of 0.9 leaves most of it; of a whole
-    image it may cut off all of a small mask at the border, or step over the few pixels it has.
+    A mask fills its own box, so a crop of 0.9 leaves most of it. In a whole image, the crop may cut
+    off a small mask at the border, or its resampling may skip the few pixels of the mask.
 
     Args:
-        boxes: `(N, 4)` int64 of `draw_crop_boxes`.
+        boxes: `(N, 4)` int64 from `draw_crop_boxes`.
         masks_nhw: `(N, S, S)` bool.
 
     Returns:
-        `(N, 4)` int64; the boxes themselves where all leave something.
+        `(N, 4)` int64; the input boxes if all of them leave something.
     """
     lost = ~crop_masks(masks_nhw, boxes).flatten(1).any(dim=1)
     size = masks_nhw.shape[1]
@@ -92,14 +92,14 @@ def crop_exact(image_hwc: np.ndarray, box: tuple[int, int, int, int], size: int)
 
 
 def crop_masks(masks_nhw: Tensor, boxes: Tensor) -> Tensor:
-    """Crop square masks and bring them back to their size, each pixel taken from the nearest.
+    """Crop square masks and resize them back to their size by nearest neighbor.
 
     Args:
         masks_nhw: `(N, S, S)` bool.
         boxes: `(N, 4)` int64 top, left, height, width.
 
     Returns:
-        `(N, S, S)` bool, as Pillow's nearest resize gives it.
+        `(N, S, S)` bool, as Pillow's nearest resize returns it.
     """
     count, size = masks_nhw.shape[:2]
     centres = (torch.arange(size, device=masks_nhw.device) + 0.5) / size
@@ -110,11 +110,11 @@ def crop_masks(masks_nhw: Tensor, boxes: Tensor) -> Tensor:
 
 
 def crop_batched(pixels_nhwc: Tensor, boxes: Tensor) -> Tensor:
-    """Crop and resize a whole batch of square images at once, on whatever device it lies.
+    """Crop and resize a whole batch of square images at once, on the batch's device.
 
-    On a GPU it leaves the CPU free; on a CPU it is no faster than `crop_exact`. The boxes are the
-    same; the cubic kernel is torch's (a = -0.75, Pillow's is -0.5) and reads over the crop's edge
-    where there are pixels.
+    On a GPU this leaves the CPU free; on a CPU it is not faster than `crop_exact`. The boxes are
+    the same; the cubic kernel is torch's (a = -0.75, Pillow's is -0.5) and reads pixels beyond the
+    crop's edge where they exist.
 
     Args:
         pixels_nhwc: `(N, S, S, 3)` uint8.

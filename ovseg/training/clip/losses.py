@@ -1,7 +1,7 @@
 """Contrastive losses between regions and nouns: InfoNCE as in the paper, and one over nouns.
 
 Both take the logarithm of the inverse temperature (CLIP's `logit_scale`) and embeddings of length
-1, compute in float32 whatever the embeddings come in, and agree where no noun occurs twice.
+1, compute in float32 whatever the embeddings' dtype, and agree if no noun occurs twice.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from torch import Tensor
 def clip_loss(image_ne: Tensor, text_ne: Tensor, logit_scale: Tensor) -> Tensor:
     """Symmetric InfoNCE over a batch (OVSeg, CVPR 2023, section 3.2; CLIP's own loss).
 
-    Two regions of one noun are negatives of each other here, as they are in the official
-    implementation.
+    Two regions of one noun are negatives of each other here, as in the official implementation.
 
     Args:
         image_ne: `(N, E)` region embeddings of L2 norm 1.
@@ -39,21 +38,21 @@ def distinct_noun_loss(
     smoothing: float = 0.0,
     temperature: float = 0.05,
 ) -> Tensor:
-    """InfoNCE in which two regions of one noun are no negatives of each other.
+    """InfoNCE in which two regions of one noun are not negatives of each other.
 
     Region -> noun is a softmax over the K distinct nouns of the batch. Noun -> region has several
-    positives: each region i with noun k is set against the regions of other nouns alone,
+    positives: each region i with noun k is contrasted only with the regions of other nouns,
     `-log(e_ik / (e_ik + sum of e_jk over j whose noun is not k))`, averaged over the regions.
-    Where all nouns differ this is `clip_loss` exactly; with a single noun it is 0. With smoothing,
-    region -> noun is held against `soft_targets` instead of the noun alone.
+    If all nouns differ, this is exactly `clip_loss`; with a single noun it is 0. With smoothing,
+    region -> noun uses `soft_targets` instead of the noun alone.
 
     Args:
         image_ne: `(N, E)` region embeddings of L2 norm 1.
         noun_ke: `(K, E)` embeddings of the distinct nouns of the batch, L2 norm 1.
         nouns_n: `(N,)` int64, the row of each region's noun; every row should occur.
         logit_scale: scalar, logarithm of the inverse temperature.
-        smoothing: share of the targets that goes by how alike the nouns' texts are, 0..1.
-        temperature: of the softmax over their cosines.
+        smoothing: share of the targets that depends on the similarity of the nouns' texts, 0..1.
+        temperature: temperature of the softmax over their cosines.
 
     Returns:
         Scalar: the mean of the two directions, each averaged over the N regions.
@@ -69,12 +68,12 @@ def distinct_noun_loss(
 
 
 def soft_targets(noun_ke: Tensor, smoothing: float, temperature: float) -> Tensor:
-    """What a region of each noun should say of all nouns: mostly its own, some of those like it.
+    """Return the target distribution of each noun's regions: mostly itself, partly similar nouns.
 
     Args:
         noun_ke: `(K, E)` embeddings of the nouns, L2 norm 1; no gradient goes through them.
-        smoothing: 0..1, share that goes by a softmax over the cosines, the noun's own with it.
-        temperature: of that softmax.
+        smoothing: 0..1, share given by a softmax over the cosines, including the noun's own.
+        temperature: temperature of that softmax.
 
     Returns:
         `(K, K)` float32 rows that sum to 1.

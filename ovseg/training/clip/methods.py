@@ -1,8 +1,8 @@
-"""What a phase of training trains: `ovseg.config.registry.METHODS`, chosen by `arms.trains`.
+"""Training methods: `ovseg.config.registry.METHODS`, chosen by `arms.trains`.
 
-A way of adapting CLIP is the names of the parameters it trains, and what it does to a loaded CLIP
-that lacks them. The text tower is frozen always (OVSeg, CVPR 2023, section 3.2); what learns on
-the text side is context vectors in front of it.
+A method names the parameters it trains, and adds them to a loaded CLIP that does not have them. The
+text tower is always frozen (OVSeg, CVPR 2023, section 3.2); only the context vectors in front of it
+can learn.
 """
 
 from __future__ import annotations
@@ -36,46 +36,51 @@ _SCALE = "clip.logit_scale"
 
 
 def draw_mask_prompts(model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]) -> None:
-    """Give a CLIP mask prompts of the depth asked for; those it has of that depth are kept.
+    """Give a CLIP mask prompts of the configured depth; existing ones of that depth are kept.
 
-    They are drawn from N(0, 0.02) by the configured seed.
+    They are drawn from N(0, 0.02) with the configured seed.
 
     Raises:
-        OvsegError: the CLIP has too few blocks for the prompts.
+        OvsegError: if the CLIP has too few blocks for the prompts.
     """
     if model.prompt_depth == config.prompt_depth:
         return
     model.draw_prompts(config.prompt_depth, init="zeros")
     assert model.mask_prompts is not None
-    drawn = torch.empty(model.mask_prompts.shape)
-    nn.init.normal_(drawn, std=PROMPT_STD, generator=seeded_generator(config.seed, "mask prompts"))
+    prompts = torch.empty(model.mask_prompts.shape)
+    nn.init.normal_(
+        prompts, std=PROMPT_STD, generator=seeded_generator(config.seed, "mask prompts")
+    )
     with torch.no_grad():
-        model.mask_prompts.copy_(drawn)
+        model.mask_prompts.copy_(prompts)
 
 
 def draw_pixel_prompts(
     model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
 ) -> None:
-    """Give a CLIP pixel prompts with the settings asked for; those it has with them are kept.
+    """Give a CLIP pixel prompts with the configured settings; existing matching ones are kept.
 
     Raises:
-        OvsegError: a background is to be learned that starts from 0 or 1.
+        OvsegError: if a learned background starts from 0 or 1.
     """
     strength, background = config.pixel_strength, config.pixel_background
-    learned = config.learn_background
+    learn_background = config.learn_background
     if model.pixel_prompts is not None and model.pixel_prompts.has(
-        strength=strength, background=background, learn_background=learned
+        strength=strength, background=background, learn_background=learn_background
     ):
         return
     model.pixel_prompts = PixelPrompts(
-        model.image_size, strength=strength, background=background, learn_background=learned
+        model.image_size,
+        strength=strength,
+        background=background,
+        learn_background=learn_background,
     ).to(model.logit_scale.device)
 
 
 def draw_mask_and_pixel_prompts(
     model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
 ) -> None:
-    """Both, each as by itself."""
+    """Give a CLIP mask prompts and pixel prompts."""
     draw_mask_prompts(model, config, nouns)
     draw_pixel_prompts(model, config, nouns)
 
@@ -83,25 +88,26 @@ def draw_mask_and_pixel_prompts(
 def draw_visual_prompts(
     model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
 ) -> None:
-    """Give a CLIP visual prompts of the size asked for; those it has of that size are kept.
+    """Give a CLIP visual prompts of the configured size; existing ones of that size are kept.
 
-    They are drawn from N(0, 0.02) by the configured seed. The depth is cut to the blocks there are.
+    They are drawn from N(0, 0.02) with the configured seed. The depth is limited to the number of
+    blocks.
     """
     depth = min(config.visual_depth, len(model.clip.visual.transformer.resblocks))
-    found = model.visual_prompts
-    if found is not None and found.shape[:2] == (depth, config.visual_tokens):
+    existing = model.visual_prompts
+    if existing is not None and existing.shape[:2] == (depth, config.visual_tokens):
         return
     model.draw_visual_prompts(depth, config.visual_tokens)
     assert model.visual_prompts is not None
-    drawn = torch.empty(model.visual_prompts.shape)
+    prompts = torch.empty(model.visual_prompts.shape)
     generator = seeded_generator(config.seed, "visual prompts")
-    nn.init.normal_(drawn, std=PROMPT_STD, generator=generator)
+    nn.init.normal_(prompts, std=PROMPT_STD, generator=generator)
     with torch.no_grad():
-        model.visual_prompts.copy_(drawn)
+        model.visual_prompts.copy_(prompts)
 
 
 def _context_vectors(model: MaskAdaptedCLIP, template: str) -> ContextVectors:
-    """Context vectors that begin as a template; those the CLIP has of it are kept."""
+    """Return context vectors initialized from a template; the CLIP's existing ones are kept."""
     vectors = model.text_prompts
     if not isinstance(vectors, ContextVectors) or vectors.template != template:
         vectors = ContextVectors(model, template)
@@ -112,10 +118,10 @@ def _context_vectors(model: MaskAdaptedCLIP, template: str) -> ContextVectors:
 def begin_text_prompts(
     model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
 ) -> None:
-    """Give a CLIP context vectors that all nouns share; those it has of the template are kept.
+    """Give a CLIP context vectors shared by all nouns; existing ones of the template are kept.
 
     Raises:
-        OvsegError: the CLIP or the template takes none.
+        OvsegError: if the CLIP or the template does not support context vectors.
     """
     _context_vectors(model, config.template).share()
 
@@ -123,12 +129,12 @@ def begin_text_prompts(
 def begin_class_text_prompts(
     model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]
 ) -> None:
-    """The same for each noun of its own: those it has are kept, others begin as the shared ones."""
-    _context_vectors(model, config.template).specialise(nouns)
+    """Give each noun its own context vectors; existing ones are kept, new ones copy the shared."""
+    _context_vectors(model, config.template).specialize(nouns)
 
 
 def _as_it_is(model: MaskAdaptedCLIP, config: FinetuneConfig, nouns: Sequence[str]) -> None:
-    """For a method that trains what every CLIP has."""
+    """Leave a CLIP unchanged, for a method that trains parameters every CLIP has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +142,11 @@ class Method:
     """A way of adapting CLIP to masked regions.
 
     Attributes:
-        parameters: the beginnings of the names, as in `MaskAdaptedCLIP.named_parameters`, of what
-            it trains; beside them the temperature, where the configuration says so.
-        prepare: gives a loaded CLIP what it trains, where it is not there yet; it is told the
+        parameters: prefixes of the names, as in `MaskAdaptedCLIP.named_parameters`, of the trained
+            parameters; the temperature is trained in addition if configured.
+        prepare: adds the trained parameters to a loaded CLIP if they are missing; it receives the
             nouns of the training set.
-        trains_texts: texts change while it trains, so they are embedded anew every step.
+        trains_texts: whether texts change during training, so that each step embeds them again.
     """
 
     parameters: tuple[str, ...]
@@ -149,7 +155,7 @@ class Method:
 
     @property
     def prompts_regions(self) -> bool:
-        """Whether it trains prompts of the image tower, in which mask tokens take no part."""
+        """Whether it trains prompts of the image tower, which mask tokens do not use."""
         return any(name in (_TOKENS, _PIXELS, _VISUAL) for name in self.parameters)
 
 
@@ -174,10 +180,10 @@ CLASS_TEXT_PROMPTS = Method(
 
 
 def method(trains: str) -> Method:
-    """The method of that name.
+    """Return the method of that name.
 
     Raises:
-        OvsegError: if there is none.
+        OvsegError: if there is no such method.
     """
     return chosen(METHODS, trains, setting="arms.trains")
 
@@ -185,28 +191,28 @@ def method(trains: str) -> Method:
 def freeze_except(
     model: MaskAdaptedCLIP, trains: str, *, train_logit_scale: bool
 ) -> dict[str, nn.Parameter]:
-    """Let gradients reach what a phase trains and nothing else.
+    """Let gradients reach only the parameters that a phase trains.
 
     Args:
         model: the CLIP, prepared by the method; `requires_grad` of all its parameters is set.
         trains: a name in `METHODS`.
-        train_logit_scale: whether the temperature is trained as well, as it is in the official
-            implementation in every phase.
+        train_logit_scale: whether the temperature is trained too, as the official implementation
+            does in every phase.
 
     Returns:
         The trained parameters by name, in the model's order.
 
     Raises:
-        OvsegError: the model lacks what is to be trained.
+        OvsegError: if the model has no parameters of this method.
     """
-    beginnings = method(trains).parameters
-    named = dict(model.named_parameters())
-    for beginning in beginnings:
-        if not any(name.startswith(beginning) for name in named):
-            raise OvsegError(f"the CLIP has no {beginning!r} to train for {trains!r}: prepare it")
+    prefixes = method(trains).parameters
+    all_parameters = dict(model.named_parameters())
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in all_parameters):
+            raise OvsegError(f"the CLIP has no {prefix!r} to train for {trains!r}: prepare it")
     parameters = {}
-    for name, parameter in named.items():
-        trained = name.startswith(beginnings) or (name == _SCALE and train_logit_scale)
+    for name, parameter in all_parameters.items():
+        trained = name.startswith(prefixes) or (name == _SCALE and train_logit_scale)
         parameter.requires_grad_(trained)
         if trained:
             parameters[name] = parameter
@@ -222,15 +228,15 @@ def phase_groups(
 ) -> list[dict[str, Any]]:
     """Group the parameters of a phase as the official implementation does.
 
-    Vectors, norms, biases and the temperature are not decayed; matrices are, the positional
-    embedding and the projection among them; prompts have a decay of their own, except for the
-    learned background, a single number.
+    Vectors, norms, biases and the temperature are not decayed; matrices are, including the
+    positional embedding and the projection. Prompts have their own decay, except for the learned
+    background, which is a single number.
 
     Args:
         parameters: trained parameters by name.
-        weight_decay: of the matrices.
-        prompt_weight_decay: of the prompts.
-        prompt_rate: learning rate of the prompts, as a multiple of that of all else.
+        weight_decay: decay of the matrices.
+        prompt_weight_decay: decay of the prompts.
+        prompt_rate: learning rate of the prompts, as a multiple of that of the rest.
 
     Returns:
         Groups of `parameter_groups`, whose rates are multiples of the learning rate.

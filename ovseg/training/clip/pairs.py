@@ -1,9 +1,9 @@
 """Training data: the pairs a curation query selected, as masked regions with their nouns.
 
 `read_pairs` joins the curated pair ids with the published pair table. `PairRegions` turns rows into
-what the published training sets hold: the box of the mask cut out of the image, blanked outside it
-(or another style of `ovseg.models.regions.crops`) and resized to CLIP's square input as uint8, here
-with the true mask beside it. Random crops come on top, every time a region is shown
+the regions of the published training sets: the box of the mask cut out of the image, blanked
+outside the mask (or another style of `ovseg.models.regions.crops`) and resized to CLIP's square
+input as uint8. Here the true mask is kept too. Random crops are applied each time a region is used
 (`ovseg.training.clip.crops`).
 """
 
@@ -41,44 +41,44 @@ def read_pairs(curated: Manifest, tables: Sequence[Manifest]) -> pa.Table:
     """Join a curated selection with the pair tables it was made from.
 
     Args:
-        curated: a stage of `schema.CURATED` rows; its nouns are the training texts, so that a
-            query may train on the head of a compound, say. A pair may be selected repeatedly.
+        curated: a stage of `schema.CURATED` rows; its nouns are the training texts, so a query can
+            train on the head of a compound, for example. A pair may be selected repeatedly.
         tables: published pair tables, each a folder of Parquet files of `schema.PAIRS`.
 
     Returns:
-        `noun` and the `COLUMNS`, ordered by `(pair_id, noun)`: the
-        order in which a query or a table lists its rows has no influence on training.
+        `noun` and the `COLUMNS`, ordered by `(pair_id, noun)`: the row order of the query and the
+        table does not influence training.
 
     Raises:
-        OvsegError: nothing was selected, or pairs the table does not have.
+        OvsegError: if no pair is selected, or a selected pair is not in the table.
     """
-    chosen = curated.table(schema.CURATED.names).sort_by(
+    selection = curated.table(schema.CURATED.names).sort_by(
         [("pair_id", "ascending"), ("noun", "ascending")]
     )
-    if not len(chosen):
+    if not len(selection):
         raise OvsegError("the curation query selected no pairs: loosen it, or mine more images")
-    wanted = pc.unique(chosen["pair_id"])
+    pair_ids = pc.unique(selection["pair_id"])
     parts = []
     for path in (path for each in tables for path in sorted(each.payload().rglob("*.parquet"))):
         part = pq.ParquetFile(path).read(columns=COLUMNS)
-        parts.append(part.filter(pc.is_in(part["pair_id"], value_set=wanted)))
+        parts.append(part.filter(pc.is_in(part["pair_id"], value_set=pair_ids)))
     if not parts:
         folders = ", ".join(str(each.payload()) for each in tables)
-        raise OvsegError(f"{folders} holds no Parquet file: run the stage again")
+        raise OvsegError(f"{folders} has no Parquet file: run the stage again")
     pairs = pa.concat_tables(parts).combine_chunks()
-    index = pc.index_in(chosen["pair_id"], value_set=pairs["pair_id"].combine_chunks())
+    index = pc.index_in(selection["pair_id"], value_set=pairs["pair_id"].combine_chunks())
     if index.null_count:
-        lost = chosen["pair_id"].filter(pc.is_null(index))[0].as_py()
+        lost = selection["pair_id"].filter(pc.is_null(index))[0].as_py()
         raise OvsegError(
-            f"the pair table lacks {index.null_count} of the curated pairs, the first {lost}:"
-            " run the curation query on this table again"
+            f"{index.null_count} of the curated pairs are missing from the pair table, the first"
+            f" {lost}: run the curation query on this table again"
         )
-    return pairs.take(index).add_column(0, "noun", chosen["noun"])
+    return pairs.take(index).add_column(0, "noun", selection["noun"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegionBatch:
-    """Regions as they are kept.
+    """Regions as they are stored.
 
     Attributes:
         pixels: `(N, S, S, 3)` uint8 RGB, 0..255.
@@ -90,13 +90,13 @@ class RegionBatch:
 
 
 class PairRegions:
-    """The regions of pairs, kept in memory if they fit, else cut again whenever they are asked for.
+    """The regions of pairs, kept in memory if they fit, else cut out again on each request.
 
-    Every image is decoded once at the start, so that what cannot be read is known before the first
-    step and leaves the same training set with and without the cache.
+    Every image is decoded once at the start, so unreadable images are known before the first step
+    and the training set is the same with and without the cache.
 
     Args:
-        pairs: of `read_pairs`.
+        pairs: rows from `read_pairs`.
         image_root: folder or URL the image paths are relative to.
         size: side S of the regions, pixels.
         mean: CLIP's pixel mean on a 0..1 scale.
@@ -104,13 +104,13 @@ class PairRegions:
         region: what CLIP sees of a mask, a name in `ovseg.models.regions.crops.REGIONS`.
         background: beta of its attenuated styles.
         cache_bytes: keep the regions if they take no more memory than this.
-        workers: threads that decode images; 0 decodes in the caller's.
+        workers: threads that decode images; 0 decodes in the calling thread.
 
     Attributes:
         paths: image path of each row, relative to the root.
         usable: `(U,)` int64 numbers of the rows that can be trained on, ascending.
         unusable: reason by row number.
-        cached: whether the regions are kept.
+        cached: whether the regions are kept in memory.
     """
 
     def __init__(
@@ -148,10 +148,10 @@ class PairRegions:
         return len(self.paths)
 
     def regions(self, rows: Sequence[int]) -> RegionBatch:
-        """The regions of usable rows, in the order asked for.
+        """Return the regions of usable rows, in the order of `rows`.
 
         Raises:
-            OvsegError: an image that could be read at the start no longer can, or has changed.
+            OvsegError: if an image that was readable at the start no longer is, or has changed.
         """
         if self.cached:
             index = torch.tensor(rows, dtype=torch.int64)
@@ -162,7 +162,7 @@ class PairRegions:
         return batch
 
     def path(self, row: int) -> Location:
-        """Where the image of a row lies."""
+        """Return the location of a row's image."""
         return self.image_root / self.paths[row]
 
     def _empty(self, count: int) -> RegionBatch:
@@ -173,7 +173,7 @@ class PairRegions:
         )
 
     def _apply(self, work: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
-        """`map`, by the worker threads where there are any."""
+        """Map `work` over `items`, in the worker threads if there are any."""
         if not self.workers:
             yield from map(work, items)
             return
@@ -212,8 +212,8 @@ class PairRegions:
             image = read_image(self.path(row), sha256=self._sha256s[row])
         except ImageError as error:
             raise OvsegError(
-                f"{self.path(row)} got lost or changed during training ({error.reason}):"
-                " restore it and run again, training resumes"
+                f"{self.path(row)} disappeared or changed during training ({error.reason}):"
+                " restore it and run again to resume training"
             ) from error
         return self._cut(image, self._masks([row], image))
 
@@ -226,7 +226,7 @@ class PairRegions:
             std=self.std,
             region=self.region,
             background=self.background,
-            normalise=False,
+            normalize=False,
         )
         pixels = cut.pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
         return RegionBatch(pixels=pixels, masks=cut.masks)
@@ -237,7 +237,7 @@ class PairRegions:
 
 
 def reason_counts(reasons: Iterable[str]) -> dict[str, int]:
-    """How often each reason occurs, by name."""
+    """Count the occurrences of each reason, by name."""
     counts: dict[str, int] = defaultdict(int)
     for reason in sorted(reasons):
         counts[reason] += 1

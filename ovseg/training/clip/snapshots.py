@@ -1,7 +1,7 @@
-"""Snapshots of a training: what it had learned after some of its steps, for learning curves.
+"""Snapshots of a training: its parameters after some of its steps, for learning curves.
 
-A snapshot holds the trained parameters alone and lies in the checkpoint's folder, as
-`snapshots/step-000012.safetensors`; the rest of the model is the checkpoint's own.
+A snapshot holds only the trained parameters and is stored in the checkpoint's folder, as
+`snapshots/step-000012.safetensors`; the rest of the model is in the checkpoint.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from ovseg.errors import OvsegError
 from ovseg.files.publish import published
 
 SNAPSHOTS = "snapshots"
-"""Name of the folder in a checkpoint's."""
+"""Name of the subfolder of a checkpoint."""
 
 
 def snapshot_steps(total_steps: int, count: int) -> list[int]:
-    """The numbers of steps after which a snapshot is kept, ascending.
+    """Return the step counts after which a snapshot is kept, ascending.
 
     Args:
-        total_steps: of the training.
-        count: how many snapshots; they are spread evenly and the last step is one of them. As many
-            as there are steps at most, none for 0.
+        total_steps: number of training steps.
+        count: number of snapshots, at most one per step; they are spread evenly and include the
+            last step. 0 keeps none.
     """
     return sorted({math.ceil(total_steps * n / count) for n in range(1, count + 1)})
 
 
 def snapshot_path(folder: Path, step: int) -> Path:
-    """Where the snapshot after `step` steps lies in a folder of snapshots."""
+    """Return the path of the snapshot after `step` steps in a folder of snapshots."""
     return folder / f"step-{step:06d}.safetensors"
 
 
 def save_snapshot(folder: Path, step: int, parameters: Mapping[str, nn.Parameter]) -> None:
-    """Write the trained parameters as they are after `step` steps, atomically.
+    """Write the trained parameters after `step` steps, atomically.
 
     Args:
-        folder: of the snapshots, made if absent.
-        step: optimiser steps that are done.
+        folder: folder of the snapshots, created if missing.
+        step: number of completed optimizer steps.
         parameters: the trained ones by name.
     """
     tensors = {name: p.detach().cpu().contiguous() for name, p in parameters.items()}
@@ -53,7 +53,7 @@ def save_snapshot(folder: Path, step: int, parameters: Mapping[str, nn.Parameter
 
 
 def copy_snapshots(folder: Path, checkpoint: Path, steps: list[int]) -> None:
-    """Put snapshots into a checkpoint's folder; the originals stay until the stage is whole."""
+    """Copy snapshots into a checkpoint's folder; the originals stay until the stage is done."""
     for step in steps:
         target = snapshot_path(checkpoint / SNAPSHOTS, step)
         target.parent.mkdir(exist_ok=True)
@@ -61,20 +61,20 @@ def copy_snapshots(folder: Path, checkpoint: Path, steps: list[int]) -> None:
 
 
 def find_snapshots(checkpoint: Path) -> dict[int, Path]:
-    """The snapshots in a checkpoint's folder by their number of steps, ascending."""
-    found = sorted((checkpoint / SNAPSHOTS).glob("step-*.safetensors"))
-    return {int(path.stem.removeprefix("step-")): path for path in found}
+    """Return the snapshots in a checkpoint's folder by their number of steps, ascending."""
+    paths = sorted((checkpoint / SNAPSHOTS).glob("step-*.safetensors"))
+    return {int(path.stem.removeprefix("step-")): path for path in paths}
 
 
 def restore_snapshot(model: nn.Module, path: Path) -> None:
-    """Put a snapshot's parameters into a model of the same training.
+    """Load a snapshot's parameters into a model of the same training.
 
     Args:
         model: changed in place.
-        path: of the snapshot.
+        path: path of the snapshot.
 
     Raises:
-        OvsegError: it cannot be read, or is of another model.
+        OvsegError: if the snapshot cannot be read, or belongs to another model.
     """
     own = dict(model.named_parameters())
     try:
@@ -85,4 +85,4 @@ def restore_snapshot(model: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise OvsegError(f"cannot read the snapshot {path}: {error}") from error
     except (KeyError, RuntimeError) as error:
-        raise OvsegError(f"{path} is no snapshot of this model: {error}") from error
+        raise OvsegError(f"{path} is not a snapshot of this model: {error}") from error

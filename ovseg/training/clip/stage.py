@@ -1,8 +1,8 @@
 """The stage that adapts CLIP to masked regions: from a curated selection to a checkpoint.
 
-Two phases make the paper's default, each a run of this stage: the image encoder is fine-tuned with
+The paper's default is two phases, each a run of this stage: the image encoder is fine-tuned with
 the text encoder frozen, then mask prompts are tuned with all of CLIP frozen (OVSeg, CVPR 2023,
-sections 3.2 and 3.3). A killed run goes on from its last state to the same losses.
+sections 3.2 and 3.3). A killed run resumes from its last state and reaches the same losses.
 
     tuned = run_stage(FINETUNE, FinetuneConfig(), {"curated": curated, "table": pairs}, root)
     prompts = FinetuneConfig(trains="mask_prompts", learning_rate=2e-2)
@@ -45,21 +45,21 @@ LOG_FILE = "training_log.parquet"
 class Finetune(Stage[FinetuneConfig]):
     """One phase of adapting CLIP.
 
-    Inputs are `curated`, the `table` it was selected from (`table/...` any further ones) and, to go
-    on from, `checkpoint`.
+    Inputs are `curated`, the `table` it was selected from (`table/...` for further ones) and
+    optionally the `checkpoint` to start from.
     """
 
     name = "checkpoints"
     suffix = ""
 
     def plan(self, config: FinetuneConfig, inputs: Inputs) -> ShardPlan:
-        """One shard; it counts the optimiser steps of all epochs."""
+        """Return one shard that counts the optimizer steps of all epochs."""
         curated = inputs["curated"]
         steps = config.epochs * steps_per_epoch(curated.rows, config.batch_size)
         return ShardPlan.single(curated.content_digest, steps)
 
     def weights(self, config: FinetuneConfig, inputs: Inputs) -> dict[str, str]:
-        """The CLIP it starts from, unless that is a parent."""
+        """Return the digest of the CLIP it starts from, unless that is an input."""
         return {} if "checkpoint" in inputs else {"clip": clip_digest(config.clip)}
 
     def write(
@@ -71,7 +71,7 @@ class Finetune(Stage[FinetuneConfig]):
         shard: int,
         progress: Progress,
     ) -> Output:
-        """Train and write the checkpoint; what a killed run needs lies in `state` meanwhile."""
+        """Train and write the checkpoint; until then `state` holds what a killed run needs."""
         tables = [table for role, table in inputs.items() if role.startswith("table")]
         pairs = read_pairs(inputs["curated"], tables)
         nouns, numbers_n = number_nouns(pairs["noun"].to_pylist())
@@ -95,10 +95,10 @@ class Finetune(Stage[FinetuneConfig]):
             config=config,
             total_steps=config.epochs * steps_per_epoch(len(regions.usable), config.batch_size),
         )
-        # the stage's folder stands for the rest; images lie outside of what it digests
+        # the stage's folder covers the rest; images are outside its digest
         identity = digest_json([target.parent.name, regions.usable.tolist()])
-        state_folder = target.parent / STATE  # whoever finishes the stage removes it
-        snapshots = state_folder / f"snapshots-{identity[:16]}"  # those of others do not count
+        state_folder = target.parent / STATE  # removed when the stage finishes
+        snapshots = state_folder / f"snapshots-{identity[:16]}"  # ignores those of other trainings
         log = train(
             trainer,
             regions,
@@ -111,13 +111,13 @@ class Finetune(Stage[FinetuneConfig]):
         save_clip(model, target)
         write_log(log, target / LOG_FILE)
         copy_snapshots(snapshots, target, snapshot_steps(trainer.total_steps, config.snapshots))
-        used = numbers_n[regions.usable]
+        usable_n = numbers_n[regions.usable]
         return Output(
             rows=len(log),
             stats={
                 **stats,
-                "pairs": len(used),
-                "nouns": len(set(used.tolist())),
+                "pairs": len(usable_n),
+                "nouns": len(set(usable_n.tolist())),
                 "steps": len(log),
                 "first_loss": log[0][2],
                 "last_loss": log[-1][2],
@@ -130,32 +130,32 @@ FINETUNE = Finetune()
 
 
 def starting_clip(name: str, config: FinetuneConfig, nouns: Sequence[str] = ()) -> MaskAdaptedCLIP:
-    """Load the CLIP a phase starts from, with what its method trains.
+    """Load the CLIP a phase starts from, with the parameters its method trains.
 
     Args:
         name: as in `load_clip`.
-        config: of the phase.
-        nouns: of the training set, for a method that trains something of each.
+        config: the phase's configuration.
+        nouns: nouns of the training set, for a method that trains parameters per noun.
 
     Raises:
-        OvsegError: there is no such CLIP, it has too few blocks for the prompts, or what it is to
-            be trained on does not fit it.
+        OvsegError: if there is no such CLIP, it has too few blocks for the prompts, or the regions
+            do not fit it.
     """
     model = load_clip(name, device=resolve_device(config.device))
     if config.embedder == "mask_tokens":
         check_tower(model)
         if config.region != "image" or config.image_size % model.patch_size:
             raise OvsegError(
-                "mask tokens are trained on whole pictures: set arms.region=image, and"
+                "mask tokens are trained on whole images: set arms.region=image, and"
                 f" arms.image_size to a multiple of {model.patch_size}"
             )
         if method(config.trains).prompts_regions:
             raise OvsegError(
-                f"mask tokens leave the prompts of {config.trains} aside, which would learn"
+                f"mask tokens do not use the prompts of {config.trains}, which would learn"
                 " nothing: choose arms.embedder=crops, or arms.trains=image_encoder"
             )
     elif config.image_size:
-        raise OvsegError("arms.image_size is for arms.embedder=mask_tokens: leave it out")
+        raise OvsegError("arms.image_size is only for arms.embedder=mask_tokens: remove it")
     method(config.trains).prepare(model, config, nouns)
     if config.initial_logit_scale is not None:
         with torch.no_grad():
@@ -164,7 +164,7 @@ def starting_clip(name: str, config: FinetuneConfig, nouns: Sequence[str] = ()) 
 
 
 def number_nouns(nouns: list[str]) -> tuple[list[str], torch.Tensor]:
-    """The distinct nouns in order of the alphabet, and the number of each given one among them."""
+    """Return the distinct nouns in alphabetical order, and the index of each input noun in them."""
     distinct = sorted(set(nouns))
     number = {noun: index for index, noun in enumerate(distinct)}
     return distinct, torch.tensor([number[noun] for noun in nouns], dtype=torch.int64)
@@ -178,12 +178,12 @@ def write_log(log: list[LogRow], path: Path) -> None:
 
 
 def _survey(regions: PairRegions, config: FinetuneConfig) -> dict[str, object]:
-    """Count what cannot be trained on, and stop before training where that is too much."""
+    """Count the unusable rows, and stop before training if there are too many."""
     bad, total = len(regions.unusable), len(regions)
     first = None
     if bad:
         row = min(regions.unusable)
-        # relative: what goes into a manifest must not tell where the images lie
+        # relative: a manifest must not contain the location of the images
         first = f"{regions.paths[row]}: {regions.unusable[row]}"
     if bad == total or bad > config.max_bad_fraction * total:
         where = f"{first} (of images in {regions.image_root})"

@@ -1,9 +1,8 @@
-"""One optimiser step after another over the regions of pairs: the training loop without the stage.
+"""The training loop over the regions of pairs, without the stage.
 
-The text tower is frozen, so its embeddings are computed once a noun and training never runs it,
-unless the phase trains context vectors in front of it.
-Every random choice hangs on the seed and the number of the epoch or step alone, which is what lets
-a resumed training reach the same losses.
+The text tower is frozen, so its embeddings are computed once per noun and training never runs it,
+unless the phase trains context vectors in front of it. Every random choice depends only on the seed
+and the number of the epoch or step, so a resumed training reaches the same losses.
 """
 
 from __future__ import annotations
@@ -34,35 +33,34 @@ from ovseg.training.clip.losses import clip_loss, distinct_noun_loss
 from ovseg.training.clip.methods import freeze_except, method, phase_groups
 from ovseg.training.clip.pairs import PairRegions
 from ovseg.training.clip.snapshots import save_snapshot, snapshot_path, snapshot_steps
-from ovseg.training.loop import finite_loss, slow_down, take_step
-from ovseg.training.schedules import cosine_learning_rate
+from ovseg.training.loop import cosine_learning_rate, finite_loss, slow_down, take_step
 from ovseg.training.state import LogRow, keeps_state, load_state, save_state
 
 MAX_LOGIT_SCALE = math.log(100)
 
 
 def steps_per_epoch(pairs: int, batch_size: int) -> int:
-    """Full batches an epoch; what is left over is not shown, but too few pairs are one batch."""
+    """Return the full batches per epoch, at least one; leftover pairs are skipped."""
     return max(1, pairs // batch_size)
 
 
 class Trainer:
-    """A CLIP with its optimiser: one call a step.
+    """A CLIP with its optimizer: one call per step.
 
-    The CLIP stays in eval mode: nothing in it differs in training but dropout, which would make a
-    resumed training another one.
+    The CLIP stays in eval mode: only dropout behaves differently in training mode, and it would
+    make a resumed training differ.
 
     Args:
-        model: trained in place; what the phase does not train gets `requires_grad` False.
+        model: trained in place; parameters the phase does not train get `requires_grad` False.
         noun_embeddings_ke: `(K, E)` embeddings of all nouns of the training set, L2 norm 1.
         nouns: the K nouns, for a phase that trains their texts.
         config: which parameters are trained, and how.
-        total_steps: of the whole training, for the schedule.
+        total_steps: steps of the whole training, for the schedule.
 
     Attributes:
         parameters: the trained parameters by name.
         optimizer: AdamW.
-        log: a row for each step done.
+        log: a row for each completed step.
     """
 
     def __init__(
@@ -99,14 +97,14 @@ class Trainer:
         self.log: list[LogRow] = []
 
     def noun_texts(self, nouns_n: Tensor) -> Tensor:
-        """The embeddings `(N, E)` of nouns by their numbers, with gradients if they are trained."""
+        """Return the `(N, E)` embeddings of nouns by index, with gradients if they are trained."""
         if self._texts is None:
             return self.noun_embeddings_ke[nouns_n]
         with self._autocast():
             return self._texts.encode(self.model, self._tokens[nouns_n])
 
     def loss(self, image_ne: Tensor, nouns_n: Tensor) -> Tensor:
-        """The configured loss of region embeddings `(N, E)` and their nouns' numbers `(N,)`."""
+        """Return the configured loss of region embeddings `(N, E)` and noun indices `(N,)`."""
         scale, config = self.model.logit_scale, self.config
         distinct, local_n = torch.unique(nouns_n, return_inverse=True)
         noun_ke = self.noun_texts(distinct)
@@ -125,10 +123,10 @@ class Trainer:
         return autocast(self.model.logit_scale.device.type, self.config.precision)
 
     def step(self, pixels: Tensor, masks: Tensor, nouns_n: Tensor, *, epoch: int = 0) -> float:
-        """One optimiser step.
+        """Take one optimizer step.
 
         Args:
-            pixels: `(N, 3, S, S)` float32, normalised.
+            pixels: `(N, 3, S, S)` float32, normalized.
             masks: `(N, S, S)` bool.
             nouns_n: `(N,)` int64 rows of the noun embeddings.
             epoch: for the log.
@@ -137,8 +135,7 @@ class Trainer:
             The loss before the step.
 
         Raises:
-            OvsegError: the loss is no longer finite; the parameters are as the last step left
-                them.
+            OvsegError: if the loss is not finite; the parameters stay as after the last step.
         """
         number = len(self.log)
         rate = cosine_learning_rate(
@@ -160,7 +157,7 @@ class Trainer:
         return value
 
     def _embedded(self, pixels: Tensor, masks: Tensor) -> Tensor:
-        """The embeddings `(N, E)` that are held against the nouns."""
+        """Return the embeddings `(N, E)` that are compared with the nouns."""
         if self.config.embedder == "crops":
             return self.model.encode_regions(pixels, masks)
         covered = covered_patches(masks, pixels.shape[-1] // self.model.patch_size)
@@ -168,10 +165,10 @@ class Trainer:
         return tokens[:, 0]
 
     def check_finite(self) -> None:
-        """Refuse parameters that overflowed, before they are kept.
+        """Reject overflowed parameters before they are saved.
 
         Raises:
-            OvsegError: some trained parameter is not finite.
+            OvsegError: if a trained parameter is not finite.
         """
         for name, parameter in self.parameters.items():
             if not bool(parameter.detach().isfinite().all()):
@@ -194,7 +191,7 @@ class Batch:
     """One step's regions on the training device.
 
     Attributes:
-        pixels: `(N, 3, S, S)` float32, normalised.
+        pixels: `(N, 3, S, S)` float32, normalized.
         masks: `(N, S, S)` bool.
         rows: `(N,)` int64 rows of the pairs, on the CPU.
         epoch: from 0.
@@ -207,7 +204,7 @@ class Batch:
 
 
 def epoch_order(usable: Tensor, *, seed: int, epoch: int) -> Tensor:
-    """The rows `(U,)` in the order one epoch shows them."""
+    """Return the rows `(U,)` in the order of one epoch."""
     generator = seeded_generator(seed, "order", epoch)
     return usable[torch.randperm(len(usable), generator=generator)]
 
@@ -215,40 +212,40 @@ def epoch_order(usable: Tensor, *, seed: int, epoch: int) -> Tensor:
 def region_batch(
     regions: PairRegions, config: FinetuneConfig, *, step: int, device: torch.device
 ) -> Batch:
-    """The regions of one step, cropped at random and normalised, the same at every call.
+    """Return the regions of one step, randomly cropped and normalized, the same at every call.
 
     Args:
-        regions: of the training set.
-        config: seed, batch size, crop scale and the way of resizing.
-        step: from 0, over all epochs.
-        device: where the batch goes.
+        regions: regions of the training set.
+        config: seed, batch size, crop scale and resizing method.
+        step: index of the step from 0, over all epochs.
+        device: device of the batch.
     """
     epoch, index = divmod(step, steps_per_epoch(len(regions.usable), config.batch_size))
     order = epoch_order(regions.usable, seed=config.seed, epoch=epoch)
     rows = order[index * config.batch_size : (index + 1) * config.batch_size]
-    kept = regions.regions(rows.tolist())
+    batch = regions.regions(rows.tolist())
     boxes = draw_crop_boxes(
         len(rows),
         size=regions.size,
         scale=config.crop_scale,
         generator=seeded_generator(config.seed, "crop", step),
     )
-    boxes = keep_in_view(boxes, kept.masks)
+    boxes = keep_in_view(boxes, batch.masks)
     batched = config.augmentation == "batched"
-    squares = kept.pixels.to(device) if batched else kept.pixels
+    squares = batch.pixels.to(device) if batched else batch.pixels
     pixels = augmented_pixels(squares, boxes, batched=batched).to(device)
     mean = torch.tensor(regions.mean, device=device)[:, None, None]
     std = torch.tensor(regions.std, device=device)[:, None, None]
     return Batch(
         pixels=(pixels / 255 - mean) / std,
-        masks=crop_masks(kept.masks, boxes).to(device),
+        masks=crop_masks(batch.masks, boxes).to(device),
         rows=rows,
         epoch=epoch,
     )
 
 
 def _batches(make: Callable[[int], Batch], steps: range, *, ahead: bool) -> Iterator[Batch]:
-    """Batches in order; made one ahead by a thread if asked to."""
+    """Yield batches in order; with `ahead`, a thread prepares the next one."""
     if not ahead:
         yield from map(make, steps)
         return
@@ -271,23 +268,23 @@ def train(
     snapshot_folder: Path,
     progress: Callable[[int], None],
 ) -> list[LogRow]:
-    """Train to the end, from where an earlier attempt stopped.
+    """Train to the end, resuming where an earlier attempt stopped.
 
     Args:
-        trainer: fresh; a state found in the folder is put into it.
-        regions: of the training set.
+        trainer: fresh; an existing state in the folder is loaded into it.
+        regions: regions of the training set.
         nouns_n: `(len(regions),)` int64 row of each pair's noun in the noun embeddings.
-        identity: digest of all the training depends on.
-        state_folder: where resumable states go.
-        snapshot_folder: where the configured number of snapshots goes; what an earlier attempt
-            of this training left there is kept.
-        progress: called after each step, once for all that were done before.
+        identity: digest of everything the training depends on.
+        state_folder: folder of resumable states.
+        snapshot_folder: folder of the configured number of snapshots; those of an earlier attempt
+            of this training are kept.
+        progress: called after each step, and once for all steps completed before.
 
     Returns:
         A row for each step.
 
     Raises:
-        OvsegError: the training diverged, an image got lost; the last good state stays.
+        OvsegError: if the training diverges or an image disappears; the last good state stays.
     """
     config, device = trainer.config, trainer.model.logit_scale.device
     due = snapshot_steps(trainer.total_steps, config.snapshots)
@@ -311,7 +308,7 @@ def train(
     for batch in _batches(make, steps, ahead=config.decode_workers > 0):
         trainer.step(batch.pixels, batch.masks, nouns_n[batch.rows].to(device), epoch=batch.epoch)
         done = len(trainer.log)
-        if done in due:  # before the state: what resumes after this step must not lack it
+        if done in due:  # before the state: a training resumed after this step needs it
             trainer.check_finite()
             save_snapshot(snapshot_folder, done, trainer.parameters)
         if keeps_state(done, total=trainer.total_steps, every=config.checkpoint_every):

@@ -1,7 +1,7 @@
-"""Training samples of the segmentation network: masks with labels, cropped, flipped and recoloured.
+"""Training samples of the segmentation network: labeled masks, cropped, flipped and recolored.
 
-Follows the paper's recipe: resize to a random short side, random crop, colour jitter as in SSD,
-horizontal flip, padding with grey. All randomness comes from the generator handed in.
+Follows the paper's recipe: resize to a random short side, random crop, color jitter as in SSD,
+horizontal flip, padding with gray. All randomness comes from the generator passed in.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from ovseg.models.preprocessing import ImageArray, resized_shape
 PADDING_GREY = 128
 HUE_CIRCLE = 256  # Pillow's HSV stores the hue in 0-255
 HUE_DEGREES = 36  # detectron2's 18 are steps of OpenCV's circle of 180
-CROP_DRAWS = 10  # for a crop that no category fills, as detectron2
+CROP_DRAWS = 10  # for a crop that no category fills, as in detectron2
 
 
 @dataclass(frozen=True)
 class SegmentationSample:
-    """One image and what is known of it.
+    """One image with its labels.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        masks: (N, H, W) bool, one a segment; N may be 0.
+        masks: (N, H, W) bool, one per segment; N may be 0.
         labels: (N,) int64, index of each segment's class.
-        known: (H, W) bool, False where the labels are silent (ignored or unlabelled pixels).
+        known: (H, W) bool, False for ignored or unlabelled pixels.
     """
 
     image: ImageArray
@@ -40,17 +40,17 @@ class SegmentationSample:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How samples are varied.
+    """Settings of the augmentation.
 
     Attributes:
-        crop: side of the square the network is shown, pixels.
-        short_sides: one of these is drawn as the short side before cropping.
-        max_side: the long side never exceeds this.
-        single_category_max_area: crops are drawn anew, ten times at most, while one category takes
-            this share of the labelled pixels or more; 1 takes the first, as the paper's recipe.
+        crop: side of the square crops, pixels.
+        short_sides: short sides before cropping, one of which is drawn.
+        max_side: maximum of the long side.
+        single_category_max_area: crops are redrawn, up to ten times, while one category covers
+            this share of the labelled pixels or more; 1 takes the first, as in the paper's recipe.
         flip: mirror half of the samples.
         colour_jitter: vary brightness, contrast, saturation and hue.
-        hue_degrees: hues are turned by up to this.
+        hue_degrees: maximum rotation of hues.
     """
 
     crop: int
@@ -65,14 +65,14 @@ class Augmentation:
 def augment(
     sample: SegmentationSample, how: Augmentation, rng: np.random.Generator
 ) -> SegmentationSample:
-    """A random (crop, crop) view of a sample; padding below and to the right is not `known`.
+    """Draw a random (crop, crop) view of a sample; padding below and to the right is not `known`.
 
-    Masks that leave the crop altogether are dropped.
+    Masks entirely outside the crop are dropped.
     """
     sample = _resized_crop(sample, how, rng)
     image = sample.image
     if how.colour_jitter:
-        image = jitter_colours(image, rng, hue_degrees=how.hue_degrees)
+        image = jitter_colors(image, rng, hue_degrees=how.hue_degrees)
     sample = replace(sample, image=image)
     if how.flip and rng.random() < 0.5:
         sample = replace(
@@ -95,7 +95,7 @@ def augment(
 
 
 def merge_categories(sample: SegmentationSample) -> SegmentationSample:
-    """One mask for each class present, the union of its segments (the paper's targets)."""
+    """Merge the segments of each class into one mask (the paper's targets)."""
     labels = np.unique(sample.labels)
     masks = np.zeros((len(labels), *sample.image.shape[:2]), dtype=np.bool_)
     for mask, label in zip(masks, labels):
@@ -127,7 +127,7 @@ def _resized_crop(
         (left + crop_width) * scale_x,
         (top + crop_height) * scale_y,
     )
-    # Pillow resizes just the crop, which spares the rest of a large image
+    # Pillow resizes only the crop, not the rest of a large image
     image = Image.fromarray(sample.image).resize(
         (crop_width, crop_height), Image.Resampling.BILINEAR, box=box
     )
@@ -140,28 +140,28 @@ def _resized_crop(
 
 
 def _is_mixed(masks_nhw: NDArray[np.bool_], labels_n: NDArray[np.int64], max_area: float) -> bool:
-    """Whether there are two categories and none has `max_area` of the labelled pixels or more."""
+    """Whether there are two categories and each has less than `max_area` of the labelled pixels."""
     areas = np.bincount(labels_n, weights=masks_nhw.sum(axis=(1, 2)))
     return bool((areas > 0).sum() > 1 and areas.max() < max_area * areas.sum())
 
 
 def _nearest(start: int, length: int, scale: float, limit: int) -> NDArray[np.int64]:
-    """Source positions of a resized crop's pixels, by nearest neighbour of pixel centres."""
+    """Return the source positions of a resized crop's pixels, by nearest pixel center."""
     centres = (np.arange(start, start + length) + 0.5) * scale
     return np.minimum(centres.astype(np.int64), limit - 1)
 
 
-def jitter_colours(
+def jitter_colors(
     image: ImageArray, rng: np.random.Generator, *, hue_degrees: float = HUE_DEGREES
 ) -> ImageArray:
-    """SSD's colour jitter: brightness +-32, contrast and saturation x0.5-1.5, and hue.
+    """Apply SSD's color jitter: brightness +-32, contrast and saturation x0.5-1.5, and hue.
 
-    Each with probability one half; contrast before or after saturation and hue, at random.
+    Each is applied with probability one half; contrast randomly before or after saturation and hue.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         rng: source of randomness.
-        hue_degrees: hues are turned by up to this.
+        hue_degrees: maximum rotation of hues.
 
     Returns:
         (H, W, 3) uint8 RGB.

@@ -1,7 +1,7 @@
 """The batches of a segmentation training: samples in random order, each a new view of its image.
 
-What a step shows follows from the seed and its number alone, so that a training which was stopped
-goes on with the batches it would have seen.
+A step's batch depends only on the seed and the step's number, so a resumed training sees the same
+batches.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Batch = list[SegmentationSample]
 def augmented_batches(
     config: SegmentationConfig, samples: Sequence[SegmentationSample], *, first: int = 0
 ) -> Iterator[Batch]:
-    """The batches of the steps from `first` on, in an order fixed by the seed.
+    """Yield the batches of the steps from `first` on, in an order fixed by the seed.
 
     Args:
         config: seed, sizes, number of steps, and how random numbers are drawn. With `draws` set to
-            `one`, the batches before `first` are prepared too, since those after depend on them.
-        samples: labelled images; all are shown before one comes again.
-        first: number of the first step.
+            `one`, the batches before `first` are prepared too, since later ones depend on them.
+        samples: labelled images; each is used once per epoch.
+        first: index of the first step.
     """
     how = Augmentation(
         crop=config.crop,
@@ -39,7 +39,7 @@ def augmented_batches(
         hue_degrees=config.hue_degrees,
     )
     if config.draws == "one":
-        yield from _in_turn(config, samples, how, first)
+        yield from _sequential(config, samples, how, first)
     elif config.workers:
         yield from _ahead(config, samples, how, first)
     else:
@@ -47,13 +47,13 @@ def augmented_batches(
             yield [_view(config, samples, how, step, place) for place in range(config.batch_size)]
 
 
-def _in_turn(
+def _sequential(
     config: SegmentationConfig,
     samples: Sequence[SegmentationSample],
     how: Augmentation,
     first: int,
 ) -> Iterator[Batch]:
-    """One generator draws the order and every view."""
+    """Yield batches whose order and views all come from one generator."""
     rng = np.random.default_rng(config.seed)
     queue: list[int] = []
     for step in range(config.steps):
@@ -71,7 +71,7 @@ def _ahead(
     how: Augmentation,
     first: int,
 ) -> Iterator[Batch]:
-    """Threads prepare the next batch while this one is used."""
+    """Yield batches; threads prepare the next one meanwhile."""
     with ThreadPoolExecutor(config.workers) as pool:
 
         def submit(step: int) -> list[Future[SegmentationSample]]:
@@ -96,14 +96,14 @@ def _view(
     step: int,
     place: int,
 ) -> SegmentationSample:
-    """The view at a place of a step's batch; its own generator makes it independent of others."""
+    """Return one view of a step's batch; its own generator makes it independent of the others."""
     number = step * config.batch_size + place
     epoch, position = divmod(number, len(samples))
     index = int(_order(config.seed, epoch, len(samples))[position])
     return augment(samples[index], how, np.random.default_rng([config.seed, 1, number]))
 
 
-@lru_cache(maxsize=4)  # a batch may lie in two epochs, and threads be one batch ahead
+@lru_cache(maxsize=4)  # a batch may span two epochs, and threads may be one batch ahead
 def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """The order in which an epoch shows its samples."""
+    """Return the order of the samples in an epoch."""
     return np.random.default_rng([seed, 0, epoch]).permutation(count)

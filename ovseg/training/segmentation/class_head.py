@@ -1,14 +1,14 @@
-"""The end of a class-embedding MaskFormer's training: its class head alone.
+"""The last part of a class-embedding MaskFormer's training: the class head only.
 
-Trained on few classes, the head learns to be certain of one of them, and at temperature 100 a class
-it never met then has no probability left that the ensemble with CLIP could raise (OVSeg, CVPR 2023,
-section 3.1). Label smoothing (Szegedy et al., CVPR 2016) bounds that certainty; the masks, and with
-them the proposals, stay as they are.
+Trained on few classes, the head becomes certain of one of them, and at temperature 100 an unseen
+class has no probability left for the ensemble with CLIP to raise (OVSeg, CVPR 2023, section 3.1).
+Label smoothing (Szegedy et al., CVPR 2016) bounds that certainty; the masks, and therefore the
+proposals, do not change.
 
-Few texts leave most of the space they lie in without a say in any loss: what the head answers there
-is arbitrary, and a text of a class it never met that reaches there can win for every query. So its
-answers are projected onto the span of the texts it was trained with. The paper has neither; of 171
-classes in 768 dimensions every other text is near to some of them.
+With few texts, most directions of the embedding space affect no loss: the head's output there is
+arbitrary, and the text of an unseen class with a part in them can win for every query. Its outputs
+are therefore projected onto the span of the training texts. The paper does neither; with 171
+classes in 768 dimensions every other text is close to some of them.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ def train_class_head(
     weight_decay: float,
     total_steps: int,
 ) -> list[float]:
-    """Train the class embedding's layers and the non-object embedding; all else is frozen.
+    """Train the class embedding's layers and the non-object embedding; the rest is frozen.
 
     Args:
-        network: trained in place, in evaluation mode, so that no statistic of it moves.
-        batches: augmented samples, a batch a step.
-        text_embeddings: (K, E) float of the classes the labels count.
-        target_of: a sample as the matcher wants it.
+        network: trained in place, in evaluation mode, so that its statistics do not change.
+        batches: augmented samples, one batch per step.
+        text_embeddings: (K, E) float, the texts of the classes that labels index.
+        target_of: converts a sample to the matcher's target.
         inputs: how pixels are prepared.
-        weights: `label_smoothing`, `non_object` and `spare_unknown` count.
-        costs: of the matching.
-        learning_rate: of AdamW, falling linearly to 0.
-        weight_decay: of AdamW.
+        weights: only `label_smoothing`, `non_object` and `spare_unknown` are used.
+        costs: weights of the matching.
+        learning_rate: AdamW's learning rate, falling linearly to 0.
+        weight_decay: AdamW's weight decay.
         total_steps: number of batches.
 
     Returns:
@@ -93,12 +93,12 @@ def train_class_head(
 def keep_to_span(network: OpenVocabularyMaskFormer, text_embeddings: Tensor) -> None:
     """Project a network's class embeddings onto the span of some texts, in place.
 
-    Its last layer is linear, so the projection is part of it from then on.
+    The projection is folded into the network's last layer, which is linear.
 
     Args:
-        network: the network; cosines with these texts rise alike for all classes of a query, those
-            with *non-object* and other texts lose what lies outside of the span.
-        text_embeddings: (K, E) float of the classes it was trained on.
+        network: the network; a query's cosines with these texts all rise by the same factor, those
+            with *non-object* and other texts lose the part outside the span.
+        text_embeddings: (K, E) float, texts of the classes it was trained on.
     """
     last = network.class_embed.layers[-1]
     assert isinstance(last, nn.Linear)

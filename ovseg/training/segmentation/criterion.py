@@ -1,9 +1,9 @@
 """The set criterion of the class-embedding MaskFormer: cross entropy, focal and dice per layer.
 
 Formulas as in the paper's implementation: total = 1 x CE (non-object weighted 0.1) + 20 x focal
-+ 1 x dice, on the last decoder layer and on every auxiliary one, each matched on its own. Two
-extensions are off unless a target carries a `valid` mask: pixels about which nothing is known take
-no part in the mask losses, and queries that cover mostly such pixels may be spared the class loss.
++ 1 x dice, on the last decoder layer and on every auxiliary one, each matched separately. Two
+extensions are off unless a target has a `valid` mask: unknown pixels are excluded from the mask
+losses, and queries that cover mostly such pixels may be excluded from the class loss.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the terms, and of the non-object class inside the cross entropy.
+    """Weights of the terms, and of the non-object class in the cross entropy.
 
-    `spare_unknown` is the share of a query's mask in unknown pixels above which an unmatched query
-    is spared the class loss; None, the paper's setting, spares none. `label_smoothing` is the share
-    of a label that is spread evenly over all classes; 0 in the paper.
+    `spare_unknown` is the share of unknown pixels in its mask above which an unmatched query is
+    excluded from the class loss; None, the paper's setting, excludes none. `label_smoothing` is the
+    share of a label that is spread evenly over all classes; 0 in the paper.
     """
 
     label: float = 1.0
@@ -53,8 +53,8 @@ class LossWeights:
 class CriterionResult:
     """The weighted total (a scalar with gradient) and the unweighted terms by name.
 
-    `matches[layer][image]` are the (query, target) indices, last layer first, then the auxiliary
-    ones; terms of auxiliary layer i carry the suffix `_i`.
+    `matches[layer][image]` holds the (query, target) indices, last layer first, then the auxiliary
+    ones; terms of auxiliary layer i have the suffix `_i`.
     """
 
     total: Tensor
@@ -70,12 +70,12 @@ def criterion(
     weights: LossWeights | None = None,
     costs: MatchingCosts | None = None,
 ) -> CriterionResult:
-    """Loss of a batch.
+    """Compute the loss of a batch.
 
     Args:
         last: output of the last decoder layer.
         aux: outputs of the layers before it.
-        targets: one for each image; masks may differ in size and are zero padded to a common one.
+        targets: one per image; masks may differ in size and are zero padded to a common one.
         weights: weights of the loss terms.
         costs: weights of the matching.
 
@@ -113,13 +113,13 @@ def label_loss(
     matched: list[tuple[Tensor, Tensor]],
     weights: LossWeights,
 ) -> Tensor:
-    """Cross entropy of every query of one decoder layer, unmatched ones being *non-object*.
+    """Return the cross entropy of all queries of a decoder layer; unmatched are *non-object*.
 
     Args:
-        layer: its logits.
-        targets: one for each image.
+        layer: the layer's logits.
+        targets: one per image.
         matched: (query, target) indices of each image.
-        weights: of the non-object class, of smoothing; the label's own weight is not applied.
+        weights: weight of the non-object class, and smoothing; the term's weight is not applied.
 
     Returns:
         A scalar, the mean weighted by class.
@@ -136,7 +136,7 @@ def label_loss(
     if weights.non_object == 0:
         labels[labels == non_object] = -100
     if bool((labels == -100).all()):
-        return logits.sum() * 0  # the weighted mean of nothing would be nan
+        return logits.sum() * 0  # an empty weighted mean would be nan
     return F.cross_entropy(
         logits.flatten(0, 1),
         labels.flatten(),
@@ -148,15 +148,15 @@ def label_loss(
 
 @torch.no_grad()
 def _covers_unknown(mask_logits: Tensor, target: Target, share: float | None) -> Tensor:
-    """(Q,) bool: more than `share` of the query's mask lies where nothing is known."""
+    """Return (Q,) bool: whether more than `share` of each query's mask is unknown."""
     if share is None or target.valid is None:
         return torch.zeros(len(mask_logits), dtype=torch.bool, device=mask_logits.device)
     valid = F.interpolate(
         target.valid[None, None].to(mask_logits), size=mask_logits.shape[-2:], mode="nearest"
     )[0, 0]
-    covered = (mask_logits > 0).to(mask_logits)
-    unknown = (covered * (1 - valid)).sum((1, 2))
-    return unknown > share * covered.sum((1, 2)).clamp(min=1)
+    masks_qhw = (mask_logits > 0).to(mask_logits)
+    unknown = (masks_qhw * (1 - valid)).sum((1, 2))
+    return unknown > share * masks_qhw.sum((1, 2)).clamp(min=1)
 
 
 def _mask_losses(
@@ -165,10 +165,10 @@ def _mask_losses(
     valid: list[Tensor | None],
     matched: list[tuple[Tensor, Tensor]],
 ) -> tuple[Tensor, Tensor]:
-    """Focal and dice loss of the matched pairs, at the size of the targets."""
+    """Return the focal and dice loss of the matched pairs, at the size of the targets."""
     predictions = torch.cat([mask_logits[b][queries] for b, (queries, _) in enumerate(matched)])
     truths = torch.cat([masks[b][indices] for b, (_, indices) in enumerate(matched)])
-    # divided by all targets of the batch, matched or not, as upstream
+    # divided by the number of targets in the batch, matched or not, as upstream
     count = max(1, sum(len(m) for m in masks))
     predictions = F.interpolate(
         predictions[:, None], size=truths.shape[-2:], mode="bilinear", align_corners=False
@@ -177,9 +177,9 @@ def _mask_losses(
     weight = None
     if any(v is not None for v in valid):
         everywhere = torch.ones(truths.shape[-2:], device=predictions.device)
-        known = [everywhere if v is None else v.to(everywhere) for v in valid]
+        weights = [everywhere if v is None else v.to(everywhere) for v in valid]
         weight = torch.cat(
-            [v.flatten()[None].expand(len(q), -1) for v, (q, _) in zip(known, matched)]
+            [v.flatten()[None].expand(len(q), -1) for v, (q, _) in zip(weights, matched)]
         )
     return (
         focal_loss(predictions, truth, weight).sum() / count,
@@ -218,7 +218,7 @@ def dice_loss(logits_np: Tensor, targets_np: Tensor, weight_np: Tensor | None = 
 
 
 def _padded(targets: Sequence[Target]) -> tuple[list[Tensor], list[Tensor | None]]:
-    """Masks and valid maps zero padded, right and below, to the largest size of the batch."""
+    """Zero pad masks and valid maps, right and below, to the largest size of the batch."""
     height = max(t.masks.shape[-2] for t in targets)
     width = max(t.masks.shape[-1] for t in targets)
     masks: list[Tensor] = []

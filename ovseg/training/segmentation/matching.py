@@ -19,13 +19,13 @@ FOCAL_GAMMA = 2.0
 
 @dataclass(frozen=True)
 class Target:
-    """What is true of one image.
+    """The ground truth of one image.
 
     Attributes:
         labels: (N,) int64 in [0, K).
         masks: (N, H, W) bool or 0/1.
-        valid: (H, W) bool; False where nothing is known, so that no mask is judged there. None
-            means everywhere known, which is the paper's setting.
+        valid: (H, W) bool; False for unknown pixels, where no mask is judged. None means that all
+            are known, the paper's setting.
     """
 
     labels: Tensor
@@ -43,7 +43,7 @@ class MatchingCosts:
 
 
 def pairwise_focal(logits_qp: Tensor, targets_np: Tensor, weights_p: Tensor) -> Tensor:
-    """Focal loss of every prediction against every target, a mean over the weighted pixels.
+    """Return the focal loss of every prediction and target, a mean over the weighted pixels.
 
     Args:
         logits_qp: (Q, P) float.
@@ -64,7 +64,7 @@ def pairwise_focal(logits_qp: Tensor, targets_np: Tensor, weights_p: Tensor) -> 
 
 
 def pairwise_dice(logits_qp: Tensor, targets_np: Tensor, weights_p: Tensor) -> Tensor:
-    """Dice loss with +1 smoothing of every prediction against every target; shapes as above."""
+    """Return the +1 smoothed dice loss of every prediction and target; shapes as above."""
     probability = logits_qp.sigmoid() * weights_p
     targets = targets_np * weights_p
     overlap = 2 * probability @ targets.T
@@ -75,12 +75,12 @@ def pairwise_dice(logits_qp: Tensor, targets_np: Tensor, weights_p: Tensor) -> T
 def cost_matrix(
     class_logits: Tensor, mask_logits: Tensor, target: Target, costs: MatchingCosts
 ) -> Tensor:
-    """Cost of giving each query each target, at the resolution of the predicted masks.
+    """Return the cost of each query for each target, at the resolution of the predicted masks.
 
     Args:
         class_logits: (Q, K + 1) float.
         mask_logits: (Q, h, w) float.
-        target: the image's truth; its masks are brought to (h, w) by nearest neighbour.
+        target: the image's ground truth; its masks are resized to (h, w) by nearest neighbor.
         costs: weights of the terms.
 
     Returns:
@@ -104,23 +104,23 @@ def cost_matrix(
 def match(
     class_logits: Tensor, mask_logits: Tensor, target: Target, costs: MatchingCosts
 ) -> tuple[Tensor, Tensor]:
-    """Cheapest one-to-one assignment of one image's queries to its targets.
+    """Find the cheapest one-to-one assignment of one image's queries to its targets.
 
     Args:
         class_logits: (Q, K + 1) float.
         mask_logits: (Q, h, w) float.
-        target: the image's truth.
+        target: the image's ground truth.
         costs: weights of the terms.
 
     Returns:
         Query indices (ascending) and target indices, both (min(Q, N),) int64 on the CPU. With more
-        targets than queries the dearest targets stay unmatched.
+        targets than queries, the most expensive targets stay unmatched.
     """
     if len(target.labels) == 0:
         empty = torch.zeros(0, dtype=torch.int64)
         return empty, empty
     matrix = cost_matrix(class_logits.float(), mask_logits.float(), target, costs).cpu().numpy()
-    # a diverged prediction fits nothing; that it diverged shows in the loss
+    # a diverged prediction fits nothing; the loss reports the divergence
     queries, targets = linear_sum_assignment(np.nan_to_num(matrix, nan=1e6))
     return torch.from_numpy(queries.astype(np.int64)), torch.from_numpy(targets.astype(np.int64))
 

@@ -1,8 +1,8 @@
-"""What a segmentation training asks of a network, by the head that the recipe names.
+"""The objective of a segmentation training, by the recipe's head.
 
-`queries` is the class-embedding MaskFormer: masks matched with those of the labels, each classified
-against the texts. `fpn` and `dpt` are LSeg: every labelled pixel classified against the texts. Both
-see the texts of the training classes alone, and no gradient goes into them.
+`queries` is the class-embedding MaskFormer: masks are matched with those of the labels, and each is
+classified against the texts. `fpn` and `dpt` are LSeg: every labelled pixel is classified against
+the texts. Both see only the texts of the training classes, and no gradient goes into them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ovseg.training.segmentation.criterion import LossWeights, Prediction, crite
 from ovseg.training.segmentation.matching import MatchingCosts, Target
 from ovseg.training.segmentation.recipes import SegmentationConfig
 
-NO_LABEL = -100  # of a pixel, as torch's cross entropy leaves it out
+NO_LABEL = -100  # of a pixel; torch's cross entropy ignores this index
 
 
 class Objective(Protocol):
@@ -38,23 +38,23 @@ class Objective(Protocol):
 
     Attributes:
         terms: names of the unweighted terms.
-        scale: of the cosines.
+        scale: factor on the cosines.
     """
 
     terms: tuple[str, ...]
     scale: float
 
     def forward(self, pixels_nchw: Tensor) -> Any:
-        """The network's output, which autocast may make half precise."""
+        """Return the network's output, in half precision under autocast."""
 
     def loss(
         self, output: Any, batch: Sequence[SegmentationSample]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The total, a scalar with gradient, and the terms, in full precision."""
+        """Return the total, a scalar with gradient, and the terms, in full precision."""
 
 
 class QueryObjective:
-    """Of the class-embedding MaskFormer; terms are those of the last decoder layer.
+    """The objective of the class-embedding MaskFormer; terms are of the last decoder layer.
 
     Args:
         config: recipe.
@@ -97,14 +97,14 @@ class QueryObjective:
         return result.total, result.terms
 
     def _predict(self, layer: LayerOutput) -> Prediction:
-        """Logits of a decoder layer, in full precision whatever the network's is."""
+        """Return the logits of a decoder layer in full precision."""
         embeddings = layer.class_embeddings.float()
         logits = self._network.class_logits(embeddings, self._texts)
         return Prediction(logits, layer.mask_logits.float())
 
 
 class PixelObjective:
-    """Of a pixel embedding network: cross entropy, the mean over the labelled pixels of a batch.
+    """The objective of a pixel embedding network: mean cross entropy over the labelled pixels.
 
     Args:
         config: recipe.
@@ -137,17 +137,17 @@ class PixelObjective:
 
 
 def pixel_cross_entropy(logits_bkhw: Tensor, labels_bhw: Tensor) -> Tensor:
-    """Cross entropy of the labelled pixels, the logits enlarged to the labels' size.
+    """Return the cross entropy of the labelled pixels, logits enlarged to the labels' size.
 
     Args:
         logits_bkhw: (B, K, h, w) float.
-        labels_bhw: (B, H, W) int64 class indices, `NO_LABEL` where there is none.
+        labels_bhw: (B, H, W) int64 class indices, or `NO_LABEL`.
 
     Returns:
-        A scalar, the mean over labelled pixels; 0 where none is labelled.
+        A scalar, the mean over labelled pixels; 0 if none is labelled.
     """
     if bool((labels_bhw == NO_LABEL).all()):
-        return logits_bkhw.sum() * 0  # the mean of nothing would be nan
+        return logits_bkhw.sum() * 0  # an empty mean would be nan
     enlarged = F.interpolate(
         logits_bkhw, size=labels_bhw.shape[-2:], mode="bilinear", align_corners=False
     )
@@ -155,14 +155,14 @@ def pixel_cross_entropy(logits_bkhw: Tensor, labels_bhw: Tensor) -> Tensor:
 
 
 def pixel_labels(batch: Sequence[SegmentationSample], *, stride: int = 1) -> Tensor:
-    """The class of each pixel, of every `stride`-th in both directions.
+    """Return the class of every `stride`-th pixel in both directions.
 
     Args:
-        batch: samples of one size; where masks overlap, the later one has the pixel.
+        batch: samples of one size; where masks overlap, the later one wins.
         stride: 1 takes all.
 
     Returns:
-        (B, H', W') int64, `NO_LABEL` where the labels are silent.
+        (B, H', W') int64, `NO_LABEL` for unlabelled pixels.
     """
     thin = slice(stride // 2, None, stride)
     maps = []
@@ -178,9 +178,9 @@ def pixel_labels(batch: Sequence[SegmentationSample], *, stride: int = 1) -> Ten
 def target_of(
     sample: SegmentationSample, config: SegmentationConfig, device: torch.device
 ) -> Target:
-    """A sample as the criterion wants it, its masks thinned to the target stride.
+    """Convert a sample to the criterion's target, its masks thinned to the target stride.
 
-    With `ignore_unknown` off, unlabelled pixels are background to every mask, as upstream.
+    With `ignore_unknown` off, unlabelled pixels are background for every mask, as upstream.
     """
     if config.targets == "category":
         sample = merge_categories(sample)
@@ -205,11 +205,11 @@ OBJECTIVES: dict[str, Callable[[SegmentationConfig, nn.Module, Tensor], Objectiv
     "fpn": PixelObjective,
     "dpt": PixelObjective,
 }
-"""What is minimised, by the recipe's `head`."""
+"""The minimized objective, by the recipe's `head`."""
 
 
 def build_network(config: SegmentationConfig) -> Trainable:
-    """The network of a recipe, with random weights."""
+    """Build the network of a recipe, with random weights."""
     if config.head == "queries":
         return OpenVocabularyMaskFormer(config.architecture)
     return PixelEmbeddingNetwork(

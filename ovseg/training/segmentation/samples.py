@@ -1,8 +1,8 @@
 """Images and label maps on disk as training samples of the segmentation network.
 
-The folder is laid out as a benchmark is (`ovseg.data.benchmarks.benchmark`). Each class present in
-an image makes one mask, the paper's training on COCO-Stuff; pixels with the ignored label are not
-known.
+The folder is laid out like a benchmark (`ovseg.data.benchmarks.benchmark`). Each class present in
+an image gives one mask, as in the paper's training on COCO-Stuff; pixels with the ignored label are
+unknown.
 
     samples = LabelledSamples(load_benchmark("prepared", Path("data/coco-stuff")))
     survey = samples.survey()
@@ -26,12 +26,12 @@ from ovseg.training.segmentation.augmentation import SegmentationSample
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What a labelled folder holds.
+    """The contents of a labelled folder.
 
     Attributes:
-        images: how many there are.
-        unlabelled: how many of them have no labelled pixel; they are not trained on.
-        class_images: (K,) int64, in how many images each class occurs.
+        images: number of images.
+        unlabelled: number of images without a labelled pixel; they are not trained on.
+        class_images: (K,) int64, number of images with each class.
     """
 
     images: int
@@ -40,7 +40,7 @@ class Survey:
 
 
 class LabelledSamples(Sequence[SegmentationSample]):
-    """The images of a folder with a mask for each class present; read when asked for.
+    """The images of a folder with a mask for each class present, read on access.
 
     Args:
         benchmark: names, images and label maps.
@@ -54,61 +54,63 @@ class LabelledSamples(Sequence[SegmentationSample]):
         return len(self._samples)
 
     def __getitem__(self, index: int) -> SegmentationSample:  # type: ignore[override]
-        """Sample `index`; masks in the order of the classes.
+        """Read sample `index`; masks in the order of the classes.
 
         Raises:
-            OvsegError: the image or its label map cannot be used.
+            OvsegError: if the image or its label map cannot be used.
         """
         sample = self._samples[index]
         try:
             image = read_image(sample.image)
         except ImageError as error:
-            raise OvsegError(f"{sample.image}: {error}; mend or remove it") from error
+            raise OvsegError(f"{sample.image}: {error}; fix or remove it") from error
         try:
             labels = self.benchmark.labels(sample)
             _check_size(labels.shape, image.shape[:2])
         except LabelError as error:
-            raise OvsegError(f"{sample.label}: {error}; mend it or remove its image") from error
+            raise OvsegError(f"{sample.label}: {error}; fix it or remove its image") from error
         classes, masks = region_masks(labels, len(self.benchmark.classes))
         return SegmentationSample(
             image, masks, classes.astype(np.int64), labels != self.benchmark.ignore_index
         )
 
     def survey(self, *, workers: int = 0) -> Survey:
-        """Read every label map and the head of every image, before any time goes into training.
+        """Read every label map and the header of every image, before training starts.
 
-        Images without a labelled pixel are left out of the samples from then on.
+        Images without a labelled pixel are removed from the samples.
 
         Args:
-            workers: threads; 0 reads in place.
+            workers: number of threads; 0 reads in the calling thread.
 
         Raises:
-            OvsegError: some file cannot be used, or no pixel is labelled.
+            OvsegError: if a file cannot be used, or no pixel is labelled.
         """
         if workers:
             with ThreadPoolExecutor(workers) as pool:
-                found = list(pool.map(self._classes_of, self._samples))
+                results = list(pool.map(self._classes_of, self._samples))
         else:
-            found = [self._classes_of(sample) for sample in self._samples]
-        bad = [each for each in found if isinstance(each, str)]
+            results = [self._classes_of(sample) for sample in self._samples]
+        bad = [each for each in results if isinstance(each, str)]
         if bad:
             raise OvsegError(
-                f"{len(bad)} of {len(found)} labelled images cannot be used; the first: {bad[0]};"
-                " mend them, or remove image and label map"
+                f"{len(bad)} of {len(results)} labelled images cannot be used; the first: {bad[0]};"
+                " fix them, or remove image and label map"
             )
-        present = [each for each in found if not isinstance(each, str)]
+        present = [each for each in results if not isinstance(each, str)]
         labelled = [sample for sample, classes in zip(self._samples, present) if len(classes)]
         if not labelled:
             raise OvsegError(
-                f"no pixel of {len(found)} label maps is labelled: label maps hold the index of a"
-                f" class, 0 to {len(self.benchmark.classes) - 1}"
+                f"no pixel of {len(results)} label maps is labelled: label maps must hold class"
+                f" indices, 0 to {len(self.benchmark.classes) - 1}"
             )
         counts = np.bincount(np.concatenate(present), minlength=len(self.benchmark.classes))
         self._samples = labelled
-        return Survey(images=len(found), unlabelled=len(found) - len(labelled), class_images=counts)
+        return Survey(
+            images=len(results), unlabelled=len(results) - len(labelled), class_images=counts
+        )
 
     def _classes_of(self, sample: Sample) -> NDArray[np.int32] | str:
-        """The classes that occur in an image, or why it cannot be used."""
+        """Return the classes that occur in an image, or why it cannot be used."""
         try:
             labels = self.benchmark.labels(sample)
             _check_size(labels.shape, upright_size(sample.image))
@@ -123,6 +125,6 @@ class LabelledSamples(Sequence[SegmentationSample]):
 def _check_size(labels_hw: tuple[int, ...], image_hw: tuple[int, ...]) -> None:
     if labels_hw != image_hw:
         raise LabelError(
-            f"label map of {labels_hw[1]} x {labels_hw[0]} pixels, its image has"
+            f"the label map has {labels_hw[1]} x {labels_hw[0]} pixels, its image"
             f" {image_hw[1]} x {image_hw[0]}"
         )

@@ -2,8 +2,8 @@
 
     python -m flows.train_segmentation --data FOLDER --clip NAME --out DIR
 
-The payload is the folder that `load_maskformer`, or `load_pixels`, reads, with the log of its
-training. A killed run goes on from its last state to the same weights.
+The payload is the folder that `load_maskformer` or `load_pixels` reads, with the training log. A
+killed run resumes from its last state and reaches the same weights.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class LabelledTrainingConfig(Config):
     )
     limit: int | None = Field(None, ge=1, description="the first n images by id, for trials")
     classes: tuple[str, ...] = Field(
-        (), description="those trained on; pixels of the others are not labelled. All where empty"
+        (), description="classes to train on; pixels of others are unlabelled. Defaults to all"
     )
     clip: ModelName = "storybook"
     templates: Annotated[str, TEMPLATES] = Field(
@@ -56,24 +56,24 @@ class LabelledTrainingConfig(Config):
 
     @property
     def device(self) -> str:
-        """Where it is trained."""
+        """The training device."""
         return self.recipe.device
 
 
 class SegmentationTraining(Stage[LabelledTrainingConfig]):
-    """Trains on one device; it has no inputs but the files its configuration names."""
+    """Trains on one device; its only inputs are the files its configuration names."""
 
     name = "maskformers"
     suffix = ""
 
     def plan(self, config: LabelledTrainingConfig, inputs: Inputs) -> ShardPlan:
-        """One shard; it counts the steps. The contents of images and label maps are in it."""
+        """Return one shard that counts the steps and digests the images and label maps."""
         folder = _open(config)
         digest = digest_json([folder.classes, folder.contents()])
         return ShardPlan.single(digest, config.recipe.steps)
 
     def weights(self, config: LabelledTrainingConfig, inputs: Inputs) -> dict[str, str]:
-        """The CLIP, and what training starts from."""
+        """Return the digests of the CLIP and the starting weights."""
         weights = {"clip": clip_digest(config.clip)}
         if (file := config.recipe.backbone_file) is not None:
             try:
@@ -93,23 +93,23 @@ class SegmentationTraining(Stage[LabelledTrainingConfig]):
         shard: int,
         progress: Progress,
     ) -> Output:
-        """Look at all labels, train, and write the network with its log."""
+        """Check all labels, train, and write the network with its log."""
         samples = LabelledSamples(_open(config))
         survey = samples.survey(workers=config.recipe.workers)
         classes = samples.benchmark.classes
         clip = load_clip(config.clip, device=resolve_device(config.recipe.device))
         texts = text_embeddings(clip, classes, templates=config.templates).float().cpu()
-        del clip  # its memory is better used by the training
+        del clip  # frees its memory for the training
         width = {"embedding_dim": texts.shape[1]}
         architecture = config.recipe.architecture.model_copy(update=width)
         reached = 0
 
         def tell(done: int, loss: float) -> None:
             nonlocal reached
-            progress(done - reached)  # the first time also what an earlier attempt did
+            progress(done - reached)  # the first call includes an earlier attempt's steps
             reached = done
 
-        state = target.parent / STATE  # whoever finishes the stage removes it
+        state = target.parent / STATE  # removed when the stage finishes
         report = train_segmentation(
             config.recipe.model_copy(update={"architecture": architecture}),
             samples,
@@ -117,10 +117,10 @@ class SegmentationTraining(Stage[LabelledTrainingConfig]):
             classes,
             target,
             progress=tell,
-            # the stage's folder stands for data, weights, settings and code
+            # the stage's folder covers data, weights, settings and code
             continuation=Continuation(folder=state, identity=target.parent.name),
         )
-        if reached < len(report.log):  # all its steps were done by an earlier attempt
+        if reached < len(report.log):  # an earlier attempt completed all steps
             progress(len(report.log) - reached)
         rows = [dict(zip(schema.TRAINING_LOG.names, row)) for row in report.log]
         write_parquet(schema.rows_to_table(rows, schema.TRAINING_LOG), target / LOG_FILE)
@@ -150,24 +150,24 @@ MADE_BY = "flows.train_segmentation"
 
 
 def hand_out(trained: Manifest, out: Path) -> None:
-    """Put a copy of a trained network where it was asked for, all at once.
+    """Copy a trained network to the requested folder, atomically.
 
     Args:
-        trained: of the stage.
+        trained: the stage's manifest.
         out: the folder, replaced as a whole.
 
     Raises:
-        OvsegError: as in `check_out`, or it cannot be written.
+        OvsegError: as in `check_out`, or if it cannot be written.
     """
     check_out(out)
     with published(out) as temporary:
-        # the files alone, not their modes: those are the umask's
+        # only the files, not their modes, which follow the umask
         shutil.copytree(trained.payload(), temporary, copy_function=shutil.copyfile)
         list_files(temporary, MADE_BY)
 
 
 def check_out(out: Path) -> None:
-    """Refuse a folder that this training did not make, as it is replaced as a whole.
+    """Reject a folder that this training did not make, because it would be replaced.
 
     Raises:
         OvsegError: see `ovseg.files.access.check_replaceable`.

@@ -1,8 +1,8 @@
 """Trains a network from masks and labels: the class-embedding MaskFormer, or pixel embeddings.
 
-`ovseg.training.segmentation.recipes` has what it is set to,
-`ovseg.training.segmentation.objectives` what is minimised; `ovseg.training.segmentation.samples`
-trains on a folder of images and label maps, `ovseg.pretraining.maskformer` on the storybook's
+`ovseg.training.segmentation.recipes` has the configuration,
+`ovseg.training.segmentation.objectives` the losses; `ovseg.training.segmentation.samples` provides
+a folder of images and label maps to train on, `ovseg.pretraining.maskformer` the storybook's
 scenes.
 """
 
@@ -24,8 +24,7 @@ from ovseg.files.digests import digest_json
 from ovseg.models.devices import resolve_device
 from ovseg.models.maskformer.resnet import DeepStemResNet
 from ovseg.models.preprocessing import pad_batch
-from ovseg.training.loop import finite_loss, parameter_groups, slow_down, take_step
-from ovseg.training.schedules import warmup_poly
+from ovseg.training.loop import finite_loss, parameter_groups, slow_down, take_step, warmup_poly
 from ovseg.training.segmentation.augmentation import SegmentationSample
 from ovseg.training.segmentation.batches import augmented_batches
 from ovseg.training.segmentation.objectives import (
@@ -41,10 +40,10 @@ from ovseg.training.state import LogRow, keeps_state, load_state, save_state
 
 @dataclass(frozen=True)
 class SegmentationReport:
-    """What a training did.
+    """The results of a training.
 
     Attributes:
-        log: a row for each step, those of an earlier attempt included.
+        log: a row for each step, including those of an earlier attempt.
         terms: the objective's unweighted terms, the mean of the last tenth of the steps.
         seconds: wall time.
         parameters: number of trained values.
@@ -65,7 +64,7 @@ def freeze_backbone(network: Trainable, parts: int) -> None:
     """Stop gradients to the first parts of a deep-stem ResNet; 0 freezes nothing.
 
     Raises:
-        OvsegError: if the backbone is another one, or has fewer parts.
+        OvsegError: if the backbone is a different one, or has fewer parts.
     """
     if not parts:
         return
@@ -81,7 +80,7 @@ def freeze_backbone(network: Trainable, parts: int) -> None:
 def network_groups(network: nn.Module, config: SegmentationConfig) -> list[dict[str, Any]]:
     """Group parameters: the backbone has its own rate; norms, embeddings, position biases no decay.
 
-    Parameters that get no gradient are in none.
+    Parameters without a gradient are in no group.
     """
     undecayed: set[str] = set()
     norms = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.Embedding)
@@ -97,7 +96,7 @@ def network_groups(network: nn.Module, config: SegmentationConfig) -> list[dict[
 
 
 def backbone_rate(learning_rate: float, multiplier: float) -> Callable[[str], float]:
-    """Return a `rate` for `parameter_groups`: the backbone's is a multiple of all else's."""
+    """Return a `rate` for `parameter_groups`: the backbone's is a multiple of the rest's."""
     return lambda name: (
         learning_rate
         * (multiplier if name.startswith("model.pixel_level_module.encoder.") else 1.0)
@@ -106,12 +105,12 @@ def backbone_rate(learning_rate: float, multiplier: float) -> Callable[[str], fl
 
 @dataclass(frozen=True, kw_only=True)
 class Continuation:
-    """Where a training leaves what it needs to go on after it was stopped.
+    """The resumable state of a training.
 
     Attributes:
-        folder: of the state; whoever started the training removes it in the end.
-        identity: digest of the samples and all else beside the configuration that the training
-            depends on. A state of another one is not taken up.
+        folder: folder of the state; the caller removes it at the end.
+        identity: digest of the samples and everything else apart from the configuration that the
+            training depends on. A state with another identity is not resumed.
     """
 
     folder: Path
@@ -128,24 +127,24 @@ def train_segmentation(
     progress: Callable[[int, float], None] | None = None,
     continuation: Continuation | None = None,
 ) -> SegmentationReport:
-    """Train and write the folder that `load_maskformer`, or `load_pixels`, reads.
+    """Train and write the folder that `load_maskformer` or `load_pixels` reads.
 
     Args:
         config: recipe; the architecture's `embedding_dim` must be the text embeddings' width.
         samples: labelled images; drawn in a new random order each pass.
-        text_embeddings: (K, E) float, one row a class.
-        class_names: K names, stored beside the weights.
+        text_embeddings: (K, E) float, one row per class.
+        class_names: K names, stored with the weights.
         out_dir: folder to write.
         progress: called with (steps done, loss) after every step.
-        continuation: a state is kept there every `checkpoint_every` steps, and taken up from there
-            to the same weights; None keeps none.
+        continuation: where a state is kept every `checkpoint_every` steps and resumed from, to the
+            same weights; None keeps none.
 
     Returns:
         Losses, duration and size.
 
     Raises:
-        OvsegError: if there are no samples, the text embeddings or the backbone's file do not fit,
-            or the loss diverges.
+        OvsegError: if there are no samples, the text embeddings or the backbone's file do not
+            match, or the loss diverges.
     """
     if not len(samples):
         raise OvsegError("there are no labelled images to train on; check the data set's folder")
@@ -176,7 +175,7 @@ def train_segmentation(
 
 
 class Training:
-    """A network, its optimiser and the log of the steps that are done.
+    """A network, its optimizer and the log of completed steps.
 
     Args:
         config: recipe.
@@ -205,7 +204,7 @@ class Training:
         progress: Callable[[int, float], None] | None = None,
         continuation: Continuation | None = None,
     ) -> None:
-        """Take all steps, or those that an earlier attempt has left; as in `train_segmentation`."""
+        """Take all steps, or those an earlier attempt did not take; see `train_segmentation`."""
         config = self.config
         if continuation is not None:
             self._resume(continuation)
@@ -227,10 +226,10 @@ class Training:
                 progress(done, loss)
 
     def step(self, batch: Sequence[SegmentationSample], *, epoch: int = 0) -> float:
-        """One optimiser step; returns the loss before it.
+        """Take one optimizer step and return the loss before it.
 
         Raises:
-            OvsegError: the loss is no longer finite.
+            OvsegError: if the loss is not finite.
         """
         config, number, device = self.config, len(self.log), self.device
         torch.manual_seed(_step_seed(config.seed, number))  # for dropout: no state to keep
@@ -260,7 +259,7 @@ class Training:
         return loss
 
     def _state(self) -> Mapping[str, nn.Parameter]:
-        """All that the steps change beside the optimiser: parameters, running statistics, terms."""
+        """All that steps change except the optimizer: parameters, running statistics, terms."""
         trained = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         state = {**trained, **dict(self.network.named_buffers()), "terms": self.terms}
         return cast(Mapping[str, nn.Parameter], state)  # buffers are stored in the same way
