@@ -15,6 +15,7 @@ from ovseg.evaluation.benchmark import BENCHMARK
 from ovseg.evaluation.scores import SCORES
 from ovseg.files.digests import file_sha256
 from ovseg.files.publish import write_parquet
+from ovseg.report.mined_rows import open_tables
 from ovseg.report.stage import REPORT
 from ovseg.stages import schema
 from ovseg.stages.manifest import ShardPlan
@@ -71,6 +72,11 @@ class ReportRun:
     def html(self, *args, **kwargs):
         """The text of such a report."""
         return (self.report(*args, **kwargs).payload() / "report.html").read_text()
+
+    def ask(self, question, *values):
+        """Return what a question of `mined_rows` or `score_rows` finds in the run's tables."""
+        with open_tables(self.inputs) as con:
+            return question(con, *values)
 
 
 def hostile_pairs(toy):

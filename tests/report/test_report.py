@@ -7,18 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 from report_run import CAPTION, HOSTILE
 
-from ovseg.catalog.catalog import build_catalog
 from ovseg.comparison.words import interval
 from ovseg.config.reporting import ReportConfig
-from ovseg.config.scoring import BenchmarkConfig, CurveConfig
-from ovseg.data.benchmarks.benchmark import load_benchmark
 from ovseg.data.images import REASONS
-from ovseg.evaluation.metrics import Confusion
 from ovseg.report import mined_rows as data
-from ovseg.report import score_rows as results
 from ovseg.report.plots.canvas import percent
 from ovseg.report.sections import NO_BENCHMARK
-from ovseg.report.stage import REPORT, report_file, report_inputs
+from ovseg.report.stage import REPORT, report_file
 from ovseg.report.summary import Summary, show
 from ovseg.stages.run import stage_folder
 
@@ -104,13 +99,8 @@ def test_every_kept_pair_has_a_card_with_its_verdict(report_run, page):
     cards = [attrs["class"] for attrs in page.all("li") if attrs.get("class") in ("right", "wrong")]
     mistakes = report_run.config.mistakes
     assert len(cards) - mistakes == report_run.inputs["table"].stats["kept"]
-    assert cards.count("right") == sum(row["right_pairs"] for row in _with(report_run, data.nouns))
-    assert len(page.all("details", "noun")) == len(_with(report_run, data.nouns))
-
-
-def _with(run, question, *values):
-    with data.open_tables(run.inputs) as con:
-        return question(con, *values)
+    assert cards.count("right") == sum(row["right_pairs"] for row in report_run.ask(data.nouns))
+    assert len(page.all("details", "noun")) == len(report_run.ask(data.nouns))
 
 
 def test_every_plot_is_named_read_and_backed_by_numbers(html):
@@ -161,7 +151,7 @@ def test_what_users_wrote_is_text(html, page):
 
 
 def test_images_that_cannot_be_read_leave_their_reason(report_run, html):
-    shown = {pair["image_id"] for pair in _with(report_run, _all_pairs)}
+    shown = {pair["image_id"] for pair in report_run.ask(_all_pairs)}
     assert {2, 4} <= shown
     assert REASONS["missing_file"] in html and REASONS["not_an_image"] in html
 
@@ -259,83 +249,6 @@ def test_benchmark_images_that_are_gone(report_run, tmp_path):
     gone = report_run.config.benchmark.model_copy(update={"root": world})
     html = report_run.html(tmp_path / "out", benchmark=gone)
     assert html.count(REASONS["zero_bytes"]) >= 3
-
-
-# --------------------------------------------------------------------------------------
-# What the page rests on
-
-
-def test_image_scores_are_those_of_the_confusion(report_run):
-    found = _with(report_run, results.image_scores, "storybook")
-    assert [row["miou"] for row in found] == sorted(row["miou"] for row in found)
-    classes = load_benchmark("storybook", report_run.config.benchmark.root).classes
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for arm in ("original", "finetuned"):
-        run = report_run.inputs[f"benchmark/storybook/{arm}"]
-        cells = pa.concat_tables([pq.read_table(p / "confusion.parquet") for p in run.paths()])
-        own = {row["image_id"]: row["miou"] for row in found if row["arm"] == arm}
-        assert len(own) == 6
-        for image_id, miou in own.items():
-            one = Confusion(len(classes), ignore=-1)
-            mine = cells.filter(pa.compute.field("image_id") == image_id)
-            names = ("gt_class", "predicted_class", "pixels")
-            one.add_counts(*(mine[name].to_numpy() for name in names))
-            iou = one.class_counts().iou
-            assert miou == pytest.approx(iou[iou == iou].mean())
-
-
-def test_the_worst_masks_are_wrong_and_large_first(report_run):
-    worst = _with(report_run, results.worst_masks, "storybook", "finetuned", 50)
-    assert worst and all(row["class_name"] != row["named"] for row in worst)
-    areas = [row["area_fraction"] for row in worst]
-    assert areas == sorted(areas, reverse=True)
-    mistakes = [(row["class_name"], row["named"]) for row in worst]
-    assert max(mistakes.count(each) for each in mistakes) <= 2
-    confused = _with(report_run, results.mask_confusions, "storybook")
-    scores = report_run.inputs["scores/storybook/finetuned"].stats["scores"]
-    run = report_run.inputs["benchmark/storybook/finetuned"]
-    wrong = sum(row["masks"] for row in confused if row["arm"] == "finetuned")
-    assert wrong == round(run.stats["masks"] * (1 - scores["mask_acc"]))
-
-
-def test_inputs_are_found_in_the_catalogue(report_run):
-    inputs = report_run.inputs
-    build_catalog(report_run.root, inputs)
-    checkpoints = {"finetuned": inputs["checkpoint/finetuned"]}
-    scored = {
-        f"storybook/{arm}": inputs[f"scores/storybook/{arm}"] for arm in ("original", "finetuned")
-    }
-    found = report_inputs(report_run.root, inputs, checkpoints, scored, inputs["truth"])
-    assert {role: m.content_digest for role, m in found.items()} == {
-        role: m.content_digest for role, m in inputs.items()
-    }
-    other = {"finetuned": inputs["table"]}  # another checkpoint than the curve ends at
-    elsewhere = {"voc/finetuned": inputs["scores/storybook/finetuned"]}
-    for given, of in ((other, scored), (checkpoints, elsewhere)):
-        found = report_inputs(report_run.root, inputs, given, of, None)
-        assert not [role for role in found if role.startswith("curve/")]
-    bare = report_inputs(report_run.root, inputs, {}, {}, None)
-    assert set(bare) == {"images", "nouns", "proposals", "table"}
-
-
-@pytest.mark.parametrize(("limit", "cut"), [(2, "the first 2 of 6 images"), (6, ""), (None, "")])
-def test_curves_of_fewer_images_than_the_benchmark_s(toy, report_run, tmp_path, limit, cut):
-    import pyarrow.parquet as pq
-
-    from ovseg.stages.run import run_stage
-    from ovseg.stages.schema import LEARNING_CURVE
-
-    curve = report_run.inputs["curve/storybook/finetuned"]
-    config = CurveConfig(arm="finetuned", benchmark=BenchmarkConfig(), limit=limit)
-    stage = toy.Rows(
-        "curves", [pq.read_table(curve.payload()).to_pylist()], LEARNING_CURVE, curve.stats
-    )
-    parents = {"checkpoint": report_run.inputs["checkpoint/finetuned"]}
-    limited = run_stage(stage, config, parents, tmp_path)
-    with data.open_tables({**report_run.inputs, "curve/storybook/finetuned": limited}) as con:
-        assert results.curves(con) and results.curve_cut(con, "storybook") == cut
 
 
 def test_the_last_line_a_run_prints_is_where_the_report_lies(tmp_path, capsys):
