@@ -17,13 +17,13 @@ from prefect import flow
 from flows.benchmark import score_arms
 from flows.finetune import train_arms
 from flows.mine import mine_pairs
+from ovseg.cli.ablations import plan_request
 from ovseg.config.resolved import Preset
 from ovseg.stages.manifest import Manifest
 from tasks.ablations import (
     Outcomes,
     describe,
     once,
-    plan_tables,
     record_cell,
     record_page,
     record_table,
@@ -65,7 +65,7 @@ def ablate(
     Raises:
         OvsegError: for a request that cannot be run; at the end, if a cell failed.
     """
-    plan = plan_tables(
+    plan = plan_request(
         tables,
         preset,
         seeds=seeds,

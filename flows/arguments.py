@@ -80,27 +80,26 @@ def of_pretraining() -> argparse.Namespace:
     """Parse the command line of `python -m flows.pretrain`; exit if it is invalid."""
     parser = Arguments(description="Train a model that ovseg ships.")
     models = parser.add_subparsers(dest="model", required=True, metavar="MODEL")
-    made = {
-        "clip": models.add_parser("clip", help="the compact CLIP"),
-        "conv-clip": models.add_parser("conv-clip", help="the compact convolutional CLIP"),
-        "maskformer": models.add_parser("maskformer", help="a compact MaskFormer, one per split"),
-        "mask2former": models.add_parser("mask2former", help="the small Mask2Former"),
-        "parser": models.add_parser("parser", help="the English noun tagger"),
+    helps = {
+        "clip": "the compact CLIP",
+        "conv-clip": "the compact convolutional CLIP",
+        "maskformer": "a compact MaskFormer, one per split",
+        "mask2former": "the small Mask2Former",
+        "parser": "the English noun tagger",
+    }
+    made = {  # what is not given is left to the defaults of `tasks.pretraining`
+        name: models.add_parser(name, help=text, argument_default=argparse.SUPPRESS)
+        for name, text in helps.items()
     }
     for name, each in made.items():
-        each.add_argument(
-            "--out", type=weights("--out"), help="a new folder; defaults to the shipped one"
-        )
+        each.add_argument("--out", type=weights("--out"), default=None, help="a new folder")
         each.add_argument("--seed", type=int, default=0)
         if name.endswith("clip"):
-            work = Path(f"runs/pretrain-{name}")
-            each.add_argument("--work", type=written("--work"), default=work, help="pictures")
+            each.add_argument("--work", type=written("--work"), help="folder of the drawn images")
         if name.endswith("former"):
-            each.add_argument("--split", type=int, default=0, help="which categories are seen")
-    made["conv-clip"].add_argument("--device", type=device, default="cpu", help="cpu or cuda")
-    made["maskformer"].add_argument(
-        "--clip", type=clip, default="storybook", help="storybook, a folder or ARCH/pretrained"
-    )
+            each.add_argument("--split", type=int, help="which categories are seen; 0 by default")
+    made["conv-clip"].add_argument("--device", type=device, help="cpu by default, or cuda")
+    made["maskformer"].add_argument("--clip", type=clip, help="by default storybook")
     made["parser"].add_argument(
         "--treebank", type=folder("--treebank"), required=True, help="folder with *-train.conllu"
     )
@@ -115,7 +114,10 @@ def of_segmentation() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=written("--out"), required=True, help="replaced as a whole")
     parser.add_argument(
-        "--clip", type=clip, default="storybook", help="storybook, a folder or ARCH/pretrained"
+        "--clip",
+        type=clip,
+        default=argparse.SUPPRESS,
+        help="storybook (default), a folder or ARCH/pretrained",
     )
     parser.add_argument("--recipe", type=recipe, default="swin", help=", ".join(RECIPES))
     parser.add_argument("--layout", default="prepared", help="prepared, or a benchmark's name")

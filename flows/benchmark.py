@@ -39,8 +39,8 @@ def score_arms(
     Args:
         run: its arms and benchmarks are used.
         checkpoints: of each trained arm; trained first if None.
-        tables: published pair tables, for benchmarks that retrieve mined regions; mined first if
-            None.
+        tables: published pair tables, for arms to train and benchmarks that retrieve mined
+            regions; mined first if either needs them and there are none.
 
     Returns:
         The scores' manifest by `<benchmark>/<arm>`.
@@ -48,12 +48,13 @@ def score_arms(
     config, scored = run.config, {}
     uri = config.tracking.uri
     with track("benchmark", root=config.root, uri=uri, join=True), bars():
-        if checkpoints is None:  # no mining for arms that train nothing
-            checkpoints = train_arms(run) if any(config.arms.values()) else {}
-        remembered = any(setting.retrieval_weight for setting in config.scored)
-        if remembered and not tables:
+        trains = checkpoints is None and any(config.arms.values())
+        remembers = any(setting.retrieval_weight for setting in config.scored)
+        if not tables and (trains or remembers):  # no mining for models as they are
             tables = [mine_pairs(each)["table"] for each in by_source(run)]
-        config = with_contexts(run).config
+        if checkpoints is None:
+            checkpoints = train_arms(run, tables) if trains else {}
+        config = with_contexts(config)
         for setting in config.scored:
             name = setting.benchmark
             with track(f"benchmark/{name}", root=config.root, uri=uri) as tracked:

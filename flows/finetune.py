@@ -34,7 +34,7 @@ def train_arms(run: Drawn, tables: Sequence[Manifest] | None = None) -> dict[str
 
     Args:
         run: its curation and arms are used.
-        tables: published pair tables; mined first if None.
+        tables: published pair tables; mined first if there are none.
 
     Returns:
         The checkpoint's manifest by arm, without the arm that trains nothing.
@@ -42,7 +42,7 @@ def train_arms(run: Drawn, tables: Sequence[Manifest] | None = None) -> dict[str
     config = run.config
     with track("finetune", root=config.root, uri=config.tracking.uri) as tracked, bars():
         pairs = tables or [mine_pairs(each)["table"] for each in by_source(run)]
-        config = with_contexts(run).config
+        config = with_contexts(run.config)
         curated = curate(config, pairs)
         trained = {arm: train_arm(config, arm, curated, pairs) for arm in config.arms}
         checkpoints = {arm: phases[-1] for arm, phases in trained.items() if phases}

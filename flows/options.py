@@ -135,7 +135,9 @@ def requested(
     there = {name: value for name, value in options.items() if value is not None}
     named = parse_settings(settings or [])
     given = {f"--{name.replace('_', '-')}": PLACES[name] for name in there}
-    given |= {"--captions and --images": ("images",)} if captions and images else {}
+    given |= (
+        {"--captions and --images": ("data.captions", "data.images")} if captions and images else {}
+    )
     given |= {f"--set {name}": (name,) for name in named}
     arguments = {
         "preset": preset,

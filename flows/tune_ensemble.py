@@ -74,7 +74,9 @@ def tune_ensemble(
     chosen, tried = tuning_request(config, arm, split, weights=weights, thresholds=thresholds)
     with track("tune-ensemble", root=config.root, uri=config.tracking.uri) as tracked, bars():
         run = draw(config, mining=split is None or config.scores_pairs)
-        trained = train_arms(run) if config.arms[chosen] else {}
+        phases = run.config.arms[chosen]
+        alone = run.of(run.config.model_copy(update={"arms": {chosen: phases}}))
+        trained = train_arms(alone) if phases else {}
         setting = tuning_config(
             run.config,
             run.worlds,

@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ovseg.ablations.page import Compared, Failed, Page, publish_page, shown_metrics
 from ovseg.ablations.plan import CellRun, Plan, PlannedTable, cost, rounds
-from ovseg.cli.ablations import plan_request
 from ovseg.comparison.claims import claim_lines, judged_claims
 from ovseg.comparison.findings import read_findings
 from ovseg.comparison.stage import STUDY
@@ -32,7 +30,6 @@ __all__ = [
     "Outcomes",
     "describe",
     "once",
-    "plan_tables",
     "record_cell",
     "record_page",
     "record_table",
@@ -41,11 +38,6 @@ __all__ = [
 Mined = dict[str, Manifest]
 Mine = Callable[[Drawn, Manifest | None], Mined]
 MINED = ("data", "models", "mining", "execution")
-
-
-def plan_tables(tables: list[str], preset: str, **given: Any) -> Plan:
-    """Plan the runs of tables by name, see `ovseg.cli.ablations.plan_request`."""
-    return plan_request(tables, preset, **given)
 
 
 def once(mine: Mine) -> Mine:

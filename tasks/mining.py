@@ -39,9 +39,7 @@ def check_models(config: RunConfig) -> None:
         OvsegError: for the first that does not exist.
     """
     parser_digest(config.nouns.parser)
-    drawn = config.data.mining_world is not None and config.source != "mined"
-    if not drawn:  # the embedded world draws its ground truth first
-        PROPOSALS.weights(config.proposals, {})
+    PROPOSALS.weights(config.proposals, {})
     clip_digest(config.pairing.clip)
     for phases in config.arms.values():
         for phase in phases:
@@ -90,14 +88,13 @@ def find_nouns(config: RunConfig, images: Manifest) -> Manifest:
     return run(NOUNS, config.nouns, {"images": images}, config.root, label="find nouns")
 
 
-def with_contexts(run: Drawn) -> Drawn:
+def with_contexts(config: RunConfig) -> RunConfig:
     """Return the run with the noun table in its benchmarks, for prompts mined from it."""
-    config = run.config
     wanting = (each for each in config.benchmarks if each.prompting == "mined")
     if all(each.contexts_from for each in wanting):
-        return run
+        return config
     nouns = find_nouns(config, read_images(config)["images"])
-    return run.of(config.replaced({"benchmarks.contexts_from": nouns.folder}))
+    return config.replaced({"benchmarks.contexts_from": nouns.folder})
 
 
 def propose_masks(config: RunConfig, images: Manifest) -> Manifest:

@@ -50,7 +50,7 @@ def _harmless(show: Callable[P, None]) -> Callable[P, None]:
             lines = str(error).strip().splitlines() or [""]
             get_run_logger().warning(
                 "%s: not shown in Prefect, the run continues: %s: %s",
-                show.__name__.strip("_"),
+                show.__name__,
                 type(error).__name__,
                 lines[0],
             )
@@ -59,7 +59,7 @@ def _harmless(show: Callable[P, None]) -> Callable[P, None]:
 
 
 def run_name() -> str:
-    """Return the name of the pipeline's flow run, from its parameters: `storybook seed 0`."""
+    """Return the name of an entry flow's run, from its parameters: `storybook seed 0`."""
     given = flow_run.parameters
     seed = given.get("seed")
     if seed is None:

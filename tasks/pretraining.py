@@ -35,26 +35,36 @@ def train(model: str, out: Path | None, seed: int, **options: Any) -> dict[str, 
     return MODELS[model](out, seed, **options)
 
 
-def _clip(out: Path | None, seed: int, *, work: Path) -> dict[str, float]:
+def _clip(
+    out: Path | None, seed: int, *, work: Path = Path("runs/pretrain-clip")
+) -> dict[str, float]:
     from ovseg.pretraining.clip import pretrain_clip
 
     return pretrain_clip(out, cache_dir=work, seed=seed, log=get_run_logger().info)
 
 
-def _conv_clip(out: Path | None, seed: int, *, work: Path, device: str) -> dict[str, float]:
+def _conv_clip(
+    out: Path | None,
+    seed: int,
+    *,
+    work: Path = Path("runs/pretrain-conv-clip"),
+    device: str = "cpu",
+) -> dict[str, float]:
     from ovseg.pretraining.conv_clip import pretrain_conv_clip
 
     log = get_run_logger().info
     return pretrain_conv_clip(out, cache_dir=work, seed=seed, device=device, log=log)
 
 
-def _maskformer(out: Path | None, seed: int, *, split: int, clip: str) -> dict[str, float]:
+def _maskformer(
+    out: Path | None, seed: int, *, split: int = 0, clip: str = "storybook"
+) -> dict[str, float]:
     from ovseg.pretraining.maskformer import build_maskformer
 
     return build_maskformer(out, part=split, seed=seed, clip=clip, progress=_each(250))
 
 
-def _mask2former(out: Path | None, seed: int, *, split: int) -> dict[str, float]:
+def _mask2former(out: Path | None, seed: int, *, split: int = 0) -> dict[str, float]:
     from ovseg.pretraining.mask2former import build_mask2former
 
     return build_mask2former(out, part=split, seed=seed, progress=_each(100))

@@ -51,6 +51,7 @@ def tuning_config(
         arm=arm,
         benchmark=BenchmarkConfig(**{**setting.model_dump(), **changed}),
         split=kind,
+        max_bad_fraction=setting.max_bad_fraction,
         **tried,
     )
 

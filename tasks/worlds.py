@@ -56,10 +56,11 @@ def draw(config: RunConfig, *, mining: bool = True) -> Drawn:
         config = config.with_benchmark_root("storybook", world.payload())
         worlds["world/benchmark"] = world
     names = sorted({name for setting in config.scored for name in trained_names(setting)})
-    for name in names:
+    if names:
         worlds["world/training"] = run(
             WORLD, SCENES, {}, config.root, label="draw scenes to train on"
         )
+    for name in names:
         network = train_network(config, name, worlds["world/training"])
         config = with_trained(config, name, network.payload())
         worlds[f"network/{name}"] = network

@@ -282,7 +282,7 @@ def _mined(config: RunConfig) -> list[Any]:
 
 
 MADE_BY, HEADING = "ovseg ablate", "# Ablations\n\nWritten by one command, not by hand:\n"
-"""The marks by which the plot folder and the page are recognized as replaceable."""
+"""How a plot folder and a page that may be replaced are recognized."""
 
 
 def check_page(out: Path) -> None:

@@ -98,7 +98,7 @@ def build_views(path: Path, manifests: Mapping[str, Manifest]) -> Path:
     """Write a database of the catalog's relations over these results, wherever they lie.
 
     Args:
-        path: of the file, which is not a root's catalog and names only these results.
+        path: file to write; not a root's catalog.
         manifests: as `build_catalog` takes them.
 
     Raises:

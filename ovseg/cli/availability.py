@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from ovseg.config.data import ImagesConfig
+from ovseg.config.mining import pair_sources
 from ovseg.config.model_names import (
     CLIP_CONFIG,
     MASKFORMER_CONFIG,
@@ -57,8 +58,10 @@ def check_available(config: RunConfig, *, mines: bool) -> None:
         check_clip(config.pairing.clip)
         find_parser(config.nouns.parser)
         _check_captions(config.images)
-        if config.proposals.source == "maskformer":
-            check_maskformer(config.proposals.maskformer)
+        for source in pair_sources(config):
+            proposals = config.of_source(source).proposals
+            if proposals.source == "maskformer":
+                check_maskformer(proposals.maskformer)
         if config.proposals.labels is not None:
             check_folder(config.proposals.labels, "--labels")
     for phase in (phase for phases in config.phases.values() for phase in phases):

@@ -26,9 +26,11 @@ ASKED = ("mask_acc_unseen", "miou_union_unseen", "mask_acc", "miou_union")
 """The metrics of a run's default claims; the first two apply if there are unseen classes."""
 
 RULE = (
-    "A claim holds if every interval of its paired differences lies above 0 (or above minus the"
-    " allowed margin), does not hold if every one lies below, and is undecided otherwise; with"
-    " several seeds, the interval from the spread of the seeds alone must agree."
+    "A comparison holds if every interval of its paired differences lies above 0 (or above minus"
+    " the allowed margin), does not hold if every one lies below, and is undecided otherwise; with"
+    " several seeds, the interval from the spread of the seeds alone must agree. A claim holds if"
+    " all comparisons of one of its alternatives hold, and does not hold if each alternative has"
+    " one that does not."
 )
 
 

@@ -50,8 +50,9 @@ def study_inputs(
     """
     inputs: dict[str, Manifest] = {}
     curves: dict[str, Manifest] = {}
+    system = _common_system(roots, benchmark)
     for seed, root in sorted(roots.items()):
-        found = _of_benchmark(root, "scores", benchmark)
+        found = _of_benchmark(root, "scores", benchmark, system)
         runs = {item.manifest.digest: item.manifest for item in current(root, "benchmarks")}
         arms = list(found) if arms is None else arms
         for arm in arms:
@@ -62,7 +63,7 @@ def study_inputs(
                     f" `ovseg run --seeds {max(roots) + 1}` again; it resumes where it stopped"
                 )
             inputs[f"{seed}/{arm}"] = run
-        traced = _of_benchmark(root, "curves", benchmark)
+        traced = _of_benchmark(root, "curves", benchmark, "")  # curves have no system
         trained = {
             item.labels["arm"]: item.manifest.content_digest
             for item in current(root, "checkpoints")
@@ -74,16 +75,26 @@ def study_inputs(
     return {**inputs, **curves}
 
 
-def _of_benchmark(root: Path, stage: str, benchmark: str) -> dict[str, Manifest]:
-    """Return a stage's current results on one benchmark, by arm in display order.
+def _common_system(roots: Mapping[int, Path], benchmark: str) -> str:
+    """Return the system to compare: of those every seed scored `ovseg`, else the first by name."""
+    of_seeds = [
+        {
+            item.labels.get("system", "")
+            for item in current(root, "scores")
+            if item.labels["benchmark"] == benchmark
+        }
+        for root in roots.values()
+    ]
+    common = set.intersection(*of_seeds) if of_seeds else set()
+    return "ovseg" if "ovseg" in common else min(common, default="ovseg")
 
-    Only one system's: that of `ovseg` (the defaults) if it was scored, else the first by name.
-    """
-    items = [item for item in current(root, stage) if item.labels["benchmark"] == benchmark]
-    systems = {item.labels.get("system", "") for item in items}  # curves have no system
-    kept = "ovseg" if "ovseg" in systems else min(systems, default="")
+
+def _of_benchmark(root: Path, stage: str, benchmark: str, system: str) -> dict[str, Manifest]:
+    """Return a stage's current results of one system on one benchmark, by arm in display order."""
     found = {
-        item.labels["arm"]: item.manifest for item in items if item.labels.get("system", "") == kept
+        item.labels["arm"]: item.manifest
+        for item in current(root, stage)
+        if item.labels["benchmark"] == benchmark and item.labels.get("system", "") == system
     }
     known = [arm for arm in ARMS if arm in found]
     return {arm: found[arm] for arm in [*known, *sorted(set(found) - set(known))]}
@@ -111,7 +122,9 @@ def study_command(root: Path, *, seeds: int | None, out: Path | None) -> None:
     if seeds is not None:
         roots = {seed: root / f"seed-{seed}" for seed in range(seeds)}
     if not roots or not all(path.is_dir() for path in roots.values()):
-        raise OvsegError(f"{root} holds no runs of these seeds: `ovseg run --seeds 3` makes them")
+        raise OvsegError(
+            f"{root} holds no runs of these seeds: `ovseg run --seeds {seeds or 3}` makes them"
+        )
     from ovseg.comparison.stage import STUDY
     from ovseg.comparison.study_page import show_study
 

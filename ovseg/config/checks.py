@@ -10,30 +10,29 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ovseg.config.registry import (
-    EMBEDDERS,
-    FORMATS,
-    METHODS,
-    PROMPTINGS,
-    PROPOSERS,
-    SEGMENTS,
-    SOURCES,
-    TEMPLATES,
-    check_name,
-)
+from ovseg.config.base import Config
+from ovseg.config.data import DataConfig
+from ovseg.config.mining import NounsSettings, PairingSettings, ProposalsSettings
+from ovseg.config.registry import READERS, Registry, check_name
 from ovseg.config.run import RunConfig
+from ovseg.config.scoring import BenchmarkSettings
+from ovseg.config.training import PhaseSettings
 from ovseg.errors import OvsegError
 
+SECTIONS: Mapping[str, type[Config]] = {
+    "data": DataConfig,
+    "mining.nouns": NounsSettings,
+    "mining.proposals": ProposalsSettings,
+    "mining.pairing": PairingSettings,
+    "arms": PhaseSettings,
+    "benchmarks": BenchmarkSettings,
+}
 REGISTRIES: Mapping[str, Mapping[str, object]] = {
-    "data.captions_format": FORMATS,
-    "mining.proposals.source": SOURCES,
-    "mining.proposals.segments": SEGMENTS,
-    "arms.trains": METHODS,
-    "benchmarks.proposals": PROPOSERS,
-    "benchmarks.segments": SEGMENTS,
-    "benchmarks.prompting": PROMPTINGS,
-    "benchmarks.templates": TEMPLATES,
-    "benchmarks.embedder": EMBEDDERS,
+    f"{section}.{name}": registries[0]
+    for section, kind in SECTIONS.items()
+    for name, field in kind.model_fields.items()
+    if (registries := [each for each in field.metadata if isinstance(each, Registry)])
+    and registries[0] is not READERS  # a benchmark may be any prepared folder
 }
 """Dotted name of a setting to the names it may take."""
 UNNAMED = {"data.captions_format": "auto"}
@@ -85,22 +84,26 @@ def _above(name: str) -> tuple[Heard, str]:
     return lambda stage: bool(getattr(stage, field)), f"{name} is more than 0"
 
 
-_MASKED = (
-    lambda item: item.segmentor == "proposals" and item.oracle != "gt_labels",
-    "masks are proposed and named (benchmarks.segmentor=proposals, no benchmarks.oracle=gt_labels)",
-)
+def _names_masks(item: BenchmarkSettings) -> bool:
+    return item.segmentor == "proposals" and item.oracle != "gt_labels"
+
+
 _BOTH = (
-    lambda item: _MASKED[0](item) and item.ensemble not in ("clip_only", "maskformer_only"),
+    lambda item: _names_masks(item) and item.ensemble not in ("clip_only", "maskformer_only"),
     "benchmarks.ensemble asks CLIP and MaskFormer (upstream, geometric, void)",
 )
 _CLIP = (
-    lambda item: _MASKED[0](item) and item.ensemble != "maskformer_only",
+    lambda item: _names_masks(item) and item.ensemble != "maskformer_only",
     "CLIP names regions (benchmarks.segmentor=proposals, benchmarks.ensemble is not"
     " maskformer_only)",
 )
 _CROPS = _in("benchmarks.embedder", "crops")
 _FADED = ("attenuated_box", "attenuated_image")
 
+_PIXEL_PROMPTS: tuple[Heard, str] = (
+    lambda phase: "pixel_prompts" in phase.trains,
+    "arms.trains has pixel prompts",
+)
 _CAPTIONED: tuple[Heard, str] = (lambda data: data.captions is not None, "--captions is given")
 
 RULES: Mapping[str, tuple[Heard, str]] = {
@@ -125,15 +128,9 @@ RULES: Mapping[str, tuple[Heard, str]] = {
     "benchmarks.whole_places": _in("benchmarks.embedder", "mask_pooling"),
     "mining.pairing.background": _in("mining.pairing.region", *_FADED),
     "arms.background": _in("arms.region", *_FADED),
-    "arms.pixel_strength": (lambda p: "pixel_prompts" in p.trains, "arms.trains has pixel prompts"),
-    "arms.pixel_background": (
-        lambda phase: "pixel_prompts" in phase.trains,
-        "arms.trains has pixel prompts",
-    ),
-    "arms.learn_background": (
-        lambda phase: "pixel_prompts" in phase.trains,
-        "arms.trains has pixel prompts",
-    ),
+    "arms.pixel_strength": _PIXEL_PROMPTS,
+    "arms.pixel_background": _PIXEL_PROMPTS,
+    "arms.learn_background": _PIXEL_PROMPTS,
     "arms.visual_tokens": _in("arms.trains", "visual_prompts"),
     "arms.visual_depth": _in("arms.trains", "visual_prompts"),
     "arms.relation_temperature": _above("arms.relation_smoothing"),
@@ -203,11 +200,12 @@ def unheard_by(
     unused: tuple[str, ...] = ()
     if command == "mine":
         unused = (*TRAINING, *SCORING)
-    elif command == "finetune":
-        unused = SCORING
     elif not mines:
-        unused = ("data", "mining", "models.parser", "models.precision", "curation")
-    exceptions = SCREENED if command in ("mine", "finetune") else SCORED
+        unused = (
+            *("data", "mining", "curation", "models.parser", "models.precision"),
+            *("execution.decode_workers", *(f"arms.{name}" for name in PhaseSettings.model_fields)),
+        )
+    exceptions = SCREENED if command == "mine" else SCORED
     return [
         option
         for option, settings in given.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import sys
 from pathlib import Path
@@ -17,7 +18,6 @@ from ovseg.storybook.weights import (
 
 CLIP_CONFIG = "open_clip_config.json"
 MASKFORMER_CONFIG = "config.json"
-IN_CHECKPOINT = {"clip": "clip", "maskformer": "maskformer"}
 """Subfolders of an imported checkpoint, by model."""
 
 
@@ -31,7 +31,7 @@ def clip_folder(name: str) -> Path | None:
     """
     folder, model = SHIPPED_CLIPS.get(name, (Path(name).expanduser(), ""))
     try:
-        for place in (folder, folder / IN_CHECKPOINT["clip"]):
+        for place in (folder, folder / "clip"):
             if (place / CLIP_CONFIG).is_file():
                 return place
         if model:
@@ -75,7 +75,7 @@ def maskformer_folder(name: str) -> Path:
     if (shipped := shipped_maskformer(name)) is not None:
         return shipped
     folder = Path(name).expanduser()
-    imported = folder / IN_CHECKPOINT["maskformer"]
+    imported = folder / "maskformer"
     return imported if imported.is_dir() and not (folder / MASKFORMER_CONFIG).is_file() else folder
 
 

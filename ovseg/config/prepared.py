@@ -21,7 +21,7 @@ def with_benchmarks(config: RunConfig) -> RunConfig:
     """
     folder = config.data.prepared
     if folder is None:
-        own = tuple(item for item in config.benchmarks if item.root or _is_drawn(config, item))
+        own = tuple(item for item in config.benchmarks if _has_folder(config, item))
         return config.model_copy(update={"benchmarks": own})
     if config.data.scored:
         named = _named(config, folder.resolve())
@@ -29,10 +29,10 @@ def with_benchmarks(config: RunConfig) -> RunConfig:
         return world.model_copy(update={"benchmarks": named})
     benchmarks = tuple(
         item
-        if item.root or _is_drawn(config, item)
+        if _has_folder(config, item)
         else item.model_copy(update={"root": folder.resolve() / item.benchmark})
         for item in config.benchmarks
-        if item.root or _is_drawn(config, item) or (folder.resolve() / item.benchmark).is_dir()
+        if _has_folder(config, item) or (folder.resolve() / item.benchmark).is_dir()
     )
     if all(item.root is None or item in config.benchmarks for item in benchmarks):
         names = ", ".join(item.benchmark for item in config.benchmarks) or "none"
@@ -44,8 +44,10 @@ def with_benchmarks(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"benchmarks": benchmarks})
 
 
-def _is_drawn(config: RunConfig, item: BenchmarkSettings) -> bool:
-    return item.benchmark == "storybook" and config.data.benchmark_world is not None
+def _has_folder(config: RunConfig, item: BenchmarkSettings) -> bool:
+    """Whether a benchmark has a folder already, or is the embedded world's, which is drawn."""
+    drawn = item.benchmark == "storybook" and config.data.benchmark_world is not None
+    return drawn or item.root is not None
 
 
 def _named(config: RunConfig, folder: Path) -> tuple[BenchmarkSettings, ...]:

@@ -35,7 +35,8 @@ ARMS = {
     "both": "both in turn",
 }
 """Slug to display name of the models a run compares."""
-ARM = "imported"
+IMPORTED_ARM = "imported"
+"""The one model of a preset that scores an imported checkpoint."""
 LAMBDA = {
     "ade20k-150": 0.7,
     "ade20k-847": 0.7,
@@ -167,10 +168,17 @@ def _gated(seed: int) -> RunConfig:
             " photographs",
             "root": Path("runs/gated"),
             "data": paper.data.model_copy(update={"captions_per_image": None}),
-            "mining": MiningConfig(
-                screening=ScreeningConfig(near_duplicates=True),
-                proposals=ProposalsSettings(min_score=0.1, min_area_fraction=0.0005, nms_iou=0.9),
-                pairing=PairingSettings(min_similarity=0.18, min_margin=0.002, mutual_best=True),
+            "mining": paper.mining.model_copy(
+                update={
+                    "screening": ScreeningConfig(near_duplicates=True),
+                    "nouns": NounsSettings(),
+                    "proposals": ProposalsSettings(
+                        min_score=0.1, min_area_fraction=0.0005, nms_iou=0.9
+                    ),
+                    "pairing": PairingSettings(
+                        min_similarity=0.18, min_margin=0.002, mutual_best=True
+                    ),
+                }
             ),
         }
     )
@@ -201,7 +209,7 @@ def _published(
             expect=expect,
             root=Path("runs") / name,
             models=ModelsConfig(clip="", maskformer=""),  # the user supplies them
-            arms={ARM: ()},
+            arms={IMPORTED_ARM: ()},
             benchmarks=tuple(
                 common.model_copy(
                     update={

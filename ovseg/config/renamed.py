@@ -1,7 +1,7 @@
 """Old names of settings, kept for one release.
 
-An old name that a person types is rejected with the new name; settings stored in a registered model
-or a stage's manifest are read under their new names.
+An old name that a person types is rejected with the new name; a benchmark's settings stored in a
+registered model or in the manifest of its scores are read under their new names.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def changed_preset(
         OvsegError: see `load_preset` and `check_names`; or a setting is a URL that holds a secret.
     """
     for name, value in (overrides or {}).items():
-        if name != "tracking.uri" and holds_secret(value):
+        if name.partition(".")[0] not in ("tracking", "tracking_uri") and holds_secret(value):
             raise OvsegError(
                 f"setting {name} is a URL with a user, a password or a token, which would be stored"
                 " with every run: leave it out and set the server's environment variables"

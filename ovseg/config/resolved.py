@@ -62,4 +62,9 @@ REQUESTED = ("preset", "root", "captions", "images", "seed", "overrides", "mines
 def _key(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of a request that decide on the configurations, without defaults."""
     parts = {name: request.get(name) for name in REQUESTED}
-    return {name: value for name, value in parts.items() if value not in (None, {}, True)}
+    defaults = {"overrides": {}, "mines": True}
+    return {
+        name: value
+        for name, value in parts.items()
+        if value is not None and not (name in defaults and value == defaults[name])
+    }

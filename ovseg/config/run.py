@@ -217,8 +217,11 @@ class RunConfig(Config):
         values = self.model_dump(mode="python")
         if (system := overrides.get("benchmarks.system")) is not None:  # explicit settings win
             implied = system_settings(system, miniature=self.data.benchmark_world is not None)
-            explicit = {f"benchmarks.{name.removeprefix('models.')}" for name in overrides}
-            implied = {name: value for name, value in implied.items() if name not in explicit}
+            section = overrides.get("models")
+            models = [name.removeprefix("models.") for name in overrides if "models." in name]
+            models += section if isinstance(section, Mapping) else []
+            for name in models:
+                implied.pop(f"benchmarks.{name}", None)
             overrides = {**implied, **overrides}
         for path, value in overrides.items():
             check_known(RunConfig, path, value)

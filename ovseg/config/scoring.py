@@ -254,6 +254,8 @@ class ScoresConfig(Config):
 class TuneConfig(Config):
     """A search for the ensemble weight and the mask threshold."""
 
+    section: ClassVar[str] = "benchmarks"
+
     arm: str = Field("original", description="name of the model in the comparison")
     benchmark: BenchmarkConfig = Field(
         BenchmarkConfig(), description="the split it is searched on, and how"

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ovseg.config.renamed import translated
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.data.benchmarks.published import PUBLISHED
 from ovseg.stages.manifest import Manifest
@@ -94,7 +95,7 @@ def _changed(config: Mapping[str, Any]) -> str:
     default = BenchmarkConfig().result_fields()
     changed = {
         name: value
-        for name, value in config.items()
+        for name, value in translated("benchmarks", config).items()
         if name in default and name not in _ELSEWHERE and value != default[name]
     }
     return json.dumps(changed, sort_keys=True)

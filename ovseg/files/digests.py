@@ -35,7 +35,7 @@ def file_sha256(path: Path) -> str:
 
 
 def known_sha256(path: Path) -> str:
-    """Return `file_sha256`, cached per process until the file's size or time changes."""
+    """Return `file_sha256` of a file, cached per process until its size or time changes."""
     stat = path.stat()
     return _hashed(path.resolve(), stat.st_size, stat.st_mtime_ns)
 

@@ -112,9 +112,10 @@ def _own_vocabulary(
         return None
     own = getattr(network, "class_names", ())
     if not own:
+        source = config.maskformer if config.proposals == "maskformer" else config.proposals
         raise OvsegError(
-            f"{config.maskformer} has no classes: it only proposes masks for CLIP to classify;"
-            " keep benchmarks.vocabulary=open"
+            f"{source} has no classes: it only proposes masks for CLIP to classify; set"
+            " benchmarks.vocabulary=open and benchmarks.ensemble other than maskformer_only"
         )
     return benchmark_vocabulary(tuple(own), tuple(classes), config.benchmark)
 

@@ -189,7 +189,7 @@ class Segmentor(OpenVocabularySegmentor):
         return self._labels(*self._joined(proposals, *named, self._of_columns(weight)), size)
 
     def _proposals(self, image: ImageArray) -> tuple[Tensor, Tensor]:
-        """Return class scores `(R, K)` and soft masks `(R, h, w)` of the proposals used."""
+        """Return class scores `(R, C)` and soft masks `(R, h, w)` of the proposals used."""
         proposals = self.propose(image)
         masks = proposals.masks
         if self.mode == "maskformer_only":

@@ -1,7 +1,7 @@
 """The model card of weights that this repository trained, written by the run that made them.
 
 A card says what the weights are, which command rebuilds them, how long that takes, how good they
-are and what they are not for. Nothing in it is typed by hand.
+are and what they are not for. No figure in it is typed by hand.
 """
 
 import importlib.metadata

@@ -1,7 +1,9 @@
-"""Cutting CLIP's BPE vocabulary down to its most frequent merges.
+"""Training of the storybook's compact CLIP from images and loose captions.
 
-The merges of CLIP's vocabulary are ordered by frequency, so its first 4,000 encode common English
-words as one token and rare words as a few, and a small text tower's token table shrinks elevenfold.
+    python -m flows.pretrain clip [--seed 0] [--out DIR]
+
+No masks are used, so the model knows loose crops and is worse on crops with a blanked background:
+the weakness that mask adaptation repairs. Its vocabulary is cut from CLIP's.
 """
 
 from __future__ import annotations
@@ -36,6 +38,9 @@ SPECIAL_TOKENS = 2  # start and end of text, the last two ids
 
 def cut_bpe(src: Path, dst: Path, *, merges: int = 4000) -> int:
     """Keep the header and the first merges of a BPE file.
+
+    CLIP's merges are ordered by frequency: the first 4,000 encode common English words as one token
+    and rare words as a few, and a small text tower's token table shrinks elevenfold.
 
     Args:
         src: gzip text, a header line and one merge per line, as shipped with open_clip.

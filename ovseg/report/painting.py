@@ -227,19 +227,20 @@ def outline(mask_hw: NDArray[np.bool_]) -> str:
     loops = []
     while leaving:
         start = next(iter(leaving))
-        here, steps = start, [_take(leaving, start, None)]
+        here, steps = start, [_take(leaving, start)]
         while (here := (here[0] + steps[-1][0], here[1] + steps[-1][1])) != start:
-            steps.append(_take(leaving, here, steps[-1]))
+            steps.append(_take(leaving, here))
         loops.append(_loop(start, steps))
     return "".join(loops)
 
 
-def _take(leaving: dict[Step, list[Step]], corner: Step, before: Step | None) -> Step:
-    """Remove and return the next step that leaves a corner."""
+def _take(leaving: dict[Step, list[Step]], corner: Step) -> Step:
+    """Remove and return the next step that leaves a corner.
+
+    Where two pixels touch at a corner, both steps turn: borders never cross.
+    """
     ways = leaving[corner]
-    # where two pixels touch at a corner, the border turns: borders never cross
-    way = next((way for way in ways if way != before), ways[0])
-    ways.remove(way)
+    way = ways.pop(0)
     if not ways:
         del leaving[corner]
     return way

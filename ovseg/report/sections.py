@@ -149,15 +149,17 @@ def boards(found: Sequence[data.Row], arms: Arms, *, miniature: bool) -> list[di
         order = arms.in_order(list(own.values()))
         base = own.get("original")
         best = {
-            metric: max((own[arm][metric] or -1.0 for arm in order), default=-1.0)
+            metric: max(
+                (own[arm][metric] for arm in order if own[arm][metric] is not None), default=None
+            )
             for metric in METRICS
         }
-        masks = f"{thousands(own[order[0]]['images'])} images" if order else "no image"
+        images = f"{thousands(own[order[0]]['images'])} images" if order else "no image"
         note = "; a miniature, not comparable with photographs" if miniature else ""
         tables.append(
             {
                 "name": name,
-                "caption": f"{name}, in % ({masks}{note})",
+                "caption": f"{name}, in % ({images}{note})",
                 "groups": GROUPS,
                 "columns": list(METRICS.values()),
                 "rows": [
@@ -177,7 +179,7 @@ def boards(found: Sequence[data.Row], arms: Arms, *, miniature: bool) -> list[di
 
 
 def _cell(
-    row: data.Row, metric: str, base: data.Row | None, best: Mapping[str, float]
+    row: data.Row, metric: str, base: data.Row | None, best: Mapping[str, float | None]
 ) -> dict[str, Any]:
     value = row[metric]
     low, high = row[f"{metric}_low"], row[f"{metric}_high"]
@@ -227,7 +229,7 @@ def training_section(con: duckdb.DuckDBPyConnection, arms: Arms, benchmark: str 
         name="training",
         short="Training",
         title="Over training",
-        intro="How the scores developed, step by step.",
+        intro="The loss, and the accuracy on ground-truth masks, step by step.",
         plots=tuple(plots),
         notes=tuple(notes),
         empty="" if plots else "No model was trained in this run.",

@@ -1,6 +1,7 @@
 """The steps common to every training: group the parameters, take an optimizer step, repeat.
 
-The trainings of the shipped weights are one call of `fit` each; resumable ones
+The CLIPs, the Mask2Former and the MaskFormer's class head are trained by one call of `fit` each;
+resumable trainings
 (`ovseg.training.clip.trainer`, `ovseg.training.segmentation.trainer`) keep a state between steps
 and call `take_step` themselves.
 """
