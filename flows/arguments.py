@@ -116,7 +116,7 @@ def of_segmentation() -> argparse.Namespace:
     parser.add_argument(
         "--clip",
         type=clip,
-        default=argparse.SUPPRESS,
+        default="storybook",
         help="storybook (default), a folder or ARCH/pretrained",
     )
     parser.add_argument("--recipe", type=recipe, default="swin", help=", ".join(RECIPES))
