@@ -21,14 +21,14 @@ from tasks.catalog import publish_catalog
 from tasks.mining import by_source, with_contexts
 from tasks.prefect_page import run_name
 from tasks.progress import bars
-from tasks.scoring import remember, score
+from tasks.scoring import score, scoring_inputs
 from tasks.steps import step
 from tasks.tracking.records import record_benchmark, record_scores
 from tasks.tracking.tracked_run import track
 from tasks.worlds import Drawn, draw
 
 
-@step("benchmark", workers=2)
+@step("benchmark")
 def score_arms(
     run: Drawn,
     checkpoints: Mapping[str, Manifest] | None = None,
@@ -58,13 +58,10 @@ def score_arms(
         for setting in config.scored:
             name = setting.benchmark
             with track(f"benchmark/{name}", root=config.root, uri=uri) as tracked:
-                for arm in config.arms:
-                    checkpoint = checkpoints.get(arm)
-                    regions = remember(config, setting, arm, checkpoint, tables)
-                    result, scores = score(config, setting, arm, checkpoint, regions)
+                parts = scoring_inputs(config, setting, checkpoints, tables)
+                for arm, (result, scores) in score(config, setting, parts).items():
                     publish_catalog(config.root, {"benchmark": result, "scores": scores})
-                    parts = {"checkpoint": checkpoint, "regions": regions}
-                    record_benchmark(tracked, config, setting, arm, parts, result, scores)
+                    record_benchmark(tracked, config, setting, arm, parts[arm], result, scores)
                     scored[f"{name}/{arm}"] = scores
                 record_scores(tracked, config, setting, scored)
     return scored

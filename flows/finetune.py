@@ -17,18 +17,18 @@ from flows.mine import mine_pairs
 from ovseg.config.resolved import Preset, resolved
 from ovseg.stages.manifest import Manifest
 from tasks.catalog import publish_catalog
-from tasks.mining import by_source, with_contexts
+from tasks.mining import by_source, curate, with_contexts
 from tasks.prefect_page import run_name
 from tasks.progress import bars
-from tasks.scoring import remember, trace
+from tasks.scoring import remember
 from tasks.steps import step
 from tasks.tracking.records import record_training
 from tasks.tracking.tracked_run import track
-from tasks.training import curate, train_arm
+from tasks.training import train_and_trace
 from tasks.worlds import Drawn, draw
 
 
-@step("finetune", workers=1)
+@step("finetune")
 def train_arms(run: Drawn, tables: Sequence[Manifest] | None = None) -> dict[str, Manifest]:
     """Train every arm of a run on what its curation query selects.
 
@@ -44,10 +44,9 @@ def train_arms(run: Drawn, tables: Sequence[Manifest] | None = None) -> dict[str
         pairs = tables or [mine_pairs(each)["table"] for each in by_source(run)]
         config = with_contexts(run.config)
         curated = curate(config, pairs)
-        trained = {arm: train_arm(config, arm, curated, pairs) for arm in config.arms}
+        trained, curves = train_and_trace(config, curated, pairs)
         checkpoints = {arm: phases[-1] for arm, phases in trained.items() if phases}
         arms = {f"checkpoint/{arm}": manifest for arm, manifest in checkpoints.items()}
-        curves = {arm: trace(config, arm, phases) for arm, phases in trained.items()}
         traced = {f"curve/{arm}": made[-1] for arm, made in curves.items() if made}
         publish_catalog(config.root, {"curated": curated, **arms, **traced})
         memories = {

@@ -34,7 +34,7 @@ from tasks.tracking.tracked_run import track
 from tasks.worlds import Drawn, draw
 
 
-@step("mine", workers=4)
+@step("mine")
 def mine_pairs(run: Drawn, adapted: Manifest | None = None) -> dict[str, Manifest]:
     """Mine the pair table of one source; finished stages are not recomputed.
 

@@ -17,7 +17,7 @@ from tasks.tracking.tracked_run import track
 from tasks.worlds import Drawn
 
 
-@step("report", workers=1)
+@step("report")
 def report(
     run: Drawn,
     mined: Mapping[str, Manifest],

@@ -21,7 +21,7 @@ from tasks.steps import step
 from tasks.studies import announce, compare, describe, record_study
 from tasks.tracking.tracked_run import track
 
-run_seed = step("pipeline", workers=1, title="{preset} seed {seed}")(whole_chain)
+run_seed = step("pipeline", title="{preset} seed {seed}")(whole_chain)
 """One seed's run, as a subflow."""
 
 

@@ -1,13 +1,13 @@
-"""The steps of mining; each runs a stage shard by shard."""
+"""The steps of mining and curation; each runs a stage shard by shard."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prefect import get_run_logger
 
 from ovseg.config.data import FingerprintsConfig
-from ovseg.config.mining import pair_sources
+from ovseg.config.mining import load_curation, pair_sources
 from ovseg.config.presets import load_preset
 from ovseg.config.run import RunConfig
 from ovseg.data.fingerprints import FINGERPRINTS
@@ -16,6 +16,7 @@ from ovseg.data.screening import IMAGES_LISTED, SCREEN_IMAGES
 from ovseg.mining.nouns.embeddings import TEXTS
 from ovseg.mining.nouns.mentions import parser_digest
 from ovseg.mining.nouns.stage import NOUNS
+from ovseg.mining.pairs.curation import CURATE
 from ovseg.mining.pairs.labels import LABEL_PAIRS
 from ovseg.mining.pairs.stage import PAIRS
 from ovseg.mining.pairs.table import PAIR_TABLE
@@ -133,3 +134,15 @@ def pair(
 def publish_table(config: RunConfig, pairs: Manifest) -> Manifest:
     """Merge and sort the pairs into the published table."""
     return run(PAIR_TABLE, config.table, {"pairs": pairs}, config.root, label="pair table")
+
+
+def tables_by_role(tables: Sequence[Manifest]) -> dict[str, Manifest]:
+    """Return pair tables as inputs of a stage: `table`, and further ones as `table/<source>`."""
+    roles = ["table", *(f"table/{table.config['source']}" for table in tables[1:])]
+    return dict(zip(roles, tables, strict=True))
+
+
+def curate(config: RunConfig, tables: Sequence[Manifest]) -> Manifest:
+    """Select the training pairs with the configured query."""
+    selected = load_curation(config.curation)
+    return run(CURATE, selected, tables_by_role(tables), config.root, label="curate pairs")

@@ -12,7 +12,7 @@ import errno
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from prefect.futures import PrefectFuture
 from ovseg.config.base import Config
 from ovseg.errors import OvsegError
 from ovseg.files.publish import WriteError
+from ovseg.models.devices import resolve_device
 from ovseg.stages.manifest import Manifest, ShardPlan, ShardRecord
-from ovseg.stages.run import finish, finished, run_shard, stage_folder
+from ovseg.stages.run import finish, finished, run_shard_together, stage_folder
 from ovseg.stages.stage import Inputs, Stage
 from tasks.progress import bar, found
 
@@ -41,17 +42,20 @@ _FOR_A_PERSON = (
 )
 """Errors that a retry would raise again: bad input, and bugs."""
 _FULL_OR_FORBIDDEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-_device_locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+_gpus: dict[str, threading.Lock] = defaultdict(threading.Lock)
+
+Run = tuple[Config, dict[str, Manifest], Path, ShardPlan]
+"""A stage's configuration, inputs by role, folder and plan."""
 
 
 @contextmanager
 def _device(config: Config) -> Iterator[None]:
-    """Allow one worker per device: a second model would only compete for memory."""
+    """Allow one worker per GPU, where a second model would only compete for memory."""
     device = getattr(config, "device", None)
-    if device is None:
+    if device is None or (name := resolve_device(device)) == "cpu":
         yield
         return
-    with _device_locks[device]:
+    with _gpus[name]:
         yield
 
 
@@ -84,24 +88,21 @@ _RETRIED: dict[str, Any] = {
     persist_result=False,
 )
 def compute_shard(
-    stage: Stage[Any],
-    config: Config,
-    inputs: dict[str, Manifest],
-    folder: Path,
-    plan: ShardPlan,
-    shard: int,
-    progress: Callable[[int], None],
-) -> ShardRecord:
-    """Compute and publish one shard of a stage, unless it is done."""
-    with _device(config):
-        record = run_shard(stage, config, inputs, folder, shard=shard, progress=progress)
-    path = folder / record.path
-    if record.seconds is None:
-        progress(plan.counts[shard])
-        get_run_logger().info("already whole: %s", path)
-    else:
-        get_run_logger().info("%d rows in %.1f s: %s", record.rows, record.seconds, path)
-    return record
+    stage: Stage[Any], runs: list[Run], shard: int, progress: Callable[[int], None]
+) -> list[ShardRecord]:
+    """Compute and publish one shard of each run of a stage, unless it is done."""
+    with _device(runs[0][0]):
+        parts = [(config, inputs, folder) for config, inputs, folder, _ in runs]
+        records = run_shard_together(stage, parts, shard=shard, progress=progress)
+    if all(record.seconds is None for record in records):
+        progress(runs[0][3].counts[shard])
+    for record, (_, _, folder, _) in zip(records, runs):
+        path = folder / record.path
+        if record.seconds is None:
+            get_run_logger().info("already whole: %s", path)
+        else:
+            get_run_logger().info("%d rows in %.1f s: %s", record.rows, record.seconds, path)
+    return records
 
 
 @task(task_run_name="finish {stage.name}", cache_policy=NO_CACHE, **_RETRIED, persist_result=False)
@@ -140,30 +141,73 @@ def run(
     Raises:
         OvsegError: from a shard or the finish, with its one-line message.
     """
-    folder, plan = stage_folder(stage, config, inputs, root)
-    label, log, began = label or stage.name, get_run_logger(), time.monotonic()
-    if (manifest := finished(folder, plan)) is not None:
-        found(label)
-        log.info("%s: found, nothing to compute: %s", label, folder)
-        return manifest
-    parents = dict(inputs)
+    label = label or stage.name
+    return run_together(stage, [(label, config, inputs)], root, label=label)[0]
+
+
+def run_together(
+    stage: Stage[Any],
+    runs: Sequence[tuple[str, Config, Inputs]],
+    root: Path,
+    *,
+    label: str,
+) -> list[Manifest]:
+    """Run a stage several times over the same plan; a shard of all of them is one task.
+
+    Args:
+        stage: the stage.
+        runs: displayed name, configuration and inputs of each.
+        root: the folder of all results.
+        label: displayed name of all of them.
+
+    Returns:
+        The manifests, in order.
+
+    Raises:
+        OvsegError: as for `run`.
+    """
+    log, began = get_run_logger(), time.monotonic()
+    made: dict[Path, Manifest] = {}
+    missing: dict[Path, tuple[str, Run]] = {}
+    folders: list[Path] = []
+    for name, config, inputs in runs:
+        folder, plan = stage_folder(stage, config, inputs, root)
+        folders.append(folder)
+        if (manifest := finished(folder, plan)) is not None:
+            made[folder] = manifest
+            found(name)
+            log.info("%s: found, nothing to compute: %s", name, folder)
+        else:
+            missing.setdefault(folder, (name, (config, dict(inputs), folder, plan)))
+    if len(missing) == 1:
+        ((label, _),) = missing.values()
+    if missing:
+        computed = _computed(stage, [each for _, each in missing.values()], label)
+        for (name, (config, parents, folder, plan)), seconds in zip(missing.values(), computed):
+            finish_it = finish_stage.with_options(task_run_name=f"{name}: finish")
+            made[folder] = manifest = finish_it(stage, config, parents, folder, plan, seconds)
+            spent, whole = time.monotonic() - began, len(plan) - len(seconds)
+            kept = f", {whole} of {len(plan)} shards found" if whole else ""
+            log.info("%s: %d rows in %.1f s%s: %s", name, manifest.rows, spent, kept, folder)
+    return [made[folder] for folder in folders]
+
+
+def _computed(stage: Stage[Any], runs: list[Run], label: str) -> list[dict[int, float]]:
+    """Compute the shards of runs; return the seconds of each shard that was not found, by run."""
+    plan = runs[0][3]
+    folders = [f"folder:{folder.name}" for _, _, folder, _ in runs]
     with bar(label, sum(plan.counts)) as progress:
         compute = compute_shard.with_options(
-            task_run_name=_shard_name(label, len(plan)),
-            tags=[stage.name, f"folder:{folder.name}"],
+            task_run_name=_shard_name(label, len(plan)), tags=[stage.name, *folders]
         )
-        futures: list[PrefectFuture[ShardRecord]] = [
-            compute.submit(stage, config, parents, folder, plan, shard, progress)
-            for shard in range(len(plan))
+        futures: list[PrefectFuture[list[ShardRecord]]] = [
+            compute.submit(stage, runs, shard, progress) for shard in range(len(plan))
         ]
-        records = [future.result() for future in futures]
-    seconds = {r.index: r.seconds for r in records if r.seconds is not None}
-    finish_it = finish_stage.with_options(task_run_name=lambda: f"{label}: finish")
-    manifest = finish_it(stage, config, parents, folder, plan, seconds)
-    spent, whole = time.monotonic() - began, len(records) - len(seconds)
-    kept = f", {whole} of {len(records)} shards found" if whole else ""
-    log.info("%s: %d rows in %.1f s%s: %s", label, manifest.rows, spent, kept, folder)
-    return manifest
+        shards = [future.result() for future in futures]
+    return [
+        {record.index: record.seconds for record in records if record.seconds is not None}
+        for records in zip(*shards)
+    ]
 
 
 def _shard_name(label: str, shards: int) -> Callable[[dict[str, Any]], str]:

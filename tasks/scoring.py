@@ -20,19 +20,22 @@ from ovseg.report.contact_sheet import CONTACT_SHEET, sheet_inputs
 from ovseg.report.stage import REPORT, report_inputs
 from ovseg.report.summary import Summary, absent_classes, show, show_scores, summarize
 from ovseg.stages.manifest import Manifest
-from tasks.run import run
-from tasks.training import curate, tables_by_role
+from tasks.mining import curate, tables_by_role
+from tasks.run import run, run_together
 
 __all__ = [
     "Summary",
+    "draw_curve",
     "draw_sheet",
     "judge_pairs",
     "remember",
     "score",
+    "scoring_inputs",
     "show",
     "show_scores",
     "summarize",
-    "trace",
+    "trace_phase",
+    "traced",
     "write_report",
 ]
 
@@ -40,29 +43,54 @@ __all__ = [
 def score(
     config: RunConfig,
     setting: BenchmarkConfig,
-    arm: str,
-    checkpoint: Manifest | None,
-    regions: Manifest | None = None,
-) -> tuple[Manifest, Manifest]:
-    """Score an arm on a benchmark; return the benchmark run and its scores as tables.
+    parts: Mapping[str, Mapping[str, Manifest]],
+) -> dict[str, tuple[Manifest, Manifest]]:
+    """Score arms on a benchmark, image by image with all of them.
 
     Args:
         config: the whole run.
         setting: the benchmark.
-        arm: the arm.
-        checkpoint: its CLIP; defaults to the configured one.
-        regions: the regions it retrieves from, see `remember`.
+        parts: by arm, `checkpoint`, its CLIP if it is not the configured one, and `regions`, what
+            it retrieves from, see `remember`.
+
+    Returns:
+        By arm, the benchmark run and its scores as tables.
     """
-    inputs = {"checkpoint": checkpoint} if checkpoint else {}
-    if regions is not None:
-        inputs["regions"] = regions
-    label = f"score {setting.benchmark}: {arm}"
-    result = run(BENCHMARK, setting, inputs, config.root, label=label)
-    inputs = {"benchmark": result}
-    scores = run(SCORES, ScoresConfig(arm=arm), inputs, config.root, label=f"tabulate {arm}")
-    if arm == next(iter(config.arms), arm) and (absent := absent_classes(scores)):
-        get_run_logger().warning("benchmark %s: %s", setting.benchmark, absent)
-    return result, scores
+    name = setting.benchmark
+    runs = [(f"score {name}: {arm}", setting, inputs) for arm, inputs in parts.items()]
+    results = run_together(BENCHMARK, runs, config.root, label=f"score {name}: {', '.join(parts)}")
+    scored: dict[str, tuple[Manifest, Manifest]] = {}
+    for arm, result in zip(parts, results):
+        inputs = {"benchmark": result}
+        scores = run(SCORES, ScoresConfig(arm=arm), inputs, config.root, label=f"tabulate {arm}")
+        scored[arm] = result, scores
+    first = next(iter(config.arms))
+    if first in scored and (absent := absent_classes(scored[first][1])):
+        get_run_logger().warning("benchmark %s: %s", name, absent)
+    return scored
+
+
+def scoring_inputs(
+    config: RunConfig,
+    setting: BenchmarkConfig,
+    checkpoints: Mapping[str, Manifest],
+    tables: Sequence[Manifest],
+) -> dict[str, dict[str, Manifest]]:
+    """Return what each arm is scored with, by role: its checkpoint, the regions it retrieves from.
+
+    Args:
+        config: the whole run.
+        setting: the benchmark.
+        checkpoints: by arm that was trained.
+        tables: published pair tables, for a benchmark that retrieves.
+    """
+    parts: dict[str, dict[str, Manifest]] = {}
+    for arm in config.arms:
+        checkpoint = checkpoints.get(arm)
+        regions = remember(config, setting, arm, checkpoint, tables)
+        found = {"checkpoint": checkpoint, "regions": regions}
+        parts[arm] = {role: each for role, each in found.items() if each is not None}
+    return parts
 
 
 def remember(
@@ -93,34 +121,46 @@ def remember(
     return run(REGION_MEMORY, memory, inputs, config.root, label=f"remember regions: {arm}")
 
 
-def trace(config: RunConfig, arm: str, phases: Sequence[Manifest]) -> list[Manifest]:
-    """Score an arm's snapshots on the first benchmark's ground-truth masks.
+def traced(config: RunConfig) -> CurveConfig | None:
+    """Return how learning curves are drawn; None, with a line in the log, if they cannot be."""
+    kept = any(phase.snapshots for phases in config.arms.values() for phase in phases)
+    if not config.scored or not kept:
+        return None
+    if reason := not_traced(config.scored[0]):
+        get_run_logger().info("no learning curves: %s", reason)
+        return None
+    return CurveConfig(arm="", benchmark=config.scored[0], limit=config.tracking.curve_images)
+
+
+def trace_phase(
+    config: RunConfig,
+    setting: CurveConfig,
+    label: str,
+    checkpoint: Manifest,
+    before: Manifest | None,
+) -> Manifest:
+    """Score the snapshots of a phase on the first benchmark's ground-truth masks.
 
     Args:
         config: the whole run.
-        arm: the arm.
-        phases: checkpoints of its phases in the order of training; shared ones are scored once.
-
-    Returns:
-        The scored phases in order and, last, the learning curve; empty if no phase kept snapshots,
-        there is no benchmark, or `not_traced` gives a reason.
+        setting: how learning curves are drawn.
+        label: displayed name.
+        checkpoint: of the phase.
+        before: checkpoint of the previous phase; None for the first.
     """
-    if not config.scored or not any(phase.snapshots for phase in config.arms[arm]):
-        return []
-    if reason := not_traced(config.scored[0]):
-        get_run_logger().info("no learning curve of %s: %s", arm, reason)
-        return []
-    setting = CurveConfig(arm=arm, benchmark=config.scored[0], limit=config.tracking.curve_images)
-    points: list[Manifest] = []
-    before: dict[str, Manifest] = {}
-    for number, phase in enumerate(phases, start=1):
-        inputs = {"checkpoint": phase, **before}
-        label = f"snapshots of {arm} {number}"
-        points.append(run(PHASE_CURVES, setting.scored, inputs, config.root, label=label))
-        before = {"start": phase}
+    inputs = {"checkpoint": checkpoint}
+    if before is not None:
+        inputs["start"] = before
+    return run(PHASE_CURVES, setting.scored, inputs, config.root, label=label)
+
+
+def draw_curve(
+    config: RunConfig, setting: CurveConfig, arm: str, points: Sequence[Manifest]
+) -> Manifest:
+    """Join the scored phases of an arm, in the order of training, to its learning curve."""
+    own = setting.model_copy(update={"arm": arm})
     scored = {str(number): manifest for number, manifest in enumerate(points, start=1)}
-    curve = run(CURVES, setting, scored, config.root, label=f"learning curve: {arm}")
-    return [*points, curve]
+    return run(CURVES, own, scored, config.root, label=f"learning curve: {arm}")
 
 
 def judge_pairs(config: RunConfig, table: Manifest) -> Manifest | None:

@@ -15,6 +15,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from ovseg.config.run import RunConfig
+from ovseg.stages.threads import cores
 from tasks.worlds import Drawn
 
 P = ParamSpec("P")
@@ -23,21 +24,20 @@ R = TypeVar("R", Drawn, RunConfig)
 
 
 def step(
-    name: str, *, workers: int, title: str = "{name} {preset} seed {seed}"
+    name: str, *, title: str = "{name} {preset} seed {seed}"
 ) -> Callable[[Callable[Concatenate[R, P], T]], Callable[Concatenate[R, P], T]]:
     """Turn a function of a run, drawn or not yet, into a step.
 
     Args:
         name: of its flow in Prefect.
-        workers: number of shards computed at once.
         title: of its flow runs.
     """
 
     def decorate(function: Callable[Concatenate[R, P], T]) -> Callable[Concatenate[R, P], T]:
         @functools.wraps(function)
         def wrapper(run: R, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            runner: Any = ThreadPoolTaskRunner(max_workers=workers)
             config = run.config if isinstance(run, Drawn) else run
+            runner: Any = ThreadPoolTaskRunner(max_workers=config.execution.workers or cores())
             made: Any = flow(
                 name=name,
                 flow_run_name=title.format(name=name, preset=config.preset, seed=config.seed),

@@ -1,41 +1,98 @@
-"""The steps of adapting CLIP: a curation query, then each arm's phases."""
+"""The phases of all arms, trained side by side, and the learning curve of each arm.
+
+Arms that begin with the same phases share them. Trainings start before the scoring of snapshots
+that could start at the same time, because other trainings wait for them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ovseg.config.mining import load_curation
 from ovseg.config.run import RunConfig
-from ovseg.mining.pairs.curation import CURATE
 from ovseg.stages.manifest import Manifest
+from ovseg.stages.threads import cores
 from ovseg.training.clip.stage import FINETUNE
+from tasks.mining import tables_by_role
 from tasks.run import run
+from tasks.scoring import draw_curve, trace_phase, traced
+from tasks.side_by_side import Job, Jobs
+
+Prefix = tuple[str, ...]
+"""Digests of an arm's first phases."""
 
 
-def tables_by_role(tables: Sequence[Manifest]) -> dict[str, Manifest]:
-    """Return pair tables as inputs of a stage: `table`, and further ones as `table/<source>`."""
-    roles = ["table", *(f"table/{table.config['source']}" for table in tables[1:])]
-    return dict(zip(roles, tables, strict=True))
+def train_and_trace(
+    config: RunConfig, curated: Manifest, tables: Sequence[Manifest]
+) -> tuple[dict[str, list[Manifest]], dict[str, list[Manifest]]]:
+    """Train every arm, each phase from the previous checkpoint, and score its snapshots.
 
-
-def curate(config: RunConfig, tables: Sequence[Manifest]) -> Manifest:
-    """Select the training pairs with the configured query."""
-    selected = load_curation(config.curation)
-    return run(CURATE, selected, tables_by_role(tables), config.root, label="curate pairs")
-
-
-def train_arm(
-    config: RunConfig, arm: str, curated: Manifest, tables: Sequence[Manifest]
-) -> list[Manifest]:
-    """Train an arm's phases in order, each from the previous checkpoint.
+    Args:
+        config: the whole run.
+        curated: the selected pairs.
+        tables: the pair tables they were selected from.
 
     Returns:
-        The checkpoint of each phase; empty for the arm that trains nothing.
+        By arm, the checkpoint of each phase, empty for the arm that trains nothing; and by arm, its
+        scored phases in order and, last, its learning curve, empty for an arm without snapshots.
     """
+    jobs = Jobs()
+    trained: dict[Prefix, Job[Manifest]] = {}
+    names: dict[Prefix, str] = {}
+    prefixes: dict[str, list[Prefix]] = {}
+    for arm, phases in config.phases.items():
+        digests = tuple(phase.digest() for phase in phases)
+        prefixes[arm] = [digests[: number + 1] for number in range(len(phases))]
+        for number, prefix in enumerate(prefixes[arm]):
+            if prefix not in trained:
+                before = trained.get(prefix[:-1])
+                call = (config, arm, number, curated, tables, before)
+                trained[prefix] = jobs.add(train_phase, *call)
+                names[prefix] = f"snapshots of {arm} {number + 1}"
+    points: dict[Prefix, Job[Manifest]] = {}
+    setting = traced(config)
+    drawn = (
+        []
+        if setting is None
+        else [
+            arm for arm, phases in config.arms.items() if any(phase.snapshots for phase in phases)
+        ]
+    )
+    for prefix in (prefix for arm in drawn for prefix in prefixes[arm]):
+        if prefix not in points:
+            before = trained.get(prefix[:-1])
+            call = (config, setting, names[prefix], trained[prefix], before)
+            points[prefix] = jobs.add(trace_phase, *call)
+    jobs.run(config.execution.workers or cores())
+    checkpoints = {arm: [trained[each].result for each in own] for arm, own in prefixes.items()}
+    curves: dict[str, list[Manifest]] = {arm: [] for arm in config.arms}
+    for arm in drawn:
+        assert setting is not None
+        scored = [points[prefix].result for prefix in prefixes[arm]]
+        curves[arm] = [*scored, draw_curve(config, setting, arm, scored)]
+    return checkpoints, curves
+
+
+def train_phase(
+    config: RunConfig,
+    arm: str,
+    number: int,
+    curated: Manifest,
+    tables: Sequence[Manifest],
+    before: Manifest | None,
+) -> Manifest:
+    """Train one phase of an arm.
+
+    Args:
+        config: the whole run.
+        arm: the arm.
+        number: of the phase, from 0.
+        curated: the selected pairs.
+        tables: the pair tables they were selected from.
+        before: checkpoint of the previous phase; None for the first.
+    """
+    phase = config.phases[arm][number]
     inputs = {"curated": curated, **tables_by_role(tables)}
-    checkpoints: list[Manifest] = []
-    for phase in config.phases[arm]:
-        label = f"{arm}: {phase.trains.replace('_', ' ')}"
-        checkpoints.append(run(FINETUNE, phase, inputs, config.root, label=label))
-        inputs = {**inputs, "checkpoint": checkpoints[-1]}
-    return checkpoints
+    if before is not None:
+        inputs["checkpoint"] = before
+    label = f"{arm}: {phase.trains.replace('_', ' ')}"
+    return run(FINETUNE, phase, inputs, config.root, label=label)

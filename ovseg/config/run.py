@@ -57,6 +57,9 @@ class TrackingConfig(Config):
 class ExecutionConfig(Config):
     """Execution of a run's stages, without effect on their results."""
 
+    workers: int | None = execution(
+        None, "shards and trainings computed at once on a CPU; defaults to its cores", ge=1
+    )
     decode_workers: int = execution(0, "workers that decode images; 0 decodes in place", ge=0)
     max_bad_fraction: float = execution(
         0.05, "share of a stage's items that may be bad; more stop it", ge=0, le=1

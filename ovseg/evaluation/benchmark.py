@@ -13,13 +13,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.data.benchmarks.benchmark import Benchmark, Sample, region_masks
@@ -41,7 +44,8 @@ from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.files.digests import digest_json
 from ovseg.files.publish import write_parquet
 from ovseg.models.build import load_segmentor, network_weights
-from ovseg.models.devices import clip_name
+from ovseg.models.devices import clip_name, resolve_device
+from ovseg.models.reuse import reusing
 from ovseg.models.segmentation import OpenVocabularySegmentor
 from ovseg.models.segmentor import Segmentor
 from ovseg.models.texts.class_texts import shown_texts
@@ -92,42 +96,32 @@ class BenchmarkStage(Stage[BenchmarkConfig]):
         progress: Progress,
     ) -> Output:
         """Score one block of images."""
+        runs = [(config, inputs, target)]
+        return self.write_together(runs, shard=shard, progress=progress)[0]
+
+    def write_together(
+        self,
+        runs: Sequence[tuple[BenchmarkConfig, Inputs, Path]],
+        *,
+        shard: int,
+        progress: Progress,
+    ) -> list[Output]:
+        """Score one block of images with several models; what they share is computed once."""
+        config, inputs, _ = runs[0]
         benchmark = open_benchmark(config)
         span = self.plan(config, inputs).span(shard)
-        segmentor = benchmark_segmentor(
-            config,
-            benchmark,
-            clip=clip_name(config.clip, inputs),
-            regions=inputs["regions"].payload() if "regions" in inputs else None,
-        )
-        k = len(benchmark.classes)
-        confusions: list[Row] = []
-        pixels: list[Row] = []
-        masks: list[Row] = []
-        total = Confusion(k, benchmark.ignore_index)
+        blocks = [_Block(config, inputs, benchmark) for config, inputs, _ in runs]
         samples = UsableSamples(benchmark, benchmark.samples[span], progress)
-        for sample, image, labels in samples:
-            predicted, of_masks = score_image(segmentor, config.oracle, sample, image, labels)
-            one = Confusion(k, benchmark.ignore_index)
-            one.update(labels, predicted)
-            total += one
-            confusions.extend(confusion_rows(sample.image_id, one))
-            pixels.extend(
-                kind_pixel_rows(sample.image_id, labels, predicted, k, benchmark.ignore_index)
-            )
-            masks.extend(of_masks)
-        target.mkdir(parents=True)
-        write_parquet(rows_to_table(confusions, CONFUSION), target / "confusion.parquet")
-        write_parquet(rows_to_table(pixels, KIND_PIXELS), target / "kind_pixels.parquet")
-        write_parquet(rows_to_table(masks, GT_MASKS), target / "gt_masks.parquet")
-        stats = {
-            **samples.stats(),
-            "class_names": list(benchmark.classes),
-            "unknown_classes": _unknown(segmentor),
-            "splits": benchmark_splits(config, benchmark.classes),
-            **tallies_to_json(tally_rows(total, pixels, masks)),
-        }
-        return Output(rows=len(confusions), stats=stats)
+        device = resolve_device(config.device)
+        with reusing():
+            for sample, image, labels in samples:
+                classes, masks = region_masks(labels, len(benchmark.classes))
+                of_image = _GroundTruth(labels, classes, masks, torch.from_numpy(masks).to(device))
+                for block in blocks:
+                    block.score(sample, image, of_image)
+        return [
+            block.written(target, samples.stats()) for block, (_, _, target) in zip(blocks, runs)
+        ]
 
     def summarize(
         self, config: BenchmarkConfig, inputs: Inputs, records: Sequence[ShardRecord]
@@ -173,43 +167,88 @@ def benchmark_segmentor(
     )
 
 
-def _unknown(segmentor: OpenVocabularySegmentor) -> list[str]:
-    """Return the classes that a network with its own vocabulary does not know."""
-    own = segmentor.own if isinstance(segmentor, Segmentor) else None
-    return [] if own is None else list(own.unknown)
-
-
 # --------------------------------------------------------------------------------------
-# One image
+# A block of images
 
 
-def score_image(
-    segmentor: OpenVocabularySegmentor,
-    oracle: str,
-    sample: Sample,
-    image: ImageArray,
-    labels: Labels,
-) -> tuple[NDArray[np.integer], list[Row]]:
-    """Segment an image and classify its ground-truth masks.
+@dataclass(frozen=True)
+class _GroundTruth:
+    """The ground truth of an image, the same for every model.
 
-    Args:
-        segmentor: built for the benchmark's classes.
-        oracle: `none`, or one of `ovseg.evaluation.oracles`.
-        sample: the sample that the image belongs to.
-        image: `(H, W, 3)` uint8 RGB.
-        labels: `(H, W)` ground truth.
-
-    Returns:
-        `(H, W)` classes, K for a pixel without one, and rows of `ovseg.stages.schema.GT_MASKS`.
+    Attributes:
+        labels: `(H, W)`.
+        classes: `(N,)` of its masks.
+        masks: `(N, H, W)`.
+        on_device: the masks where the models are.
     """
-    k = len(segmentor.class_names)
-    classes, masks = region_masks(labels, k)
-    probabilities = segmentor.classify_masks(image, masks)
-    rows = list(mask_rows(sample.image_id, classes, masks, probabilities))
-    if oracle == "gt_masks":
-        region_classes = np.array([row["predicted_class"] for row in rows], dtype=np.int32)
-        return paint_regions(labels, classes, region_classes, k), rows
-    if oracle == "gt_labels":
-        assert isinstance(segmentor, Segmentor)  # other configurations are rejected
-        return label_proposals(segmentor.propose(image).masks, labels, k), rows
-    return segmentor.segment(image).labels, rows
+
+    labels: Labels
+    classes: NDArray[np.int32]
+    masks: NDArray[np.bool_]
+    on_device: Tensor
+
+
+class _Block:
+    """The scores of one model on a block of images."""
+
+    def __init__(self, config: BenchmarkConfig, inputs: Inputs, benchmark: Benchmark) -> None:
+        self.config, self.benchmark = config, benchmark
+        self.segmentor = benchmark_segmentor(
+            config,
+            benchmark,
+            clip=clip_name(config.clip, inputs),
+            regions=inputs["regions"].payload() if "regions" in inputs else None,
+        )
+        self.total = Confusion(len(benchmark.classes), benchmark.ignore_index)
+        self.confusions: list[Row] = []
+        self.pixels: list[Row] = []
+        self.masks: list[Row] = []
+
+    def score(self, sample: Sample, image: ImageArray, truth: _GroundTruth) -> None:
+        """Segment an image `(H, W, 3)` uint8 RGB and classify its ground-truth masks."""
+        k, ignore = len(self.benchmark.classes), self.benchmark.ignore_index
+        probabilities = self.segmentor.classify_masks(image, truth.on_device)
+        rows = list(mask_rows(sample.image_id, truth.classes, truth.masks, probabilities))
+        predicted = self._segmented(image, truth, rows)
+        one = Confusion(k, ignore)
+        one.update(truth.labels, predicted)
+        self.total += one
+        self.confusions.extend(confusion_rows(sample.image_id, one))
+        self.pixels.extend(kind_pixel_rows(sample.image_id, truth.labels, predicted, k, ignore))
+        self.masks.extend(rows)
+
+    def _segmented(
+        self, image: ImageArray, truth: _GroundTruth, rows: list[Row]
+    ) -> NDArray[np.integer]:
+        """Return `(H, W)` classes, K for a pixel without one, by the model or the oracle."""
+        k, segmentor = len(self.benchmark.classes), self.segmentor
+        if self.config.oracle == "gt_masks":
+            region_classes = np.array([row["predicted_class"] for row in rows], dtype=np.int32)
+            return paint_regions(truth.labels, truth.classes, region_classes, k)
+        if self.config.oracle == "gt_labels":
+            assert isinstance(segmentor, Segmentor)  # other configurations are rejected
+            return label_proposals(segmentor.propose(image).masks, truth.labels, k)
+        return segmentor.segment(image).labels
+
+    def written(self, target: Path, samples: dict[str, Any]) -> Output:
+        """Write the scores into a new folder.
+
+        Args:
+            target: the folder.
+            samples: `UsableSamples.stats`.
+        """
+        target.mkdir(parents=True)
+        write_parquet(rows_to_table(self.confusions, CONFUSION), target / "confusion.parquet")
+        write_parquet(rows_to_table(self.pixels, KIND_PIXELS), target / "kind_pixels.parquet")
+        write_parquet(rows_to_table(self.masks, GT_MASKS), target / "gt_masks.parquet")
+        segmentor = self.segmentor
+        own = segmentor.own if isinstance(segmentor, Segmentor) else None
+        stats = {
+            **samples,
+            "class_names": list(self.benchmark.classes),
+            # those that a network with its own vocabulary does not know
+            "unknown_classes": [] if own is None else list(own.unknown),
+            "splits": benchmark_splits(self.config, self.benchmark.classes),
+            **tallies_to_json(tally_rows(self.total, self.pixels, self.masks)),
+        }
+        return Output(rows=len(self.confusions), stats=stats)

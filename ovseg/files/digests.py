@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -62,7 +63,16 @@ def syntax_digest(source: str) -> str:
         64 hex digits; equal for sources that differ only in comments, docstrings or layout, and
         the same in every version of Python from 3.11.
     """
-    return hashlib.sha256(repr(_plain(ast.parse(source))).encode()).hexdigest()
+    return hashlib.sha256(repr(_plain(_parsed(source))).encode()).hexdigest()
+
+
+_parsing = threading.Lock()
+
+
+def _parsed(source: str) -> ast.Module:
+    """Parse a module; two threads that do so at once raise a SystemError in Python 3.11."""
+    with _parsing:
+        return ast.parse(source)
 
 
 def _plain(node: object) -> object:
@@ -119,7 +129,7 @@ def _imports(module: str) -> frozenset[str]:
         return frozenset()
     own = {module.partition(".")[0], "ovseg"}
     names = set()
-    for node in _runtime_nodes(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _runtime_nodes(_parsed(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names if alias.name.partition(".")[0] in own}
         elif isinstance(node, ast.ImportFrom):

@@ -27,6 +27,7 @@ from ovseg.models.preprocessing import OWN_SIZE, ImageArray, InputSize
 from ovseg.models.proposal import OpenVocabularyNetwork, ProposalNetwork, Proposals
 from ovseg.models.regions.embedders import CropEmbedder, RegionEmbedder
 from ovseg.models.regions.memory import Retrieval
+from ovseg.models.reuse import reused
 from ovseg.models.segmentation import OpenVocabularySegmentor, Segmentation, shown_classes
 from ovseg.models.texts.class_texts import Pooling
 from ovseg.models.texts.templates import text_embeddings
@@ -151,10 +152,15 @@ class Segmentor(OpenVocabularySegmentor):
         Their class probabilities have the columns of this segmentor's scores; None if the network's
         classes are not used.
         """
-        (proposals,) = self.network.propose([image], output="resized", size=self.size)
+        network = self.network
+        (proposals,) = reused(
+            ("proposals", network.digest, self.size, str(self.texts.device)),
+            (image,),
+            lambda: network.propose([image], output="resized", size=self.size),
+        )
         masks = proposals.masks.to(self.texts.device)
         of_class, scores = None, proposals.scores
-        network, own, embeddings = self.network, self.own, proposals.class_embeddings
+        own, embeddings = self.own, proposals.class_embeddings
         if own is not None and proposals.class_probabilities is not None:
             p_own = own.probabilities(proposals.class_probabilities)
             of_class = self.class_texts.shared(p_own[:, self.class_of].to(masks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import math
@@ -65,23 +66,51 @@ def run_shard(
     Raises:
         OvsegError: it cannot be written; nothing half-written is left behind.
     """
-    if (finished_record := read_record(folder, shard)) is not None:
-        return finished_record
+    return run_shard_together(stage, [(config, inputs, folder)], shard=shard, progress=progress)[0]
+
+
+def run_shard_together(
+    stage: Stage[C],
+    runs: Sequence[tuple[C, Inputs, Path]],
+    *,
+    shard: int,
+    progress: Progress = no_progress,
+) -> list[ShardRecord]:
+    """Compute and publish the same shard of several runs of a stage, see `Stage.write_together`.
+
+    Args:
+        stage: the stage.
+        runs: configuration, inputs and folder of each, of equal plans.
+        shard: number of the shard; runs in which it is whole are only read.
+        progress: called with the number of items finished, counted once for all runs.
+
+    Raises:
+        OvsegError: as for `run_shard`; then none of the runs has a new shard.
+    """
+    records = [read_record(folder, shard) for _, _, folder in runs]
+    missing = [place for place, record in enumerate(records) if record is None]
+    if not missing:
+        return [record for record in records if record is not None]
     name, began = f"shard-{shard:05d}{stage.suffix}", time.monotonic()
-    with published(folder / name) as temporary:
+    with contextlib.ExitStack() as publishing:
+        targets = [publishing.enter_context(published(runs[place][2] / name)) for place in missing]
+        parts = [(*runs[place][:2], target) for place, target in zip(missing, targets)]
         with fixed_threads():
-            output = stage.write(config, inputs, temporary, shard=shard, progress=progress)
-        record = ShardRecord(
-            index=shard,
-            path=name,
-            rows=output.rows,
-            bytes=_size(temporary),
-            sha256=file_sha256(temporary),
-            stats=output.stats,
-            seconds=time.monotonic() - began,
-        )
-    publish_text(record.text(), _record_path(folder, shard))
-    return record
+            outputs = stage.write_together(parts, shard=shard, progress=progress)
+        for place, target, output in zip(missing, targets, outputs, strict=True):
+            records[place] = ShardRecord(
+                index=shard,
+                path=name,
+                rows=output.rows,
+                bytes=_size(target),
+                sha256=file_sha256(target),
+                stats=output.stats,
+                seconds=time.monotonic() - began,
+            )
+    whole = [record for record in records if record is not None]
+    for place in missing:
+        publish_text(whole[place].text(), _record_path(runs[place][2], shard))
+    return whole
 
 
 def finish(

@@ -59,6 +59,25 @@ class Stage(Generic[C]):
         """Write the payload of one shard to `target` (a file, or a folder the stage makes)."""
         raise NotImplementedError
 
+    def write_together(
+        self, runs: Sequence[tuple[C, Inputs, Path]], *, shard: int, progress: Progress
+    ) -> list[Output]:
+        """Write one shard of several runs that have the same plan; defaults to one by one.
+
+        A stage in which runs have work in common overrides this to do it once. What it writes for a
+        run must not depend on the others.
+
+        Args:
+            runs: configuration, inputs and target of each.
+            shard: number of the shard.
+            progress: called with the number of items finished, counted once for all runs.
+        """
+        outputs = []
+        for place, (config, inputs, target) in enumerate(runs):
+            advance = progress if place == 0 else no_progress
+            outputs.append(self.write(config, inputs, target, shard=shard, progress=advance))
+        return outputs
+
     def summarize(
         self, config: C, inputs: Inputs, records: Sequence[ShardRecord]
     ) -> dict[str, Any]:

@@ -6,9 +6,10 @@ docstring of `write_world`.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ SEED_RANGES: dict[str, range] = {
 }
 _STRIDE = 100_000  # scenes between two world seeds of a part
 CAPTIONS_PER_IMAGE = 5
+
+Drawn = tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]
+"""A scene's entries in COCO's files: image, captions, panoptic masks."""
 
 
 def scene_seeds(part: str, n: int, *, seed: int = 0) -> range:
@@ -60,6 +64,7 @@ def write_world(
     size: int = 160,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    apply: Callable[[Callable[[int], Drawn], Iterable[int]], Iterable[Drawn]] = map,
 ) -> None:
     """Write n scenes of one part as a COCO dataset.
 
@@ -74,6 +79,8 @@ def write_world(
         size: Height and width in pixels.
         seed: Start within the part's scenes, see `scene_seeds`.
         progress: Called with 1 after each scene.
+        apply: Applies a function to the seeds and returns the results in order, like `map`; one
+            that uses several processes leaves the same files.
 
     Raises:
         OvsegError: The part is unknown or does not have that many scenes.
@@ -84,20 +91,11 @@ def write_world(
     images: list[dict[str, Any]] = []
     captions: list[dict[str, Any]] = []
     panoptic: list[dict[str, Any]] = []
-    for scene_seed in seeds:
-        scene = draw_scene(scene_seed, size=size)
-        stem = f"{scene_seed:012d}"
-        Image.fromarray(scene.image).save(out_dir / "images" / f"{stem}.png", compress_level=3)
-        images.append({"id": scene_seed, "file_name": f"{stem}.png", "width": size, "height": size})
-        for number, text in enumerate(describe(scene, n=CAPTIONS_PER_IMAGE)):
-            captions.append(
-                {
-                    "id": scene_seed * CAPTIONS_PER_IMAGE + number,
-                    "image_id": scene_seed,
-                    "caption": text,
-                }
-            )
-        panoptic.append(_write_masks(scene, out_dir, stem))
+    write_one = functools.partial(_write_scene, out_dir=out_dir, size=size)
+    for image, of_image, masks in apply(write_one, seeds):
+        images.append(image)
+        captions += of_image
+        panoptic.append(masks)
         if progress is not None:
             progress(1)
     head: dict[str, Any] = {
@@ -124,6 +122,19 @@ def coco_categories() -> list[dict[str, Any]]:
         }
         for category in CATEGORIES
     ]
+
+
+def _write_scene(scene_seed: int, *, out_dir: Path, size: int) -> Drawn:
+    """Draw a scene, write its image and masks, and return its entries in COCO's files."""
+    scene = draw_scene(scene_seed, size=size)
+    stem = f"{scene_seed:012d}"
+    Image.fromarray(scene.image).save(out_dir / "images" / f"{stem}.png", compress_level=3)
+    captions = [
+        {"id": scene_seed * CAPTIONS_PER_IMAGE + number, "image_id": scene_seed, "caption": text}
+        for number, text in enumerate(describe(scene, n=CAPTIONS_PER_IMAGE))
+    ]
+    image = {"id": scene_seed, "file_name": f"{stem}.png", "width": size, "height": size}
+    return image, captions, _write_masks(scene, out_dir, stem)
 
 
 def _write_masks(scene: Scene, out_dir: Path, stem: str) -> dict[str, Any]:

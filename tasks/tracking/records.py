@@ -201,7 +201,7 @@ def record_benchmark(
     config: RunConfig,
     setting: BenchmarkConfig,
     arm: str,
-    parts: Mapping[str, Manifest | None],
+    parts: Mapping[str, Manifest],
     result: Manifest,
     scores: Manifest,
 ) -> None:
@@ -212,13 +212,12 @@ def record_benchmark(
         config: of the whole run.
         setting: of the benchmark.
         arm: the arm.
-        parts: `checkpoint`, of its last phase (None for the arm that trains nothing), and
-            `regions`, the retrieved ones (None if not used).
+        parts: `checkpoint`, of its last phase, if it trains, and `regions`, if it retrieves.
         result: the finished benchmark.
         scores: its scores as tables.
     """
     name, values = setting.benchmark, scores.stats["scores"]
-    checkpoint, regions = parts["checkpoint"], parts["regions"]
+    checkpoint, regions = parts.get("checkpoint"), parts.get("regions")
     tags = {**_about(config, "score"), "benchmark": name, "arm": arm}
     if checkpoint is not None:
         tags["checkpoint"] = checkpoint.digest

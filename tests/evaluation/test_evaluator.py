@@ -17,7 +17,7 @@ from ovseg.evaluation.counts import rank
 from ovseg.evaluation.metrics import Confusion
 from ovseg.evaluation.scores import SCORES
 from ovseg.models.build import load_segmentor
-from ovseg.stages.run import run_stage, stage_folder
+from ovseg.stages.run import run_shard_together, run_stage, stage_folder
 from ovseg.stages.schema import CLASS_SCORES, CONFUSION, GT_MASKS
 from ovseg.stages.schema import SCORES as SCORE_ROWS
 
@@ -200,3 +200,22 @@ def test_score_tables(config, tmp_path):
 def test_rank():
     scores = np.array([0.1, 0.4, 0.4, 0.1], np.float32)
     assert [rank(scores, index) for index in range(4)] == [3, 1, 2, 4]
+
+
+def test_models_scored_together_leave_the_bytes_of_each_alone(config, tmp_path):
+    settings = [config, config.model_copy(update={"ensemble_weight": 0.2})]
+    alone = [run_stage(BENCHMARK, each, {}, tmp_path / "alone") for each in settings]
+    runs = []
+    for each in settings:
+        folder, _ = stage_folder(BENCHMARK, each, {}, tmp_path / "together")
+        runs.append((each, {}, folder))
+    counted: list[int] = []
+    records = run_shard_together(BENCHMARK, runs, shard=0, progress=counted.append)
+    assert [record.sha256 for record in records] == [each.shards[0].sha256 for each in alone]
+    assert [record.stats for record in records] == [each.shards[0].stats for each in alone]
+    assert sum(counted) == alone[0].plan.counts[0]  # images, once for both
+
+    runs[0][2].joinpath(records[0].path, "confusion.parquet").write_bytes(b"")
+    again = run_shard_together(BENCHMARK, runs, shard=0)
+    assert again[0].seconds is not None and again[1].seconds is None  # only what was damaged
+    assert again[0].sha256 == records[0].sha256

@@ -139,7 +139,7 @@ def test_again_computes_nothing(done, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a finished stage was computed again")
 
-    monkeypatch.setattr("tasks.run.run_shard", refuse)
+    monkeypatch.setattr("tasks.run.run_shard_together", refuse)
     with pytest.raises(CellsFailed) as failed:
         ablate(["toy"], **{**request, "out": None})
     again = failed.value.outcomes

@@ -64,7 +64,7 @@ def test_a_second_run_computes_nothing(small_run, small, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a finished shard was computed again")
 
-    monkeypatch.setattr("tasks.run.run_shard", refuse)
+    monkeypatch.setattr("tasks.run.run_shard_together", refuse)
     again = pipeline("storybook", root=root, overrides=small)
     assert summary.mlflow and "mlflow.db" in summary.mlflow and again.mlflow != summary.mlflow
     assert again.model_copy(update={"mlflow": summary.mlflow}) == summary

@@ -164,7 +164,7 @@ def test_again_computes_nothing(run, overrides, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a finished stage was computed again")
 
-    monkeypatch.setattr("tasks.run.run_shard", refuse)
+    monkeypatch.setattr("tasks.run.run_shard_together", refuse)
     assert run_seeds("storybook", seeds=2, root=root, overrides=overrides) == studies
     assert times(root) == before
 

@@ -7,6 +7,7 @@ and `mask_pooling` show CLIP the whole image once for all its masks. A segmentor
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import torch
@@ -21,8 +22,10 @@ from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.clip.open_clip_model import OpenClipModel
 from ovseg.models.lseg.embedder import PixelPoolingEmbedder, load_pixels, pixels_digest
 from ovseg.models.preprocessing import ImageArray
+from ovseg.models.regions.crops import Regions
 from ovseg.models.regions.embedding import Cut, cut_regions, embed_regions
 from ovseg.models.regions.picture_embedders import MaskPoolingEmbedder, MaskTokenEmbedder
+from ovseg.models.reuse import reused
 
 
 class RegionEmbedder(Protocol):
@@ -75,9 +78,16 @@ class CropEmbedder:
         self, image: ImageArray, masks_qhw: Tensor, *, threshold: float | None
     ) -> tuple[Tensor, Tensor]:
         """See `RegionEmbedder`."""
+        clip = self.clip
         parts = torch.split(masks_qhw, self.batch_size)
-        regions = cut_regions(self.clip, image, parts, cut=self.cut, threshold=threshold)
-        return embed_regions(self.clip, regions, prompts=self.mask_prompts)
+        regions: Iterable[Regions] = cut_regions(
+            clip, image, parts, cut=self.cut, threshold=threshold
+        )
+        if len(parts) == 1:  # more are too large to keep
+            seen = (clip.image_size, clip.pixel_mean, clip.pixel_std, self.cut, threshold)
+            cut = regions
+            regions = reused(("crops", *seen), (image, masks_qhw), lambda: [*cut])
+        return embed_regions(clip, regions, prompts=self.mask_prompts)
 
 
 def crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
