@@ -21,7 +21,7 @@ from tasks.catalog import publish_catalog
 from tasks.mining import by_source, with_contexts
 from tasks.prefect_page import run_name
 from tasks.progress import bars
-from tasks.scoring import score, scoring_inputs
+from tasks.scoring import by_role, score, scoring_inputs
 from tasks.steps import step
 from tasks.tracking.records import record_benchmark, record_scores
 from tasks.tracking.tracked_run import track
@@ -59,8 +59,9 @@ def score_arms(
             name = setting.benchmark
             with track(f"benchmark/{name}", root=config.root, uri=uri) as tracked:
                 parts = scoring_inputs(config, setting, checkpoints, tables)
-                for arm, (result, scores) in score(config, setting, parts).items():
-                    publish_catalog(config.root, {"benchmark": result, "scores": scores})
+                measured = score(config, setting, parts)
+                publish_catalog(config.root, by_role(measured))
+                for arm, (result, scores) in measured.items():
                     record_benchmark(tracked, config, setting, arm, parts[arm], result, scores)
                     scored[f"{name}/{arm}"] = scores
                 record_scores(tracked, config, setting, scored)

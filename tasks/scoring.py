@@ -25,6 +25,7 @@ from tasks.run import run, run_together
 
 __all__ = [
     "Summary",
+    "by_role",
     "draw_curve",
     "draw_sheet",
     "judge_pairs",
@@ -91,6 +92,12 @@ def scoring_inputs(
         found = {"checkpoint": checkpoint, "regions": regions}
         parts[arm] = {role: each for role, each in found.items() if each is not None}
     return parts
+
+
+def by_role(measured: Mapping[str, tuple[Manifest, Manifest]]) -> dict[str, Manifest]:
+    """Return what `score` made by role, for the catalog: `benchmark/<arm>`, `scores/<arm>`."""
+    results = {f"benchmark/{arm}": result for arm, (result, _) in measured.items()}
+    return {**results, **{f"scores/{arm}": scores for arm, (_, scores) in measured.items()}}
 
 
 def remember(
