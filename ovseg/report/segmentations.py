@@ -14,7 +14,6 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.data.benchmarks.benchmark import Benchmark
@@ -211,6 +210,8 @@ def _framed(picture: Image.Image, marks: str, label: str) -> Markup:
 
 def _mark(region_hw: NDArray[np.bool_], number: int) -> str:
     """Return the number of a class at its region's widest place; nothing on slivers."""
+    from scipy import ndimage
+
     depth = ndimage.distance_transform_edt(np.pad(region_hw, 1))
     place = np.unravel_index(int(depth.argmax()), depth.shape)
     if depth[place] < ROOM * region_hw.shape[1]:

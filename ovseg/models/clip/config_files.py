@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
 from ovseg.config.model_names import CLIP_CONFIG
@@ -87,6 +86,8 @@ def check_model_cfg(model_cfg: Mapping[str, Any], source: object) -> None:
         OvsegError: for an unknown field, a value of another type, an unrealistic size, or a
             reference to code, a hub's model or other weights.
     """
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
     check_settings(model_cfg, source)
     _check(model_cfg, MODEL, "model_cfg", source)
     for name, kind in (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg)):

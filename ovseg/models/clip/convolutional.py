@@ -10,24 +10,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
-from open_clip.timm_model import TimmModel
-from timm.models.convnext import ConvNeXt
 from torch import Tensor, nn
 
 from ovseg.errors import OvsegError
 from ovseg.models.clip.open_clip_model import OpenClipModel, Tokenizer
+
+if TYPE_CHECKING:
+    from open_clip.modified_resnet import AttentionPool2d
 
 STRIDE = 32  # of the last features of both families, pixels
 
 
 def is_convolutional(visual: nn.Module) -> bool:
     """Whether `ConvCLIP` supports an image tower of open_clip."""
-    if isinstance(visual, ModifiedResNet):
+    from open_clip.timm_model import TimmModel
+    from timm.models.convnext import ConvNeXt
+
+    if _is_resnet(visual):
         return True
     # with open_clip's own pooling, the head is not an average that a mask could replace
     return (
@@ -82,7 +85,7 @@ class ConvCLIP(OpenClipModel):
             `(N, C, H / 32, W / 32)`.
         """
         visual = self.clip.visual
-        if isinstance(visual, ModifiedResNet):
+        if _is_resnet(visual):
             features: Tensor = visual.stem(pixels_nchw)
             for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
                 features = layer(features)
@@ -106,12 +109,18 @@ class ConvCLIP(OpenClipModel):
         weights = weights_qhw.flatten(1).to(features_chw.dtype)
         features = features_chw.flatten(1)
         visual = self.clip.visual
-        if isinstance(visual, ModifiedResNet):
+        if _is_resnet(visual):
             size = (features_chw.shape[1], features_chw.shape[2])
             return F.normalize(_attention_pool(visual.attnpool, features, weights, size), dim=-1)
         pooled = torch.einsum("cn,qn->qc", features, weights / weights.sum(dim=1, keepdim=True))
         head = visual.trunk.forward_head(pooled[:, :, None, None])
         return F.normalize(visual.head(head), dim=-1)
+
+
+def _is_resnet(visual: nn.Module) -> bool:
+    from open_clip.modified_resnet import ModifiedResNet
+
+    return isinstance(visual, ModifiedResNet)
 
 
 def _attention_pool(

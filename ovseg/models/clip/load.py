@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import open_clip
 from torch import Tensor
 
 from ovseg.config.model_names import CLIP_CONFIG, check_clip_tag, clip_folder
@@ -48,6 +47,8 @@ PROMPTS_FILE = "mask_prompts.safetensors"
 # ---------------------------------------------------------------------------------------- names
 def _tagged_weights(name: str) -> tuple[str, Path]:
     """Split `ARCHITECTURE/pretrained` into architecture and weights file; download a known tag."""
+    import open_clip
+
     check_clip_tag(name)
     architecture, _, pretrained = name.partition("/")
     if Path(pretrained).is_file():
@@ -70,6 +71,8 @@ def _tagged_weights(name: str) -> tuple[str, Path]:
 
 def _resolve(name: str) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Return configuration, `mean` and `std`, and weights file of `ARCHITECTURE/pretrained`."""
+    import open_clip
+
     architecture, file = _tagged_weights(name)
     model_cfg = open_clip.get_model_config(architecture)
     tag = open_clip.get_pretrained_cfg(architecture, name.partition("/")[2]) or {}
@@ -154,6 +157,8 @@ def create_model(
     Given the `weights` to load, a model of many more numbers or layers is rejected before it takes
     memory; `source` names the configuration in errors.
     """
+    import open_clip
+
     check_model_cfg(model_cfg, source)
     arguments = copy.deepcopy(empty_towers(model_cfg))
     text_cfg = arguments["text_cfg"]

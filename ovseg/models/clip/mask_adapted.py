@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ovseg.errors import OvsegError
@@ -92,6 +91,8 @@ class MaskAdaptedCLIP(OpenClipModel):
         model_cfg: Mapping[str, Any] | None = None,
         vocabulary: Path | None = None,
     ) -> None:
+        from open_clip.transformer import VisionTransformer
+
         visual: Any = clip.visual
         if not isinstance(visual, VisionTransformer):
             raise OvsegError(

@@ -11,14 +11,18 @@ the mask tokens read each block's input, at the cost of Q queries instead of a l
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ovseg.errors import OvsegError
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP, resized_patches
+
+if TYPE_CHECKING:
+    from open_clip.transformer import ResidualAttentionBlock
 
 
 def covered_patches(masks_qhw: Tensor, grid: int) -> Tensor:
@@ -44,6 +48,8 @@ def check_tower(clip: MaskAdaptedCLIP) -> None:
     Raises:
         OvsegError: if it is such a ViT.
     """
+    from open_clip.transformer import ResidualAttentionBlock
+
     visual = clip.clip.visual
     if visual.attn_pool is not None or visual.pool_type != "tok":
         raise OvsegError("mask tokens need a CLIP that embeds an image by its class token")

@@ -13,15 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch.nn.functional as F
-from open_clip.convert import convert_state_dict
-from open_clip.model import (
-    convert_to_custom_text_state_dict,
-    resize_pos_embed,
-    resize_text_pos_embed,
-)
-from open_clip.tokenizer import HFTokenizer
 from torch import Tensor, nn
 
 from ovseg.errors import OvsegError
@@ -96,13 +88,17 @@ class OpenClipModel(nn.Module):
     @property
     def pixel_mean(self) -> tuple[float, float, float]:
         """Mean for normalizing pixels, on a 0..1 scale, RGB."""
-        mean = getattr(self.clip.visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
+        from open_clip import OPENAI_DATASET_MEAN
+
+        mean = getattr(self.clip.visual, "image_mean", None) or OPENAI_DATASET_MEAN
         return (float(mean[0]), float(mean[1]), float(mean[2]))
 
     @property
     def pixel_std(self) -> tuple[float, float, float]:
         """Standard deviation for normalizing pixels, on a 0..1 scale, RGB."""
-        std = getattr(self.clip.visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
+        from open_clip import OPENAI_DATASET_STD
+
+        std = getattr(self.clip.visual, "image_std", None) or OPENAI_DATASET_STD
         return (float(std[0]), float(std[1]), float(std[2]))
 
     def encode_regions(
@@ -191,6 +187,13 @@ def load_published(clip: Any, state: Mapping[str, Tensor]) -> None:
     Raises:
         RuntimeError, KeyError, ValueError: if the tensors belong to another model.
     """
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import (
+        convert_to_custom_text_state_dict,
+        resize_pos_embed,
+        resize_text_pos_embed,
+    )
+
     converted = dict(convert_state_dict(clip, dict(state)))
     if "positional_embedding" in converted and not hasattr(clip, "positional_embedding"):
         converted = convert_to_custom_text_state_dict(converted)
@@ -215,6 +218,9 @@ def tokenizer_of(text_cfg: Mapping[str, Any], vocabulary: Path | None) -> Tokeni
         OvsegError: if the vocabulary's size is not the model's, or it cannot be read without
             running its own code.
     """
+    import open_clip
+    from open_clip.tokenizer import HFTokenizer
+
     # open_clip would resolve a relative bpe_path against the working directory; ours is absolute
     context_length = text_cfg.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
     extra = {k: v for k, v in (text_cfg.get("tokenizer_kwargs") or {}).items() if k != "bpe_path"}

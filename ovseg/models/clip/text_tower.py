@@ -1,6 +1,5 @@
 """CLIP's text tower, run on only as many tokens as the longest text has."""
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,6 +48,8 @@ def encode_embedded(clip: OpenClipModel, x: Tensor, ends: Tensor) -> Tensor:
 
 def reads_the_end(clip: OpenClipModel) -> bool:
     """Whether open_clip's own tower embeds texts, at the end-of-text token only."""
+    import open_clip
+
     model = clip.clip
     if not isinstance(model, open_clip.CLIP):
         return False

@@ -19,7 +19,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import MaskFormerModel
 
 from ovseg.models.maskformer.open_vocabulary import Architecture, ready_backbone
 
@@ -103,6 +102,8 @@ class PixelEmbeddingNetwork(nn.Module):
         head: PixelHead = "fpn",
         temperature: float = TEMPERATURE,
     ) -> None:
+        from transformers import MaskFormerModel
+
         super().__init__()
         if head not in get_args(PixelHead):
             raise ValueError(f"head must be one of {', '.join(get_args(PixelHead))}, not {head!r}")

@@ -17,17 +17,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    Mask2FormerForUniversalSegmentation,
-    MaskFormerForInstanceSegmentation,
-)
 
 from ovseg.config.model_names import maskformer_folder, missing_maskformer
 from ovseg.errors import OvsegError
 from ovseg.models.devices import resolve_device
 from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
 from ovseg.models.maskformer.proposing import ClosedMaskFormer, OpenMaskFormer
-from ovseg.models.maskformer.resnet import DeepStemMaskFormer, DeepStemMaskFormerConfig
 from ovseg.models.preprocessing import InputSettings, pad_batch, resize_shortest_edge
 from ovseg.models.proposal import ProposalNetwork
 from ovseg.models.weights.files import check_finite
@@ -62,13 +57,25 @@ logging.getLogger("transformers.models.mask2former.configuration_mask2former").s
 )
 
 MODEL_TYPE = "ovseg-maskformer"
-CLOSED: dict[str, Any] = {
-    "maskformer": MaskFormerForInstanceSegmentation,
-    "mask2former": Mask2FormerForUniversalSegmentation,
-    DeepStemMaskFormerConfig.model_type: DeepStemMaskFormer,
-}
-"""Closed-vocabulary networks with class and mask logits per query, by their configuration's
-`model_type`."""
+
+
+def closed_networks() -> dict[str, Any]:
+    """Return the closed-vocabulary networks, with class and mask logits per query.
+
+    They are by the `model_type` of their configuration.
+    """
+    from transformers import (
+        Mask2FormerForUniversalSegmentation,
+        MaskFormerForInstanceSegmentation,
+    )
+
+    from ovseg.models.maskformer.resnet import DeepStemMaskFormer, DeepStemMaskFormerConfig
+
+    return {
+        "maskformer": MaskFormerForInstanceSegmentation,
+        "mask2former": Mask2FormerForUniversalSegmentation,
+        DeepStemMaskFormerConfig.model_type: DeepStemMaskFormer,
+    }
 
 
 def save_maskformer(
@@ -153,7 +160,7 @@ def _load_transformers(name: str, device: torch.device) -> ClosedMaskFormer:
     try:
         config = check_transformers(name)
         kind = config.get("model_type")
-        family = CLOSED.get(kind) if isinstance(kind, str) else None
+        family = closed_networks().get(kind) if isinstance(kind, str) else None
         if family is None:
             raise OvsegError(
                 f"{name} is a {config.get('model_type')} model, not a MaskFormer; {advice}"

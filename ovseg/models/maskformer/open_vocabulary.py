@@ -12,19 +12,18 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import MaskFormerConfig, MaskFormerModel, ResNetConfig
-from transformers.models.maskformer import MaskFormerSwinConfig
-from transformers.models.maskformer.configuration_maskformer import MaskFormerDetrConfig
 
-from ovseg.models.maskformer.resnet import DeepStemResNet
 from ovseg.models.proposal import COSINE_SCALE
 from ovseg.models.weights.settings_files import MOST_LAYERS
+
+if TYPE_CHECKING:
+    from transformers import MaskFormerConfig, MaskFormerModel
 
 # silences a wrong warning about maskformer-swin, its own backbone for this network
 logging.getLogger("transformers.models.maskformer.configuration_maskformer").setLevel(logging.ERROR)
@@ -73,6 +72,10 @@ class Architecture(BaseModel):
 
         `transformers` has no deep stem; a thin ResNet with the same channels is its placeholder.
         """
+        from transformers import MaskFormerConfig, ResNetConfig
+        from transformers.models.maskformer import MaskFormerSwinConfig
+        from transformers.models.maskformer.configuration_maskformer import MaskFormerDetrConfig
+
         stages = [f"stage{stage}" for stage in range(1, len(self.depths) + 1)]
         deep = self.backbone == "resnet_deep_stem"
         bottleneck = deep or self.backbone == "resnet_bottleneck"
@@ -165,6 +168,8 @@ class MLP(nn.Module):
 
 def ready_backbone(model: MaskFormerModel, architecture: Architecture) -> None:
     """Adapt the backbone that `transformers` built to the architecture, in place."""
+    from ovseg.models.maskformer.resnet import DeepStemResNet
+
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             # `transformers` initializes these near 0, which stalls a backbone trained from scratch
@@ -185,6 +190,8 @@ class OpenVocabularyMaskFormer(nn.Module):
     """
 
     def __init__(self, architecture: Architecture) -> None:
+        from transformers import MaskFormerModel
+
         super().__init__()
         self.architecture = architecture
         self.model = MaskFormerModel(architecture.transformers_config())

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 from PIL import Image
 from torch import Tensor
@@ -95,8 +94,10 @@ class ClipPatches(PatchFeatures):
     """
 
     def __init__(self, clip: MaskAdaptedCLIP, digest: str, device: str) -> None:
+        from open_clip.transformer import VisionTransformer
+
         visual: Any = clip.clip.visual
-        if not isinstance(visual, open_clip.transformer.VisionTransformer):
+        if not isinstance(visual, VisionTransformer):
             raise OvsegError(
                 "patch features need a CLIP whose image tower is a vision transformer, such as"
                 f" storybook or ViT-B-16/openai, not a {type(visual).__name__}"
@@ -238,6 +239,8 @@ def load_patch_features(name: str, device: str = "cpu") -> PatchFeatures:
     device = resolve_device(device)
     if name.startswith(TIMM):
         return _timm(name.removeprefix(TIMM), device)
+    import open_clip
+
     if clip_folder_or_none(name) or name.partition("/")[0] in open_clip.list_models():
         digest = clip_digest(name)
         clip = shared_clip(name, device=device)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from open_clip import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 
 from ovseg.config.registry import TEMPLATES, chosen
@@ -37,7 +36,15 @@ VILD = (
     "There is a medium {} in the scene.",
     "There is a large {} in the scene.",
 )
-IMAGENET = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+
+
+def __getattr__(name: str) -> tuple[str, ...]:
+    """Return `IMAGENET`, CLIP's 80 templates, from open_clip, which takes seconds to import."""
+    if name != "IMAGENET":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+    return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
 
 
 def fill_templates(names: Sequence[str], templates: str | Sequence[str]) -> list[list[str]]:

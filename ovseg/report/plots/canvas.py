@@ -16,18 +16,18 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-import matplotlib
 from markupsafe import Markup, escape
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
 
 from ovseg.comparison import words
 from ovseg.comparison.words import thousands
+
+if TYPE_CHECKING:  # imported where it draws: a report that exists needs no second of it
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
 ARM_MARKS = ("o", "s", "^", "D", "P", "X", "v", "h")
 """The marker of each arm by position, to go with its color `arm-<position>`."""
@@ -81,6 +81,8 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        import matplotlib
+
         with matplotlib.rc_context(_STYLE):
             return draw(*args, **kwargs)
 
@@ -126,6 +128,8 @@ class Canvas:
 
     def __post_init__(self) -> None:
         """Open the figure."""
+        from matplotlib.figure import Figure
+
         self.figure = Figure(figsize=(self.width, self.height), layout="constrained")
         self.axes = self.figure.subplots()
 
@@ -167,15 +171,13 @@ def percent_axis(axis: Any, *, signed: bool = False) -> None:
     """Label ticks of fractions as whole percents (`12`), or as signed points (`+12`)."""
     form = "{:+.0f}" if signed else "{:.0f}"
     axis.set_major_formatter(
-        FuncFormatter(
-            lambda value, _: form.format(100 * value).replace("-", "−").replace("+0", "0")
-        )
+        lambda value, _: form.format(100 * value).replace("-", "−").replace("+0", "0")
     )
 
 
 def count_axis(axis: Any) -> None:
     """Label ticks of counts; on a log scale, only powers of ten."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value) if value >= 1 else ""))
+    axis.set_major_formatter(lambda value, _: thousands(value) if value >= 1 else "")
 
 
 def legend(axes: Axes, handles: Sequence[Line2D | Patch]) -> None:
@@ -196,6 +198,8 @@ def entry(
     label: str, color: str, marker: str, *, hollow: bool = False, line: LineStyle = ""
 ) -> Line2D:
     """Make a legend marker, with a line through it if `line` is a line style."""
+    from matplotlib.lines import Line2D
+
     face = COLORS["paper"] if hollow else color
     handle = Line2D([], [], color=color, marker=marker, markerfacecolor=face, label=label)
     handle.set_linestyle(line or "none")

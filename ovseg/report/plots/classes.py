@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from typing import TYPE_CHECKING
 
 from ovseg.comparison.words import thousands
 from ovseg.report.mined_rows import Row
@@ -22,6 +20,10 @@ from ovseg.report.plots.canvas import (
     styled,
 )
 from ovseg.report.plots.scores import Arms, part_handles
+
+if TYPE_CHECKING:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
 MOST_CLASSES = 64
 """Maximum number of classes in the plot of gains; longer lists show both ends."""
@@ -158,6 +160,8 @@ def confusion_plot(
     axes = canvas.axes
     weights = [row[by] for row in own]
     axes.barh(range(len(own)), weights, height=0.55, color=arms.color(arm), alpha=0.85)
+    from matplotlib.patches import Patch
+
     handles: list[Line2D | Patch] = [Patch(facecolor=arms.color(arm), label=arms.labels[arm])]
     compared = "original" in scored and "original" in arms.labels and arm != "original"
     if compared:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.patches import Patch
 
 from ovseg.comparison.words import thousands
 from ovseg.report.mined_rows import MEASURES, Row, Values
@@ -69,6 +68,8 @@ def funnel_plot(steps: Sequence[Row]) -> Plot:
     axes.set_xlabel("share of the step's input (%)")
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
+    from matplotlib.patches import Patch
+
     handles = [
         Patch(facecolor=COLORS["kept"], label="kept"),
         Patch(facecolor="none", edgecolor=COLORS["dropped"], hatch="////", label="dropped"),
@@ -169,6 +170,8 @@ def distribution_plot(
     percent_axis(axes.yaxis)
     axes.set_xlabel(MEASURES[measure])
     axes.set_ylabel("share of the group's pairs (%)")
+    from matplotlib.patches import Patch
+
     handles = [
         Patch(facecolor=COLORS[solid], alpha=0.7, label=f"{solid} ({thousands(len(first))})"),
         Patch(

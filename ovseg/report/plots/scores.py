@@ -7,9 +7,9 @@ unseen ones hollow markers and dashed lines.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.lines import Line2D
 
 from ovseg.report.mined_rows import Row, Values
 from ovseg.report.plots.canvas import (
@@ -25,6 +25,9 @@ from ovseg.report.plots.canvas import (
     points,
     styled,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.lines import Line2D
 
 
 class Arms:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -121,6 +120,8 @@ def match(
         return empty, empty
     matrix = cost_matrix(class_logits.float(), mask_logits.float(), target, costs).cpu().numpy()
     # a diverged prediction fits nothing; the loss reports the divergence
+    from scipy.optimize import linear_sum_assignment
+
     queries, targets = linear_sum_assignment(np.nan_to_num(matrix, nan=1e6))
     return torch.from_numpy(queries.astype(np.int64)), torch.from_numpy(targets.astype(np.int64))
 

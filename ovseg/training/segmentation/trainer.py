@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json
 from ovseg.models.devices import resolve_device
-from ovseg.models.maskformer.resnet import DeepStemResNet
 from ovseg.models.preprocessing import pad_batch
 from ovseg.training.loop import finite_loss, parameter_groups, slow_down, take_step, warmup_poly
 from ovseg.training.segmentation.augmentation import SegmentationSample
@@ -68,6 +67,8 @@ def freeze_backbone(network: Trainable, parts: int) -> None:
     """
     if not parts:
         return
+    from ovseg.models.maskformer.resnet import DeepStemResNet
+
     encoder = network.model.pixel_level_module.encoder
     if not isinstance(encoder, DeepStemResNet):
         raise OvsegError(
