@@ -29,9 +29,10 @@ from ovseg.training.clip.crops import (
     keep_in_view,
     seeded_generator,
 )
+from ovseg.training.clip.gradients import EmbeddedInParts, set_checkpointing
 from ovseg.training.clip.losses import clip_loss, distinct_noun_loss
 from ovseg.training.clip.methods import freeze_except, method, phase_groups
-from ovseg.training.clip.pairs import PairRegions
+from ovseg.training.clip.regions import PairRegions
 from ovseg.training.clip.snapshots import save_snapshot, snapshot_path, snapshot_steps
 from ovseg.training.loop import cosine_learning_rate, finite_loss, slow_down, take_step
 from ovseg.training.state import LogRow, keeps_state, load_state, save_state
@@ -73,6 +74,7 @@ class Trainer:
         total_steps: int,
     ) -> None:
         self.model, self.config, self.total_steps = model.eval(), config, total_steps
+        set_checkpointing(model, config.gradient_checkpointing)
         self.noun_embeddings_ke = noun_embeddings_ke.detach()
         self._texts: ContextVectors | None = None
         if method(config.trains).trains_texts:
@@ -144,12 +146,13 @@ class Trainer:
             warmup_steps=self.config.warmup_steps,
             total_steps=self.total_steps,
         )
-        with self._autocast():
-            image_ne = self._embedded(pixels, masks)
-        loss = self.loss(image_ne, nouns_n)
+        regions = EmbeddedInParts(
+            self._embedded, pixels, masks, parts=self.config.gradient_accumulation_steps
+        )
+        loss = self.loss(regions.embeddings, nouns_n)
         value = finite_loss(loss, step=number, advice=self._advice)
         scale = float(self.model.logit_scale.detach().exp())
-        take_step(loss, [self.optimizer], factor=rate)
+        take_step(loss, [self.optimizer], factor=rate, after_backward=regions.backward)
         if self.config.train_logit_scale:
             with torch.no_grad():
                 self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
@@ -158,11 +161,12 @@ class Trainer:
 
     def _embedded(self, pixels: Tensor, masks: Tensor) -> Tensor:
         """Return the embeddings `(N, E)` that are compared with the nouns."""
-        if self.config.embedder == "crops":
-            return self.model.encode_regions(pixels, masks)
-        covered = covered_patches(masks, pixels.shape[-1] // self.model.patch_size)
-        tokens, _ = encode_mask_tokens(self.model, pixels, covered[:, None])
-        return tokens[:, 0]
+        with self._autocast():
+            if self.config.embedder == "crops":
+                return self.model.encode_regions(pixels, masks)
+            covered = covered_patches(masks, pixels.shape[-1] // self.model.patch_size)
+            tokens, _ = encode_mask_tokens(self.model, pixels, covered[:, None])
+            return tokens[:, 0]
 
     def check_finite(self) -> None:
         """Reject overflowed parameters before they are saved.
@@ -203,12 +207,6 @@ class Batch:
     epoch: int
 
 
-def epoch_order(usable: Tensor, *, seed: int, epoch: int) -> Tensor:
-    """Return the rows `(U,)` in the order of one epoch."""
-    generator = seeded_generator(seed, "order", epoch)
-    return usable[torch.randperm(len(usable), generator=generator)]
-
-
 def region_batch(
     regions: PairRegions, config: FinetuneConfig, *, step: int, device: torch.device
 ) -> Batch:
@@ -221,7 +219,7 @@ def region_batch(
         device: device of the batch.
     """
     epoch, index = divmod(step, steps_per_epoch(len(regions.usable), config.batch_size))
-    order = epoch_order(regions.usable, seed=config.seed, epoch=epoch)
+    order = regions.order(seed=config.seed, epoch=epoch)
     rows = order[index * config.batch_size : (index + 1) * config.batch_size]
     batch = regions.regions(rows.tolist())
     boxes = draw_crop_boxes(
@@ -244,11 +242,8 @@ def region_batch(
     )
 
 
-def _batches(make: Callable[[int], Batch], steps: range, *, ahead: bool) -> Iterator[Batch]:
-    """Yield batches in order; with `ahead`, a thread prepares the next one."""
-    if not ahead:
-        yield from map(make, steps)
-        return
+def _batches(make: Callable[[int], Batch], steps: range) -> Iterator[Batch]:
+    """Yield batches in order; a thread prepares the next one during a step."""
     with ThreadPoolExecutor(1) as pool:
         waiting = [pool.submit(make, step) for step in steps[:1]]
         for step in steps:
@@ -305,7 +300,7 @@ def train(
         return region_batch(regions, config, step=step, device=device)
 
     steps = range(first, trainer.total_steps)
-    for batch in _batches(make, steps, ahead=config.decode_workers > 0):
+    for batch in _batches(make, steps):
         trainer.step(batch.pixels, batch.masks, nouns_n[batch.rows].to(device), epoch=batch.epoch)
         done = len(trainer.log)
         if done in due:  # before the state: a training resumed after this step needs it
