@@ -50,9 +50,8 @@ class EmbeddedInParts:
         """Add the gradients of the parts, after the backward pass of the loss."""
         if not self._parts or self.embeddings.grad is None:
             return
-        for part, gradient in zip(
-            self._parts, self.embeddings.grad.split(self._sizes), strict=True
-        ):
+        gradients = torch.split(self.embeddings.grad, self._sizes)
+        for part, gradient in zip(self._parts, gradients, strict=True):
             again = self._embed(*part)
             if not again.requires_grad:  # only texts are trained
                 return

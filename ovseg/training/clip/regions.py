@@ -274,5 +274,3 @@ def reason_counts(reasons: Iterable[str]) -> dict[str, int]:
     for reason in sorted(reasons):
         counts[reason] += 1
     return dict(counts)
-
-

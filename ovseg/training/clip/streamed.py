@@ -172,9 +172,11 @@ def image_windows(
     rank[shuffled.numpy()] = np.arange(len(distinct))
     by_image = np.argsort(rank[item_image], kind="stable")
     ends = np.cumsum(np.bincount(rank[item_image], minlength=len(distinct)))
-    windows, start = [], 0
+    windows: list[NDArray[np.int64]] = []
+    start = 0
     while start < len(by_image):
-        stop = int(ends[min(np.searchsorted(ends, start + window), len(ends) - 1)])
+        last = min(int(np.searchsorted(ends, start + window)), len(ends) - 1)
+        stop = int(ends[last])
         generator = seeded_generator(seed, "window", epoch, len(windows))
         within = torch.randperm(stop - start, generator=generator).numpy()
         windows.append(by_image[start:stop][within])
