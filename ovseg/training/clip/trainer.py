@@ -8,8 +8,9 @@ and the number of the epoch or step, so a resumed training reaches the same loss
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,16 +24,15 @@ from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.clip.mask_tokens import covered_patches, encode_mask_tokens
 from ovseg.models.devices import autocast
 from ovseg.training.clip.crops import (
-    augmented_pixels,
-    crop_masks,
+    crop_in_view,
     draw_crop_boxes,
-    keep_in_view,
+    normalized_crops,
     seeded_generator,
 )
 from ovseg.training.clip.gradients import EmbeddedInParts, set_checkpointing
 from ovseg.training.clip.losses import clip_loss, distinct_noun_loss
 from ovseg.training.clip.methods import freeze_except, method, phase_groups
-from ovseg.training.clip.regions import PairRegions
+from ovseg.training.clip.regions import PairRegions, RegionBatch
 from ovseg.training.clip.snapshots import save_snapshot, snapshot_path, snapshot_steps
 from ovseg.training.loop import cosine_learning_rate, finite_loss, slow_down, take_step
 from ovseg.training.state import LogRow, keeps_state, load_state, save_state
@@ -207,6 +207,16 @@ class Batch:
     epoch: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """One step's regions as they are stored."""
+
+    step: int
+    epoch: int
+    rows: Tensor
+    regions: RegionBatch
+
+
 def region_batch(
     regions: PairRegions, config: FinetuneConfig, *, step: int, device: torch.device
 ) -> Batch:
@@ -218,38 +228,63 @@ def region_batch(
         step: index of the step from 0, over all epochs.
         device: device of the batch.
     """
+    return _augmented(_stored(regions, config, step), regions, config, device)
+
+
+def _stored(regions: PairRegions, config: FinetuneConfig, step: int) -> _Stored:
     epoch, index = divmod(step, steps_per_epoch(len(regions.usable), config.batch_size))
     order = regions.order(seed=config.seed, epoch=epoch)
     rows = order[index * config.batch_size : (index + 1) * config.batch_size]
-    batch = regions.regions(rows.tolist())
+    return _Stored(step=step, epoch=epoch, rows=rows, regions=regions.regions(rows.tolist()))
+
+
+def _augmented(
+    stored: _Stored, regions: PairRegions, config: FinetuneConfig, device: torch.device
+) -> Batch:
     boxes = draw_crop_boxes(
-        len(rows),
+        len(stored.rows),
         size=regions.size,
         scale=config.crop_scale,
-        generator=seeded_generator(config.seed, "crop", step),
+        generator=seeded_generator(config.seed, "crop", stored.step),
     )
-    boxes = keep_in_view(boxes, batch.masks)
-    batched = config.augmentation == "batched"
-    squares = batch.pixels.to(device) if batched else batch.pixels
-    pixels = augmented_pixels(squares, boxes, batched=batched).to(device)
-    mean = torch.tensor(regions.mean, device=device)[:, None, None]
-    std = torch.tensor(regions.std, device=device)[:, None, None]
-    return Batch(
-        pixels=(pixels / 255 - mean) / std,
-        masks=crop_masks(batch.masks, boxes).to(device),
-        rows=rows,
-        epoch=epoch,
+    masks, boxes = crop_in_view(stored.regions.masks, boxes)
+    pixels = normalized_crops(
+        stored.regions.pixels,
+        boxes,
+        mean=regions.mean,
+        std=regions.std,
+        batched=config.augmentation == "batched",
+        device=device,
     )
+    return Batch(pixels=pixels, masks=masks.to(device), rows=stored.rows, epoch=stored.epoch)
 
 
-def _batches(make: Callable[[int], Batch], steps: range) -> Iterator[Batch]:
-    """Yield batches in order; a thread prepares the next one during a step."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(make, step) for step in steps[:1]]
+def batches(
+    regions: PairRegions, config: FinetuneConfig, *, steps: range, device: torch.device
+) -> Iterator[Batch]:
+    """Yield the batches of some steps, prepared in other threads during the steps before.
+
+    One thread reads regions in order; as many as there are workers, at least one, crop them, each
+    a batch.
+
+    Args:
+        regions: regions of the training set.
+        config: the phase's configuration.
+        steps: indices of steps, as for `region_batch`.
+        device: device of the batches.
+    """
+    ahead = max(1, config.decode_workers)
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(ahead) as croppers:
+
+        def prepare(step: int) -> Future[Batch]:
+            stored = reader.submit(_stored, regions, config, step)
+            return croppers.submit(lambda: _augmented(stored.result(), regions, config, device))
+
+        waiting = deque(prepare(step) for step in steps[:ahead])
         for step in steps:
-            batch = waiting.pop().result()
-            if step + 1 < steps.stop:
-                waiting.append(pool.submit(make, step + 1))
+            batch = waiting.popleft().result()
+            if step + ahead < steps.stop:
+                waiting.append(prepare(step + ahead))
             yield batch
 
 
@@ -296,11 +331,8 @@ def train(
         progress(resumed.step)
     first = len(trainer.log)
 
-    def make(step: int) -> Batch:
-        return region_batch(regions, config, step=step, device=device)
-
     steps = range(first, trainer.total_steps)
-    for batch in _batches(make, steps):
+    for batch in batches(regions, config, steps=steps, device=device):
         trainer.step(batch.pixels, batch.masks, nouns_n[batch.rows].to(device), epoch=batch.epoch)
         done = len(trainer.log)
         if done in due:  # before the state: a training resumed after this step needs it
