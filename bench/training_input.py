@@ -30,12 +30,12 @@ from torch.utils.data import DataLoader, Dataset
 from ovseg.config.training import FinetuneConfig
 from ovseg.data import masks
 from ovseg.stages.threads import fixed_threads
+from ovseg.training.clip.batches import batches, steps_per_epoch
 from ovseg.training.clip.crops import crop_exact, draw_crop_boxes, seeded_generator
 from ovseg.training.clip.mapped import MappedRegions
 from ovseg.training.clip.pairs import ImagePairs
 from ovseg.training.clip.regions import PairRegions, RegionCut
 from ovseg.training.clip.streamed import StreamedRegions
-from ovseg.training.clip.trainer import batches, steps_per_epoch
 
 IMAGES, PAIRS, HEIGHT, WIDTH, SIZE, BATCH = 64, 4, 480, 640, 224, 32
 CUT = RegionCut(size=SIZE, mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28))

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from ovseg.config.training import FinetuneConfig
 from ovseg.models.clip.load import create_clip
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
+from ovseg.training.clip.batches import region_batch, steps_per_epoch
 from ovseg.training.clip.mapped import epoch_order
 from ovseg.training.clip.regions import RegionBatch
-from ovseg.training.clip.trainer import Trainer, region_batch, steps_per_epoch
+from ovseg.training.clip.trainer import Trainer
 
 TRACE = Path(__file__).resolve().parents[1] / "golden" / "trace.json"
 STEPS, PAIRS, NOUNS, SIZE = 20, 24, 7, 32

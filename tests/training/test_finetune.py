@@ -11,10 +11,10 @@ from ovseg.errors import OvsegError
 from ovseg.models.clip.load import load_clip
 from ovseg.models.clip.mask_adapted import PROMPT_KEY
 from ovseg.stages import schema
+from ovseg.training.clip.batches import steps_per_epoch
 from ovseg.training.clip.mapped import epoch_order
 from ovseg.training.clip.methods import freeze_except
 from ovseg.training.clip.stage import LOG_FILE
-from ovseg.training.clip.trainer import steps_per_epoch
 
 
 @pytest.mark.parametrize(

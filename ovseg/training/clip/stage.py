@@ -34,13 +34,14 @@ from ovseg.stages import schema
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.run import STATE, too_many_bad
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
+from ovseg.training.clip.batches import steps_per_epoch
 from ovseg.training.clip.mapped import MappedRegions
 from ovseg.training.clip.methods import method
 from ovseg.training.clip.pairs import ImagePairs, read_pairs
 from ovseg.training.clip.regions import PairRegions, RegionCut, reason_counts
 from ovseg.training.clip.snapshots import copy_snapshots, snapshot_steps
 from ovseg.training.clip.streamed import StreamedRegions
-from ovseg.training.clip.trainer import Trainer, steps_per_epoch, train
+from ovseg.training.clip.trainer import Trainer, train
 from ovseg.training.state import LogRow
 
 LOG_FILE = "training_log.parquet"
