@@ -47,7 +47,9 @@ from ovseg.training.clip.snapshots import find_snapshots, restore_snapshot
 BLOCK_BYTES = 2**28
 """Memory for crops: every snapshot sees a block of images before the next block is cut."""
 REGIONS_AT_ONCE = 64
-"""Regions of a block that a CLIP embeds together, of one or more images."""
+"""Regions of a block that a CLIP embeds together, of one or more images.
+
+The benchmark embeds those of one image; on x86 CPUs the embeddings are the same to the last bit."""
 
 TRACED = ("crops", "mask_tokens")
 """The embedders that use no other network than the CLIP that an arm trains."""
