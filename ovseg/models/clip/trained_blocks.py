@@ -5,8 +5,8 @@ it. Their gradients are three tensors of zeros with one slice filled, which are 
 are stacked. Where the weights are frozen, the rows of a batch may pass through them in any order,
 so nothing is transposed, and of the last block only the class token is computed.
 
-In float32 on x86 CPUs, losses and gradients equal those of the block itself to the last bit (`python
--m bench training_step` compares them); elsewhere they may round differently.
+In float32 on x86 CPUs, losses and gradients equal those of the block itself to the last bit, as
+`python -m bench training_step` shows; elsewhere they may round differently.
 """
 
 from __future__ import annotations
