@@ -20,6 +20,8 @@ BENCHMARKS = (
     "proposals",
     "proposal_sources",
     "training",
+    "training_input",
+    "training_step",
     "agreement",
 )
 

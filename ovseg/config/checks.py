@@ -134,7 +134,7 @@ RULES: Mapping[str, tuple[Heard, str]] = {
     "arms.visual_tokens": _in("arms.trains", "visual_prompts"),
     "arms.visual_depth": _in("arms.trains", "visual_prompts"),
     "arms.relation_temperature": _above("arms.relation_smoothing"),
-    "arms.cache_gib": _above("arms.cache_regions"),
+    "arms.window": _in("arms.input", "stream"),
     "data.path_column": _CAPTIONED,
     "data.caption_column": _CAPTIONED,
     "data.captions_format": _CAPTIONED,

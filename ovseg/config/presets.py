@@ -117,7 +117,7 @@ def _storybook(seed: int) -> RunConfig:
 
 
 def _paper(seed: int) -> RunConfig:
-    finetune = PhaseSettings(precision="bf16", cache_regions=False)
+    finetune = PhaseSettings(precision="bf16")
     prompts = finetune.model_copy(
         update={"trains": "mask_prompts", "learning_rate": 2e-2, "weight_decay": 0.0}
     )

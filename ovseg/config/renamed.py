@@ -32,6 +32,8 @@ RENAMED: Mapping[str, str] = {
     "pairing.image_root": "data.images",
     "arms.image_root": "data.images",
     "arms.picture_size": "arms.image_size",
+    "arms.cache_regions": "arms.input",
+    "arms.cache_gib": "arms.input",
     "benchmarks.picture_size": "benchmarks.image_size",
     "benchmarks.retrieval_neighbours": "benchmarks.retrieval_neighbors",
 }

@@ -34,6 +34,12 @@ class PhaseSettings(Config):
     )
     epochs: int = Field(5, ge=1)
     batch_size: int = Field(256, ge=2)
+    gradient_accumulation_steps: int = Field(
+        1,
+        ge=1,
+        description="parts of a batch that go through CLIP one after another, with the loss of the"
+        " whole batch, at the cost of a second forward pass",
+    )
     learning_rate: float = Field(5e-6, gt=0)
     weight_decay: float = Field(0.2, ge=0)
     warmup_steps: int = Field(100, ge=0)
@@ -102,14 +108,30 @@ class PhaseSettings(Config):
     precision: Precision | None = Field(
         None, description=f"precision of the forward pass; {AS_MODELS}"
     )
-    cache_regions: bool = execution(True, "keep decoded regions in memory between epochs ...")
-    cache_gib: float = execution(2.0, "... if they fit into this much of it")
+    gradient_checkpointing: bool = execution(
+        False, "compute activations again in the backward pass instead of keeping them"
+    )
+    input: Literal["mapped", "stream"] = Field(
+        "mapped",
+        description="mapped: regions are cut once into <root>/regions, 4 bytes a pixel, which all"
+        " phases and runs share; stream: they are cut in every epoch and shuffled in windows",
+    )
+    window: int = Field(4096, ge=2, description="pairs shuffled together, in memory three times")
     decode_workers: int | None = execution(None, AS_EXECUTION, ge=0)
 
     @model_validator(mode="after")
     def _smoothed_loss(self) -> PhaseSettings:
         if self.relation_smoothing and self.loss != "distinct":
             raise ValueError("relation_smoothing needs the loss over nouns: set loss to distinct")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_of_a_batch(self) -> PhaseSettings:
+        if self.gradient_accumulation_steps > self.batch_size:
+            raise ValueError(
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps} divides a batch of"
+                f" {self.batch_size} pairs: set it to at most batch_size"
+            )
         return self
 
 
@@ -124,4 +146,4 @@ class FinetuneConfig(PhaseSettings):
     image_root: Place | None = execution(None, "folder of the images")
     device: str = execution("auto", DEVICES)
     precision: Precision = Field("fp32", description="precision of the forward pass")
-    decode_workers: int = execution(0, "threads that decode images ahead; 0 decodes in place", ge=0)
+    decode_workers: int = execution(0, "processes that cut regions; 0 cuts in place", ge=0)

@@ -10,7 +10,7 @@ benchmark's, and the last point of an arm equals its score in that benchmark.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from ovseg.models.clip.load import clip_digest, load_clip
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.devices import resolve_device
 from ovseg.models.regions.crops import Regions
-from ovseg.models.regions.embedding import Cut, cut_regions, embed_regions
+from ovseg.models.regions.embedding import Cut, cut_regions
 from ovseg.models.regions.picture_embedders import MaskTokenEmbedder
 from ovseg.models.texts.class_texts import ClassTexts, best_of_class, class_texts, shown_texts
 from ovseg.models.texts.strategies import text_prompts
@@ -44,8 +44,12 @@ from ovseg.stages.schema import LEARNING_CURVE, PHASE_CURVE, rows_to_table
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
 from ovseg.training.clip.snapshots import find_snapshots, restore_snapshot
 
-BLOCK_BYTES = 2**29
+BLOCK_BYTES = 2**28
 """Memory for crops: every snapshot sees a block of images before the next block is cut."""
+REGIONS_AT_ONCE = 64
+"""Regions of a block that a CLIP embeds together, of one or more images.
+
+The benchmark embeds those of one image; on x86 CPUs the embeddings are the same to the last bit."""
 
 TRACED = ("crops", "mask_tokens")
 """The embedders that use no other network than the CLIP that an arm trains."""
@@ -95,16 +99,15 @@ class PhaseCurveStage(Stage[BenchmarkConfig]):
         classes: list[int] = []
         ranks: dict[int, list[int]] = {step: [] for step in points}
         for block in images.blocks():
-            classes += [index for image in block for index in image.classes]
+            classes += [index for of_image in block.classes for index in of_image]
             for step, snapshot in points.items():
                 if snapshot is not None:
                     restore_snapshot(clip, snapshot)
                 model = clip if step else start
                 trained = step and clip.text_prompts is not None
                 point_texts = _texts(config, benchmark, clip) if trained else texts
-                for image in block:
-                    ranks[step] += image.ranks(model, point_texts, config)
-                    progress(1)
+                ranks[step] += block.ranks(model, point_texts, config)
+                progress(len(block.classes))
         rows = [
             {"step": step, **row}
             for step in points
@@ -213,44 +216,45 @@ def _texts(config: BenchmarkConfig, benchmark: Benchmark, clip: MaskAdaptedCLIP)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Image:
-    """The ground-truth masks of an image, cut out once for all points.
+class _Block:
+    """The ground-truth masks of some images, cut out once for all points.
 
     Attributes:
-        classes: the true class of each of N masks.
-        regions: the crops, batched as in the benchmark.
-        whole_image: instead of crops, the image and its masks `(N, H, W)` for mask tokens.
+        classes: for each image, the true class of each of its masks.
+        pixels: the crops of all masks in order, in batches `(B, 3, S, S)`.
+        masks: their masks `(B, S, S)`.
+        whole_images: instead of crops, the images and their masks `(N, H, W)` for mask tokens.
     """
 
-    classes: list[int]
-    regions: list[Regions]
-    whole_image: tuple[ImageArray, Tensor] | None = None
-
-    @property
-    def bytes(self) -> int:
-        """Memory of the crops."""
-        crops = sum(part.pixels.nbytes + part.masks.nbytes for part in self.regions)
-        return crops + (
-            0 if self.whole_image is None else sum(part.nbytes for part in self.whole_image)
-        )
+    classes: list[list[int]]
+    pixels: Sequence[Tensor] = ()
+    masks: Sequence[Tensor] = ()
+    whole_images: Sequence[tuple[ImageArray, Tensor]] = ()
 
     @torch.no_grad()
     def ranks(self, clip: MaskAdaptedCLIP, texts: ClassTexts, config: BenchmarkConfig) -> list[int]:
         """Return the rank, from 1, that a CLIP gives to the true class of each mask."""
-        if self.whole_image is not None:
-            image, masks = self.whole_image
+        ranks: list[int] = []
+        for classes, features in zip(self.classes, self._features(clip, config), strict=True):
+            scores = texts.classify(features).cpu().numpy()
+            probabilities = best_of_class(scores, texts.columns, texts.classes)
+            ranks += [rank(row, index) for row, index in zip(probabilities, classes, strict=True)]
+        return ranks
+
+    def _features(self, clip: MaskAdaptedCLIP, config: BenchmarkConfig) -> Iterable[Tensor]:
+        """Return the embeddings of the masks of each image."""
+        if self.whole_images:
             embedder = MaskTokenEmbedder(clip, size=config.image_size)
-            features, _ = embedder.embed(image, masks, threshold=None)
-            rows = [texts.classify(features)]
-        else:
-            embedded = (
-                embed_regions(clip, [part], prompts=config.mask_prompts) for part in self.regions
+            return (
+                embedder.embed(image, masks, threshold=None)[0]
+                for image, masks in self.whole_images
             )
-            rows = [texts.classify(features) for features, _ in embedded]
-        columns = texts.columns
-        scores = torch.cat(rows).cpu().numpy() if rows else np.zeros((0, len(columns)), "f4")
-        probabilities = best_of_class(scores, columns, texts.classes)
-        return [rank(row, index) for row, index in zip(probabilities, self.classes, strict=True)]
+        embedded = [
+            clip.encode_regions(pixels, masks, prompts=config.mask_prompts)
+            for pixels, masks in zip(self.pixels, self.masks, strict=True)
+        ]
+        counts = [len(of_image) for of_image in self.classes]
+        return torch.split(torch.cat(embedded), counts)
 
 
 class _Images:
@@ -270,27 +274,49 @@ class _Images:
         self.benchmark, self.config, self.clip, self.device = benchmark, config, clip, device
         self.usable = UsableSamples(benchmark, benchmark.samples)
 
-    def blocks(self) -> Iterator[list[_Image]]:
+    def blocks(self) -> Iterator[_Block]:
         """Yield blocks of images in order: as many as fit into `BLOCK_BYTES`, at least one."""
-        block: list[_Image] = []
+        classes: list[list[int]] = []
+        regions: list[Regions] = []
+        whole_images: list[tuple[ImageArray, Tensor]] = []
+        held = 0
         cut = Cut(
             region=self.config.region,
             background=self.config.background,
             expand_ratio=self.config.expand_ratio,
         )
         for _, image, labels in self.usable:
-            classes, masks = region_masks(labels, len(self.benchmark.classes))
+            true_classes, masks = region_masks(labels, len(self.benchmark.classes))
             on_device = torch.as_tensor(masks).to(self.device)
-            whole = self.config.embedder == "mask_tokens"
-            parts = () if whole else torch.split(on_device, self.config.batch_size)
-            regions = [*cut_regions(self.clip, image, parts, cut=cut)]
-            whole_image = (image, on_device) if whole else None
-            block.append(_Image(classes=classes.tolist(), regions=regions, whole_image=whole_image))
-            if sum(one.bytes for one in block) >= BLOCK_BYTES:
-                yield block
-                block = []
-        if block:
-            yield block
+            classes.append(true_classes.tolist())
+            if self.config.embedder == "mask_tokens":
+                whole_images.append((image, on_device))
+                held += image.nbytes + on_device.nbytes
+            else:
+                parts = torch.split(on_device, self.config.batch_size)
+                of_image = [*cut_regions(self.clip, image, parts, cut=cut)]
+                regions += of_image
+                held += sum(part.pixels.nbytes + part.masks.nbytes for part in of_image)
+            if held >= BLOCK_BYTES:
+                yield self._block(classes, regions, whole_images)
+                classes, regions, whole_images, held = [], [], [], 0
+        if classes:
+            yield self._block(classes, regions, whole_images)
+
+    def _block(
+        self,
+        classes: list[list[int]],
+        regions: list[Regions],
+        whole_images: list[tuple[ImageArray, Tensor]],
+    ) -> _Block:
+        if not regions:
+            return _Block(classes=classes, whole_images=whole_images)
+        size = min(self.config.batch_size, REGIONS_AT_ONCE)
+        return _Block(
+            classes=classes,
+            pixels=torch.split(torch.cat([part.pixels for part in regions]), size),
+            masks=torch.split(torch.cat([part.masks for part in regions]), size),
+        )
 
 
 def _parts(

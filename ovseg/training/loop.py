@@ -110,6 +110,7 @@ def take_step(
     factor: float,
     clip: Iterable[nn.Parameter] = (),
     clip_norm: float = math.inf,
+    after_backward: Callable[[], object] | None = None,
 ) -> None:
     """Take one optimizer step.
 
@@ -119,12 +120,15 @@ def take_step(
         factor: factor on the learning rates at this step.
         clip: parameters whose gradients are clipped together; empty clips none.
         clip_norm: maximum L2 norm of their gradients.
+        after_backward: adds gradients that the backward pass of the loss does not reach.
     """
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["rate"] * factor
         optimizer.zero_grad()
     torch.autograd.backward(loss)
+    if after_backward is not None:
+        after_backward()
     if math.isfinite(clip_norm):
         nn.utils.clip_grad_norm_(clip, clip_norm)
     for optimizer in optimizers:

@@ -86,7 +86,9 @@ def test_a_url_for_a_name_is_a_row_behind_a_url_too(bucket, tmp_path):
 
 
 def test_regions_are_cut_from_images_in_a_bucket(source, tmp_path):
-    from ovseg.training.clip.pairs import PairRegions
+    from ovseg.training.clip.mapped import MappedRegions
+    from ovseg.training.clip.pairs import ImagePairs
+    from ovseg.training.clip.regions import RegionCut
 
     rows = run_stage(LIST_IMAGES, source, {}, tmp_path).table().to_pylist()
     kept = [row for row in rows if row["kept"]]
@@ -99,9 +101,8 @@ def test_regions_are_cut_from_images_in_a_bucket(source, tmp_path):
             "mask_counts": [whole] * len(kept),
         }
     )
-    regions = PairRegions(
-        pairs, image_root=source.image_root, size=16, mean=(0.5,) * 3, std=(0.5,) * 3
-    )
+    cut = RegionCut(size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    regions = MappedRegions(ImagePairs(pairs, source.image_root), cut, folder=tmp_path / "regions")
     assert regions.unusable == {} and len(regions.usable) == 3
     assert bool(regions.regions([0, 2]).masks.all())
 

@@ -201,6 +201,7 @@ def test_every_file_is_uploaded_or_referenced(small_run):
         for path in sorted(root.rglob("*"))
         if path.is_file()
         and artifacts not in path.parents
+        and root / "regions" not in path.parents  # a cache that nothing names
         and not path.name.startswith("mlflow.db")
         and file_sha256(path) not in uploaded
         and (path.relative_to(root).as_posix(), file_sha256(path)) not in referenced

@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from ovseg.config.training import FinetuneConfig
 from ovseg.models.clip.load import create_clip
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
-from ovseg.training.clip.pairs import RegionBatch
-from ovseg.training.clip.trainer import Trainer, region_batch, steps_per_epoch
+from ovseg.training.clip.batches import region_batch, steps_per_epoch
+from ovseg.training.clip.mapped import epoch_order
+from ovseg.training.clip.regions import RegionBatch
+from ovseg.training.clip.trainer import Trainer
 
 TRACE = Path(__file__).resolve().parents[1] / "golden" / "trace.json"
 STEPS, PAIRS, NOUNS, SIZE = 20, 24, 7, 32
@@ -67,6 +69,9 @@ class FixedRegions:
         outline = F.interpolate(waves(PAIRS, 1, 3, 3, key=2), (SIZE, SIZE), mode="bilinear")
         self.masks = outline[:, 0] > 0.2
         self.pixels = (127 + 120 * pixels).mul(self.masks[:, None]).byte().permute(0, 2, 3, 1)
+
+    def order(self, *, seed: int, epoch: int) -> torch.Tensor:
+        return epoch_order(self.usable, seed=seed, epoch=epoch)
 
     def regions(self, rows: Sequence[int]) -> RegionBatch:
         return RegionBatch(pixels=self.pixels[rows].contiguous(), masks=self.masks[rows])

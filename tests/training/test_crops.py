@@ -15,9 +15,10 @@ from torchvision.transforms.functional import resized_crop
 from ovseg.training.clip.crops import (
     augmented_pixels,
     crop_exact,
+    crop_in_view,
     crop_masks,
     draw_crop_boxes,
-    keep_in_view,
+    normalized_crops,
     seeded_generator,
 )
 
@@ -107,11 +108,12 @@ def test_a_crop_that_would_lose_the_mask_is_not_made():
     masks[0, 60:, 3] = True  # below the crop
     masks[1, 57:, 3] = True
     masks[2, 10:40, 20:50] = True
-    kept = keep_in_view(drawn, masks)
+    cropped, kept = crop_in_view(masks, drawn)
+    assert torch.equal(cropped, crop_masks(masks, kept))
     assert kept.tolist() == [[0, 0, 64, 64], *drawn[1:].tolist()]
     assert crop_masks(masks, kept).flatten(1).any(dim=1).all()
     assert torch.equal(crop_masks(masks, kept)[0], masks[0])
-    assert keep_in_view(drawn[:0], masks[:0]).shape == (0, 4)
+    assert crop_in_view(masks[:0], drawn[:0])[1].shape == (0, 4)
 
 
 def test_both_ways_of_resizing_show_the_same_crop():
@@ -123,6 +125,19 @@ def test_both_ways_of_resizing_show_the_same_crop():
     assert (exact - batched).abs().mean() < 1.0  # of 255: another cubic kernel, the same place
     shifted = torch.roll(batched, 1, dims=-1)
     assert (exact - shifted).abs().mean() > 4 * (exact - batched).abs().mean()
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_crops_are_normalized_to_the_last_bit_as_in_one_formula(batched):
+    pixels, _ = random_squares(5, 32)
+    drawn, cpu = boxes(5, size=32), torch.device("cpu")
+    mean, std = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+    ours = normalized_crops(pixels, drawn, mean=mean, std=std, batched=batched, device=cpu)
+    plain = augmented_pixels(pixels, drawn, batched=batched)
+    middle, spread = (torch.tensor(values)[:, None, None] for values in (mean, std))
+    expected = (plain / 255 - middle) / spread
+    assert torch.equal(ours, expected)
+    assert ours.stride() == expected.stride()  # a convolution may add in another order
 
 
 def test_crops_are_the_recorded_ones(agrees, reference_data: Path):

@@ -11,9 +11,10 @@ from ovseg.errors import OvsegError
 from ovseg.models.clip.load import load_clip
 from ovseg.models.clip.mask_adapted import PROMPT_KEY
 from ovseg.stages import schema
+from ovseg.training.clip.batches import steps_per_epoch
+from ovseg.training.clip.mapped import epoch_order
 from ovseg.training.clip.methods import freeze_except
 from ovseg.training.clip.stage import LOG_FILE
-from ovseg.training.clip.trainer import epoch_order, steps_per_epoch
 
 
 @pytest.mark.parametrize(
@@ -125,8 +126,8 @@ def test_one_pair_is_trained_on_as_well(training_set, finetune, loss):
 def test_an_unreadable_image_is_left_out_and_counted(training_set, finetune):
     data = training_set(32)
     (data.image_root / "0007.png").write_bytes(b"")
-    for cached in (True, False):
-        tuned = finetune(data, cache_regions=cached, root=f"runs-{cached}")
+    for way in ("mapped", "stream"):
+        tuned = finetune(data, input=way, root=f"runs-{way}")
         assert tuned.stats["n"] == 64
         assert tuned.stats["bad"] == 2
         assert tuned.stats["pairs"] == 62

@@ -1,5 +1,6 @@
 """The training set: which rows a selection joins, how regions look, what is unusable."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +10,23 @@ from PIL import Image
 
 from ovseg.data import masks
 from ovseg.errors import OvsegError
-from ovseg.training.clip.pairs import PairRegions, read_pairs, reason_counts
+from ovseg.training.clip.mapped import MappedRegions
+from ovseg.training.clip.pairs import ImagePairs, read_pairs
+from ovseg.training.clip.regions import PairRegions, RegionCut, reason_counts
+from ovseg.training.clip.streamed import StreamedRegions
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 
 
-def make_regions(data, *, size: int = 32, **options) -> PairRegions:
-    return PairRegions(
-        read_pairs(data.curated, [data.table]),
-        image_root=data.image_root,
-        size=size,
-        mean=MEAN,
-        std=STD,
-        **options,
-    )
+def make_regions(data, *, way: str = "mapped", workers: int = 0, **options) -> PairRegions:
+    pairs = ImagePairs(read_pairs(data.curated, [data.table]), data.image_root)
+    cut = RegionCut(**{"size": 32, "mean": MEAN, "std": STD, **options})
+    folder = data.curated.folder.parents[2] / "regions"
+    if way == "mapped":
+        return MappedRegions(pairs, cut, folder=folder, workers=workers)
+    regions = StreamedRegions(pairs, cut, window=4, folder=folder, workers=workers)
+    regions.order(seed=0, epoch=0)
+    return regions
 
 
 def test_the_selection_is_joined_and_ordered_by_pair(training_set):
@@ -61,7 +65,7 @@ def test_a_selection_of_nothing_or_of_strangers_is_refused(training_set, given_m
 
 def test_a_region_is_the_masks_box_blanked_outside(training_set):
     data = training_set(4)
-    regions = make_regions(data, cache_bytes=2**30)
+    regions = make_regions(data)
     batch = regions.regions([0, 5])
     assert batch.pixels.shape == (2, 32, 32, 3) and batch.pixels.dtype == torch.uint8
     assert batch.masks.shape == (2, 32, 32) and batch.masks.dtype == torch.bool
@@ -79,26 +83,24 @@ def test_a_region_is_the_masks_box_blanked_outside(training_set):
     assert len(rows) == 8
     corner = regions.regions(rows).pixels[:, 0, 0]
     assert corner.tolist() == [[122, 117, 105]] * len(rows)
-    black = make_regions(data, cache_bytes=2**30, region="zero").regions(rows).pixels[:, 0, 0]
+    black = make_regions(data, region="zero").regions(rows).pixels[:, 0, 0]
     assert black.tolist() == [[0, 0, 0]] * len(rows)
 
 
-def test_regions_are_the_same_with_and_without_cache_and_threads(training_set):
+def test_regions_are_the_same_in_a_file_and_in_a_stream_and_by_workers(training_set):
     data = training_set(5)
     rows = [7, 0, 3, 3, 9]
-    cached = make_regions(data, cache_bytes=10 * 32 * 32 * 4)
-    streamed = make_regions(data, cache_bytes=10 * 32 * 32 * 4 - 1)
-    threaded = make_regions(data, workers=3)
-    assert cached.cached and not streamed.cached and not threaded.cached
-    expected = cached.regions(rows)
-    for other in (streamed.regions(rows), threaded.regions(rows)):
-        assert torch.equal(other.pixels, expected.pixels)
-        assert torch.equal(other.masks, expected.masks)
+    expected = make_regions(data).regions(rows)
+    for way in ("mapped", "stream"):  # another background, which is not shown: cut again
+        with closing(make_regions(data, way=way, workers=2, background=0.5)) as regions:
+            batch = regions.regions(rows)
+        assert torch.equal(batch.pixels, expected.pixels)
+        assert torch.equal(batch.masks, expected.masks)
     assert expected.pixels.float().std() > 10 and expected.masks.any()
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 2**30])
-def test_what_cannot_be_used_has_a_reason(training_set, given_manifests, cache_bytes: int):
+@pytest.mark.parametrize("way", ["mapped", "stream"])
+def test_what_cannot_be_used_has_a_reason(training_set, given_manifests, way: str):
     data = training_set(6)
     rows = sorted(data.rows, key=lambda row: row["pair_id"])
     by_image = {n: [r for r in rows if r["image_path"] == f"{n:04d}.png"] for n in range(6)}
@@ -111,7 +113,7 @@ def test_what_cannot_be_used_has_a_reason(training_set, given_manifests, cache_b
     by_image[5][1].update(mask_size=None, mask_counts=None)  # a pair without a proposal
     chosen = [{"pair_id": row["pair_id"], "noun": row["noun"]} for row in rows]
     bad = given_manifests(data.image_root, rows, chosen)
-    regions = make_regions(bad, cache_bytes=cache_bytes)
+    regions = make_regions(bad, way=way)
     reasons = {rows[number]["pair_id"]: reason for number, reason in regions.unusable.items()}
     expected = {
         **{row["pair_id"]: "missing_file" for row in by_image[0]},
@@ -137,11 +139,11 @@ def test_what_cannot_be_used_has_a_reason(training_set, given_manifests, cache_b
 
 def test_an_image_lost_on_the_way_stops_with_its_name(training_set):
     data = training_set(2)
-    regions = make_regions(data)
-    Path(regions.path(0)).unlink()
+    regions = make_regions(data, way="stream")
+    Path(regions.pairs.path(0)).unlink()
     with pytest.raises(OvsegError, match=r"\.png disappeared or changed .*\(missing_file\)"):
         regions.regions([0])
-    Image.new("RGB", (64, 64)).save(regions.path(0))
+    Image.new("RGB", (64, 64)).save(regions.pairs.path(0))
     with pytest.raises(OvsegError, match=r"\(changed\)"):
         regions.regions([0])
 

@@ -191,7 +191,7 @@ class MaskAdaptedCLIP(OpenClipModel):
                 )
             if pixel_prompts is not None:
                 pixels_nchw = pixel_prompts(pixels_nchw, masks_nhw)
-        if tokens is None and visual_prompts is None:
+        if tokens is None and visual_prompts is None and not torch.is_grad_enabled():
             encoded = self.clip.visual(pixels_nchw)
             features = encoded[0] if isinstance(encoded, tuple) else encoded
         else:

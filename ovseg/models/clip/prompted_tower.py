@@ -7,12 +7,15 @@ patches, whatever the mask.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from ovseg.models.clip.trained_blocks import is_frozen, run_block, takes_part
 
 
 def patch_masks(masks_nhw: Tensor, patch_size: int) -> Tensor:
@@ -38,7 +41,7 @@ def prompted_features(
     mask_prompts: Tensor | None = None,
     visual_prompts: Tensor | None = None,
 ) -> Tensor:
-    """Run open_clip's `VisionTransformer` with prompts.
+    """Run open_clip's `VisionTransformer` with prompts, or without in training.
 
     Args:
         visual: the tower.
@@ -63,19 +66,14 @@ def prompted_features(
     x = torch.cat([cls, x], dim=1) + visual.positional_embedding.to(x.dtype)
     x = visual.ln_pre(x)
     tokens = 0  # visual prompts in x
+    blocks = len(transformer.resblocks)
+    class_token = visual.pool_type == "tok" and visual.attn_pool is None and is_frozen(visual)
     for depth, block in enumerate(transformer.resblocks, start=1):
         if visual_prompts is not None and depth <= len(visual_prompts):
             own = visual_prompts[depth - 1].to(x.dtype).expand(len(x), -1, -1)
             x = torch.cat([x[:, :1], own, x[:, 1 + tokens :]], dim=1)
             tokens = own.shape[1]
-        if not transformer.batch_first:
-            x = x.transpose(0, 1)
-        if transformer.grad_checkpointing and torch.is_grad_enabled():
-            x = checkpoint(block, x, use_reentrant=False)
-        else:
-            x = block(x)
-        if not transformer.batch_first:
-            x = x.transpose(0, 1)
+        x = _after_block(transformer, block, x, class_token=class_token and depth == blocks)
         if mask_prompts is not None and keep is not None and depth < len(mask_prompts):
             first = 1 + tokens
             patches = x[:, first:] * keep + mask_prompts[depth] * (1 - keep)
@@ -84,3 +82,20 @@ def prompted_features(
         x = torch.cat([x[:, :1], x[:, 1 + tokens :]], dim=1)
     features: Tensor = visual._pool(x)[0]
     return features if visual.proj is None else features @ visual.proj
+
+
+def _after_block(transformer: Any, block: Any, x: Tensor, *, class_token: bool) -> Tensor:
+    """Run a block on `(N, L, width)`; in training, one may return only its class token."""
+    if takes_part(block, x):
+        run = functools.partial(run_block, block, class_token=class_token)
+    else:
+        run = functools.partial(_run_itself, block, batch_first=transformer.batch_first)
+    if transformer.grad_checkpointing and torch.is_grad_enabled():
+        after: Tensor = checkpoint(run, x, use_reentrant=False)
+        return after
+    return run(x)
+
+
+def _run_itself(block: Any, x: Tensor, *, batch_first: bool) -> Tensor:
+    after: Tensor = block(x) if batch_first else block(x.transpose(0, 1)).transpose(0, 1)
+    return after

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+CPU = torch.device("cpu")
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 _ATTEMPTS = 10  # as in torchvision: draws before falling back to the whole region
 
@@ -57,22 +59,25 @@ def draw_crop_boxes(
     return torch.stack([top, left, height, width], dim=1)
 
 
-def keep_in_view(boxes: Tensor, masks_nhw: Tensor) -> Tensor:
-    """Take the whole square if a random crop leaves nothing of the mask.
+def crop_in_view(masks_nhw: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Crop masks, and take the whole square if a random crop leaves nothing of one.
 
     A mask fills its own box, so a crop of 0.9 leaves most of it. In a whole image, the crop may cut
     off a small mask at the border, or its resampling may skip the few pixels of the mask.
 
     Args:
-        boxes: `(N, 4)` int64 from `draw_crop_boxes`.
         masks_nhw: `(N, S, S)` bool.
+        boxes: `(N, 4)` int64 from `draw_crop_boxes`.
 
     Returns:
-        `(N, 4)` int64; the input boxes if all of them leave something.
+        `(N, S, S)` bool masks and their `(N, 4)` int64 boxes; the input boxes if all of them leave
+        something.
     """
-    lost = ~crop_masks(masks_nhw, boxes).flatten(1).any(dim=1)
+    cropped = crop_masks(masks_nhw, boxes)
+    lost = ~cropped.flatten(1).any(dim=1)
     size = masks_nhw.shape[1]
-    return torch.where(lost[:, None], torch.tensor([0, 0, size, size]), boxes)
+    cropped[lost] = masks_nhw[lost]
+    return cropped, torch.where(lost[:, None], torch.tensor([0, 0, size, size]), boxes)
 
 
 def crop_exact(image_hwc: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
@@ -101,12 +106,12 @@ def crop_masks(masks_nhw: Tensor, boxes: Tensor) -> Tensor:
     Returns:
         `(N, S, S)` bool, as Pillow's nearest resize returns it.
     """
-    count, size = masks_nhw.shape[:2]
+    size = masks_nhw.shape[1]
     centres = (torch.arange(size, device=masks_nhw.device) + 0.5) / size
     rows = (boxes[:, 0:1] + (centres * boxes[:, 2:3]).floor()).long()
     columns = (boxes[:, 1:2] + (centres * boxes[:, 3:4]).floor()).long()
-    index = torch.arange(count, device=masks_nhw.device)[:, None, None]
-    return masks_nhw[index, rows[:, :, None], columns[:, None, :]]
+    of_rows = masks_nhw.gather(1, rows[:, :, None].expand(-1, -1, size))
+    return of_rows.gather(2, columns[:, None, :].expand(-1, size, -1))
 
 
 def crop_batched(pixels_nhwc: Tensor, boxes: Tensor) -> Tensor:
@@ -140,12 +145,52 @@ def crop_batched(pixels_nhwc: Tensor, boxes: Tensor) -> Tensor:
     return pixels.clamp(0, 255)
 
 
-def augmented_pixels(pixels_nhwc: Tensor, boxes: Tensor, *, batched: bool) -> Tensor:
+def augmented_pixels(
+    pixels_nhwc: Tensor, boxes: Tensor, *, batched: bool, device: torch.device = CPU
+) -> Tensor:
     """Crop and resize uint8 squares `(N, S, S, 3)` to `(N, 3, S, S)` float32, 0..255."""
     if batched:
-        return crop_batched(pixels_nhwc, boxes.to(pixels_nhwc.device))
-    size = pixels_nhwc.shape[1]
-    images = pixels_nhwc.cpu().numpy()
-    crops = [crop_exact(image, tuple(box), size) for image, box in zip(images, boxes.tolist())]
-    stacked = torch.from_numpy(np.stack(crops)).to(pixels_nhwc.device)
-    return stacked.permute(0, 3, 1, 2).float()
+        return crop_batched(pixels_nhwc.to(device), boxes.to(device))
+    crops = torch.from_numpy(np.stack([*_exact_crops(pixels_nhwc, boxes)]))
+    return crops.to(device).permute(0, 3, 1, 2).float()
+
+
+def normalized_crops(
+    pixels_nhwc: Tensor,
+    boxes: Tensor,
+    *,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    batched: bool,
+    device: torch.device,
+) -> Tensor:
+    """Crop, resize and normalize squares: `(x / 255 - mean) / std`.
+
+    Args:
+        pixels_nhwc: `(N, S, S, 3)` uint8 on the CPU.
+        boxes: `(N, 4)` int64 top, left, height, width.
+        mean: CLIP's pixel mean on a 0..1 scale.
+        std: CLIP's pixel deviation on a 0..1 scale.
+        batched: resize all at once on the device, instead of one by one with Pillow.
+        device: device of the result.
+
+    Returns:
+        `(N, 3, S, S)` float32, channels last in memory.
+    """
+    if batched or device.type != "cpu":
+        pixels = augmented_pixels(pixels_nhwc, boxes, batched=batched, device=device)
+        middle = torch.tensor(mean, device=device)[:, None, None]
+        return (pixels / 255 - middle) / torch.tensor(std, device=device)[:, None, None]
+    count, size = pixels_nhwc.shape[:2]
+    rows = torch.empty(count, size, size * 3)
+    # a row of pixels at a time and an image at a time: long inner loops, within the cache
+    mean_row, std_row = torch.tensor(mean).repeat(size), torch.tensor(std).repeat(size)
+    for image, crop in zip(rows, _exact_crops(pixels_nhwc, boxes), strict=True):
+        image.copy_(torch.tensor(crop.reshape(size, -1))).div_(255).sub_(mean_row).div_(std_row)
+    return rows.view(count, size, size, 3).permute(0, 3, 1, 2)
+
+
+def _exact_crops(pixels_nhwc: Tensor, boxes: Tensor) -> Iterator[np.ndarray]:
+    images, size = pixels_nhwc.cpu().numpy(), pixels_nhwc.shape[1]
+    for image, (top, left, height, width) in zip(images, boxes.tolist(), strict=True):
+        yield crop_exact(image, (top, left, height, width), size)

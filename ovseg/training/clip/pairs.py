@@ -1,40 +1,29 @@
-"""Training data: the pairs a curation query selected, as masked regions with their nouns.
+"""Training data: the pairs a curation query selected, and the images they are in.
 
-`read_pairs` joins the curated pair ids with the published pair table. `PairRegions` turns rows into
-the regions of the published training sets: the box of the mask cut out of the image, blanked
-outside the mask (or another style of `ovseg.models.regions.crops`) and resized to CLIP's square
-input as uint8. Here the true mask is kept too. Random crops are applied each time a region is used
-(`ovseg.training.clip.crops`).
+`read_pairs` joins the curated pair ids with the published pair table. `ImagePairs` groups its rows
+by image, so that an image is decoded once for all of them; `ovseg.training.clip.regions` cuts them
+out.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from ovseg.data import masks
-from ovseg.data.images import ImageArray, ImageError, read_image
+from ovseg.data.images import ImageError, read_bytes
 from ovseg.errors import OvsegError
+from ovseg.files.archives import Span, resolved
 from ovseg.files.locations import Location
-from ovseg.models.regions.crops import region_crops
 from ovseg.stages import schema
 from ovseg.stages.manifest import Manifest
 
 COLUMNS = ["pair_id", "image_path", "image_sha256", "mask_size", "mask_counts"]
-
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 
 def read_pairs(curated: Manifest, tables: Sequence[Manifest]) -> pa.Table:
@@ -77,168 +66,99 @@ def read_pairs(curated: Manifest, tables: Sequence[Manifest]) -> pa.Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegionBatch:
-    """Regions as they are stored.
+class ImageRows:
+    """The pairs of one image; small and picklable, so that a worker process can cut them out.
 
     Attributes:
-        pixels: `(N, S, S, 3)` uint8 RGB, 0..255.
-        masks: `(N, S, S)` bool.
+        place: the image's location.
+        sha256: hash that its bytes must have; None accepts any.
+        rows: their R numbers in the training set, ascending.
+        sizes: height and width of each mask; None for a pair without a mask.
+        counts: run-length code of each mask; None likewise.
     """
 
-    pixels: Tensor
-    masks: Tensor
+    place: Location | Span
+    sha256: str | None
+    rows: tuple[int, ...]
+    sizes: tuple[list[int] | None, ...]
+    counts: tuple[bytes | None, ...]
 
 
-class PairRegions:
-    """The regions of pairs, kept in memory if they fit, else cut out again on each request.
-
-    Every image is decoded once at the start, so unreadable images are known before the first step
-    and the training set is the same with and without the cache.
+class ImagePairs:
+    """The pairs of a training set by image.
 
     Args:
         pairs: rows from `read_pairs`.
         image_root: folder or URL the image paths are relative to.
-        size: side S of the regions, pixels.
-        mean: CLIP's pixel mean on a 0..1 scale.
-        std: CLIP's pixel deviation on a 0..1 scale.
-        region: what CLIP sees of a mask, a name in `ovseg.models.regions.crops.REGIONS`.
-        background: beta of its attenuated styles.
-        cache_bytes: keep the regions if they take no more memory than this.
-        workers: threads that decode images; 0 decodes in the calling thread.
 
     Attributes:
         paths: image path of each row, relative to the root.
-        usable: `(U,)` int64 numbers of the rows that can be trained on, ascending.
-        unusable: reason by row number.
-        cached: whether the regions are kept in memory.
     """
 
-    def __init__(
-        self,
-        pairs: pa.Table,
-        *,
-        image_root: Location,
-        size: int,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
-        region: str = "mean",
-        background: float = 0.3,
-        cache_bytes: int = 0,
-        workers: int = 0,
-    ) -> None:
-        self.image_root, self.size, self.mean, self.std = image_root, size, mean, std
-        self.region, self.background, self.workers = region, background, workers
+    def __init__(self, pairs: pa.Table, image_root: Location) -> None:
+        self.image_root = image_root
         self.paths: list[str] = pairs["image_path"].to_pylist()
-        self._sizes: list[list[int]] = pairs["mask_size"].to_pylist()
-        self._sha256s: list[str | None] = pairs["image_sha256"].to_pylist()
-        self._counts = pairs["mask_counts"]
-        self.unusable: dict[int, str] = {}
-        self.cached = len(pairs) * size * size * 4 <= cache_bytes
-        if self.cached:
-            self._kept = self._empty(len(pairs))
-        by_image = defaultdict(list)
+        self._pairs = pairs
+        by_image: dict[str, list[int]] = defaultdict(list)
         for row, path in enumerate(self.paths):
             by_image[path].append(row)
-        for reasons in self._apply(self._survey, list(by_image.values())):
-            self.unusable.update(reasons)
-        usable = [row for row in range(len(pairs)) if row not in self.unusable]
-        self.usable = torch.tensor(usable, dtype=torch.int64)
+        self._rows = [tuple(rows) for rows in by_image.values()]
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def regions(self, rows: Sequence[int]) -> RegionBatch:
-        """Return the regions of usable rows, in the order of `rows`.
-
-        Raises:
-            OvsegError: if an image that was readable at the start no longer is, or has changed.
-        """
-        if self.cached:
-            index = torch.tensor(rows, dtype=torch.int64)
-            return RegionBatch(pixels=self._kept.pixels[index], masks=self._kept.masks[index])
-        batch = self._empty(len(rows))
-        for slot, region in enumerate(self._apply(self._cut_one, rows)):
-            batch.pixels[slot], batch.masks[slot] = region.pixels[0], region.masks[0]
-        return batch
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return len(self._rows)
 
     def path(self, row: int) -> Location:
         """Return the location of a row's image."""
         return self.image_root / self.paths[row]
 
-    def _empty(self, count: int) -> RegionBatch:
-        side = self.size
-        return RegionBatch(
-            pixels=torch.zeros((count, side, side, 3), dtype=torch.uint8),
-            masks=torch.zeros((count, side, side), dtype=torch.bool),
+    def of_image(self, image: int) -> tuple[int, ...]:
+        """Return the rows of an image by its number, ascending."""
+        return self._rows[image]
+
+    def image(self, image: int) -> ImageRows:
+        """Return what is needed to cut out the pairs of an image."""
+        rows = self._rows[image]
+        path = self.path(rows[0])
+        return ImageRows(
+            place=_span(path),
+            sha256=self._pairs["image_sha256"][rows[0]].as_py(),
+            rows=rows,
+            sizes=tuple(self._pairs["mask_size"][row].as_py() for row in rows),
+            counts=tuple(self._pairs["mask_counts"][row].as_py() for row in rows),
         )
 
-    def _apply(self, work: Callable[[In], Out], items: Sequence[In]) -> Iterator[Out]:
-        """Map `work` over `items`, in the worker threads if there are any."""
-        if not self.workers:
-            yield from map(work, items)
-            return
-        with ThreadPoolExecutor(self.workers) as pool:
-            yield from pool.map(work, items)
+    def digest(self) -> str:
+        """Return 64 hex digits over the pixels and the masks of all rows, in order.
 
-    def _survey(self, rows: Sequence[int]) -> dict[int, str]:
-        """Decode one image, check the masks of its rows, keep the regions if there is a cache."""
+        Nouns, paths and the folder are left out: they do not change a region. An image without a
+        recorded sha256 is read.
+        """
+        total = hashlib.sha256()
+        for row, mask in enumerate(self._masks()):
+            total.update(repr((mask[0] or self._content(row), *mask[1:])).encode())
+        return total.hexdigest()
+
+    def _masks(self) -> Iterator[tuple[str | None, list[int] | None, bytes | None]]:
+        """Yield sha256 of the image, size and code of the mask of each row."""
+        columns = self._pairs.select(["image_sha256", "mask_size", "mask_counts"])
+        for batch in columns.to_batches(max_chunksize=2**14):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+    def _content(self, row: int) -> str:
         try:
-            image = read_image(self.path(rows[0]), sha256=self._sha256s[rows[0]])
+            return hashlib.sha256(read_bytes(self.path(row))).hexdigest()
         except ImageError as error:
-            return dict.fromkeys(rows, error.reason)
-        shape = list(image.shape[:2])
-        reasons = {row: "no_mask" for row in rows if not self._counts[row].as_py()}
-        reasons |= {
-            row: "mask_of_other_size"
-            for row in rows
-            if row not in reasons and self._sizes[row] != shape
-        }
-        fitting = [row for row in rows if row not in reasons]
-        counts = [self._counts[row].as_py() for row in fitting]
-        damaged = masks.broken(counts, (shape[0], shape[1]))
-        reasons |= {row: "broken_mask" for row, is_broken in zip(fitting, damaged) if is_broken}
-        fitting = [row for row in fitting if row not in reasons]
-        decoded = self._masks(fitting, image)
-        filled: NDArray[np.bool_] = np.asarray(decoded.any(axis=(1, 2)))
-        reasons |= {row: "empty_mask" for row, has_any in zip(fitting, filled) if not has_any}
-        if self.cached and filled.any():
-            region = self._cut(image, decoded[filled])
-            good = [row for row in fitting if row not in reasons]
-            self._kept.pixels[good], self._kept.masks[good] = region.pixels, region.masks
-        return reasons
-
-    def _cut_one(self, row: int) -> RegionBatch:
-        try:
-            image = read_image(self.path(row), sha256=self._sha256s[row])
-        except ImageError as error:
-            raise OvsegError(
-                f"{self.path(row)} disappeared or changed during training ({error.reason}):"
-                " restore it and run again to resume training"
-            ) from error
-        return self._cut(image, self._masks([row], image))
-
-    def _cut(self, image: ImageArray, masks_qhw: NDArray[np.bool_]) -> RegionBatch:
-        cut = region_crops(
-            image,
-            masks_qhw,
-            size=self.size,
-            mean=self.mean,
-            std=self.std,
-            region=self.region,
-            background=self.background,
-            normalize=False,
-        )
-        pixels = cut.pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1)
-        return RegionBatch(pixels=pixels, masks=cut.masks)
-
-    def _masks(self, rows: Sequence[int], image: ImageArray) -> NDArray[np.bool_]:
-        height, width = image.shape[:2]
-        return masks.decode([self._counts[row].as_py() for row in rows], (height, width))
+            return error.reason
 
 
-def reason_counts(reasons: Iterable[str]) -> dict[str, int]:
-    """Count the occurrences of each reason, by name."""
-    counts: dict[str, int] = defaultdict(int)
-    for reason in sorted(reasons):
-        counts[reason] += 1
-    return dict(counts)
+def _span(path: Location) -> Location | Span:
+    """Replace a member of a tar by its place there, which only this process looks up."""
+    try:
+        return resolved(path)
+    except (OSError, ValueError):
+        return path  # whoever reads it finds out why

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -33,13 +34,19 @@ from ovseg.stages import schema
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.run import STATE, too_many_bad
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
+from ovseg.training.clip.batches import steps_per_epoch
+from ovseg.training.clip.mapped import MappedRegions
 from ovseg.training.clip.methods import method
-from ovseg.training.clip.pairs import PairRegions, read_pairs, reason_counts
+from ovseg.training.clip.pairs import ImagePairs, read_pairs
+from ovseg.training.clip.regions import PairRegions, RegionCut, reason_counts
 from ovseg.training.clip.snapshots import copy_snapshots, snapshot_steps
-from ovseg.training.clip.trainer import Trainer, steps_per_epoch, train
+from ovseg.training.clip.streamed import StreamedRegions
+from ovseg.training.clip.trainer import Trainer, train
 from ovseg.training.state import LogRow
 
 LOG_FILE = "training_log.parquet"
+REGIONS = "regions"
+"""Folder in the root of all results for regions that phases and runs share: a cache."""
 
 
 class Finetune(Stage[FinetuneConfig]):
@@ -76,17 +83,28 @@ class Finetune(Stage[FinetuneConfig]):
         pairs = read_pairs(inputs["curated"], tables)
         nouns, numbers_n = number_nouns(pairs["noun"].to_pylist())
         model = starting_clip(clip_name(config.clip, inputs), config, nouns)
-        regions = PairRegions(
-            pairs,
-            image_root=config.image_root or Path(),
+        cut = RegionCut(
             size=config.image_size or model.image_size,
             mean=model.pixel_mean,
             std=model.pixel_std,
             region=config.region,
             background=config.background,
-            cache_bytes=int(config.cache_gib * 2**30) if config.cache_regions else 0,
-            workers=config.decode_workers,
         )
+        by_image = ImagePairs(pairs, config.image_root or Path())
+        with closing(training_regions(by_image, cut, config, root=target.parents[2])) as regions:
+            return self._trained(config, model, regions, nouns, numbers_n, target, progress)
+
+    def _trained(
+        self,
+        config: FinetuneConfig,
+        model: MaskAdaptedCLIP,
+        regions: PairRegions,
+        nouns: Sequence[str],
+        numbers_n: torch.Tensor,
+        target: Path,
+        progress: Progress,
+    ) -> Output:
+        """Train on regions with the nouns of these numbers, and write the checkpoint."""
         stats = _survey(regions, config)
         trainer = Trainer(
             model,
@@ -127,6 +145,26 @@ class Finetune(Stage[FinetuneConfig]):
 
 
 FINETUNE = Finetune()
+
+
+def training_regions(
+    pairs: ImagePairs, cut: RegionCut, config: FinetuneConfig, *, root: Path
+) -> PairRegions:
+    """Return the regions of a training set as `arms.input` says.
+
+    Args:
+        pairs: the training set by image.
+        cut: how regions are cut out.
+        config: the phase's configuration.
+        root: folder of all results.
+
+    Raises:
+        OvsegError: if the regions do not fit on the disk.
+    """
+    folder, workers = root / REGIONS, config.decode_workers
+    if config.input == "mapped":
+        return MappedRegions(pairs, cut, folder=folder, workers=workers)
+    return StreamedRegions(pairs, cut, window=config.window, folder=folder, workers=workers)
 
 
 def starting_clip(name: str, config: FinetuneConfig, nouns: Sequence[str] = ()) -> MaskAdaptedCLIP:
@@ -184,9 +222,9 @@ def _survey(regions: PairRegions, config: FinetuneConfig) -> dict[str, object]:
     if bad:
         row = min(regions.unusable)
         # relative: a manifest must not contain the location of the images
-        first = f"{regions.paths[row]}: {regions.unusable[row]}"
+        first = f"{regions.pairs.paths[row]}: {regions.unusable[row]}"
     if bad == total or bad > config.max_bad_fraction * total:
-        where = f"{first} (of images in {regions.image_root})"
+        where = f"{first} (of images in {regions.pairs.image_root})"
         raise too_many_bad("checkpoints", "pairs", bad, total, config, where)
     return {
         "n": total,

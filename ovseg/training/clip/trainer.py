@@ -8,9 +8,7 @@ and the number of the epoch or step, so a resumed training reaches the same loss
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -22,26 +20,16 @@ from ovseg.models.clip.context_vectors import ContextVectors
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.clip.mask_tokens import covered_patches, encode_mask_tokens
 from ovseg.models.devices import autocast
-from ovseg.training.clip.crops import (
-    augmented_pixels,
-    crop_masks,
-    draw_crop_boxes,
-    keep_in_view,
-    seeded_generator,
-)
+from ovseg.training.clip.batches import batches
+from ovseg.training.clip.gradients import EmbeddedInParts, set_checkpointing
 from ovseg.training.clip.losses import clip_loss, distinct_noun_loss
 from ovseg.training.clip.methods import freeze_except, method, phase_groups
-from ovseg.training.clip.pairs import PairRegions
+from ovseg.training.clip.regions import PairRegions
 from ovseg.training.clip.snapshots import save_snapshot, snapshot_path, snapshot_steps
 from ovseg.training.loop import cosine_learning_rate, finite_loss, slow_down, take_step
 from ovseg.training.state import LogRow, keeps_state, load_state, save_state
 
 MAX_LOGIT_SCALE = math.log(100)
-
-
-def steps_per_epoch(pairs: int, batch_size: int) -> int:
-    """Return the full batches per epoch, at least one; leftover pairs are skipped."""
-    return max(1, pairs // batch_size)
 
 
 class Trainer:
@@ -73,6 +61,7 @@ class Trainer:
         total_steps: int,
     ) -> None:
         self.model, self.config, self.total_steps = model.eval(), config, total_steps
+        set_checkpointing(model, config.gradient_checkpointing)
         self.noun_embeddings_ke = noun_embeddings_ke.detach()
         self._texts: ContextVectors | None = None
         if method(config.trains).trains_texts:
@@ -144,12 +133,13 @@ class Trainer:
             warmup_steps=self.config.warmup_steps,
             total_steps=self.total_steps,
         )
-        with self._autocast():
-            image_ne = self._embedded(pixels, masks)
-        loss = self.loss(image_ne, nouns_n)
+        regions = EmbeddedInParts(
+            self._embedded, pixels, masks, parts=self.config.gradient_accumulation_steps
+        )
+        loss = self.loss(regions.embeddings, nouns_n)
         value = finite_loss(loss, step=number, advice=self._advice)
         scale = float(self.model.logit_scale.detach().exp())
-        take_step(loss, [self.optimizer], factor=rate)
+        take_step(loss, [self.optimizer], factor=rate, after_backward=regions.backward)
         if self.config.train_logit_scale:
             with torch.no_grad():
                 self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
@@ -158,11 +148,12 @@ class Trainer:
 
     def _embedded(self, pixels: Tensor, masks: Tensor) -> Tensor:
         """Return the embeddings `(N, E)` that are compared with the nouns."""
-        if self.config.embedder == "crops":
-            return self.model.encode_regions(pixels, masks)
-        covered = covered_patches(masks, pixels.shape[-1] // self.model.patch_size)
-        tokens, _ = encode_mask_tokens(self.model, pixels, covered[:, None])
-        return tokens[:, 0]
+        with self._autocast():
+            if self.config.embedder == "crops":
+                return self.model.encode_regions(pixels, masks)
+            covered = covered_patches(masks, pixels.shape[-1] // self.model.patch_size)
+            tokens, _ = encode_mask_tokens(self.model, pixels, covered[:, None])
+            return tokens[:, 0]
 
     def check_finite(self) -> None:
         """Reject overflowed parameters before they are saved.
@@ -184,78 +175,6 @@ class Trainer:
 
 # --------------------------------------------------------------------------------------
 # The loop
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """One step's regions on the training device.
-
-    Attributes:
-        pixels: `(N, 3, S, S)` float32, normalized.
-        masks: `(N, S, S)` bool.
-        rows: `(N,)` int64 rows of the pairs, on the CPU.
-        epoch: from 0.
-    """
-
-    pixels: Tensor
-    masks: Tensor
-    rows: Tensor
-    epoch: int
-
-
-def epoch_order(usable: Tensor, *, seed: int, epoch: int) -> Tensor:
-    """Return the rows `(U,)` in the order of one epoch."""
-    generator = seeded_generator(seed, "order", epoch)
-    return usable[torch.randperm(len(usable), generator=generator)]
-
-
-def region_batch(
-    regions: PairRegions, config: FinetuneConfig, *, step: int, device: torch.device
-) -> Batch:
-    """Return the regions of one step, randomly cropped and normalized, the same at every call.
-
-    Args:
-        regions: regions of the training set.
-        config: seed, batch size, crop scale and resizing method.
-        step: index of the step from 0, over all epochs.
-        device: device of the batch.
-    """
-    epoch, index = divmod(step, steps_per_epoch(len(regions.usable), config.batch_size))
-    order = epoch_order(regions.usable, seed=config.seed, epoch=epoch)
-    rows = order[index * config.batch_size : (index + 1) * config.batch_size]
-    batch = regions.regions(rows.tolist())
-    boxes = draw_crop_boxes(
-        len(rows),
-        size=regions.size,
-        scale=config.crop_scale,
-        generator=seeded_generator(config.seed, "crop", step),
-    )
-    boxes = keep_in_view(boxes, batch.masks)
-    batched = config.augmentation == "batched"
-    squares = batch.pixels.to(device) if batched else batch.pixels
-    pixels = augmented_pixels(squares, boxes, batched=batched).to(device)
-    mean = torch.tensor(regions.mean, device=device)[:, None, None]
-    std = torch.tensor(regions.std, device=device)[:, None, None]
-    return Batch(
-        pixels=(pixels / 255 - mean) / std,
-        masks=crop_masks(batch.masks, boxes).to(device),
-        rows=rows,
-        epoch=epoch,
-    )
-
-
-def _batches(make: Callable[[int], Batch], steps: range, *, ahead: bool) -> Iterator[Batch]:
-    """Yield batches in order; with `ahead`, a thread prepares the next one."""
-    if not ahead:
-        yield from map(make, steps)
-        return
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(make, step) for step in steps[:1]]
-        for step in steps:
-            batch = waiting.pop().result()
-            if step + 1 < steps.stop:
-                waiting.append(pool.submit(make, step + 1))
-            yield batch
 
 
 def train(
@@ -301,11 +220,8 @@ def train(
         progress(resumed.step)
     first = len(trainer.log)
 
-    def make(step: int) -> Batch:
-        return region_batch(regions, config, step=step, device=device)
-
     steps = range(first, trainer.total_steps)
-    for batch in _batches(make, steps, ahead=config.decode_workers > 0):
+    for batch in batches(regions, config, steps=steps, device=device):
         trainer.step(batch.pixels, batch.masks, nouns_n[batch.rows].to(device), epoch=batch.epoch)
         done = len(trainer.log)
         if done in due:  # before the state: a training resumed after this step needs it
