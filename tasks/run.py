@@ -147,7 +147,7 @@ def run(
         log.info("%s: found, nothing to compute: %s", label, folder)
         return manifest
     parents = dict(inputs)
-    with bar(label, sum(plan.counts)) as progress:
+    with stage.session(config, parents), bar(label, sum(plan.counts)) as progress:
         compute = compute_shard.with_options(
             task_run_name=_shard_name(label, len(plan)),
             tags=[stage.name, f"folder:{folder.name}"],

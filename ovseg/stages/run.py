@@ -220,8 +220,9 @@ def run_stage(
     if (manifest := finished(folder, plan)) is not None:
         return manifest
     seconds = {}
-    for shard in range(len(plan)):
-        record = run_shard(stage, config, inputs, folder, shard=shard, progress=progress)
-        if record.seconds is not None:
-            seconds[shard] = record.seconds
+    with stage.session(config, inputs):
+        for shard in range(len(plan)):
+            record = run_shard(stage, config, inputs, folder, shard=shard, progress=progress)
+            if record.seconds is not None:
+                seconds[shard] = record.seconds
     return finish(stage, config, inputs, folder, plan, seconds=seconds)

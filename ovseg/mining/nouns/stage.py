@@ -11,6 +11,8 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,15 +23,20 @@ from ovseg.files.publish import write_parquet
 from ovseg.mining.nouns.caption_text import is_english
 from ovseg.mining.nouns.lemmas import IRREGULAR_PLURALS
 from ovseg.mining.nouns.mentions import Mention, extract, load_parser, parser_digest
+from ovseg.mining.nouns.parsing_team import ParsingTeam
 from ovseg.mining.nouns.stop_nouns import StopNouns
 from ovseg.models.devices import model_label
 from ovseg.stages.schema import NOUNS as SCHEMA
 from ovseg.stages.schema import rows_to_table
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
+from ovseg.stages.threads import cores
 
 # a pipeline keeps state while it runs, and the GIL lets only one thread run it anyway
 _PARSING = threading.Lock()
 _REMEMBERED = 200_000  # captions whose nouns a process caches across shards
+WORTH_A_TEAM = 8_000
+"""Captions of a stage from which on several processes parse them: 5 s of work for one."""
+_team: ContextVar[ParsingTeam | None] = ContextVar("team", default=None)
 
 
 @lru_cache(maxsize=1)
@@ -57,6 +64,21 @@ class NounsStage(Stage[NounsConfig]):
             )
         return digests
 
+    @contextmanager
+    def session(self, config: NounsConfig, inputs: Inputs) -> Iterator[None]:
+        """Keep the processes that parse from one shard to the next."""
+        processes = config.workers or cores()
+        if processes == 1 or inputs["images"].stats.get("captions", 0) < WORTH_A_TEAM:
+            yield
+            return
+        team = ParsingTeam(config.parser, processes)
+        before = _team.set(team)
+        try:
+            yield
+        finally:
+            _team.reset(before)
+            team.close()
+
     def write(
         self, config: NounsConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
     ) -> Output:
@@ -75,6 +97,7 @@ class NounsStage(Stage[NounsConfig]):
                 proper_nouns=config.proper_nouns,
                 stop_nouns=StopNouns.load() if config.stop_nouns else StopNouns.none(),
                 batch_size=config.batch_size,
+                team=_team.get(),
             )
             memory.update(zip(new, parsed, strict=True))
             mentions = {text: memory[text] for text in texts}
