@@ -9,11 +9,8 @@ Inside a flow:
 from __future__ import annotations
 
 import errno
-import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +21,11 @@ from prefect.futures import PrefectFuture
 from ovseg.config.base import Config
 from ovseg.errors import OvsegError
 from ovseg.files.publish import WriteError
+from ovseg.stages.device_turns import device_turn
 from ovseg.stages.manifest import Manifest, ShardPlan, ShardRecord
 from ovseg.stages.run import finish, finished, run_shard, stage_folder
 from ovseg.stages.stage import Inputs, Stage
+from ovseg.stages.stopwatch import in_words, total
 from tasks.progress import bar, found
 
 _FOR_A_PERSON = (
@@ -41,18 +40,6 @@ _FOR_A_PERSON = (
 )
 """Errors that a retry would raise again: bad input, and bugs."""
 _FULL_OR_FORBIDDEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-_device_locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
-
-
-@contextmanager
-def _device(config: Config) -> Iterator[None]:
-    """Allow one worker per device: a second model would only compete for memory."""
-    device = getattr(config, "device", None)
-    if device is None:
-        yield
-        return
-    with _device_locks[device]:
-        yield
 
 
 def _worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
@@ -93,7 +80,7 @@ def compute_shard(
     progress: Callable[[int], None],
 ) -> ShardRecord:
     """Compute and publish one shard of a stage, unless it is done."""
-    with _device(config):
+    with device_turn(getattr(config, "device", None)):
         record = run_shard(stage, config, inputs, folder, shard=shard, progress=progress)
     path = folder / record.path
     if record.seconds is None:
@@ -111,10 +98,10 @@ def finish_stage(
     inputs: dict[str, Manifest],
     folder: Path,
     plan: ShardPlan,
-    seconds: dict[int, float],
+    computed: list[ShardRecord],
 ) -> Manifest:
     """Check that every shard exists and write the manifest."""
-    return finish(stage, config, inputs, folder, plan, seconds=seconds)
+    return finish(stage, config, inputs, folder, plan, computed=computed)
 
 
 def run(
@@ -157,13 +144,21 @@ def run(
             for shard in range(len(plan))
         ]
         records = [future.result() for future in futures]
-    seconds = {r.index: r.seconds for r in records if r.seconds is not None}
+    computed = [record for record in records if record.seconds is not None]
     finish_it = finish_stage.with_options(task_run_name=lambda: f"{label}: finish")
-    manifest = finish_it(stage, config, parents, folder, plan, seconds)
-    spent, whole = time.monotonic() - began, len(records) - len(seconds)
+    manifest = finish_it(stage, config, parents, folder, plan, computed)
+    spent, whole = time.monotonic() - began, len(records) - len(computed)
     kept = f", {whole} of {len(records)} shards found" if whole else ""
-    log.info("%s: %d rows in %.1f s%s: %s", label, manifest.rows, spent, kept, folder)
+    waited = waits_in_words(computed)
+    log.info("%s: %d rows in %.1f s%s%s: %s", label, manifest.rows, spent, kept, waited, folder)
     return manifest
+
+
+def waits_in_words(computed: list[ShardRecord]) -> str:
+    """Return what the shards of a stage waited for, to follow how long they took."""
+    seconds = sum(record.seconds or 0.0 for record in computed)
+    words = in_words(total(record.waits for record in computed), seconds)
+    return f"; {words}" if words else ""
 
 
 def _shard_name(label: str, shards: int) -> Callable[[dict[str, Any]], str]:

@@ -18,6 +18,7 @@ from ovseg.files.publish import discard, publish_text, published, writing
 from ovseg.files.urls import redacted
 from ovseg.stages.manifest import Manifest, ShardPlan, ShardRecord, inside
 from ovseg.stages.stage import C, Inputs, Progress, Stage, no_progress
+from ovseg.stages.stopwatch import stopwatch, total, waiting
 from ovseg.stages.threads import fixed_threads, torch_threads
 
 STATE = "state"
@@ -68,17 +69,20 @@ def run_shard(
     if (finished_record := read_record(folder, shard)) is not None:
         return finished_record
     name, began = f"shard-{shard:05d}{stage.suffix}", time.monotonic()
-    with published(folder / name) as temporary:
+    with published(folder / name) as temporary, stopwatch() as waits:
         with fixed_threads():
             output = stage.write(config, inputs, temporary, shard=shard, progress=progress)
+        with waiting("write"):
+            size, sha256 = _size(temporary), file_sha256(temporary)
         record = ShardRecord(
             index=shard,
             path=name,
             rows=output.rows,
-            bytes=_size(temporary),
-            sha256=file_sha256(temporary),
+            bytes=size,
+            sha256=sha256,
             stats=output.stats,
             seconds=time.monotonic() - began,
+            waits=waits,
         )
     publish_text(record.text(), _record_path(folder, shard))
     return record
@@ -91,7 +95,7 @@ def finish(
     folder: Path,
     plan: ShardPlan,
     *,
-    seconds: Mapping[int, float] | None = None,
+    computed: Sequence[ShardRecord] = (),
 ) -> Manifest:
     """Check that every shard is finished, then write `manifest.json` last.
 
@@ -101,7 +105,7 @@ def finish(
         inputs: manifests of its parents by role.
         folder: the stage's folder.
         plan: its shard plan.
-        seconds: how long each shard took in this run, for `run.json`.
+        computed: the records of this run, whose times are for `run.json`.
 
     Raises:
         OvsegError: a shard is missing, or too many items were bad (`max_bad_fraction`).
@@ -125,7 +129,7 @@ def finish(
         stats=stats,
         folder=folder,
     )
-    _write_run(folder, config, seconds or {})
+    _write_run(folder, config, computed)
     with writing(folder / STATE):
         discard(folder / STATE)  # only now, so that a kill before the records costs few steps
     publish_text(manifest.text(), folder / "manifest.json")
@@ -175,7 +179,7 @@ def too_many_bad(
     )
 
 
-def _write_run(folder: Path, config: Config, seconds: Mapping[int, float]) -> None:
+def _write_run(folder: Path, config: Config, computed: Sequence[ShardRecord]) -> None:
     """Write `run.json`: facts of this run that stay out of the manifest."""
     versions = {}
     for package in ("numpy", "pyarrow", "torch", "open_clip_torch", "transformers", "spacy"):
@@ -190,7 +194,8 @@ def _write_run(folder: Path, config: Config, seconds: Mapping[int, float]) -> No
         "packages": versions,
         "execution": redacted(config.execution_fields()),
         "torch_threads": torch_threads(),
-        "seconds": {str(shard): round(value, 3) for shard, value in seconds.items()},
+        "seconds": {str(r.index): round(r.seconds, 3) for r in computed if r.seconds is not None},
+        "waits": {part: round(s, 3) for part, s in total(r.waits for r in computed).items()},
     }
     publish_text(json.dumps(run, indent=1, sort_keys=True) + "\n", folder / "run.json")
 
@@ -219,10 +224,9 @@ def run_stage(
     folder, plan = stage_folder(stage, config, inputs, root)
     if (manifest := finished(folder, plan)) is not None:
         return manifest
-    seconds = {}
     with stage.session(config, inputs):
-        for shard in range(len(plan)):
-            record = run_shard(stage, config, inputs, folder, shard=shard, progress=progress)
-            if record.seconds is not None:
-                seconds[shard] = record.seconds
-    return finish(stage, config, inputs, folder, plan, seconds=seconds)
+        records = [
+            run_shard(stage, config, inputs, folder, shard=shard, progress=progress)
+            for shard in range(len(plan))
+        ]
+    return finish(stage, config, inputs, folder, plan, computed=records)

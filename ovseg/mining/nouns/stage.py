@@ -29,6 +29,7 @@ from ovseg.models.devices import model_label
 from ovseg.stages.schema import NOUNS as SCHEMA
 from ovseg.stages.schema import rows_to_table
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
+from ovseg.stages.stopwatch import waiting
 from ovseg.stages.threads import cores
 
 # a pipeline keeps state while it runs, and the GIL lets only one thread run it anyway
@@ -87,7 +88,7 @@ class NounsStage(Stage[NounsConfig]):
         label = model_label(config.parser, parser_digest(config.parser))
         listed = images.to_pylist()
         texts = list({caption["text"]: None for image in listed for caption in image["captions"]})
-        with _PARSING:
+        with _turn_to_parse(), waiting("parse"):
             memory = _memory(digest_json([self.weights(config, inputs), config.result_fields()]))
             new = [text for text in texts if text not in memory]
             parsed = extract(
@@ -114,7 +115,8 @@ class NounsStage(Stage[NounsConfig]):
                 }
                 rows += ({**of_caption, **row} for row in _rows(mentions[caption["text"]]))
             progress(1)
-        write_parquet(rows_to_table(rows, SCHEMA), target)
+        with waiting("write"):
+            write_parquet(rows_to_table(rows, SCHEMA), target)
         captions = sum(len(image["captions"]) for image in listed)
         foreign = sum(
             not is_english(caption["text"]) for image in listed for caption in image["captions"]
@@ -124,6 +126,16 @@ class NounsStage(Stage[NounsConfig]):
 
 
 NOUNS = NounsStage()
+
+
+@contextmanager
+def _turn_to_parse() -> Iterator[None]:
+    with waiting("turn"):
+        _PARSING.acquire()
+    try:
+        yield
+    finally:
+        _PARSING.release()
 
 
 def _rows(mentions: list[Mention]) -> Iterator[dict[str, Any]]:

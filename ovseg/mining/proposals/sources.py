@@ -6,11 +6,13 @@ and another the ground truth of that image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,7 +20,7 @@ from ovseg.config.mining import ProposalsConfig
 from ovseg.config.registry import SOURCES, chosen
 from ovseg.data import masks
 from ovseg.data.images import ImageArray
-from ovseg.mining.proposals.source import EncodedProposals, ProposalSource
+from ovseg.mining.proposals.source import EncodedProposals, ImageMasks, ProposalSource
 from ovseg.models.devices import autocast, model_label, resolve_device
 from ovseg.models.preprocessing import InputSize, resized_shape
 from ovseg.models.proposal import ProposalNetwork
@@ -63,6 +65,12 @@ class NetworkSource:
         """See `ProposalSource`."""
         return network_masks(self.network, [image for _, image in batch], self.config)
 
+    def binary_masks(
+        self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]
+    ) -> Iterator[ImageMasks]:
+        """See `MaskSource`."""
+        return binary_masks(self.network, [image for _, image in batch], self.config)
+
 
 def proposal_source(config: ProposalsConfig) -> ProposalSource:
     """Return the configured source.
@@ -80,6 +88,17 @@ def proposal_source(config: ProposalsConfig) -> ProposalSource:
 def network_masks(
     network: ProposalNetwork, images: Sequence[ImageArray], config: ProposalsConfig
 ) -> list[EncodedProposals]:
+    """Propose masks for images, encoded at the images' own size; see `binary_masks`."""
+    encoded = [EncodedProposals((), ())] * len(images)
+    for place, scores, parts in binary_masks(network, images, config):
+        counts = [one for part_qhw in parts for one in masks.encode(part_qhw)]
+        encoded[place] = EncodedProposals(counts, scores)
+    return encoded
+
+
+def binary_masks(
+    network: ProposalNetwork, images: Sequence[ImageArray], config: ProposalsConfig
+) -> Iterator[ImageMasks]:
     """Propose masks for images, binary at the images' own size.
 
     The network's soft masks are taken at its input size or the image's own size, whichever is
@@ -89,9 +108,11 @@ def network_masks(
         network: the proposal network.
         images: (H_i, W_i, 3) uint8 RGB.
         config: input sizes and mask threshold.
+
+    Yields:
+        The masks of each image, in the order in which they are computed.
     """
     size = InputSize(config.short_side, config.max_side)
-    encoded = [EncodedProposals((), ())] * len(images)
     shrunk = []
     for image in images:
         height, width = image.shape[:2]
@@ -107,16 +128,15 @@ def network_masks(
             )
         for place, batch in zip(places, proposals, strict=True):
             height, width = images[place].shape[:2]
-            counts = _binary_counts(batch.masks, (height, width), config.mask_threshold)
-            encoded[place] = EncodedProposals(counts, batch.scores.float().cpu().tolist())
-    return encoded
+            parts = _binary(batch.masks, (height, width), config.mask_threshold)
+            yield ImageMasks(place, batch.scores.float().cpu().tolist(), parts)
 
 
-@torch.inference_mode()
-def _binary_counts(soft_qhw: Tensor, size: masks.Size, threshold: float) -> list[bytes]:
-    counts: list[bytes] = []
-    for some in torch.split(soft_qhw.float(), QUERIES_AT_ONCE):
-        if some.shape[1:] != size:
-            some = F.interpolate(some[None], size=size, mode="bilinear", align_corners=False)[0]
-        counts += masks.encode((some > threshold).cpu().numpy())
-    return counts
+def _binary(soft_qhw: Tensor, size: masks.Size, threshold: float) -> Iterator[NDArray[np.bool_]]:
+    for some in torch.split(soft_qhw, QUERIES_AT_ONCE):
+        with torch.inference_mode():
+            some = some.float()
+            if some.shape[1:] != size:
+                some = F.interpolate(some[None], size=size, mode="bilinear", align_corners=False)[0]
+            binary: NDArray[np.bool_] = (some > threshold).cpu().numpy()
+        yield binary
