@@ -24,6 +24,7 @@ IN_WORDS = {
     "encode": "encoding",
     "parse": "parsing",
     "read": "reading",
+    "resize": "resizing",
     "turn": "other shards",
     "write": "writing",
 }

@@ -70,13 +70,10 @@ class ProposalSource(Protocol):
 
 @runtime_checkable
 class MaskSource(ProposalSource, Protocol):
-    """A source whose masks are encoded while it computes the next ones."""
+    """A source that the next batch is prepared for, and whose masks are encoded, meanwhile."""
 
-    def binary_masks(
-        self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]
-    ) -> Iterator[ImageMasks]:
-        """Yield the proposals of every image once, in any order.
+    def prepare(self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]) -> Any:
+        """Prepare a batch, as for `propose`, in another thread than `binary_masks` runs in."""
 
-        Args:
-            batch: as for `propose`.
-        """
+    def binary_masks(self, prepared: Any) -> Iterator[ImageMasks]:
+        """Yield the proposals of every image of a prepared batch once, in any order."""

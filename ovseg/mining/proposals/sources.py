@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,11 +22,18 @@ from ovseg.data import masks
 from ovseg.data.images import ImageArray
 from ovseg.mining.proposals.source import EncodedProposals, ImageMasks, ProposalSource
 from ovseg.models.devices import autocast, model_label, resolve_device
-from ovseg.models.preprocessing import InputSize, resized_shape
+from ovseg.models.preprocessing import InputSize, ResizedAhead, resized_shape
 from ovseg.models.proposal import ProposalNetwork
 from ovseg.models.proposals.proposers import proposer
 
 QUERIES_AT_ONCE = 16  # enlarged to an image's own size; 12 MP take 50 MB per query
+
+
+class PreparedImages(NamedTuple):
+    """Images of a batch, and the size that holds them resized."""
+
+    images: list[ImageArray]
+    size: InputSize
 
 
 class NetworkSource:
@@ -65,11 +72,15 @@ class NetworkSource:
         """See `ProposalSource`."""
         return network_masks(self.network, [image for _, image in batch], self.config)
 
-    def binary_masks(
-        self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]
-    ) -> Iterator[ImageMasks]:
+    def prepare(self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]) -> PreparedImages:
+        """See `MaskSource`: resize the images."""
+        images = [image for _, image in batch]
+        size = InputSize(self.config.short_side, self.config.max_side)
+        return PreparedImages(images, ResizedAhead.of(size, images, self.network.inputs))
+
+    def binary_masks(self, prepared: PreparedImages) -> Iterator[ImageMasks]:
         """See `MaskSource`."""
-        return binary_masks(self.network, [image for _, image in batch], self.config)
+        return binary_masks(self.network, prepared.images, self.config, size=prepared.size)
 
 
 def proposal_source(config: ProposalsConfig) -> ProposalSource:
@@ -97,7 +108,11 @@ def network_masks(
 
 
 def binary_masks(
-    network: ProposalNetwork, images: Sequence[ImageArray], config: ProposalsConfig
+    network: ProposalNetwork,
+    images: Sequence[ImageArray],
+    config: ProposalsConfig,
+    *,
+    size: InputSize | None = None,
 ) -> Iterator[ImageMasks]:
     """Propose masks for images, binary at the images' own size.
 
@@ -108,11 +123,13 @@ def binary_masks(
         network: the proposal network.
         images: (H_i, W_i, 3) uint8 RGB.
         config: input sizes and mask threshold.
+        size: the input sizes, if they hold the images already resized; defaults to those of
+            `config`.
 
     Yields:
         The masks of each image, in the order in which they are computed.
     """
-    size = InputSize(config.short_side, config.max_side)
+    size = size or InputSize(config.short_side, config.max_side)
     shrunk = []
     for image in images:
         height, width = image.shape[:2]

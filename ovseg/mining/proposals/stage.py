@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,15 +70,16 @@ class ProposalsStage(Stage[ProposalsConfig]):
         progress(len(rows))
         kept = [image for image in listed if image["kept"]]
         found: list[Future[list[Row]]] = []
-        with Background("encode", most=PIXELS_AHEAD) as encoding:
-            for batch in _batches(reader.read(kept), config.batch_size):
+        resizing = Background("resize", most=min(1, PIXELS_AHEAD))
+        with resizing, Background("encode", most=PIXELS_AHEAD) as encoding:
+            for batch in _batches(reader.read(kept), config.batch_size, source, resizing):
                 rows += [
                     _no_proposal(image, pixels.reason)
-                    for image, pixels in batch
+                    for image, pixels in batch.read
                     if isinstance(pixels, ImageError)
                 ]
                 found += _propose(batch, source, config, encoding)
-                progress(len(batch))
+                progress(len(batch.read))
             device_is_free()
         rows += [row for image in found for row in image.result()]
         for row in rows:
@@ -115,30 +117,44 @@ PROPOSALS = ProposalsStage()
 Read = tuple[Mapping[str, Any], ImageArray | ImageError]
 
 
-def _batches(read: Iterable[Read], size: int) -> Iterator[list[Read]]:
-    batch: list[Read] = []
-    for one in read:
-        batch.append(one)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+class _Batch(NamedTuple):
+    read: list[Read]
+    readable: list[tuple[Mapping[str, Any], ImageArray]]
+    prepared: Future[Any] | None
+    """For a `MaskSource`."""
+
+
+def _batches(
+    read: Iterable[Read], size: int, source: ProposalSource, resizing: Background
+) -> Iterator[_Batch]:
+    """Cut images into batches; while one is proposed for, the next is prepared."""
+    images, ready = iter(read), None
+    while batch := list(islice(images, size)):
+        readable = [(row, image) for row, image in batch if not isinstance(image, ImageError)]
+        prepared = None
+        if isinstance(source, MaskSource):
+            prepared = resizing.submit(source.prepare, readable, weight=1)
+        if ready is not None:
+            yield ready
+        ready = _Batch(batch, readable, prepared)
+    if ready is not None:
+        yield ready
 
 
 def _propose(
-    batch: Sequence[Read], source: ProposalSource, config: ProposalsConfig, encoding: Background
+    batch: _Batch, source: ProposalSource, config: ProposalsConfig, encoding: Background
 ) -> list[Future[list[Row]]]:
     """Propose masks for the readable images of a batch, and have them encoded behind.
 
     Returns:
         The rows of each image, once they are there.
     """
-    readable = [(row, image) for row, image in batch if not isinstance(image, ImageError)]
-    if isinstance(source, MaskSource):
+    if isinstance(source, MaskSource) and batch.prepared is not None:
+        with waiting("resize"):
+            prepared = batch.prepared.result()
         found = []
-        for place, scores, parts in waiting_for(source.binary_masks(readable), "device"):
-            listed, image = readable[place]
+        for place, scores, parts in waiting_for(source.binary_masks(prepared), "device"):
+            listed, image = batch.readable[place]
             encoded = [
                 encoding.submit(masks.encode, part_qhw, weight=part_qhw.size)
                 for part_qhw in waiting_for(parts, "device")
@@ -147,7 +163,7 @@ def _propose(
             found.append(encoding.submit(_encoded, listed, size, encoded, scores, config, weight=1))
         return found
     with waiting("encode"):
-        proposed = zip(readable, source.propose(readable), strict=True)
+        proposed = zip(batch.readable, source.propose(batch.readable), strict=True)
         return [
             encoding.submit(_rows, listed, image.shape[:2], proposals, config, weight=1)
             for (listed, image), proposals in proposed
