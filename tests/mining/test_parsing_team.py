@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ from ovseg.stages.run import run_stage, stage_folder
 from ovseg.storybook.captions import describe
 from ovseg.storybook.scenes import draw_scene
 from ovseg.storybook.world import scene_seeds
+from tests.stages.test_interrupts import alive, ended, ready, start
 
 RULES = Rules(compounds=True, proper_nouns=True, stop_nouns=StopNouns.none())
 
@@ -139,3 +141,29 @@ def test_only_pipelines_that_wrap_torch_need_it():
     unknown = spacy.blank("en")
     unknown.add_pipe("somebody_elses")
     assert mentions._needs_torch(unknown)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_an_interrupt_ends_the_processes_too(tiny, tmp_path: Path):
+    process = start(
+        tmp_path,
+        f"""
+        from ovseg.mining.nouns.mentions import Rules
+        from ovseg.mining.nouns.parsing_team import ParsingTeam
+        from ovseg.mining.nouns.stop_nouns import StopNouns
+        rules = Rules(compounds=True, proper_nouns=True, stop_nouns=StopNouns.none())
+        team = ParsingTeam({tiny.parser!r}, 2)
+        def here(batch):
+            import multiprocessing
+            while not (colleagues := multiprocessing.active_children()):
+                time.sleep(0.01)
+            print(colleagues[0].pid, flush=True)
+            time.sleep(1000)
+        team.parse([["a boat"]] * 9, rules, here, needs_torch=False)
+        """,
+    )
+    colleague = int(ready(process))
+    assert alive(colleague)
+    os.killpg(process.pid, signal.SIGINT)
+    assert ended(process) == (130, ["ovseg: interrupted"])
+    assert not alive(colleague)
