@@ -19,6 +19,7 @@ BENCHMARKS = (
     "naming",
     "proposals",
     "proposal_sources",
+    "mining",
     "training",
     "training_input",
     "training_step",

@@ -9,11 +9,8 @@ Inside a flow:
 from __future__ import annotations
 
 import errno
-import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +22,11 @@ from ovseg.config.base import Config
 from ovseg.errors import OvsegError
 from ovseg.files.publish import WriteError
 from ovseg.models.devices import resolve_device
+from ovseg.stages.device_turns import device_turn
 from ovseg.stages.manifest import Manifest, ShardPlan, ShardRecord
 from ovseg.stages.run import finish, finished, run_shard_together, stage_folder
 from ovseg.stages.stage import Inputs, Stage
+from ovseg.stages.stopwatch import in_words, total
 from tasks.progress import bar, found
 
 _FOR_A_PERSON = (
@@ -42,21 +41,9 @@ _FOR_A_PERSON = (
 )
 """Errors that a retry would raise again: bad input, and bugs."""
 _FULL_OR_FORBIDDEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-_gpus: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
 Run = tuple[Config, dict[str, Manifest], Path, ShardPlan]
 """A stage's configuration, inputs by role, folder and plan."""
-
-
-@contextmanager
-def _device(config: Config) -> Iterator[None]:
-    """Allow one worker per GPU, where a second model would only compete for memory."""
-    device = getattr(config, "device", None)
-    if device is None or (name := resolve_device(device)) == "cpu":
-        yield
-        return
-    with _gpus[name]:
-        yield
 
 
 def _worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
@@ -91,7 +78,7 @@ def compute_shard(
     stage: Stage[Any], runs: list[Run], shard: int, progress: Callable[[int], None]
 ) -> list[ShardRecord]:
     """Compute and publish one shard of each run of a stage, unless it is done."""
-    with _device(runs[0][0]):
+    with device_turn(_alone_on(runs[0][0])):
         parts = [(config, inputs, folder) for config, inputs, folder, _ in runs]
         records = run_shard_together(stage, parts, shard=shard, progress=progress)
     if all(record.seconds is None for record in records):
@@ -105,6 +92,13 @@ def compute_shard(
     return records
 
 
+def _alone_on(config: Config) -> str | None:
+    """Return the GPU that a stage computes on; None for a CPU, which shards share."""
+    device = getattr(config, "device", None)
+    name = None if device is None else resolve_device(device)
+    return None if name == "cpu" else name
+
+
 @task(task_run_name="finish {stage.name}", cache_policy=NO_CACHE, **_RETRIED, persist_result=False)
 def finish_stage(
     stage: Stage[Any],
@@ -112,10 +106,10 @@ def finish_stage(
     inputs: dict[str, Manifest],
     folder: Path,
     plan: ShardPlan,
-    seconds: dict[int, float],
+    computed: list[ShardRecord],
 ) -> Manifest:
     """Check that every shard exists and write the manifest."""
-    return finish(stage, config, inputs, folder, plan, seconds=seconds)
+    return finish(stage, config, inputs, folder, plan, computed=computed)
 
 
 def run(
@@ -183,20 +177,21 @@ def run_together(
         ((label, _),) = missing.values()
     if missing:
         computed = _computed(stage, [each for _, each in missing.values()], label)
-        for (name, (config, parents, folder, plan)), seconds in zip(missing.values(), computed):
+        for (name, (config, parents, folder, plan)), records in zip(missing.values(), computed):
             finish_it = finish_stage.with_options(task_run_name=f"{name}: finish")
-            made[folder] = manifest = finish_it(stage, config, parents, folder, plan, seconds)
-            spent, whole = time.monotonic() - began, len(plan) - len(seconds)
+            made[folder] = manifest = finish_it(stage, config, parents, folder, plan, records)
+            spent, whole = time.monotonic() - began, len(plan) - len(records)
             kept = f", {whole} of {len(plan)} shards found" if whole else ""
+            kept += waits_in_words(records)
             log.info("%s: %d rows in %.1f s%s: %s", name, manifest.rows, spent, kept, folder)
     return [made[folder] for folder in folders]
 
 
-def _computed(stage: Stage[Any], runs: list[Run], label: str) -> list[dict[int, float]]:
-    """Compute the shards of runs; return the seconds of each shard that was not found, by run."""
-    plan = runs[0][3]
+def _computed(stage: Stage[Any], runs: list[Run], label: str) -> list[list[ShardRecord]]:
+    """Compute the shards of runs; return those that were not found, by run."""
+    config, parents, _, plan = runs[0]
     folders = [f"folder:{folder.name}" for _, _, folder, _ in runs]
-    with bar(label, sum(plan.counts)) as progress:
+    with stage.session(config, parents), bar(label, sum(plan.counts)) as progress:
         compute = compute_shard.with_options(
             task_run_name=_shard_name(label, len(plan)), tags=[stage.name, *folders]
         )
@@ -205,9 +200,15 @@ def _computed(stage: Stage[Any], runs: list[Run], label: str) -> list[dict[int, 
         ]
         shards = [future.result() for future in futures]
     return [
-        {record.index: record.seconds for record in records if record.seconds is not None}
-        for records in zip(*shards)
+        [record for record in records if record.seconds is not None] for records in zip(*shards)
     ]
+
+
+def waits_in_words(computed: list[ShardRecord]) -> str:
+    """Return what the shards of a stage waited for, to follow how long they took."""
+    seconds = sum(record.seconds or 0.0 for record in computed)
+    words = in_words(total(record.waits for record in computed), seconds)
+    return f"; {words}" if words else ""
 
 
 def _shard_name(label: str, shards: int) -> Callable[[dict[str, Any]], str]:

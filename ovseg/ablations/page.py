@@ -9,7 +9,6 @@ apart from measured ones and labelled as such.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from ovseg.files.access import list_files
 from ovseg.files.escaping import escaped, terminal_line
 from ovseg.files.publish import publish_text, published
 from ovseg.stages.manifest import Manifest
+from ovseg.stages.threads import cores
 
 MINIATURE = (
     "**This is a miniature.** The models are small, the images are drawn, and the answers hold"
@@ -142,9 +142,8 @@ def _made(page: Page) -> Iterator[str]:
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy"))
     yield (
         f"Commit {page.commit}; Python {platform.python_version()}, {packages},"
-        f" {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"
-        f" CPU cores, {platform.machine()}. This call took {_minutes(page.seconds)}; everything"
-        f" under its root took {_minutes(_computed(plan.root))} to compute."
+        f" {cores()} CPU cores, {platform.machine()}. This call took {_minutes(page.seconds)};"
+        f" everything under its root took {_minutes(_computed(plan.root))} to compute."
     )
     yield ""
     runs = list(plan.runs)

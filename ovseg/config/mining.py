@@ -35,13 +35,19 @@ class NounsSettings(Config):
     compounds: bool = Field(True, description="'picket fence' in addition to 'fence'")
     proper_nouns: bool = Field(True, description="PROPN counts as noun, as in NLTK's NN* tags")
     stop_nouns: bool = Field(True, description="drop nouns for nothing visible (a row stays)")
-    batch_size: int = execution(256, "captions per batch")
+    batch_size: int = execution(256, "captions per batch", ge=1)
+    workers: int | None = execution(
+        None, "processes that parse many captions; defaults to the number of CPU cores", ge=1
+    )
 
 
 class NounsConfig(NounsSettings):
     """Nouns of captions."""
 
     parser: ModelName = Field("storybook", description="spaCy pipeline: storybook, package or path")
+    workers: int | None = execution(
+        1, "processes that parse many captions; None is the number of CPU cores", ge=1
+    )
 
 
 class ProposalsSettings(Config):

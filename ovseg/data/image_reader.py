@@ -18,6 +18,7 @@ from ovseg.data.images import MAX_PIXELS, MOST_PIXELS, ImageArray, ImageError, r
 from ovseg.errors import OvsegError
 from ovseg.files.archives import Span, resolved
 from ovseg.files.locations import Location, reaching, reason
+from ovseg.stages.stopwatch import waiting_for
 from ovseg.stages.workers import WorkerPool
 
 
@@ -83,7 +84,7 @@ class ListedImages:
             workers=self.workers,
             max_pixels=MOST_PIXELS,
         )
-        for row, image in zip(rows, decoded, strict=True):
+        for row, image in zip(rows, waiting_for(decoded, "decode"), strict=True):
             self.read_images += 1
             if isinstance(image, ImageError):
                 self.bad += 1

@@ -31,6 +31,7 @@ from ovseg.stages.manifest import ShardPlan, ShardRecord
 from ovseg.stages.schema import IMAGES as SCHEMA
 from ovseg.stages.schema import rows_to_table
 from ovseg.stages.stage import Inputs, Output, Progress, Stage, merge_stats
+from ovseg.stages.stopwatch import waiting
 
 
 class ListingStage(Stage[ImagesConfig]):
@@ -61,7 +62,8 @@ class ListingStage(Stage[ImagesConfig]):
             rows.append(row)
             stats.add(row, not_used=len(image.captions) - len(row["captions"]))
             progress(1)
-        write_parquet(rows_to_table(rows, SCHEMA), target)
+        with waiting("write"):
+            write_parquet(rows_to_table(rows, SCHEMA), target)
         return Output(rows=len(rows), stats=stats.as_dict())
 
     def summarize(
@@ -129,9 +131,11 @@ def _row(config: ImagesConfig, image: CaptionedImage, root: Location) -> dict[st
         reason = "no_caption"
     else:
         try:
-            content = read_bytes(root / image.file_name)
+            with waiting("read"):
+                content = read_bytes(root / image.file_name)
             row["image_sha256"] = hashlib.sha256(content).hexdigest()
-            pixels = decode(content, max_pixels=config.max_pixels)
+            with waiting("decode"):
+                pixels = decode(content, max_pixels=config.max_pixels)
             row["image_phash"] = phash(pixels)
             row["height"], row["width"] = pixels.shape[:2]
         except ImageError as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
@@ -81,6 +81,28 @@ class InputSize:
 OWN_SIZE = InputSize()
 
 
+@dataclass(frozen=True)
+class ResizedAhead(InputSize):
+    """An input size at which images were already resized, in another thread say.
+
+    Attributes:
+        resized: by `id` of the image; any other image is resized when it is asked for.
+    """
+
+    resized: Mapping[int, ImageArray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, size: InputSize, images: Sequence[ImageArray], own: InputSettings) -> ResizedAhead:
+        """Resize images, which the caller keeps; `own` holds the network's defaults."""
+        resized = {id(image): size.resize(image, own) for image in images}
+        return cls(size.short_side, size.max_side, resized)
+
+    def resize(self, image: ImageArray, own: InputSettings) -> ImageArray:
+        """See `InputSize`."""
+        resized = self.resized.get(id(image))
+        return super().resize(image, own) if resized is None else resized
+
+
 def padded_shape(images: Sequence[ImageArray]) -> tuple[int, int]:
     """Return the smallest (H, W), multiples of 32, that fits every image."""
     height = max(image.shape[0] for image in images)
@@ -110,9 +132,16 @@ def pad_batch(
     mean_c11 = torch.tensor(mean, device=device)[:, None, None]
     std_c11 = torch.tensor(std, device=device)[:, None, None]
     for slot, image in zip(batch, images):
-        pixels = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1).float()
+        pixels = _moved(torch.from_numpy(np.array(image)), device).permute(2, 0, 1).float()
         slot[:, : image.shape[0], : image.shape[1]] = (pixels - mean_c11) / std_c11
     return batch
+
+
+def _moved(pixels: Tensor, device: torch.device | str) -> Tensor:
+    """Move pixels to a device; CUDA copies from pinned memory while this thread goes on."""
+    if torch.device(device).type == "cuda":
+        return pixels.pin_memory().to(device, non_blocking=True)
+    return pixels.to(device)
 
 
 def mask_probabilities(

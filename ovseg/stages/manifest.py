@@ -135,6 +135,8 @@ class ShardRecord(BaseModel):
     stats: dict[str, Any] = {}
     seconds: float | None = Field(default=None, exclude=True)
     """Time in this run; None if the record was read from disk. Never written to the record."""
+    waits: dict[str, float] = Field(default={}, exclude=True)
+    """Seconds of it by the part that was waited for (`ovseg.stages.stopwatch`); likewise."""
 
     def text(self) -> str:
         """Return the text of the record's file."""

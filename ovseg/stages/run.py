@@ -19,6 +19,7 @@ from ovseg.files.publish import discard, publish_text, published, writing
 from ovseg.files.urls import redacted
 from ovseg.stages.manifest import Manifest, ShardPlan, ShardRecord, inside
 from ovseg.stages.stage import C, Inputs, Progress, Stage, no_progress
+from ovseg.stages.stopwatch import stopwatch, total, waiting
 from ovseg.stages.threads import fixed_threads, torch_threads
 
 STATE = "state"
@@ -95,17 +96,22 @@ def run_shard_together(
     with contextlib.ExitStack() as publishing:
         targets = [publishing.enter_context(published(runs[place][2] / name)) for place in missing]
         parts = [(*runs[place][:2], target) for place, target in zip(missing, targets)]
+        waits = publishing.enter_context(stopwatch())
         with fixed_threads():
             outputs = stage.write_together(parts, shard=shard, progress=progress)
-        for place, target, output in zip(missing, targets, outputs, strict=True):
+        with waiting("write"):
+            payloads = [(_size(target), file_sha256(target)) for target in targets]
+        share = 1 / len(missing)  # of the time, for each run
+        for place, (size, sha256), output in zip(missing, payloads, outputs, strict=True):
             records[place] = ShardRecord(
                 index=shard,
                 path=name,
                 rows=output.rows,
-                bytes=_size(target),
-                sha256=file_sha256(target),
+                bytes=size,
+                sha256=sha256,
                 stats=output.stats,
-                seconds=time.monotonic() - began,
+                seconds=share * (time.monotonic() - began),
+                waits={part: share * seconds for part, seconds in waits.items()},
             )
     whole = [record for record in records if record is not None]
     for place in missing:
@@ -120,7 +126,7 @@ def finish(
     folder: Path,
     plan: ShardPlan,
     *,
-    seconds: Mapping[int, float] | None = None,
+    computed: Sequence[ShardRecord] = (),
 ) -> Manifest:
     """Check that every shard is finished, then write `manifest.json` last.
 
@@ -130,7 +136,7 @@ def finish(
         inputs: manifests of its parents by role.
         folder: the stage's folder.
         plan: its shard plan.
-        seconds: how long each shard took in this run, for `run.json`.
+        computed: the records of this run, whose times are for `run.json`.
 
     Raises:
         OvsegError: a shard is missing, or too many items were bad (`max_bad_fraction`).
@@ -154,7 +160,7 @@ def finish(
         stats=stats,
         folder=folder,
     )
-    _write_run(folder, config, seconds or {})
+    _write_run(folder, config, computed)
     with writing(folder / STATE):
         discard(folder / STATE)  # only now, so that a kill before the records costs few steps
     publish_text(manifest.text(), folder / "manifest.json")
@@ -204,7 +210,7 @@ def too_many_bad(
     )
 
 
-def _write_run(folder: Path, config: Config, seconds: Mapping[int, float]) -> None:
+def _write_run(folder: Path, config: Config, computed: Sequence[ShardRecord]) -> None:
     """Write `run.json`: facts of this run that stay out of the manifest."""
     versions = {}
     for package in ("numpy", "pyarrow", "torch", "open_clip_torch", "transformers", "spacy"):
@@ -219,7 +225,8 @@ def _write_run(folder: Path, config: Config, seconds: Mapping[int, float]) -> No
         "packages": versions,
         "execution": redacted(config.execution_fields()),
         "torch_threads": torch_threads(),
-        "seconds": {str(shard): round(value, 3) for shard, value in seconds.items()},
+        "seconds": {str(r.index): round(r.seconds, 3) for r in computed if r.seconds is not None},
+        "waits": {part: round(s, 3) for part, s in total(r.waits for r in computed).items()},
     }
     publish_text(json.dumps(run, indent=1, sort_keys=True) + "\n", folder / "run.json")
 
@@ -248,9 +255,9 @@ def run_stage(
     folder, plan = stage_folder(stage, config, inputs, root)
     if (manifest := finished(folder, plan)) is not None:
         return manifest
-    seconds = {}
-    for shard in range(len(plan)):
-        record = run_shard(stage, config, inputs, folder, shard=shard, progress=progress)
-        if record.seconds is not None:
-            seconds[shard] = record.seconds
-    return finish(stage, config, inputs, folder, plan, seconds=seconds)
+    with stage.session(config, inputs):
+        records = [
+            run_shard(stage, config, inputs, folder, shard=shard, progress=progress)
+            for shard in range(len(plan))
+        ]
+    return finish(stage, config, inputs, folder, plan, computed=records)

@@ -10,6 +10,7 @@ publishes atomically and writes the manifest. `run_stage` does all of it in one 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -52,6 +53,14 @@ class Stage(Generic[C]):
     def weights(self, config: C, inputs: Inputs) -> dict[str, str]:
         """Return the content digests of the model weights the stage uses."""
         return {}
+
+    def session(self, config: C, inputs: Inputs) -> AbstractContextManager[None]:
+        """Return the context of all shards that a process computes; defaults to an empty one.
+
+        It holds what shards share and what must end with them, such as worker processes. `write`
+        also works without it.
+        """
+        return nullcontext()
 
     def write(
         self, config: C, inputs: Inputs, target: Path, *, shard: int, progress: Progress

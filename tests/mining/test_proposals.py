@@ -1,5 +1,7 @@
 """The proposals stage: masks at the image's own size, gates, unreadable images."""
 
+import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from ovseg.config.registry import SOURCES
 from ovseg.data import masks
 from ovseg.data.listing import LIST_IMAGES
 from ovseg.errors import OvsegError
+from ovseg.mining.proposals import stage as proposals_stage
 from ovseg.mining.proposals.sources import network_masks
 from ovseg.mining.proposals.stage import PROPOSALS, proposal_rows
 from ovseg.models.maskformer.load import load_maskformer
@@ -136,6 +139,41 @@ def test_batches_and_workers_do_not_change_the_rows(source, tmp_path: Path):
     columns = ["image_id", "proposal_id", "mask_counts", "kept"]
     assert tables[0].select(columns) == tables[1].select(columns)
     assert tables[0] == tables[2]
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 10_000])
+def test_encoding_behind_the_network_does_not_change_a_byte(
+    ahead, source, tmp_path: Path, monkeypatch
+):
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
+    gated = source.proposals.model_copy(update={"nms_iou": 0.7, "min_area_fraction": 0.1})
+    found = []
+    for most in (proposals_stage.PIXELS_AHEAD, ahead):
+        monkeypatch.setattr(proposals_stage, "PIXELS_AHEAD", most)
+        found.append(run_stage(PROPOSALS, gated, {"images": images}, tmp_path / str(most)))
+    assert found[0].content_digest == found[1].content_digest
+    assert found[0].text() == found[1].text()
+    waits = json.loads((found[1].folder / "run.json").read_text())["waits"]
+    assert {"decode", "device", "write"} <= set(waits)
+
+
+def test_an_error_while_encoding_is_the_stage_s_and_leaves_nothing(
+    source, tmp_path: Path, monkeypatch
+):
+    images = run_stage(LIST_IMAGES, source.images, {}, tmp_path)
+    encode, calls = masks.encode, iter(range(100))
+
+    def broken(masks_qhw):
+        if next(calls) == 2:
+            raise MemoryError("of the third image")
+        return encode(masks_qhw)
+
+    monkeypatch.setattr(proposals_stage.masks, "encode", broken)
+    with pytest.raises(MemoryError, match="of the third image"):
+        run_stage(PROPOSALS, source.proposals, {"images": images}, tmp_path)
+    assert not [each for each in threading.enumerate() if each.name.startswith("encode")]
+    assert not list((tmp_path / "proposals").rglob("shard-00000*"))
+    run_stage(PROPOSALS, source.proposals, {"images": images}, tmp_path)
 
 
 def test_images_gone_since_they_were_listed(source, tmp_path: Path):

@@ -84,6 +84,8 @@ def even_out(text: str) -> str:
     words = _WORD.findall(text)
     raised = sum(word[0].isupper() for word in words)
     shouting = text.isupper() or (len(words) >= MIN_WORDS and raised > RAISED_SHARE * len(words))
+    if not shouting and text.isprintable():
+        return text  # its only whitespace is blanks
     characters = []
     for char in text:
         if char.isspace():

@@ -7,9 +7,10 @@ reason. Offsets always count code points of the original caption; the pipeline r
 same length with whitespace and capitals normalized.
 """
 
+import gc
 import hashlib
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -23,6 +24,7 @@ from ovseg.config.model_names import find_parser
 from ovseg.errors import OvsegError
 from ovseg.mining.nouns.caption_text import pieces_of
 from ovseg.mining.nouns.contexts import Context, contexts_of
+from ovseg.mining.nouns.parsing_team import ParsingTeam
 from ovseg.mining.nouns.stop_nouns import StopNouns
 from ovseg.mining.nouns.words import Word, compounds_of, words_of
 
@@ -41,6 +43,15 @@ UNUSED_PIPES = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What counts as a noun; see `extract`."""
+
+    compounds: bool
+    proper_nouns: bool
+    stop_nouns: StopNouns
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Noun:
     """A noun, or a compound of nouns, in a piece of a caption as the pipeline reads it."""
 
@@ -66,7 +77,7 @@ class Noun:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Mention:
     """A noun, or a compound of nouns, in one caption."""
 
@@ -143,6 +154,7 @@ def extract(
     proper_nouns: bool = True,
     stop_nouns: StopNouns,
     batch_size: int = 256,
+    team: ParsingTeam | None = None,
 ) -> list[list[Mention]]:
     """Find the nouns of captions.
 
@@ -154,6 +166,8 @@ def extract(
         proper_nouns: whether PROPN counts as a noun; else it is dropped as `proper_noun`.
         stop_nouns: nouns that name nothing visible; `StopNouns.none()` switches this off.
         batch_size: pieces of text per batch.
+        team: processes that share the batches, with a pipeline equal to `nlp`; None parses all
+            here. The mentions do not depend on it.
 
     Returns:
         One list per text, ordered by where the mentions begin, the longer first.
@@ -167,20 +181,66 @@ def extract(
                 for offset, piece in pieces_of(text if isinstance(text, str) else "")
             ]
         )
-    idle = [] if compounds else [pipe for pipe in ("parser",) if pipe in nlp.pipe_names]
+    rules = Rules(compounds=compounds, proper_nouns=proper_nouns, stop_nouns=stop_nouns)
+    distinct = list(pieces)
+    batches = [distinct[at : at + batch_size] for at in range(0, len(distinct), batch_size)]
+    if team is None or len(batches) < 2:
+        parsed = [nouns_of(batch, nlp, rules) for batch in batches]
+    else:
+        parsed = team.parse(
+            batches,
+            rules,
+            lambda batch: nouns_of(batch, nlp, rules),
+            needs_torch=_needs_torch(nlp),
+        )
+    nouns = [of_piece for batch in parsed for of_piece in batch]
+    with _no_collection():
+        return [
+            [
+                noun.mentioned_in(text or "", offset)
+                for offset, number in places
+                for noun in nouns[number]
+            ]
+            for text, places in zip(texts, located, strict=True)
+        ]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause garbage collection where many objects without cycles are made: most of their cost."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def nouns_of(batch: Sequence[str], nlp: Language, rules: Rules) -> list[list[Noun]]:
+    """Return the nouns of each piece of text of one batch."""
+    idle = [pipe for pipe in ("parser",) if not rules.compounds and pipe in nlp.pipe_names]
     with nlp.select_pipes(disable=idle) if idle else nullcontext():
-        nouns = [
-            _nouns(doc, compounds=compounds, proper_nouns=proper_nouns, stop_nouns=stop_nouns)
-            for doc in nlp.pipe(pieces, batch_size=batch_size)
+        return [
+            _nouns(
+                doc,
+                compounds=rules.compounds,
+                proper_nouns=rules.proper_nouns,
+                stop_nouns=rules.stop_nouns,
+            )
+            for doc in nlp.pipe(batch, batch_size=max(1, len(batch)))
         ]
-    return [
-        [
-            noun.mentioned_in(text or "", offset)
-            for offset, number in places
-            for noun in nouns[number]
-        ]
-        for text, places in zip(texts, located, strict=True)
-    ]
+
+
+def _needs_torch(nlp: Language) -> bool:
+    """Whether a pipe may compute with torch: spaCy's own do if they have a layer that wraps it."""
+    for _, pipe in nlp.pipeline:
+        model = getattr(pipe, "model", None)
+        if not type(pipe).__module__.startswith("spacy."):
+            return True
+        if model is not None and any(node.shims for node in model.walk()):
+            return True
+    return False
 
 
 def _nouns(doc: Doc, *, compounds: bool, proper_nouns: bool, stop_nouns: StopNouns) -> list[Noun]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,15 +23,21 @@ from ovseg.files.publish import write_parquet
 from ovseg.mining.nouns.caption_text import is_english
 from ovseg.mining.nouns.lemmas import IRREGULAR_PLURALS
 from ovseg.mining.nouns.mentions import Mention, extract, load_parser, parser_digest
+from ovseg.mining.nouns.parsing_team import ParsingTeam
 from ovseg.mining.nouns.stop_nouns import StopNouns
 from ovseg.models.devices import model_label
 from ovseg.stages.schema import NOUNS as SCHEMA
 from ovseg.stages.schema import rows_to_table
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
+from ovseg.stages.stopwatch import waiting
+from ovseg.stages.threads import cores
 
 # a pipeline keeps state while it runs, and the GIL lets only one thread run it anyway
 _PARSING = threading.Lock()
 _REMEMBERED = 200_000  # captions whose nouns a process caches across shards
+WORTH_A_TEAM = 8_000
+"""Captions of a stage from which on several processes parse them: 5 s of work for one."""
+_team: ContextVar[ParsingTeam | None] = ContextVar("team", default=None)
 
 
 @lru_cache(maxsize=1)
@@ -57,6 +65,21 @@ class NounsStage(Stage[NounsConfig]):
             )
         return digests
 
+    @contextmanager
+    def session(self, config: NounsConfig, inputs: Inputs) -> Iterator[None]:
+        """Keep the processes that parse from one shard to the next."""
+        processes = config.workers or cores()
+        if processes == 1 or inputs["images"].stats.get("captions", 0) < WORTH_A_TEAM:
+            yield
+            return
+        team = ParsingTeam(config.parser, processes)
+        before = _team.set(team)
+        try:
+            yield
+        finally:
+            _team.reset(before)
+            team.close()
+
     def write(
         self, config: NounsConfig, inputs: Inputs, target: Path, *, shard: int, progress: Progress
     ) -> Output:
@@ -65,7 +88,7 @@ class NounsStage(Stage[NounsConfig]):
         label = model_label(config.parser, parser_digest(config.parser))
         listed = images.to_pylist()
         texts = list({caption["text"]: None for image in listed for caption in image["captions"]})
-        with _PARSING:
+        with _turn_to_parse(), waiting("parse"):
             memory = _memory(digest_json([self.weights(config, inputs), config.result_fields()]))
             new = [text for text in texts if text not in memory]
             parsed = extract(
@@ -75,6 +98,7 @@ class NounsStage(Stage[NounsConfig]):
                 proper_nouns=config.proper_nouns,
                 stop_nouns=StopNouns.load() if config.stop_nouns else StopNouns.none(),
                 batch_size=config.batch_size,
+                team=_team.get(),
             )
             memory.update(zip(new, parsed, strict=True))
             mentions = {text: memory[text] for text in texts}
@@ -91,7 +115,8 @@ class NounsStage(Stage[NounsConfig]):
                 }
                 rows += ({**of_caption, **row} for row in _rows(mentions[caption["text"]]))
             progress(1)
-        write_parquet(rows_to_table(rows, SCHEMA), target)
+        with waiting("write"):
+            write_parquet(rows_to_table(rows, SCHEMA), target)
         captions = sum(len(image["captions"]) for image in listed)
         foreign = sum(
             not is_english(caption["text"]) for image in listed for caption in image["captions"]
@@ -101,6 +126,16 @@ class NounsStage(Stage[NounsConfig]):
 
 
 NOUNS = NounsStage()
+
+
+@contextmanager
+def _turn_to_parse() -> Iterator[None]:
+    with waiting("turn"):
+        _PARSING.acquire()
+    try:
+        yield
+    finally:
+        _PARSING.release()
 
 
 def _rows(mentions: list[Mention]) -> Iterator[dict[str, Any]]:

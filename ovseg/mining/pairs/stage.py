@@ -33,6 +33,8 @@ from ovseg.models.clip.open_clip_model import OpenClipModel
 from ovseg.models.devices import autocast, clip_name, resolve_device
 from ovseg.models.regions.crops import Regions
 from ovseg.models.regions.embedding import Cut, cut_regions, embed_regions
+from ovseg.stages import stopwatch
+from ovseg.stages.device_turns import device_is_free
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.schema import PAIRS as SCHEMA
 from ovseg.stages.schema import rows_to_table
@@ -96,7 +98,8 @@ class PairsStage(Stage[PairingConfig]):
         rows = [row for job in jobs if not job.proposals for row in _unpaired(job)]
         progress(len(jobs) - len(pairable))
         read = ((job, image) for job, (_, image) in _zip_read(reader, pairable))
-        for job, embeddings in embed_proposals(read, clip, config, device=device):
+        embedded = embed_proposals(read, clip, config, device=device)
+        for job, embeddings in stopwatch.waiting_for(embedded, "crop"):
             if isinstance(embeddings, ImageError):
                 rows += _unpaired(job, embeddings.reason)
             else:
@@ -111,8 +114,10 @@ class PairsStage(Stage[PairingConfig]):
             "config_digest": config.digest(),
             "shard": shard,
         }
+        device_is_free()
         rows = complete(rows, of_shard)
-        write_parquet(rows_to_table(rows, SCHEMA), target)
+        with stopwatch.waiting("write"):
+            write_parquet(rows_to_table(rows, SCHEMA), target)
         without_nouns = sum(not job.nouns for job in jobs)
         stats = pair_stats(rows, images=len(jobs), without_nouns=without_nouns)
         return Output(rows=len(rows), stats={**reader.stats(), **stats})
@@ -195,9 +200,9 @@ def _embed(
     """Embed the regions of several images together, in batches of `batch_size`."""
     regions = [part for _, parts in waiting if isinstance(parts, list) for part in parts]
     if regions:
-        with autocast(device, config.precision):
+        with stopwatch.waiting("device"), autocast(device, config.precision):
             rows, _ = embed_regions(clip, regions, batch_size=config.batch_size)
-        embeddings = rows.float().cpu().numpy()
+            embeddings = rows.float().cpu().numpy()
         if not np.isfinite(embeddings).all():
             raise OvsegError("CLIP returns non-finite embeddings: its weights are damaged")
     start = 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ovseg.data.images import ImageArray
 
@@ -29,6 +32,21 @@ class EncodedProposals(NamedTuple):
     reason: str = "no_query"
 
 
+class ImageMasks(NamedTuple):
+    """The proposals of one image before they are encoded.
+
+    Attributes:
+        place: index of the image in its batch.
+        scores: Q numbers, the higher the better.
+        parts: the Q masks in order, some at a time, `(q, H, W)` bool at the image's own size; each
+            part is computed when it is asked for.
+    """
+
+    place: int
+    scores: Sequence[float | None]
+    parts: Iterator[NDArray[np.bool_]]
+
+
 class ProposalSource(Protocol):
     """A source of proposals, as the proposals stage uses it."""
 
@@ -48,3 +66,14 @@ class ProposalSource(Protocol):
         Args:
             batch: each image's row of the images table, and its `(H, W, 3)` uint8 RGB pixels.
         """
+
+
+@runtime_checkable
+class MaskSource(ProposalSource, Protocol):
+    """A source that the next batch is prepared for, and whose masks are encoded, meanwhile."""
+
+    def prepare(self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]) -> Any:
+        """Prepare a batch, as for `propose`, in another thread than `binary_masks` runs in."""
+
+    def binary_masks(self, prepared: Any) -> Iterator[ImageMasks]:
+        """Yield the proposals of every image of a prepared batch once, in any order."""

@@ -6,11 +6,13 @@ and another the ground truth of that image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,13 +20,20 @@ from ovseg.config.mining import ProposalsConfig
 from ovseg.config.registry import SOURCES, chosen
 from ovseg.data import masks
 from ovseg.data.images import ImageArray
-from ovseg.mining.proposals.source import EncodedProposals, ProposalSource
+from ovseg.mining.proposals.source import EncodedProposals, ImageMasks, ProposalSource
 from ovseg.models.devices import autocast, model_label, resolve_device
-from ovseg.models.preprocessing import InputSize, resized_shape
+from ovseg.models.preprocessing import InputSize, ResizedAhead, resized_shape
 from ovseg.models.proposal import ProposalNetwork
 from ovseg.models.proposals.proposers import proposer
 
 QUERIES_AT_ONCE = 16  # enlarged to an image's own size; 12 MP take 50 MB per query
+
+
+class PreparedImages(NamedTuple):
+    """Images of a batch, and the size that holds them resized."""
+
+    images: list[ImageArray]
+    size: InputSize
 
 
 class NetworkSource:
@@ -63,6 +72,16 @@ class NetworkSource:
         """See `ProposalSource`."""
         return network_masks(self.network, [image for _, image in batch], self.config)
 
+    def prepare(self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]) -> PreparedImages:
+        """See `MaskSource`: resize the images."""
+        images = [image for _, image in batch]
+        size = InputSize(self.config.short_side, self.config.max_side)
+        return PreparedImages(images, ResizedAhead.of(size, images, self.network.inputs))
+
+    def binary_masks(self, prepared: PreparedImages) -> Iterator[ImageMasks]:
+        """See `MaskSource`."""
+        return binary_masks(self.network, prepared.images, self.config, size=prepared.size)
+
 
 def proposal_source(config: ProposalsConfig) -> ProposalSource:
     """Return the configured source.
@@ -80,6 +99,21 @@ def proposal_source(config: ProposalsConfig) -> ProposalSource:
 def network_masks(
     network: ProposalNetwork, images: Sequence[ImageArray], config: ProposalsConfig
 ) -> list[EncodedProposals]:
+    """Propose masks for images, encoded at the images' own size; see `binary_masks`."""
+    encoded = [EncodedProposals((), ())] * len(images)
+    for place, scores, parts in binary_masks(network, images, config):
+        counts = [one for part_qhw in parts for one in masks.encode(part_qhw)]
+        encoded[place] = EncodedProposals(counts, scores)
+    return encoded
+
+
+def binary_masks(
+    network: ProposalNetwork,
+    images: Sequence[ImageArray],
+    config: ProposalsConfig,
+    *,
+    size: InputSize | None = None,
+) -> Iterator[ImageMasks]:
     """Propose masks for images, binary at the images' own size.
 
     The network's soft masks are taken at its input size or the image's own size, whichever is
@@ -89,9 +123,13 @@ def network_masks(
         network: the proposal network.
         images: (H_i, W_i, 3) uint8 RGB.
         config: input sizes and mask threshold.
+        size: the input sizes, if they hold the images already resized; defaults to those of
+            `config`.
+
+    Yields:
+        The masks of each image, in the order in which they are computed.
     """
-    size = InputSize(config.short_side, config.max_side)
-    encoded = [EncodedProposals((), ())] * len(images)
+    size = size or InputSize(config.short_side, config.max_side)
     shrunk = []
     for image in images:
         height, width = image.shape[:2]
@@ -107,16 +145,15 @@ def network_masks(
             )
         for place, batch in zip(places, proposals, strict=True):
             height, width = images[place].shape[:2]
-            counts = _binary_counts(batch.masks, (height, width), config.mask_threshold)
-            encoded[place] = EncodedProposals(counts, batch.scores.float().cpu().tolist())
-    return encoded
+            parts = _binary(batch.masks, (height, width), config.mask_threshold)
+            yield ImageMasks(place, batch.scores.float().cpu().tolist(), parts)
 
 
-@torch.inference_mode()
-def _binary_counts(soft_qhw: Tensor, size: masks.Size, threshold: float) -> list[bytes]:
-    counts: list[bytes] = []
-    for some in torch.split(soft_qhw.float(), QUERIES_AT_ONCE):
-        if some.shape[1:] != size:
-            some = F.interpolate(some[None], size=size, mode="bilinear", align_corners=False)[0]
-        counts += masks.encode((some > threshold).cpu().numpy())
-    return counts
+def _binary(soft_qhw: Tensor, size: masks.Size, threshold: float) -> Iterator[NDArray[np.bool_]]:
+    for some in torch.split(soft_qhw, QUERIES_AT_ONCE):
+        with torch.inference_mode():
+            some = some.float()
+            if some.shape[1:] != size:
+                some = F.interpolate(some[None], size=size, mode="bilinear", align_corners=False)[0]
+            binary: NDArray[np.bool_] = (some > threshold).cpu().numpy()
+        yield binary

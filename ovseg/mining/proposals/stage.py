@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,14 +27,19 @@ from ovseg.data.images import ImageArray, ImageError
 from ovseg.errors import OvsegError
 from ovseg.files.publish import write_parquet
 from ovseg.mining import gates
-from ovseg.mining.proposals.source import EncodedProposals, ProposalSource
+from ovseg.mining.proposals.source import EncodedProposals, MaskSource, ProposalSource
 from ovseg.mining.proposals.sources import proposal_source
+from ovseg.stages.background import Background
+from ovseg.stages.device_turns import device_is_free
 from ovseg.stages.manifest import ShardRecord
 from ovseg.stages.schema import PROPOSALS as SCHEMA
 from ovseg.stages.schema import rows_to_table
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
+from ovseg.stages.stopwatch import waiting, waiting_for
 
 Row = dict[str, Any]
+PIXELS_AHEAD = 2**28
+"""Pixels of masks (of one byte each) that may wait to be encoded while a network goes on."""
 
 
 class ProposalsStage(Stage[ProposalsConfig]):
@@ -62,13 +69,24 @@ class ProposalsStage(Stage[ProposalsConfig]):
         rows = [_no_proposal(image, "image_dropped") for image in listed if not image["kept"]]
         progress(len(rows))
         kept = [image for image in listed if image["kept"]]
-        for batch in _batches(reader.read(kept), config.batch_size):
-            rows += _propose(batch, source, config)
-            progress(len(batch))
+        found: list[Future[list[Row]]] = []
+        resizing = Background("resize", most=min(1, PIXELS_AHEAD))
+        with resizing, Background("encode", most=PIXELS_AHEAD) as encoding:
+            for batch in _batches(reader.read(kept), config.batch_size, source, resizing):
+                rows += [
+                    _no_proposal(image, pixels.reason)
+                    for image, pixels in batch.read
+                    if isinstance(pixels, ImageError)
+                ]
+                found += _propose(batch, source, config, encoding)
+                progress(len(batch.read))
+            device_is_free()
+        rows += [row for image in found for row in image.result()]
         for row in rows:
             row["proposal_model"] = source.label
         rows.sort(key=lambda row: (row["image_id"], row["proposal_id"]))
-        write_parquet(rows_to_table(rows, SCHEMA), target)
+        with waiting("write"):
+            write_parquet(rows_to_table(rows, SCHEMA), target)
         stats = reader.stats()
         bad = [row for row in rows if row["drop_reason"] and _kind(row) == "bad_labels"]
         if bad:
@@ -99,32 +117,83 @@ PROPOSALS = ProposalsStage()
 Read = tuple[Mapping[str, Any], ImageArray | ImageError]
 
 
-def _batches(read: Iterable[Read], size: int) -> Iterator[list[Read]]:
-    batch: list[Read] = []
-    for one in read:
-        batch.append(one)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+class _Batch(NamedTuple):
+    read: list[Read]
+    readable: list[tuple[Mapping[str, Any], ImageArray]]
+    prepared: Future[Any] | None
+    """For a `MaskSource`."""
+
+
+def _batches(
+    read: Iterable[Read], size: int, source: ProposalSource, resizing: Background
+) -> Iterator[_Batch]:
+    """Cut images into batches; while one is proposed for, the next is prepared."""
+    images, ready = iter(read), None
+    while batch := list(islice(images, size)):
+        readable = [(row, image) for row, image in batch if not isinstance(image, ImageError)]
+        prepared = None
+        if isinstance(source, MaskSource):
+            prepared = resizing.submit(source.prepare, readable, weight=1)
+        if ready is not None:
+            yield ready
+        ready = _Batch(batch, readable, prepared)
+    if ready is not None:
+        yield ready
 
 
 def _propose(
-    batch: Sequence[Read], source: ProposalSource, config: ProposalsConfig
-) -> Iterator[Row]:
-    """Yield the rows of a batch of images, readable or not."""
-    readable: list[tuple[Mapping[str, Any], ImageArray]] = []
-    for listed, image in batch:
-        if isinstance(image, ImageError):
-            yield _no_proposal(listed, image.reason)
-        else:
-            readable.append((listed, image))
-    for (listed, image), proposals in zip(readable, source.propose(readable), strict=True):
-        if not proposals.counts and not proposals.left_out:
-            yield _no_proposal(listed, proposals.reason)
-        for row in (*_source_rows(proposals, image.shape[:2], config), *_left_out(proposals)):
-            yield {"dataset": listed["dataset"], "image_id": listed["image_id"], **row}
+    batch: _Batch, source: ProposalSource, config: ProposalsConfig, encoding: Background
+) -> list[Future[list[Row]]]:
+    """Propose masks for the readable images of a batch, and have them encoded behind.
+
+    Returns:
+        The rows of each image, once they are there.
+    """
+    if isinstance(source, MaskSource) and batch.prepared is not None:
+        with waiting("resize"):
+            prepared = batch.prepared.result()
+        found = []
+        for place, scores, parts in waiting_for(source.binary_masks(prepared), "device"):
+            listed, image = batch.readable[place]
+            encoded = [
+                encoding.submit(masks.encode, part_qhw, weight=part_qhw.size)
+                for part_qhw in waiting_for(parts, "device")
+            ]
+            size = image.shape[:2]
+            found.append(encoding.submit(_encoded, listed, size, encoded, scores, config, weight=1))
+        return found
+    with waiting("encode"):
+        proposed = zip(batch.readable, source.propose(batch.readable), strict=True)
+        return [
+            encoding.submit(_rows, listed, image.shape[:2], proposals, config, weight=1)
+            for (listed, image), proposals in proposed
+        ]
+
+
+def _encoded(
+    listed: Mapping[str, Any],
+    size: masks.Size,
+    parts: Sequence[Future[list[bytes]]],
+    scores: Sequence[float | None],
+    config: ProposalsConfig,
+) -> list[Row]:
+    """Return the rows of an image whose masks were encoded in parts before this call."""
+    counts = [one for part in parts for one in part.result()]
+    return _rows(listed, size, EncodedProposals(counts, scores), config)
+
+
+def _rows(
+    listed: Mapping[str, Any],
+    size: masks.Size,
+    proposals: EncodedProposals,
+    config: ProposalsConfig,
+) -> list[Row]:
+    """Return the rows of one image."""
+    if not proposals.counts and not proposals.left_out:
+        return [_no_proposal(listed, proposals.reason)]
+    of_image = {"dataset": listed["dataset"], "image_id": listed["image_id"]}
+    rows = (*_source_rows(proposals, size, config), *_left_out(proposals))
+    return [{**of_image, **row} for row in rows]
 
 
 def _source_rows(
