@@ -6,13 +6,17 @@ are taken as its context, which is mostly right in the short sentences of captio
 a class into its usual context are made of both (`ovseg.models.texts.strategies`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-from spacy.tokens import Doc, Token
+from typing import TYPE_CHECKING
 
 from ovseg.mining.nouns.stop_nouns import StopNouns
 from ovseg.mining.nouns.words import MAX_RUN, Word, defect_of, plain
+
+if TYPE_CHECKING:
+    from spacy.tokens import Doc, Token
 
 PLACING = frozenset(
     (

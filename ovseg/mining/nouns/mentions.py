@@ -7,6 +7,8 @@ reason. Offsets always count code points of the original caption; the pipeline r
 same length with whitespace and capitals normalized.
 """
 
+from __future__ import annotations
+
 import gc
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -15,10 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-
-import spacy
-from spacy.language import Language
-from spacy.tokens import Doc
+from typing import TYPE_CHECKING
 
 from ovseg.config.model_names import find_parser
 from ovseg.errors import OvsegError
@@ -27,6 +26,10 @@ from ovseg.mining.nouns.contexts import Context, contexts_of
 from ovseg.mining.nouns.parsing_team import ParsingTeam
 from ovseg.mining.nouns.stop_nouns import StopNouns
 from ovseg.mining.nouns.words import Word, compounds_of, words_of
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+    from spacy.tokens import Doc
 
 # Pipes that do not affect parts of speech, lemmas or compounds.
 UNUSED_PIPES = (
@@ -62,7 +65,7 @@ class Noun:
     drop_reason: str | None
     context: Context
 
-    def mentioned_in(self, caption: str, offset: int) -> "Mention":
+    def mentioned_in(self, caption: str, offset: int) -> Mention:
         """Return its mention in a caption whose piece begins at `offset`."""
         start, end = self.start + offset, self.end + offset
         return Mention(
@@ -105,6 +108,8 @@ def load_parser(name: str) -> Language:
     Raises:
         OvsegError: if the pipeline does not exist, cannot be loaded, or does not tag.
     """
+    import spacy
+
     source = find_parser(name)
     try:
         nlp = spacy.load(source, exclude=UNUSED_PIPES)
@@ -133,6 +138,8 @@ def parser_digest(name: str) -> str:
     if isinstance(source, Path):
         folder = source
     else:
+        import spacy
+
         folder = Path(spacy.util.get_package_path(source))
         digest.update(f"{source} {spacy.util.get_package_version(source)}\n".encode())
     for path in sorted(folder.rglob("*")):

@@ -4,16 +4,20 @@ If the pipeline parses dependencies, its `compound` links decide. Otherwise adja
 as one compound, as they mostly are in English; spelling identifies the exceptions.
 """
 
+from __future__ import annotations
+
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-
-from spacy.tokens import Doc
+from typing import TYPE_CHECKING
 
 from ovseg.mining.nouns.caption_text import not_words
 from ovseg.mining.nouns.lemmas import noun_lemma
 from ovseg.mining.nouns.stop_nouns import NOT_A_NOUN, StopNouns
+
+if TYPE_CHECKING:
+    from spacy.tokens import Doc
 
 MIN_LETTERS = 2
 # Without a dependency parse, a longer run is more often a list or a mistake than a compound.
