@@ -21,6 +21,7 @@ BENCHMARKS = (
     "proposal_sources",
     "training",
     "agreement",
+    "rle",
 )
 
 

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from ovseg.config.mining import ProposalsConfig
 from ovseg.config.registry import SOURCES, chosen
-from ovseg.data import masks
+from ovseg.data import mask_tensors
 from ovseg.data.images import ImageArray
+from ovseg.data.rle import Size
 from ovseg.mining.proposals.source import EncodedProposals, ProposalSource
 from ovseg.models.devices import autocast, model_label, resolve_device
 from ovseg.models.preprocessing import InputSize, resized_shape
@@ -113,10 +114,10 @@ def network_masks(
 
 
 @torch.inference_mode()
-def _binary_counts(soft_qhw: Tensor, size: masks.Size, threshold: float) -> list[bytes]:
+def _binary_counts(soft_qhw: Tensor, size: Size, threshold: float) -> list[bytes]:
     counts: list[bytes] = []
     for some in torch.split(soft_qhw.float(), QUERIES_AT_ONCE):
         if some.shape[1:] != size:
             some = F.interpolate(some[None], size=size, mode="bilinear", align_corners=False)[0]
-        counts += masks.encode((some > threshold).cpu().numpy())
+        counts += mask_tensors.encode(some > threshold)
     return counts

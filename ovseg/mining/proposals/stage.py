@@ -163,7 +163,7 @@ def proposal_rows(
     Returns:
         One row per proposal, in order, without the columns that name image and model.
     """
-    areas = masks.areas(counts, size)
+    areas, boxes = masks.areas_and_boxes(counts, size)
     fractions = areas / (size[0] * size[1])
     scores_q = np.asarray(scores, dtype=np.float64)
     single = gates.first(
@@ -179,7 +179,6 @@ def proposal_rows(
         candidates=[reason is None for reason in single],
     )
     reasons = gates.first(single, overlapping)
-    boxes = masks.boxes(counts, size)
     return [
         {
             "proposal_id": index,
