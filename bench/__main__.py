@@ -22,6 +22,7 @@ BENCHMARKS = (
     "training",
     "agreement",
     "rle",
+    "scoring",
 )
 
 

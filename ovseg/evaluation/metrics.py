@@ -40,14 +40,13 @@ class Confusion:
         self.num_classes = num_classes
         self.ignore = ignore
         self._counts: Counts | None = None
-        # of the first update: the matrix of one image is nearly empty and seldom asked for
-        self._pairs: Pairs | None = None
+        self._pairs: Pairs | None = None  # of the first image: seldom is its matrix asked for
 
     @property
     def counts(self) -> Counts:
         """The matrix, to read and to change."""
         if self._counts is None:
-            self._counts = np.zeros((self.num_classes + 1, self.num_classes + 1), dtype=np.int64)
+            self._counts = np.zeros((self.num_classes + 1,) * 2, dtype=np.int64)
         if self._pairs is not None:
             gt, pred, pixels = self._pairs
             self._pairs = None
@@ -71,8 +70,6 @@ class Confusion:
         k = self.num_classes
         truth, guess = np.asarray(gt), np.asarray(pred)
         starts, lengths = runs_of(truth, guess)
-        if not len(starts):
-            return
         truth = truth.reshape(-1)[starts].astype(np.int64)
         guess = guess.reshape(-1)[starts].astype(np.int64)
         ignored = truth == self.ignore
@@ -80,13 +77,12 @@ class Confusion:
         if foreign.any():
             label = int(truth[foreign][0])
             raise ValueError(f"label {label} is neither one of {k} classes nor {self.ignore}")
-        if guess.min() < 0 or guess.max() > k:
+        if guess.size and (guess.min() < 0 or guess.max() > k):
             raise ValueError(f"predictions span {guess.min()}..{guess.max()}, not 0..{k}")
         truth[ignored] = k
         self._add(count_pairs(truth, guess, lengths, k + 1))
 
     def _add(self, pairs: Pairs) -> None:
-        """Add the counts of pairs that occur once each."""
         if self._counts is None and self._pairs is None:
             self._pairs = pairs
         else:
@@ -108,20 +104,14 @@ class Confusion:
 
     def entries(self) -> Iterator[tuple[int, int, int]]:
         """Yield the non-zero counts as (ground-truth class, predicted class, pixels), in order."""
-        yield from zip(*(values.tolist() for values in self._entries()))
-
-    def _entries(self) -> Pairs:
-        if self._counts is None and self._pairs is not None:
-            return self._pairs
-        gt, pred = np.nonzero(self.counts)
-        return Pairs(gt, pred, self.counts[gt, pred])
+        pairs = self._pairs if self._counts is None else None
+        if pairs is None:
+            gt, pred = np.nonzero(self.counts)
+            pairs = Pairs(gt, pred, self.counts[gt, pred])
+        yield from zip(*(values.tolist() for values in pairs))
 
     def __add__(self, other: Confusion) -> Confusion:
-        """Return the matrix of both sets of images.
-
-        Raises:
-            ValueError: the two are over different classes.
-        """
+        """Return the matrix of both sets of images; raises like `+=`."""
         total = Confusion(self.num_classes, self.ignore)
         total += self
         total += other
@@ -135,10 +125,10 @@ class Confusion:
         """
         if (self.num_classes, self.ignore) != (other.num_classes, other.ignore):
             raise ValueError("confusion matrices over different classes do not add up")
-        if other._counts is None and other._pairs is not None:
-            self._add(other._pairs)
-        else:
+        if other._counts is not None:
             self.counts[:] += other.counts
+        elif other._pairs is not None:
+            self._add(other._pairs)
         return self
 
 
