@@ -24,6 +24,8 @@ BENCHMARKS = (
     "training_input",
     "training_step",
     "agreement",
+    "rle",
+    "scoring",
 )
 
 

@@ -1,7 +1,8 @@
 """Masks as COCO run-length encodings: their boxes, areas, overlaps, and non-maximum suppression.
 
 Tables hold masks as compressed COCO RLE (the `counts` string of pycocotools, with the size next to
-it). All masks of one call belong to one image and share its size.
+it). All masks of one call belong to one image and share its size. `ovseg.data.mask_tensors` does
+the same for masks on a device.
 
 pycocotools trusts its input: a string that ends within a number makes it read and write outside its
 memory, and runs with a wrong sum leave pixels unset. `check` therefore checks every mask first.
@@ -16,29 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from ovseg.errors import OvsegError
+from ovseg.data.mask_bits import encode_masks, pixels_of
+from ovseg.data.rle import MAX_PIXELS, Counts, MaskError, Size, as_bytes, checked_size, from_strings
 
-Size = tuple[int, int]
-"""Height, width."""
-Counts = bytes | str
-"""A compressed RLE; text must be ASCII."""
-
-MAX_PIXELS = 2**28
-"""Of one mask; larger than any image that is read (`ovseg.data.images.MOST_PIXELS`)."""
-_MORE, _SIGN, _BITS = 32, 16, 5
-_LONGEST = 6
-"""Most characters of a run's number: 30 bits with the sign hold `MAX_PIXELS`."""
-
-
-class MaskError(OvsegError):
-    """An unusable COCO run-length encoding; `reason` says why in a few words."""
-
-    def __init__(self, reason: str, what: str = "a mask") -> None:
-        super().__init__(
-            f"{what} cannot be used ({reason}): its table is damaged or belongs to other images,"
-            " make it again"
-        )
-        self.reason = reason
+__all__ = ["MAX_PIXELS", "Counts", "MaskError", "Size"]
 
 
 def encode(masks_qhw: NDArray[np.bool_]) -> list[bytes]:
@@ -55,10 +37,8 @@ def encode(masks_qhw: NDArray[np.bool_]) -> list[bytes]:
     """
     if len(masks_qhw) == 0:
         return []
-    _checked_size(masks_qhw.shape[1:])
-    # COCO counts down the columns: (Q, W, H) in memory is (H, W, Q) in Fortran order
-    columns = np.ascontiguousarray(masks_qhw.transpose(0, 2, 1), dtype=np.uint8)
-    return [rle["counts"] for rle in coco.encode(columns.transpose(2, 1, 0))]
+    checked_size(masks_qhw.shape[1:])
+    return encode_masks(masks_qhw)
 
 
 def decode(counts: Sequence[Counts], size: Size) -> NDArray[np.bool_]:
@@ -67,10 +47,7 @@ def decode(counts: Sequence[Counts], size: Size) -> NDArray[np.bool_]:
     Raises:
         MaskError: see `check`.
     """
-    if not counts:
-        return np.zeros((0, *_checked_size(size)), dtype=np.bool_)
-    masks_hwq: NDArray[np.uint8] = coco.decode(_rles(counts, size))
-    return np.ascontiguousarray(masks_hwq.transpose(2, 0, 1)).view(np.bool_)
+    return pixels_of(from_strings(counts, size))
 
 
 def decode_row(row: Mapping[str, Any], size: Size | None = None) -> NDArray[np.bool_]:
@@ -88,7 +65,7 @@ def decode_row(row: Mapping[str, Any], size: Size | None = None) -> NDArray[np.b
         MaskError: the mask is missing, damaged, or of another size.
     """
     try:
-        own = _checked_size(row["mask_size"])
+        own = checked_size(row["mask_size"])
         if size is not None and own != size:
             sides = (f"{height} x {width}" for height, width in (own, size))
             raise MaskError("it has {} pixels, its image has {}".format(*sides))
@@ -120,9 +97,7 @@ def _is_broken(counts: Counts, size: Size) -> bool:
 
 def areas(counts: Sequence[Counts], size: Size) -> NDArray[np.int64]:
     """Count the foreground pixels of each mask, `(Q,)`; raises like `check`."""
-    if not counts:
-        return np.zeros(0, dtype=np.int64)
-    return np.asarray(coco.area(_rles(counts, size)), dtype=np.int64)
+    return areas_and_boxes(counts, size)[0]
 
 
 def boxes(counts: Sequence[Counts], size: Size) -> NDArray[np.int32]:
@@ -131,12 +106,43 @@ def boxes(counts: Sequence[Counts], size: Size) -> NDArray[np.int32]:
     Raises:
         MaskError: see `check`.
     """
+    return areas_and_boxes(counts, size)[1]
+
+
+def areas_and_boxes(
+    counts: Sequence[Counts], size: Size
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return both `areas` and `boxes`; raises like `check`."""
+    number = len(counts)
+    area, box = np.zeros(number, dtype=np.int64), np.zeros((number, 4), dtype=np.int32)
     if not counts:
-        return np.zeros((0, 4), dtype=np.int32)
-    xywh = np.asarray(coco.toBbox(_rles(counts, size)))
-    xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(np.int32)
-    xyxy[areas(counts, size) == 0] = 0
-    return xyxy
+        return area, box
+    runs = from_strings(counts, size)
+    height, width = runs.size
+    inside = np.flatnonzero(runs.inside & (runs.lengths > 0))
+    behind = np.searchsorted(inside, runs.stops)
+    drawn = np.diff(behind, prepend=0) > 0
+    if not drawn.any():
+        return area, box
+    last = behind[drawn] - 1
+    first = np.concatenate([np.zeros(1, dtype=np.int64), last[:-1] + 1])
+    # columns are counted over all masks side by side
+    most = number * height * width
+    whole: type[np.signedinteger[Any]] = np.int32 if most < 2**31 else np.int64
+    ends: NDArray[np.signedinteger[Any]] = np.cumsum(runs.lengths, dtype=whole)[inside]
+    lengths = runs.lengths[inside]
+    starts = ends - lengths
+    x, last_x = starts // height, (ends - 1) // height
+    into_next = last_x > x
+    y = np.where(into_next, 0, starts - x * height)
+    last_y = np.where(into_next, height - 1, ends - 1 - last_x * height)
+    left = np.flatnonzero(drawn) * width
+    area[drawn] = np.add.reduceat(lengths, first, dtype=np.int64)
+    box[drawn, 0] = x[first] - left
+    box[drawn, 1] = np.minimum.reduceat(y, first)
+    box[drawn, 2] = last_x[last] - left + 1
+    box[drawn, 3] = np.maximum.reduceat(last_y, first) + 1
+    return area, box
 
 
 def iou(counts: Sequence[Counts], others: Sequence[Counts], size: Size) -> NDArray[np.float64]:
@@ -147,7 +153,9 @@ def iou(counts: Sequence[Counts], others: Sequence[Counts], size: Size) -> NDArr
     """
     if not counts or not others:
         return np.zeros((len(counts), len(others)))
-    overlap = coco.iou(_rles(counts, size), _rles(others, size), [0] * len(others))
+    rles = _rles(counts, size)
+    others_rles = rles if others is counts else _rles(others, size)
+    overlap = coco.iou(rles, others_rles, [0] * len(others))
     return np.nan_to_num(np.asarray(overlap, dtype=np.float64))
 
 
@@ -178,16 +186,8 @@ def suppressed(
     return drop
 
 
-# --------------------------------------------------------------------------------------
-# Checks before decoding
-
-
 def check(counts: Sequence[Counts], size: Size) -> list[bytes]:
     """Reject encodings that are not masks of a size.
-
-    All strings are checked at once, as arrays of characters. Each character holds five bits of a
-    number and whether more follow; from the fourth number on, a run is stored as the difference
-    from the run two before it (`rleFrString` of the COCO API).
 
     Args:
         counts: Q compressed RLE strings.
@@ -201,87 +201,10 @@ def check(counts: Sequence[Counts], size: Size) -> list[bytes]:
             that are negative or do not add up to the pixels; or the size is not two positive whole
             numbers, or has more than `MAX_PIXELS`.
     """
-    height, width = _checked_size(size)
-    strings = [_as_bytes(each, place) for place, each in enumerate(counts)]
-    if not strings:
-        return []
-    lengths = np.array([len(each) for each in strings])
-    if not lengths.all():
-        raise _wrong(int(lengths.argmin()), "it is empty")
-    # characters below the encoding's first wrap around beyond its last, and so are found as well
-    values = np.frombuffer(b"".join(strings), dtype=np.uint8) - np.uint8(48)
-    ends = np.cumsum(lengths)
-    _refuse(values > 63, ends, "a character that no encoding has")
-    last = values < _MORE
-    if not last[ends - 1].all():
-        raise _wrong(int(last[ends - 1].argmin()), "its last character says that more follows")
-    (stops,) = np.nonzero(last)
-    behind = np.searchsorted(stops, ends)
-    characters = np.diff(stops, prepend=-1)
-    _refuse(characters > _LONGEST, behind, "a number that is too large")
-    runs = _numbers(values, stops, characters)
-    for start, end in zip((0, *behind[:-1].tolist()), behind.tolist()):
-        # the first number is absolute; odd ones add up from there, even ones from the third on
-        for chain in (runs[start + 1 : end : 2], runs[start + 2 : end : 2]):
-            np.cumsum(chain, out=chain)
-    pixels = height * width
-    _refuse((runs < 0) | (runs > pixels), behind, "a run that is negative or too long")
-    sums = np.add.reduceat(runs, (0, *behind[:-1].tolist()))
-    if (sums != pixels).any():
-        reason = f"its runs do not add up to {height} x {width} pixels"
-        raise _wrong(int((sums != pixels).argmax()), reason)
-    return strings
-
-
-def _numbers(
-    values: NDArray[np.uint8], stops: NDArray[np.int64], characters: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Decode numbers from characters; `stops` holds where each ends, `characters` its length.
-
-    The first character of a number holds its lowest five bits; the highest bit of the last one is
-    the sign.
-    """
-    numbers = (values[stops] & np.uint8(_MORE - 1)).astype(np.int64)
-    numbers -= (numbers & _SIGN) << 1
-    (longer,) = np.nonzero(characters > 1)
-    place = 1
-    while longer.size:
-        lower_bits = values[stops[longer] - place] & np.uint8(_MORE - 1)
-        numbers[longer] = (numbers[longer] << _BITS) | lower_bits
-        place += 1
-        longer = longer[characters[longer] > place]
-    return numbers
-
-
-def _checked_size(size: Sequence[int]) -> Size:
-    try:
-        height, width = (int(side) for side in size)
-        whole = [height, width] == list(size)
-    except (TypeError, ValueError, OverflowError):
-        whole = False
-    if not whole or height < 1 or width < 1 or height * width > MAX_PIXELS:
-        raise MaskError(f"its size {size!r} does not have 1 to {MAX_PIXELS} pixels"[:200])
-    return height, width
-
-
-def _as_bytes(counts: object, place: int) -> bytes:
-    if isinstance(counts, str) and counts.isascii():
-        return counts.encode()
-    if isinstance(counts, bytes):
-        return counts
-    raise _wrong(place, f"its counts are {type(counts).__name__}, not ASCII text")
-
-
-def _refuse(bad: NDArray[np.bool_], ends: NDArray[np.int64], reason: str) -> None:
-    """Reject the mask with the first bad item; `ends` holds where the items of each mask end."""
-    if bad.any():
-        raise _wrong(int(np.searchsorted(ends, bad.argmax(), side="right")), reason)
-
-
-def _wrong(place: int, reason: str) -> MaskError:
-    return MaskError(reason, f"mask {place + 1}")
+    from_strings(counts, size)
+    return [as_bytes(each) for each in counts]
 
 
 def _rles(counts: Sequence[Counts], size: Size) -> list[dict[str, Any]]:
-    height, width = _checked_size(size)
+    height, width = checked_size(size)
     return [{"size": [height, width], "counts": one} for one in check(counts, size)]

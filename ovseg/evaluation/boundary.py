@@ -5,18 +5,18 @@ A pixel of a mask is on its boundary if another label, or the edge of the image,
 square remove. The width is that of the paper: 2 % of the image's diagonal, at least one pixel; the
 outside of the image counts as another class.
 
-For a label map, one minimum and one maximum over a window give the bands of all classes, because a
-pixel is in the band of its class exactly when its window holds more than one label. So 847 classes
-cost as much as one.
+For a label map, one pass gives the bands of all classes, because a pixel is in the band of its
+class exactly when its window holds more than one label, and so two by two pixels that are not all
+equal. So 847 classes cost as much as one.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-from ovseg.evaluation.metrics import ClassCounts, Ints, count_classes
+from ovseg.evaluation.metrics import ClassCounts
+from ovseg.evaluation.pixel_runs import Ints, runs_of, sums_by
 
 BOUNDARY = "boundary"
 WIDTH = 0.02
@@ -38,13 +38,27 @@ def boundary_map(labels: Ints, width: int) -> npt.NDArray[np.bool_]:
     Returns:
         `(H, W)` bool.
     """
-    values = np.asarray(labels).astype(np.int32)
-    window = {"size": 2 * width + 1, "mode": "constant", "cval": -1}
-    lowest, highest = (
-        extreme(values, **window) for extreme in (ndimage.minimum_filter, ndimage.maximum_filter)
-    )
-    # outside the image is -1, below every label; the maximum is never -1
-    return np.asarray((lowest != values) | (highest != values))
+    values = np.asarray(labels)
+    height, wide = values.shape
+    marked = np.ones((height, wide), dtype=np.bool_)
+    if min(height, wide) <= 2 * width:
+        return marked  # the edge of the image is within the width of every pixel
+    beside, below = values[:, 1:] != values[:, :-1], values[1:] != values[:-1]
+    uneven = beside[1:] | beside[:-1] | below[:, 1:]  # of each two by two pixels
+    window = 2 * width  # of such squares, along an axis
+    inner = _any_in_rows(_any_in_rows(uneven, window).T, window).T
+    marked[width : height - width, width : wide - width] = inner
+    return marked
+
+
+def _any_in_rows(values: npt.NDArray[np.bool_], length: int) -> npt.NDArray[np.bool_]:
+    """Return whether any of `length` rows from each on is true: `(H - length + 1, W)`."""
+    reach = 1
+    while 2 * reach <= length:
+        values = values[:-reach] | values[reach:]
+        reach *= 2
+    rest = length - reach
+    return values[: len(values) - rest] | values[rest:]
 
 
 def boundary_counts(gt: Ints, pred: Ints, num_classes: int, ignore: int) -> ClassCounts:
@@ -59,13 +73,22 @@ def boundary_counts(gt: Ints, pred: Ints, num_classes: int, ignore: int) -> Clas
         num_classes: K.
         ignore: the ground-truth label that does not count.
     """
-    ignored = np.asarray(gt) == ignore
-    truth = np.where(ignored, num_classes + 1, gt)
-    guess = np.where(ignored, num_classes + 1, pred)
+    truth, guess = np.asarray(gt), np.asarray(pred)
+    ignored = truth == ignore
     width = boundary_width(*truth.shape)
-    in_truth, in_guess = boundary_map(truth, width), boundary_map(guess, width)
+    in_truth = boundary_map(truth, width) & ~ignored
+    # one label on all ignored pixels, so that the prediction ends there
+    in_guess = boundary_map(np.where(ignored, np.int32(num_classes + 1), guess), width) & ~ignored
+    starts, lengths = runs_of(truth, guess, in_truth, in_guess)
+    truth, guess = (labels.reshape(-1)[starts].astype(np.int64) for labels in (truth, guess))
+    in_truth, in_guess = in_truth.reshape(-1)[starts], in_guess.reshape(-1)[starts]
+
+    def pixels(labels: Ints, selected: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        counted = selected & (labels >= 0) & (labels < num_classes)
+        return sums_by(labels[counted], lengths[counted], num_classes)
+
     return ClassCounts(
-        hit=count_classes(truth, in_truth & in_guess & (truth == guess), num_classes),
-        gt_pixels=count_classes(truth, in_truth, num_classes),
-        predicted_pixels=count_classes(guess, in_guess, num_classes),
+        hit=pixels(truth, in_truth & in_guess & (truth == guess)),
+        gt_pixels=pixels(truth, in_truth),
+        predicted_pixels=pixels(guess, in_guess),
     )

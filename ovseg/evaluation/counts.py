@@ -12,12 +12,12 @@ from ovseg.evaluation.boundary import BOUNDARY, boundary_counts
 from ovseg.evaluation.metrics import (
     ClassCounts,
     Confusion,
-    Ints,
     MaskCounts,
     Tallies,
     count_masks,
 )
 from ovseg.evaluation.objects import SIZES, sized_objects
+from ovseg.evaluation.pixel_runs import Ints
 
 Row = dict[str, Any]
 KINDS = (BOUNDARY, *SIZES)
@@ -91,7 +91,7 @@ def mask_rows(
             "gt_class": gt,
             "predicted_class": int(of_mask.argmax()) if classified else k,
             "gt_rank": rank(of_mask, gt) if classified else k,
-            "area_fraction": float(mask.mean()),
+            "area_fraction": int(np.count_nonzero(mask)) / mask.size,
         }
 
 

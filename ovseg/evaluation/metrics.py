@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.integer]
-Counts = npt.NDArray[np.int64]
+from ovseg.evaluation.pixel_runs import Counts, Ints, Pairs, count_pairs, runs_of
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -39,7 +39,19 @@ class Confusion:
             raise ValueError(f"ignore label {ignore} is one of the {num_classes} classes")
         self.num_classes = num_classes
         self.ignore = ignore
-        self.counts: Counts = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
+        self._counts: Counts | None = None
+        self._pairs: Pairs | None = None  # of the first image: seldom is its matrix asked for
+
+    @property
+    def counts(self) -> Counts:
+        """The matrix, to read and to change."""
+        if self._counts is None:
+            self._counts = np.zeros((self.num_classes + 1,) * 2, dtype=np.int64)
+        if self._pairs is not None:
+            gt, pred, pixels = self._pairs
+            self._pairs = None
+            self._counts[gt, pred] += pixels  # each pair occurs once
+        return self._counts
 
     def update(self, gt: Ints, pred: Ints) -> None:
         """Add one image.
@@ -56,8 +68,10 @@ class Confusion:
         if gt.shape != pred.shape:
             raise ValueError(f"ground truth is {gt.shape}, prediction {pred.shape}")
         k = self.num_classes
-        truth = np.asarray(gt).astype(np.int64).ravel()
-        guess = np.asarray(pred).astype(np.int64).ravel()
+        truth, guess = np.asarray(gt), np.asarray(pred)
+        starts, lengths = runs_of(truth, guess)
+        truth = truth.reshape(-1)[starts].astype(np.int64)
+        guess = guess.reshape(-1)[starts].astype(np.int64)
         ignored = truth == self.ignore
         foreign = ~ignored & ((truth < 0) | (truth >= k))
         if foreign.any():
@@ -65,9 +79,14 @@ class Confusion:
             raise ValueError(f"label {label} is neither one of {k} classes nor {self.ignore}")
         if guess.size and (guess.min() < 0 or guess.max() > k):
             raise ValueError(f"predictions span {guess.min()}..{guess.max()}, not 0..{k}")
-        truth = np.where(ignored, k, truth)
-        flat = np.bincount(truth * (k + 1) + guess, minlength=(k + 1) ** 2)
-        self.counts += flat.reshape(k + 1, k + 1)
+        truth[ignored] = k
+        self._add(count_pairs(truth, guess, lengths, k + 1))
+
+    def _add(self, pairs: Pairs) -> None:
+        if self._counts is None and self._pairs is None:
+            self._pairs = pairs
+        else:
+            self.counts[pairs.first, pairs.second] += pairs.pixels
 
     def add_counts(self, gt: Ints, pred: Ints, pixels: Ints) -> None:
         """Add counts as `entries` yields them: three arrays of equal length."""
@@ -85,20 +104,32 @@ class Confusion:
 
     def entries(self) -> Iterator[tuple[int, int, int]]:
         """Yield the non-zero counts as (ground-truth class, predicted class, pixels), in order."""
-        for gt, pred in np.argwhere(self.counts):
-            yield int(gt), int(pred), int(self.counts[gt, pred])
+        pairs = self._pairs if self._counts is None else None
+        if pairs is None:
+            gt, pred = np.nonzero(self.counts)
+            pairs = Pairs(gt, pred, self.counts[gt, pred])
+        yield from zip(*(values.tolist() for values in pairs))
 
     def __add__(self, other: Confusion) -> Confusion:
-        """Return the matrix of both sets of images.
+        """Return the matrix of both sets of images; raises like `+=`."""
+        total = Confusion(self.num_classes, self.ignore)
+        total += self
+        total += other
+        return total
+
+    def __iadd__(self, other: Confusion) -> Confusion:
+        """Add the counts of other images.
 
         Raises:
             ValueError: the two are over different classes.
         """
         if (self.num_classes, self.ignore) != (other.num_classes, other.ignore):
             raise ValueError("confusion matrices over different classes do not add up")
-        total = Confusion(self.num_classes, self.ignore)
-        total.counts = self.counts + other.counts
-        return total
+        if other._counts is not None:
+            self.counts[:] += other.counts
+        elif other._pairs is not None:
+            self._add(other._pairs)
+        return self
 
 
 @dataclass(frozen=True)
@@ -153,12 +184,6 @@ class MaskCounts:
         return MaskCounts(
             self.masks + other.masks, self.right + other.right, self.top5 + other.top5
         )
-
-
-def count_classes(labels: Ints, selected: npt.NDArray[np.bool_], num_classes: int) -> Counts:
-    """Count the selected pixels of each label 0..K-1: `(K,)` int64; other labels do not count."""
-    counts = np.bincount(np.asarray(labels)[selected].astype(np.int64), minlength=num_classes)
-    return counts[:num_classes].astype(np.int64)
 
 
 def count_masks(gt_class: Ints, gt_rank: Ints, num_classes: int) -> MaskCounts:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 
 from ovseg.config.scoring import MemoryConfig
-from ovseg.data import masks
+from ovseg.data import mask_tensors, masks
 from ovseg.data.images import ImageError, read_image
 from ovseg.models.clip.load import clip_digest
 from ovseg.models.devices import clip_name, resolve_device
@@ -82,8 +82,8 @@ class RegionMemoryStage(Stage[MemoryConfig]):
             reasons["broken_mask"] += int(damaged.sum())
             fitting = [row for row, is_broken in zip(fitting, damaged) if not is_broken]
             if fitting:
-                decoded = masks.decode([row["mask_counts"] for row in fitting], size)
-                masks_qhw = torch.from_numpy(decoded).to(device)
+                counts = [row["mask_counts"] for row in fitting]
+                masks_qhw = mask_tensors.decode(counts, size, device)
                 features, valid = embedder.embed(image, masks_qhw, threshold=None)
                 found.append(features.cpu())
                 nouns += [row["noun"] for row, is_valid in zip(fitting, valid) if is_valid]

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ovseg.errors import OvsegError
+from ovseg.models.contenders import contenders, in_parts
 from ovseg.models.proposal import COSINE_SCALE
 
 SCORE_BUDGET = 2**26  # numbers of class maps held at once: 256 MiB of float32
@@ -192,7 +193,9 @@ def label_map(
 ) -> Tensor:
     """Return the best class of every pixel at the original size, without holding all class maps.
 
-    Class maps are computed for as many classes at once as fit `SCORE_BUDGET`.
+    Class maps are computed for as many classes at once as fit `SCORE_BUDGET`. On a CPU these are
+    only the classes that can win (`ovseg.models.contenders`); on a GPU, whose products may be
+    rounded differently for fewer classes, all of them.
 
     Args:
         p_qk: `(Q, K)` class scores; Q may be 0.
@@ -204,6 +207,14 @@ def label_map(
         `(H, W)` int64; the first class on a tie.
     """
     pixels = max(size[0] * size[1], masks_qhw.shape[1] * masks_qhw.shape[2])
-    parts = torch.split(p_qk, max(1, SCORE_BUDGET // pixels), dim=1) if p_qk.shape[1] else ()
+    at_once = max(1, SCORE_BUDGET // pixels)
+    left = None
+    if p_qk.device.type == "cpu":
+        left = in_parts(contenders(p_qk, masks_qhw), p_qk.shape[1], at_once)
+        parts: Iterable[Tensor] = (p_qk[:, part] for part in left)
+    else:
+        parts = torch.split(p_qk, at_once, dim=1) if p_qk.shape[1] else ()
     best, labels = best_of_parts(resized_maps(aggregate(part, masks_qhw), size) for part in parts)
+    if left is not None:
+        labels = torch.cat(left)[labels]
     return labels if empty is None else labels.masked_fill(best == 0, empty)

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from ovseg.config.mining import PairingConfig
-from ovseg.data import masks
+from ovseg.data import mask_tensors
 from ovseg.data.image_reader import ListedImages
 from ovseg.data.images import ImageArray, ImageError
 from ovseg.errors import OvsegError
@@ -178,7 +178,7 @@ def _parts(
     counts = [row["mask_counts"] for row in job.proposals]
     at_once = max(1, MASK_PIXELS // (height * width))
     decoded = (
-        torch.from_numpy(masks.decode(counts[start : start + at_once], (height, width))).to(device)
+        mask_tensors.decode(counts[start : start + at_once], (height, width), device)
         for start in range(0, len(counts), at_once)
     )
     cut = Cut(region=config.region, background=config.background, expand_ratio=config.expand_ratio)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
 from ovseg.data.images import ImageArray
 
@@ -38,13 +37,13 @@ class ImageMasks(NamedTuple):
     Attributes:
         place: index of the image in its batch.
         scores: Q numbers, the higher the better.
-        parts: the Q masks in order, some at a time, `(q, H, W)` bool at the image's own size; each
-            part is computed when it is asked for.
+        parts: the Q masks in order, some at a time, `(q, H, W)` bool at the image's own size, where
+            they were computed; each part is computed when it is asked for.
     """
 
     place: int
     scores: Sequence[float | None]
-    parts: Iterator[NDArray[np.bool_]]
+    parts: Iterator[Tensor]
 
 
 class ProposalSource(Protocol):

@@ -10,16 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from ovseg.config.mining import ProposalsConfig
 from ovseg.config.registry import SOURCES, chosen
-from ovseg.data import masks
 from ovseg.data.images import ImageArray
+from ovseg.data.rle import Size
 from ovseg.mining.proposals.source import EncodedProposals, ImageMasks, ProposalSource
 from ovseg.models.devices import autocast, model_label, resolve_device
 from ovseg.models.preprocessing import InputSize, ResizedAhead, resized_shape
@@ -149,11 +147,11 @@ def binary_masks(
             yield ImageMasks(place, batch.scores.float().cpu().tolist(), parts)
 
 
-def _binary(soft_qhw: Tensor, size: masks.Size, threshold: float) -> Iterator[NDArray[np.bool_]]:
+def _binary(soft_qhw: Tensor, size: Size, threshold: float) -> Iterator[Tensor]:
     for some in torch.split(soft_qhw, QUERIES_AT_ONCE):
         with torch.inference_mode():
             some = some.float()
             if some.shape[1:] != size:
                 some = F.interpolate(some[None], size=size, mode="bilinear", align_corners=False)[0]
-            binary: NDArray[np.bool_] = (some > threshold).cpu().numpy()
+            binary = some > threshold
         yield binary

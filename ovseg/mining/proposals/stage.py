@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ovseg.config.mining import ProposalsConfig
-from ovseg.data import masks
+from ovseg.data import mask_tensors, masks
 from ovseg.data.image_reader import ListedImages
 from ovseg.data.images import ImageArray, ImageError
 from ovseg.errors import OvsegError
@@ -156,7 +156,7 @@ def _propose(
         for place, scores, parts in waiting_for(source.binary_masks(prepared), "device"):
             listed, image = batch.readable[place]
             encoded = [
-                encoding.submit(masks.encode, part_qhw, weight=part_qhw.size)
+                encoding.submit(mask_tensors.encode, part_qhw, weight=part_qhw.numel())
                 for part_qhw in waiting_for(parts, "device")
             ]
             size = image.shape[:2]
@@ -232,7 +232,7 @@ def proposal_rows(
     Returns:
         One row per proposal, in order, without the columns that name image and model.
     """
-    areas = masks.areas(counts, size)
+    areas, boxes = masks.areas_and_boxes(counts, size)
     fractions = areas / (size[0] * size[1])
     scores_q = np.asarray(scores, dtype=np.float64)
     single = gates.first(
@@ -248,7 +248,6 @@ def proposal_rows(
         candidates=[reason is None for reason in single],
     )
     reasons = gates.first(single, overlapping)
-    boxes = masks.boxes(counts, size)
     return [
         {
             "proposal_id": index,

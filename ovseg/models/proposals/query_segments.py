@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ovseg.config.registry import SEGMENTS, check_name
-from ovseg.data import masks
+from ovseg.data import mask_tensors, masks
 from ovseg.files.digests import digest_json
 from ovseg.models.preprocessing import OWN_SIZE, ImageArray, InputSettings, InputSize
 from ovseg.models.proposal import OpenVocabularyNetwork, Output, ProposalNetwork, Proposals
@@ -68,7 +68,7 @@ def instance(queries: Proposals) -> Proposals:
     binary = replace(queries, masks=inside.float(), scores=queries.scores * mean)
     order = binary.scores.argsort(descending=True, stable=True)
     order = order[areas[order] > 0]
-    counts = masks.encode(inside[order].cpu().numpy())
+    counts = mask_tensors.encode(inside[order])
     size = (queries.masks.shape[1], queries.masks.shape[2])
     drop = masks.suppressed(counts, size, binary.scores[order].tolist(), NMS_IOU)
     return binary.at(order[torch.from_numpy(~drop).to(order.device)])
