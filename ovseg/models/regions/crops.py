@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovseg.models.regions.resampling import Source, nearest, resampled, shown
+from ovseg.models.regions.resampling import Source, blended, nearest, resampled
 
 Behind = Callable[[Tensor, Tensor, float], Tensor | None]
 """Maps an image `(3, H, W)` in 0..255, CLIP's mean color `(3, 1, 1)` and beta to the background
@@ -228,19 +228,22 @@ def region_crops(
         boxes = expand_boxes(boxes, expand_ratio, height=height, width=width)
     blend = masks.float() if matting else binary
     mean_c11, std_c11 = (255.0 * torch.tensor(each, device=device)[:, None, None] for each in (mean, std))
-    behind = style.behind(image_chw, mean_c11, background)
+    behind: Tensor | float | None = style.behind(image_chw, mean_c11, background)
     scale = (mean_c11, std_c11) if normalize else None
     if scale is not None and (behind is None or not matting):
         # once for all masks: nothing is blended, a bool mask chooses one of two pixels
         image_chw = (image_chw - mean_c11) / std_c11
-        behind = None if behind is None else (behind - mean_c11) / std_c11
+        if behind is mean_c11:
+            behind = 0.0
+        elif behind is not None:
+            behind = (behind - mean_c11) / std_c11
         scale = None
     if style.whole:
         region_masks = squashed_masks(blend[rows.to(device)], size)
-        pixels = shown(image_chw, region_masks[:, None], behind, scale)
+        pixels = blended(image_chw, region_masks[:, None], behind, scale)
     else:
         source = Source(front_chw=image_chw, behind=behind, masks_qhw=blend, scale=scale)
-        pixels, region_masks = resampled(source, rows.numpy(), boxes.numpy(), size)
+        pixels, region_masks = resampled(source, rows, boxes, size)
     return Regions(
         pixels=pixels,
         masks=region_masks,

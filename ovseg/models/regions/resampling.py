@@ -12,10 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 ON_CPU = (32, 2**18)
@@ -30,44 +28,46 @@ class Source:
 
     Attributes:
         front_chw: `(3, H, W)` float, shown inside the masks.
-        behind: `(3, 1, 1)` or `(3, H, W)` float, shown outside; None shows the front everywhere.
+        behind: `(3, 1, 1)` or `(3, H, W)` float, shown outside; 0 for zeros; None shows the front
+            everywhere.
         masks_qhw: `(Q, H, W)` bool, or float32 in 0..1 to blend both.
         scale: mean and standard deviation `(3, 1, 1)` by which a blend is normalized; None if it is
             not.
     """
 
     front_chw: Tensor
-    behind: Tensor | None
+    behind: Tensor | float | None
     masks_qhw: Tensor
     scale: tuple[Tensor, Tensor] | None = None
 
 
-def shown(
-    front: Tensor, mask: Tensor, behind: Tensor | None, scale: tuple[Tensor, Tensor] | None
+def blended(
+    front: Tensor,
+    mask: Tensor,
+    behind: Tensor | float | None,
+    scale: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
     """Return the front where a mask is 1 and what is behind it where it is 0, then normalize.
 
-    A bool mask selects, which gives the bits of the formula; shapes broadcast. The arguments are
-    those of `Source`.
+    The arguments are those of `Source`, in shapes that broadcast.
     """
     if behind is None:
-        pixels = front.expand(torch.broadcast_shapes(front.shape, mask.shape))
-    elif mask.dtype == torch.bool:
-        pixels = torch.where(mask, front, behind)
+        pixels = front.expand(torch.broadcast_shapes(front.shape, mask.shape)).contiguous()
     else:
-        pixels = front * mask + (1 - mask) * behind
-    return pixels.contiguous() if scale is None else (pixels - scale[0]) / scale[1]
+        mask = mask.to(front.dtype)
+        pixels = front * mask
+        if isinstance(behind, Tensor):
+            pixels = pixels + (1 - mask) * behind
+    return pixels if scale is None else (pixels - scale[0]) / scale[1]
 
 
-def resampled(
-    source: Source, rows: NDArray[np.int64], boxes: NDArray[np.int64], size: int
-) -> tuple[Tensor, Tensor]:
+def resampled(source: Source, rows: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Cut out boxes, blend them with what is behind their masks and resize them to squares.
 
     Args:
         source: the image and its masks.
-        rows: `(V,)`, which mask a region has.
-        boxes: `(V, 4)` xyxy within the image, none of them empty.
+        rows: `(V,)` int64 on the CPU, which mask a region has.
+        boxes: `(V, 4)` int64 on the CPU, xyxy within the image, none of them empty.
         size: side S of the squares.
 
     Returns:
@@ -75,83 +75,107 @@ def resampled(
         antialiasing, borders repeated), and the masks `(V, S, S)` by nearest neighbor in their
         type.
     """
-    masks_qhw = source.masks_qhw
     pixels = source.front_chw.new_empty((len(boxes), 3, size, size))
-    masks = masks_qhw.new_empty((len(boxes), size, size))
+    masks = source.masks_qhw.new_empty((len(boxes), size, size))
     if len(boxes):
-        tables = _Tables(source, boxes)
-        rounding, values = ON_CPU if pixels.device.type == "cpu" else ON_GPU
-        for part in _parts(boxes, tables.height, rounding=rounding, values=values):
-            at = torch.from_numpy(part).to(pixels.device)
-            columns = tables.columns(rows[part], boxes[part], rounding)
-            pixels[at], masks[at] = columns.resized(size)
+        columns = _Columns(source, rows, boxes, size)
+        for part in columns.parts():
+            at = columns.order[part]
+            some_pixels, some_masks = columns.resized(part)
+            pixels.index_copy_(0, at, some_pixels)
+            masks.index_copy_(0, at, some_masks)
     return pixels, masks
 
 
-def _rounded(heights: NDArray[np.int64], rounding: int, most: int) -> NDArray[np.int64]:
-    """Return the table heights of boxes: each depends on its own box only."""
-    return np.minimum(-(-heights // rounding) * rounding, most)
+class _Columns:
+    """The columns of all boxes, box after box, in order of the boxes' heights; C in all.
 
+    An image is stored column after column, so that a column of a box is a run of values. What to
+    read is planned once for all boxes, on the CPU, so that a GPU never waits.
+    """
 
-def _parts(
-    boxes: NDArray[np.int64], most: int, *, rounding: int, values: int
-) -> Iterator[NDArray[np.int64]]:
-    """Divide regions among tables: by height, as many as a table may hold, at least one."""
-    widths, heights = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    tall = _rounded(heights, rounding, most)
-    for height in np.unique(tall):
-        same = np.flatnonzero(tall == height)
-        ends = np.cumsum(3 * height * widths[same])
-        yield from np.split(same, np.flatnonzero(np.diff(ends // values)) + 1)
-
-
-class _Tables:
-    """The image and its masks as flat memory, in which a column of a box is a run of values."""
-
-    def __init__(self, source: Source, boxes: NDArray[np.int64]) -> None:
-        self.left, self.top = (int(edge) for edge in boxes[:, :2].min(axis=0))
-        right, bottom = (int(edge) for edge in boxes[:, 2:].max(axis=0))
-        self.height = bottom - self.top
-        self.source = source
-        self.window = (..., slice(self.top, bottom), slice(self.left, right))
-        self.front = self._flat(source.front_chw)
-        behind = source.behind
-        self.constant = behind is not None and behind.shape[-1] == 1
-        self.behind = behind if behind is None or self.constant else self._flat(behind)
+    def __init__(self, source: Source, rows: Tensor, boxes: Tensor, size: int) -> None:
+        device = source.front_chw.device
+        rounding, self.values = ON_CPU if device.type == "cpu" else ON_GPU
+        left, top = boxes[:, :2].amin(dim=0).tolist()  # the part of the image that is needed
+        right, bottom = boxes[:, 2:].amax(dim=0).tolist()
+        high, wide = source.masks_qhw.shape[1:]
+        self.source, self.size = source, size
+        self.window = (..., slice(top, bottom), slice(left, right))
         self.masks = source.masks_qhw.contiguous().view(-1)
+        self.down = torch.arange(bottom - top, device=device) * wide
+        self.front = self._flat(source.front_chw)
+        self.behind = source.behind
+        if isinstance(self.behind, Tensor):
+            constant = self.behind.shape[-1] == 1
+            self.behind = self.behind.view(3, 1) if constant else self._flat(self.behind)
+
+        tall = boxes[:, 3] - boxes[:, 1]
+        tall = (-(-tall // rounding) * rounding).clamp(max=bottom - top)
+        order = tall.argsort(stable=True)
+        tall, boxes, rows = tall[order], boxes[order], rows[order]
+        self.tall = tall.tolist()
+        widths, heights = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
+        self.ends = [0, *widths.cumsum(0).tolist()]
+        y = boxes[:, 1].minimum(bottom - tall)  # a run begins above its box where the image ends
+        owner = torch.repeat_interleave(widths)
+        x = torch.arange(len(owner)) + (boxes[:, 0] - widths.cumsum(0) + widths)[owner]
+        of_image = ((x - left) * 3 * (bottom - top) + (y - top)[owner])[:, None]
+        of_image = of_image + torch.arange(3) * (bottom - top)
+        self.of_image, self.of_mask = of_image.to(device), ((rows * high + y) * wide)[owner] + x
+
+        first = (widths.cumsum(0) - widths)[:, None]
+        lengths, each = widths.unique(return_inverse=True)
+        at, weights = bicubic(lengths, size)
+        self.columns = ((at[each] + first[:, None]).to(device), weights[each].to(device))
+        self.nearest_columns = (nearest(lengths, size)[each] + first).to(device)
+        first = (boxes[:, 1] - y)[:, None]
+        lengths, each = heights.unique(return_inverse=True)
+        at, weights = bicubic(lengths, size)
+        self.rows = ((at[each] + first[:, None]).to(device), weights[each].to(device))
+        self.nearest_rows = (nearest(lengths, size)[each] + first).to(device)
+        self.order, self.of_mask = order.to(device), self.of_mask.to(device)
 
     def _flat(self, image_chw: Tensor) -> Tensor:
-        return image_chw[self.window].permute(2, 0, 1).contiguous().view(-1)  # columns first
+        return image_chw[self.window].permute(2, 0, 1).contiguous().view(-1)
 
-    def columns(
-        self, rows: NDArray[np.int64], boxes: NDArray[np.int64], rounding: int
-    ) -> _Columns:
-        """Return the columns of boxes of one rounded height."""
-        device = self.front.device
-        left, top, right, bottom = boxes.T
-        widths, heights = right - left, bottom - top
-        height = int(_rounded(heights, rounding, self.height)[0])
-        first = np.cumsum(widths) - widths
-        x = np.arange(widths.sum()) + np.repeat(left - first, widths)
-        # a window of `height` rows within the image, around the box
-        y = np.minimum(top, self.top + self.height - height)
-        start = (x - self.left) * 3 * self.height + np.repeat(y - self.top, widths)
-        at = torch.from_numpy((start[:, None] + np.arange(3) * self.height).ravel()).to(device)
-        masks_qhw = self.source.masks_qhw
-        _, high, wide = masks_qhw.shape
-        kind = torch.int32 if self.masks.numel() < 2**31 else torch.int64
-        begin = torch.from_numpy(np.repeat((rows * high + y) * wide, widths) + x)
-        down = torch.arange(0, height * wide, wide, dtype=kind, device=device)
-        places = begin.to(device, kind)[:, None] + down
-        mask = self.masks.index_select(0, places.view(-1)).view(-1, height)
-        behind = self.behind
-        if behind is not None:
-            behind = behind.view(1, 3, 1) if self.constant else _runs(behind, at, height)
-        scale = self.source.scale
+    def parts(self) -> Iterator[slice]:
+        """Divide the boxes among tables: those of one height, as many as a table may hold."""
+        begin = 0
+        for end in range(1, len(self.tall) + 1):
+            if end < len(self.tall) and self.tall[end] == self.tall[begin]:
+                columns = self.ends[end + 1] - self.ends[begin]
+                if 3 * columns * self.tall[begin] <= self.values:
+                    continue
+            yield slice(begin, end)
+            begin = end
+
+    def resized(self, part: slice) -> tuple[Tensor, Tensor]:
+        """Return K squares `(K, 3, S, S)` and their masks `(K, S, S)`, in this order."""
+        boxes, size, tall = part.stop - part.start, self.size, self.tall[part.start]
+        begin, end = self.ends[part.start], self.ends[part.stop]
+        pixels, mask = self._table(slice(begin, end), tall)
+        at, weights = (each[part] for each in self.columns)
+        across = _weighted_rows(pixels.view(-1, 3 * tall), at - begin, weights)
+        at, weights = (each[part, None].expand(-1, 3, -1, -1) for each in self.rows)
+        planes = torch.arange(0, 3 * boxes * tall, tall, device=at.device).view(boxes, 3, 1, 1)
+        squares = _weighted_rows(_turned(across, boxes), at + planes, weights)
+        across = mask.index_select(0, (self.nearest_columns[part] - begin).view(-1))
+        at = self.nearest_rows[part] + planes[:, 0, 0] // 3
+        masks = _turned(across, boxes).index_select(0, at.view(-1))
+        return squares.view(boxes, 3, size, size), masks.view(boxes, size, size)
+
+    def _table(self, columns: slice, tall: int) -> tuple[Tensor, Tensor]:
+        """Return columns as CLIP sees them, `(R, 3, tall)`, and those of the masks `(R, tall)`."""
+        at = self.of_image[columns].view(-1)
+        behind, scale = self.behind, self.source.scale
+        if isinstance(behind, Tensor) and behind.ndim == 1:
+            behind = _runs(behind, at, tall)
         if scale is not None:
-            scale = (scale[0].view(1, 3, 1), scale[1].view(1, 3, 1))
-        pixels = shown(_runs(self.front, at, height), mask[:, None], behind, scale)
-        return _Columns(pixels, mask, first, widths, top - y, heights)
+            scale = (scale[0].view(3, 1), scale[1].view(3, 1))
+        places = self.of_mask[columns, None] + self.down[:tall]
+        mask = self.masks.index_select(0, places.view(-1)).view(-1, tall)
+        return blended(_runs(self.front, at, tall), mask[:, None], behind, scale), mask
 
 
 def _runs(flat: Tensor, starts: Tensor, length: int) -> Tensor:
@@ -160,52 +184,15 @@ def _runs(flat: Tensor, starts: Tensor, length: int) -> Tensor:
     return runs.index_select(0, starts).view(-1, 3, length)
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """The columns of K boxes, one box after another: R in all, of one height.
-
-    Attributes:
-        pixels: `(R, 3, height)` float.
-        masks: `(R, height)`.
-        first: `(K,)`, a box's first column.
-        widths: `(K,)`, how many columns a box has.
-        tops: `(K,)`, its first row.
-        heights: `(K,)`, how many rows it has.
-    """
-
-    pixels: Tensor
-    masks: Tensor
-    first: NDArray[np.int64]
-    widths: NDArray[np.int64]
-    tops: NDArray[np.int64]
-    heights: NDArray[np.int64]
-
-    def resized(self, size: int) -> tuple[Tensor, Tensor]:
-        """Return the squares `(K, 3, S, S)` and their masks `(K, S, S)`."""
-        boxes, height, device = len(self.first), self.masks.shape[1], self.masks.device
-        first, widths, tops, heights = (
-            torch.from_numpy(each)
-            for each in (self.first, self.widths, self.tops, self.heights)
-        )
-        at, weights = bicubic(widths, size)
-        at = (at + first[:, None, None]).view(-1, 4)
-        across = _weighted_rows(self.pixels.view(-1, 3 * height), at, weights.view(-1, 4))
-        table = across.view(boxes, size, -1).transpose(1, 2).contiguous().view(-1, size)
-        at, weights = bicubic(heights, size)
-        planes = (torch.arange(3 * boxes) * height).view(boxes, 3, 1, 1) + tops[:, None, None, None]
-        at, weights = at[:, None] + planes, weights[:, None].expand(-1, 3, -1, -1)
-        pixels = _weighted_rows(table, at.reshape(-1, 4), weights.reshape(-1, 4))
-        at = (nearest(widths, size) + first[:, None]).view(-1).to(device)
-        across = self.masks.index_select(0, at).view(boxes, size, height)
-        planes = torch.arange(boxes)[:, None] * height + tops[:, None]
-        at = (nearest(heights, size) + planes).view(-1).to(device)
-        masks = across.transpose(1, 2).contiguous().view(-1, size).index_select(0, at)
-        return pixels.view(boxes, 3, size, size), masks.view(boxes, size, size)
+def _turned(across: Tensor, boxes: int) -> Tensor:
+    """Turn the table of each box, `(K * S, D)`, by a transposition: `(K * D, S)`."""
+    turned = across.view(boxes, -1, across.shape[1]).transpose(1, 2)
+    return turned.contiguous().view(-1, turned.shape[2])
 
 
 def _weighted_rows(table: Tensor, at: Tensor, weights: Tensor) -> Tensor:
-    """Return sums of four rows of a table `(R, D)`: `(B, D)` from places and weights `(B, 4)`."""
-    at, weights = at.to(table.device), weights.to(table.device)
+    """Return sums of four rows of a table `(R, D)`: `(B, D)` from places and weights `(..., 4)`."""
+    at, weights = at.reshape(-1, 4), weights.reshape(-1, 4)
     return F.embedding_bag(at, table, mode="sum", per_sample_weights=weights)
 
 
