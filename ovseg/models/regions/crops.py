@@ -130,6 +130,13 @@ def expand_boxes(boxes: Tensor, ratio: float, *, height: int, width: int) -> Ten
     return torch.minimum(grown.clamp(min=0), limits)
 
 
+def _cover(boxes: Tensor) -> list[int]:
+    """Return the box around some boxes, one pixel if there are none."""
+    if not len(boxes):
+        return [0, 0, 1, 1]
+    return [*boxes[:, :2].amin(dim=0).tolist(), *boxes[:, 2:].amax(dim=0).tolist()]
+
+
 def squashed_image(image_chw: Tensor, size: int) -> Tensor:
     """Resize a whole image to CLIP's square, as CLIP was trained to see images.
 
@@ -220,14 +227,18 @@ def region_crops(
     valid = boxes[:, 2] > 0
     rows, boxes = valid.nonzero()[:, 0], boxes[valid]
     height, width = image.shape[:2]
-    image_chw = image.to(device).permute(2, 0, 1).float()
     if style.whole:
         boxes = torch.tensor([[0, 0, width, height]]).expand(len(rows), -1)
-        image_chw = squashed_image(image_chw, size)
+        image_chw = squashed_image(image.to(device).permute(2, 0, 1).float(), size)
     else:
         boxes = expand_boxes(boxes, expand_ratio, height=height, width=width)
+        left, top, right, bottom = _cover(boxes)  # the rest of the image is not needed
+        window = image[top:bottom, left:right].to(device)
+        image_chw = window.permute(1, 2, 0).contiguous().float().permute(1, 2, 0)  # by columns
     blend = masks.float() if matting else binary
-    mean_c11, std_c11 = (255.0 * torch.tensor(each, device=device)[:, None, None] for each in (mean, std))
+    mean_c11, std_c11 = (
+        255.0 * torch.tensor(each, device=device)[:, None, None] for each in (mean, std)
+    )
     behind: Tensor | float | None = style.behind(image_chw, mean_c11, background)
     scale = (mean_c11, std_c11) if normalize else None
     if scale is not None and (behind is None or not matting):
@@ -242,8 +253,10 @@ def region_crops(
         region_masks = squashed_masks(blend[rows.to(device)], size)
         pixels = blended(image_chw, region_masks[:, None], behind, scale)
     else:
+        blend = blend[:, top:bottom, left:right]
         source = Source(front_chw=image_chw, behind=behind, masks_qhw=blend, scale=scale)
-        pixels, region_masks = resampled(source, rows, boxes, size)
+        within = boxes - torch.tensor([left, top, left, top])
+        pixels, region_masks = resampled(source, rows, within, size)
     return Regions(
         pixels=pixels,
         masks=region_masks,

@@ -12,14 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ON_CPU = (32, 2**18)
+ON_CPU = (32, 2**20)
 ON_GPU = (2**30, 2**26)
 """Heights are rounded up to the first number, to share a table; a table has about as many values
-as the second: on a CPU, what its second-level cache holds."""
+as the second: 4 MB on a CPU, for its caches, 256 MB on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,8 @@ def blended(
     The arguments are those of `Source`, in shapes that broadcast.
     """
     if behind is None:
-        pixels = front.expand(torch.broadcast_shapes(front.shape, mask.shape)).contiguous()
+        one_each = front.ndim == mask.ndim  # else one front for all masks
+        pixels = front if one_each else front.expand(len(mask), *front.shape).contiguous()
     else:
         mask = mask.to(front.dtype)
         pixels = front * mask
@@ -90,54 +92,44 @@ def resampled(source: Source, rows: Tensor, boxes: Tensor, size: int) -> tuple[T
 class _Columns:
     """The columns of all boxes, box after box, in order of the boxes' heights; C in all.
 
-    An image is stored column after column, so that a column of a box is a run of values. What to
-    read is planned once for all boxes, on the CPU, so that a GPU never waits.
+    An image is stored column after column, so that a column of a box is a run of values, which may
+    be longer than the box is high: what is beyond it has no weight. What to read is planned once
+    for all boxes, on the CPU, so that a GPU never waits.
     """
 
     def __init__(self, source: Source, rows: Tensor, boxes: Tensor, size: int) -> None:
         device = source.front_chw.device
         rounding, self.values = ON_CPU if device.type == "cpu" else ON_GPU
-        left, top = boxes[:, :2].amin(dim=0).tolist()  # the part of the image that is needed
-        right, bottom = boxes[:, 2:].amax(dim=0).tolist()
-        high, wide = source.masks_qhw.shape[1:]
-        self.source, self.size = source, size
-        self.window = (..., slice(top, bottom), slice(left, right))
-        self.masks = source.masks_qhw.contiguous().view(-1)
-        self.down = torch.arange(bottom - top, device=device) * wide
-        self.front = self._flat(source.front_chw)
-        self.behind = source.behind
+        self.size, self.scale = size, source.scale
+        self.front, self.behind = _flat(source.front_chw), source.behind
         if isinstance(self.behind, Tensor):
-            constant = self.behind.shape[-1] == 1
-            self.behind = self.behind.view(3, 1) if constant else self._flat(self.behind)
+            constant = self.behind.numel() == 3
+            self.behind = self.behind.view(3, 1) if constant else _flat(self.behind)
+        height = source.front_chw.shape[1]
 
         tall = boxes[:, 3] - boxes[:, 1]
-        tall = (-(-tall // rounding) * rounding).clamp(max=bottom - top)
+        tall = (-(-tall // rounding) * rounding).clamp(max=height)
         order = tall.argsort(stable=True)
         tall, boxes, rows = tall[order], boxes[order], rows[order]
-        self.tall = tall.tolist()
         widths, heights = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
-        self.ends = [0, *widths.cumsum(0).tolist()]
-        y = boxes[:, 1].minimum(bottom - tall)  # a run begins above its box where the image ends
+        ends = widths.cumsum(0)
+        self.order, self.tall, self.ends = order.to(device), tall.tolist(), [0, *ends.tolist()]
+        y = boxes[:, 1].minimum(height - tall)  # a run begins above its box where the image ends
         owner = torch.repeat_interleave(widths)
-        x = torch.arange(len(owner)) + (boxes[:, 0] - widths.cumsum(0) + widths)[owner]
-        of_image = ((x - left) * 3 * (bottom - top) + (y - top)[owner])[:, None]
-        of_image = of_image + torch.arange(3) * (bottom - top)
-        self.of_image, self.of_mask = of_image.to(device), ((rows * high + y) * wide)[owner] + x
+        x = torch.arange(len(owner)) + (boxes[:, 0] - ends + widths)[owner]
+        runs = (3 * x * height + y[owner])[:, None] + torch.arange(3) * height
+        self.runs = runs.to(device)
 
-        first = (widths.cumsum(0) - widths)[:, None]
-        lengths, each = widths.unique(return_inverse=True)
-        at, weights = bicubic(lengths, size)
-        self.columns = ((at[each] + first[:, None]).to(device), weights[each].to(device))
-        self.nearest_columns = (nearest(lengths, size)[each] + first).to(device)
-        first = (boxes[:, 1] - y)[:, None]
-        lengths, each = heights.unique(return_inverse=True)
-        at, weights = bicubic(lengths, size)
-        self.rows = ((at[each] + first[:, None]).to(device), weights[each].to(device))
-        self.nearest_rows = (nearest(lengths, size)[each] + first).to(device)
-        self.order, self.of_mask = order.to(device), self.of_mask.to(device)
+        # masks as they lie in memory, whatever their strides
+        masks_qhw, (by_mask, by_row, by_column) = source.masks_qhw, source.masks_qhw.stride()
+        last = sum((n - 1) * by for n, by in zip(masks_qhw.shape, masks_qhw.stride(), strict=True))
+        self.masks = masks_qhw.as_strided((last + 1,), (1,))
+        kind = torch.int32 if last < 2**31 else torch.int64
+        self.pixels = ((rows * by_mask + y * by_row)[owner] + x * by_column).to(device, kind)
+        self.down = torch.arange(0, height * by_row, by_row, dtype=kind, device=device)
 
-    def _flat(self, image_chw: Tensor) -> Tensor:
-        return image_chw[self.window].permute(2, 0, 1).contiguous().view(-1)
+        self.columns, self.nearest_columns = _taps(widths, ends - widths, size, device)
+        self.rows, self.nearest_rows = _taps(heights, boxes[:, 1] - y, size, device)
 
     def parts(self) -> Iterator[slice]:
         """Divide the boxes among tables: those of one height, as many as a table may hold."""
@@ -167,21 +159,37 @@ class _Columns:
 
     def _table(self, columns: slice, tall: int) -> tuple[Tensor, Tensor]:
         """Return columns as CLIP sees them, `(R, 3, tall)`, and those of the masks `(R, tall)`."""
-        at = self.of_image[columns].view(-1)
-        behind, scale = self.behind, self.source.scale
+        at = self.runs[columns].view(-1)
+        behind, scale = self.behind, self.scale
         if isinstance(behind, Tensor) and behind.ndim == 1:
             behind = _runs(behind, at, tall)
         if scale is not None:
             scale = (scale[0].view(3, 1), scale[1].view(3, 1))
-        places = self.of_mask[columns, None] + self.down[:tall]
+        places = self.pixels[columns, None] + self.down[:tall]
         mask = self.masks.index_select(0, places.view(-1)).view(-1, tall)
         return blended(_runs(self.front, at, tall), mask[:, None], behind, scale), mask
+
+
+def _flat(image_chw: Tensor) -> Tensor:
+    return image_chw.permute(2, 0, 1).contiguous().view(-1)
 
 
 def _runs(flat: Tensor, starts: Tensor, length: int) -> Tensor:
     """Return the runs of a flat tensor that begin at some places, `(R, 3, length)`."""
     runs = flat.as_strided((flat.numel() - length + 1, length), (1, 1))
     return runs.index_select(0, starts).view(-1, 3, length)
+
+
+def _taps(
+    lengths: Tensor, first: Tensor, size: int, device: torch.device
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Return `bicubic` and `nearest` of the sides of boxes, as places from `first`, `(K,)`."""
+    unique = np.unique(lengths.numpy(), return_inverse=True)
+    sides, each = (torch.from_numpy(array) for array in unique)
+    at, weights = bicubic(sides, size)
+    places = (at[each] + first[:, None, None]).to(device)
+    near = (nearest(sides, size)[each] + first[:, None]).to(device)
+    return (places, weights[each].to(device)), near
 
 
 def _turned(across: Tensor, boxes: int) -> Tensor:
