@@ -16,6 +16,7 @@ import torch
 BENCHMARKS = (
     "nouns",
     "regions",
+    "crops",
     "naming",
     "proposals",
     "proposal_sources",

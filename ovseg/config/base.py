@@ -38,6 +38,20 @@ def execution(default: Any, description: str, **limits: Any) -> Any:
     return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
+def later(default: Any, description: str, **limits: Any) -> Any:
+    """Return a field that is part of the digest only if it differs from its default.
+
+    A setting that did not exist before: results made without it keep their digests, which rows of
+    published tables name.
+
+    Args:
+        default: its default value, with which results are as before.
+        description: what it is.
+        limits: `ge`, `le` and the like, as for pydantic's `Field`.
+    """
+    return Field(default, description=description, json_schema_extra={"later": True}, **limits)
+
+
 DEVICES = "auto, cpu, cuda, cuda:1, mps"
 AS_MODELS = "defaults to that of models"
 AS_EXECUTION = "defaults to that of execution"
@@ -70,7 +84,17 @@ class Config(BaseModel):
 
     def result_fields(self) -> dict[str, Any]:
         """Return the fields that determine the result, as JSON values."""
-        return self.model_dump(mode="json", exclude=self._execution_fields())
+        return self.model_dump(mode="json", exclude=self._left_out())
+
+    def _left_out(self) -> dict[str, Any]:
+        """Return the execution fields and this configuration's `later` fields at their defaults."""
+        fields = self._execution_fields()
+        for name, field in type(self).model_fields.items():
+            extra = field.json_schema_extra
+            is_later = isinstance(extra, dict) and extra.get("later")
+            if is_later and getattr(self, name) == field.default:
+                fields[name] = True
+        return fields
 
     def execution_fields(self) -> dict[str, Any]:
         """Return the fields that do not affect the result, as JSON values."""

@@ -17,9 +17,10 @@ from ovseg.config.base import (
     RegionStyle,
     bad_share,
     execution,
+    later,
 )
 from ovseg.config.data import ScreeningConfig
-from ovseg.config.registry import PROPOSERS, READERS, SEGMENTS, SOURCES
+from ovseg.config.registry import EMBEDDERS, PROPOSERS, READERS, SEGMENTS, SOURCES
 from ovseg.errors import OvsegError
 from ovseg.files.locations import LocalPath, ModelName, Place
 from ovseg.files.sql_files import curation_file
@@ -112,9 +113,25 @@ class PairingSettings(Config):
 
     clip: ModelName | None = Field(None, description=AS_MODELS)
     template: str = Field("a photo of a {}", description="text of a noun; {} is the noun")
+    embedder: Annotated[str, EMBEDDERS] = later(
+        "crops",
+        "a name in ovseg.config.registry.EMBEDDERS except pixel_pooling: mask_tokens and"
+        " mask_pooling show CLIP the whole image once for all its proposals",
+    )
     region: RegionStyle = Field("mean", description="what CLIP sees of a proposal")
     background: float = Field(0.3, ge=0, le=1, description=BETA)
     expand_ratio: float = Field(1.0, ge=1, description="crop box enlargement")
+    image_size: int = later(
+        0,
+        "size in pixels of the whole image for mask_tokens (side of a square; 0: the CLIP's own)"
+        " and mask_pooling (short side; 0: 640)",
+        ge=0,
+    )
+    whole_places: bool = later(
+        False,
+        "mask_pooling counts places that are mostly covered, as in FC-CLIP, and pairs no proposal"
+        " without one; otherwise it weights each by the covered share",
+    )
     min_similarity: float | None = Field(None, description="gate: cosine of noun and region")
     min_margin: float | None = Field(None, description="gate: best minus second proposal")
     min_proposal_score: float | None = Field(None, description="gate: the proposal's own score")

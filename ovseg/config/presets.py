@@ -134,6 +134,7 @@ def _paper(seed: int) -> RunConfig:
             clip="ViT-L-14-quickgelu/openai",
             maskformer="facebook/maskformer-swin-base-coco",
             parser="en_core_web_sm",
+            precision="auto",  # mining; `python -m bench agreement` compares both precisions
         ),
         mining=MiningConfig(nouns=NounsSettings(stop_nouns=False, compounds=False)),
         arms={

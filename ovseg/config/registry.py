@@ -9,7 +9,7 @@
 | benchmarks | `READERS` | `benchmarks.benchmark` |
 | text prompts | `PROMPTINGS` | `benchmarks.prompting` |
 | template sets | `TEMPLATES` | `benchmarks.templates` |
-| region embedders | `EMBEDDERS` | `benchmarks.embedder` |
+| region embedders | `EMBEDDERS` | `benchmarks.embedder`, `mining.pairing.embedder` |
 | training methods | `METHODS` | `arms.trains` |
 | recipes | `RECIPES` | `--recipe` of `python -m flows.train_segmentation` |
 | systems | `ovseg.config.systems.SYSTEMS` | `benchmarks.system` |
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ovseg.mining.proposals.source import ProposalSource
     from ovseg.models.proposal import Proposals
     from ovseg.models.proposals.proposers import Proposer
-    from ovseg.models.regions.embedders import RegionEmbedder
+    from ovseg.models.regions.embedders import EmbedderConfig, RegionEmbedder
     from ovseg.models.texts.strategies import TextPrompts
     from ovseg.training.clip.methods import Method
     from ovseg.training.segmentation.recipes import SegmentationConfig
@@ -199,7 +199,7 @@ TEMPLATES: Registry[tuple[str, ...]] = Registry(
 )
 """Sets of prompt templates."""
 
-EMBEDDERS: Registry[Callable[[BenchmarkConfig, str, str], RegionEmbedder]] = Registry(
+EMBEDDERS: Registry[Callable[[EmbedderConfig, str, str], RegionEmbedder]] = Registry(
     {
         "crops": "ovseg.models.regions.embedders:crops",
         "pixel_pooling": "ovseg.models.regions.embedders:pixel_pooling",
@@ -207,7 +207,8 @@ EMBEDDERS: Registry[Callable[[BenchmarkConfig, str, str], RegionEmbedder]] = Reg
         "mask_pooling": "ovseg.models.regions.embedders:mask_pooling",
     }
 )
-"""Functions that make an embedder from a configuration, the CLIP's name and a device."""
+"""Functions that make an embedder from the configuration of a benchmark or of pairing, the CLIP's
+name and a device."""
 
 METHODS: Registry[Method] = Registry(
     {

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -23,7 +23,9 @@ from ovseg.config.mining import (
     MiningConfig,
     NounsConfig,
     PairingConfig,
+    PairingSettings,
     ProposalsConfig,
+    ProposalsSettings,
     TableConfig,
     TextsConfig,
 )
@@ -42,7 +44,26 @@ class ModelsConfig(Config):
     maskformer: ModelName = Field("storybook", description="storybook, a folder or a hub id")
     parser: ModelName = Field("storybook", description="spaCy pipeline: storybook, package or path")
     device: str = execution("auto", DEVICES)
-    precision: Precision = Field("fp32", description="precision of the forward pass")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32",
+        description="precision of the forward pass of mining and training; auto: bf16 on CUDA, fp32"
+        " elsewhere, and a stage's digest has which",
+    )
+
+    def precision_on(self, device: str | None) -> Precision:
+        """Return the precision of a stage.
+
+        Args:
+            device: the stage's own device; None for that of the models.
+        """
+        if self.precision != "auto":
+            return self.precision
+        name = device or self.device
+        if name == "auto":
+            import torch  # only a run that asks for it waits for torch
+
+            return "bf16" if torch.cuda.is_available() else "fp32"
+        return "bf16" if name.startswith("cuda") else "fp32"
 
 
 class TrackingConfig(Config):
@@ -93,6 +114,14 @@ class RunConfig(Config):
         """Defaults of the stages' own settings, by field name."""
         return {**dict(self.models), **dict(self.execution), "seed": self.seed}
 
+    def _computed(
+        self, stage: ProposalsSettings | PairingSettings | PhaseSettings
+    ) -> dict[str, Any]:
+        """Defaults of the settings of a stage that computes in a chosen precision."""
+        if stage.precision is not None:
+            return self._shared
+        return {**self._shared, "precision": self.models.precision_on(stage.device)}
+
     # ------------------------------------------------------------------------------------------
     # The stages
 
@@ -110,7 +139,9 @@ class RunConfig(Config):
     def proposals(self) -> ProposalsConfig:
         """Configuration of proposing masks; ground-truth pairs read them from ground truth."""
         paths = {"image_root": self.data.images, "labels": self.data.labels}
-        config = self.mining.proposals.filled(ProposalsConfig, **paths, **self._shared)
+        config = self.mining.proposals.filled(
+            ProposalsConfig, **paths, **self._computed(self.mining.proposals)
+        )
         if self.source == "mined":
             return config
         return config.model_copy(update={"source": "ground_truth"})
@@ -124,7 +155,7 @@ class RunConfig(Config):
             source="gt_noun" if self.source == "gt_noun" else "mined",
             round=self.mining.round,
             image_root=self.data.images,
-            **self._shared,
+            **self._computed(self.mining.pairing),
         )
 
     @property
@@ -143,9 +174,12 @@ class RunConfig(Config):
     @property
     def phases(self) -> dict[str, tuple[FinetuneConfig, ...]]:
         """The training phases of each arm."""
-        shared = {"image_root": self.data.images, **self._shared}
+        root = self.data.images
         return {
-            arm: tuple(phase.filled(FinetuneConfig, **shared) for phase in phases)
+            arm: tuple(
+                phase.filled(FinetuneConfig, image_root=root, **self._computed(phase))
+                for phase in phases
+            )
             for arm, phases in self.arms.items()
         }
 

@@ -225,6 +225,29 @@ def test_what_stages_share_is_said_once():
         assert stage.max_bad_fraction == 0.5
 
 
+def test_auto_is_the_precision_of_the_device_and_part_of_the_digest(monkeypatch):
+    digests = set()
+    for has_gpu, device, expected in (
+        (True, "auto", "bf16"),
+        (False, "auto", "fp32"),
+        (True, "cpu", "fp32"),
+        (False, "cuda:1", "bf16"),
+        (False, "mps", "fp32"),
+    ):
+        monkeypatch.setattr("torch.cuda.is_available", lambda has_gpu=has_gpu: has_gpu)
+        for preset in ("paper", "gated"):
+            run = load_preset(preset, {"models.device": device})
+            assert run.models.precision == "auto"
+            assert run.pairing.precision == run.proposals.precision == expected
+        own = load_preset("paper", {"mining.pairing.device": device, "models.device": "cpu"})
+        assert own.proposals.precision == "fp32" and "auto" not in own.pairing.precision
+        digests.add((expected, run.pairing.digest(), run.proposals.digest()))
+        pinned = load_preset("paper", {"models.precision": "fp32", "models.device": device})
+        assert pinned.pairing.precision == pinned.proposals.precision == "fp32"
+    assert len(digests) == 2, "a digest for each precision, whatever the device"
+    assert load_preset("storybook").pairing.precision == "fp32"
+
+
 def test_a_stage_s_own_setting_goes_before_what_is_shared():
     run = load_preset(
         "storybook",

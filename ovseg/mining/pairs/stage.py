@@ -4,13 +4,15 @@
     pairs = run_stage(PAIRS, PairingConfig(image_root=...), parts, Path("runs/mine"))
 
 CLIP sees a proposal as in the paper (OVSeg, CVPR 2023, section 3.2): cropped to its box and blanked
-outside its mask. A later mining round passes the adapted CLIP as `checkpoint` to this stage and to
+outside its mask, unless `embedder` names a way to embed all of an image's proposals in one pass. A
+later mining round passes the adapted CLIP as `checkpoint` to this stage and to
 the texts stage. Every kept noun of an image is a row, paired or not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from ovseg.models.clip.load import clip_digest, shared_clip
 from ovseg.models.clip.open_clip_model import OpenClipModel
 from ovseg.models.devices import autocast, clip_name, resolve_device
 from ovseg.models.regions.crops import Regions
+from ovseg.models.regions.embedders import RegionEmbedder, region_embedder
 from ovseg.models.regions.embedding import Cut, cut_regions, embed_regions
 from ovseg.stages import stopwatch
 from ovseg.stages.device_turns import device_is_free
@@ -89,7 +92,7 @@ class PairsStage(Stage[PairingConfig]):
         """Pair the images of one shard."""
         jobs = shard_jobs(inputs, shard)
         device = resolve_device(config.device)
-        clip = shared_clip(clip_name(config.clip, inputs), device=device)
+        clip = clip_name(config.clip, inputs)
         text_rows, text_embeddings = read_texts(inputs["texts"])
         reader = ListedImages(
             config.image_root, setting="data.images", workers=config.decode_workers
@@ -98,10 +101,17 @@ class PairsStage(Stage[PairingConfig]):
         rows = [row for job in jobs if not job.proposals for row in _unpaired(job)]
         progress(len(jobs) - len(pairable))
         read = ((job, image) for job, (_, image) in _zip_read(reader, pairable))
-        embedded = embed_proposals(read, clip, config, device=device)
+        if config.embedder == "crops":
+            model = shared_clip(clip, device=device)
+            embedded = embed_proposals(read, model, config, device=device)
+        else:
+            embedder = region_embedder(config, clip=clip, device=device)
+            embedded = embed_images(read, embedder, config, device=device)
         for job, embeddings in stopwatch.waiting_for(embedded, "crop"):
             if isinstance(embeddings, ImageError):
                 rows += _unpaired(job, embeddings.reason)
+            elif not job.proposals:
+                rows += _unpaired(job)
             else:
                 texts = text_embeddings[[text_rows[noun["noun"]] for noun in job.nouns]]
                 rows += pair_image(job, texts, embeddings, config)
@@ -170,25 +180,68 @@ def embed_proposals(
     yield from _embed(waiting, clip, config, device)
 
 
+@torch.inference_mode()
+def embed_images(
+    decoded: Iterable[Decoded], embedder: RegionEmbedder, config: PairingConfig, *, device: str
+) -> Iterator[Embedded]:
+    """Embed the proposals of each image by themselves, with all of them in one pass.
+
+    Args:
+        decoded: jobs with their image, or the reason there is none.
+        embedder: embeds an image's masks.
+        config: precision.
+        device: where the masks are put.
+
+    Yields:
+        Each job in order, with the proposals that can be embedded (a mask may have no whole place)
+        and their `(Q, E)` embeddings, or the reason.
+    """
+    for job, image in decoded:
+        if isinstance(image, ImageError):
+            yield job, image
+            continue
+        parts = []
+        for masks_qhw in _decoded(job, image, device):
+            with stopwatch.waiting("device"), autocast(device, config.precision):
+                parts.append(embedder.embed(image, masks_qhw, threshold=None))
+        valid = torch.cat([valid for _, valid in parts]).tolist()
+        proposals = [row for row, is_valid in zip(job.proposals, valid, strict=True) if is_valid]
+        yield replace(job, proposals=proposals), _finite(torch.cat([rows for rows, _ in parts]))
+
+
 def _parts(
     job: Job, image: ImageArray, clip: OpenClipModel, config: PairingConfig, device: str
 ) -> list[Regions]:
     """Cut out the regions of an image's proposals, as many masks at a time as fit in memory."""
-    height, width = image.shape[:2]
-    counts = [row["mask_counts"] for row in job.proposals]
-    at_once = max(1, MASK_PIXELS // (height * width))
-    decoded = (
-        mask_tensors.decode(counts[start : start + at_once], (height, width), device)
-        for start in range(0, len(counts), at_once)
-    )
     cut = Cut(region=config.region, background=config.background, expand_ratio=config.expand_ratio)
-    parts = [*cut_regions(clip, image, decoded, cut=cut)]
+    parts = [*cut_regions(clip, image, _decoded(job, image, device), cut=cut)]
     if not all(bool(part.valid.all()) for part in parts):
         raise OvsegError(
             f"image {job.listed['image_id']}: a kept proposal is an empty mask; delete the"
             " proposals stage's folder and run it again"
         )
     return parts
+
+
+def _decoded(job: Job, image: ImageArray, device: str) -> Iterator[torch.Tensor]:
+    """Decode the masks of an image's proposals, as many at a time as fit in memory."""
+    height, width = image.shape[:2]
+    counts = [row["mask_counts"] for row in job.proposals]
+    at_once = max(1, MASK_PIXELS // (height * width))
+    for start in range(0, len(counts), at_once):
+        yield mask_tensors.decode(counts[start : start + at_once], (height, width), device)
+
+
+def _finite(rows: torch.Tensor) -> NDArray[np.float32]:
+    """Return embeddings `(Q, E)` as an array.
+
+    Raises:
+        OvsegError: if some are not finite.
+    """
+    embeddings: NDArray[np.float32] = rows.float().cpu().numpy()
+    if not np.isfinite(embeddings).all():
+        raise OvsegError("CLIP returns non-finite embeddings: its weights are damaged")
+    return embeddings
 
 
 def _embed(
@@ -202,9 +255,7 @@ def _embed(
     if regions:
         with stopwatch.waiting("device"), autocast(device, config.precision):
             rows, _ = embed_regions(clip, regions, batch_size=config.batch_size)
-            embeddings = rows.float().cpu().numpy()
-        if not np.isfinite(embeddings).all():
-            raise OvsegError("CLIP returns non-finite embeddings: its weights are damaged")
+            embeddings = _finite(rows)
     start = 0
     for job, parts in waiting:
         if isinstance(parts, ImageError):

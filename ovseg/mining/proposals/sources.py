@@ -100,7 +100,7 @@ def network_masks(
     """Propose masks for images, encoded at the images' own size; see `binary_masks`."""
     encoded = [EncodedProposals((), ())] * len(images)
     for place, scores, parts in binary_masks(network, images, config):
-        counts = [one for part_qhw in parts for one in masks.encode(part_qhw)]
+        counts = [one for part_qhw in parts for one in mask_tensors.encode(part_qhw)]
         encoded[place] = EncodedProposals(counts, scores)
     return encoded
 

@@ -3,16 +3,19 @@
 The paper's style (`mean`: the mask's box cut out, blanked outside the mask) keeps the order of
 operations of the official implementation (OVSeg, CVPR 2023, section 3.2): threshold, tight box,
 expand, truncate to integers, clamp, blend with the fill, normalize, resize. The order affects the
-last digits, so nothing is reordered for speed.
+last digits, so nothing is reordered for speed; `ovseg.models.regions.resampling` does the last
+three steps for all masks at once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ovseg.models.regions.resampling import Source, blended, nearest, resampled
 
 Behind = Callable[[Tensor, Tensor, float], Tensor | None]
 """Maps an image `(3, H, W)` in 0..255, CLIP's mean color `(3, 1, 1)` and beta to the background
@@ -86,17 +89,18 @@ def tight_boxes(masks_qhw: Tensor) -> Tensor:
     """Return the boxes of the foreground of bool masks.
 
     Args:
-        masks_qhw: `(Q, H, W)` bool, each with at least one true pixel.
+        masks_qhw: `(Q, H, W)` bool.
 
     Returns:
-        `(Q, 4)` int64 `xmin, ymin, xmax + 1, ymax + 1`.
+        `(Q, 4)` int64 `xmin, ymin, xmax + 1, ymax + 1`; the last two are 0 for an empty mask.
     """
-    columns, rows = masks_qhw.any(dim=1).int(), masks_qhw.any(dim=2).int()
     height, width = masks_qhw.shape[1:]
-    left, top = columns.argmax(dim=1), rows.argmax(dim=1)
-    right = width - columns.flip(1).argmax(dim=1)
-    bottom = height - rows.flip(1).argmax(dim=1)
-    return torch.stack([left, top, right, bottom], dim=1)
+    values = masks_qhw.view(torch.uint8)  # the largest byte is found faster than any true
+    columns, rows = values.amax(dim=1), values.amax(dim=2)
+    x, y = (torch.arange(1, side + 1, device=values.device) for side in (width, height))
+    left = width - (columns * x.flip(0)).amax(dim=1)
+    top = height - (rows * y.flip(0)).amax(dim=1)
+    return torch.stack([left, top, (columns * x).amax(dim=1), (rows * y).amax(dim=1)], dim=1)
 
 
 def expand_boxes(boxes: Tensor, ratio: float, *, height: int, width: int) -> Tensor:
@@ -126,27 +130,11 @@ def expand_boxes(boxes: Tensor, ratio: float, *, height: int, width: int) -> Ten
     return torch.minimum(grown.clamp(min=0), limits)
 
 
-def masked_crop(
-    image_chw: Tensor, mask_hw: Tensor, box: Sequence[int], behind: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Cut out a box and replace its background.
-
-    Args:
-        image_chw: `(3, H, W)` float, 0..255.
-        mask_hw: `(H, W)` float in 0..1.
-        box: left, top, right, bottom; the last two exclusive.
-        behind: `(3, 1, 1)` color or `(3, H, W)` image where the mask is 0; None keeps the image.
-
-    Returns:
-        `(3, h, w)` float and the mask's `(h, w)`.
-    """
-    left, top, right, bottom = box
-    crop, mask = image_chw[:, top:bottom, left:right], mask_hw[top:bottom, left:right]
-    if behind is not None:
-        if behind.shape[-1] > 1:
-            behind = behind[:, top:bottom, left:right]
-        crop = crop * mask + (1 - mask) * behind
-    return crop, mask
+def _cover(boxes: Tensor) -> list[int]:
+    """Return the box around some boxes, one pixel if there are none."""
+    if not len(boxes):
+        return [0, 0, 1, 1]
+    return [*boxes[:, :2].amin(dim=0).tolist(), *boxes[:, 2:].amax(dim=0).tolist()]
 
 
 def squashed_image(image_chw: Tensor, size: int) -> Tensor:
@@ -171,17 +159,18 @@ def squashed_masks(masks_qhw: Tensor, size: int) -> Tensor:
     A mask so small that no pixel would remain covers each pixel it touches.
 
     Args:
-        masks_qhw: `(Q, H, W)` float in 0..1.
+        masks_qhw: `(Q, H, W)` bool, or float in 0..1.
         size: side S of the square.
 
     Returns:
-        `(Q, S, S)` float; only masks that were empty are empty.
+        `(Q, S, S)` of the same type; only masks that were empty are empty.
     """
-    masks_q1hw = masks_qhw[:, None]
-    squashed = F.interpolate(masks_q1hw, size=(size, size))
+    y, x = nearest(torch.tensor(masks_qhw.shape[1:]), size).to(masks_qhw.device)
+    squashed = masks_qhw[:, y][:, :, x]
     lost = ~(squashed > 0).flatten(1).any(dim=1)
-    squashed[lost] = F.adaptive_max_pool2d(masks_q1hw[lost], size)
-    return squashed[:, 0]
+    pooled = F.adaptive_max_pool2d(masks_qhw[lost, None].float(), size)[:, 0]
+    squashed[lost] = pooled.to(squashed.dtype)
+    return squashed
 
 
 def region_crops(
@@ -233,35 +222,44 @@ def region_crops(
         raise ValueError(f"region must be one of {', '.join(REGIONS)}, not {region!r}")
     style = REGIONS[region]
     device = masks.device
-    image_chw = image.to(device).permute(2, 0, 1).float()
     binary = masks if masks.dtype == torch.bool else masks > (threshold or 0.0)
-    valid = binary.flatten(1).any(dim=1) if len(masks) else masks.new_zeros(0, dtype=torch.bool)
-    binary = binary[valid]
-    blend = masks[valid].float() if matting else binary.float()
+    boxes = tight_boxes(binary).cpu()  # the only time that the CPU waits for a GPU
+    valid = boxes[:, 2] > 0
+    rows, boxes = valid.nonzero()[:, 0], boxes[valid]
     height, width = image.shape[:2]
     if style.whole:
-        boxes = torch.tensor([[0, 0, width, height]], device=device).expand(len(binary), -1)
-        image_chw, blend = squashed_image(image_chw, size), squashed_masks(blend, size)
-        cuts = [(0, 0, size, size)] * len(binary)
+        boxes = torch.tensor([[0, 0, width, height]]).expand(len(rows), -1)
+        image_chw = squashed_image(image.to(device).permute(2, 0, 1).float(), size)
     else:
-        boxes = expand_boxes(tight_boxes(binary), expand_ratio, height=height, width=width)
-        cuts = boxes.tolist()
-    scaled_mean = 255.0 * torch.tensor(mean, device=device)[:, None, None]
-    scaled_std = 255.0 * torch.tensor(std, device=device)[:, None, None]
-    behind = style.behind(image_chw, scaled_mean, background)
-    pixels = image_chw.new_zeros((len(boxes), 3, size, size))
-    region_masks = image_chw.new_zeros((len(boxes), size, size))
-    for index, box in enumerate(cuts):
-        crop, mask = masked_crop(image_chw, blend[index], box, behind)
-        if normalize:
-            crop = (crop - scaled_mean) / scaled_std
-        if not style.whole:
-            crop = F.interpolate(crop[None], size=(size, size), mode="bicubic")[0]
-            mask = F.interpolate(mask[None, None], size=(size, size))[0, 0]
-        pixels[index], region_masks[index] = crop, mask
+        boxes = expand_boxes(boxes, expand_ratio, height=height, width=width)
+        left, top, right, bottom = _cover(boxes)  # the rest of the image is not needed
+        window = image[top:bottom, left:right].to(device)
+        image_chw = window.permute(1, 2, 0).contiguous().float().permute(1, 2, 0)  # by columns
+    blend = masks.float() if matting else binary
+    mean_c11, std_c11 = (
+        255.0 * torch.tensor(each, device=device)[:, None, None] for each in (mean, std)
+    )
+    behind: Tensor | float | None = style.behind(image_chw, mean_c11, background)
+    scale = (mean_c11, std_c11) if normalize else None
+    if scale is not None and (behind is None or not matting):
+        # once for all masks: nothing is blended, a bool mask chooses one of two pixels
+        image_chw = (image_chw - mean_c11) / std_c11
+        if behind is mean_c11:
+            behind = 0.0
+        elif behind is not None:
+            behind = (behind - mean_c11) / std_c11
+        scale = None
+    if style.whole:
+        region_masks = squashed_masks(blend[rows.to(device)], size)
+        pixels = blended(image_chw, region_masks[:, None], behind, scale)
+    else:
+        blend = blend[:, top:bottom, left:right]
+        source = Source(front_chw=image_chw, behind=behind, masks_qhw=blend, scale=scale)
+        within = boxes - torch.tensor([left, top, left, top])
+        pixels, region_masks = resampled(source, rows, within, size)
     return Regions(
         pixels=pixels,
-        masks=region_masks if matting else region_masks > 0,
-        valid=valid,
-        boxes=boxes,
+        masks=region_masks,
+        valid=valid.to(device),
+        boxes=boxes.to(device),
     )

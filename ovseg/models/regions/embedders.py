@@ -2,7 +2,8 @@
 
 `crops` is the paper's: CLIP sees each mask's region by itself, cut out and masked. `mask_tokens`
 and `mask_pooling` show CLIP the whole image once for all its masks. A segmentor only calls
-`RegionEmbedder.embed`, whatever happens inside.
+`RegionEmbedder.embed`, whatever happens inside; so does mining, except with `crops`, whose batches
+it fills from several images.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ovseg.config.mining import PairingConfig
 from ovseg.config.registry import EMBEDDERS, chosen
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
@@ -26,6 +28,9 @@ from ovseg.models.regions.crops import Regions
 from ovseg.models.regions.embedding import Cut, cut_regions, embed_regions
 from ovseg.models.regions.picture_embedders import MaskPoolingEmbedder, MaskTokenEmbedder
 from ovseg.models.reuse import reused
+
+EmbedderConfig = BenchmarkConfig | PairingConfig
+"""The configurations that choose an embedder, in the section that they name as `section`."""
 
 
 class RegionEmbedder(Protocol):
@@ -90,11 +95,11 @@ class CropEmbedder:
         return embed_regions(clip, regions, prompts=self.mask_prompts)
 
 
-def crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+def crops(config: EmbedderConfig, clip: str, device: str) -> RegionEmbedder:
     """Return the embedder that cuts out each region for CLIP."""
     return CropEmbedder(
         shared_clip(clip, device=device),
-        mask_prompts=config.mask_prompts,
+        mask_prompts=getattr(config, "mask_prompts", True),
         region=config.region,
         background=config.background,
         expand_ratio=config.expand_ratio,
@@ -102,34 +107,42 @@ def crops(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
     )
 
 
-def pixel_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+def pixel_pooling(config: EmbedderConfig, clip: str, device: str) -> RegionEmbedder:
     """Return the embedder that averages the embeddings of a mask's pixels."""
+    if isinstance(config, PairingConfig):
+        raise OvsegError(
+            f"{config.section}.embedder=pixel_pooling needs another network than CLIP, which mining"
+            " does not have: choose crops, mask_tokens or mask_pooling"
+        )
     return PixelPoolingEmbedder(load_pixels(config.pixels, device))
 
 
-def mask_tokens(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+def mask_tokens(config: EmbedderConfig, clip: str, device: str) -> RegionEmbedder:
     """Return the embedder with one token per mask in one pass of a ViT."""
     model = shared_clip(clip, device=device)
     if not isinstance(model, MaskAdaptedCLIP):
         raise OvsegError(
-            f"{clip} is convolutional and has no mask tokens: choose benchmarks.embedder="
+            f"{clip} is convolutional and has no mask tokens: choose {config.section}.embedder="
             "mask_pooling, or a ViT"
         )
-    return MaskTokenEmbedder(model, size=config.image_size)
+    return MaskTokenEmbedder(model, size=config.image_size, section=config.section)
 
 
-def mask_pooling(config: BenchmarkConfig, clip: str, device: str) -> RegionEmbedder:
+def mask_pooling(config: EmbedderConfig, clip: str, device: str) -> RegionEmbedder:
     """Return the embedder that pools a convolutional CLIP's features under each mask."""
     model = shared_clip(clip, device=device)
     if not isinstance(model, ConvCLIP):
         raise OvsegError(
             f"{clip} is not a convolutional CLIP, which mask pooling needs: choose"
-            " benchmarks.clip=storybook-conv, or benchmarks.embedder=mask_tokens"
+            f" {config.section}.clip=storybook-conv, or {config.section}.embedder=mask_tokens"
         )
+    sides: tuple[int | None, int | None] = (None, None)
+    if isinstance(config, BenchmarkConfig):
+        sides = (config.short_side, config.max_side)
     return MaskPoolingEmbedder(
         model,
-        size=config.image_size or config.short_side or 640,
-        max_side=config.max_side or 2560,
+        size=config.image_size or sides[0] or 640,
+        max_side=sides[1] or 2560,
         whole_places=config.whole_places,
     )
 
@@ -139,15 +152,16 @@ def embedder_weights(config: BenchmarkConfig) -> dict[str, str]:
     return {"pixels": pixels_digest(config.pixels)} if config.embedder == "pixel_pooling" else {}
 
 
-def region_embedder(config: BenchmarkConfig, *, clip: str, device: str) -> RegionEmbedder:
+def region_embedder(config: EmbedderConfig, *, clip: str, device: str) -> RegionEmbedder:
     """Return the configured embedder.
 
     Args:
-        config: the benchmark's configuration.
+        config: the configuration of a benchmark or of pairing.
         clip: name of the CLIP, possibly a checkpoint instead of the configured one.
         device: where it runs.
 
     Raises:
-        OvsegError: if there is no embedder of that name.
+        OvsegError: if there is no embedder of that name, or it does not fit the CLIP.
     """
-    return chosen(EMBEDDERS, config.embedder, setting="benchmarks.embedder")(config, clip, device)
+    setting = f"{config.section}.embedder"
+    return chosen(EMBEDDERS, config.embedder, setting=setting)(config, clip, device)

@@ -43,20 +43,23 @@ class MaskTokenEmbedder:
         clip: a ViT, original or adapted by training on mask tokens.
         size: side of the square the image is squashed to, pixels, a multiple of the patch size;
             0 for the CLIP's own.
+        section: where `image_size` is set, for the message.
 
     Raises:
         OvsegError: if the ViT does not embed by its class token or has another attention, or the
             size is not a multiple of the patch size.
     """
 
-    def __init__(self, clip: MaskAdaptedCLIP, *, size: int = 0) -> None:
+    def __init__(
+        self, clip: MaskAdaptedCLIP, *, size: int = 0, section: str = "benchmarks"
+    ) -> None:
         check_tower(clip)
         self.clip = clip
         self.size = size or clip.image_size
         if self.size % clip.patch_size:
             raise OvsegError(
                 f"{self.size} pixels are not whole patches of {clip.patch_size}: set"
-                " benchmarks.image_size to a multiple"
+                f" {section}.image_size to a multiple"
             )
 
     @torch.no_grad()
