@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ovseg.config.mining import ProposalsConfig
 from ovseg.config.registry import SOURCES, chosen
+from ovseg.data import mask_tensors
 from ovseg.data.images import ImageArray
 from ovseg.data.rle import Size
 from ovseg.mining.proposals.source import EncodedProposals, ImageMasks, ProposalSource
