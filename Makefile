@@ -30,14 +30,19 @@ help:
 
 install: $(STAMP)
 
+# Bytecode is compiled here, once: where Python may not write it, every command would compile the
+# thousands of modules it imports.
+
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/uv || { $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "ovseg needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 2; }; \
 		$(PYTHON) -m venv $(VENV) && sed -n '/^uv==/,/# via/p' requirements.lock > $(VENV)/uv.txt \
 		&& $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement $(VENV)/uv.txt; }
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --requirements requirements.lock \
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --compile-bytecode \
+		--requirements requirements.lock \
 		$(if $(TORCH_BACKEND),--no-verify-hashes --torch-backend $(TORCH_BACKEND),--require-hashes)
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --editable .
+	@$(BIN)/python -m compileall -q ovseg tasks flows
 	@touch $@
 
 demo: $(STAMP)
