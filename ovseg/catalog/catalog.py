@@ -22,15 +22,16 @@ import duckdb
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from ovseg.catalog.catalog_file import connect, written_for
+from ovseg.catalog.catalog_file import connect, views_digest, written_for
 from ovseg.catalog.relations import Published, base_relations
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
+from ovseg.files.digests import digest_json
 from ovseg.files.json_files import read_json
 from ovseg.files.locations import reason
 from ovseg.files.publish import WriteError, discard, publish_text, published, writing
 from ovseg.files.sql_files import sql_files
-from ovseg.mining.pairs.sql import identifier, one_line
+from ovseg.mining.pairs.sql import identifier, literal, one_line
 from ovseg.stages.manifest import Manifest, Relative, inside, why_invalid
 
 log = logging.getLogger(__name__)
@@ -311,14 +312,18 @@ def _rebuild(root: Path, why: str) -> None:
 
 
 def _build(path: Path, items: Sequence[Published]) -> Path:
-    """Write the views to a temporary file, then swap it in."""
+    """Write the views to a temporary file, then swap it in; a file that has them stays."""
+    views = [(name, select, name) for name, select in base_relations(items).items()]
+    views += [(view.name, view.text, str(view.path)) for view in sql_files("views")]
+    digest = digest_json([[name, select] for name, select, _ in views])
+    if views_digest(path) == digest:
+        return path
     with published(path) as temporary:
         try:
             with duckdb.connect(str(temporary)) as con:
-                for name, select in base_relations(items).items():
-                    _create(con, name, select, where=name)
-                for view in sql_files("views"):
-                    _create(con, view.name, view.text, where=str(view.path))
+                for name, select, where in views:
+                    _create(con, name, select, where=where)
+                con.execute(f"comment on view {views[0][0]} is {literal(digest)}")
         finally:
             discard(temporary.with_name(temporary.name + ".wal"))
     return path

@@ -48,6 +48,22 @@ def written_for(con: duckdb.DuckDBPyConnection, root: Path) -> Path | None:
     return None
 
 
+def views_digest(path: Path) -> str | None:
+    """Return the digest that a catalog keeps of its views, as a comment; None if it cannot be read.
+
+    Args:
+        path: the file, which may be missing or damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with connect(path) as con:
+            row = con.execute("select comment from duckdb_views() where comment is not null")
+            return str((row.fetchone() or [None])[0])
+    except (duckdb.Error, OvsegError):
+        return None
+
+
 def _same(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)  # one folder may be mounted in two places

@@ -35,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy import sparse, stats
+from scipy import sparse
 
 from ovseg.evaluation.counts import KINDS
 from ovseg.evaluation.metrics import ClassCounts, MaskCounts, Tallies, all_scores
@@ -238,6 +238,8 @@ def student(values: Sequence[float], *, level: float) -> tuple[float, float]:
         values: one per seed.
         level: such as 0.95; for three values the half-width is then 2.48 standard deviations.
     """
+    from scipy import stats
+
     if len(values) < 2:
         return float("nan"), float("nan")
     mean, error = float(np.mean(values)), float(stats.sem(values))

@@ -103,6 +103,18 @@ def test_a_new_result_replaces_its_own_kind_and_no_other(toy, tmp_path):
         ]
 
 
+def test_a_catalog_that_shows_the_same_is_not_written_again(finished, tmp_path):
+    copied = tmp_path / "root"
+    shutil.copytree(finished.root, copied)
+    path = build_catalog(copied, {})  # names the files of the copy from now on
+    written = path.stat().st_ino
+    assert build_catalog(copied, {}).stat().st_ino == written
+    path.write_bytes(path.read_bytes()[:1000])  # torn
+    assert build_catalog(copied, {}).stat().st_ino != written
+    with open_catalog(copied) as con:
+        assert value(con, "select count(*) from pairs") > 0
+
+
 def test_scores_of_an_arm_replace_its_older_ones_and_hide_their_run(toy, tmp_path):
     for gain in (0.0, 0.2):
         benchmark, scores = toy.publish_benchmark(tmp_path, "original", gain)

@@ -11,16 +11,20 @@ In float32 on x86 CPUs, losses and gradients equal those of the block itself to 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from open_clip.transformer import ResidualAttentionBlock
 
 
 def takes_part(block: Any, x: Tensor) -> bool:
     """Whether a block can run here: a plain one, batch first, that gradients pass through."""
+    from open_clip.transformer import ResidualAttentionBlock
+
     if type(block) is not ResidualAttentionBlock or not torch.is_grad_enabled():
         return False
     attention = block.attn
