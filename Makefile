@@ -24,7 +24,7 @@ help:
 	@echo "make interrupts  interrupt a small run at eight moments in five ways; an hour"
 	@echo "make fidelity  compare with the official implementation, rewrite docs/fidelity.md"
 	@echo "make lint      ruff and mypy; make style lets ruff rewrite"
-	@echo "make bench     timings, printed as ratios within one run"
+	@echo "make bench     timings, printed as ratios within one run; into docs/performance/"
 	@echo "make pools     the work pools of prefect.yaml on the Prefect server at PREFECT_API_URL"
 	@echo "make clean     remove the environment, caches and demo output"
 
@@ -77,7 +77,7 @@ style: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench --json docs/performance/bench.json --plot docs/performance/bench.png
 
 # An existing pool keeps its settings and its queue.
 pools: | $(BIN)/prefect

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -161,8 +162,19 @@ def _memory(regions: str, device: str) -> RegionMemory:
     return RegionMemory.load(Path(regions), device)
 
 
-@lru_cache(maxsize=16)
+_EMBEDDING_TEXTS = threading.Lock()
+
+
 def _texts(
+    strategy: TextPrompts, digest: str, clip: str, device: str, names: tuple[str, ...]
+) -> Tensor:
+    """Embed names once per process: of threads that need the same, one embeds, the others wait."""
+    with _EMBEDDING_TEXTS:
+        return _embedded(strategy, digest, clip, device, names)
+
+
+@lru_cache(maxsize=16)
+def _embedded(
     strategy: TextPrompts, digest: str, clip: str, device: str, names: tuple[str, ...]
 ) -> Tensor:
     # the CLIP's digest is a cache key: the folder's model may have changed; strategies of one

@@ -23,6 +23,7 @@ from ovseg.data.images import ImageError, read_image
 from ovseg.evaluation.benchmark import benchmark_segmentor
 from ovseg.evaluation.samples import read_sample
 from ovseg.mining.pairs.table import table_files
+from ovseg.models.reuse import reusing
 from ovseg.report.embedded import resize_labels
 from ovseg.report.painting import draw_masks, overlay
 from ovseg.report.tiles import draw_pairs, fit, lay_out, write_captions
@@ -166,7 +167,8 @@ def segmentation_rows(
         truth = np.where(labels == benchmark.ignore_index, len(benchmark.classes), labels).astype(
             np.int64
         )
-        maps = [truth, *(segmentor.segment(image).labels for segmentor in segmentors)]
+        with reusing():  # the models differ in CLIP alone
+            maps = [truth, *(segmentor.segment(image).labels for segmentor in segmentors)]
         size = (tile, max(1, round(tile * image.shape[0] / image.shape[1])))
         large = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
         drawn = [

@@ -21,6 +21,7 @@ from ovseg.data.benchmarks.label_maps import LabelError, Labels
 from ovseg.data.images import REASONS, ImageArray, ImageError
 from ovseg.evaluation.benchmark import benchmark_segmentor
 from ovseg.evaluation.samples import open_benchmark, read_sample
+from ovseg.models.reuse import reusing
 from ovseg.report.embedded import data_uri, resize_labels, resize_mask, scaled
 from ovseg.report.mined_rows import Row
 from ovseg.report.painting import masked_scene, overlay, palette, placeholder
@@ -113,7 +114,8 @@ def segment_images(
             found[image_id] = _why(error)
             continue
         truth = np.where(labels == benchmark.ignore_index, -1, labels).astype(np.int64)
-        maps = [(heading, each.segment(image).labels) for heading, each in segmentors]
+        with reusing():  # the arms differ in CLIP alone
+            maps = [(heading, each.segment(image).labels) for heading, each in segmentors]
         maps.append(("Ground truth", truth))
         picture, size = scaled(image, side)
         resized = tuple((heading, resize_labels(labels, size)) for heading, labels in maps)
