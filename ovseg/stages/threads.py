@@ -93,4 +93,9 @@ def _default() -> int:
     text = os.environ.get("OMP_NUM_THREADS", "")
     if text.isascii() and text.isdigit() and 1 <= int(text[:5]) <= 1024:
         return int(text)
+    return cores()
+
+
+def cores() -> int:
+    """Return the number of cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
