@@ -1,6 +1,6 @@
 -- A mention's characters are those of the published caption. Rows: mentions that differ.
--- A mention is cut out of its caption, if the caption is short. Long captions, and mentions that seem
--- to differ, are looked at again in pieces of 1000 characters, each mention in those it lies in:
+-- A mention is cut out of its caption, if that is short. Long captions, and mentions that seem to
+-- differ, are looked at again in pieces of 1000 characters, a mention in the pieces it lies in:
 -- cutting it out of the whole caption takes longer the further back it is.
 with captions as (
     select
