@@ -148,8 +148,17 @@ def current(root: Path, stage: str) -> list[Published]:
     Raises:
         OvsegError: if `catalog.json` is corrupt.
     """
+    return [item for item in current_results(root) if item.manifest.stage == stage]
+
+
+def current_results(root: Path) -> list[Published]:
+    """Return the current results of all stages under a root, by stage and labels.
+
+    Raises:
+        OvsegError: if `catalog.json` is corrupt.
+    """
     pointers = sorted(_read_pointers(root), key=lambda pointer: pointer.key)
-    items = (_resolve(root, pointer) for pointer in pointers if pointer.stage == stage)
+    items = (_resolve(root, pointer) for pointer in pointers)
     return [item for item in items if item is not None]
 
 

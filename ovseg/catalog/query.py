@@ -115,8 +115,10 @@ def _shown_type(kind: DuckDBPyType) -> str:
 
 
 def _first(relation: duckdb.DuckDBPyRelation, limit: int) -> pa.Table:
-    # Not a SQL limit: wrapped around free SQL, it would fail on a trailing semicolon or comment.
-    reader = relation.to_arrow_reader(max(limit, 1))
+    try:  # with the limit, the engine sorts no more rows than are returned
+        reader = relation.limit(limit).to_arrow_reader(max(limit, 1))
+    except duckdb.ParserException:  # a text that ends in a semicolon and a comment
+        reader = relation.to_arrow_reader(max(limit, 1))
     batches, rows = [], 0
     for batch in reader:
         batches.append(batch)

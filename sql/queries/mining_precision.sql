@@ -2,7 +2,7 @@
 -- Grain: one row for each (dataset, noun) with judged pairs. Columns: dataset, noun, noun_category
 --   (null: no category of the ground truth), judged, correct, precision, mean_gt_iou, taken_for
 --   (the categories under its wrong masks, most frequent first).
-with judged as (
+with judged as materialized (
     select
         pairs.dataset,
         truth.noun,
@@ -30,18 +30,29 @@ wrong as (
         group by dataset, noun, gt_category
     )
     group by dataset, noun
+),
+
+by_noun as (
+    select
+        dataset,
+        noun,
+        max(noun_category) as noun_category,
+        count(*) as judged,
+        count(*) filter (correct) as correct,
+        avg(gt_iou) as mean_gt_iou
+    from judged
+    group by dataset, noun
 )
 
 select
-    judged.dataset,
-    judged.noun,
-    max(judged.noun_category) as noun_category,
-    count(*) as judged,
-    count(*) filter (judged.correct) as correct,
-    round(count(*) filter (judged.correct) / count(*), 4) as precision,
-    round(avg(judged.gt_iou), 4) as mean_gt_iou,
-    max(wrong.taken_for) as taken_for
-from judged
-left join wrong on judged.dataset = wrong.dataset and judged.noun = wrong.noun
-group by judged.dataset, judged.noun
-order by judged desc, judged.dataset, judged.noun
+    by_noun.dataset,
+    by_noun.noun,
+    by_noun.noun_category,
+    by_noun.judged,
+    by_noun.correct,
+    round(by_noun.correct / by_noun.judged, 4) as precision,
+    round(by_noun.mean_gt_iou, 4) as mean_gt_iou,
+    wrong.taken_for
+from by_noun
+left join wrong on by_noun.dataset = wrong.dataset and by_noun.noun = wrong.noun
+order by by_noun.judged desc, by_noun.dataset, by_noun.noun

@@ -1,13 +1,24 @@
 -- The training set that each curation query selected.
 -- Grain: one row for each (query, curated_digest). Columns: query, curated_digest, pairs, nouns,
 --   images, mean_similarity, top_nouns (the five most frequent).
-with counted as (
+with trained as materialized (
+    select
+        query,
+        curated_digest,
+        dataset,
+        image_id,
+        noun,
+        clip_similarity
+    from training_pairs
+),
+
+counted as (
     select
         query,
         curated_digest,
         noun,
         count(*) as n
-    from training_pairs
+    from trained
     group by query, curated_digest, noun
 ),
 
@@ -15,20 +26,47 @@ tops as (
     select
         query,
         curated_digest,
+        count(noun) as nouns,
         list(noun order by n desc, noun)[1:5] as top_nouns
     from counted
+    group by query, curated_digest
+),
+
+shown as (
+    select
+        query,
+        curated_digest,
+        count(*) as images
+    from (
+        select distinct
+            query,
+            curated_digest,
+            dataset,
+            image_id
+        from trained
+    )
+    group by query, curated_digest
+),
+
+sets as (
+    select
+        query,
+        curated_digest,
+        count(*) as pairs,
+        round(avg(clip_similarity), 4) as mean_similarity
+    from trained
     group by query, curated_digest
 )
 
 select
-    training_pairs.query,
-    training_pairs.curated_digest,
-    count(*) as pairs,
-    count(distinct training_pairs.noun) as nouns,
-    count(distinct (training_pairs.dataset, training_pairs.image_id)) as images,
-    round(avg(training_pairs.clip_similarity), 4) as mean_similarity,
-    max(tops.top_nouns) as top_nouns
-from training_pairs
+    query,
+    curated_digest,
+    sets.pairs,
+    tops.nouns,
+    shown.images,
+    sets.mean_similarity,
+    tops.top_nouns
+from sets
 inner join tops using (query, curated_digest)
-group by training_pairs.query, training_pairs.curated_digest
-order by training_pairs.query, training_pairs.curated_digest
+inner join shown using (query, curated_digest)
+order by query, curated_digest

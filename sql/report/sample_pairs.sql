@@ -43,7 +43,12 @@ select
     truth.noun_category,
     truth.gt_share
 from chosen
-inner join pairs on chosen.pair_id = pairs.pair_id and chosen.round = pairs.round
+inner join pairs
+    on
+        chosen.noun = pairs.noun
+        and chosen.image_id = pairs.image_id
+        and chosen.pair_id = pairs.pair_id
+        and chosen.round = pairs.round
 left join images on chosen.dataset = images.dataset and chosen.image_id = images.image_id
 left join pair_truth as truth on chosen.pair_id = truth.pair_id
 order by chosen.noun, md5(chosen.dataset || chosen.image_id), chosen.image_id

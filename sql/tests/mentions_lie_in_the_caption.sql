@@ -1,24 +1,35 @@
 -- A mention's characters are those of the published caption. Rows: mentions that differ.
--- Captions are split into pieces of 1000 characters, and a mention is compared with the pieces it
--- lies in: cutting it out of the whole caption takes longer the further back it is.
-with spoken as (
-    select distinct
-        dataset,
-        image_id,
-        caption_id,
-        surface,
-        char_start,
-        char_end
-    from nouns
-    where noun is not null and surface is not null
-),
-
-captions as (
+-- A mention is cut out of its caption, if that is short. Long captions, and mentions that seem to
+-- differ, are looked at again in pieces of 1000 characters, a mention in the pieces it lies in:
+-- cutting it out of the whole caption takes longer the further back it is.
+with captions as (
     select
         dataset,
         image_id,
         unnest(captions, recursive := true)
     from images
+),
+
+spoken as (
+    select distinct
+        nouns.dataset,
+        nouns.image_id,
+        nouns.caption_id,
+        nouns.surface,
+        nouns.char_start,
+        nouns.char_end
+    from nouns
+    inner join captions using (dataset, image_id, caption_id)
+    where
+        nouns.noun is not null
+        and nouns.surface is not null
+        and not coalesce(
+            strlen(captions.text) <= 4000
+            and nouns.char_start >= 0
+            and length(nouns.surface) = nouns.char_end - nouns.char_start
+            and captions.text[nouns.char_start + 1:nouns.char_end] = nouns.surface,
+            false
+        )
 ),
 
 pieces as (
@@ -29,6 +40,7 @@ pieces as (
         unnest(regexp_extract_all(text, '(?s).{1,1000}')) as piece,
         generate_subscripts(regexp_extract_all(text, '(?s).{1,1000}'), 1) - 1 as number
     from captions
+    semi join spoken using (dataset, image_id, caption_id)
 ),
 
 parts as (

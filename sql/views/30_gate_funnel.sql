@@ -36,15 +36,17 @@ with caption_fates as (
             and captions.caption_id = spoken.caption_id
 ),
 
-steps as (
+counted as (
     select
         dataset,
         null as source,
         null as round,
         1 as step,
         'images' as what,
-        if(kept, 'kept', coalesce(split_part(drop_reason, ':', 1), 'no_reason')) as outcome
+        if(kept, 'kept', coalesce(drop_reason, 'no_reason')) as outcome,
+        count(*) as n
     from images
+    group by dataset, kept, drop_reason
     union all
     select
         dataset,
@@ -52,8 +54,10 @@ steps as (
         null as round,
         2 as step,
         'captions' as what,
-        outcome
+        outcome,
+        count(*) as n
     from caption_fates
+    group by dataset, outcome
     union all
     select
         dataset,
@@ -61,9 +65,11 @@ steps as (
         null as round,
         3 as step,
         'mentions' as what,
-        if(kept, 'kept', coalesce(split_part(drop_reason, ':', 1), 'no_reason')) as outcome
+        if(kept, 'kept', coalesce(drop_reason, 'no_reason')) as outcome,
+        count(*) as n
     from nouns
     where noun is not null
+    group by dataset, kept, drop_reason
     union all
     select
         dataset,
@@ -71,8 +77,10 @@ steps as (
         null as round,
         4 as step,
         'proposals' as what,
-        if(kept, 'kept', coalesce(split_part(drop_reason, ':', 1), 'no_reason')) as outcome
+        if(kept, 'kept', coalesce(drop_reason, 'no_reason')) as outcome,
+        count(*) as n
     from proposals
+    group by dataset, kept, drop_reason
     union all
     select
         dataset,
@@ -80,8 +88,10 @@ steps as (
         round,
         5 as step,
         'pairs' as what,
-        if(kept, 'kept', coalesce(split_part(drop_reason, ':', 1), 'no_reason')) as outcome
+        if(kept, 'kept', coalesce(drop_reason, 'no_reason')) as outcome,
+        count(*) as n
     from pairs
+    group by dataset, source, round, kept, drop_reason
 )
 
 select
@@ -90,8 +100,8 @@ select
     round,
     step,
     what,
-    outcome,
-    count(*) as n,
-    count(*) / sum(count(*)) over (partition by dataset, source, round, step) as share
-from steps
-group by dataset, source, round, step, what, outcome
+    if(step = 2, outcome, split_part(outcome, ':', 1)) as outcome,
+    sum(n)::bigint as n,
+    sum(n) / sum(sum(n)) over (partition by dataset, source, round, step) as share
+from counted
+group by dataset, source, round, step, what, if(step = 2, outcome, split_part(outcome, ':', 1))

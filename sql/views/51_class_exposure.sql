@@ -6,7 +6,8 @@
 --   a class is seen).
 with datasets as (
     select distinct dataset
-    from noun_frequency
+    from nouns
+    where noun is not null
     union
     select distinct dataset
     from pairs
@@ -44,11 +45,18 @@ paired as (
     select
         class_words.benchmark,
         class_words.class_id,
-        mined_pairs.dataset,
-        count(*) as kept_pairs
+        pairs.dataset,
+        sum(pairs.n)::bigint as kept_pairs
     from class_words
-    inner join mined_pairs on class_words.word = mined_pairs.noun
-    where mined_pairs.kept
+    inner join (
+        select
+            dataset,
+            noun,
+            count(*) as n
+        from mined_pairs
+        where kept
+        group by dataset, noun
+    ) as pairs on class_words.word = pairs.noun
     group by all
 ),
 
@@ -57,11 +65,18 @@ labelled as (
         class_words.benchmark,
         class_words.class_id,
         pairs.dataset,
-        count(*) as label_pairs
+        sum(pairs.n)::bigint as label_pairs
     from class_words
-    inner join pairs
+    inner join (
+        select
+            dataset,
+            noun,
+            count(*) as n
+        from pairs
+        where source = 'gt_label' and kept
+        group by dataset, noun
+    ) as pairs
         on class_words.word = trim(regexp_replace(lower(pairs.noun), '[\s_-]+', ' ', 'g'))
-    where pairs.source = 'gt_label' and pairs.kept
     group by all
 )
 

@@ -117,9 +117,10 @@ def _check(con: duckdb.DuckDBPyConnection, selected: pa.Table) -> dict[str, Any]
         raise OvsegError(f"pair {pair_id} {why}")
 
     counts = selected["pair_id"].combine_chunks().value_counts()
-    for pair_id, count in zip(counts.field("values"), counts.field("counts"), strict=True):
-        if count.as_py() > 1:
-            refuse(pair_id, f"is selected {count} times; select each pair once")
+    again = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(again):
+        pair_id, count = again[0]["values"], again[0]["counts"]
+        refuse(pair_id, f"is selected {count} times; select each pair once")
     noun = pc.utf8_trim_whitespace(selected["noun"])
     empty = pc.filter(selected["pair_id"], pc.fill_null(pc.equal(noun, ""), True))
     if len(empty):

@@ -1,0 +1,122 @@
+"""Seconds of every shipped select over pair tables of N pairs, with two threads and 2 GB.
+
+    python -m bench sql                                   # 1.32 million pairs, as COCO gives
+    python -m bench.sql --pairs 13200000 --root /tmp/big  # ten times that; the root is kept
+
+The files are in the system's cache (each select runs once before it is timed) and nothing else is:
+every run opens them anew. Queries and views give the rows that `ovseg sql` prints, checks the
+offending rows, selects of the report everything. `bench/before/` holds the texts that were
+rewritten; they are timed in turn with the shipped ones.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from bench.pair_tables import LABELS
+from ovseg.catalog.catalog import current_results
+from ovseg.catalog.relations import base_relations
+from ovseg.files.sql_files import SqlFile, sql_file, sql_files
+from ovseg.mining.pairs.sql import columns, identifier, scan
+from ovseg.mining.pairs.table import table_files
+from ovseg.stages.schema import PAIRS
+
+THREADS, MEMORY = 2, "2GB"
+SHOWN = 41
+"""Rows that `ovseg sql` reads to print 40."""
+BEFORE = Path(__file__).parent / "before"
+TARGET = {1_320_000: 1.0, 13_200_000: 5.0}
+"""Seconds that no select may take, by the number of pairs."""
+PARAMETERS: dict[str, list[Any]] = {
+    "benchmark_images": [LABELS],
+    "classes": [LABELS],
+    "curve_settings": [LABELS],
+    "image_scores": [LABELS],
+    "mask_confusions": [LABELS],
+    "pixel_confusions": [LABELS],
+    "sample_pairs": [["person", "tree", "car", "sky", "cat", "grass"], 8],
+    "worst_masks": [LABELS, "finetuned", 12],
+}
+
+
+def text_before(file: SqlFile) -> str:
+    """Return the text of a file before it was rewritten; its own if it never was."""
+    path = BEFORE / file.path.parent.name / file.path.name
+    return path.read_text(encoding="utf-8") if path.is_file() else file.text
+
+
+@contextmanager
+def opened(root: Path, *, before: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection with the relations of a root's catalog, and its views of now or before."""
+    with tempfile.TemporaryDirectory(prefix="ovseg-bench-") as spill:
+        config = {"threads": THREADS, "memory_limit": MEMORY, "temp_directory": spill}
+        with duckdb.connect(config=config) as con:
+            for name, select in base_relations(current_results(root)).items():
+                con.execute(f"create view {identifier(name)} as {select}")
+            for view in sql_files("views"):
+                text = text_before(view) if before else view.text
+                con.execute(f"create view {identifier(view.name)} as {text}")
+            yield con
+
+
+@contextmanager
+def curating(root: Path, *, before: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection as curation opens it: the tables, one thread."""
+    with tempfile.TemporaryDirectory(prefix="ovseg-bench-") as spill:
+        config = {"threads": 1, "memory_limit": MEMORY, "temp_directory": spill}
+        with duckdb.connect(config=config) as con:
+            items = [
+                each for each in current_results(root) if each.manifest.stage == "tables/pairs"
+            ]
+            files = [path for item in items for path in table_files(item.manifest)]
+            con.execute(f"create view pairs as select {columns(PAIRS)} from {scan(files)}")
+            kept = sql_file("views", "kept_pairs")
+            con.execute(f"create view kept_pairs as {text_before(kept) if before else kept.text}")
+            yield con
+
+
+def run(con: duckdb.DuckDBPyConnection, file: SqlFile, text: str, *, streamed: bool) -> pa.Table:
+    """Run a select as what ships runs it, and return its rows."""
+    match file.path.parent.name:
+        case "queries" | "tests" | "views" as kind:
+            rows = 100 if kind == "tests" else SHOWN
+            relation = con.sql(f"from {file.name}" if kind == "views" else text)
+            if not streamed:
+                return relation.limit(rows).to_arrow_table()
+            return pa.Table.from_batches([next(relation.to_arrow_reader(rows))])
+        case _:
+            return con.execute(text, PARAMETERS.get(file.name, [])).to_arrow_table()
+
+
+def everything() -> list[SqlFile]:
+    """Return all shipped selects."""
+    kinds = ("views", "queries", "tests", "curation", "report")
+    return [file for kind in kinds for file in sql_files(kind)]
+
+
+def measure(
+    root: Path, files: list[SqlFile], *, runs: int = 3, before: bool = True
+) -> Iterator[tuple[SqlFile, float, float]]:
+    """Yield each file with its median seconds before, and now."""
+    for file in files:
+        place = curating if file.path.parent.name == "curation" else opened
+        times: Mapping[bool, list[float]] = {True: [], False: []}
+        for old in (True, False) if before else (False,):
+            with place(root, before=old) as con:
+                text = text_before(file) if old else file.text
+                for index in range(runs + 1):
+                    began = time.perf_counter()
+                    run(con, file, text, streamed=old)
+                    if index:
+                        times[old].append(time.perf_counter() - began)
+        now = statistics.median(times[False])
+        yield file, statistics.median(times[True]) if before else now, now
