@@ -128,8 +128,12 @@ class _Columns:
         self.pixels = ((rows * by_mask + y * by_row)[owner] + x * by_column).to(device, kind)
         self.down = torch.arange(0, height * by_row, by_row, dtype=kind, device=device)
 
-        self.columns, self.nearest_columns = _taps(widths, ends - widths, size, device)
-        self.rows, self.nearest_rows = _taps(heights, boxes[:, 1] - y, size, device)
+        lengths = torch.cat([widths, heights])  # both axes at once
+        first = torch.cat([ends - widths, boxes[:, 1] - y])
+        (at, weights), near = _taps(lengths, first, size, device)
+        count = len(boxes)
+        self.columns, self.nearest_columns = (at[:count], weights[:count]), near[:count]
+        self.rows, self.nearest_rows = (at[count:], weights[count:]), near[count:]
 
     def parts(self) -> Iterator[slice]:
         """Divide the boxes among tables: those of one height, as many as a table may hold."""
