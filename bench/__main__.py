@@ -21,6 +21,8 @@ BENCHMARKS = (
     "proposal_sources",
     "training",
     "agreement",
+    "sql",
+    "compaction",
 )
 
 
