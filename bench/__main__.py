@@ -29,6 +29,8 @@ BENCHMARKS = (
     "agreement",
     "rle",
     "scoring",
+    "sql",
+    "compaction",
 )
 
 

@@ -20,13 +20,5 @@ select
     kept,
     drop_reason
 from pairs
-where
-    source = 'mined'
-    and (dataset, round) in (
-        select
-            dataset,
-            max(round) as round
-        from pairs
-        where source = 'mined'
-        group by dataset
-    )
+where source = 'mined'
+qualify round = max(round) over (partition by dataset)

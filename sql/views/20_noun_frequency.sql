@@ -2,28 +2,16 @@
 -- Grain: one row for each (dataset, noun), including stop nouns.
 -- Columns: dataset, noun, is_compound, head (of a compound), mentions and images (of the noun, in
 --   all captions), kept_mentions, pairs, kept_pairs, mean_similarity (cosine, of kept pairs).
-with in_images as (
+with mentioned as (
     select
         dataset,
         noun,
-        image_id,
         max(head) as head,
         count(*) as mentions,
-        count(*) filter (kept) as kept_mentions
+        count(*) filter (kept) as kept_mentions,
+        count(distinct image_id) as images
     from nouns
     where noun is not null
-    group by dataset, noun, image_id
-),
-
-mentioned as (
-    select
-        dataset,
-        noun,
-        max(head) as head,
-        sum(mentions)::bigint as mentions,
-        sum(kept_mentions)::bigint as kept_mentions,
-        count(image_id) as images
-    from in_images
     group by dataset, noun
 ),
 

@@ -7,15 +7,8 @@ with noun_counts as (
     select
         dataset,
         image_id,
-        count(noun) as nouns
-    from (
-        select distinct
-            dataset,
-            image_id,
-            noun
-        from nouns
-        where kept
-    )
+        count(distinct noun) filter (kept) as nouns
+    from nouns
     group by dataset, image_id
 ),
 
@@ -23,34 +16,35 @@ proposal_counts as (
     select
         dataset,
         image_id,
-        count(*) as proposals
+        count(*) filter (kept) as proposals
     from proposals
-    where kept
     group by dataset, image_id
-),
-
-paired_proposals as (
-    select
-        dataset,
-        image_id,
-        area_fraction,
-        count(*) as pairs,
-        count(*) filter (kept) as kept_pairs
-    from mined_pairs
-    group by dataset, image_id, proposal_id, area_fraction
 ),
 
 pair_counts as (
     select
         dataset,
         image_id,
-        sum(pairs)::bigint as pairs,
-        sum(kept_pairs)::bigint as kept_pairs,
-        case
-            when sum(kept_pairs) > 0
-                then least(1.0, sum(area_fraction) filter (kept_pairs > 0))
-        end as covered_fraction
-    from paired_proposals
+        count(*) as pairs,
+        count(*) filter (kept) as kept_pairs
+    from mined_pairs
+    group by dataset, image_id
+),
+
+areas as (
+    select
+        dataset,
+        image_id,
+        least(1.0, sum(area_fraction)) as covered_fraction
+    from (
+        select distinct
+            dataset,
+            image_id,
+            proposal_id,
+            area_fraction
+        from mined_pairs
+        where kept
+    )
     group by dataset, image_id
 )
 
@@ -64,8 +58,9 @@ select
     coalesce(proposal_counts.proposals, 0) as proposals,
     coalesce(pair_counts.pairs, 0) as pairs,
     coalesce(pair_counts.kept_pairs, 0) as kept_pairs,
-    coalesce(pair_counts.covered_fraction, 0.0) as covered_fraction
+    coalesce(areas.covered_fraction, 0.0) as covered_fraction
 from images
 left join noun_counts using (dataset, image_id)
 left join proposal_counts using (dataset, image_id)
 left join pair_counts using (dataset, image_id)
+left join areas using (dataset, image_id)
