@@ -1,4 +1,4 @@
-"""How much work a run does, counted: what is shared is computed once, a second run computes nothing.
+"""The work of a run, counted: what is shared is computed once, a second run computes nothing.
 
 The bounds follow from the sizes of the run, so that they hold on a machine of any speed.
 """
@@ -178,7 +178,7 @@ def test_networks_are_loaded_once(counted):
 
 
 def test_nothing_is_written_twice_but_catalogs_and_states(counted):
-    root, work, again = counted
+    root, work, _ = counted
     kept = [path for path in root.rglob("*") if path.is_file() and not _tracked(path, root)]
     # mining, training, each benchmark and the report publish a catalog that replaces the last
     (times, catalogs), (_, notes) = (
