@@ -1,4 +1,4 @@
-"""The benchmark of a GPU: every part runs at tiny shapes, and a second call goes on or finds all."""
+"""The benchmark of a GPU: every part runs at tiny shapes, a second call goes on or finds all."""
 
 import json
 import sys
