@@ -22,8 +22,6 @@ from typing import Any
 
 import torch
 
-from ovseg.files.publish import publish_text
-
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = {
     "byte-equal": "the same bytes",
@@ -116,6 +114,8 @@ def store(path: Path, name: str, measured: Mapping[str, Any]) -> None:
         name: the benchmark.
         measured: see `entry`.
     """
+    from ovseg.files.publish import publish_text  # which needs pyarrow
+
     benchmarks = {**read(path), name: measured}
     ordered = {each: benchmarks[each] for each in sorted(benchmarks)}
     publish_text(json.dumps({"benchmarks": ordered}, indent=1) + "\n", path)
