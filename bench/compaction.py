@@ -28,8 +28,8 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from bench.pair_draws import Scale
-from bench.pair_tables import pair_shards
+from bench.made_up.draws import Scale
+from bench.made_up.tables import pair_shards
 from ovseg.files.publish import discard
 from ovseg.mining.pairs.compaction import ROW_GROUP, compact
 from ovseg.mining.pairs.sql import columns, literal, scan

@@ -25,8 +25,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from bench.pair_draws import Scale
-from bench.pair_tables import LABELS, publish
+from bench.made_up.draws import Scale
+from bench.made_up.tables import LABELS, publish
 from ovseg.catalog.catalog import current_results
 from ovseg.catalog.relations import base_relations
 from ovseg.files.sql_files import SqlFile, sql_file, sql_files

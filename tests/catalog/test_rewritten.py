@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench.pair_draws import Scale
-from bench.pair_tables import publish
+from bench.made_up.draws import Scale
+from bench.made_up.tables import publish
 from bench.sql import BEFORE, PARAMETERS, curating, everything, opened, text_before
 from ovseg.catalog.catalog import open_catalog
 from ovseg.catalog.query import failed_checks
@@ -14,7 +14,7 @@ FILES = everything()
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("made-up")
-    publish(root, Scale(pairs=4000, seed=5))
+    publish(root, Scale(pairs=12_000, seed=5))
     return root
 
 

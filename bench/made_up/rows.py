@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.pair_columns import (
+from bench.made_up.columns import (
     ADJECTIVES,
     PLACES,
     constant,
@@ -23,7 +23,7 @@ from bench.pair_columns import (
     redrawn_masks,
     vocabulary,
 )
-from bench.pair_draws import CAPTIONS, PROPOSALS, Block, Ints
+from bench.made_up.draws import CAPTIONS, PROPOSALS, Block, Ints
 from ovseg.config.base import Config
 from ovseg.data.benchmarks.vocabulary import read_vocabulary
 from ovseg.files.publish import write_parquet

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bench.pair_draws import BLOCK, Block, Scale
-from bench.pair_rows import (
+from bench.made_up.draws import BLOCK, Block, Scale
+from bench.made_up.rows import (
     JUDGED,
     LABELLED,
     LABELS,
@@ -35,7 +35,7 @@ from bench.pair_rows import (
     proposal_rows,
     truth_rows,
 )
-from bench.pair_runs import ARMS, benchmark_tables, score_tables, training_log
+from bench.made_up.runs import ARMS, benchmark_tables, score_tables, training_log
 from ovseg.catalog.catalog import build_catalog
 from ovseg.config.mining import TableConfig, load_curation
 from ovseg.config.scoring import BenchmarkConfig, ScoresConfig

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from bench.pair_columns import ADJECTIVES, PLACES, STOP_NOUNS, lists, mixed, nullable, vocabulary
+from bench.made_up.columns import ADJECTIVES, PLACES, STOP_NOUNS, lists, mixed, nullable, vocabulary
 from ovseg.config.base import Config
 
 BLOCK = 10_000
