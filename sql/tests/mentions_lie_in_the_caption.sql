@@ -24,10 +24,12 @@ spoken as (
         nouns.noun is not null
         and nouns.surface is not null
         and not coalesce(
-            strlen(captions.text) <= 4000
-            and nouns.char_start >= 0
-            and length(nouns.surface) = nouns.char_end - nouns.char_start
-            and captions.text[nouns.char_start + 1:nouns.char_end] = nouns.surface,
+            case
+                when strlen(captions.text) > 4000 then false
+                when nouns.char_start < 0 then false
+                when length(nouns.surface) != nouns.char_end - nouns.char_start then false
+                else captions.text[nouns.char_start + 1:nouns.char_end] = nouns.surface
+            end,
             false
         )
 ),
