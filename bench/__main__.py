@@ -33,6 +33,17 @@ BENCHMARKS = (
     "compaction",
 )
 
+FOLDERS = {
+    **dict.fromkeys(("training", "training_input", "training_step"), "trainings."),
+    **dict.fromkeys(("sql", "compaction"), "tables."),
+}
+"""Folder of a benchmark that is not at the top, as in dotted names."""
+
+
+def module_of(name: str) -> str:
+    """Return the module of a benchmark."""
+    return f"bench.{FOLDERS.get(name, '')}{name}"
+
 
 def main() -> None:
     """Print the machine, then run the benchmarks named on the command line, or all."""
@@ -83,7 +94,7 @@ def _run(names: tuple[str, ...], path: Path | None, measured: figures.Stored) ->
         print(f"\n{name}", flush=True)
         try:
             # imported here, because some need a GPU or data
-            rows = figures.checked(import_module(f"bench.{name}").main())
+            rows = figures.checked(import_module(module_of(name)).main())
             if rows:
                 measured[name] = figures.entry(rows, commit, machine)
                 if path is not None:

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from bench import figures
-from bench.__main__ import BENCHMARKS
+from bench.__main__ import BENCHMARKS, module_of
 from bench.__main__ import main as run_benchmarks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +46,7 @@ def run(monkeypatch, *words):
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_each_has_something_to_run(name):
-    assert callable(import_module(f"bench.{name}").main)
+    assert callable(import_module(module_of(name)).main)
 
 
 def test_a_wrong_name_is_one_line():

@@ -4,7 +4,7 @@ import pytest
 
 from bench.made_up.draws import Scale
 from bench.made_up.tables import publish
-from bench.sql import BEFORE, PARAMETERS, curating, everything, opened, text_before
+from bench.tables.sql import BEFORE, PARAMETERS, curating, everything, opened, text_before
 from ovseg.catalog.catalog import open_catalog
 from ovseg.catalog.query import failed_checks
 

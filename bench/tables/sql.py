@@ -1,11 +1,11 @@
 """Seconds of every shipped select over pair tables of N pairs, with two threads and 2 GB.
 
     python -m bench sql                                   # 1.32 million pairs, as COCO gives
-    python -m bench.sql --pairs 13200000 --root /tmp/big  # ten times that; the root is kept
+    python -m bench.tables.sql --pairs 13200000 --root /tmp/big  # ten times that; the root is kept
 
 The files are in the system's cache (each select runs once before it is timed) and nothing else is:
 every run opens them anew. Queries and views give the rows that `ovseg sql` prints, checks the
-offending rows, selects of the report everything. `bench/before/` holds the texts that were
+offending rows, selects of the report everything. `bench/tables/before/` holds the texts that were
 rewritten; they are timed in turn with the shipped ones.
 """
 
@@ -127,7 +127,7 @@ def measure(
 
 def main(words: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Print the seconds of every select that takes long or was rewritten, and the slowest."""
-    parser = argparse.ArgumentParser(prog="python -m bench.sql", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.tables.sql", description=__doc__)
     parser.add_argument("--pairs", type=int, default=1_320_000)
     parser.add_argument("--no-masks", action="store_true", help="leave the mask bytes out")
     parser.add_argument("--root", type=Path, help="made tables are kept here; else temporary")

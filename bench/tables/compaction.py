@@ -1,8 +1,8 @@
 """Staging shards of pairs into the published table: ranges in threads, one thread, pandas, CSV.
 
     python -m bench compaction
-    python -m bench.compaction --pairs 13200000 --root /tmp/big --only   # without the other ways
-    python -m bench.compaction --pairs 132000000 --no-masks --root /tmp/big --only
+    python -m bench.tables.compaction --pairs 13200000 --root /tmp/big --only  # no other ways
+    python -m bench.tables.compaction --pairs 132000000 --no-masks --root /tmp/big --only
 
 The other ways: the engine sorts everything in one thread into one file, as the table was written
 before; pandas reads, sorts and writes all shards; one CSV line a pair. Each is read back once, with
@@ -101,7 +101,7 @@ def read_csv(paths: Sequence[Path], noun: str) -> int:
 
 def main(words: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Print seconds and bytes of each way."""
-    parser = argparse.ArgumentParser(prog="python -m bench.compaction", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.tables.compaction", description=__doc__)
     parser.add_argument("--pairs", type=int, default=260_000)
     parser.add_argument("--no-masks", action="store_true", help="leave the mask bytes out")
     parser.add_argument("--root", type=Path, help="made shards are kept here; else temporary")
