@@ -38,7 +38,7 @@ class NounsSettings(Config):
     stop_nouns: bool = Field(True, description="drop nouns for nothing visible (a row stays)")
     batch_size: int = execution(256, "captions per batch", ge=1)
     workers: int | None = execution(
-        None, "processes that parse many captions; defaults to the number of CPU cores", ge=1
+        None, "processes that parse many captions; defaults to execution.workers", ge=1
     )
 
 

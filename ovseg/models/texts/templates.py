@@ -4,6 +4,7 @@ Every template is filled with the name and encoded, each embedding is scaled to 
 mean is scaled to length 1 again. Names are used verbatim, including commas and hyphens.
 """
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -42,6 +43,11 @@ def __getattr__(name: str) -> tuple[str, ...]:
     """Return `IMAGENET`, CLIP's 80 templates, from open_clip, which takes seconds to import."""
     if name != "IMAGENET":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _imagenet()
+
+
+@functools.cache
+def _imagenet() -> tuple[str, ...]:
     from open_clip import OPENAI_IMAGENET_TEMPLATES
 
     return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
