@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,8 @@ def run(con: duckdb.DuckDBPyConnection, file: SqlFile, text: str, *, streamed: b
             relation = con.sql(f"from {file.name}" if kind == "views" else text)
             if not streamed:
                 return relation.limit(rows).to_arrow_table()
-            return pa.Table.from_batches([next(relation.to_arrow_reader(rows))])
+            reader = relation.to_arrow_reader(rows)
+            return pa.Table.from_batches(list(islice(reader, 1)), schema=reader.schema)
         case _:
             return con.sql(text, params=PARAMETERS.get(file.name)).to_arrow_table()
 
