@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prefect import flow, get_run_logger, task
 
+from ovseg.config.base import execution
 from ovseg.config.mining import NounsConfig
 from ovseg.config.presets import load_preset
 from ovseg.errors import OvsegError
@@ -22,7 +23,7 @@ DEAD = f"http://me:{'@'.join(SECRETS)}@127.0.0.1:9/?X-Amz-Signature={SECRETS[4]}
 class Reading(NounsConfig):
     """A stage that is told where its input lies, by somebody who knows no better."""
 
-    batch_size: int | str = NounsConfig.model_fields["batch_size"]
+    source: str = execution("", "where its captions lie")
 
 
 def everything(*folders: Path) -> bytes:
@@ -47,7 +48,7 @@ def test_secrets_of_a_run_are_nowhere(tmp_path, monkeypatch, capfd):
         with track("run", root=root) as run:
             run.params(config)
             run.values({"address": DEAD, "deep": {"list": [DEAD]}})
-            _write_run(root, Reading(batch_size=DEAD), {})
+            _write_run(root, Reading(source=DEAD), ())
             run.file(root / "run.json")
         with track("lost", root=root / "lost", uri=DEAD):
             pass
