@@ -211,7 +211,13 @@ def _say(line: str) -> None:
 
 
 def _leave(code: int) -> None:
-    for pid in _descendants(os.getpid()) - _trackers():
+    children: set[int] = set()
+    for _ in range(2):  # the first stop keeps them from starting others; those of before are next
+        children |= _descendants(os.getpid()) - _trackers()
+        for pid in children:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGSTOP)
+    for pid in children:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(OSError):  # reap children for a moment, to leave no zombies
