@@ -1,4 +1,4 @@
-"""Figures of benchmarks as a file of JSON, and as the Markdown table of docs/performance.md.
+"""Figures of benchmarks as a file of JSON and as a Markdown table.
 
 A benchmark's `main` may return its figures, one dictionary each:
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import subprocess
 import time
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from ovseg.stages.threads import cores
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = {
@@ -49,7 +50,7 @@ def machine() -> dict[str, Any]:
     """Describe this machine: its cores, processor and GPU (None without one), and torch."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "cpu": _processor(),
         "gpu": gpu,
         "python": platform.python_version(),
@@ -129,7 +130,7 @@ def number(value: float) -> str:
 
 
 def markdown(stored: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the table of docs/performance.md, and below it the machines and commits."""
+    """Return the figures as a Markdown table, and below it the machines and commits."""
     lines = [
         "| what | before | after | ratio | results | command |",
         "| --- | ---: | ---: | ---: | --- | --- |",

@@ -131,6 +131,7 @@ def peak(
 
     process = context.Process(target=measured)
     process.start()
+    theirs.close()  # so that the death of the process is an EOFError here, not a wait
     grown: float = ours.recv()
     process.join()
     return grown

@@ -12,7 +12,7 @@ import errno
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -42,8 +42,14 @@ _FOR_A_PERSON = (
 """Errors that a retry would raise again: bad input, and bugs."""
 _FULL_OR_FORBIDDEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
-Run = tuple[Config, dict[str, Manifest], Path, ShardPlan]
-"""A stage's configuration, inputs by role, folder and plan."""
+
+class Run(NamedTuple):
+    """A stage's configuration, inputs by role, folder and plan."""
+
+    config: Config
+    inputs: dict[str, Manifest]
+    folder: Path
+    plan: ShardPlan
 
 
 def _worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
@@ -78,11 +84,11 @@ def compute_shard(
     stage: Stage[Any], runs: list[Run], shard: int, progress: Callable[[int], None]
 ) -> list[ShardRecord]:
     """Compute and publish one shard of each run of a stage, unless it is done."""
-    with device_turn(_alone_on(runs[0][0])):
+    with device_turn(_alone_on(runs[0].config)):
         parts = [(config, inputs, folder) for config, inputs, folder, _ in runs]
         records = run_shard_together(stage, parts, shard=shard, progress=progress)
     if all(record.seconds is None for record in records):
-        progress(runs[0][3].counts[shard])
+        progress(runs[0].plan.counts[shard])
     for record, (_, _, folder, _) in zip(records, runs):
         path = folder / record.path
         if record.seconds is None:
@@ -172,16 +178,18 @@ def run_together(
             found(name)
             log.info("%s: found, nothing to compute: %s", name, folder)
         else:
-            missing.setdefault(folder, (name, (config, dict(inputs), folder, plan)))
+            missing.setdefault(folder, (name, Run(config, dict(inputs), folder, plan)))
     if len(missing) == 1:
         ((label, _),) = missing.values()
     if missing:
         computed = _computed(stage, [each for _, each in missing.values()], label)
+        spent, others = time.monotonic() - began, len(missing) - 1
         for (name, (config, parents, folder, plan)), records in zip(missing.values(), computed):
             finish_it = finish_stage.with_options(task_run_name=f"{name}: finish")
             made[folder] = manifest = finish_it(stage, config, parents, folder, plan, records)
-            spent, whole = time.monotonic() - began, len(plan) - len(records)
+            whole = len(plan) - len(records)
             kept = f", {whole} of {len(plan)} shards found" if whole else ""
+            kept += f", together with {others} others" if others else ""
             kept += waits_in_words(records)
             log.info("%s: %d rows in %.1f s%s: %s", name, manifest.rows, spent, kept, folder)
     return [made[folder] for folder in folders]

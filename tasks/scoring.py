@@ -26,6 +26,7 @@ from tasks.run import run, run_together
 __all__ = [
     "Summary",
     "by_role",
+    "curved_arms",
     "draw_curve",
     "draw_sheet",
     "judge_pairs",
@@ -36,7 +37,6 @@ __all__ = [
     "show_scores",
     "summarize",
     "trace_phase",
-    "traced",
     "write_report",
 ]
 
@@ -128,46 +128,45 @@ def remember(
     return run(REGION_MEMORY, memory, inputs, config.root, label=f"remember regions: {arm}")
 
 
-def traced(config: RunConfig) -> CurveConfig | None:
-    """Return how learning curves are drawn; None, with a line in the log, if they cannot be."""
-    kept = any(phase.snapshots for phases in config.arms.values() for phase in phases)
-    if not config.scored or not kept:
-        return None
+def curved_arms(config: RunConfig) -> list[str]:
+    """Return the arms that get a learning curve; the log says why none does."""
+    arms = [arm for arm, phases in config.arms.items() if any(each.snapshots for each in phases)]
+    if not config.scored or not arms:
+        return []
     if reason := not_traced(config.scored[0]):
         get_run_logger().info("no learning curves: %s", reason)
-        return None
-    return CurveConfig(arm="", benchmark=config.scored[0], limit=config.tracking.curve_images)
+        return []
+    return arms
+
+
+def _curve(config: RunConfig, arm: str) -> CurveConfig:
+    """Return how the learning curve of an arm is drawn."""
+    return CurveConfig(arm=arm, benchmark=config.scored[0], limit=config.tracking.curve_images)
 
 
 def trace_phase(
-    config: RunConfig,
-    setting: CurveConfig,
-    label: str,
-    checkpoint: Manifest,
-    before: Manifest | None,
+    config: RunConfig, arm: str, number: int, checkpoint: Manifest, before: Manifest | None
 ) -> Manifest:
     """Score the snapshots of a phase on the first benchmark's ground-truth masks.
 
     Args:
         config: the whole run.
-        setting: how learning curves are drawn.
-        label: displayed name.
+        arm: the arm.
+        number: of the phase, from 0.
         checkpoint: of the phase.
         before: checkpoint of the previous phase; None for the first.
     """
     inputs = {"checkpoint": checkpoint}
     if before is not None:
         inputs["start"] = before
-    return run(PHASE_CURVES, setting.scored, inputs, config.root, label=label)
+    label = f"snapshots of {arm} {number + 1}"
+    return run(PHASE_CURVES, _curve(config, arm).scored, inputs, config.root, label=label)
 
 
-def draw_curve(
-    config: RunConfig, setting: CurveConfig, arm: str, points: Sequence[Manifest]
-) -> Manifest:
+def draw_curve(config: RunConfig, arm: str, points: Sequence[Manifest]) -> Manifest:
     """Join the scored phases of an arm, in the order of training, to its learning curve."""
-    own = setting.model_copy(update={"arm": arm})
     scored = {str(number): manifest for number, manifest in enumerate(points, start=1)}
-    return run(CURVES, own, scored, config.root, label=f"learning curve: {arm}")
+    return run(CURVES, _curve(config, arm), scored, config.root, label=f"learning curve: {arm}")
 
 
 def judge_pairs(config: RunConfig, table: Manifest) -> Manifest | None:

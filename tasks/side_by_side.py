@@ -22,8 +22,12 @@ class Job(Generic[T]):
 
     def __init__(self, call: Callable[..., T], *arguments: Any) -> None:
         self.call, self.arguments = call, arguments
-        self.done = False
         self._result: list[T] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether it has its result."""
+        return bool(self._result)
 
     @property
     def ready(self) -> bool:
@@ -62,16 +66,17 @@ class Jobs:
         """Run all jobs, at most `workers` at once.
 
         Raises:
-            Exception: the first error of a job, after those running beside it have ended; jobs that
-                were still waiting are not started.
+            Exception: the first error of a job, after those running at the same time have ended;
+                jobs that were still waiting are not started.
         """
-        running: dict[Future[None], Job[Any]] = {}
+        running: set[Future[None]] = set()
         with ThreadPoolExecutor(workers) as pool:
             while self._waiting or running:
                 for job in [each for each in self._waiting if each.ready][: workers - len(running)]:
                     self._waiting.remove(job)
-                    running[pool.submit(contextvars.copy_context().run, job.run)] = job
+                    running.add(pool.submit(contextvars.copy_context().run, job.run))
+                if not running:
+                    raise ValueError("a job waits for one that was not added")
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    job = running.pop(future)
+                    running.remove(future)
                     future.result()
-                    job.done = True

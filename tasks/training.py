@@ -1,7 +1,7 @@
 """The phases of all arms, trained side by side, and the learning curve of each arm.
 
-Arms that begin with the same phases share them. Trainings start before the scoring of snapshots
-that could start at the same time, because other trainings wait for them.
+Arms that begin with the same phases share them. Trainings start before the scoring of snapshots,
+because later phases wait for trainings and nothing waits for scores.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ovseg.stages.threads import cores
 from ovseg.training.clip.stage import FINETUNE
 from tasks.mining import tables_by_role
 from tasks.run import run
-from tasks.scoring import draw_curve, trace_phase, traced
+from tasks.scoring import curved_arms, draw_curve, trace_phase
 from tasks.side_by_side import Job, Jobs
 
 Prefix = tuple[str, ...]
@@ -37,7 +37,6 @@ def train_and_trace(
     """
     jobs = Jobs()
     trained: dict[Prefix, Job[Manifest]] = {}
-    names: dict[Prefix, str] = {}
     prefixes: dict[str, list[Prefix]] = {}
     for arm, phases in config.phases.items():
         digests = tuple(phase.digest() for phase in phases)
@@ -47,28 +46,19 @@ def train_and_trace(
                 before = trained.get(prefix[:-1])
                 call = (config, arm, number, curated, tables, before)
                 trained[prefix] = jobs.add(train_phase, *call)
-                names[prefix] = f"snapshots of {arm} {number + 1}"
     points: dict[Prefix, Job[Manifest]] = {}
-    setting = traced(config)
-    drawn = (
-        []
-        if setting is None
-        else [
-            arm for arm, phases in config.arms.items() if any(phase.snapshots for phase in phases)
-        ]
-    )
-    for prefix in (prefix for arm in drawn for prefix in prefixes[arm]):
-        if prefix not in points:
-            before = trained.get(prefix[:-1])
-            call = (config, setting, names[prefix], trained[prefix], before)
-            points[prefix] = jobs.add(trace_phase, *call)
+    arms = curved_arms(config)
+    for arm in arms:
+        for number, prefix in enumerate(prefixes[arm]):
+            if prefix not in points:
+                before = trained.get(prefix[:-1])
+                points[prefix] = jobs.add(trace_phase, config, arm, number, trained[prefix], before)
     jobs.run(config.execution.workers or cores())
     checkpoints = {arm: [trained[each].result for each in own] for arm, own in prefixes.items()}
     curves: dict[str, list[Manifest]] = {arm: [] for arm in config.arms}
-    for arm in drawn:
-        assert setting is not None
+    for arm in arms:
         scored = [points[prefix].result for prefix in prefixes[arm]]
-        curves[arm] = [*scored, draw_curve(config, setting, arm, scored)]
+        curves[arm] = [*scored, draw_curve(config, arm, scored)]
     return checkpoints, curves
 
 

@@ -72,7 +72,6 @@ class Results:
     def part(self, name: str, *, until: float) -> Part:
         """Return a part whose figures begin before a time of the monotonic clock."""
         values = self.content["parts"].setdefault(name, {"finished": False, "figures": {}})
-        values.update(self.facts if not values["finished"] else {})
         return Part(self, name, values, until)
 
     def failed(self) -> list[str]:
@@ -132,9 +131,10 @@ class Part:
             values = {"failed": f"{type(error).__name__}: {error}"[:400]}
         memory = torch.cuda.max_memory_allocated(self.device) / 2**30 if self.on_gpu else None
         took = round(time.perf_counter() - began, 2)
-        figures[key] = {**_rounded(values), "peak_gib": _rounded(memory), "took_s": took}
+        measured = {**_rounded(values), "peak_gib": _rounded(memory), "took_s": took}
+        figures[key] = {**measured, **self.results.facts}
         self.results.save()
-        print(f"  {key}: {json.dumps(figures[key])}", flush=True)
+        print(f"  {key}: {json.dumps(measured)}", flush=True)
 
     def rates(
         self,

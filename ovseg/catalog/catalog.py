@@ -10,12 +10,9 @@ reader that has it open keeps its own snapshot while the next one is swapped in.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
@@ -29,7 +26,14 @@ from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json
 from ovseg.files.json_files import read_json
 from ovseg.files.locations import reason
-from ovseg.files.publish import WriteError, discard, publish_text, published, writing
+from ovseg.files.publish import (
+    WriteError,
+    discard,
+    one_writer,
+    publish_text,
+    published,
+    writing,
+)
 from ovseg.files.sql_files import sql_files
 from ovseg.mining.pairs.sql import identifier, literal, one_line
 from ovseg.stages.manifest import Manifest, Relative, inside, why_invalid
@@ -82,7 +86,7 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
     """
     with writing(root / POINTERS):
         root.mkdir(parents=True, exist_ok=True)
-    with _one_writer(root):
+    with one_writer(root):  # two flows must not read, change and write the pointers at once
         pointers = {p.key: p for p in (_labelled(root, old) for old in _read_pointers(root))}
         # Tables first: the labels of a curated set are those of the table it was selected from.
         for name, manifest in sorted(manifests.items(), key=_tables_first):
@@ -164,17 +168,6 @@ def current_results(root: Path) -> list[Published]:
 
 # --------------------------------------------------------------------------------------
 # Pointers
-
-
-@contextmanager
-def _one_writer(root: Path) -> Iterator[None]:
-    """Lock the root: two flows must not read, change and write the pointers at once."""
-    descriptor = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _read_pointers(root: Path) -> list[Pointer]:
@@ -332,7 +325,7 @@ def _build(path: Path, items: Sequence[Published]) -> Path:
             with duckdb.connect(str(temporary)) as con:
                 for name, select, where in views:
                     _create(con, name, select, where=where)
-                con.execute(f"comment on view {views[0][0]} is {literal(digest)}")
+                con.execute(f"comment on view {identifier(views[0][0])} is {literal(digest)}")
         finally:
             discard(temporary.with_name(temporary.name + ".wal"))
     return path

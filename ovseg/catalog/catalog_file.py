@@ -58,8 +58,10 @@ def views_digest(path: Path) -> str | None:
         return None
     try:
         with connect(path) as con:
-            row = con.execute("select comment from duckdb_views() where comment is not null")
-            return str((row.fetchone() or [None])[0])
+            row = con.execute(
+                "select comment from duckdb_views() where comment is not null"
+            ).fetchone()
+            return None if row is None else str(row[0])
     except (duckdb.Error, OvsegError):
         return None
 

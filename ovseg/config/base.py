@@ -41,8 +41,8 @@ def execution(default: Any, description: str, **limits: Any) -> Any:
 def later(default: Any, description: str, **limits: Any) -> Any:
     """Return a field that is part of the digest only if it differs from its default.
 
-    A setting that did not exist before: results made without it keep their digests, which rows of
-    published tables name.
+    Use it for a setting added after results were published: results at its default keep their
+    digests, which rows of published tables name.
 
     Args:
         default: its default value, with which results are as before.

@@ -114,10 +114,10 @@ class RunConfig(Config):
         """Defaults of the stages' own settings, by field name."""
         return {**dict(self.models), **dict(self.execution), "seed": self.seed}
 
-    def _computed(
+    def _shared_with_precision(
         self, stage: ProposalsSettings | PairingSettings | PhaseSettings
     ) -> dict[str, Any]:
-        """Defaults of the settings of a stage that computes in a chosen precision."""
+        """Return `_shared` with the precision that a stage without its own computes in."""
         if stage.precision is not None:
             return self._shared
         return {**self._shared, "precision": self.models.precision_on(stage.device)}
@@ -140,7 +140,7 @@ class RunConfig(Config):
         """Configuration of proposing masks; ground-truth pairs read them from ground truth."""
         paths = {"image_root": self.data.images, "labels": self.data.labels}
         config = self.mining.proposals.filled(
-            ProposalsConfig, **paths, **self._computed(self.mining.proposals)
+            ProposalsConfig, **paths, **self._shared_with_precision(self.mining.proposals)
         )
         if self.source == "mined":
             return config
@@ -155,7 +155,7 @@ class RunConfig(Config):
             source="gt_noun" if self.source == "gt_noun" else "mined",
             round=self.mining.round,
             image_root=self.data.images,
-            **self._computed(self.mining.pairing),
+            **self._shared_with_precision(self.mining.pairing),
         )
 
     @property
@@ -177,7 +177,7 @@ class RunConfig(Config):
         root = self.data.images
         return {
             arm: tuple(
-                phase.filled(FinetuneConfig, image_root=root, **self._computed(phase))
+                phase.filled(FinetuneConfig, image_root=root, **self._shared_with_precision(phase))
                 for phase in phases
             )
             for arm, phases in self.arms.items()

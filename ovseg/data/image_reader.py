@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any
 
@@ -19,7 +18,7 @@ from ovseg.errors import OvsegError
 from ovseg.files.archives import Span, resolved
 from ovseg.files.locations import Location, reaching, reason
 from ovseg.stages.stopwatch import waiting_for
-from ovseg.stages.workers import WorkerPool
+from ovseg.stages.workers import WorkerPool, dying_workers
 
 
 def image_folder(root: Location | None, *, setting: str) -> Location:
@@ -161,17 +160,13 @@ def decode_ahead(
             waiting.append(pool.submit(_try_read, _for_worker(request), max_pixels))
 
     try:
-        submit(workers)
-        while waiting:
-            image = waiting.popleft().result()
-            if not isinstance(image, ImageError):
-                largest = max(largest, image.shape[0] * image.shape[1])
-            submit(min(AHEAD * workers, max(workers, AHEAD_PIXELS // largest)))
-            yield image
-    except BrokenProcessPool as error:
-        raise OvsegError(
-            "a process that decodes images died: out of memory, or the calling script has no"
-            ' `if __name__ == "__main__":`; set decode_workers to 0'
-        ) from error
+        with dying_workers("decodes images", setting="decode_workers to 0"):
+            submit(workers)
+            while waiting:
+                image = waiting.popleft().result()
+                if not isinstance(image, ImageError):
+                    largest = max(largest, image.shape[0] * image.shape[1])
+                submit(min(AHEAD * workers, max(workers, AHEAD_PIXELS // largest)))
+                yield image
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -4,8 +4,8 @@ Tables hold masks as compressed COCO RLE (the `counts` string of pycocotools, wi
 it). All masks of one call belong to one image and share its size. `ovseg.data.mask_tensors` does
 the same for masks on a device.
 
-pycocotools trusts its input: a string that ends within a number makes it read and write outside its
-memory, and runs with a wrong sum leave pixels unset. `check` therefore checks every mask first.
+pycocotools, which computes overlaps, trusts its input: a string that ends within a number makes it
+read and write outside its memory. Every mask is therefore checked first (`rle.from_strings`).
 """
 
 from __future__ import annotations
@@ -95,24 +95,17 @@ def _is_broken(counts: Counts, size: Size) -> bool:
     return False
 
 
-def areas(counts: Sequence[Counts], size: Size) -> NDArray[np.int64]:
-    """Count the foreground pixels of each mask, `(Q,)`; raises like `check`."""
-    return areas_and_boxes(counts, size)[0]
+def areas_and_boxes(
+    counts: Sequence[Counts], size: Size
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Count foreground pixels, and find tight boxes.
 
-
-def boxes(counts: Sequence[Counts], size: Size) -> NDArray[np.int32]:
-    """Return tight boxes, `(Q, 4)` int32 xyxy, right and bottom exclusive; 0 for an empty mask.
+    Returns:
+        `(Q,)` areas, and `(Q, 4)` int32 xyxy, right and bottom exclusive; 0 for an empty mask.
 
     Raises:
         MaskError: see `check`.
     """
-    return areas_and_boxes(counts, size)[1]
-
-
-def areas_and_boxes(
-    counts: Sequence[Counts], size: Size
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return both `areas` and `boxes`; raises like `check`."""
     number = len(counts)
     area, box = np.zeros(number, dtype=np.int64), np.zeros((number, 4), dtype=np.int32)
     if not counts:

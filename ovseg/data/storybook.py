@@ -12,7 +12,7 @@ from ovseg.files.digests import digest_json
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
 from ovseg.stages.threads import cores
-from ovseg.stages.workers import WorkerPool
+from ovseg.stages.workers import WorkerPool, dying_workers
 
 _WORTH_PROCESSES = 100
 """Scenes below which starting processes takes longer than it saves."""
@@ -42,6 +42,7 @@ class WorldStage(Stage[WorldConfig]):
             if config.scenes >= _WORTH_PROCESSES and cores() > 1:
                 pool = stack.enter_context(WorkerPool(cores(), preload=["ovseg.storybook.world"]))
                 apply = functools.partial(pool.map, chunksize=_AT_ONCE)
+            stack.enter_context(dying_workers("draws scenes", setting="fewer scenes"))
             write_world(
                 target,
                 part=config.part,

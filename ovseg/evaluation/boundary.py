@@ -43,8 +43,8 @@ def boundary_map(labels: Ints, width: int) -> npt.NDArray[np.bool_]:
     marked = np.ones((height, wide), dtype=np.bool_)
     if min(height, wide) <= 2 * width:
         return marked  # the edge of the image is within the width of every pixel
-    beside, below = values[:, 1:] != values[:, :-1], values[1:] != values[:-1]
-    uneven = beside[1:] | beside[:-1] | below[:, 1:]  # of each two by two pixels
+    across, below = values[:, 1:] != values[:, :-1], values[1:] != values[:-1]
+    uneven = across[1:] | across[:-1] | below[:, 1:]  # of each two by two pixels
     window = 2 * width  # of such squares, along an axis
     inner = _any_in_rows(_any_in_rows(uneven, window).T, window).T
     marked[width : height - width, width : wide - width] = inner

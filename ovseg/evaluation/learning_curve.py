@@ -2,7 +2,8 @@
 
 Each training phase that kept snapshots is scored once (`PHASE_CURVES`), even if several arms share
 it. The curve of an arm (`CURVES`) concatenates the points of its phases. The masks are a
-benchmark's, and the last point of an arm equals its score in that benchmark.
+benchmark's, and the last point of an arm is its score in that benchmark; a mask whose classes tie
+within rounding may differ, because masks of several images share a batch here.
 
     points = [run_stage(PHASE_CURVES, config.scored, {"checkpoint": tuned}, root), ...]
     run_stage(CURVES, config, {"1": points[0], "2": points[1]}, root)
@@ -35,7 +36,7 @@ from ovseg.models.clip.load import clip_digest, load_clip
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.devices import resolve_device
 from ovseg.models.regions.crops import Regions
-from ovseg.models.regions.embedding import Cut, cut_regions
+from ovseg.models.regions.embedding import Cut, cut_regions, embed_regions, joined
 from ovseg.models.regions.picture_embedders import MaskTokenEmbedder
 from ovseg.models.texts.class_texts import ClassTexts, best_of_class, class_texts, shown_texts
 from ovseg.models.texts.strategies import text_prompts
@@ -47,9 +48,7 @@ from ovseg.training.clip.snapshots import find_snapshots, restore_snapshot
 BLOCK_BYTES = 2**28
 """Memory for crops: every snapshot sees a block of images before the next block is cut."""
 REGIONS_AT_ONCE = 64
-"""Regions of a block that a CLIP embeds together, of one or more images.
-
-The benchmark embeds those of one image; on x86 CPUs the embeddings are the same to the last bit."""
+"""Regions that a CLIP embeds together, of one or more images; a benchmark embeds one image's."""
 
 TRACED = ("crops", "mask_tokens")
 """The embedders that use no other network than the CLIP that an arm trains."""
@@ -221,14 +220,12 @@ class _Block:
 
     Attributes:
         classes: for each image, the true class of each of its masks.
-        pixels: the crops of all masks in order, in batches `(B, 3, S, S)`.
-        masks: their masks `(B, S, S)`.
+        regions: the crops of all masks in order.
         whole_images: instead of crops, the images and their masks `(N, H, W)` for mask tokens.
     """
 
     classes: list[list[int]]
-    pixels: Sequence[Tensor] = ()
-    masks: Sequence[Tensor] = ()
+    regions: Regions | None = None
     whole_images: Sequence[tuple[ImageArray, Tensor]] = ()
 
     @torch.no_grad()
@@ -249,12 +246,12 @@ class _Block:
                 embedder.embed(image, masks, threshold=None)[0]
                 for image, masks in self.whole_images
             )
-        embedded = [
-            clip.encode_regions(pixels, masks, prompts=config.mask_prompts)
-            for pixels, masks in zip(self.pixels, self.masks, strict=True)
-        ]
-        counts = [len(of_image) for of_image in self.classes]
-        return torch.split(torch.cat(embedded), counts)
+        assert self.regions is not None
+        size = min(config.batch_size, REGIONS_AT_ONCE)
+        embedded, _ = embed_regions(
+            clip, [self.regions], batch_size=size, prompts=config.mask_prompts
+        )
+        return torch.split(embedded, [len(of_image) for of_image in self.classes])
 
 
 class _Images:
@@ -309,14 +306,13 @@ class _Images:
         regions: list[Regions],
         whole_images: list[tuple[ImageArray, Tensor]],
     ) -> _Block:
-        if not regions:
-            return _Block(classes=classes, whole_images=whole_images)
-        size = min(self.config.batch_size, REGIONS_AT_ONCE)
-        return _Block(
+        block = _Block(
             classes=classes,
-            pixels=torch.split(torch.cat([part.pixels for part in regions]), size),
-            masks=torch.split(torch.cat([part.masks for part in regions]), size),
+            regions=joined(regions) if regions else None,
+            whole_images=whole_images,
         )
+        regions.clear()  # copied into the block
+        return block
 
 
 def _parts(

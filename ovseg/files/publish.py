@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -57,6 +58,17 @@ def published(path: Path) -> Iterator[Path]:
             publish(temporary, path)
         finally:
             discard(temporary)
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Lock an existing folder for the block; other threads and processes wait for their turn."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def publish_text(text: str, path: Path) -> None:

@@ -168,7 +168,7 @@ _EMBEDDING_TEXTS = threading.Lock()
 def _texts(
     strategy: TextPrompts, digest: str, clip: str, device: str, names: tuple[str, ...]
 ) -> Tensor:
-    """Embed names once per process: of threads that need the same, one embeds, the others wait."""
+    """Embed names once per process; one thread at a time, so that none repeats another's work."""
     with _EMBEDDING_TEXTS:
         return _embedded(strategy, digest, clip, device, names)
 

@@ -39,11 +39,12 @@ def contenders(p_qk: Tensor, masks_qhw: Tensor) -> Tensor:
         masks_qhw: `(Q, h, w)` float masks, not negative, on the CPU.
 
     Returns:
-        `(C,)` int64 ascending class indices; all of them if a value is negative or not finite.
+        `(C,)` int64 ascending class indices; all of them if the masks are small, or a value is
+        negative or not finite.
     """
     number, classes = p_qk.shape
     left = torch.arange(classes, device=p_qk.device)
-    if not number or masks_qhw[0].numel() < FEWEST_PIXELS:
+    if not number or not classes or masks_qhw[0].numel() < FEWEST_PIXELS:
         return left
     side = 2
     while masks_qhw[0].numel() > MOST_TILES * side**2:

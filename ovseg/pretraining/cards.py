@@ -5,13 +5,13 @@ are and what they are not for. No figure in it is typed by hand.
 """
 
 import importlib.metadata
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ovseg import __version__
 from ovseg.files.publish import publish_text
+from ovseg.stages.threads import cores
 
 NAME = "MODEL_CARD.md"
 
@@ -95,7 +95,7 @@ def write_card(
             {
                 "seed": str(seed),
                 "duration": _duration(seconds),
-                "machine": f"{platform.system()} {platform.machine()}, {_cores()} CPU cores",
+                "machine": f"{platform.system()} {platform.machine()}, {cores()} CPU cores",
                 "versions": _versions(packages),
             }
         ),
@@ -145,10 +145,6 @@ def _number(value: float) -> str:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
 
 
 def _versions(packages: Sequence[str]) -> str:

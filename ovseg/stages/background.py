@@ -1,4 +1,4 @@
-"""Calls that run behind the caller: in one other thread, in order, and only so far behind.
+"""Calls in a background thread: in order, with a limit on how much may wait.
 
     with Background("encode", most=2**28) as encoding:
         for masks_qhw in proposed:
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Background:
-    """A thread for calls, which ends with the `with` block; an error of a call is raised as it is.
+    """Runs calls in one thread, which ends with the `with` block; raises their errors unchanged.
 
     Args:
         part: what the caller waits for when it is too far ahead, see `ovseg.stages.stopwatch`.

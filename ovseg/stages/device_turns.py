@@ -3,9 +3,8 @@
     with device_turn("cuda"):
         record = run_shard(...)      # calls device_is_free() before it writes
 
-One shard at a time computes on a device: a second model would only compete for memory. What
-follows, encoding the last results and writing the shard, needs no device, so that the next shard
-may begin meanwhile.
+One shard at a time runs a network on a device: a second one would only compete for memory. The next
+shard may begin while the last masks are encoded and the shard is written, which needs little of it.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ def _say(line: str) -> None:
 
 def _leave(code: int) -> None:
     children: set[int] = set()
-    for _ in range(2):  # the first stop keeps them from starting others; those of before are next
+    for _ in range(2):  # stopped, they start no others; the second look finds those forked before
         children |= _descendants(os.getpid()) - _trackers()
         for pid in children:
             with contextlib.suppress(OSError):

@@ -86,7 +86,7 @@ def run_shard_together(
         progress: called with the number of items finished, counted once for all runs.
 
     Raises:
-        OvsegError: as for `run_shard`; then none of the runs has a new shard.
+        OvsegError: as for `run_shard`; runs whose shard was published before the error keep it.
     """
     records = [read_record(folder, shard) for _, _, folder in runs]
     missing = [place for place, record in enumerate(records) if record is None]

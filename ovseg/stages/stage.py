@@ -55,10 +55,10 @@ class Stage(Generic[C]):
         return {}
 
     def session(self, config: C, inputs: Inputs) -> AbstractContextManager[None]:
-        """Return the context of all shards that a process computes; defaults to an empty one.
+        """Return the context in which shards are submitted; defaults to an empty one.
 
-        It holds what shards share and what must end with them, such as worker processes. `write`
-        also works without it.
+        It holds what shards share and what must end with them, such as worker processes. A shard
+        that runs in another process does without it.
         """
         return nullcontext()
 

@@ -3,7 +3,7 @@
     with waiting("decode"):
         image = decoded.result()
 
-A shard that reads ahead and encodes behind waits only for the part that is the limit. The seconds
+A shard that decodes and encodes in the background waits only for the slowest part. The seconds
 are facts of a run: they go to `run.json` and the log, never into a record or a manifest.
 """
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
+from ovseg.errors import OvsegError
 from ovseg.stages.interrupts import own_session, sheltered
 
 P = ParamSpec("P")
@@ -39,6 +42,26 @@ class WorkerPool(ProcessPoolExecutor):
         """Schedule a call, and start workers as needed."""
         with sheltered():
             return super().submit(function, *args, **kwargs)
+
+
+@contextmanager
+def dying_workers(work: str, *, setting: str) -> Iterator[None]:
+    """Turn the death of a worker process into an error of one line.
+
+    Args:
+        work: what the process does, such as `decodes images`.
+        setting: what to set to do without processes, such as `decode_workers to 0`.
+
+    Raises:
+        OvsegError: a process died within the block.
+    """
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise OvsegError(
+            f"a process that {work} died: out of memory, or the calling script has no"
+            f' `if __name__ == "__main__":`; set {setting}'
+        ) from error
 
 
 def _begin(environment: dict[str, str]) -> None:

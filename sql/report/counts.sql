@@ -8,18 +8,35 @@ with mined as (
         count(*) filter (kept) as kept,
         count(distinct noun) filter (kept) as kept_nouns
     from mined_pairs
+),
+
+truth as (
+    select
+        count(*) as judged,
+        count(*) filter (correct) as right_pairs,
+        count(noun_category) as named
+    from pair_truth
+),
+
+spoken as (
+    select
+        count(noun) as mentions,
+        count(distinct noun) filter (kept) as nouns
+    from nouns
 )
 
 select
     (select count(*) from images) as images,
     (select coalesce(sum(len(captions)), 0)::bigint from images) as captions,
-    (select count(*) from nouns where noun is not null) as mentions,
-    (select count(distinct noun) from nouns where kept) as nouns,
+    spoken.mentions,
+    spoken.nouns,
     (select count(*) from proposals where kept) as proposals,
     mined.pairs,
     mined.kept,
     mined.kept_nouns,
-    (select count(*) from pair_truth) as judged,
-    (select count(*) from pair_truth where correct) as right_pairs,
-    (select count(noun_category) from pair_truth) as named
+    truth.judged,
+    truth.right_pairs,
+    truth.named
 from mined
+cross join truth
+cross join spoken

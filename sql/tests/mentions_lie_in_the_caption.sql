@@ -1,7 +1,7 @@
 -- A mention's characters are those of the published caption. Rows: mentions that differ.
--- A mention is cut out of its caption, if that is short. Long captions, and mentions that seem to
--- differ, are looked at again in pieces of 1000 characters, a mention in the pieces it lies in:
--- cutting it out of the whole caption takes longer the further back it is.
+-- A mention is cut out of its caption if that is short. In long captions, and where a mention seems
+-- to differ, it is compared with the pieces of 1000 characters it lies in: cutting it out of the
+-- whole caption takes longer the further back it is.
 with captions as (
     select
         dataset,
@@ -57,7 +57,6 @@ parts as (
             range(char_start // 1000, greatest(char_start, char_end - 1) // 1000 + 1)
         ) as number
     from spoken
-    semi join captions using (dataset, image_id, caption_id)
 )
 
 select distinct

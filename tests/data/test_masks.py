@@ -29,8 +29,10 @@ def test_round_trip_boxes_areas_and_overlaps(masks_qhw: np.ndarray):
     decoded = masks.decode(counts, size)
     assert decoded.dtype == bool and decoded.flags.c_contiguous
     assert np.array_equal(decoded, masks_qhw)
-    assert masks.areas(counts, size).tolist() == [int(mask.sum()) for mask in masks_qhw]
-    boxes = masks.boxes(counts, size)
+    assert masks.areas_and_boxes(counts, size)[0].tolist() == [
+        int(mask.sum()) for mask in masks_qhw
+    ]
+    boxes = masks.areas_and_boxes(counts, size)[1]
     assert boxes.shape == (len(masks_qhw), 4)
     for mask, box in zip(masks_qhw, boxes.tolist(), strict=True):
         rows, columns = np.nonzero(mask)
@@ -78,8 +80,8 @@ def test_no_masks_at_all():
     empty = np.zeros((0, 4, 5), dtype=bool)
     assert masks.encode(empty) == []
     assert masks.decode([], (4, 5)).shape == (0, 4, 5)
-    assert masks.boxes([], (4, 5)).shape == (0, 4)
-    assert masks.areas([], (4, 5)).shape == (0,)
+    assert masks.areas_and_boxes([], (4, 5))[1].shape == (0, 4)
+    assert masks.areas_and_boxes([], (4, 5))[0].shape == (0,)
     assert masks.iou([], [], (4, 5)).shape == (0, 0)
     assert masks.suppressed([], (4, 5), [], 0.5).shape == (0,)
 
@@ -153,8 +155,8 @@ def test_a_damaged_encoding_is_refused_wherever_one_is_taken(kind, use):
     good = masks.encode(np.eye(4, dtype=bool)[None])[0]
     calls = {
         "decode": lambda: masks.decode([good, counts], (4, 4)),
-        "areas": lambda: masks.areas([good, counts], (4, 4)),
-        "boxes": lambda: masks.boxes([good, counts], (4, 4)),
+        "areas": lambda: masks.areas_and_boxes([good, counts], (4, 4))[0],
+        "boxes": lambda: masks.areas_and_boxes([good, counts], (4, 4))[1],
         "iou": lambda: masks.iou([good], [good, counts], (4, 4)),
         "suppressed": lambda: masks.suppressed([good, counts], (4, 4), [0.1, 0.2], 0.5),
     }
@@ -171,7 +173,7 @@ def test_a_damaged_encoding_is_refused_wherever_one_is_taken(kind, use):
     "size", [(0, 4), (4, 0), (-4, -4), (2**20, 2**20), (4,), (4, 4, 1), None, ("4", 4), (4.5, 4)]
 )
 def test_a_size_of_no_image_is_refused(size):
-    for call in (masks.decode, masks.areas, masks.boxes):
+    for call in (masks.decode, masks.areas_and_boxes):
         with pytest.raises(masks.MaskError, match="its size"):
             call([b"@0"], size)
 
@@ -202,12 +204,12 @@ def test_long_runs_of_large_masks_pass():
     wide = np.zeros(size, dtype=bool)
     wide[:, 1:2] = wide[:, 8000:] = True
     counts = masks.encode(wide[None])
-    assert masks.areas(counts, size).tolist() == [wide.sum()]
+    assert masks.areas_and_boxes(counts, size)[0].tolist() == [wide.sum()]
     sides = [
         masks.encode(np.ones((1, height, 3), dtype=bool))[0] for height in (1, 15, 16, 511, 512)
     ]
     for counts, height in zip(sides, (1, 15, 16, 511, 512), strict=True):
-        assert masks.areas([counts], (height, 3)).tolist() == [3 * height]
+        assert masks.areas_and_boxes([counts], (height, 3))[0].tolist() == [3 * height]
 
 
 def test_any_number_of_masks_is_checked_at_once():

@@ -69,7 +69,7 @@ def test_encodings(case: tuple[list[object], object], folder: Path) -> None:
         decoded = masks.decode(counts, size)
     except masks.MaskError as error:
         assert "\n" not in str(error) and len(str(error)) < 400
-        for ask in (masks.areas, masks.boxes, masks.broken):
+        for ask in (masks.areas_and_boxes, masks.broken):
             if counts and ask is not masks.broken:
                 try:
                     ask(counts, size)
@@ -82,8 +82,8 @@ def test_encodings(case: tuple[list[object], object], folder: Path) -> None:
         return
     height, width = size
     assert decoded.shape == (len(counts), height, width)
-    assert masks.areas(counts, size).tolist() == decoded.sum(axis=(1, 2)).tolist()
-    assert masks.boxes(counts, size).shape == (len(counts), 4)
+    assert masks.areas_and_boxes(counts, size)[0].tolist() == decoded.sum(axis=(1, 2)).tolist()
+    assert masks.areas_and_boxes(counts, size)[1].shape == (len(counts), 4)
     overlap = masks.iou(counts, counts, size)
     assert ((overlap >= 0) & (overlap <= 1)).all()
     masks.suppressed(counts, size, [0.5] * len(counts), 0.5)

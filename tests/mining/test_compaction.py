@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from ovseg.files.digests import file_sha256
 from ovseg.files.publish import write_parquet
 from ovseg.mining.pairs import compaction
-from ovseg.mining.pairs.compaction import ROW_GROUP, Cut, DuplicateGrainError, compact, find_cuts
+from ovseg.mining.pairs.compaction import (
+    ROW_GROUP,
+    DuplicateGrainError,
+    RangeStart,
+    compact,
+    find_cuts,
+)
 from ovseg.mining.pairs.sql import columns, literal, scan
 from ovseg.stages.schema import PAIRS, rows_to_table
 
@@ -130,7 +136,7 @@ def test_a_noun_of_many_rows_is_cut_by_image(tmp_path):
     rows += [pair("dog", image) for image in range(25)] + [pair("eel", 1)]
     shards = write_shards(tmp_path / "shards", rows)
     cuts = find_cuts(shards, threads=1, spill=tmp_path, part_rows=10)
-    assert cuts == [Cut("dog", 5), Cut("dog", 15), Cut("eel")]
+    assert cuts == [RangeStart("dog", 5), RangeStart("dog", 15), RangeStart("eel")]
 
 
 def test_the_same_image_and_noun_twice_is_an_error(tmp_path):

@@ -86,7 +86,7 @@ def test_every_label_is_a_pair_of_as_many_pixels(coco, tmp_path, per_part, expec
     rows = pairs.table().to_pylist()
     found = {
         (row["image_id"], row["noun"]): int(
-            masks.areas([row["mask_counts"]], tuple(row["mask_size"]))[0]
+            masks.areas_and_boxes([row["mask_counts"]], tuple(row["mask_size"]))[0][0]
         )
         for row in rows
     }

@@ -70,3 +70,10 @@ def test_a_job_runs_in_the_context_of_its_caller():
     finally:
         flavor.reset(token)
     assert seen.result == "vanilla"
+
+
+def test_a_job_that_waits_for_one_of_others_is_an_error_instead_of_a_wait():
+    jobs, elsewhere = Jobs(), Jobs()
+    jobs.add(lambda result: result, elsewhere.add(lambda: 1))
+    with pytest.raises(ValueError, match="was not added"):
+        jobs.run(workers=1)

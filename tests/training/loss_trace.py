@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from ovseg.config.training import FinetuneConfig
 from ovseg.models.clip.load import create_clip
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
-from ovseg.training.clip.batches import region_batch, steps_per_epoch
+from ovseg.training.clip.batches import batches, steps_per_epoch
 from ovseg.training.clip.mapped import epoch_order
 from ovseg.training.clip.regions import RegionBatch
 from ovseg.training.clip.trainer import Trainer
@@ -85,8 +85,7 @@ def losses(trains: str, **changes: object) -> list[float]:
     regions, nouns = FixedRegions(), torch.arange(PAIRS) % NOUNS
     total = config.epochs * steps_per_epoch(PAIRS, config.batch_size)
     trainer = Trainer(model, texts, config=config, total_steps=total)
-    for step in range(STEPS):
-        batch = region_batch(regions, config, step=step, device=torch.device("cpu"))
+    for batch in batches(regions, config, steps=range(STEPS), device=torch.device("cpu")):
         trainer.step(batch.pixels, batch.masks, nouns[batch.rows], epoch=batch.epoch)
     return [row[2] for row in trainer.log]
 

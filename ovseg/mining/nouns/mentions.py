@@ -214,7 +214,7 @@ def extract(
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Pause garbage collection where many objects without cycles are made: most of their cost."""
+    """Pause garbage collection, most of the cost of making many objects without cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -228,15 +228,7 @@ def nouns_of(batch: Sequence[str], nlp: Language, rules: Rules) -> list[list[Nou
     """Return the nouns of each piece of text of one batch."""
     idle = [pipe for pipe in ("parser",) if not rules.compounds and pipe in nlp.pipe_names]
     with nlp.select_pipes(disable=idle) if idle else nullcontext():
-        return [
-            _nouns(
-                doc,
-                compounds=rules.compounds,
-                proper_nouns=rules.proper_nouns,
-                stop_nouns=rules.stop_nouns,
-            )
-            for doc in nlp.pipe(batch, batch_size=max(1, len(batch)))
-        ]
+        return [_nouns(doc, rules) for doc in nlp.pipe(batch, batch_size=max(1, len(batch)))]
 
 
 def _needs_torch(nlp: Language) -> bool:
@@ -250,14 +242,15 @@ def _needs_torch(nlp: Language) -> bool:
     return False
 
 
-def _nouns(doc: Doc, *, compounds: bool, proper_nouns: bool, stop_nouns: StopNouns) -> list[Noun]:
-    tags = ("NOUN", "PROPN") if proper_nouns else ("NOUN",)
+def _nouns(doc: Doc, rules: Rules) -> list[Noun]:
+    tags = ("NOUN", "PROPN") if rules.proper_nouns else ("NOUN",)
+    stop_nouns = rules.stop_nouns
     words = words_of(doc, tags=tags, stop_nouns=stop_nouns)
     contexts = contexts_of(doc, words, stop_nouns=stop_nouns)
     after = {word.index: next_word.written for word, next_word in pairwise(words)}
     modifiers: set[int] = set()
     nouns: list[Noun] = []
-    runs = compounds_of(words, linked=doc.has_annotation("DEP")) if compounds else ()
+    runs = compounds_of(words, linked=doc.has_annotation("DEP")) if rules.compounds else ()
     for run in runs:
         # A stop noun cannot be a head: "kitchen counter top" becomes "kitchen counter".
         while len(run) > 1:

@@ -15,12 +15,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
-from ovseg.errors import OvsegError
 from ovseg.stages.threads import fixed_threads
-from ovseg.stages.workers import WorkerPool
+from ovseg.stages.workers import WorkerPool, dying_workers
 
 if TYPE_CHECKING:
     from ovseg.mining.nouns.mentions import Noun, Rules
@@ -44,7 +42,7 @@ class ParsingTeam:
     def __init__(self, parser: str, processes: int) -> None:
         self.parser = parser
         self._colleagues = processes - 1
-        self._pool: WorkerPool | None = None
+        self._pool = WorkerPool(self._colleagues)  # its processes start with the first batch
 
     def parse(
         self,
@@ -88,12 +86,8 @@ class ParsingTeam:
             distributor.join()
         if not errors:
             return [parsed[place] for place in range(len(batches))]
-        if isinstance(errors[0], BrokenProcessPool):
-            raise OvsegError(
-                "a process that parses captions died: out of memory, or the calling script has no"
-                ' `if __name__ == "__main__":`; set mining.nouns.workers to 1'
-            ) from errors[0]
-        raise errors[0]
+        with dying_workers("parses captions", setting="mining.nouns.workers to 1"):
+            raise errors[0]
 
     def _parse_elsewhere(
         self,
@@ -103,8 +97,6 @@ class ParsingTeam:
         needs_torch: bool,
     ) -> None:
         """Keep the colleagues busy until no batch is left, and collect what they return."""
-        if self._pool is None:
-            self._pool = WorkerPool(self._colleagues)
         waiting: dict[Future[Parsed], int] = {}
         while True:
             while len(waiting) < AHEAD * self._colleagues and (item := _next(left)) is not None:
@@ -117,10 +109,8 @@ class ParsingTeam:
                 parsed[waiting.pop(task)] = task.result()
 
     def close(self) -> None:
-        """End the colleagues, after the batches they are parsing."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        """End the colleagues, after the batches they are parsing; nothing can be parsed after."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _next(left: deque[tuple[int, Batch]]) -> tuple[int, Batch] | None:

@@ -85,11 +85,12 @@ class NounsStage(Stage[NounsConfig]):
     ) -> Output:
         """Parse the captions of one shard."""
         images = inputs["images"].shard_table(shard, ["dataset", "image_id", "captions"])
-        label = model_label(config.parser, parser_digest(config.parser))
+        weights = self.weights(config, inputs)
+        label = model_label(config.parser, weights["parser"])
         listed = images.to_pylist()
         texts = list({caption["text"]: None for image in listed for caption in image["captions"]})
         with _turn_to_parse(), waiting("parse"):
-            memory = _memory(digest_json([self.weights(config, inputs), config.result_fields()]))
+            memory = _memory(digest_json([weights, config.result_fields()]))
             new = [text for text in texts if text not in memory]
             parsed = extract(
                 new,

@@ -46,7 +46,7 @@ class DuplicateGrainError(Exception):
     """Two rows have the same image and noun."""
 
 
-class Cut(NamedTuple):
+class RangeStart(NamedTuple):
     """The first row of a range: rows before it in the order (noun, image_id) are of earlier ones.
 
     Attributes:
@@ -110,9 +110,9 @@ def compact(
 
 def find_cuts(
     shards: Sequence[Path], *, threads: int, spill: Path, part_rows: int = PART_ROWS
-) -> list[Cut]:
+) -> list[RangeStart]:
     """Return where the ranges begin, from the second on; depends on the set of rows only."""
-    cuts: list[Cut] = []
+    cuts: list[RangeStart] = []
     rows = 0
     with connection(threads, spill) as con:
         source = scan(shards)
@@ -121,7 +121,7 @@ def find_cuts(
         ).fetchall()
         for noun, count in nouns:
             if rows >= part_rows:
-                cuts.append(Cut(noun))
+                cuts.append(RangeStart(noun))
                 rows = 0
             if count > part_rows:
                 images = con.execute(
@@ -130,7 +130,7 @@ def find_cuts(
                     [noun],
                 ).fetchnumpy()["image_id"]
                 first = part_rows - rows
-                cuts += [Cut(noun, int(images[i])) for i in range(first, count, part_rows)]
+                cuts += [RangeStart(noun, int(images[i])) for i in range(first, count, part_rows)]
                 rows = (count - first) % part_rows or part_rows
             else:
                 rows += count
@@ -200,7 +200,7 @@ def connection(threads: int = 1, spill: Path | None = None) -> duckdb.DuckDBPyCo
 # Ranges
 
 
-def _scatter(shard: Path, scratch: Path, cuts: Sequence[Cut]) -> list[list[Piece]]:
+def _scatter(shard: Path, scratch: Path, cuts: Sequence[RangeStart]) -> list[list[Piece]]:
     """Write the rows of a shard by range into a scratch file, and return where they are."""
     pieces: list[list[Piece]] = [[] for _ in range(len(cuts) + 1)]
     with connection() as con, pa.OSFile(str(scratch), "wb") as file:
@@ -242,7 +242,7 @@ def _gather(pieces: Sequence[Piece]) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _range(cuts: Sequence[Cut], first: int = 0) -> str:
+def _range(cuts: Sequence[RangeStart], first: int = 0) -> str:
     """Return SQL for the number of a row's range: a binary search among the cuts."""
     if not cuts:
         return str(first)
@@ -251,7 +251,7 @@ def _range(cuts: Sequence[Cut], first: int = 0) -> str:
     return f"if({_before(cuts[middle])}, {left}, {right})"
 
 
-def _before(cut: Cut) -> str:
+def _before(cut: RangeStart) -> str:
     """Return SQL for whether a row comes before a cut; null, which counts as no, if its noun is."""
     if cut.noun is None:
         image = "" if cut.image_id is None else f" or image_id < {cut.image_id}"

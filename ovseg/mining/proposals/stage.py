@@ -69,7 +69,7 @@ class ProposalsStage(Stage[ProposalsConfig]):
         rows = [_no_proposal(image, "image_dropped") for image in listed if not image["kept"]]
         progress(len(rows))
         kept = [image for image in listed if image["kept"]]
-        found: list[Future[list[Row]]] = []
+        encoded_rows: list[Future[list[Row]]] = []
         resizing = Background("resize", most=min(1, PIXELS_AHEAD))
         with resizing, Background("encode", most=PIXELS_AHEAD) as encoding:
             for batch in _batches(reader.read(kept), config.batch_size, source, resizing):
@@ -78,12 +78,13 @@ class ProposalsStage(Stage[ProposalsConfig]):
                     for image, pixels in batch.read
                     if isinstance(pixels, ImageError)
                 ]
-                found += _propose(batch, source, config, encoding)
+                encoded_rows += _propose(batch, source, config, encoding)
                 progress(len(batch.read))
             device_is_free()
-        rows += [row for image in found for row in image.result()]
+        rows += [row for image in encoded_rows for row in image.result()]
+        label = source.label  # computed from the weights
         for row in rows:
-            row["proposal_model"] = source.label
+            row["proposal_model"] = label
         rows.sort(key=lambda row: (row["image_id"], row["proposal_id"]))
         with waiting("write"):
             write_parquet(rows_to_table(rows, SCHEMA), target)
@@ -144,10 +145,10 @@ def _batches(
 def _propose(
     batch: _Batch, source: ProposalSource, config: ProposalsConfig, encoding: Background
 ) -> list[Future[list[Row]]]:
-    """Propose masks for the readable images of a batch, and have them encoded behind.
+    """Propose masks for the readable images of a batch, and encode them in the background.
 
     Returns:
-        The rows of each image, once they are there.
+        The rows of each image, as futures.
     """
     if isinstance(source, MaskSource) and batch.prepared is not None:
         with waiting("resize"):

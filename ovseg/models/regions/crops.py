@@ -1,10 +1,10 @@
 """Regions: what CLIP sees of a proposal. `REGIONS` lists the styles.
 
-The paper's style (`mean`: the mask's box cut out, blanked outside the mask) keeps the order of
-operations of the official implementation (OVSeg, CVPR 2023, section 3.2): threshold, tight box,
-expand, truncate to integers, clamp, blend with the fill, normalize, resize. The order affects the
-last digits, so nothing is reordered for speed; `ovseg.models.regions.resampling` does the last
-three steps for all masks at once.
+The paper's style (`mean`: the mask's box cut out, blanked outside the mask) gives the digits of the
+official implementation (OVSeg, CVPR 2023, section 3.2): threshold, tight box, expand, truncate to
+integers, clamp, blend with the fill, normalize, resize. A bool mask chooses one of two pixels, so
+the image is normalized once, before the blend, with the same result;
+`ovseg.models.regions.resampling` does the rest for all masks at once.
 """
 
 from collections.abc import Callable
@@ -83,6 +83,11 @@ class Regions:
     masks: Tensor
     valid: Tensor
     boxes: Tensor
+
+
+def foreground(masks_qhw: Tensor, threshold: float | None) -> Tensor:
+    """Return masks as `(Q, H, W)` bool; scores strictly above the threshold are foreground."""
+    return masks_qhw if masks_qhw.dtype == torch.bool else masks_qhw > (threshold or 0.0)
 
 
 def tight_boxes(masks_qhw: Tensor) -> Tensor:
@@ -222,7 +227,7 @@ def region_crops(
         raise ValueError(f"region must be one of {', '.join(REGIONS)}, not {region!r}")
     style = REGIONS[region]
     device = masks.device
-    binary = masks if masks.dtype == torch.bool else masks > (threshold or 0.0)
+    binary = foreground(masks, threshold)
     boxes = tight_boxes(binary).cpu()  # the only time that the CPU waits for a GPU
     valid = boxes[:, 2] > 0
     rows, boxes = valid.nonzero()[:, 0], boxes[valid]

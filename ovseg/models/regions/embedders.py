@@ -9,6 +9,7 @@ it fills from several images.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -89,9 +90,8 @@ class CropEmbedder:
             clip, image, parts, cut=self.cut, threshold=threshold
         )
         if len(parts) == 1:  # more are too large to keep
-            seen = (clip.image_size, clip.pixel_mean, clip.pixel_std, self.cut, threshold)
-            cut = regions
-            regions = reused(("crops", *seen), (image, masks_qhw), lambda: [*cut])
+            setting = (clip.image_size, clip.pixel_mean, clip.pixel_std, self.cut, threshold)
+            regions = reused(("crops", *setting), (image, masks_qhw), partial(list, regions))
         return embed_regions(clip, regions, prompts=self.mask_prompts)
 
 

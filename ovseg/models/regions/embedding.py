@@ -4,7 +4,7 @@
     embeddings, valid = embed_regions(clip, parts)
 
 Mining, the segmentor, learning curves and the scores of the shipped CLIPs all use this module. Only
-training cuts regions itself, because it keeps them as bytes (`ovseg.training.clip.pairs`).
+training cuts regions itself, because it keeps them as bytes (`ovseg.training.clip.regions`).
 
 A row's last bits depend on its batch, so callers choose the batches: every part is one, or all
 parts are joined and split by `batch_size`.
@@ -100,7 +100,7 @@ def embed_regions(
         that marks these masks.
     """
     rows, valid = [], []
-    for part in parts if batch_size is None else [_joined(parts)]:
+    for part in parts if batch_size is None else [joined(parts)]:
         size = batch_size or max(1, len(part.pixels))
         batches = zip(torch.split(part.pixels, size), torch.split(part.masks, size), strict=True)
         for pixels, masks in batches:
@@ -109,8 +109,11 @@ def embed_regions(
     return torch.cat(rows), torch.cat(valid)
 
 
-def _joined(parts: Iterable[Regions]) -> Regions:
+def joined(parts: Iterable[Regions]) -> Regions:
+    """Join the regions of several parts; a single one is returned as it is."""
     every = [*parts]
+    if len(every) == 1:
+        return every[0]
     return Regions(
         pixels=torch.cat([part.pixels for part in every]),
         masks=torch.cat([part.masks for part in every]),

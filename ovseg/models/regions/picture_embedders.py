@@ -16,6 +16,7 @@ from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.clip.mask_tokens import check_tower, covered_patches, encode_mask_tokens
 from ovseg.models.clip.open_clip_model import OpenClipModel
 from ovseg.models.preprocessing import ImageArray
+from ovseg.models.regions.crops import foreground
 
 
 def image_pixels(clip: OpenClipModel, image: ImageArray, size: tuple[int, int]) -> Tensor:
@@ -29,11 +30,6 @@ def image_pixels(clip: OpenClipModel, image: ImageArray, size: tuple[int, int]) 
     mean = torch.tensor(clip.pixel_mean, device=device)[:, None, None]
     std = torch.tensor(clip.pixel_std, device=device)[:, None, None]
     return (resized / 255 - mean) / std
-
-
-def _foreground(masks_qhw: Tensor, threshold: float | None) -> Tensor:
-    """Return the masks as `(Q, H, W)` bool."""
-    return masks_qhw if masks_qhw.dtype == torch.bool else masks_qhw > (threshold or 0.0)
 
 
 class MaskTokenEmbedder:
@@ -67,7 +63,7 @@ class MaskTokenEmbedder:
         self, image: ImageArray, masks_qhw: Tensor, *, threshold: float | None
     ) -> tuple[Tensor, Tensor]:
         """See `ovseg.models.regions.embedders.RegionEmbedder`."""
-        binary = _foreground(masks_qhw, threshold)
+        binary = foreground(masks_qhw, threshold)
         valid = binary.flatten(1).any(dim=1)
         if not bool(valid.any()):
             return self.clip.logit_scale.new_zeros((0, self.clip.embed_dim)), valid
@@ -105,7 +101,7 @@ class MaskPoolingEmbedder:
         self, image: ImageArray, masks_qhw: Tensor, *, threshold: float | None
     ) -> tuple[Tensor, Tensor]:
         """See `ovseg.models.regions.embedders.RegionEmbedder`."""
-        binary = _foreground(masks_qhw, threshold)
+        binary = foreground(masks_qhw, threshold)
         height, width = image.shape[:2]
         scale = self.size / min(height, width) if self.size else 1.0
         if self.max_side:

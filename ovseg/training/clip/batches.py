@@ -55,20 +55,6 @@ class _Stored:
     regions: RegionBatch
 
 
-def region_batch(
-    regions: PairRegions, config: FinetuneConfig, *, step: int, device: torch.device
-) -> Batch:
-    """Return the regions of one step, randomly cropped and normalized, the same at every call.
-
-    Args:
-        regions: regions of the training set.
-        config: seed, batch size, crop scale and resizing method.
-        step: index of the step from 0, over all epochs.
-        device: device of the batch.
-    """
-    return _augmented(_stored(regions, config, step), regions, config, device)
-
-
 def _stored(regions: PairRegions, config: FinetuneConfig, step: int) -> _Stored:
     epoch, index = divmod(step, steps_per_epoch(len(regions.usable), config.batch_size))
     order = regions.order(seed=config.seed, epoch=epoch)
@@ -102,13 +88,13 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield the batches of some steps, prepared in other threads during the steps before.
 
-    One thread reads regions in order; as many as there are workers, at least one, crop them, each
-    a batch.
+    A step's batch is the same at every call. One thread reads the regions in order;
+    `decode_workers` threads, at least one, crop a batch each at random and normalize it.
 
     Args:
         regions: regions of the training set.
-        config: the phase's configuration.
-        steps: indices of steps, as for `region_batch`.
+        config: seed, batch size, crop scale, resizing method and workers.
+        steps: indices of steps from 0, over all epochs.
         device: device of the batches.
     """
     ahead = max(1, config.decode_workers)

@@ -175,7 +175,7 @@ def normalized_crops(
         device: device of the result.
 
     Returns:
-        `(N, 3, S, S)` float32, channels last in memory.
+        `(N, 3, S, S)` float32; channels last in memory unless `batched`.
     """
     if batched or device.type != "cpu":
         pixels = augmented_pixels(pixels_nhwc, boxes, batched=batched, device=device)

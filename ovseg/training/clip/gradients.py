@@ -43,14 +43,13 @@ class EmbeddedInParts:
         self._parts = list(zip(pixels.chunk(parts), masks.chunk(parts), strict=True))
         with torch.no_grad():
             rows = [embed(*part) for part in self._parts]
-        self._sizes = [len(row) for row in rows]
         self.embeddings = torch.cat(rows).requires_grad_()
 
     def backward(self) -> None:
         """Add the gradients of the parts, after the backward pass of the loss."""
         if not self._parts or self.embeddings.grad is None:
             return
-        gradients = torch.split(self.embeddings.grad, self._sizes)
+        gradients = self.embeddings.grad.chunk(len(self._parts))
         for part, gradient in zip(self._parts, gradients, strict=True):
             again = self._embed(*part)
             if not again.requires_grad:  # only texts are trained

@@ -5,18 +5,15 @@
 
 The folder is a cache. Its digest covers the pixels and masks of the pairs, how they are cut, and
 the code; no manifest names it, and whatever is deleted is cut again. It is published when it is
-whole, and read only if its sha256 is right.
+complete, and read only if its sha256 matches.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,7 +26,8 @@ from ovseg.data.images import REASONS, ImageError, read_image
 from ovseg.errors import OvsegError
 from ovseg.files.digests import code_digest, digest_json, file_sha256
 from ovseg.files.json_files import read_json
-from ovseg.files.publish import discard, published, writing
+from ovseg.files.publish import discard, one_writer, published, writing
+from ovseg.stages.threads import torch_threads
 from ovseg.training.clip.crops import seeded_generator
 from ovseg.training.clip.pairs import ImagePairs
 from ovseg.training.clip.regions import (
@@ -91,7 +89,7 @@ def cut_once(
 ) -> tuple[Path, dict[int, str]]:
     """Find what was cut before, or decode every image once and publish it.
 
-    Of several processes that need the same regions at once, one cuts and the others wait.
+    One process cuts at a time; others that need the same regions wait and find them.
 
     Args:
         pairs: the training set by image.
@@ -112,28 +110,22 @@ def cut_once(
         code_digest({"ovseg.training.clip.regions"}),
         torch.__version__,
         PIL.__version__,
+        torch_threads(),
     ]
     place = folder / digest_json(parts)[:16]
     kept = cut.bytes if keeps else None
-    with writing(folder), _one_writer(folder):
-        if (unusable := _found(place, pairs, kept)) is None:
+    if (unusable := _cached_unusable(place, pairs, kept)) is not None:
+        return place, unusable
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with one_writer(folder):
+        if (unusable := _cached_unusable(place, pairs, kept)) is None:  # nobody cut it meanwhile
             for abandoned in folder.glob("*.tmp-*"):  # of a killed writer: we hold the lock
                 discard(abandoned)
             with published(place) as temporary:
                 temporary.mkdir()
                 unusable = _write(pairs, cut, temporary, keeps=keeps, workers=workers)
     return place, unusable
-
-
-@contextmanager
-def _one_writer(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _write(
@@ -161,7 +153,7 @@ def _write(
 
 
 def _check_room(pairs: ImagePairs, cut: RegionCut, folder: Path) -> None:
-    """Say how large the file will be.
+    """Log the size of the file, and check that it fits.
 
     Raises:
         OvsegError: if the disk has less room.
@@ -178,7 +170,9 @@ def _check_room(pairs: ImagePairs, cut: RegionCut, folder: Path) -> None:
         )
 
 
-def _found(place: Path, pairs: ImagePairs, row_bytes: int | None) -> dict[int, str] | None:
+def _cached_unusable(
+    place: Path, pairs: ImagePairs, row_bytes: int | None
+) -> dict[int, str] | None:
     """Return the unusable rows of regions that were cut before; None if they must be cut.
 
     Images that could not be read are read again: one may have been restored since.

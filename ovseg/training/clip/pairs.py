@@ -7,6 +7,7 @@ out.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -138,9 +139,9 @@ class ImagePairs:
         Nouns, paths and the folder are left out: they do not change a region. An image without a
         recorded sha256 is read.
         """
-        total = hashlib.sha256()
-        for row, mask in enumerate(self._masks()):
-            total.update(repr((mask[0] or self._content(row), *mask[1:])).encode())
+        total, content = hashlib.sha256(), functools.cache(self._content)
+        for path, (sha256, *mask) in zip(self.paths, self._masks(), strict=True):
+            total.update(repr((sha256 or content(path), *mask)).encode())
         return total.hexdigest()
 
     def _masks(self) -> Iterator[tuple[str | None, list[int] | None, bytes | None]]:
@@ -149,9 +150,9 @@ class ImagePairs:
         for batch in columns.to_batches(max_chunksize=2**14):
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
-    def _content(self, row: int) -> str:
+    def _content(self, path: str) -> str:
         try:
-            return hashlib.sha256(read_bytes(self.path(row))).hexdigest()
+            return hashlib.sha256(read_bytes(self.image_root / path)).hexdigest()
         except ImageError as error:
             return error.reason
 

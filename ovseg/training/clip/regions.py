@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
@@ -26,10 +25,9 @@ from torch import Tensor
 
 from ovseg.data import masks
 from ovseg.data.images import ImageArray, ImageError, read_image
-from ovseg.errors import OvsegError
 from ovseg.models.regions.crops import region_crops
 from ovseg.stages.threads import fixed_threads
-from ovseg.stages.workers import WorkerPool
+from ovseg.stages.workers import WorkerPool, dying_workers
 from ovseg.training.clip.pairs import ImagePairs, ImageRows
 
 AHEAD = 4
@@ -175,15 +173,13 @@ def cut_ahead(
         yield from (cut_image(image, cut) for image in images)
         return
     source, waiting = iter(images), deque[Future[CutImage]]()
-    with worker_pool(workers) as pool:
+    with worker_pool(workers) as pool, cutting_workers():
         while True:
             for image in islice(source, AHEAD * workers - len(waiting)):
                 waiting.append(pool.submit(cut_in_worker, image, cut))
             if not waiting:
                 return
-            with dying_workers():
-                done = waiting.popleft().result()
-            yield done
+            yield waiting.popleft().result()
 
 
 @contextmanager
@@ -196,16 +192,9 @@ def worker_pool(workers: int) -> Iterator[WorkerPool]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-@contextmanager
-def dying_workers() -> Iterator[None]:
-    """Say in one line that a worker process died."""
-    try:
-        yield
-    except BrokenProcessPool as error:
-        raise OvsegError(
-            "a process that cuts regions died: out of memory, or the calling script has no"
-            ' `if __name__ == "__main__":`; set arms.decode_workers to 0'
-        ) from error
+def cutting_workers() -> AbstractContextManager[None]:
+    """Return the context in which the death of a process that cuts is an error of one line."""
+    return dying_workers("cuts regions", setting="arms.decode_workers to 0")
 
 
 # --------------------------------------------------------------------------------------

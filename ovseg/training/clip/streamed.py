@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ovseg.data.images import REASONS
 from ovseg.errors import OvsegError
+from ovseg.files.publish import discard
 from ovseg.training.clip.crops import seeded_generator
 from ovseg.training.clip.mapped import cut_once
 from ovseg.training.clip.pairs import ImagePairs
@@ -36,7 +37,7 @@ from ovseg.training.clip.regions import (
     RegionCut,
     cut_image,
     cut_in_worker,
-    dying_workers,
+    cutting_workers,
     region_batch_of,
     worker_pool,
 )
@@ -57,7 +58,7 @@ class StreamedRegions(PairRegions):
     def __init__(
         self, pairs: ImagePairs, cut: RegionCut, *, window: int, folder: Path, workers: int = 0
     ) -> None:
-        _, unusable = cut_once(pairs, cut, folder, keeps=False, workers=workers)
+        self._place, unusable = cut_once(pairs, cut, folder, keeps=False, workers=workers)
         super().__init__(pairs, cut, unusable)
         self.window = window
         self._image_of = np.zeros(len(pairs), np.int64)
@@ -124,7 +125,7 @@ class StreamedRegions(PairRegions):
         assert self._pool is not None
         if number >= len(self._windows) or number in self._waiting or number in self._ready:
             return
-        with dying_workers():
+        with cutting_workers():
             self._waiting[number] = [
                 self._pool.submit(cut_in_worker, self.pairs.image(image), self.cut)
                 for image in self._images(number)
@@ -138,14 +139,16 @@ class StreamedRegions(PairRegions):
             cut = [cut_image(self.pairs.image(image), self.cut) for image in self._images(number)]
         else:
             self._submit(number)
-            with dying_workers():
+            with cutting_workers():
                 cut = [future.result() for future in self._waiting.pop(number)]
         for image in cut:
             for row, reason in image.unusable.items():
                 if reason in REASONS:
+                    discard(self._place)  # so that the next run checks all images again
                     raise OvsegError(
                         f"{self.pairs.path(row)} disappeared or changed during training"
-                        f" ({reason}): restore it and run again to resume training"
+                        f" ({reason}): restore it and run again to resume training, or run again"
+                        " without it to start over"
                     )
         self._ready[number] = {
             row: region for image in cut for row, region in zip(image.rows, image.regions)
