@@ -254,8 +254,23 @@ def connected(load: Callable[[], object]) -> Iterator[None]:
         load()
         if isinstance(server, TemporaryServer):
             server.wait()
-        with _recorded(server):
+        with _without_heartbeats(server), _recorded(server):
             yield
+
+
+@contextmanager
+def _without_heartbeats(server: TemporaryServer | GivenServer) -> Iterator[None]:
+    """Send no heartbeats to a server that ends with this process: nobody could look for them.
+
+    Prefect waits up to a second for its heartbeat thread at the end of each flow.
+    """
+    if isinstance(server, GivenServer):
+        yield
+        return
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
 
 
 @contextmanager

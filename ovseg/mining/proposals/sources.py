@@ -23,7 +23,7 @@ from ovseg.mining.proposals.source import EncodedProposals, ImageMasks, Proposal
 from ovseg.models.devices import autocast, model_label, resolve_device
 from ovseg.models.preprocessing import InputSize, ResizedAhead, resized_shape
 from ovseg.models.proposal import ProposalNetwork
-from ovseg.models.proposals.proposers import proposer
+from ovseg.models.proposals.proposers import proposer, proposer_digest
 
 QUERIES_AT_ONCE = 16  # enlarged to an image's own size; 12 MP take 50 MB per query
 
@@ -63,7 +63,11 @@ class NetworkSource:
     @property
     def weights(self) -> dict[str, str]:
         """The digest of the network."""
-        return {"maskformer": self.network.digest}
+        config = self.config
+        digest = proposer_digest(
+            config.source, config.maskformer, segments=config.segments, stage="mining.proposals"
+        )
+        return {"maskformer": digest}
 
     def propose(
         self, batch: Sequence[tuple[Mapping[str, Any], ImageArray]]

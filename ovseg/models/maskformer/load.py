@@ -18,7 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ovseg.config.model_names import maskformer_folder, missing_maskformer
+from ovseg.config.model_names import (
+    maskformer_folder,
+    missing_maskformer,
+    shipped_maskformer,
+)
 from ovseg.errors import OvsegError
 from ovseg.models.devices import resolve_device
 from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
@@ -31,6 +35,7 @@ from ovseg.models.weights.folders import (
     Stamp,
     content_digest,
     folder_stamp,
+    network_digest,
     read_config,
     read_network,
     write_network,
@@ -120,8 +125,25 @@ def load_maskformer(name: str, device: str = "cpu") -> ClosedMaskFormer | OpenMa
 
 
 def maskformer_digest(name: str) -> str:
-    """Return the hash (16 hex digits) of a network's weights and settings; raises `OvsegError`."""
-    return load_maskformer(name).digest
+    """Return the hash (16 hex digits) of a network's weights and settings.
+
+    A network of ours that ships with ovseg is not built for it, which takes seconds of imports.
+
+    Raises:
+        OvsegError: as for `load_maskformer`.
+    """
+    shipped = shipped_maskformer(name)
+    if shipped is None or missing_maskformer(name) is not None:
+        return load_maskformer(name).digest
+    return _shipped_digest(name, folder_stamp(shipped))
+
+
+@lru_cache(maxsize=2)
+def _shipped_digest(name: str, stamp: Stamp) -> str:
+    folder = maskformer_folder(name)
+    if read_config(folder).get("model_type") != MODEL_TYPE:
+        return load_maskformer(name).digest
+    return network_digest(folder)
 
 
 @lru_cache(maxsize=2)

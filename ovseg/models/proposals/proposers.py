@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ovseg.config.registry import PROPOSERS, chosen
+from ovseg.config.registry import PROPOSERS, SEGMENTS, check_name, chosen
 from ovseg.models.devices import resolve_device
+from ovseg.models.maskformer.load import maskformer_digest
 from ovseg.models.proposal import ProposalNetwork
-from ovseg.models.proposals.query_segments import segmented
+from ovseg.models.proposals.query_segments import segmented, segments_digest
 
 Proposer = Callable[[str, str], ProposalNetwork]
 """Makes a network from the name of its weights and a device; loads it once per process."""
@@ -47,6 +48,11 @@ def proposer(
     return segmented(network, segments, setting=f"{stage}.segments")
 
 
-def proposer_digest(source: str, weights: str, *, segments: str = "queries") -> str:
+def proposer_digest(
+    source: str, weights: str, *, segments: str = "queries", stage: str = "benchmarks"
+) -> str:
     """Return the hash (16 hex digits) of weights and post-processing; see `proposer`."""
-    return proposer(source, weights, segments=segments).digest
+    if source != "maskformer":
+        return proposer(source, weights, segments=segments, stage=stage).digest
+    check_name(SEGMENTS, segments, setting=f"{stage}.segments")
+    return segments_digest(maskformer_digest(weights), segments)

@@ -103,9 +103,7 @@ def read_network(
     """
     try:
         inputs = InputSettings(**config["inputs"])
-        state = read_safetensors(folder / WEIGHTS_FILE)
-        text = read_safetensors(folder / TEXTS_FILE)["text_embeddings"]
-        check_finite({**state, "text_embeddings": text}, folder)
+        state, text = _tensors(folder)
         class_names = config["class_names"]
         if not isinstance(class_names, list) or not all(isinstance(n, str) for n in class_names):
             raise ValueError("class_names is not a list of strings")
@@ -117,9 +115,7 @@ def read_network(
         if wrong:
             raise ValueError(f"missing, unknown or of another shape: {shorten_list(sorted(wrong))}")
         network = make()
-        network.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-        )
+        network.load_state_dict(state)
     except (ArithmeticError, LookupError, OvsegError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise OvsegError(f"{folder} is not a complete {kind} ({reason}); train it again") from error
@@ -128,8 +124,26 @@ def read_network(
         inputs=inputs,
         class_names=tuple(class_names),
         text_embeddings=text,
-        digest=content_digest(config, {**network.state_dict(), "text_embeddings": text}),
+        digest=content_digest(config, {**state, "text_embeddings": text}),
     )
+
+
+def network_digest(folder: Path) -> str:
+    """Return the digest that `read_network` gives a whole folder, without building the network.
+
+    Raises:
+        OvsegError: if a file is missing or damaged.
+    """
+    state, text = _tensors(folder)
+    return content_digest(read_config(folder), {**state, "text_embeddings": text})
+
+
+def _tensors(folder: Path) -> tuple[dict[str, Tensor], Tensor]:
+    """Read a folder's weights, in float32, and text embeddings."""
+    state = read_safetensors(folder / WEIGHTS_FILE)
+    text = read_safetensors(folder / TEXTS_FILE)["text_embeddings"]
+    check_finite({**state, "text_embeddings": text}, folder)
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, text
 
 
 def content_digest(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
