@@ -13,6 +13,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -256,6 +257,8 @@ def _load() -> None:
     from tasks.console import quiet_expected_errors
 
     quiet_expected_errors()
+    with suppress(Exception):  # an MLflow that cannot be used is reported where it is used
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
 @on_any_streams
