@@ -19,10 +19,8 @@ from tasks.catalog import check_catalog, publish_catalog
 from tasks.mining import (
     by_source,
     check_models,
-    embed_nouns,
-    find_nouns,
+    masks_and_texts,
     pair,
-    propose_masks,
     publish_table,
     read_images,
 )
@@ -52,10 +50,7 @@ def mine_pairs(run: Drawn, adapted: Manifest | None = None) -> dict[str, Manifes
         check_models(config)
         source = read_images(config)
         images = source["images"]
-        nouns = find_nouns(config, images)
-        proposals = propose_masks(config, images)
-        texts = embed_nouns(config, nouns, adapted)
-        parts = {"images": images, "nouns": nouns, "proposals": proposals, "texts": texts}
+        parts = {"images": images, **masks_and_texts(config, images, adapted)}
         pairs = pair(config, parts, adapted)
         mined = {**source, **parts, "pairs": pairs, "table": publish_table(config, pairs)}
         publish_catalog(config.root, mined)

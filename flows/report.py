@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from ovseg.stages.manifest import Manifest
 from tasks.catalog import publish_catalog
 from tasks.progress import bars
-from tasks.scoring import Summary, draw_sheet, judge_pairs, summarize, write_report
+from tasks.scoring import Summary, judge_and_draw, summarize, write_report
 from tasks.steps import step
 from tasks.tracking.records import record_report
 from tasks.tracking.tracked_run import track
@@ -35,8 +35,7 @@ def report(
     config = run.config
     root, uri = config.root, config.tracking.uri
     with track("report", root=root, uri=uri, join=True) as tracked, bars():
-        truth = judge_pairs(config, mined["table"])
-        sheet = draw_sheet(config, mined, checkpoints)
+        truth, sheet = judge_and_draw(config, mined, checkpoints)
         publish_catalog(root, {"truth": truth} if truth else {})
         page = write_report(config, mined, checkpoints, scored, truth)
         summary = summarize(

@@ -20,16 +20,17 @@ from ovseg.report.contact_sheet import CONTACT_SHEET, sheet_inputs
 from ovseg.report.stage import REPORT, report_inputs
 from ovseg.report.summary import Summary, absent_classes, show, show_scores, summarize
 from ovseg.stages.manifest import Manifest
+from ovseg.stages.threads import cores
 from tasks.mining import curate, tables_by_role
 from tasks.run import run, run_together
+from tasks.side_by_side import Jobs
 
 __all__ = [
     "Summary",
     "by_role",
     "curved_arms",
     "draw_curve",
-    "draw_sheet",
-    "judge_pairs",
+    "judge_and_draw",
     "remember",
     "score",
     "scoring_inputs",
@@ -60,15 +61,19 @@ def score(
     name = setting.benchmark
     runs = [(f"score {name}: {arm}", setting, inputs) for arm, inputs in parts.items()]
     results = run_together(BENCHMARK, runs, config.root, label=f"score {name}: {', '.join(parts)}")
-    scored: dict[str, tuple[Manifest, Manifest]] = {}
-    for arm, result in zip(parts, results):
-        inputs = {"benchmark": result}
-        scores = run(SCORES, ScoresConfig(arm=arm), inputs, config.root, label=f"tabulate {arm}")
-        scored[arm] = result, scores
+    jobs = Jobs()
+    tables = {arm: jobs.add(_tabulate, config, arm, each) for arm, each in zip(parts, results)}
+    jobs.run(config.execution.workers or cores())
+    scored = {arm: (each, tables[arm].result) for arm, each in zip(parts, results)}
     first = next(iter(config.arms))
     if first in scored and (absent := absent_classes(scored[first][1])):
         get_run_logger().warning("benchmark %s: %s", name, absent)
     return scored
+
+
+def _tabulate(config: RunConfig, arm: str, result: Manifest) -> Manifest:
+    inputs = {"benchmark": result}
+    return run(SCORES, ScoresConfig(arm=arm), inputs, config.root, label=f"tabulate {arm}")
 
 
 def scoring_inputs(
@@ -187,6 +192,17 @@ def draw_sheet(
     )
     inputs = sheet_inputs(mined, checkpoints)
     return run(CONTACT_SHEET, setting, inputs, config.root, label="contact sheet")
+
+
+def judge_and_draw(
+    config: RunConfig, mined: Mapping[str, Manifest], checkpoints: Mapping[str, Manifest]
+) -> tuple[Manifest | None, Manifest]:
+    """Judge the pairs and draw the contact sheet, side by side."""
+    jobs = Jobs()
+    sheet = jobs.add(draw_sheet, config, mined, checkpoints)
+    truth = jobs.add(judge_pairs, config, mined["table"])
+    jobs.run(config.execution.workers or cores())
+    return truth.result, sheet.result
 
 
 def write_report(

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from ovseg.stages.stopwatch import waiting
-from ovseg.stages.threads import fixed_threads
+from ovseg.stages.threads import with_fixed_threads
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Background:
                 future.set_result(call(*args))
             return future
         self._settle(self.most - weight)
-        future = self._executor.submit(_with_fixed_threads, call, *args)
+        future = self._executor.submit(with_fixed_threads, call, *args)
         self._unfinished.append((future, weight))
         self._weight += weight
         return future
@@ -86,8 +86,3 @@ class Background:
         finally:
             self._unfinished.clear()
             self._executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _with_fixed_threads(call: Callable[..., T], *args: Any) -> T:
-    with fixed_threads():
-        return call(*args)

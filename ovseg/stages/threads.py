@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from ovseg.errors import OvsegError
 
+T = TypeVar("T")
 VARIABLE = "OVSEG_TORCH_THREADS"
 _READ_AT_IMPORT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables that torch's libraries read once, when they are loaded."""
@@ -56,6 +57,12 @@ def fixed_threads() -> Iterator[None]:
         yield
     finally:
         _leave()
+
+
+def with_fixed_threads(call: Callable[..., T], /, *args: Any) -> T:
+    """Call a function within `fixed_threads`, from a thread that was started by hand."""
+    with fixed_threads():
+        return call(*args)
 
 
 def _enter(threads: int) -> None:

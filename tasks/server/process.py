@@ -11,6 +11,10 @@ import socket
 import sys
 import threading
 
+_KEPT_SECONDS = 600
+"""Longer than a client keeps an idle connection (5 s, as uvicorn's default): of two sides that hang
+up at the same time, the client sends a request in vain, and Prefect repeats it after 2 s."""
+
 
 def _end_with_parent() -> None:
     while os.read(0, 1):
@@ -29,7 +33,10 @@ def main() -> int:
     import uvicorn
 
     app = "prefect.server.api.server:create_app"
-    server = uvicorn.Server(uvicorn.Config(app, factory=True, log_level="error", lifespan="on"))
+    config = uvicorn.Config(
+        app, factory=True, log_level="error", lifespan="on", timeout_keep_alive=_KEPT_SECONDS
+    )
+    server = uvicorn.Server(config)
     server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
     return 0 if server.started else 3
 

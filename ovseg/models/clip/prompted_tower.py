@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ovseg.models.clip.trained_blocks import is_frozen, run_block, takes_part
+from ovseg.models.clip.trained_blocks import run_block, takes_part
 
 
 def patch_masks(masks_nhw: Tensor, patch_size: int) -> Tensor:
@@ -67,7 +67,7 @@ def prompted_features(
     x = visual.ln_pre(x)
     tokens = 0  # visual prompts in x
     blocks = len(transformer.resblocks)
-    class_token = visual.pool_type == "tok" and visual.attn_pool is None and is_frozen(visual)
+    class_token = visual.pool_type == "tok" and visual.attn_pool is None
     for depth, block in enumerate(transformer.resblocks, start=1):
         if visual_prompts is not None and depth <= len(visual_prompts):
             own = visual_prompts[depth - 1].to(x.dtype).expand(len(x), -1, -1)

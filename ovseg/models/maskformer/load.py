@@ -18,11 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ovseg.config.model_names import (
-    maskformer_folder,
-    missing_maskformer,
-    shipped_maskformer,
-)
+from ovseg.config.model_names import maskformer_folder, missing_maskformer
 from ovseg.errors import OvsegError
 from ovseg.models.devices import resolve_device
 from ovseg.models.maskformer.open_vocabulary import Architecture, OpenVocabularyMaskFormer
@@ -41,6 +37,7 @@ from ovseg.models.weights.folders import (
     write_network,
 )
 from ovseg.models.weights.settings_files import check_folder, check_transformers, read_settings
+from ovseg.storybook.weights import shipped_maskformer
 
 __all__ = [
     "ClosedMaskFormer",

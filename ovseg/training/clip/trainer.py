@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from ovseg.models.clip.context_vectors import ContextVectors
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.clip.mask_tokens import covered_patches, encode_mask_tokens
 from ovseg.models.devices import autocast
+from ovseg.stages.threads import cores
 from ovseg.training.clip.batches import batches
 from ovseg.training.clip.gradients import EmbeddedInParts, set_checkpointing
 from ovseg.training.clip.losses import clip_loss, distinct_noun_loss
@@ -82,7 +84,10 @@ class Trainer:
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
             eps=config.eps,
+            fused=True,
         )
+        # half of each batch on a CPU; threads end with the trainer
+        self._other = ThreadPoolExecutor(1, thread_name_prefix="half") if cores() > 1 else None
         self.log: list[LogRow] = []
 
     def noun_texts(self, nouns_n: Tensor) -> Tensor:
@@ -134,7 +139,11 @@ class Trainer:
             total_steps=self.total_steps,
         )
         regions = EmbeddedInParts(
-            self._embedded, pixels, masks, parts=self.config.gradient_accumulation_steps
+            self._embedded,
+            pixels,
+            masks,
+            parts=self.config.gradient_accumulation_steps,
+            other=self._other,
         )
         loss = self.loss(regions.embeddings, nouns_n)
         value = finite_loss(loss, step=number, advice=self._advice)
