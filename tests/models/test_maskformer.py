@@ -239,6 +239,11 @@ def test_a_checkpoint_brings_its_own_image_statistics(closed_folder: Path, tmp_p
 # Digests and errors
 
 
+@pytest.mark.parametrize("name", ["storybook", "storybook-1"])
+def test_a_shipped_network_has_the_digest_of_its_files(name: str) -> None:
+    assert maskformer_digest(name) == load_maskformer(name).digest
+
+
 @pytest.mark.parametrize("which", ["folder", "closed_folder"])
 def test_digest_is_of_content(which: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     source = request.getfixturevalue(which)

@@ -1,5 +1,6 @@
 """Prefect's server: what keeps it from starting is one line, and it ends with what started it."""
 
+import http.client
 import os
 import signal
 import socket
@@ -11,10 +12,11 @@ from contextlib import closing
 
 import psutil
 import pytest
+from prefect.settings import get_current_settings
 
 from ovseg.errors import OvsegError
 from tasks.server.checks import check_database, check_home, check_proxies, exempt_loopback
-from tasks.server.own import GivenServer, TemporaryServer
+from tasks.server.own import GivenServer, TemporaryServer, _without_heartbeats
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -183,3 +185,29 @@ def test_the_server_ends_with_a_parent_that_is_killed(tmp_path):
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_connection_that_was_idle_can_be_used(tmp_path):
+    server = TemporaryServer(tmp_path, environment(PREFECT_HOME=str(tmp_path)))
+    try:
+        server.wait()
+        connection = http.client.HTTPConnection("127.0.0.1", server._port)
+        for pause in (6, 0):  # clients keep an idle connection for 5 s
+            connection.request("GET", "/api/health")
+            assert connection.getresponse().read() == b"true"
+            time.sleep(pause)
+    finally:
+        server.stop()
+
+
+def test_heartbeats_are_sent_to_the_servers_of_others_only():
+    def frequency():
+        return get_current_settings().flows.heartbeat_frequency
+
+    usual = frequency()
+    assert usual is not None
+    for server, expected in ((object.__new__(TemporaryServer), None), (GivenServer(""), usual)):
+        with _without_heartbeats(server):
+            assert frequency() == expected
+    assert frequency() == usual

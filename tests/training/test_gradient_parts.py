@@ -1,5 +1,7 @@
 """Batches in parts: the gradients of the whole batch's loss, and the same training."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -38,17 +40,50 @@ def test_gradients_are_those_of_the_whole_batch(count, parts, distinct, key):
             return distinct_noun_loss(rows, texts, nouns, scale)
         return clip_loss(rows, texts[nouns], scale)
 
-    results = []
+    loss = loss_of(embed(pixels, masks))
+    loss.backward()
+    expected = (loss.detach(), weight.grad.clone(), scale.grad.clone())
     for k in (1, parts):
         weight.grad = scale.grad = None
         embedded = EmbeddedInParts(embed, pixels, masks, parts=k)
         loss = loss_of(embedded.embeddings)
         loss.backward()
         embedded.backward()
-        results.append((loss.detach(), weight.grad.clone(), scale.grad.clone()))
-    for whole, in_parts in zip(*results, strict=True):
-        # losses are float32 sums
-        torch.testing.assert_close(in_parts, whole, rtol=1e-4, atol=1e-6)
+        for whole, in_parts in zip(expected, (loss.detach(), weight.grad, scale.grad)):
+            # losses are float32 sums
+            torch.testing.assert_close(in_parts, whole, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("trains", list(PHASES))
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_halves_have_the_same_bytes_in_one_thread_and_in_two(trains, count):
+    texts = F.normalize(waves(7, 16, key=3), dim=-1)
+    pixels, masks = waves(count, 3, 32, 32, key=5), waves(count, 32, 32, key=6) > 0
+    after = []
+    for other in (None, ThreadPoolExecutor(1)):
+        config = FinetuneConfig(trains=trains, **{**COMMON, **PHASES[trains]})
+        model = fixed_clip(config.prompt_depth if trains == "mask_prompts" else 0)
+        trainer = Trainer(model, texts, config=config, total_steps=20)
+        trainer._other = other
+        for _ in range(3):
+            trainer.step(pixels, masks, torch.arange(count) % 7)
+        after.append((trainer.log, {name: p.detach() for name, p in trainer.parameters.items()}))
+    (alone, one), (together, two) = after
+    assert alone == together
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("bad", [0, 2])
+@pytest.mark.parametrize("other", [None, ThreadPoolExecutor(1)])
+def test_an_error_of_either_half_is_raised(bad, other):
+    def embed(part, inside):
+        if part[0, 0] == bad:
+            raise ValueError("cannot be embedded")
+        return part
+
+    pixels, masks = torch.arange(4.0)[:, None].expand(4, 3), torch.ones(4, 1)
+    with pytest.raises(ValueError, match="cannot be embedded"):
+        EmbeddedInParts(embed, pixels, masks, parts=1, other=other)
 
 
 @pytest.mark.parametrize("trains", list(PHASES))
