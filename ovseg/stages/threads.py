@@ -1,11 +1,15 @@
-"""The number of torch threads: one, because the bytes of a sum depend on how it is split.
+"""How stages compute on a CPU: one torch thread each, and memory that is kept when it is freed.
 
-`OVSEG_TORCH_THREADS=N` overrides it. N is then part of the results' names, because they may differ.
+One thread, because the bytes of a sum depend on how it is split. `OVSEG_TORCH_THREADS=N` overrides
+it. N is then part of the results' names, because they may differ.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
+import platform
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -37,6 +41,25 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's `mallopt`."""
+
+
+@functools.cache
+def keep_memory() -> None:
+    """Have glibc keep up to 1 GiB of freed memory for the next tensors, from now on.
+
+    By default it returns large blocks to the system at once, and the system fills each page of the
+    next one with zeros: a tenth of the time of a training step, a third of that of cutting regions.
+    Without effect elsewhere.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+        libc.mallopt(parameter, 2**30)
+
+
 _lock = threading.Lock()
 _inside = 0
 _before: int | None = None
@@ -47,6 +70,8 @@ _variables: dict[str, str | None] = {}
 @contextmanager
 def fixed_threads() -> Iterator[None]:
     """Have torch compute with `torch_threads()` threads, in this thread and new ones.
+
+    Freed memory is kept from the first call on, see `keep_memory`.
 
     Several threads may enter at once, such as the shards of a task runner; the last to leave
     restores the previous setting. This does not import torch: if it is imported inside, it starts
@@ -67,6 +92,7 @@ def with_fixed_threads(call: Callable[..., T], /, *args: Any) -> T:
 
 def _enter(threads: int) -> None:
     global _inside, _before
+    keep_memory()
     with _lock:
         torch = _torch()
         if _inside == 0:

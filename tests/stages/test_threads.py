@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -143,3 +144,19 @@ def test_the_chain_leaves_the_same_bytes_whatever_the_number_of_threads(tmp_path
     assert found[1]["threads"] == 1 and found[1]["steps"] >= 3
     assert found[2]["threads"] > 1, "the setting of before did not come back"
     assert found[1]["digests"] == found[2]["digests"] == found[4]["digests"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_freed_memory_is_kept_for_the_next_array():
+    program = (
+        "import resource, numpy as np\n"
+        "from ovseg.stages.threads import fixed_threads\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "with fixed_threads():\n"
+        "    np.ones(2**23)\n"
+        "    before = faults()\n"
+        "    for _ in range(10): np.ones(2**23)\n"
+        "print(faults() - before)"
+    )
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert int(made.stdout) < 1000  # of ten arrays of 16,384 pages
