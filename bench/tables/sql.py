@@ -28,10 +28,10 @@ import pyarrow as pa
 
 from bench.made_up.draws import Scale
 from bench.made_up.tables import LABELS, publish
-from ovseg.catalog.catalog import current_results
+from ovseg.catalog.catalog import DATABASE, current_results
 from ovseg.catalog.relations import base_relations
 from ovseg.files.sql_files import SqlFile, sql_file, sql_files
-from ovseg.mining.pairs.sql import columns, identifier, scan
+from ovseg.mining.pairs.sql import columns, identifier, literal, scan
 from ovseg.mining.pairs.table import table_files
 from ovseg.stages.schema import PAIRS
 
@@ -59,15 +59,18 @@ def text_before(file: SqlFile) -> str:
 
 @contextmanager
 def opened(root: Path, *, before: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a connection with the relations of a root's catalog, and its views of now or before."""
+    """Yield a connection to a root's catalog, or to its relations with the views of before."""
     with tempfile.TemporaryDirectory(prefix="ovseg-bench-") as spill:
         config = {"threads": THREADS, "memory_limit": MEMORY, "temp_directory": spill}
         with duckdb.connect(config=config) as con:
-            for name, select in base_relations(current_results(root)).items():
-                con.execute(f"create view {identifier(name)} as {select}")
-            for view in sql_files("views"):
-                text = text_before(view) if before else view.text
-                con.execute(f"create view {identifier(view.name)} as {text}")
+            if before:
+                for name, base in base_relations(current_results(root)).items():
+                    con.execute(f"create view {identifier(name)} as {base.select}")
+                for view in sql_files("views"):
+                    con.execute(f"create view {identifier(view.name)} as {text_before(view)}")
+            else:
+                con.execute(f"attach {literal(str(root / DATABASE))} as catalog (read_only)")
+                con.execute("use catalog")
             yield con
 
 

@@ -4,15 +4,17 @@
     con = open_catalog(root)
     con.sql("select noun, mentions from noun_frequency order by mentions desc limit 10")
 
-`catalog.json` holds the pointers, `catalog.duckdb` views only: it can be rebuilt at will, and a
-reader that has it open keeps its own snapshot while the next one is swapped in.
+`catalog.json` holds the pointers, `catalog.duckdb` views and the rows of some of them
+(`ovseg.catalog.stored`): it can be rebuilt at will, and a reader that has it open keeps its own
+snapshot while the next one is swapped in.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -21,6 +23,7 @@ from pydantic import BaseModel
 
 from ovseg.catalog.catalog_file import connect, views_digest, written_for
 from ovseg.catalog.relations import Published, base_relations
+from ovseg.catalog.stored import attach, connection, detach, keys, store
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json
@@ -28,7 +31,6 @@ from ovseg.files.json_files import read_json
 from ovseg.files.locations import reason
 from ovseg.files.publish import (
     WriteError,
-    discard,
     one_writer,
     publish_text,
     published,
@@ -96,7 +98,7 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
         kept = _of_current_tables({key: item for key, item in items.items() if item})
         listed = [pointers[key].model_dump() for key in kept]
         publish_text(json.dumps({"current": listed}, indent=1) + "\n", root / POINTERS)
-        return _build(root / DATABASE, list(kept.values()))
+        return _build(root / DATABASE, list(kept.values()), root)
 
 
 def build_views(path: Path, manifests: Mapping[str, Manifest]) -> Path:
@@ -313,26 +315,45 @@ def _rebuild(root: Path, why: str) -> None:
         ) from error
 
 
-def _build(path: Path, items: Sequence[Published]) -> Path:
-    """Write the views to a temporary file, then swap it in; a file that has them stays."""
-    views = [(name, select, name) for name, select in base_relations(items).items()]
-    views += [(view.name, view.text, str(view.path)) for view in sql_files("views")]
-    digest = digest_json([[name, select] for name, select, _ in views])
+def _build(path: Path, items: Sequence[Published], root: Path | None = None) -> Path:
+    """Write the relations to a temporary file, then swap it in; a file that has them stays.
+
+    Args:
+        path: file to write.
+        items: what it is of.
+        root: folder of all results, for a catalog that stores the rows of views; None for views
+            only.
+    """
+    bases, views = base_relations(items), sql_files("views")
+    stored = {} if root is None else keys(views, bases, root)
+    digest = digest_json(
+        [
+            [[name, base.select] for name, base in bases.items()],
+            [[view.name, view.text, stored.get(view.name)] for view in views],
+        ]
+    )
     if views_digest(path) == digest:
         return path
-    with published(path) as temporary:
-        try:
-            with duckdb.connect(str(temporary)) as con:
-                for name, select, where in views:
-                    _create(con, name, select, where=where)
-                con.execute(f"comment on view {identifier(views[0][0])} is {literal(digest)}")
-        finally:
-            discard(temporary.with_name(temporary.name + ".wal"))
+    with published(path) as temporary, connection(temporary) as con:
+        earlier = attach(con, path) if stored else {}
+        for name, base in bases.items():
+            with _telling(name):
+                con.execute(base.statement(name))
+        for view in views:
+            with _telling(str(view.path)):
+                if view.name in stored:
+                    store(con, view, stored[view.name], earlier)
+                else:
+                    con.execute(f"create view {identifier(view.name)} as {view.text}")
+        con.execute(f"comment on view {identifier(next(iter(bases)))} is {literal(digest)}")
+        detach(con)
     return path
 
 
-def _create(con: duckdb.DuckDBPyConnection, name: str, select: str, *, where: str) -> None:
+@contextmanager
+def _telling(where: str) -> Iterator[None]:
+    """Name the relation that fails."""
     try:
-        con.execute(f"create view {identifier(name)} as {select}")
+        yield
     except duckdb.Error as error:
         raise OvsegError(f"the catalog's relation {where} fails: {one_line(error)}") from error

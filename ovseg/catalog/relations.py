@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ovseg.data.benchmarks.vocabulary import read_vocabulary, vocabulary_names
 from ovseg.evaluation.protocol import read_published
-from ovseg.mining.pairs.sql import select_files, select_labelled, select_rows
+from ovseg.mining.pairs.sql import identifier, select_files, select_labelled, select_rows
 from ovseg.mining.pairs.table import table_files
 from ovseg.stages.manifest import Manifest
 from ovseg.stages.schema import (
@@ -192,13 +192,20 @@ def _json(value: object) -> str:
 
 
 class Cataloged:
-    """Everything the catalog points at, by stage."""
+    """Everything the catalog points at, by stage.
+
+    Attributes:
+        published: the results.
+        asked: the stages that were asked for.
+    """
 
     def __init__(self, published: Sequence[Published]) -> None:
         self.published = published
+        self.asked: set[str] = set()
 
     def of(self, stage: str) -> list[Published]:
         """Return the results of a stage."""
+        self.asked.add(stage)
         return [item for item in self.published if item.manifest.stage == stage]
 
     def shards(self, stage: str) -> list[Path]:
@@ -230,10 +237,13 @@ class Relation(NamedTuple):
     Attributes:
         schema: its columns; the metadata holds the grain.
         select: a function that returns the select over exactly the files that manifests name.
+        constant: whether the rows are the same in every catalog; they are then written into it,
+            because binding a select of thousands of values takes 0.1 s each time.
     """
 
     schema: pa.Schema
     select: Callable[[Cataloged], str]
+    constant: bool = False
 
 
 def _shards(schema: pa.Schema, stage: str) -> Relation:
@@ -309,9 +319,13 @@ RELATIONS: dict[str, Relation] = {
         lambda all_: select_rows(BENCHMARK_RUNS, _run_rows(all_.of("scores"), all_.runs)),
     ),
     "published_results": Relation(
-        PUBLISHED_RESULTS, lambda _: select_rows(PUBLISHED_RESULTS, read_published())
+        PUBLISHED_RESULTS,
+        lambda _: select_rows(PUBLISHED_RESULTS, read_published()),
+        constant=True,
     ),
-    "vocabularies": Relation(VOCABULARIES, lambda _: select_rows(VOCABULARIES, _vocabulary_rows())),
+    "vocabularies": Relation(
+        VOCABULARIES, lambda _: select_rows(VOCABULARIES, _vocabulary_rows()), constant=True
+    ),
     "published": Relation(
         PUBLISHED, lambda all_: select_rows(PUBLISHED, map(_published, all_.published))
     ),
@@ -319,7 +333,34 @@ RELATIONS: dict[str, Relation] = {
 """Every base relation by name; the views of `sql/views` are made over these."""
 
 
-def base_relations(published: Sequence[Published]) -> dict[str, str]:
-    """Return a select for each of `RELATIONS`."""
-    cataloged = Cataloged(published)
-    return {name: relation.select(cataloged) for name, relation in RELATIONS.items()}
+class BaseRelation(NamedTuple):
+    """A base relation over given results.
+
+    Attributes:
+        select: its SQL.
+        contents: stage, labels and content of all results of the stages that the SQL reads.
+        constant: see `Relation`.
+    """
+
+    select: str
+    contents: list[tuple[str, dict[str, str], str]]
+    constant: bool
+
+    def statement(self, name: str) -> str:
+        """Return the statement that makes the relation in a database."""
+        return f"create {'table' if self.constant else 'view'} {identifier(name)} as {self.select}"
+
+
+def base_relations(published: Sequence[Published]) -> dict[str, BaseRelation]:
+    """Return each of `RELATIONS` over these results."""
+    relations = {}
+    for name, relation in RELATIONS.items():
+        all_ = Cataloged(published)
+        select = relation.select(all_)
+        contents = [
+            (item.manifest.stage, item.labels, item.manifest.content_digest)
+            for item in published
+            if item.manifest.stage in all_.asked
+        ]
+        relations[name] = BaseRelation(select, contents, relation.constant)
+    return relations
