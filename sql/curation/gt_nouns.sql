@@ -1,6 +1,7 @@
 -- Ground-truth masks with the nouns of the image's first caption: clean masks, open vocabulary; the
 -- paper's Table 2, case 2.
 -- Sources: gt_noun.
+-- Threads: any.
 -- Grain: one row for each pair. Columns: pair_id, noun (from the caption).
 -- The first caption is the lowest caption_id among the mentions of all the image's pairs, dropped
 -- ones included, as in one_caption.sql.

@@ -1,5 +1,6 @@
 -- Kept mined pairs whose noun the image's first caption mentions: the paper's one-caption setting,
 -- Table 2, case 3.
+-- Threads: any.
 -- Grain: one row for each pair. Columns: pair_id, noun (as mined).
 -- The first caption is the lowest caption_id among the mentions of all the image's pairs, dropped
 -- ones included; a caption without nouns mentions nothing and is skipped.
