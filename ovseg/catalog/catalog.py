@@ -13,31 +13,27 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from ovseg.catalog.catalog_file import connect, views_digest, written_for
-from ovseg.catalog.relations import Published, base_relations
-from ovseg.catalog.stored import attach, connection, detach, keys, store
+from ovseg.catalog.catalog_file import connect, written_for
+from ovseg.catalog.database import write_database
+from ovseg.catalog.published import Published
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
-from ovseg.files.digests import digest_json
 from ovseg.files.json_files import read_json
 from ovseg.files.locations import reason
 from ovseg.files.publish import (
     WriteError,
     one_writer,
     publish_text,
-    published,
     writing,
 )
-from ovseg.files.sql_files import sql_files
-from ovseg.mining.pairs.sql import identifier, literal, one_line
+from ovseg.mining.pairs.sql import one_line
 from ovseg.stages.manifest import Manifest, Relative, inside, why_invalid
 
 log = logging.getLogger(__name__)
@@ -98,7 +94,7 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
         kept = _of_current_tables({key: item for key, item in items.items() if item})
         listed = [pointers[key].model_dump() for key in kept]
         publish_text(json.dumps({"current": listed}, indent=1) + "\n", root / POINTERS)
-        return _build(root / DATABASE, list(kept.values()), root)
+        return write_database(root / DATABASE, list(kept.values()), root)
 
 
 def build_views(path: Path, manifests: Mapping[str, Manifest]) -> Path:
@@ -116,7 +112,7 @@ def build_views(path: Path, manifests: Mapping[str, Manifest]) -> Path:
         tables = [item for item in items.values() if item.manifest.stage == TABLES]
         if (labels := _labels(name, manifest, tables)) is not None:
             items[_key(manifest.stage, labels)] = Published(manifest=manifest, labels=labels)
-    return _build(path, list(_of_current_tables(dict(sorted(items.items()))).values()))
+    return write_database(path, list(_of_current_tables(dict(sorted(items.items()))).values()))
 
 
 def open_catalog(root: Path) -> duckdb.DuckDBPyConnection:
@@ -313,47 +309,3 @@ def _rebuild(root: Path, why: str) -> None:
             f"{root / DATABASE} {why}, and cannot be rebuilt ({one_line(error)}): run"
             f" `ovseg sql --root {root} funnel` once as a user with write access"
         ) from error
-
-
-def _build(path: Path, items: Sequence[Published], root: Path | None = None) -> Path:
-    """Write the relations to a temporary file, then swap it in; a file that has them stays.
-
-    Args:
-        path: file to write.
-        items: what it is of.
-        root: folder of all results, for a catalog that stores the rows of views; None for views
-            only.
-    """
-    bases, views = base_relations(items), sql_files("views")
-    stored = {} if root is None else keys(views, bases, root)
-    digest = digest_json(
-        [
-            [[name, base.select] for name, base in bases.items()],
-            [[view.name, view.text, stored.get(view.name)] for view in views],
-        ]
-    )
-    if views_digest(path) == digest:
-        return path
-    with published(path) as temporary, connection(temporary) as con:
-        earlier = attach(con, path) if stored else {}
-        for name, base in bases.items():
-            with _telling(name):
-                con.execute(base.statement(name))
-        for view in views:
-            with _telling(str(view.path)):
-                if view.name in stored:
-                    store(con, view, stored[view.name], earlier)
-                else:
-                    con.execute(f"create view {identifier(view.name)} as {view.text}")
-        con.execute(f"comment on view {identifier(next(iter(bases)))} is {literal(digest)}")
-        detach(con)
-    return path
-
-
-@contextmanager
-def _telling(where: str) -> Iterator[None]:
-    """Name the relation that fails."""
-    try:
-        yield
-    except duckdb.Error as error:
-        raise OvsegError(f"the catalog's relation {where} fails: {one_line(error)}") from error

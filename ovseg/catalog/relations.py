@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from ovseg.catalog.published import Cataloged, Published
 from ovseg.data.benchmarks.vocabulary import read_vocabulary, vocabulary_names
 from ovseg.evaluation.protocol import read_published
 from ovseg.mining.pairs.sql import identifier, select_files, select_labelled, select_rows
 from ovseg.mining.pairs.table import table_files
-from ovseg.stages.manifest import Manifest
 from ovseg.stages.schema import (
     CLASS_SCORES,
     CONFUSION,
@@ -35,20 +34,6 @@ from ovseg.stages.schema import (
     SCORES,
     TRAINING_LOG,
 )
-
-
-@dataclass(frozen=True)
-class Published:
-    """A manifest in the catalog.
-
-    Attributes:
-        manifest: what was published.
-        labels: what distinguishes it from others of its stage: dataset, round, source, query,
-            benchmark, arm, system; all strings.
-    """
-
-    manifest: Manifest
-    labels: dict[str, str]
 
 
 def _prefixed(grain: str, prefix: Sequence[str], schema: pa.Schema | None = None) -> pa.Schema:
@@ -189,46 +174,6 @@ def _json(value: object) -> str:
 
 # --------------------------------------------------------------------------------------
 # The relations
-
-
-class Cataloged:
-    """Everything the catalog points at, by stage.
-
-    Attributes:
-        published: the results.
-        asked: the stages that were asked for.
-    """
-
-    def __init__(self, published: Sequence[Published]) -> None:
-        self.published = published
-        self.asked: set[str] = set()
-
-    def of(self, stage: str) -> list[Published]:
-        """Return the results of a stage."""
-        self.asked.add(stage)
-        return [item for item in self.published if item.manifest.stage == stage]
-
-    def shards(self, stage: str) -> list[Path]:
-        """Return the files of a stage whose shards are Parquet files."""
-        return [path for item in self.of(stage) for path in item.manifest.paths()]
-
-    @property
-    def runs(self) -> list[Published]:
-        """Return the benchmark runs that current scores were computed from, not superseded ones."""
-        scored = {item.manifest.stats["benchmark_digest"] for item in self.of("scores")}
-        return [run for run in self.of("benchmarks") if run.manifest.digest in scored]
-
-    @property
-    def curves(self) -> list[Published]:
-        """Return the learning curves of current checkpoints."""
-        trained = {
-            (item.labels["arm"], item.manifest.content_digest) for item in self.of("checkpoints")
-        }
-        return [
-            item
-            for item in self.of("curves")
-            if (item.labels["arm"], item.manifest.stats["checkpoint"]) in trained
-        ]
 
 
 class Relation(NamedTuple):

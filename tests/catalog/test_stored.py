@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovseg.catalog import catalog, stored
+from ovseg.catalog import database, stored
 from ovseg.catalog.catalog import build_catalog, open_catalog
 from ovseg.catalog.query import named_query
-from ovseg.catalog.relations import RELATIONS
+from ovseg.catalog.relations import RELATIONS, base_relations
 from ovseg.files.sql_files import SqlFile, sql_files
 from ovseg.stages import schema
 
@@ -27,7 +27,7 @@ def computed(monkeypatch):
             names.append(view.name)
         store(con, view, key, earlier)
 
-    monkeypatch.setattr(catalog, "store", noted)
+    monkeypatch.setattr(database, "store", noted)
     return names
 
 
@@ -50,7 +50,7 @@ def live(con, view):
             "select sql from duckdb_views() where schema_name = 'main' and not internal"
             " order by view_oid"
         ).fetchall():
-            if any(f"{name}" == sql.split()[2].strip('"') for name in RELATIONS):
+            if sql.split()[2].strip('"') in RELATIONS:
                 own.execute(sql)
         for name, kind in RELATIONS.items():
             if kind.constant:
@@ -122,7 +122,7 @@ def test_a_damaged_catalog_is_not_taken_over(toy, tmp_path, computed):
 
 
 def test_another_text_of_a_view_or_of_one_it_reads_is_another_key(tmp_path):
-    base = catalog.base_relations([])
+    base = base_relations([])
     views = sql_files("views")
     keys = stored.keys(views, base, tmp_path)
     assert set(keys) == {view.name for view in STORED}
