@@ -36,7 +36,7 @@ class Scale(Config):
     Attributes:
         dataset: its name in every relation.
         pairs: mined pairs; a twentieth of them in addition from labels and from ground-truth masks.
-        masks: whether pairs have mask bytes.
+        masks: whether pairs have mask bytes, or one byte in their place.
         seed: of every draw.
         source: of the pairs of one staging stage.
     """

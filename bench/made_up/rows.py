@@ -23,7 +23,7 @@ from bench.made_up.columns import (
     redrawn_masks,
     vocabulary,
 )
-from bench.made_up.draws import CAPTIONS, PROPOSALS, Block, Ints
+from bench.made_up.draws import CAPTIONS, PROPOSALS, Block, Ints, Scale
 from ovseg.config.base import Config
 from ovseg.data.benchmarks.vocabulary import read_vocabulary
 from ovseg.files.publish import write_parquet
@@ -205,7 +205,7 @@ def _regions(block: Block, image: Ints, proposal: Ints) -> tuple[pa.Array, pa.Ar
 
 def mined_rows(block: Block) -> pa.Table:
     """Return the mined pairs of a block, ordered by image and noun."""
-    spoken, scale = block.mentions, block.scale
+    spoken = block.mentions
     pairs, image = len(block.image), block.image
     of_pair = np.flatnonzero(spoken.pair >= 0)
     of_pair = of_pair[np.argsort(spoken.pair[of_pair], kind="stable")]
@@ -222,7 +222,7 @@ def mined_rows(block: Block) -> pa.Table:
     unpaired = pa.array(block.reason == 1)  # their images were dropped
     areas, scores, boxes = _regions(block, image, block.proposal)
     rng = block.rng(3)
-    masks = redrawn_masks(rng, pairs) if scale.masks else None
+    masks = _masks(rng, pairs, block.scale)
     margin = pa.array(
         rng.exponential(0.02, pairs).astype(np.float32), mask=rng.random(pairs) < 0.03
     )
@@ -238,7 +238,7 @@ def mined_rows(block: Block) -> pa.Table:
         "proposal_rank": pa.array(np.ones(pairs, np.int64)),
         "mutual_best": pa.array(block.rank == 1),
         "proposal_model": constant("facebook/maskformer-swin-base-coco@4b1c", pa.string(), pairs),
-        **({"mask_counts": masks} if masks is not None else {}),
+        "mask_counts": masks,
     }
     return _table(
         schema.PAIRS,
@@ -261,6 +261,11 @@ def mined_rows(block: Block) -> pa.Table:
             for name, column in paired.items()
         },
     )
+
+
+def _masks(rng: np.random.Generator, rows: int, scale: Scale) -> pa.Array:
+    """Return mask bytes; without them one byte each, so that every kept pair still has a mask."""
+    return redrawn_masks(rng, rows) if scale.masks else constant(b"0", pa.binary(), rows)
 
 
 def mask_noun_rows(block: Block) -> pa.Table:
@@ -296,7 +301,7 @@ def label_rows(block: Block) -> pa.Table:
         round=0,
         noun=names.take(pa.array(label)),
         mask_size=integer_lists(block.sides[image]),
-        mask_counts=redrawn_masks(block.rng(4), len(image)) if block.scale.masks else None,
+        mask_counts=_masks(block.rng(4), len(image), block.scale),
         bbox_xyxy=boxes,
         area_fraction=areas,
         proposal_model=f"{LABELS}@4b1c",

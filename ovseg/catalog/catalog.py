@@ -4,38 +4,36 @@
     con = open_catalog(root)
     con.sql("select noun, mentions from noun_frequency order by mentions desc limit 10")
 
-`catalog.json` holds the pointers, `catalog.duckdb` views only: it can be rebuilt at will, and a
-reader that has it open keeps its own snapshot while the next one is swapped in.
+`catalog.json` holds the pointers, `catalog.duckdb` views and the rows of some of them
+(`ovseg.catalog.stored`): it can be rebuilt at will, and a reader that has it open keeps its own
+snapshot while the next one is swapped in.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from ovseg.catalog.catalog_file import connect, views_digest, written_for
-from ovseg.catalog.relations import Published, base_relations
+from ovseg.catalog.catalog_file import connect, written_for
+from ovseg.catalog.database import write_database
+from ovseg.catalog.published import Published
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
-from ovseg.files.digests import digest_json
 from ovseg.files.json_files import read_json
 from ovseg.files.locations import reason
 from ovseg.files.publish import (
     WriteError,
-    discard,
     one_writer,
     publish_text,
-    published,
     writing,
 )
-from ovseg.files.sql_files import sql_files
-from ovseg.mining.pairs.sql import identifier, literal, one_line
+from ovseg.mining.pairs.sql import one_line
 from ovseg.stages.manifest import Manifest, Relative, inside, why_invalid
 
 log = logging.getLogger(__name__)
@@ -96,7 +94,7 @@ def build_catalog(root: Path, manifests: Mapping[str, Manifest]) -> Path:
         kept = _of_current_tables({key: item for key, item in items.items() if item})
         listed = [pointers[key].model_dump() for key in kept]
         publish_text(json.dumps({"current": listed}, indent=1) + "\n", root / POINTERS)
-        return _build(root / DATABASE, list(kept.values()))
+        return write_database(root / DATABASE, list(kept.values()), root)
 
 
 def build_views(path: Path, manifests: Mapping[str, Manifest]) -> Path:
@@ -114,7 +112,7 @@ def build_views(path: Path, manifests: Mapping[str, Manifest]) -> Path:
         tables = [item for item in items.values() if item.manifest.stage == TABLES]
         if (labels := _labels(name, manifest, tables)) is not None:
             items[_key(manifest.stage, labels)] = Published(manifest=manifest, labels=labels)
-    return _build(path, list(_of_current_tables(dict(sorted(items.items()))).values()))
+    return write_database(path, list(_of_current_tables(dict(sorted(items.items()))).values()))
 
 
 def open_catalog(root: Path) -> duckdb.DuckDBPyConnection:
@@ -311,28 +309,3 @@ def _rebuild(root: Path, why: str) -> None:
             f"{root / DATABASE} {why}, and cannot be rebuilt ({one_line(error)}): run"
             f" `ovseg sql --root {root} funnel` once as a user with write access"
         ) from error
-
-
-def _build(path: Path, items: Sequence[Published]) -> Path:
-    """Write the views to a temporary file, then swap it in; a file that has them stays."""
-    views = [(name, select, name) for name, select in base_relations(items).items()]
-    views += [(view.name, view.text, str(view.path)) for view in sql_files("views")]
-    digest = digest_json([[name, select] for name, select, _ in views])
-    if views_digest(path) == digest:
-        return path
-    with published(path) as temporary:
-        try:
-            with duckdb.connect(str(temporary)) as con:
-                for name, select, where in views:
-                    _create(con, name, select, where=where)
-                con.execute(f"comment on view {identifier(views[0][0])} is {literal(digest)}")
-        finally:
-            discard(temporary.with_name(temporary.name + ".wal"))
-    return path
-
-
-def _create(con: duckdb.DuckDBPyConnection, name: str, select: str, *, where: str) -> None:
-    try:
-        con.execute(f"create view {identifier(name)} as {select}")
-    except duckdb.Error as error:
-        raise OvsegError(f"the catalog's relation {where} fails: {one_line(error)}") from error

@@ -137,7 +137,12 @@ def named_query(con: duckdb.DuckDBPyConnection, name: str) -> str:
     queries = {file.name: file.text for file in sql_files("queries")}
     if name in queries:
         return queries[name]
-    relations = [str(row[0]) for row in con.sql("select view_name from duckdb_views()").fetchall()]
+    relations = [
+        str(row[0])
+        for row in con.sql(
+            "select view_name from duckdb_views() union all select table_name from duckdb_tables()"
+        ).fetchall()
+    ]
     if name in relations:
         return f"from {identifier(name)}"
     near = difflib.get_close_matches(name, [*queries, *relations], n=1)

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from ovseg.catalog.published import Cataloged, Published
 from ovseg.data.benchmarks.vocabulary import read_vocabulary, vocabulary_names
 from ovseg.evaluation.protocol import read_published
-from ovseg.mining.pairs.sql import select_files, select_labelled, select_rows
+from ovseg.mining.pairs.sql import identifier, select_files, select_labelled, select_rows
 from ovseg.mining.pairs.table import table_files
-from ovseg.stages.manifest import Manifest
 from ovseg.stages.schema import (
     CLASS_SCORES,
     CONFUSION,
@@ -35,20 +34,6 @@ from ovseg.stages.schema import (
     SCORES,
     TRAINING_LOG,
 )
-
-
-@dataclass(frozen=True)
-class Published:
-    """A manifest in the catalog.
-
-    Attributes:
-        manifest: what was published.
-        labels: what distinguishes it from others of its stage: dataset, round, source, query,
-            benchmark, arm, system; all strings.
-    """
-
-    manifest: Manifest
-    labels: dict[str, str]
 
 
 def _prefixed(grain: str, prefix: Sequence[str], schema: pa.Schema | None = None) -> pa.Schema:
@@ -191,49 +176,19 @@ def _json(value: object) -> str:
 # The relations
 
 
-class Cataloged:
-    """Everything the catalog points at, by stage."""
-
-    def __init__(self, published: Sequence[Published]) -> None:
-        self.published = published
-
-    def of(self, stage: str) -> list[Published]:
-        """Return the results of a stage."""
-        return [item for item in self.published if item.manifest.stage == stage]
-
-    def shards(self, stage: str) -> list[Path]:
-        """Return the files of a stage whose shards are Parquet files."""
-        return [path for item in self.of(stage) for path in item.manifest.paths()]
-
-    @property
-    def runs(self) -> list[Published]:
-        """Return the benchmark runs that current scores were computed from, not superseded ones."""
-        scored = {item.manifest.stats["benchmark_digest"] for item in self.of("scores")}
-        return [run for run in self.of("benchmarks") if run.manifest.digest in scored]
-
-    @property
-    def curves(self) -> list[Published]:
-        """Return the learning curves of current checkpoints."""
-        trained = {
-            (item.labels["arm"], item.manifest.content_digest) for item in self.of("checkpoints")
-        }
-        return [
-            item
-            for item in self.of("curves")
-            if (item.labels["arm"], item.manifest.stats["checkpoint"]) in trained
-        ]
-
-
 class Relation(NamedTuple):
     """A base relation.
 
     Attributes:
         schema: its columns; the metadata holds the grain.
         select: a function that returns the select over exactly the files that manifests name.
+        constant: whether the rows are the same in every catalog; they are then written into it,
+            because binding a select of thousands of values takes 0.1 s each time.
     """
 
     schema: pa.Schema
     select: Callable[[Cataloged], str]
+    constant: bool = False
 
 
 def _shards(schema: pa.Schema, stage: str) -> Relation:
@@ -309,9 +264,13 @@ RELATIONS: dict[str, Relation] = {
         lambda all_: select_rows(BENCHMARK_RUNS, _run_rows(all_.of("scores"), all_.runs)),
     ),
     "published_results": Relation(
-        PUBLISHED_RESULTS, lambda _: select_rows(PUBLISHED_RESULTS, read_published())
+        PUBLISHED_RESULTS,
+        lambda _: select_rows(PUBLISHED_RESULTS, read_published()),
+        constant=True,
     ),
-    "vocabularies": Relation(VOCABULARIES, lambda _: select_rows(VOCABULARIES, _vocabulary_rows())),
+    "vocabularies": Relation(
+        VOCABULARIES, lambda _: select_rows(VOCABULARIES, _vocabulary_rows()), constant=True
+    ),
     "published": Relation(
         PUBLISHED, lambda all_: select_rows(PUBLISHED, map(_published, all_.published))
     ),
@@ -319,7 +278,34 @@ RELATIONS: dict[str, Relation] = {
 """Every base relation by name; the views of `sql/views` are made over these."""
 
 
-def base_relations(published: Sequence[Published]) -> dict[str, str]:
-    """Return a select for each of `RELATIONS`."""
-    cataloged = Cataloged(published)
-    return {name: relation.select(cataloged) for name, relation in RELATIONS.items()}
+class BaseRelation(NamedTuple):
+    """A base relation over given results.
+
+    Attributes:
+        select: its SQL.
+        contents: stage, labels and content of all results of the stages that the SQL reads.
+        constant: see `Relation`.
+    """
+
+    select: str
+    contents: list[tuple[str, dict[str, str], str]]
+    constant: bool
+
+    def statement(self, name: str) -> str:
+        """Return the statement that makes the relation in a database."""
+        return f"create {'table' if self.constant else 'view'} {identifier(name)} as {self.select}"
+
+
+def base_relations(published: Sequence[Published]) -> dict[str, BaseRelation]:
+    """Return each of `RELATIONS` over these results."""
+    relations = {}
+    for name, relation in RELATIONS.items():
+        all_ = Cataloged(published)
+        select = relation.select(all_)
+        contents = [
+            (item.manifest.stage, item.labels, item.manifest.content_digest)
+            for item in published
+            if item.manifest.stage in all_.asked
+        ]
+        relations[name] = BaseRelation(select, contents, relation.constant)
+    return relations

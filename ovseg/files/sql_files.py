@@ -47,6 +47,11 @@ class SqlFile:
         return []
 
     @property
+    def stored(self) -> bool:
+        """Whether the header says that the catalog stores the view's rows."""
+        return any(line.startswith("Stored in the catalog") for line in self.header)
+
+    @property
     def title(self) -> str:
         """The first sentence of the header, which says what the rows are."""
         return " ".join(self.header).partition(". ")[0].removesuffix(".")

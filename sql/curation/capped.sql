@@ -1,5 +1,6 @@
 -- At most 100 kept mined pairs per noun, those with the best similarity: flattens the head of the
 -- long tail.
+-- Threads: any.
 -- Grain: one row for each pair. Columns: pair_id, noun (as mined).
 select
     pair_id,

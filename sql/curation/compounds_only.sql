@@ -1,4 +1,5 @@
 -- Kept mined pairs of compounds ("picket fence"), without single nouns.
+-- Threads: any.
 -- Grain: one row for each pair. Columns: pair_id, noun (as mined).
 select
     pair_id,

@@ -10,17 +10,46 @@ with candidates as (
         pair_id,
         noun,
         mutual_best,
-        clip_similarity - avg(clip_similarity) over (partition by noun) as excess,
-        percent_rank() over (partition by mutual_best order by proposal_score) as score_rank
+        clip_similarity,
+        proposal_score
     from kept_pairs
     where source = 'mined'
+),
+
+usual as (
+    select
+        noun,
+        avg(clip_similarity) as similarity
+    from candidates
+    group by noun
+),
+
+gate as (
+    select
+        mutual_best,
+        max(proposal_score) as score,
+        bool_or(proposal_score is null) as unscored
+    from (
+        select
+            mutual_best,
+            proposal_score,
+            percent_rank() over (order by proposal_score) as score_rank
+        from candidates
+        where mutual_best
+    )
+    where score_rank < 0.8
+    group by mutual_best
 )
 
 select
-    pair_id,
-    noun
+    candidates.pair_id,
+    candidates.noun
 from candidates
+inner join usual on candidates.noun is not distinct from usual.noun
+inner join gate using (mutual_best)
 where
-    mutual_best
-    and excess > 0
-    and score_rank < 0.8
+    candidates.clip_similarity - usual.similarity > 0
+    and (
+        candidates.proposal_score <= gate.score
+        or (candidates.proposal_score is null and gate.unscored)
+    )

@@ -1,5 +1,6 @@
 -- Kept mined pairs whose noun one of the image's first five captions mentions (COCO has up to
 -- seven); the paper's Table 2, case 4.
+-- Threads: any.
 -- Grain: one row for each pair. Columns: pair_id, noun (as mined).
 -- Captions count in the order of their ids, among those that mention any noun at all.
 with captions as (

@@ -1,4 +1,5 @@
 -- Kept mined pairs of single nouns: of a compound only its head ("fence" of "picket fence").
+-- Threads: any.
 -- Grain: one row for each pair. Columns: pair_id, noun (as mined).
 select
     pair_id,

@@ -1,4 +1,5 @@
 -- Kept mined pairs, with an image's compound in place of its head: "picket fence", not "fence".
+-- Threads: any.
 -- Grain: one row for each pair. Columns: pair_id, noun (as mined).
 select
     pair.pair_id,

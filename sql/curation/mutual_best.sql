@@ -1,4 +1,5 @@
 -- Kept mined pairs that chose each other: each is the best match of the other.
+-- Threads: any.
 -- Grain: one row for each pair. Columns: pair_id, noun (as mined).
 select
     pair_id,

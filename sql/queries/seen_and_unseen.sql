@@ -18,9 +18,9 @@ select
     runs.arm,
     classes.seen,
     count(*) as classes,
-    avg(classes.iou) as miou_union,
-    avg(classes.iou) filter (classes.gt_pixels > 0) as miou_gt,
-    sum(classes.gt_mask_accuracy * classes.gt_masks)
+    avg(classes.iou order by classes.class_id) as miou_union,
+    avg(classes.iou order by classes.class_id) filter (classes.gt_pixels > 0) as miou_gt,
+    sum(classes.gt_mask_accuracy * classes.gt_masks order by classes.class_id)
     / nullif(sum(classes.gt_masks) filter (classes.gt_mask_accuracy is not null), 0) as mask_acc,
     sum(exposure.mentions)::bigint as mentions
 from benchmark_runs as runs

@@ -3,11 +3,11 @@
 -- Columns: clip_similarity, clip_margin, proposal_score, area_fraction, kept, correct (null where
 --   the pair was not compared with ground truth).
 select
-    pairs.clip_similarity,
-    pairs.clip_margin,
-    pairs.proposal_score,
-    pairs.area_fraction,
-    pairs.kept,
+    mined.clip_similarity,
+    mined.clip_margin,
+    mined.proposal_score,
+    mined.area_fraction,
+    mined.kept,
     truth.correct
-from mined_pairs as pairs
+from mined_pairs as mined
 left join pair_truth as truth using (pair_id)

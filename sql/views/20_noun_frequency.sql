@@ -2,6 +2,7 @@
 -- Grain: one row for each (dataset, noun), including stop nouns.
 -- Columns: dataset, noun, is_compound, head (of a compound), mentions and images (of the noun, in
 --   all captions), kept_mentions, pairs, kept_pairs, mean_similarity (cosine, of kept pairs).
+-- Stored in the catalog.
 with mentioned as (
     select
         dataset,

@@ -3,6 +3,7 @@
 -- Columns: dataset, image_id, image_path, image_kept, captions, nouns (distinct, kept), proposals
 --   (kept), pairs, kept_pairs, covered_fraction (areas of the distinct proposals of kept pairs
 --   added up, at most 1: an upper bound of the share of pixels, as proposals may overlap).
+-- Stored in the catalog.
 with noun_counts as (
     select
         dataset,

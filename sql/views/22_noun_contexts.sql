@@ -1,6 +1,7 @@
 -- How often captions describe a noun by which adjective or place.
 -- Grain: one row for each (dataset, noun, kind, context) of kept mentions. Columns: dataset, noun,
 --   kind (adjective, place), context (red; on the grass), mentions.
+-- Stored in the catalog.
 with said as (
     select
         dataset,

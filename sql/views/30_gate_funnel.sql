@@ -3,6 +3,7 @@
 -- pairs. Columns: dataset, source, round, step (order of the funnel), what, outcome ('kept' or
 --   the reason), n, share (of the step's n). An image without any proposal counts as one dropped
 --   proposal.
+-- Stored in the catalog.
 with caption_fates as (
     select
         captions.dataset,

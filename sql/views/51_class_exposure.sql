@@ -4,6 +4,7 @@
 -- Columns: benchmark, dataset, class_id, class_name, mentions, images (of any word for the class in
 --   captions), kept_pairs (mined, latest round), label_pairs (ground-truth masks of the class: such
 --   a class is seen).
+-- Stored in the catalog.
 with datasets as (
     select distinct dataset
     from nouns
@@ -45,8 +46,8 @@ paired as (
     select
         class_words.benchmark,
         class_words.class_id,
-        pairs.dataset,
-        sum(pairs.n)::bigint as kept_pairs
+        counted.dataset,
+        sum(counted.n)::bigint as kept_pairs
     from class_words
     inner join (
         select
@@ -56,7 +57,7 @@ paired as (
         from mined_pairs
         where kept
         group by dataset, noun
-    ) as pairs on class_words.word = pairs.noun
+    ) as counted on class_words.word = counted.noun
     group by all
 ),
 
@@ -64,8 +65,8 @@ labelled as (
     select
         class_words.benchmark,
         class_words.class_id,
-        pairs.dataset,
-        sum(pairs.n)::bigint as label_pairs
+        counted.dataset,
+        sum(counted.n)::bigint as label_pairs
     from class_words
     inner join (
         select
@@ -75,8 +76,8 @@ labelled as (
         from pairs
         where source = 'gt_label' and kept
         group by dataset, noun
-    ) as pairs
-        on class_words.word = trim(regexp_replace(lower(pairs.noun), '[\s_-]+', ' ', 'g'))
+    ) as counted
+        on class_words.word = trim(regexp_replace(lower(counted.noun), '[\s_-]+', ' ', 'g'))
     group by all
 )
 

@@ -50,11 +50,11 @@ def test_a_view_that_fails_leaves_the_old_catalogue(toy, tmp_path, monkeypatch):
     table = toy.publish_table(tmp_path)
     build_catalog(tmp_path, {"table": table})
     before = (tmp_path / "catalog.duckdb").read_bytes()
-    from ovseg.catalog import catalog
+    from ovseg.catalog import database
     from ovseg.files.sql_files import SqlFile
 
     broken = SqlFile(name="odd", path=Path("sql/views/99_odd.sql"), text="select nope from pairs")
-    monkeypatch.setattr(catalog, "sql_files", lambda kind: [broken])
+    monkeypatch.setattr(database, "sql_files", lambda kind: [broken])
     with pytest.raises(OvsegError, match=r"99_odd\.sql fails: .*nope"):
         build_catalog(tmp_path, {})
     assert (tmp_path / "catalog.duckdb").read_bytes() == before

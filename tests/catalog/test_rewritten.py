@@ -4,7 +4,7 @@ import pytest
 
 from bench.made_up.draws import Scale
 from bench.made_up.tables import publish
-from bench.tables.sql import BEFORE, PARAMETERS, curating, everything, opened, text_before
+from bench.tables.sql import BEFORE, PARAMETERS, everything, place, text_before
 from ovseg.catalog.catalog import open_catalog
 from ovseg.catalog.query import failed_checks
 
@@ -20,7 +20,7 @@ def root(tmp_path_factory):
 
 def answer(root, file, *, before):
     kind = file.path.parent.name
-    with (curating if kind == "curation" else opened)(root, before=before) as con:
+    with place(root, file, before=before) as con:
         con.execute("set threads = 1")  # sums of floats
         text = text_before(file) if before else file.text
         sql = f"from {file.name}" if kind == "views" else text

@@ -20,7 +20,9 @@ from ovseg.mining.pairs.compaction import (
     DuplicateGrainError,
     RangeStart,
     compact,
+    connection,
     find_cuts,
+    noun_counts,
 )
 from ovseg.mining.pairs.sql import columns, literal, scan
 from ovseg.stages.schema import PAIRS, rows_to_table
@@ -135,7 +137,10 @@ def test_a_noun_of_many_rows_is_cut_by_image(tmp_path):
     rows = [pair("cat", image) for image in range(5)]
     rows += [pair("dog", image) for image in range(25)] + [pair("eel", 1)]
     shards = write_shards(tmp_path / "shards", rows)
-    cuts = find_cuts(shards, threads=1, spill=tmp_path, part_rows=10)
+    with connection() as con:
+        counts = noun_counts(con, shards)
+        cuts = find_cuts(con, shards, counts, part_rows=10)
+    assert counts == [("cat", 5, 3), ("dog", 25, 13), ("eel", 1, 0)]
     assert cuts == [RangeStart("dog", 5), RangeStart("dog", 15), RangeStart("eel")]
 
 

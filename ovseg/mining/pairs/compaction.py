@@ -58,6 +58,14 @@ class RangeStart(NamedTuple):
     image_id: int | None = None
 
 
+class NounCount(NamedTuple):
+    """How many rows a noun has, which may be null, and how many of them are kept."""
+
+    noun: str | None
+    rows: int
+    kept: int
+
+
 class Piece(NamedTuple):
     """Rows of one range in a scratch file."""
 
@@ -66,7 +74,13 @@ class Piece(NamedTuple):
 
 
 def compact(
-    shards: Sequence[Path], folder: Path, *, spill: Path, threads: int, part_rows: int = PART_ROWS
+    shards: Sequence[Path],
+    folder: Path,
+    *,
+    spill: Path,
+    threads: int,
+    part_rows: int = PART_ROWS,
+    counts: Sequence[NounCount] | None = None,
 ) -> list[Path]:
     """Write `part-00000.parquet`, ... in a folder: all rows of the shards, in order.
 
@@ -76,6 +90,7 @@ def compact(
         spill: a folder for scratch files, about twice the size of the shards; left to the caller.
         threads: how many; the files are the same for any number.
         part_rows: rows of a file, see `PART_ROWS`.
+        counts: `noun_counts` of the shards, if they are known.
 
     Returns:
         The files, in order.
@@ -85,7 +100,9 @@ def compact(
         duckdb.Error: a shard cannot be read, or a file cannot be written.
         OSError: a scratch file cannot be written.
     """
-    cuts = find_cuts(shards, threads=threads, spill=spill, part_rows=part_rows)
+    with connection(threads, spill) as con:
+        counts = noun_counts(con, shards) if counts is None else counts
+        cuts = find_cuts(con, shards, counts, part_rows=part_rows)
     spill.mkdir(exist_ok=True)
     names = [folder / f"part-{number:05d}.parquet" for number in range(len(cuts) + 1)]
     if len(names) == 1:
@@ -108,32 +125,47 @@ def compact(
     return names
 
 
+def noun_counts(con: duckdb.DuckDBPyConnection, shards: Sequence[Path]) -> list[NounCount]:
+    """Return the counts of every noun, in order, null last."""
+    rows = con.execute(
+        f"select noun, count(*), count(*) filter (kept) from {scan(shards)}"
+        " group by noun order by noun nulls last"
+    ).fetchall()
+    return [NounCount(*row) for row in rows]
+
+
 def find_cuts(
-    shards: Sequence[Path], *, threads: int, spill: Path, part_rows: int = PART_ROWS
+    con: duckdb.DuckDBPyConnection,
+    shards: Sequence[Path],
+    counts: Sequence[NounCount],
+    *,
+    part_rows: int = PART_ROWS,
 ) -> list[RangeStart]:
-    """Return where the ranges begin, from the second on; depends on the set of rows only."""
+    """Return where the ranges begin, from the second on; depends on the set of rows only.
+
+    Args:
+        con: from `connection`.
+        shards: the rows.
+        counts: their `noun_counts`.
+        part_rows: rows of a range, see `PART_ROWS`.
+    """
     cuts: list[RangeStart] = []
     rows = 0
-    with connection(threads, spill) as con:
-        source = scan(shards)
-        nouns = con.execute(
-            f"select noun, count(*) from {source} group by noun order by noun nulls last"
-        ).fetchall()
-        for noun, count in nouns:
-            if rows >= part_rows:
-                cuts.append(RangeStart(noun))
-                rows = 0
-            if count > part_rows:
-                images = con.execute(
-                    f"select image_id from {source} where noun is not distinct from $1"
-                    " order by image_id",
-                    [noun],
-                ).fetchnumpy()["image_id"]
-                first = part_rows - rows
-                cuts += [RangeStart(noun, int(images[i])) for i in range(first, count, part_rows)]
-                rows = (count - first) % part_rows or part_rows
-            else:
-                rows += count
+    for noun, count, _ in counts:
+        if rows >= part_rows:
+            cuts.append(RangeStart(noun))
+            rows = 0
+        if count > part_rows:
+            images = con.execute(
+                f"select image_id from {scan(shards)} where noun is not distinct from $1"
+                " order by image_id",
+                [noun],
+            ).fetchnumpy()["image_id"]
+            first = part_rows - rows
+            cuts += [RangeStart(noun, int(images[i])) for i in range(first, count, part_rows)]
+            rows = (count - first) % part_rows or part_rows
+        else:
+            rows += count
     return cuts
 
 

@@ -24,13 +24,14 @@ from ovseg.config.mining import CurationConfig
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json
 from ovseg.files.publish import write_parquet
-from ovseg.files.sql_files import sql_file
+from ovseg.files.sql_files import SqlFile, sql_file
 from ovseg.mining.pairs.given_sql import locked
 from ovseg.mining.pairs.sql import columns, one_line, scan
 from ovseg.mining.pairs.table import table_files
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.schema import CURATED, PAIRS
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
+from ovseg.stages.threads import cores
 
 
 class Curate(Stage[CurationConfig]):
@@ -93,8 +94,25 @@ def _tables(
         f"create view pairs as select {columns(PAIRS)} from {scan(files)}",
         f"create view kept_pairs as {sql_file('views', 'kept_pairs').text}",
     ]
-    # One thread: float sums, and gates at a quantile of them, must not depend on the machine.
-    return locked(config.sql, prepare=prepare, readable=files, threads=1)
+    return locked(config.sql, prepare=prepare, readable=files, threads=threads(config.sql))
+
+
+def threads(sql: str) -> int:
+    """Return how many threads may run a curation: one, or all cores if its header says `any`.
+
+    Sums of floats, gates at them, and what is first among equals depend on the order of rows, which
+    with several threads depends on the machine.
+
+    Raises:
+        OvsegError: the header line `Threads:` says anything else.
+    """
+    header = SqlFile(name="", path=Path(), text=sql).listed("Threads")
+    if header not in ([], ["any"]):
+        raise OvsegError(
+            f"the header says `Threads: {', '.join(header)}`: write `Threads: any.` if the rows do"
+            " not depend on their order, else leave the line out"
+        )
+    return cores() if header else 1
 
 
 def _select(con: duckdb.DuckDBPyConnection, config: CurationConfig) -> pa.Table:

@@ -21,7 +21,13 @@ import pyarrow.parquet as pq
 from ovseg.config.mining import TableConfig
 from ovseg.errors import OvsegError
 from ovseg.files.publish import discard
-from ovseg.mining.pairs.compaction import DuplicateGrainError, compact, connection
+from ovseg.mining.pairs.compaction import (
+    DuplicateGrainError,
+    NounCount,
+    compact,
+    connection,
+    noun_counts,
+)
 from ovseg.mining.pairs.sql import literal, one_line, scan
 from ovseg.stages.manifest import Manifest, ShardPlan
 from ovseg.stages.schema import PAIRS
@@ -60,9 +66,10 @@ class PairTable(Stage[TableConfig]):
         try:
             with connection(threads, spill) as con:
                 _check_rows(con, config, shards)
-                stats = _stats(con, shards)
+                counts = noun_counts(con, shards)
+                stats = _stats(con, shards, counts)
                 try:
-                    compact(shards, folder, spill=spill, threads=threads)
+                    compact(shards, folder, spill=spill, threads=threads, counts=counts)
                 except DuplicateGrainError:
                     _refuse_duplicates(con, shards, "image_id, noun")
                     raise
@@ -147,21 +154,18 @@ def _refuse_duplicates(con: duckdb.DuckDBPyConnection, shards: Sequence[Path], k
         )
 
 
-def _stats(con: duckdb.DuckDBPyConnection, shards: Sequence[Path]) -> dict[str, Any]:
-    source = scan(shards)
-    rows, kept, nouns, kept_nouns = con.execute(
-        "select coalesce(sum(n), 0)::bigint, coalesce(sum(kept), 0)::bigint, count(noun),"
-        " count(noun) filter (kept > 0) from (select noun, count(*) as n,"
-        f" count(*) filter (kept) as kept from {source} group by noun)"
-    ).fetchall()[0]
+def _stats(
+    con: duckdb.DuckDBPyConnection, shards: Sequence[Path], counts: Sequence[NounCount]
+) -> dict[str, Any]:
     dropped = con.execute(
         "select split_part(drop_reason, ':', 1), count(*)"
-        f" from {source} where not kept group by all order by all"
+        f" from {scan(shards)} where not kept group by all order by all"
     ).fetchall()
+    nouns = [each for each in counts if each.noun is not None]
     return {
-        "rows": rows,
-        "kept": kept,
-        "nouns": nouns,
-        "kept_nouns": kept_nouns,
+        "rows": sum(each.rows for each in counts),
+        "kept": sum(each.kept for each in counts),
+        "nouns": len(nouns),
+        "kept_nouns": sum(each.kept > 0 for each in nouns),
         "dropped": {str(reason): count for reason, count in dropped},
     }
