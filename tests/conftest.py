@@ -43,6 +43,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Let them be freed: libraries count what is left when a process ends."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def reference_data() -> Path:
     """The folder of real images, captions and golden vectors; without it a test skips."""
