@@ -1,5 +1,6 @@
 """Fixtures every test may use."""
 
+import gc
 import os
 import shutil
 import signal
@@ -10,10 +11,13 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = (
+    "fast_temporary",
     "fidelity_table",
+    "migrated_store",
     "pytester",
     "toy_results",
-)  # the first has `agrees` and --fidelity
+    "work_order",
+)  # fidelity_table has `agrees` and --fidelity
 
 # A shell that runs the tests in the background has them ignore these, and what they start as well.
 for _signal in (signal.SIGINT, signal.SIGHUP):
@@ -31,6 +35,17 @@ CHROMIUM = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+def pytest_collection_finish() -> None:
+    """Leave the modules and the thousands of tests out of every collection of garbage to come."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let them be freed: libraries count what is left when a process ends."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Selects that were rewritten to be fast return the rows that they returned before."""
 
+from contextlib import ExitStack
+
 import pytest
 
 from bench.made_up.draws import Scale
@@ -18,19 +20,28 @@ def root(tmp_path_factory):
     return root
 
 
-def answer(root, file, *, before):
-    kind = file.path.parent.name
-    with place(root, file, before=before) as con:
-        con.execute("set threads = 1")  # sums of floats
-        text = text_before(file) if before else file.text
-        sql = f"from {file.name}" if kind == "views" else text
-        relation = con.sql(sql, params=PARAMETERS.get(file.name))
-        return relation.to_arrow_table()
+@pytest.fixture(scope="module")
+def answer(root):
+    """Runs a select on the made-up tables, over views of now or of before."""
+    connections = {}
+    with ExitStack() as stack:
+
+        def run(file, *, before):
+            kind = file.path.parent.name
+            key = (kind == "curation", before)
+            if key not in connections:
+                connections[key] = con = stack.enter_context(place(root, file, before=before))
+                con.execute("set threads = 1")  # sums of floats
+            text = text_before(file) if before else file.text
+            sql = f"from {file.name}" if kind == "views" else text
+            return connections[key].sql(sql, params=PARAMETERS.get(file.name)).to_arrow_table()
+
+        yield run
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.path.parent.name}-{file.name}")
-def test_rows_are_those_from_before(root, file):
-    old, new = (answer(root, file, before=before) for before in (True, False))
+def test_rows_are_those_from_before(answer, file):
+    old, new = (answer(file, before=before) for before in (True, False))
     assert old.schema == new.schema
     assert sorted(map(repr, old.to_pylist())) == sorted(map(repr, new.to_pylist()))
     if file.path.parent.name == "queries":
@@ -42,9 +53,9 @@ def test_every_text_from_before_is_of_a_file_that_ships():
     assert {(path.parent.name, path.name) for path in BEFORE.rglob("*.sql")} <= shipped
 
 
-def test_made_up_tables_pass_every_check_and_answer_every_query(root):
+def test_made_up_tables_pass_every_check_and_answer_every_query(root, answer):
     with open_catalog(root) as con:
         assert failed_checks(con) == {}
     for file in FILES:
         if file.path.parent.name == "queries" and file.name != "learning_curves":
-            assert answer(root, file, before=False).num_rows, file.name
+            assert answer(file, before=False).num_rows, file.name

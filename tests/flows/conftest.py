@@ -17,7 +17,7 @@ SMALL = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def prefect_server(tmp_path_factory):
+def prefect_server(migrated_once, tmp_path_factory):
     """Prefect's own test harness: a server on a temporary database and home."""
     home = tmp_path_factory.mktemp("prefect")
     os.environ["PREFECT_HOME"] = str(home)

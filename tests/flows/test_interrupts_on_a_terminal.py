@@ -19,7 +19,7 @@ from terminals import OnTerminal, processes, running
 
 from tasks.server.own import TemporaryServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(3000)]
 
 SETTINGS = {
     "data.mining_world.scenes": 16,

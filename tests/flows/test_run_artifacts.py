@@ -11,6 +11,7 @@ from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
     FlowRunFilter,
+    FlowRunFilterName,
     FlowRunFilterParentFlowRunId,
 )
 
@@ -22,9 +23,11 @@ from tasks.prefect_page import show_summary
 def shown(small_run):
     """The run as the server knows it: the run, the runs of its steps, its artifacts by flow run."""
     with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(limit=200)
+        named = FlowRunFilter(name=FlowRunFilterName(any_=["storybook seed 0"]))
+        runs = client.read_flow_runs(flow_run_filter=named, limit=200)
         first = min(
-            (run for run in runs if run.name == "storybook seed 0"), key=lambda run: run.created
+            (run for run in runs if run.parameters.get("root") == str(small_run[0])),
+            key=lambda run: run.created,
         )
         children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[first.id]))
         steps = client.read_flow_runs(flow_run_filter=children)

@@ -151,10 +151,13 @@ def test_the_study_is_uploaded(run):
 
 def test_prefect_shows_a_subflow_a_seed(run):
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
+    expected = {"storybook, 2 seeds", "storybook seed 0", "storybook seed 1"}
+    named = FlowRunFilter(name=FlowRunFilterName(any_=sorted(expected)))
     with get_client(sync_client=True) as client:
-        names = {one.name for one in client.read_flow_runs(limit=200)}
-    assert {"storybook, 2 seeds", "storybook seed 0", "storybook seed 1"} <= names
+        names = {one.name for one in client.read_flow_runs(flow_run_filter=named, limit=200)}
+    assert names == expected
 
 
 def test_again_computes_nothing(run, overrides, monkeypatch):

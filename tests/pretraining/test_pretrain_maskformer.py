@@ -109,6 +109,7 @@ def test_the_whole_pretraining_runs_and_repeats(tmp_path: Path) -> None:
             tmp_path / name,
             text,
             config=TINY,
+            head_steps=3,
             scenes=4,
             validation=2,
             progress=lambda *args: told.append(args),

@@ -11,7 +11,7 @@ from tasks.tracking.tracked_run import track
 
 
 @pytest.fixture(scope="module")
-def logged(tiny_clip, tiny_maskformer, tmp_path_factory):
+def logged(migrated_once, tiny_clip, tiny_maskformer, tmp_path_factory):
     """The root of a run that registered the tiny segmentor."""
     before, root = mlflow.get_tracking_uri(), tmp_path_factory.mktemp("served")
     settings = BenchmarkConfig(maskformer=str(tiny_maskformer), short_side=64, max_side=128)

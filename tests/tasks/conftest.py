@@ -5,7 +5,7 @@ import pytest
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(migrated_once, tmp_path):
     """A folder of results; MLflow's own default server stays what it was."""
     before = mlflow.get_tracking_uri()
     yield tmp_path / "results"

@@ -4,21 +4,12 @@ import shutil
 import subprocess
 import sys
 
-import mlflow
 import pytest
 import sqlalchemy
 from mlflow.tracking import MlflowClient
 
 from tasks.tracking.mlflow_run import EXPERIMENT, alias_name, mlflow_name, tracking_uri
 from tasks.tracking.tracked_run import track
-
-
-@pytest.fixture
-def root(tmp_path):
-    """A folder of results; MLflow's own default server stays what it was."""
-    before = mlflow.get_tracking_uri()
-    yield tmp_path / "results"
-    mlflow.set_tracking_uri(before)
 
 
 def runs_of(root):
