@@ -1,5 +1,6 @@
 """Any text for `ovseg sql -c`: rows or a refusal, and not a byte of the catalogue changes."""
 
+import atexit
 import shutil
 import tempfile
 from pathlib import Path
@@ -129,6 +130,7 @@ wrapped = st.one_of(
 
 def _world() -> Path:
     root = Path(tempfile.mkdtemp(prefix="ovseg-fuzz-sql-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     build_catalog(root, {})
     return root
 
