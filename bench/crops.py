@@ -3,13 +3,15 @@
     python -m bench crops
 
 100 masks of 480 x 640 become squares of 224 pixels: ellipses of all sizes, and masks that fill the
-image. The old way cuts, blends, normalizes and resizes one mask after another.
+image. The old way cuts, blends, normalizes and resizes one mask after another, and has glibc return
+freed memory to the system, as stages did.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,27 +31,31 @@ def main() -> list[dict[str, Any]]:
     """Print the time of 100 masks by both ways, the ratio, and the largest difference."""
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     figures = []
-    keep_memory()
     device = resolve_device("auto")
     usual = torch.get_num_threads()
-    cases = [("cpu", 1), ("cpu", 2)] + ([(device, usual)] if device != "cpu" else [])
-    for where, threads in cases:
-        torch.set_num_threads(threads)
+    cases = [
+        (where, threads, name)
+        for where, threads in [("cpu", 1), ("cpu", 2)] + [(device, usual)] * (device != "cpu")
+        for name in MADE
+    ]
+    style = {"size": SIZE, "mean": MEAN, "std": STD}
+    before = [_timed(_one_by_one, image, case) for case in cases]
+    keep_memory()  # from now on, as stages do
+    after = [_timed(lambda *of: region_crops(*of, **style).pixels, image, case) for case in cases]
+    for (where, threads, name), (old, expected), (new, pixels) in zip(cases, before, after):
         on = f"CPU, {threads} thread{'s' * (threads > 1)}" if where == "cpu" else where
-        for name, masks in (("ellipses", _ellipses()), ("full", _full())):
-            masks = masks.to(where)
-            before, after, difference = _measured(image, masks)
-            print(f"  {on}, {name}: one by one {1e3 * before:.0f} ms, at once {1e3 * after:.0f} ms"
-                  f" ({before / after:.1f} x), pixels differ by {difference:.1g}")  # fmt: skip
-            what = f"{MASKS} masks of {HEIGHT} x {WIDTH} cut out ({name}; {on})"
-            figures.append(_figure(what, before, after, equal=difference == 0))
+        difference = float((pixels - expected).abs().max())
+        print(f"  {on}, {name}: one by one {1e3 * old:.0f} ms, at once {1e3 * new:.0f} ms"
+              f" ({old / new:.1f} x), pixels differ by {difference:.1g}")  # fmt: skip
+        what = f"{MASKS} masks of {HEIGHT} x {WIDTH} cut out ({name}; {on})"
+        figures.append(_figure(what, old, new, equal=difference == 0))
     torch.set_num_threads(1)
     masks = _ellipses()
-    before = _seconds(lambda: _boxes_by_any(masks))
-    after = _seconds(lambda: tight_boxes(masks))
-    print(f"  boxes of {MASKS} masks: by any {1e3 * before:.1f} ms, by amax {1e3 * after:.1f} ms"
-          f"   ({before / after:.1f} x)")  # fmt: skip
-    figures.append(_figure(f"boxes of {MASKS} masks (CPU, 1 thread)", before, after, equal=True))
+    old = _seconds(lambda: _boxes_by_any(masks))
+    new = _seconds(lambda: tight_boxes(masks))
+    print(f"  boxes of {MASKS} masks: by any {1e3 * old:.1f} ms, by amax {1e3 * new:.1f} ms"
+          f"   ({old / new:.1f} x)")  # fmt: skip
+    figures.append(_figure(f"boxes of {MASKS} masks (CPU, 1 thread)", old, new, equal=True))
     torch.set_num_threads(usual)
     return figures
 
@@ -78,22 +84,20 @@ def _full() -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(1).random((MASKS, HEIGHT, WIDTH)) > 0.5)
 
 
-def _measured(image: np.ndarray, masks: torch.Tensor) -> tuple[float, float, float]:
-    """Return the median seconds of both ways, taken in turn, and their largest difference."""
-    style = {"size": SIZE, "mean": MEAN, "std": STD}
-    expected = _one_by_one(image, masks)
-    difference = float((region_crops(image, masks, **style).pixels - expected).abs().max())
-    del expected
-    rounds = []
-    for _ in range(RUNS):
-        rounds.append(
-            (
-                _seconds(lambda: _one_by_one(image, masks), runs=1),
-                _seconds(lambda: region_crops(image, masks, **style), runs=1),
-            )
-        )
-    before, after = (statistics.median(each) for each in zip(*rounds, strict=True))
-    return before, after, difference
+MADE = {"ellipses": _ellipses, "full": _full}
+
+
+def _timed(
+    way: Callable[[np.ndarray, torch.Tensor], torch.Tensor],
+    image: np.ndarray,
+    case: tuple[str, int, str],
+) -> tuple[float, torch.Tensor]:
+    """Return the median seconds of one way, and the pixels on the CPU."""
+    where, threads, name = case
+    torch.set_num_threads(threads)
+    masks = MADE[name]().to(where)
+    pixels = way(image, masks).cpu()
+    return _seconds(lambda: way(image, masks)), pixels
 
 
 def _seconds(call: Any, *, runs: int = RUNS) -> float:

@@ -139,3 +139,14 @@ def test_the_share_of_a_mask_is_its_mean(case):
     masks = case[0][None] == np.unique(case[0])[:, None, None]
     rows = mask_rows(1, np.zeros(len(masks), np.int32), masks, np.ones((len(masks), 2), np.float32))
     assert [row["area_fraction"] for row in rows] == [float(mask.mean()) for mask in masks]
+
+
+@given(st.integers(0, 40), st.integers(0, 9), st.integers(1, 4), st.integers(0, 99))
+@settings(deadline=None)
+def test_runs_split_wherever_a_map_changes(height, width, labels, seed):
+    values = np.random.default_rng(seed).integers(0, labels, (height, width))
+    flat = values.ravel()
+    starts = [at for at in range(flat.size) if at == 0 or flat[at] != flat[at - 1]]
+    runs = runs_of(values)
+    assert runs.starts.tolist() == starts
+    assert runs.lengths.tolist() == np.diff([*starts, flat.size]).tolist()
