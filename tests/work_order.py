@@ -8,7 +8,10 @@ import pytest
 
 TOGETHER = ("flows/",)
 """Folders that one process tests: their tests share a Prefect server and a run of the chain."""
+APART = ("flows/test_deployments_run.py",)
+"""Files of these folders that start servers of their own."""
 LONGEST_FIRST = (
+    *APART,
     *TOGETHER,
     "test_bench_gpu.py",
     "tasks/test_mlflow_store.py",
@@ -46,6 +49,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
         def _split_scope(self, nodeid: str) -> str:
             path = super()._split_scope(nodeid)
             below = path.partition("tests/")[2]
+            if below.startswith(APART):
+                return path
             return next((folder for folder in TOGETHER if below.startswith(folder)), path)
 
     config.option.loadscopereorder = False  # by the number of tests
