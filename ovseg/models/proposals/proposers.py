@@ -11,10 +11,10 @@ the post-processing of the queries.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
 from ovseg.config.registry import PROPOSERS, SEGMENTS, check_name, chosen
 from ovseg.models.devices import resolve_device
-from ovseg.models.maskformer.load import maskformer_digest
 from ovseg.models.proposal import ProposalNetwork
 from ovseg.models.proposals.query_segments import segmented, segments_digest
 
@@ -42,8 +42,7 @@ def proposer(
     Raises:
         OvsegError: if there is no such source, post-processing, weights or device.
     """
-    setting = f"{stage}.proposals" if stage == "benchmarks" else f"{stage}.source"
-    make = chosen(PROPOSERS, source, setting=setting)
+    make = chosen(PROPOSERS, source, setting=_setting(stage))
     network = make(weights, resolve_device(device))
     return segmented(network, segments, setting=f"{stage}.segments")
 
@@ -51,8 +50,19 @@ def proposer(
 def proposer_digest(
     source: str, weights: str, *, segments: str = "queries", stage: str = "benchmarks"
 ) -> str:
-    """Return the hash (16 hex digits) of weights and post-processing; see `proposer`."""
-    if source != "maskformer":
-        return proposer(source, weights, segments=segments, stage=stage).digest
+    """Return the hash (16 hex digits) of weights and post-processing; see `proposer`.
+
+    The module of a source may have a function `<source>_digest` that takes the name of the weights
+    and need not load them.
+    """
+    check_name(PROPOSERS, source, setting=_setting(stage))
     check_name(SEGMENTS, segments, setting=f"{stage}.segments")
-    return segments_digest(maskformer_digest(weights), segments)
+    module = PROPOSERS.module(source)
+    of_weights = getattr(module and import_module(module), f"{source}_digest", None)
+    if of_weights is None:
+        return proposer(source, weights, segments=segments, stage=stage).digest
+    return segments_digest(of_weights(weights), segments)
+
+
+def _setting(stage: str) -> str:
+    return f"{stage}.proposals" if stage == "benchmarks" else f"{stage}.source"

@@ -10,6 +10,7 @@ to rounding.
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -95,7 +96,8 @@ def both(
     first, second = arguments
     if other is None:
         return [call(*first), call(*second)]
-    later = other.submit(with_fixed_threads, call, *second)
+    context = contextvars.copy_context()
+    later = other.submit(context.run, with_fixed_threads, call, *second)
     return [call(*first), later.result()]
 
 
