@@ -84,6 +84,11 @@ def fixed_threads() -> Iterator[None]:
         _leave()
 
 
+def idle_cores() -> int:
+    """Return the number of cores that this process computes no stage on."""
+    return max(0, cores() - _inside)
+
+
 def with_fixed_threads(call: Callable[..., T], /, *args: Any) -> T:
     """Call a function within `fixed_threads`, from a thread that was started by hand."""
     with fixed_threads():

@@ -10,16 +10,29 @@ import os
 import socket
 import sys
 import threading
-
-_KEPT_SECONDS = 600
-"""Longer than a client keeps an idle connection (5 s, as uvicorn's default): of two sides that hang
-up at the same time, the client sends a request in vain, and Prefect repeats it after 2 s."""
+from typing import Any
 
 
 def _end_with_parent() -> None:
     while os.read(0, 1):
         pass
     os._exit(0)
+
+
+def _lock_before_reading() -> None:
+    """Have transactions that write take SQLite's lock when they begin.
+
+    One that has read before another wrote can no longer write: Prefect answers 503, and the client
+    repeats its request 2 s later. One that waits for the lock is done in milliseconds.
+    """
+    from prefect.server.database.configurations import AioSqliteConfiguration
+
+    begin = AioSqliteConfiguration.begin_transaction
+
+    def locked(self: Any, session: Any, with_for_update: bool = False) -> Any:
+        return begin(self, session, with_for_update=True)
+
+    AioSqliteConfiguration.begin_transaction = locked  # type: ignore[method-assign]
 
 
 def main() -> int:
@@ -32,11 +45,9 @@ def main() -> int:
     }
     import uvicorn
 
+    _lock_before_reading()
     app = "prefect.server.api.server:create_app"
-    config = uvicorn.Config(
-        app, factory=True, log_level="error", lifespan="on", timeout_keep_alive=_KEPT_SECONDS
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn.Config(app, factory=True, log_level="error", lifespan="on"))
     server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
     return 0 if server.started else 3
 

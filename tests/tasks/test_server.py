@@ -1,6 +1,5 @@
 """Prefect's server: what keeps it from starting is one line, and it ends with what started it."""
 
-import http.client
 import os
 import signal
 import socket
@@ -187,18 +186,42 @@ def test_the_server_ends_with_a_parent_that_is_killed(tmp_path):
         time.sleep(0.02)
 
 
-@pytest.mark.slow
-def test_a_connection_that_was_idle_can_be_used(tmp_path):
-    server = TemporaryServer(tmp_path, environment(PREFECT_HOME=str(tmp_path)))
-    try:
-        server.wait()
-        connection = http.client.HTTPConnection("127.0.0.1", server._port)
-        for pause in (6, 0):  # clients keep an idle connection for 5 s
-            connection.request("GET", "/api/health")
-            assert connection.getresponse().read() == b"true"
-            time.sleep(pause)
-    finally:
-        server.stop()
+LOCKED = """
+import asyncio, sys
+from prefect.server.database import provide_database_interface
+from tasks.server.process import _lock_before_reading
+import sqlalchemy as sa
+
+async def main(repaired):
+    if repaired:
+        _lock_before_reading()
+    db = provide_database_interface()
+    async with db.session_context(begin_transaction=True) as session:
+        await session.execute(sa.text("create table probe (x)"))
+
+    async def write(pause):
+        async with db.session_context(begin_transaction=True) as session:
+            await session.execute(sa.text("select count(*) from probe"))
+            await asyncio.sleep(pause)
+            await session.execute(sa.text("insert into probe values (1)"))
+
+    done = await asyncio.gather(write(0.5), write(0.1), return_exceptions=True)
+    print([str(each) for each in done if each is not None])
+
+asyncio.run(main(sys.argv[1] == "repaired"))
+"""
+
+
+@pytest.mark.parametrize(("how", "errors"), [("as it is", 1), ("repaired", 0)])
+def test_two_transactions_of_the_server_wait_for_each_other(tmp_path, how, errors):
+    done = subprocess.run(
+        [sys.executable, "-c", LOCKED, how],
+        env=environment(PREFECT_HOME=str(tmp_path)),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert done.stdout.count("database is locked") == errors, done.stdout
+    assert done.stdout.startswith("[")
 
 
 def test_heartbeats_are_sent_to_the_servers_of_others_only():

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
-from ovseg.stages.threads import with_fixed_threads
+from ovseg.stages.threads import idle_cores, with_fixed_threads
 
 T = TypeVar("T")
 Embed = Callable[[Tensor, Tensor], Tensor]
@@ -39,7 +39,8 @@ class EmbeddedInParts:
         masks: `(N, S, S)` bool.
         parts: parts of the batch, of equal size except for the last; 1 keeps the graph of the
             whole batch.
-        other: a thread for the second half; None computes one after the other.
+        other: a thread for the second half, used if a core is idle; None computes one after the
+            other.
 
     Attributes:
         embeddings: `(N, E)`, from which a loss is computed.
@@ -92,9 +93,9 @@ def both(
     arguments: Sequence[tuple[Tensor, Tensor]],
     other: ThreadPoolExecutor | None,
 ) -> list[T]:
-    """Return the results of two calls, the second of which runs in the other thread, if any."""
+    """Return the results of two calls; the second runs in the other thread if a core is idle."""
     first, second = arguments
-    if other is None:
+    if other is None or not idle_cores():
         return [call(*first), call(*second)]
     context = contextvars.copy_context()
     later = other.submit(context.run, with_fixed_threads, call, *second)
