@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from toy_phases import log_of
 
 from ovseg.config.training import FinetuneConfig
+from ovseg.stages.threads import fixed_threads
 from ovseg.training.clip.gradients import EmbeddedInParts
 from ovseg.training.clip.losses import clip_loss, distinct_noun_loss
 from ovseg.training.clip.trainer import Trainer
@@ -65,8 +66,9 @@ def test_halves_have_the_same_bytes_in_one_thread_and_in_two(trains, count):
         model = fixed_clip(config.prompt_depth if trains == "mask_prompts" else 0)
         trainer = Trainer(model, texts, config=config, total_steps=20)
         trainer._other = other
-        for _ in range(3):
-            trainer.step(pixels, masks, torch.arange(count) % 7)
+        with fixed_threads():
+            for _ in range(3):
+                trainer.step(pixels, masks, torch.arange(count) % 7)
         after.append((trainer.log, {name: p.detach() for name, p in trainer.parameters.items()}))
     (alone, one), (together, two) = after
     assert alone == together
