@@ -81,7 +81,7 @@ def _storybook(seed: int) -> RunConfig:
     return RunConfig(
         preset="storybook",
         seed=seed,
-        expect="a miniature: about a quarter of an hour on 2 CPU cores; mIoU of unseen classes 8 %"
+        expect="a miniature: about four minutes on 2 CPU cores; mIoU of unseen classes 8 %"
         " by the original CLIP, 14 % fine-tuned (seed 0); its figures say nothing about"
         " photographs",
         root=Path("runs/storybook"),
