@@ -19,8 +19,10 @@ from tasks.catalog import check_catalog, publish_catalog
 from tasks.mining import (
     by_source,
     check_models,
-    masks_and_texts,
+    embed_nouns,
+    find_nouns,
     pair,
+    propose_masks,
     publish_table,
     read_images,
 )
@@ -50,7 +52,10 @@ def mine_pairs(run: Drawn, adapted: Manifest | None = None) -> dict[str, Manifes
         check_models(config)
         source = read_images(config)
         images = source["images"]
-        parts = {"images": images, **masks_and_texts(config, images, adapted)}
+        nouns = find_nouns(config, images)
+        proposals = propose_masks(config, images)
+        texts = embed_nouns(config, nouns, adapted)
+        parts = {"images": images, "nouns": nouns, "proposals": proposals, "texts": texts}
         pairs = pair(config, parts, adapted)
         mined = {**source, **parts, "pairs": pairs, "table": publish_table(config, pairs)}
         publish_catalog(config.root, mined)

@@ -23,10 +23,8 @@ from ovseg.mining.pairs.table import PAIR_TABLE
 from ovseg.mining.proposals.stage import PROPOSALS
 from ovseg.models.clip.load import clip_digest
 from ovseg.stages.manifest import Manifest
-from ovseg.stages.threads import cores
 from ovseg.training.clip.methods import method
 from tasks.run import run
-from tasks.side_by_side import Jobs
 from tasks.worlds import Drawn
 
 
@@ -104,22 +102,6 @@ def propose_masks(config: RunConfig, images: Manifest) -> Manifest:
     """Propose masks in the images."""
     label = "propose masks" if config.source == "mined" else "read ground truth"
     return run(PROPOSALS, config.proposals, {"images": images}, config.root, label=label)
-
-
-def masks_and_texts(
-    config: RunConfig, images: Manifest, adapted: Manifest | None = None
-) -> dict[str, Manifest]:
-    """Propose masks, and side by side find and embed nouns, which need no masks.
-
-    Returns:
-        By role `nouns`, `proposals` and `texts`.
-    """
-    jobs = Jobs()
-    proposals = jobs.add(propose_masks, config, images)
-    nouns = jobs.add(find_nouns, config, images)
-    texts = jobs.add(embed_nouns, config, nouns, adapted)
-    jobs.run(config.execution.workers or cores())
-    return {"nouns": nouns.result, "proposals": proposals.result, "texts": texts.result}
 
 
 def embed_nouns(config: RunConfig, nouns: Manifest, adapted: Manifest | None = None) -> Manifest:

@@ -22,10 +22,17 @@ def prefect_server(migrated_once, tmp_path_factory):
     home = tmp_path_factory.mktemp("prefect")
     os.environ["PREFECT_HOME"] = str(home)
     os.environ["PREFECT_LOCAL_STORAGE_PATH"] = str(home / "storage")
+    from cachetools import TTLCache
+    from prefect.concurrency import services
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
+    # Tasks ask every 5 s whether their tags have a limit; a database that is locked at that moment
+    # costs 2 s. No test sets a limit for tasks.
+    asked = TTLCache(maxsize=1000, ttl=3600)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(services, "_no_limits_cache", asked)
+        with prefect_test_harness(server_startup_timeout=180):
+            yield
 
 
 @pytest.fixture(scope="session")
