@@ -8,9 +8,15 @@ with first_captions as (
     select
         dataset,
         image_id,
-        min(list_min(list_transform(mentions, lambda m: m.caption_id))) as caption_id
-    from pairs
-    where source = 'mined'
+        min(mention.caption_id) as caption_id
+    from (
+        select
+            dataset,
+            image_id,
+            unnest(mentions) as mention
+        from pairs
+        where source = 'mined'
+    )
     group by dataset, image_id
 )
 
@@ -21,5 +27,6 @@ from kept_pairs
 inner join first_captions using (dataset, image_id)
 where
     kept_pairs.source = 'mined'
-    and list_min(list_transform(kept_pairs.mentions, lambda m: m.caption_id))
-    = first_captions.caption_id
+    and list_contains(
+        list_transform(kept_pairs.mentions, lambda m: m.caption_id), first_captions.caption_id
+    )

@@ -29,9 +29,9 @@ Embed = Callable[[Tensor, Tensor], Tensor]
 class EmbeddedInParts:
     """The embeddings of a batch.
 
-    On a CPU, a batch that is one part is two halves, each with a graph of its own, so that two
-    cores can compute it. It is halved whatever the number of cores: two sums of gradients are
-    added, in which the order does not matter, so the bytes are always the same.
+    On a CPU, a batch that is not cut into parts has two halves, each with a graph of its own, so
+    that two cores can compute it. It is halved whatever the number of cores, and the order in which
+    two sums of gradients are added does not matter, so the bytes are always the same.
 
     Args:
         embed: embeds regions, each independently of the others.
@@ -64,7 +64,7 @@ class EmbeddedInParts:
                 rows = [embed(*part) for part in self._parts]
         elif pixels.device.type == "cpu" and len(pixels) > 1:
             halves = zip(pixels.chunk(2), masks.chunk(2), strict=True)
-            self._halves = both(embed, list(halves), other)
+            self._halves = of_both_halves(embed, list(halves), other)
             rows = [half.detach() for half in self._halves]
         else:
             self.embeddings = embed(pixels, masks)
@@ -78,7 +78,9 @@ class EmbeddedInParts:
         if self._halves:
             if self._halves[0].requires_grad:  # else only texts are trained
                 gradients = self.embeddings.grad.chunk(2)
-                both(torch.autograd.backward, list(zip(self._halves, gradients)), self._other)
+                of_both_halves(
+                    torch.autograd.backward, list(zip(self._halves, gradients)), self._other
+                )
             return
         gradients = self.embeddings.grad.chunk(len(self._parts))
         for part, gradient in zip(self._parts, gradients, strict=True):
@@ -88,7 +90,7 @@ class EmbeddedInParts:
             torch.autograd.backward(again, gradient)
 
 
-def both(
+def of_both_halves(
     call: Callable[[Tensor, Tensor], T],
     arguments: Sequence[tuple[Tensor, Tensor]],
     other: ThreadPoolExecutor | None,
