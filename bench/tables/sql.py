@@ -61,10 +61,12 @@ def text_before(file: SqlFile) -> str:
 
 
 @contextmanager
-def opened(root: Path, *, before: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+def opened(
+    root: Path, *, before: bool = False, workers: int = THREADS
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection to a root's catalog, or to its relations with the views of before."""
     with tempfile.TemporaryDirectory(prefix="ovseg-bench-") as spill:
-        config = {"threads": THREADS, "memory_limit": MEMORY, "temp_directory": spill}
+        config = {"threads": workers, "memory_limit": MEMORY, "temp_directory": spill}
         with duckdb.connect(config=config) as con:
             if before:
                 for name, base in base_relations(current_results(root)).items():
@@ -79,10 +81,10 @@ def opened(root: Path, *, before: bool = False) -> Iterator[duckdb.DuckDBPyConne
 
 @contextmanager
 def curating(
-    root: Path, file: SqlFile, *, before: bool = False
+    root: Path, file: SqlFile, *, before: bool = False, workers: int = THREADS
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection as a curation is run on: the tables, one thread unless any will do."""
-    workers = 1 if before else min(THREADS, threads(file.text))
+    workers = 1 if before else min(workers, threads(file.text))
     with tempfile.TemporaryDirectory(prefix="ovseg-bench-") as spill:
         config = {"threads": workers, "memory_limit": MEMORY, "temp_directory": spill}
         with duckdb.connect(config=config) as con:
@@ -96,12 +98,12 @@ def curating(
 
 
 def place(
-    root: Path, file: SqlFile, *, before: bool = False
+    root: Path, file: SqlFile, *, before: bool = False, workers: int = THREADS
 ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
     """Return the connection to run a file on."""
     if file.path.parent.name == "curation":
-        return curating(root, file, before=before)
-    return opened(root, before=before)
+        return curating(root, file, before=before, workers=workers)
+    return opened(root, before=before, workers=workers)
 
 
 def changed(files: Sequence[SqlFile]) -> set[Path]:

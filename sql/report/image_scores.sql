@@ -1,6 +1,7 @@
 -- mIoU of each image under each arm, over the classes in its truth or prediction, worst first.
 -- Grain: one row for each (arm, image); $1 is the benchmark.
 -- Columns: arm, image_id, miou, classes.
+-- Added in the order of the classes: the last digit must not depend on threads.
 with known as (
     select distinct class_id from class_scores
     where benchmark = $1
@@ -55,7 +56,7 @@ ious as (
 select
     arm,
     image_id,
-    avg(iou) as miou,
+    avg(iou order by class) as miou,
     count(*) as classes
 from ious
 group by arm, image_id

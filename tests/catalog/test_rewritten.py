@@ -30,8 +30,8 @@ def answer(root):
             kind = file.path.parent.name
             key = (kind == "curation", before)
             if key not in connections:
-                connections[key] = con = stack.enter_context(place(root, file, before=before))
-                con.execute("set threads = 1")  # sums of floats
+                one = place(root, file, before=before, workers=1)  # sums of floats
+                connections[key] = stack.enter_context(one)
             text = text_before(file) if before else file.text
             sql = f"from {file.name}" if kind == "views" else text
             return connections[key].sql(sql, params=PARAMETERS.get(file.name)).to_arrow_table()
@@ -46,6 +46,15 @@ def test_rows_are_those_from_before(answer, file):
     assert sorted(map(repr, old.to_pylist())) == sorted(map(repr, new.to_pylist()))
     if file.path.parent.name == "queries":
         assert old == new  # in the same order
+
+
+def test_scores_of_images_do_not_depend_on_threads(root):
+    (file,) = (file for file in FILES if file.name == "image_scores")
+    with place(root, file) as con:
+        found = {
+            repr(con.sql(file.text, params=PARAMETERS[file.name]).fetchall()) for _ in range(20)
+        }
+    assert len(found) == 1
 
 
 def test_every_text_from_before_is_of_a_file_that_ships():
