@@ -4,7 +4,8 @@
 
 100 masks of 480 x 640 become squares of 224 pixels: ellipses of all sizes, and masks that fill the
 image. The old way cuts, blends, normalizes and resizes one mask after another, and has glibc return
-freed memory to the system, as stages did.
+freed memory to the system, as stages did. Ten ellipses of each of 16 small images become squares of
+64 pixels, all images at once and image after image.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from ovseg.models.devices import resolve_device
-from ovseg.models.regions.crops import region_crops, tight_boxes
+from ovseg.models.regions.crops import crops_of_images, region_crops, tight_boxes
 from ovseg.stages.threads import keep_memory
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -56,8 +57,30 @@ def main() -> list[dict[str, Any]]:
     print(f"  boxes of {MASKS} masks: by any {1e3 * old:.1f} ms, by amax {1e3 * new:.1f} ms"
           f"   ({old / new:.1f} x)")  # fmt: skip
     figures.append(_figure(f"boxes of {MASKS} masks (CPU, 1 thread)", old, new, equal=True))
+    figures.append(_small_images())
     torch.set_num_threads(usual)
     return figures
+
+
+def _small_images() -> dict[str, Any]:
+    """Print the time of many small images, one after another and at once."""
+    generator = np.random.default_rng(2)
+    images = [generator.integers(0, 256, (96, 128, 3), dtype=np.uint8) for _ in range(16)]
+    masks = [_ellipses(10, 96, 128, seed=seed) for seed in range(16)]
+    style = {"size": 64, "mean": MEAN, "std": STD}
+
+    def one_by_one() -> list[torch.Tensor]:
+        return [region_crops(*each, **style).pixels for each in zip(images, masks, strict=True)]
+
+    def at_once() -> list[torch.Tensor]:
+        return [regions.pixels for regions in crops_of_images(images, masks, **style)]
+
+    equal = all(map(torch.equal, one_by_one(), at_once()))
+    old, new = _seconds(one_by_one), _seconds(at_once)
+    what = "10 masks of each of 16 images of 96 x 128 cut out (CPU, 1 thread)"
+    print(f"  {what}: image by image {1e3 * old:.0f} ms, at once {1e3 * new:.0f} ms"
+          f" ({old / new:.1f} x)")  # fmt: skip
+    return _figure(what, old, new, equal=equal)
 
 
 def _figure(what: str, before: float, after: float, *, equal: bool) -> dict[str, Any]:
@@ -67,15 +90,17 @@ def _figure(what: str, before: float, after: float, *, equal: bool) -> dict[str,
     return {"what": what, **times, "ratio": ratio, "kind": kind}
 
 
-def _ellipses() -> torch.Tensor:
+def _ellipses(
+    count: int = MASKS, rows: int = HEIGHT, columns: int = WIDTH, *, seed: int = 0
+) -> torch.Tensor:
     """Return ellipses whose sides are log-uniform from 20 pixels to the image's."""
-    generator = np.random.default_rng(0)
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    masks = np.zeros((MASKS, HEIGHT, WIDTH), bool)
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:rows, :columns]
+    masks = np.zeros((count, rows, columns), bool)
     for mask in masks:
-        height, width = (int(20 * (side / 20) ** generator.random()) for side in (HEIGHT, WIDTH))
-        top = generator.integers(0, HEIGHT - height + 1) + height / 2
-        left = generator.integers(0, WIDTH - width + 1) + width / 2
+        height, width = (int(20 * (side / 20) ** generator.random()) for side in (rows, columns))
+        top = generator.integers(0, rows - height + 1) + height / 2
+        left = generator.integers(0, columns - width + 1) + width / 2
         mask[:] = ((y - top) / height) ** 2 + ((x - left) / width) ** 2 <= 0.25
     return torch.from_numpy(masks)
 

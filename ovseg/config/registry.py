@@ -14,7 +14,7 @@
 | recipes | `RECIPES` | `--recipe` of `python -m flows.train_segmentation` |
 | systems | `ovseg.config.systems.SYSTEMS` | `benchmarks.system` |
 | published data sets | `ovseg.data.benchmarks.published.PUBLISHED` | `ovseg prepare NAME` |
-| what CLIP sees of a region | `ovseg.models.regions.crops.REGIONS` | `region` of a stage |
+| what CLIP sees of a region | `ovseg.models.regions.styles.REGIONS` | `region` of a stage |
 | ablations | `ovseg.ablations.tables.registry.TABLES` | the name given to `ovseg ablate` |
 | tables of the catalog | `ovseg.catalog.relations.RELATIONS` | |
 

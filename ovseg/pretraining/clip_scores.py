@@ -28,7 +28,7 @@ def region_accuracy(clip: OpenClipModel, scenes: list[Scene], *, region: str) ->
         clip: the model.
         scenes: the scenes whose segments are classified.
         region: how they are cropped, `mean` or `box`, or another name in
-            `ovseg.models.regions.crops.REGIONS`.
+            `ovseg.models.regions.styles.REGIONS`.
 
     Returns:
         Fractions in 0..1: `seen`, `unseen` (of `categories.split(0)`), `all`, `things`, `stuff`,

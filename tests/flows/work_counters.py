@@ -79,6 +79,10 @@ class Work:
             self.published[path.name] = times + 1, total + size
 
 
+def _regions(images: list[Any]) -> int:
+    return sum(len(regions.pixels) for regions in images)
+
+
 @contextmanager
 def counting() -> Iterator[Work]:
     """Count the work of the block, which begins with the empty caches of a new process."""
@@ -101,7 +105,7 @@ def counting() -> Iterator[Work]:
         "decoded": ((images.decode, one),),
         "masks encoded": ((masks.encode, length),),
         "masks decoded": ((masks.decode, length),),
-        "regions cut": ((crops.region_crops, lambda regions: len(regions.pixels)),),
+        "regions cut": ((crops.crops_of_images, _regions),),
         "CLIPs loaded": ((load.load_model, one),),
         "MaskFormers loaded": (
             (maskformers._load_ours, one),

@@ -13,10 +13,12 @@ from ovseg.config.presets import load_preset
 from ovseg.data import masks
 from ovseg.errors import OvsegError
 from ovseg.mining.nouns.embeddings import TEXTS
-from ovseg.mining.pairs import stage as pairing
+from ovseg.mining.pairs import embedding as pairing
+from ovseg.mining.pairs.embedding import embed_images
 from ovseg.mining.pairs.rows import Job
-from ovseg.mining.pairs.stage import PAIRS, embed_images
+from ovseg.mining.pairs.stage import PAIRS
 from ovseg.models.clip.load import load_clip
+from ovseg.models.regions.embedders import region_embedder
 from ovseg.models.regions.picture_embedders import MaskTokenEmbedder
 from ovseg.stages.run import run_stage
 
@@ -87,7 +89,7 @@ def test_a_proposal_without_a_whole_place_is_not_paired(source, parts, tmp_path:
     image = np.array(Image.open(source.image_root / "000.png"))
     for whole_places, expected in ((False, [0, 1]), (True, [1])):
         config = replace_places(pooled, whole_places)
-        embedder = pairing.region_embedder(config, clip="storybook-conv", device="cpu")
+        embedder = region_embedder(config, clip="storybook-conv", device="cpu")
         decoded = [(replace(job), image)]
         ((found, embeddings),) = embed_images(decoded, embedder, config, device="cpu")
         assert [row["proposal_id"] for row in found.proposals] == expected

@@ -12,9 +12,10 @@ from ovseg.data import masks
 from ovseg.errors import OvsegError
 from ovseg.files.digests import file_sha256
 from ovseg.mining.nouns.embeddings import TEXTS, read_texts
-from ovseg.mining.pairs import stage as pairing
+from ovseg.mining.pairs import embedding as pairing
+from ovseg.mining.pairs.embedding import embed_proposals
 from ovseg.mining.pairs.rows import Job, pair_id
-from ovseg.mining.pairs.stage import PAIRS, embed_proposals, pair_image
+from ovseg.mining.pairs.stage import PAIRS, pair_image
 from ovseg.models.clip.load import load_clip
 from ovseg.models.regions import embedding
 from ovseg.models.regions.crops import region_crops

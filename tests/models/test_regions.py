@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 
 from ovseg.config.base import RegionStyle
 from ovseg.models.regions.crops import (
-    REGIONS,
     Regions,
     expand_boxes,
     region_crops,
     tight_boxes,
 )
 from ovseg.models.regions.resampling import blended
+from ovseg.models.regions.styles import REGIONS
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)

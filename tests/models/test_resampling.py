@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from ovseg.models.regions import resampling
 from ovseg.models.regions.crops import (
-    REGIONS,
     Regions,
+    crops_of_images,
     expand_boxes,
-    faded,
     region_crops,
     tight_boxes,
 )
-from ovseg.models.regions.resampling import bicubic, nearest
+from ovseg.models.regions.interpolation import bicubic, nearest
+from ovseg.models.regions.styles import REGIONS, faded
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -119,8 +119,54 @@ def test_a_region_does_not_depend_on_its_company(picture, seed: int, region: str
         assert torch.equal(fewer.boxes, every.boxes[some])
 
 
-@pytest.mark.parametrize("limits", [(1, 1), (7, 500), (2**30, 2**26)])
-def test_tables_of_other_sizes_hold_the_same(monkeypatch, limits: tuple[int, int]):
+@given(
+    pictures_=st.lists(pictures(), min_size=1, max_size=5),
+    region=st.sampled_from(list(REGIONS)),
+    size=st.sampled_from([1, 16, 40]),
+    empty=st.integers(0, 4),
+    no_masks=st.booleans(),
+    style=st.sampled_from([{}, {"matting": True}, {"normalize": False}, {"expand_ratio": 1.5}]),
+)
+@settings(max_examples=120, deadline=None)
+def test_images_at_once_are_the_images_one_by_one(pictures_, region, size, empty, no_masks, style):
+    images, masks = ([*each] for each in zip(*pictures_, strict=True))
+    if empty < len(masks):
+        masks[empty] = masks[empty][:0] if no_masks else torch.zeros_like(masks[empty])
+    style = {"size": size, "mean": MEAN, "std": STD, "threshold": 0.4, "region": region, **style}
+    every = crops_of_images(images, masks, **style)
+    assert len(every) == len(images)
+    for image, of_image, found in zip(images, masks, every, strict=True):
+        alone = region_crops(image, of_image, **style)
+        for name, tensor in vars(alone).items():
+            together = getattr(found, name)
+            assert together.dtype == tensor.dtype and together.shape == tensor.shape, name
+            assert together.numpy().tobytes() == tensor.numpy().tobytes(), name
+
+
+def test_large_and_small_images_at_once():
+    generator = np.random.default_rng(4)
+    shapes = [(300, 250), (20, 400), (64, 64), (300, 250), (1, 1)]
+    images = [generator.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    masks = [torch.from_numpy(generator.random((4, *shape)) > 0.5) for shape in shapes]
+    masks[-1][:] = True
+    for region in ("mean", "box", "attenuated_box"):
+        style = {"size": 32, "mean": MEAN, "std": STD, "region": region}
+        every = crops_of_images(images, masks, **style)
+        for image, of_image, found in zip(images, masks, every, strict=True):
+            alone = region_crops(image, of_image, **style)
+            assert torch.equal(found.pixels, alone.pixels)
+            assert torch.equal(found.masks, alone.masks)
+
+
+def test_no_image_has_no_regions_and_each_needs_its_masks():
+    style = {"size": 8, "mean": MEAN, "std": STD}
+    assert crops_of_images([], [], **style) == []
+    with pytest.raises(ValueError, match="shorter"):
+        crops_of_images([np.zeros((4, 4, 3), np.uint8)] * 2, [np.ones((1, 4, 4), bool)], **style)
+
+
+@pytest.mark.parametrize("limits", [(1, 1, 1), (7, 500, 300), (2**30, 2**26, 2**40)])
+def test_tables_of_other_sizes_hold_the_same(monkeypatch, limits: tuple[int, int, int]):
     generator = np.random.default_rng(1)
     image = generator.integers(0, 256, (70, 90, 3), dtype=np.uint8)
     masks = torch.from_numpy(generator.random((9, 70, 90)) > 0.999)

@@ -11,31 +11,26 @@ the texts stage. Every kept noun of an image is a row, paired or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ovseg.config.mining import PairingConfig
-from ovseg.data import mask_tensors
 from ovseg.data.image_reader import ListedImages
-from ovseg.data.images import ImageArray, ImageError
+from ovseg.data.images import ImageError
 from ovseg.errors import OvsegError
 from ovseg.files.publish import write_parquet
 from ovseg.mining import gates
 from ovseg.mining.nouns.embeddings import clip_label, read_texts
+from ovseg.mining.pairs.embedding import embed_images, embed_proposals
 from ovseg.mining.pairs.ranking import rank
 from ovseg.mining.pairs.rows import OF_IMAGE, Job, Row, complete, pair_stats, shard_jobs
 from ovseg.models.clip.load import clip_digest, shared_clip
-from ovseg.models.clip.open_clip_model import OpenClipModel
-from ovseg.models.devices import autocast, clip_name, resolve_device
-from ovseg.models.regions.crops import Regions
-from ovseg.models.regions.embedders import RegionEmbedder, region_embedder
-from ovseg.models.regions.embedding import Cut, cut_regions, embed_regions
+from ovseg.models.devices import clip_name, resolve_device
+from ovseg.models.regions.embedders import region_embedder
 from ovseg.stages import stopwatch
 from ovseg.stages.device_turns import device_is_free
 from ovseg.stages.manifest import ShardPlan
@@ -136,137 +131,8 @@ class PairsStage(Stage[PairingConfig]):
 PAIRS = PairsStage()
 
 
-# --------------------------------------------------------------------------------------
-# Regions through CLIP
-
-MASK_PIXELS = 2**25
-"""Masks are cut out in parts of this many pixels: all masks of a large photo may not fit memory."""
-
-Decoded = tuple[Job, ImageArray | ImageError]
-Embedded = tuple[Job, NDArray[np.float32] | ImageError]
-
-
 def _zip_read(reader: ListedImages, jobs: list[Job]) -> Iterator[tuple[Job, tuple[Any, Any]]]:
     return zip(jobs, reader.read([job.listed for job in jobs]), strict=True)
-
-
-@torch.inference_mode()
-def embed_proposals(
-    decoded: Iterable[Decoded], clip: OpenClipModel, config: PairingConfig, *, device: str
-) -> Iterator[Embedded]:
-    """Embed the proposals of images as masked regions, several images at a time.
-
-    Args:
-        decoded: jobs with their image, or the reason there is none.
-        clip: the model, on `device`.
-        config: crop settings and batch size.
-        device: where crops are made and embedded.
-
-    Yields:
-        Each job in order, with the `(Q, E)` embeddings of its proposals or the reason.
-    """
-    waiting: list[tuple[Job, list[Regions] | ImageError]] = []
-    regions = 0
-    for job, image in decoded:
-        if isinstance(image, ImageError):
-            waiting.append((job, image))
-            continue
-        parts = _parts(job, image, clip, config, device)
-        waiting.append((job, parts))
-        regions += len(job.proposals)
-        if regions >= config.batch_size:
-            yield from _embed(waiting, clip, config, device)
-            waiting, regions = [], 0
-    yield from _embed(waiting, clip, config, device)
-
-
-@torch.inference_mode()
-def embed_images(
-    decoded: Iterable[Decoded], embedder: RegionEmbedder, config: PairingConfig, *, device: str
-) -> Iterator[Embedded]:
-    """Embed the proposals of each image by themselves, with all of them in one pass.
-
-    Args:
-        decoded: jobs with their image, or the reason there is none.
-        embedder: embeds an image's masks.
-        config: precision.
-        device: where the masks are put.
-
-    Yields:
-        Each job in order, with the proposals that can be embedded (a mask may have no whole place)
-        and their `(Q, E)` embeddings, or the reason.
-    """
-    for job, image in decoded:
-        if isinstance(image, ImageError):
-            yield job, image
-            continue
-        parts = []
-        for masks_qhw in _decoded(job, image, device):
-            with stopwatch.waiting("device"), autocast(device, config.precision):
-                parts.append(embedder.embed(image, masks_qhw, threshold=None))
-        valid = torch.cat([valid for _, valid in parts]).tolist()
-        proposals = [row for row, is_valid in zip(job.proposals, valid, strict=True) if is_valid]
-        yield replace(job, proposals=proposals), _finite(torch.cat([rows for rows, _ in parts]))
-
-
-def _parts(
-    job: Job, image: ImageArray, clip: OpenClipModel, config: PairingConfig, device: str
-) -> list[Regions]:
-    """Cut out the regions of an image's proposals, as many masks at a time as fit in memory."""
-    cut = Cut(region=config.region, background=config.background, expand_ratio=config.expand_ratio)
-    parts = [*cut_regions(clip, image, _decoded(job, image, device), cut=cut)]
-    if not all(bool(part.valid.all()) for part in parts):
-        raise OvsegError(
-            f"image {job.listed['image_id']}: a kept proposal is an empty mask; delete the"
-            " proposals stage's folder and run it again"
-        )
-    return parts
-
-
-def _decoded(job: Job, image: ImageArray, device: str) -> Iterator[torch.Tensor]:
-    """Decode the masks of an image's proposals, as many at a time as fit in memory."""
-    height, width = image.shape[:2]
-    counts = [row["mask_counts"] for row in job.proposals]
-    at_once = max(1, MASK_PIXELS // (height * width))
-    for start in range(0, len(counts), at_once):
-        yield mask_tensors.decode(counts[start : start + at_once], (height, width), device)
-
-
-def _finite(rows: torch.Tensor) -> NDArray[np.float32]:
-    """Return embeddings `(Q, E)` as an array.
-
-    Raises:
-        OvsegError: if some are not finite.
-    """
-    embeddings: NDArray[np.float32] = rows.float().cpu().numpy()
-    if not np.isfinite(embeddings).all():
-        raise OvsegError("CLIP returns non-finite embeddings: its weights are damaged")
-    return embeddings
-
-
-def _embed(
-    waiting: Sequence[tuple[Job, list[Regions] | ImageError]],
-    clip: OpenClipModel,
-    config: PairingConfig,
-    device: str,
-) -> Iterator[Embedded]:
-    """Embed the regions of several images together, in batches of `batch_size`."""
-    regions = [part for _, parts in waiting if isinstance(parts, list) for part in parts]
-    if regions:
-        with stopwatch.waiting("device"), autocast(device, config.precision):
-            rows, _ = embed_regions(clip, regions, batch_size=config.batch_size)
-            embeddings = _finite(rows)
-    start = 0
-    for job, parts in waiting:
-        if isinstance(parts, ImageError):
-            yield job, parts
-        else:
-            yield job, embeddings[start : start + len(job.proposals)]
-            start += len(job.proposals)
-
-
-# --------------------------------------------------------------------------------------
-# Pairs
 
 
 def pair_image(

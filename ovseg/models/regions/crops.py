@@ -1,4 +1,4 @@
-"""Regions: what CLIP sees of a proposal. `REGIONS` lists the styles.
+"""Regions: what CLIP sees of a proposal, in one of the styles of `ovseg.models.regions.styles`.
 
 The paper's style (`mean`: the mask's box cut out, blanked outside the mask) gives the digits of the
 official implementation (OVSeg, CVPR 2023, section 3.2): threshold, tight box, expand, truncate to
@@ -7,64 +7,18 @@ the image is normalized once, before the blend, with the same result;
 `ovseg.models.regions.resampling` does the rest for all masks at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Required, TypedDict, Unpack
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovseg.models.regions.resampling import Source, blended, nearest, resampled
-
-Behind = Callable[[Tensor, Tensor, float], Tensor | None]
-"""Maps an image `(3, H, W)` in 0..255, CLIP's mean color `(3, 1, 1)` and beta to the background
-outside the mask, `(3, 1, 1)` or `(3, H, W)`; None keeps the image."""
-
-
-def _mean(image_chw: Tensor, mean_c11: Tensor, beta: float) -> Tensor:
-    return mean_c11
-
-
-def _zero(image_chw: Tensor, mean_c11: Tensor, beta: float) -> Tensor:
-    return torch.zeros_like(mean_c11)
-
-
-def _kept(image_chw: Tensor, mean_c11: Tensor, beta: float) -> None:
-    return None
-
-
-def faded(image_chw: Tensor, mean_c11: Tensor, beta: float) -> Tensor:
-    """Mix an image with CLIP's mean color: `beta * image + (1 - beta) * mean`.
-
-    Once normalized this is `beta * image`: beta 0 is the paper's mean fill, 1 the image itself.
-    """
-    return beta * image_chw + (1 - beta) * mean_c11
-
-
-@dataclass(frozen=True, kw_only=True)
-class Style:
-    """A way of showing a region to CLIP.
-
-    Attributes:
-        whole: the whole image, squashed to the square, instead of the mask's box.
-        behind: the background outside the mask.
-    """
-
-    whole: bool
-    behind: Behind
-
-
-REGIONS: dict[str, Style] = {
-    "mean": Style(whole=False, behind=_mean),
-    "zero": Style(whole=False, behind=_zero),
-    "box": Style(whole=False, behind=_kept),
-    "attenuated_box": Style(whole=False, behind=faded),
-    "image": Style(whole=True, behind=_kept),
-    "attenuated_image": Style(whole=True, behind=faded),
-}
-"""Styles by the value of `region`: `mean` is the paper's, `zero` is black outside the mask, `box`
-and `image` keep the background, the attenuated ones fade it by `background`."""
+from ovseg.models.regions.interpolation import nearest
+from ovseg.models.regions.resampling import Source, blended, resampled
+from ovseg.models.regions.styles import REGIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +132,41 @@ def squashed_masks(masks_qhw: Tensor, size: int) -> Tensor:
     return squashed
 
 
+class CropStyle(TypedDict, total=False):
+    """What `crops_of_images` may be asked for, by name."""
+
+    size: Required[int]
+    mean: Required[tuple[float, float, float]]
+    std: Required[tuple[float, float, float]]
+    threshold: float | None
+    expand_ratio: float
+    region: str
+    background: float
+    matting: bool
+    normalize: bool
+
+
 def region_crops(
     image_hwc: np.ndarray | Tensor,
     masks_qhw: np.ndarray | Tensor,
+    **style: Unpack[CropStyle],
+) -> Regions:
+    """Make the regions that CLIP sees from the masks of an image: see `crops_of_images`.
+
+    Args:
+        image_hwc: `(H, W, 3)` uint8 RGB.
+        masks_qhw: `(Q, H, W)` bool, or float scores with a threshold; Q may be 0.
+        **style: how.
+
+    Raises:
+        ValueError: if shapes do not fit, the style is unknown or the ratio is below 1.
+    """
+    return crops_of_images([image_hwc], [masks_qhw], **style)[0]
+
+
+def crops_of_images(
+    images_hwc: Sequence[np.ndarray | Tensor],
+    masks_qhw: Sequence[np.ndarray | Tensor],
     *,
     size: int,
     mean: tuple[float, float, float],
@@ -191,12 +177,15 @@ def region_crops(
     background: float = 0.3,
     matting: bool = False,
     normalize: bool = True,
-) -> Regions:
-    """Make the regions that CLIP sees from the masks of an image.
+) -> list[Regions]:
+    """Make the regions that CLIP sees from the masks of images, all at once.
+
+    A region is the same, bit for bit, whatever it is made with.
 
     Args:
-        image_hwc: `(H, W, 3)` uint8 RGB.
-        masks_qhw: `(Q, H, W)` bool, or float scores with a threshold; Q may be 0.
+        images_hwc: `(H, W, 3)` uint8 RGB each, of any sizes.
+        masks_qhw: `(Q, H, W)` for each image, bool, or float scores with a threshold; Q may be 0.
+            All are of one type and on one device.
         size: side S of the squares; the aspect ratio is not kept.
         mean: CLIP's pixel mean on a 0..1 scale (`MaskAdaptedCLIP.pixel_mean`).
         std: CLIP's pixel standard deviation on a 0..1 scale.
@@ -210,61 +199,109 @@ def region_crops(
         normalize: False returns 0..255 values, for display.
 
     Returns:
-        The regions of all masks with foreground; on the masks' device if both are tensors.
+        For each image the regions of its masks with foreground, on the masks' device if both are
+        tensors. Pixels and masks of all images are parts of one tensor.
 
     Raises:
-        ValueError: if shapes do not fit, the style is unknown or the ratio is below 1.
+        ValueError: if shapes or the numbers of images and masks do not fit, the style is unknown
+            or the ratio is below 1.
     """
-    image = torch.as_tensor(image_hwc)
-    masks = torch.as_tensor(masks_qhw)
+    if region not in REGIONS:
+        raise ValueError(f"region must be one of {', '.join(REGIONS)}, not {region!r}")
+    style = REGIONS[region]
+    images = [torch.as_tensor(each) for each in images_hwc]
+    masks = [torch.as_tensor(each) for each in masks_qhw]
+    for image, of_image in zip(images, masks, strict=True):
+        _check(image, of_image)
+    if not images:
+        return []
+    device = masks[0].device
+    binary = [foreground(each, threshold) for each in masks]
+    boxes = torch.cat([tight_boxes(each) for each in binary]).cpu()  # a GPU is waited for once
+    mean_c11, std_c11 = (
+        255.0 * torch.tensor(each, device=device)[:, None, None] for each in (mean, std)
+    )
+    blends = [each.float() for each in masks] if matting else binary
+    found: list[_Found] = []
+    for image, blend, own in zip(
+        images, blends, torch.split(boxes, [*map(len, masks)]), strict=True
+    ):
+        valid = own[:, 2] > 0
+        rows, own = valid.nonzero()[:, 0], own[valid]
+        height, width = image.shape[:2]
+        if style.whole:
+            shift = torch.zeros(4, dtype=torch.int64)
+            own = torch.tensor([[0, 0, width, height]]).expand(len(rows), -1)
+            image_chw = squashed_image(image.to(device).permute(2, 0, 1).float(), size)
+            blend = squashed_masks(blend[rows.to(device)], size)
+        else:
+            own = expand_boxes(own, expand_ratio, height=height, width=width)
+            left, top, right, bottom = _cover(own)  # the rest of the image is not needed
+            shift = torch.tensor([left, top, left, top])
+            window = image[top:bottom, left:right].to(device)
+            image_chw = window.permute(1, 2, 0).contiguous().float().permute(1, 2, 0)  # by columns
+            blend = blend[:, top:bottom, left:right]
+        behind: Tensor | float | None = style.behind(image_chw, mean_c11, background)
+        scale = (mean_c11, std_c11) if normalize else None
+        if scale is not None and (behind is None or not matting):
+            # once for all masks: nothing is blended, a bool mask chooses one of two pixels
+            image_chw = (image_chw - mean_c11) / std_c11
+            if behind is mean_c11:
+                behind = 0.0
+            elif behind is not None:
+                behind = (behind - mean_c11) / std_c11
+            scale = None
+        source = Source(front_chw=image_chw, behind=behind, masks_qhw=blend, scale=scale)
+        found.append(_Found(source=source, valid=valid, rows=rows, boxes=own, shift=shift))
+    shown = [_squashed(each.source) for each in found] if style.whole else _cut(found, size)
+    return [
+        Regions(
+            pixels=pixels, masks=small, valid=each.valid.to(device), boxes=each.boxes.to(device)
+        )
+        for each, (pixels, small) in zip(found, shown, strict=True)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """The regions to be made of an image.
+
+    Attributes:
+        source: the image, or the part of it that has all boxes.
+        valid: `(Q,)` bool, see `Regions`.
+        rows: `(V,)` int64, the masks with foreground.
+        boxes: `(V, 4)` int64, see `Regions`.
+        shift: `(4,)` int64, where the source begins in the image, as a box.
+    """
+
+    source: Source
+    valid: Tensor
+    rows: Tensor
+    boxes: Tensor
+    shift: Tensor
+
+
+def _check(image: Tensor, masks: Tensor) -> None:
     if image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image_hwc must be (H, W, 3), not {tuple(image.shape)}")
     if masks.ndim != 3 or masks.shape[1:] != image.shape[:2]:
         raise ValueError(
             f"masks_qhw {tuple(masks.shape)} do not fit an image of {tuple(image.shape[:2])}"
         )
-    if region not in REGIONS:
-        raise ValueError(f"region must be one of {', '.join(REGIONS)}, not {region!r}")
-    style = REGIONS[region]
-    device = masks.device
-    binary = foreground(masks, threshold)
-    boxes = tight_boxes(binary).cpu()  # the only time that the CPU waits for a GPU
-    valid = boxes[:, 2] > 0
-    rows, boxes = valid.nonzero()[:, 0], boxes[valid]
-    height, width = image.shape[:2]
-    if style.whole:
-        boxes = torch.tensor([[0, 0, width, height]]).expand(len(rows), -1)
-        image_chw = squashed_image(image.to(device).permute(2, 0, 1).float(), size)
-    else:
-        boxes = expand_boxes(boxes, expand_ratio, height=height, width=width)
-        left, top, right, bottom = _cover(boxes)  # the rest of the image is not needed
-        window = image[top:bottom, left:right].to(device)
-        image_chw = window.permute(1, 2, 0).contiguous().float().permute(1, 2, 0)  # by columns
-    blend = masks.float() if matting else binary
-    mean_c11, std_c11 = (
-        255.0 * torch.tensor(each, device=device)[:, None, None] for each in (mean, std)
-    )
-    behind: Tensor | float | None = style.behind(image_chw, mean_c11, background)
-    scale = (mean_c11, std_c11) if normalize else None
-    if scale is not None and (behind is None or not matting):
-        # once for all masks: nothing is blended, a bool mask chooses one of two pixels
-        image_chw = (image_chw - mean_c11) / std_c11
-        if behind is mean_c11:
-            behind = 0.0
-        elif behind is not None:
-            behind = (behind - mean_c11) / std_c11
-        scale = None
-    if style.whole:
-        region_masks = squashed_masks(blend[rows.to(device)], size)
-        pixels = blended(image_chw, region_masks[:, None], behind, scale)
-    else:
-        blend = blend[:, top:bottom, left:right]
-        source = Source(front_chw=image_chw, behind=behind, masks_qhw=blend, scale=scale)
-        within = boxes - torch.tensor([left, top, left, top])
-        pixels, region_masks = resampled(source, rows, within, size)
-    return Regions(
-        pixels=pixels,
-        masks=region_masks,
-        valid=valid.to(device),
-        boxes=boxes.to(device),
-    )
+
+
+def _squashed(source: Source) -> tuple[Tensor, Tensor]:
+    """Return the squares of a whole image, and their masks."""
+    masks = source.masks_qhw
+    return blended(source.front_chw, masks[:, None], source.behind, source.scale), masks
+
+
+def _cut(found: Sequence[_Found], size: int) -> list[tuple[Tensor, Tensor]]:
+    """Return the squares of the boxes of each image, and their masks."""
+    counts = [len(each.rows) for each in found]
+    some = [each for each in found if len(each.rows)] or found[:1]
+    owners = torch.repeat_interleave(torch.tensor([len(each.rows) for each in some]))
+    rows = torch.cat([each.rows for each in some])
+    boxes = torch.cat([each.boxes - each.shift for each in some])
+    pixels, masks = resampled([each.source for each in some], owners, rows, boxes, size)
+    return [*zip(torch.split(pixels, counts), torch.split(masks, counts), strict=True)]

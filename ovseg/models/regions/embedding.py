@@ -12,7 +12,7 @@ parts are joined and split by `batch_size`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ovseg.models.clip.open_clip_model import OpenClipModel
 from ovseg.models.preprocessing import ImageArray
-from ovseg.models.regions.crops import Regions, region_crops
+from ovseg.models.regions.crops import Regions, crops_of_images, region_crops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Cut:
     """Settings for cutting a region out of its image; the defaults are the paper's.
 
     Attributes:
-        region: what CLIP sees of a mask, a name in `ovseg.models.regions.crops.REGIONS`.
+        region: what CLIP sees of a mask, a name in `ovseg.models.regions.styles.REGIONS`.
         background: beta of the attenuated styles.
         expand_ratio: enlargement of the crop box, at least 1.
     """
@@ -73,6 +73,34 @@ def cut_regions(
             threshold=threshold,
             **asdict(cut),
         )
+
+
+def cut_images(
+    clip: OpenClipModel,
+    images: Sequence[ImageArray],
+    masks_qhw: Sequence[Tensor],
+    *,
+    cut: Cut = PAPER,
+) -> list[Regions]:
+    """Cut bool masks out of several images at once: see `cut_regions`.
+
+    Args:
+        clip: the CLIP that will embed the regions.
+        images: `(H, W, 3)` uint8 RGB each.
+        masks_qhw: the masks of each image, all of which are in memory until the end.
+        cut: style of the crops.
+
+    Returns:
+        The regions of each image.
+    """
+    return crops_of_images(
+        [torch.tensor(image) for image in images],
+        masks_qhw,
+        size=clip.image_size,
+        mean=clip.pixel_mean,
+        std=clip.pixel_std,
+        **asdict(cut),
+    )
 
 
 @torch.no_grad()
