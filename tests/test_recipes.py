@@ -97,7 +97,8 @@ def test_a_caption_source(follow, listed, tmp_path):
     follow("A caption source")
     images = run_stage(LIST_IMAGES, listed, {}, tmp_path / "runs")
     rows = images.table().to_pylist()
-    assert [row["captions"][0]["text"] for row in rows] == list(CAPTIONS)
+    texts = {row["image_path"]: row["captions"][0]["text"] for row in rows}
+    assert texts == {f"{number}.png": text for number, text in enumerate(CAPTIONS)}
     assert all(row["kept"] for row in rows) and len(images.shards) == 2
 
 

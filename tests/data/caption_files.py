@@ -1,6 +1,7 @@
 """Two images with three captions, in every format."""
 
 import csv
+import hashlib
 import io
 import json
 import tarfile
@@ -14,10 +15,26 @@ from PIL import Image
 
 from ovseg.data.captions.captioned_image import CaptionedImage
 
-TWO = (
-    CaptionedImage(1, "a.jpg", ((1, "a dog, wet"), (3, 'a "big" dog'))),
-    CaptionedImage(2, "sub/b.jpg", ((2, "כלב 🐕"),)),
-)
+
+def stable_id(*parts: object) -> int:
+    """63 bits of the sha256 of the canonical JSON of what an id names."""
+    text = json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) // 2
+
+
+def without_ids(name: str, *texts: str) -> CaptionedImage:
+    """What is read of an image with some captions from a source without ids."""
+    captions = [
+        (stable_id(name, text, texts[:place].count(text)), text) for place, text in enumerate(texts)
+    ]
+    return CaptionedImage(stable_id(name), name, tuple(sorted(captions)))
+
+
+def by_id(*images: CaptionedImage) -> tuple[CaptionedImage, ...]:
+    return tuple(sorted(images, key=lambda image: image.image_id))
+
+
+TWO = by_id(without_ids("a.jpg", "a dog, wet", 'a "big" dog'), without_ids("sub/b.jpg", "כלב 🐕"))
 ROWS = [("a.jpg", "a dog, wet"), ("sub/b.jpg", "כלב 🐕"), ("a.jpg", 'a "big" dog')]
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from caption_files import jpeg, write_parquet, write_tar
+from caption_files import jpeg, without_ids, write_parquet, write_tar
 
 from ovseg.config.registry import FORMATS
-from ovseg.data.captions.captioned_image import CaptionedImage
 from ovseg.data.captions.formats import read_captions
 from ovseg.data.images import read_image
 from ovseg.errors import OvsegError
@@ -128,6 +127,6 @@ def test_a_tar_cut_short_gives_what_is_whole(tmp_path: Path, at: str):
     ends = {"header": start + 300, "content": start + 512 + 100, "end": start + 512 + 1024}
     (tmp_path / "cut.tar").write_bytes(whole[: ends[at]])
     found = read_captions(tmp_path / "cut.tar")
-    assert found.images[0] == CaptionedImage(1, "cut.tar#a.jpg", ((1, "a dog"),))
+    assert without_ids("cut.tar#a.jpg", "a dog") in found.images
     assert found.left_out["archive_cut_short"] == 1
     assert read_image(tmp_path / "cut.tar#a.jpg").shape == (8, 12, 3)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from caption_files import TWO, WRITERS, jpeg, write_parquet, write_tar
+from caption_files import TWO, WRITERS, by_id, jpeg, without_ids, write_parquet, write_tar
 
 from ovseg.data.captions.captioned_image import CaptionedImage
 from ovseg.data.captions.formats import read_captions
@@ -31,7 +31,7 @@ def test_the_digest_is_of_the_content_not_of_the_spelling(tmp_path: Path):
 
 
 def test_lists_of_captions(tmp_path: Path):
-    both = (CaptionedImage(1, "a.jpg", ((1, "one"), (3, "two"))),)
+    both = (without_ids("a.jpg", "one", "two"),)
     captions = [["one", None, "two"], []]
     write_parquet(tmp_path / "c.parquet", path=["a.jpg", "a.jpg"], captions=captions)
     lines = [json.dumps({"path": "a.jpg", "captions": each}) for each in captions]
@@ -46,7 +46,7 @@ def test_columns_are_settings_too(tmp_path: Path):
     with pytest.raises(OvsegError, match=r"no column of file_name.*set data\.path_column"):
         read_captions(tmp_path / "c.parquet")
     found = read_captions(tmp_path / "c.parquet", path_column="x", caption_column="human")
-    assert found.images == (CaptionedImage(1, "a.jpg", ((1, "a person's"),)),)
+    assert found.images == (without_ids("a.jpg", "a person's"),)
     with pytest.raises(OvsegError, match=r"no column 'y', it has 'x'"):
         read_captions(tmp_path / "c.parquet", path_column="y")
     (tmp_path / "c.json").write_text("{}")
@@ -58,7 +58,7 @@ def test_a_folder_of_parquet_is_one_table(tmp_path: Path):
     write_parquet(tmp_path / "1.parquet", file_name=["b.jpg"], text=["second"])
     write_parquet(tmp_path / "0.parquet", file_name=["a.jpg"], text=["first"])
     found = read_captions(tmp_path)
-    assert [image.file_name for image in found.images] == ["a.jpg", "b.jpg"]
+    assert found.images == by_id(without_ids("a.jpg", "first"), without_ids("b.jpg", "second"))
 
 
 def test_webdataset_shards_are_read_where_they_lie(tmp_path: Path):
@@ -76,12 +76,13 @@ def test_webdataset_shards_are_read_where_they_lie(tmp_path: Path):
     write_tar(tmp_path / "00001.tar", {"c.txt": b"a cat", "c.jpeg": pictures["c"]})
     found = read_captions(tmp_path)
     assert found.left_out == {}
-    assert found.images == (
-        CaptionedImage(1, "00000.tar#a.jpg", ((1, "a dog"),)),
-        CaptionedImage(2, "00000.tar#x/b.JPG", ((2, "one"), (3, "two"))),
-        CaptionedImage(3, "00001.tar#c.jpeg", ((4, "a cat"),)),
+    images = (
+        without_ids("00000.tar#a.jpg", "a dog"),
+        without_ids("00000.tar#x/b.JPG", "one", "two"),
+        without_ids("00001.tar#c.jpeg", "a cat"),
     )
-    for image, name in zip(found.images, "abc", strict=True):
+    assert found.images == by_id(*images)
+    for image, name in zip(images, "abc", strict=True):
         (tmp_path / "alone.jpg").write_bytes(pictures[name])
         read = read_image(tmp_path / image.file_name)
         assert np.array_equal(read, read_image(tmp_path / "alone.jpg"))
@@ -116,9 +117,9 @@ def test_what_is_wrong_in_a_shard_is_counted(tmp_path: Path):
         "several_images_of_a_sample": 1,
         "undecodable_text": 1,
     }
-    assert {i.file_name: i.captions for i in found.images if i.captions} == {
-        "0.tar#c.jpg": ((2, "a cat"),)
-    }
+    assert [image for image in found.images if image.captions] == [
+        without_ids("0.tar#c.jpg", "a cat")
+    ]
 
 
 @pytest.mark.parametrize("layout", ["webdataset", "files"])

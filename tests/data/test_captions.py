@@ -5,8 +5,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from caption_files import without_ids
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ovseg.data.captions.captioned_image import CaptionedImage, inside, numbered
+from ovseg.data.captions import captioned_image
+from ovseg.data.captions.captioned_image import CaptionedImage, identified, inside
 from ovseg.data.captions.formats import read_captions
 from ovseg.errors import OvsegError
 
@@ -112,18 +116,51 @@ def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path: Path):
         read_captions(write(tmp_path / "c.json", [], []), "nonsense")
 
 
-def test_rows_without_ids_are_numbered_in_their_order():
+def test_ids_follow_from_names_and_texts():
     rows = [("b.jpg", "one"), ("a.jpg", "two"), ("b.jpg", "three")]
     spoilt = [(None, "x"), ("", "x"), ("c\udcff.jpg", "x"), ("d.jpg", " "), ("a.jpg", "a \ud83d")]
     left_out: Counter[str] = Counter()
-    found = list(numbered([*rows, *spoilt], left_out))
-    assert found == [
-        CaptionedImage(1, "b.jpg", ((1, "one"), (3, "three"))),
-        CaptionedImage(2, "a.jpg", ((2, "two"),)),
-        CaptionedImage(3, "d.jpg", ()),
+    assert list(identified([*rows, *spoilt], left_out)) == [
+        without_ids("b.jpg", "one", "three"),
+        without_ids("a.jpg", "two"),
+        without_ids("d.jpg"),
     ]
     assert left_out == {"no_file_name": 3, "no_text": 1, "undecodable_text": 1}
-    assert list(numbered(rows, Counter())) == found[:2], "rows added at the end change no id"
+
+
+ROWS = st.lists(
+    st.tuples(st.sampled_from(["a.jpg", "b/c.jpg", "ä.png"]), st.sampled_from(["x", "y", "z z"]))
+)
+
+
+@given(rows=ROWS, others=ROWS, random=st.randoms())
+def test_rows_may_come_go_and_change_places(rows, others, random):
+    before = {image.image_id: image for image in identified(rows, Counter())}
+    shuffled = rows.copy()
+    random.shuffle(shuffled)
+    again = {image.image_id: image for image in identified(shuffled, Counter())}
+    assert again == before
+    more = {image.image_id: image for image in identified([*others, *rows], Counter())}
+    for number, image in before.items():
+        assert more[number].file_name == image.file_name
+        assert set(image.captions) <= set(more[number].captions)
+
+
+def test_the_same_text_twice_is_two_captions():
+    (image,) = identified([("a.jpg", "x"), ("a.jpg", "x")], Counter())
+    assert [text for _, text in image.captions] == ["x", "x"]
+    assert len({number for number, _ in image.captions}) == 2
+
+
+@pytest.mark.parametrize("what", ["images", "captions"])
+def test_ids_that_collide_are_refused(monkeypatch, what: str):
+    def short(*parts: object) -> int:
+        return 7 if (len(parts) == 1) == (what == "images") else captioned_image_id(*parts)
+
+    captioned_image_id = captioned_image.content_id
+    monkeypatch.setattr(captioned_image, "content_id", short)
+    with pytest.raises(OvsegError, match=rf"two {what}, of 'a.jpg' and 'b.jpg', have the id 7 by"):
+        list(identified([("a.jpg", "x"), ("b.jpg", "y")], Counter()))
 
 
 @pytest.mark.parametrize(

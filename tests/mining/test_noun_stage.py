@@ -115,12 +115,18 @@ def test_captions_from_the_web_keep_their_places_and_languages_are_counted(sourc
     config = source.images.model_copy(update={"captions": captions})
     images = run_stage(LIST_IMAGES, config, {}, tmp_path)
     stored = {c["caption_id"]: c["text"] for i in images.table().to_pylist() for c in i["captions"]}
-    assert stored[1] == "A house & a boat.jpg of www.boat.com on the sea"
+    english = {number for number, text in stored.items() if "Hund" not in text}
+    assert "A house & a boat.jpg of www.boat.com on the sea" in stored.values()
     nouns = run_stage(NOUNS, source.nouns, {"images": images}, tmp_path)
     rows = [row for row in nouns.table().to_pylist() if row["noun"] is not None]
     for row in rows:
         text = stored[row["caption_id"]]
         assert text[row["char_start"] : row["char_end"]] == row["surface"]
-    assert {r["noun"] for r in rows if r["caption_id"] < 3} >= {"house", "sea", "boat", "moon"}
+    assert {r["noun"] for r in rows if r["caption_id"] in english} >= {
+        "house",
+        "sea",
+        "boat",
+        "moon",
+    }
     assert {"amp", "quot", "boat.jpg"}.isdisjoint({row["noun"] for row in rows if row["kept"]})
     assert nouns.stats["captions_not_english"] == 1

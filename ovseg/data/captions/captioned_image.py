@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from ovseg.errors import OvsegError
+from ovseg.files.digests import digest_json
 from ovseg.files.locations import Location
 
 MAX_CAPTION = 65_536
@@ -48,29 +50,58 @@ The ids of the images are unique. It raises `OvsegError` if the file is not in t
 """
 
 
-def numbered(
+def identified(
     rows: Iterable[tuple[object, object]], left_out: Counter[str]
 ) -> Iterator[CaptionedImage]:
-    """Number the images and captions of a source without ids, one row per caption.
+    """Give ids to the images and captions of a source without ids, one row per caption.
 
-    Images are numbered from 1 by their first row and captions by their rows, so that rows added at
-    the end do not change ids.
+    An id follows from what it names: an image's from its file name, a caption's from the file name,
+    the text, and how often that image had the text before. Rows may therefore come, go and change
+    places, and all others keep their ids.
 
     Args:
         rows: (file name, text), unchecked.
         left_out: counts `no_file_name`, including names of over `MAX_NAME` characters, and what
             `usable_text` counts.
+
+    Raises:
+        OvsegError: two images or two captions have one id, by chance.
     """
-    captions: dict[str, list[tuple[int, str]]] = {}
-    for number, (file_name, text) in enumerate(rows, start=1):
+    captions: dict[str, Counter[str]] = {}
+    for file_name, text in rows:
         if not isinstance(file_name, str) or not is_file_name(file_name):
             left_out["no_file_name"] += 1
             continue
-        own = captions.setdefault(file_name, [])
+        own = captions.setdefault(file_name, Counter())
         if (usable := usable_text(text, left_out)) is not None:
-            own.append((number, usable))
-    for image_id, (file_name, own) in enumerate(captions.items(), start=1):
-        yield CaptionedImage(image_id, file_name, tuple(own))
+            own[usable] += 1
+    names: dict[int, str] = {}
+    owners: dict[int, str] = {}
+    for file_name, texts in captions.items():
+        own_ids = [
+            (_new_id(owners, file_name, "captions", file_name, text, time), text)
+            for text, times in texts.items()
+            for time in range(times)
+        ]
+        image_id = _new_id(names, file_name, "images", file_name)
+        yield CaptionedImage(image_id, file_name, tuple(sorted(own_ids)))
+
+
+def content_id(*parts: str | int) -> int:
+    """Return 63 bits of the digest of some values, an id that follows from what it names."""
+    return int(digest_json(list(parts))[:16], 16) >> 1
+
+
+def _new_id(known: dict[int, str], file_name: str, what: str, *parts: str | int) -> int:
+    """Return the id of an image or a caption, and keep it with its file name."""
+    number = content_id(*parts)
+    if number in known:
+        raise OvsegError(
+            f"two {what}, of {known[number]!r:.200} and {file_name!r:.200}, have the id {number} by"
+            " chance: rename one of the files"
+        )
+    known[number] = file_name
+    return number
 
 
 def decoded(text: bytes) -> str:

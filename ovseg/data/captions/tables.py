@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ovseg.data.captions.captioned_image import CaptionedImage, decoded, numbered
+from ovseg.data.captions.captioned_image import CaptionedImage, decoded, identified
 from ovseg.data.captions.files import text_lines
 from ovseg.data.captions.parquet import parquet_rows
 from ovseg.data.captions.separated_values import TAB, separated_rows
@@ -54,11 +54,11 @@ class TableReader:
         return replace(self, path_column=path_column, caption_column=caption_column)
 
     def __call__(self, path: Location, left_out: Counter[str]) -> Iterable[CaptionedImage]:
-        """Read a table; images and captions are numbered by their rows.
+        """Read a table; its images and captions have ids of their names and texts.
 
         Args:
             path: the file.
-            left_out: counts what `numbered` counts, and `bad_row` for invalid rows.
+            left_out: counts what `identified` counts, and `bad_row` for invalid rows.
 
         Raises:
             OvsegError: it is not such a table, or a column is missing.
@@ -71,7 +71,7 @@ class TableReader:
             )
 
         rows = self.rows(path, left_out, choose)
-        return numbered((row for each in rows for row in _flat(each)), left_out)
+        return identified((row for each in rows for row in _flat(each)), left_out)
 
 
 def _column(
@@ -152,16 +152,16 @@ _LINE = re.compile(r"(?P<name>[^\t]*)#\d+\t(?P<text>.*)", re.DOTALL)
 
 
 def read_flickr(path: Location, left_out: Counter[str]) -> Iterable[CaptionedImage]:
-    """Read a token file; images and captions are numbered by their lines.
+    """Read a token file; its images and captions have ids of their names and texts.
 
     Args:
         path: the file.
-        left_out: counts what `numbered` counts, and `bad_row` for lines of another form.
+        left_out: counts what `identified` counts, and `bad_row` for lines of another form.
 
     Raises:
         OvsegError: no line has that form.
     """
-    return numbered(_rows(path, left_out), left_out)
+    return identified(_rows(path, left_out), left_out)
 
 
 def _rows(path: Location, left_out: Counter[str]) -> Iterator[tuple[str, str]]:

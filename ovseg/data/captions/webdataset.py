@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from ovseg.data.captions.captioned_image import CaptionedImage, decoded, numbered
+from ovseg.data.captions.captioned_image import CaptionedImage, decoded, identified
 from ovseg.data.captions.files import refuse_other_kinds
 from ovseg.errors import OvsegError
 from ovseg.files.archives import ENDING, member_name, walk
@@ -28,14 +28,14 @@ def read_webdataset(path: Location, left_out: Counter[str]) -> Iterable[Captione
 
     Args:
         path: a tar or a folder of tars; file names are relative to the folder.
-        left_out: counts what `numbered` and `walk` count, `sample_without_image`,
+        left_out: counts what `identified` and `walk` count, `sample_without_image`,
             `sample_without_caption`, `several_images_of_a_sample`, `duplicate_member` and
             `bad_json`.
 
     Raises:
         OvsegError: the folder has no shard, or one is not a tar.
     """
-    return numbered(_rows(path, left_out), left_out)
+    return identified(_rows(path, left_out), left_out)
 
 
 def _rows(path: Location, left_out: Counter[str]) -> Iterator[tuple[str, object]]:
