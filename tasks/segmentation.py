@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.evaluation.benchmark import BENCHMARK
+from ovseg.files.parquet_files import read_parquet
 from ovseg.stages.manifest import Manifest
 from ovseg.training.segmentation.recipes import recipe
 from ovseg.training.segmentation.stage import (
@@ -131,7 +130,7 @@ def record(
     """Log settings, losses over the steps, scores and the stage's manifest."""
     tracked.tags({"stage": "train-segmentation", "maskformer": trained.digest})
     tracked.params(config)
-    log = pq.read_table(trained.payload() / LOG_FILE).to_pylist()
+    log = read_parquet(trained.payload() / LOG_FILE).to_pylist()
     tracked.series(log, prefix="train", keys=("loss", "learning_rate"))
     tracked.metrics({f"train/last_{k}": v for k, v in trained.stats["last_terms"].items()})
     counted = ("images", "unlabelled", "classes", "classes_met", "steps", "parameters")

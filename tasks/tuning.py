@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from ovseg.catalog.csv_cells import csv_text
 from ovseg.config.run import RunConfig
 from ovseg.config.scoring import BenchmarkConfig, TuneConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.tuning import TUNING, TUNING_COUNTS, check_training_side
+from ovseg.files.parquet_files import read_parquet
 from ovseg.report.tuning import markdown, show_tuning
 from ovseg.stages.manifest import Manifest
 from tasks.run import run
@@ -78,5 +77,5 @@ def record_tuning(run: TrackedRun, config: RunConfig, tuned: Manifest) -> None:
             "best/ensemble_weight": best["ensemble_weight"],
         }
     )
-    run.text(csv_text(pq.read_table(tuned.payload())), "tuning.csv")
+    run.text(csv_text(read_parquet(tuned.payload())), "tuning.csv")
     run.manifest("tuning", tuned, upload=True)

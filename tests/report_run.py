@@ -14,7 +14,7 @@ from ovseg.data import masks
 from ovseg.evaluation.benchmark import BENCHMARK
 from ovseg.evaluation.scores import SCORES
 from ovseg.files.digests import file_sha256
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.report.mined_rows import open_tables
 from ovseg.report.stage import REPORT
 from ovseg.stages import schema

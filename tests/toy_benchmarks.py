@@ -9,7 +9,7 @@ import numpy as np
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.evaluation.splits import benchmark_splits
 from ovseg.files.digests import digest_json
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.stages.manifest import Manifest, ShardPlan
 from ovseg.stages.run import run_stage
 from ovseg.stages.schema import CONFUSION, GT_MASKS, KIND_PIXELS, rows_to_table

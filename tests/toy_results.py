@@ -25,7 +25,7 @@ from ovseg.config.mining import NounsConfig, ProposalsConfig, TableConfig, load_
 from ovseg.config.scoring import BenchmarkConfig, CurveConfig, ScoresConfig
 from ovseg.config.training import FinetuneConfig
 from ovseg.files.digests import digest_json
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.mining.pairs.curation import CURATE
 from ovseg.mining.pairs.table import PAIR_TABLE
 from ovseg.stages import schema

@@ -26,7 +26,7 @@ from bench.made_up.columns import (
 from bench.made_up.draws import CAPTIONS, PROPOSALS, Block, Ints, Scale
 from ovseg.config.base import Config
 from ovseg.data.benchmarks.vocabulary import read_vocabulary
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.stages import schema
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.stage import Inputs, Output, Progress, Stage

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import duckdb
-import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from ovseg.catalog.catalog_file import connect, written_for
@@ -27,6 +26,7 @@ from ovseg.config.scoring import BenchmarkConfig
 from ovseg.errors import OvsegError
 from ovseg.files.json_files import read_json
 from ovseg.files.locations import reason
+from ovseg.files.parquet_files import read_parquet
 from ovseg.files.publish import (
     WriteError,
     one_writer,
@@ -267,7 +267,7 @@ def _dataset(manifest: Manifest) -> str:
     if "dataset" in manifest.config:
         return str(manifest.config["dataset"])
     for path in manifest.paths():
-        values = pq.ParquetFile(path).read(["dataset"])["dataset"]
+        values = read_parquet(path, ["dataset"])["dataset"]
         if len(values):
             return str(values[0])
     return ""
@@ -278,7 +278,7 @@ def _system(scores: Manifest) -> str:
 
     There are no rows if no metric is defined, e.g. for label maps in which no pixel counts.
     """
-    rows = pq.read_table(scores.payload() / "scores.parquet", columns=["system"])["system"]
+    rows = read_parquet(scores.payload() / "scores.parquet", ["system"])["system"]
     if len(rows):
         return str(rows[0])
     digest = scores.stats["benchmark_digest"]

@@ -21,7 +21,8 @@ from ovseg.catalog.csv_cells import cells
 from ovseg.catalog.relations import RELATIONS
 from ovseg.errors import OvsegError
 from ovseg.files.access import check_file_target
-from ovseg.files.publish import published, write_parquet
+from ovseg.files.parquet_files import write_parquet
+from ovseg.files.publish import published
 from ovseg.files.sql_files import SqlFile, sql_files
 from ovseg.mining.pairs.given_sql import locked, look_at
 from ovseg.mining.pairs.sql import identifier, literal, one_line

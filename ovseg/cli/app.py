@@ -304,18 +304,23 @@ def settings(
     preset: Annotated[str, typer.Option(help="Name of a preset.")] = "storybook",
 ) -> None:
     """List every setting of a preset, for --set NAME=VALUE."""
-    from rich.table import Table
-
+    from ovseg.cli.tables import print_settings
     from ovseg.config.overrides import settings
     from ovseg.config.presets import load_preset
-    from ovseg.files.terminal import Terminal
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("setting", "value", "what it is"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "setting")
-    for name, value, description in settings(load_preset(preset)):
-        table.add_row(name, value if len(value) < 60 else f"{value[:57]}...", description)
-    Terminal().print(table, highlight=False)
+    print_settings(settings(load_preset(preset)))
+
+
+@app.command()
+def verify(
+    root: Annotated[
+        Path, typer.Option(parser=local, metavar="PATH", help="Folder of results.")
+    ] = ROOT,
+) -> None:
+    """Read every result and compare it with what was recorded when it was written."""
+    from ovseg.cli.verify import verify_command
+
+    verify_command(root)
 
 
 @app.command()

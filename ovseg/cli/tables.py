@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 from rich.console import Console
@@ -45,6 +45,16 @@ def cell(value: object) -> str:
 def _text(text: str) -> Text:
     """Return a name or value as plain text, without markup and of its displayed width."""
     return Text(terminal_text(text))
+
+
+def print_settings(settings: Iterable[tuple[str, str, str]]) -> None:
+    """Print names, values and descriptions of settings."""
+    grid = Table(box=None, pad_edge=False)
+    for heading in ("setting", "value", "what it is"):
+        grid.add_column(heading, overflow="fold", no_wrap=heading == "setting")
+    for name, value, description in settings:
+        grid.add_row(name, value if len(value) < 60 else f"{value[:57]}...", description)
+    Terminal().print(grid, highlight=False)
 
 
 def print_table(table: pa.Table, *, more: bool = False, console: Console | None = None) -> None:

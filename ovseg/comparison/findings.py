@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ovseg.comparison.words import interval, percent
 from ovseg.config.reporting import StudyConfig
+from ovseg.files.parquet_files import read_parquet
 from ovseg.stages.manifest import Manifest
 
 METRICS = {
@@ -135,7 +135,7 @@ class Findings:
 
 def read_findings(study: Manifest) -> Findings:
     """Read the findings of a finished study."""
-    return Findings(pq.read_table(study.payload() / "study.parquet"), StudyConfig(**study.config))
+    return Findings(read_parquet(study.payload() / "study.parquet"), StudyConfig(**study.config))
 
 
 def metrics(findings: Findings) -> dict[str, float]:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ovseg.comparison.claims import claim_rows, compared_pairs, judged_claims
 from ovseg.comparison.findings import ALL, METRICS, Findings
@@ -40,7 +39,7 @@ from ovseg.evaluation.intervals import (
 )
 from ovseg.evaluation.metrics import all_scores
 from ovseg.files.digests import digest_json
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import read_parquet, write_parquet
 from ovseg.stages.manifest import Manifest, ShardPlan
 from ovseg.stages.schema import CLAIMS, rows_to_table
 from ovseg.stages.schema import STUDY as STUDY_ROWS
@@ -153,7 +152,7 @@ def _curves(inputs: Inputs) -> pa.Table | None:
     for role, manifest in inputs.items():
         if role.startswith(f"{CURVE}/"):
             seed = role.split("/")[1]
-            rows = pa.concat_tables([pq.read_table(path) for path in manifest.paths()])
+            rows = pa.concat_tables([read_parquet(path) for path in manifest.paths()])
             tables.append(rows.add_column(0, "seed", [pa.array([seed] * len(rows), pa.string())]))
     return pa.concat_tables(tables).replace_schema_metadata(None) if tables else None
 

@@ -16,7 +16,7 @@ from ovseg.data.benchmarks.benchmark import Benchmark, load_benchmark
 from ovseg.data.images import ImageError, decode, read_bytes
 from ovseg.data.perceptual_hash import phash
 from ovseg.files.digests import digest_json
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.schema import FINGERPRINTS as SCHEMA
 from ovseg.stages.schema import rows_to_table

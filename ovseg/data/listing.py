@@ -26,7 +26,7 @@ from ovseg.data.perceptual_hash import phash
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json
 from ovseg.files.locations import Location
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.stages.manifest import ShardPlan, ShardRecord
 from ovseg.stages.schema import IMAGES as SCHEMA
 from ovseg.stages.schema import rows_to_table

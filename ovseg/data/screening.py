@@ -23,7 +23,7 @@ from ovseg.config.data import ScreeningConfig
 from ovseg.data.duplicates import Hashes, looking_alike, near, same_bytes
 from ovseg.data.fingerprints import family, published_id
 from ovseg.data.listing import ListingStats
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.stages.manifest import Manifest, ShardRecord
 from ovseg.stages.schema import IMAGES as SCHEMA
 from ovseg.stages.schema import rows_to_table

@@ -42,7 +42,7 @@ from ovseg.evaluation.oracles import label_proposals, paint_regions
 from ovseg.evaluation.samples import UsableSamples, open_benchmark
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.files.digests import digest_json
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.models.build import load_segmentor, network_weights
 from ovseg.models.devices import clip_name, resolve_device
 from ovseg.models.reuse import reusing

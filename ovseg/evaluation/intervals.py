@@ -34,11 +34,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy import sparse
 
 from ovseg.evaluation.counts import KINDS
 from ovseg.evaluation.metrics import ClassCounts, MaskCounts, Tallies, all_scores
+from ovseg.files.parquet_files import read_parquet
 from ovseg.stages.manifest import Manifest
 
 Counts = npt.NDArray[np.int64]
@@ -88,7 +88,7 @@ def read_images(benchmark: Manifest) -> ImageCounts:
 
 
 def _rows(benchmark: Manifest, name: str) -> dict[str, Column]:
-    table = pa.concat_tables([pq.read_table(path / name) for path in benchmark.paths()])
+    table = pa.concat_tables([read_parquet(path / name) for path in benchmark.paths()])
     return {column: table[column].to_numpy() for column in table.column_names}
 
 

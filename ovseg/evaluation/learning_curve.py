@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -31,7 +30,7 @@ from ovseg.evaluation.metrics import count_masks, mask_scores
 from ovseg.evaluation.samples import UsableSamples, open_benchmark
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.files.digests import digest_json
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import read_parquet, write_parquet
 from ovseg.models.clip.load import clip_digest, load_clip
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.devices import resolve_device
@@ -143,7 +142,7 @@ class CurveStage(Stage[CurveConfig]):
         rows: list[Row] = []
         before = 0
         for number, phase in enumerate(inputs.values(), start=1):
-            for point in pq.read_table(phase.payload()).to_pylist():
+            for point in read_parquet(phase.payload()).to_pylist():
                 rows.append(
                     {
                         **point,

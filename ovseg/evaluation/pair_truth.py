@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ovseg.config.mining import TruthConfig
@@ -24,7 +23,7 @@ from ovseg.data.captions.captioned_image import inside
 from ovseg.errors import OvsegError
 from ovseg.files.digests import file_sha256
 from ovseg.files.json_files import read_json
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import read_parquet, write_parquet
 from ovseg.stages.manifest import ShardPlan, ShardRecord
 from ovseg.stages.schema import PAIR_TRUTH, rows_to_table
 from ovseg.stages.stage import Inputs, Output, Progress, Stage
@@ -149,7 +148,7 @@ class TruthStage(Stage[TruthConfig]):
         columns = ["pair_id", "noun", "image_id", "mask_size", "mask_counts", "kept"]
         by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for path in sorted(inputs["table"].payload().rglob("*.parquet")):
-            for pair in pq.read_table(path, columns=columns, partitioning=None).to_pylist():
+            for pair in read_parquet(path, columns).to_pylist():
                 if pair["kept"] and pair["image_id"] in truth:
                     by_image[pair["image_id"]].append(pair)
         rows: list[dict[str, Any]] = []

@@ -27,7 +27,7 @@ from ovseg.evaluation.metrics import all_scores
 from ovseg.evaluation.objects import SIZES
 from ovseg.evaluation.protocol import denominator, protocol
 from ovseg.evaluation.splits import HEADLINE, PUBLISHED
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.stages.manifest import Manifest, ShardPlan
 from ovseg.stages.schema import CLASS_SCORES, rows_to_table
 from ovseg.stages.schema import SCORES as SCORE_ROWS

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ovseg.config.scoring import BenchmarkConfig, TuneConfig
 from ovseg.data.benchmarks.vocabulary import vocabulary_names
@@ -31,7 +30,7 @@ from ovseg.evaluation.protocol import protocol_columns
 from ovseg.evaluation.samples import UsableSamples, open_benchmark
 from ovseg.evaluation.splits import HEADLINE, benchmark_splits
 from ovseg.files.digests import known_sha256
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import read_parquet, write_parquet
 from ovseg.models.build import class_weights
 from ovseg.models.devices import clip_name
 from ovseg.models.segmentor import Segmentor
@@ -172,7 +171,7 @@ def tuning_rows(counts: Manifest, config: TuneConfig) -> list[Row]:
         OvsegError: if no image could be scored.
     """
     k, stats = len(counts.stats["class_names"]), counts.stats
-    table = pa.concat_tables([pq.read_table(path) for path in counts.paths()])
+    table = pa.concat_tables([read_parquet(path) for path in counts.paths()])
     seen = stats["splits"].get(HEADLINE)
     rows: list[Row] = []
     for threshold in config.thresholds:

@@ -21,9 +21,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from ovseg.errors import OvsegError
 
 
@@ -270,8 +267,3 @@ def _reason(code: int, path: Path) -> str:
             file = next(parent for parent in path.parents if parent.exists())
             reason = f"{file} is not a folder"
     return f"{path} cannot be written: {reason[:1].lower()}{reason[1:]}; {advice}"
-
-
-def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write a table as zstd Parquet, byte-identical for equal tables; not atomic on its own."""
-    pq.write_table(table, path, compression="zstd", row_group_size=122_880, store_schema=True)

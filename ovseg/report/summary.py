@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from pydantic import BaseModel
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -17,6 +16,7 @@ from ovseg.config.presets import ARMS
 from ovseg.config.run import RunConfig
 from ovseg.data.benchmarks.label_counts import LabelCounts
 from ovseg.files.escaping import escaped
+from ovseg.files.parquet_files import read_parquet
 from ovseg.files.terminal import Terminal
 from ovseg.stages.manifest import Manifest
 
@@ -53,7 +53,7 @@ class Summary(BaseModel):
 def absent_classes(scores: Manifest) -> str | None:
     """Name the classes of a scored benchmark without ground-truth pixels; None if all have some."""
     columns = ["class_name", "gt_pixels"]
-    table = pq.read_table(scores.payload() / "class_scores.parquet", columns=columns)
+    table = read_parquet(scores.payload() / "class_scores.parquet", columns)
     counts = LabelCounts(table["class_name"].to_pylist())
     counts.pixels += table["gt_pixels"].to_numpy()
     return counts.absent

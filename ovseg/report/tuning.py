@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ovseg.comparison.words import markdown_table, percent
 from ovseg.files.escaping import escaped
+from ovseg.files.parquet_files import read_parquet
 from ovseg.files.terminal import Terminal
 from ovseg.stages.manifest import Manifest
 
 
 def _grid(tuned: Manifest) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows in percent: a row per weight, a column per threshold; best in []."""
-    rows = pq.read_table(tuned.payload()).to_pylist()
+    rows = read_parquet(tuned.payload()).to_pylist()
     thresholds = list(dict.fromkeys(row["mask_threshold"] for row in rows))
     weights = list(dict.fromkeys(row["ensemble_weight"] for row in rows))
     cells = {}

@@ -13,12 +13,12 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json
 from ovseg.files.json_files import read_json
+from ovseg.files.parquet_files import read_parquet
 
 
 def _relative(path: str) -> str:
@@ -207,11 +207,11 @@ class Manifest(BaseModel):
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """Read all rows of a stage whose shards are Parquet files."""
-        return pa.concat_tables([pq.read_table(path, columns=columns) for path in self.paths()])
+        return pa.concat_tables([read_parquet(path, columns) for path in self.paths()])
 
     def shard_table(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """Read the rows of one shard."""
-        return pq.read_table(inside(self.folder, self.shards[shard].path), columns=columns)
+        return read_parquet(inside(self.folder, self.shards[shard].path), columns)
 
     def text(self) -> str:
         """Return the text of the manifest's file."""

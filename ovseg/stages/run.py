@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import math
 import platform
 import time
@@ -17,8 +16,9 @@ from ovseg.errors import OvsegError
 from ovseg.files.digests import file_sha256
 from ovseg.files.publish import discard, publish_text, published, writing
 from ovseg.files.urls import redacted
-from ovseg.stages.manifest import Manifest, ShardPlan, ShardRecord, inside
+from ovseg.stages.manifest import Manifest, ShardPlan, ShardRecord
 from ovseg.stages.stage import C, Inputs, Progress, Stage, no_progress
+from ovseg.stages.stamps import KEY, is_whole, read_stamps, stamps_of, write_run, write_stamps
 from ovseg.stages.stopwatch import stopwatch, total, waiting
 from ovseg.stages.threads import fixed_threads, torch_threads
 
@@ -36,11 +36,19 @@ def _record_path(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:05d}.json"
 
 
-def read_record(folder: Path, shard: int) -> ShardRecord | None:
-    """Return the record of a shard if its sha256 matches the payload; None if not or if missing."""
+def read_record(
+    folder: Path, shard: int, stamps: Mapping[str, Any] | None = None
+) -> ShardRecord | None:
+    """Return the record of a shard if it describes the payload; None if not or if missing.
+
+    Args:
+        folder: the stage's folder.
+        shard: number of the shard.
+        stamps: by path, of payloads that need not be hashed again.
+    """
     try:
         record = ShardRecord.read(_record_path(folder, shard))
-        whole = record.index == shard and file_sha256(inside(folder, record.path)) == record.sha256
+        whole = record.index == shard and is_whole(folder, record, stamps or {})
     except (OSError, ValueError, TypeError, OvsegError):
         return None  # missing, truncated, changed or foreign: the shard is computed again
     return record if whole else None
@@ -160,7 +168,7 @@ def finish(
         stats=stats,
         folder=folder,
     )
-    _write_run(folder, config, computed)
+    _write_run(folder, config, records, computed)
     with writing(folder / STATE):
         discard(folder / STATE)  # only now, so that a kill before the records costs few steps
     publish_text(manifest.text(), folder / "manifest.json")
@@ -210,8 +218,13 @@ def too_many_bad(
     )
 
 
-def _write_run(folder: Path, config: Config, computed: Sequence[ShardRecord]) -> None:
-    """Write `run.json`: facts of this run that stay out of the manifest."""
+def _write_run(
+    folder: Path,
+    config: Config,
+    records: Sequence[ShardRecord],
+    computed: Sequence[ShardRecord],
+) -> None:
+    """Write `run.json`: facts of this run and this copy that stay out of the manifest."""
     versions = {}
     for package in ("numpy", "pyarrow", "torch", "open_clip_torch", "transformers", "spacy"):
         try:
@@ -227,20 +240,33 @@ def _write_run(folder: Path, config: Config, computed: Sequence[ShardRecord]) ->
         "torch_threads": torch_threads(),
         "seconds": {str(r.index): round(r.seconds, 3) for r in computed if r.seconds is not None},
         "waits": {part: round(s, 3) for part, s in total(r.waits for r in computed).items()},
+        KEY: stamps_of(folder, records),
     }
-    publish_text(json.dumps(run, indent=1, sort_keys=True) + "\n", folder / "run.json")
+    write_run(folder, run)
 
 
 def finished(folder: Path, plan: ShardPlan) -> Manifest | None:
-    """Return the manifest of a finished stage; None unless every payload matches its sha256."""
+    """Return the manifest of a finished stage; None unless every payload is as recorded.
+
+    A payload whose size and time of last change are those of `run.json` is not read.
+    """
     if not (folder / "manifest.json").is_file():
         return None
     try:
         manifest = Manifest.read(folder)
     except OvsegError:
         return None
-    records = [read_record(folder, shard) for shard in range(len(plan))]
-    return manifest if records == list(manifest.shards) else None
+    known = read_stamps(folder)
+    try:
+        now = stamps_of(folder, manifest.shards)
+    except (OSError, OvsegError):
+        return None  # a payload is missing, or is a link that leads out
+    records = [read_record(folder, shard, known) for shard in range(len(plan))]
+    if records != list(manifest.shards):
+        return None
+    if now != known:
+        write_stamps(folder, now)  # of another copy, or written by an earlier version
+    return manifest
 
 
 def run_stage(

@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-import pyarrow.parquet as pq
-
 from ovseg.catalog.csv_cells import csv_text
 from ovseg.config.run import RunConfig
 from ovseg.config.scoring import BenchmarkConfig
 from ovseg.config.training import FinetuneConfig
 from ovseg.files.escaping import code, escaped
+from ovseg.files.parquet_files import read_parquet
 from ovseg.files.urls import redacted
 from ovseg.report.stage import report_file
 from ovseg.report.summary import COLUMNS, Summary, markdown, metrics
@@ -144,7 +143,7 @@ def _record_arm(
     run.dataset(f"{config.data.dataset}-curated", curated, context="training")
     before, seconds = 0, 0.0
     for manifest in phases:
-        log = pq.read_table(manifest.payload() / "training_log.parquet").to_pylist()
+        log = read_parquet(manifest.payload() / "training_log.parquet").to_pylist()
         keys = ("loss", "learning_rate", "logit_scale")
         run.series(log, prefix="train", keys=keys, before=before)
         before, seconds = before + len(log), seconds + _seconds(manifest)
@@ -175,7 +174,7 @@ def _record_arm(
 def _record_curve(run: TrackedRun, child: TrackedRun, arm: str, made: Sequence[Manifest]) -> None:
     """Log the learning curve as series over the steps of all phases, on each run's page."""
     *scored, curve = made
-    points = pq.read_table(curve.payload()).to_pylist()
+    points = read_parquet(curve.payload()).to_pylist()
     for part in notes.PARTS:
         key = f"gt_mask_accuracy_{part}"
         rows = [
@@ -236,7 +235,7 @@ def record_benchmark(
             clip=checkpoint.payload() if checkpoint else None,
             regions=regions.payload() if regions else None,
         )
-        by_class = pq.read_table(scores.payload() / "class_scores.parquet")
+        by_class = read_parquet(scores.payload() / "class_scores.parquet")
         child.text(csv_text(by_class), "class-scores.csv")
         child.metrics({"seconds": _seconds(result)})
         child.manifest("1-benchmark", result)

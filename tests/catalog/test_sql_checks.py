@@ -8,7 +8,7 @@ import pytest
 
 from ovseg.catalog.catalog import open_catalog
 from ovseg.catalog.relations import RELATIONS
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.mining.pairs.sql import columns, empty, scan
 from ovseg.stages.schema import rows_to_table
 from tests.catalog.test_sql import CHECKS, EVERYTHING, VIEWS, records

@@ -22,7 +22,7 @@ from ovseg.comparison.study_page import markdown, show_study
 from ovseg.config.reporting import StudyConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.intervals import draw_images, read_images
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.run import run_stage
 from ovseg.stages.schema import LEARNING_CURVE, rows_to_table

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from ovseg.config.mining import TruthConfig
 from ovseg.errors import OvsegError
 from ovseg.evaluation.pair_truth import TRUTH, category_names, judge, read_panoptic, segment_ids
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.run import run_stage
 from ovseg.stages.schema import PAIR_TRUTH, PAIRS, rows_to_table

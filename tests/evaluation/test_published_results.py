@@ -7,7 +7,7 @@ from ovseg.catalog.query import run_query
 from ovseg.catalog.relations import RELATIONS
 from ovseg.data.benchmarks.vocabulary import read_vocabulary
 from ovseg.evaluation.protocol import read_published, vocabulary_digest
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.files.sql_files import sql_file
 from ovseg.mining.pairs.sql import columns, empty, scan
 from ovseg.stages.schema import PUBLISHED_RESULTS, rows_to_table

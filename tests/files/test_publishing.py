@@ -18,7 +18,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ovseg.errors import OvsegError
-from ovseg.files.publish import WriteError, publish_text, published, write_parquet, writing
+from ovseg.files.parquet_files import write_parquet
+from ovseg.files.publish import WriteError, publish_text, published, writing
 
 PUBLISHER = """
 import sys

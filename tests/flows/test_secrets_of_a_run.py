@@ -48,7 +48,7 @@ def test_secrets_of_a_run_are_nowhere(tmp_path, monkeypatch, capfd):
         with track("run", root=root) as run:
             run.params(config)
             run.values({"address": DEAD, "deep": {"list": [DEAD]}})
-            _write_run(root, Reading(source=DEAD), ())
+            _write_run(root, Reading(source=DEAD), (), ())
             run.file(root / "run.json")
         with track("lost", root=root / "lost", uri=DEAD):
             pass

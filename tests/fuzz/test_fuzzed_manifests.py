@@ -10,7 +10,7 @@ from harness import fuzzed, mutated
 from hypothesis import strategies as st
 
 from ovseg.files.digests import digest_json, file_sha256
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.stages.manifest import Manifest, ShardPlan, ShardRecord
 from ovseg.stages.run import read_record
 

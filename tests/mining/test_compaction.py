@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovseg.files.digests import file_sha256
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.mining.pairs import compaction
 from ovseg.mining.pairs.compaction import (
     ROW_GROUP,

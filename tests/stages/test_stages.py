@@ -11,7 +11,7 @@ from pydantic import Field
 from ovseg.config.base import Config, execution
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json, syntax_digest
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.stages.manifest import Manifest, ShardPlan
 from ovseg.stages.run import finish, run_shard, run_stage, stage_folder
 from ovseg.stages.stage import Output, Stage, merge_stats

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json, file_sha256
-from ovseg.files.publish import publish, publish_text, temporary_name, write_parquet
+from ovseg.files.parquet_files import write_parquet
+from ovseg.files.publish import publish, publish_text, temporary_name
 from ovseg.stages.manifest import Manifest, ShardPlan
 
 

@@ -15,7 +15,7 @@ import torch
 
 from ovseg.config.base import Config
 from ovseg.errors import OvsegError
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.run import run_stage, stage_folder
 from ovseg.stages.stage import Output, Stage

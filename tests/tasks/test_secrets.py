@@ -20,7 +20,7 @@ def test_secrets_of_a_run_are_nowhere_in_its_results(tmp_path, monkeypatch):
         run.params(config)
         run.values({"address": ADDRESS, "deep": {"list": [ADDRESS]}})
         run.tags({"address": ADDRESS})
-        _write_run(tmp_path, images, {})
+        _write_run(tmp_path, images, (), ())
         run.file(tmp_path / "run.json")
         run.report(OSError(f"no answer from {ADDRESS}"), what="metrics")
     written = b"\n".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

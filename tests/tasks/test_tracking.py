@@ -11,7 +11,7 @@ from recorded import artifacts, client_of, problems, runs_by_name
 from ovseg.config.base import Config
 from ovseg.config.presets import load_preset
 from ovseg.files.digests import file_sha256
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.run import run_stage
 from ovseg.stages.stage import Output, Stage

@@ -19,7 +19,7 @@ from toy_phases import config
 
 from ovseg.config.base import Config
 from ovseg.data import masks
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.models.clip.save import save_clip
 from ovseg.stages import schema
 from ovseg.stages.manifest import Manifest, ShardPlan

@@ -29,7 +29,8 @@ from ovseg.data.benchmarks.published import PUBLISHED, Published
 from ovseg.data.benchmarks.vocabulary import stored_values
 from ovseg.errors import OvsegError
 from ovseg.files.digests import code_digest, digest_json, file_sha256
-from ovseg.files.publish import discard, publish_text, write_parquet
+from ovseg.files.parquet_files import write_parquet
+from ovseg.files.publish import discard, publish_text
 from ovseg.stages.schema import PREPARED, rows_to_table
 
 Progress = Callable[[int, int], None]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ovseg.config.mining import TextsConfig
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.models.clip.load import clip_digest, shared_clip
 from ovseg.models.clip.open_clip_model import OpenClipModel
 from ovseg.models.devices import clip_name, model_label, resolve_device

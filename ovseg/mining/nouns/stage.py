@@ -19,7 +19,7 @@ from typing import Any
 
 from ovseg.config.mining import NounsConfig
 from ovseg.files.digests import digest_json, file_sha256
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.mining.nouns.caption_text import is_english
 from ovseg.mining.nouns.lemmas import IRREGULAR_PLURALS
 from ovseg.mining.nouns.mentions import Mention, extract, load_parser, parser_digest

@@ -24,11 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ovseg.files.parquet_files import ROW_GROUP
 from ovseg.mining.pairs.sql import columns, literal, scan
 from ovseg.stages.schema import PAIRS
 
-ROW_GROUP = 122_880
-"""DuckDB's default: scans parallelize by row group, and groups of a few thousand rows slow them."""
 PART_ROWS = 2 * ROW_GROUP
 """A file is closed after the noun with which it reaches this many rows, and has less than twice as
 many; a noun with more rows than this is cut by image."""

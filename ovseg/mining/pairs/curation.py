@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from ovseg.config.mining import CurationConfig
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.files.sql_files import SqlFile, sql_file
 from ovseg.mining.pairs.given_sql import locked
 from ovseg.mining.pairs.sql import columns, one_line, scan

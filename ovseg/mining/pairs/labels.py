@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ovseg.config.mining import TableConfig
 from ovseg.errors import OvsegError
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.mining.pairs.rows import OF_IMAGE, Row, complete, pair_stats
 from ovseg.stages.manifest import ShardPlan
 from ovseg.stages.schema import PAIRS as SCHEMA

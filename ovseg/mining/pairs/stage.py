@@ -22,7 +22,7 @@ from ovseg.config.mining import PairingConfig
 from ovseg.data.image_reader import ListedImages
 from ovseg.data.images import ImageError
 from ovseg.errors import OvsegError
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.mining import gates
 from ovseg.mining.nouns.embeddings import clip_label, read_texts
 from ovseg.mining.pairs.embedding import embed_images, embed_proposals

@@ -25,7 +25,7 @@ from ovseg.data import mask_tensors, masks
 from ovseg.data.image_reader import ListedImages
 from ovseg.data.images import ImageArray, ImageError
 from ovseg.errors import OvsegError
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.mining import gates
 from ovseg.mining.proposals.source import EncodedProposals, MaskSource, ProposalSource
 from ovseg.mining.proposals.sources import proposal_source

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ovseg.data.images import ImageError, read_bytes
 from ovseg.errors import OvsegError
 from ovseg.files.archives import Span, resolved
 from ovseg.files.locations import Location
+from ovseg.files.parquet_files import read_parquet
 from ovseg.stages import schema
 from ovseg.stages.manifest import Manifest
 
@@ -50,7 +50,7 @@ def read_pairs(curated: Manifest, tables: Sequence[Manifest]) -> pa.Table:
     pair_ids = pc.unique(selection["pair_id"])
     parts = []
     for path in (path for each in tables for path in sorted(each.payload().rglob("*.parquet"))):
-        part = pq.ParquetFile(path).read(columns=COLUMNS)
+        part = read_parquet(path, COLUMNS)
         parts.append(part.filter(pc.is_in(part["pair_id"], value_set=pair_ids)))
     if not parts:
         folders = ", ".join(str(each.payload()) for each in tables)

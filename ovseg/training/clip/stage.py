@@ -23,7 +23,7 @@ import torch
 from ovseg.config.training import FinetuneConfig
 from ovseg.errors import OvsegError
 from ovseg.files.digests import digest_json
-from ovseg.files.publish import write_parquet
+from ovseg.files.parquet_files import write_parquet
 from ovseg.models.clip.load import clip_digest, load_clip
 from ovseg.models.clip.mask_adapted import MaskAdaptedCLIP
 from ovseg.models.clip.mask_tokens import check_tower

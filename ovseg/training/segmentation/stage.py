@@ -21,7 +21,8 @@ from ovseg.errors import OvsegError
 from ovseg.files.access import check_replaceable, list_files
 from ovseg.files.digests import digest_json, known_sha256
 from ovseg.files.locations import LocalPath, ModelName
-from ovseg.files.publish import published, write_parquet
+from ovseg.files.parquet_files import write_parquet
+from ovseg.files.publish import published
 from ovseg.models.clip.load import clip_digest, load_clip
 from ovseg.models.devices import resolve_device
 from ovseg.models.maskformer.load import maskformer_digest
