@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from ovseg.files.digests import file_sha256
 from ovseg.files.escaping import say
 from ovseg.stages.manifest import Manifest, ShardRecord, inside
 from ovseg.stages.stamps import read_stamps, write_stamps
+
+_DIGEST = re.compile(r"[0-9a-f]{16}")
+"""Name of a stage's folder."""
 
 
 def verify_command(root: Path) -> None:
@@ -54,6 +58,8 @@ def check_payloads(root: Path) -> Iterator[tuple[Path, int, str | None]]:
     """
     for path in sorted(root.rglob("manifest.json")):
         folder = path.parent
+        if not _DIGEST.fullmatch(folder.name):
+            continue  # a copy, as MLflow keeps it, without the payloads
         try:
             manifest = Manifest.read(folder)
         except OvsegError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.pipeline import pipeline
+from ovseg.cli.verify import verify_command
 from ovseg.files.digests import file_sha256
 from ovseg.stages.manifest import Manifest
 
@@ -55,6 +56,13 @@ def test_every_stage_finishes_and_every_arm_is_scored(small_run):
 def test_no_temporary_file_is_left(small_run):
     root, _ = small_run
     assert not list(root.rglob("*.tmp-*"))
+
+
+def test_every_result_is_as_it_was_written(small_run, capsys):
+    root, _ = small_run
+    verify_command(root)
+    results = sum(len(manifest.shards) for manifest in manifests(root).values())
+    assert capsys.readouterr().out.startswith(f"{results} results of ")
 
 
 def test_a_second_run_computes_nothing(small_run, small, monkeypatch):

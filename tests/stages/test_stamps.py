@@ -134,6 +134,9 @@ def rot(manifest: Manifest) -> Path:
 
 def test_verify_reads_everything_and_the_next_run_mends_it(stage, hashed, tmp_path, capsys):
     whole = run(stage, tmp_path)
+    copy = tmp_path / "mlartifacts" / "0" / "artifacts" / "stages" / "1-counts"
+    copy.mkdir(parents=True)
+    shutil.copy(whole.folder / "manifest.json", copy)
     verify_command(tmp_path)
     assert capsys.readouterr().out.startswith("2 results of 0.0 MB are as they were written")
     rot(whole)
@@ -151,8 +154,8 @@ def test_verify_reads_everything_and_the_next_run_mends_it(stage, hashed, tmp_pa
 def test_verify_names_what_is_missing_and_what_cannot_be_read(tmp_path: Path, capsys):
     whole = run(Counts(), tmp_path)
     whole.paths()[0].unlink()
-    (tmp_path / "other" / "0").mkdir(parents=True)
-    (tmp_path / "other" / "0" / "manifest.json").write_text("{")
+    (tmp_path / "other" / ("0" * 16)).mkdir(parents=True)
+    (tmp_path / "other" / ("0" * 16) / "manifest.json").write_text("{")
     with pytest.raises(OvsegError, match="2 of 3 results are damaged"):
         verify_command(tmp_path)
     first, second = capsys.readouterr().out.splitlines()
