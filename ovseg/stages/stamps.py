@@ -2,8 +2,8 @@
 
 A payload whose stamp still fits is trusted, so that a run that finds everything done does not read
 every byte again; one whose time differs is hashed, and has a new stamp if it is the same. Whoever
-wants certainty hashes everything (`ovseg verify`). Stamps are in
-`run.json`, next to the manifest: they belong to this copy of the files. Without any, all is hashed.
+wants certainty hashes everything (`ovseg verify`). Stamps are in `run.json`, next to the manifest:
+they belong to this copy of the files. Without any, all is hashed.
 """
 
 from __future__ import annotations
