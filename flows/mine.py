@@ -15,7 +15,7 @@ from prefect import flow
 
 from ovseg.config.resolved import Preset, resolved
 from ovseg.stages.manifest import Manifest
-from tasks.catalog import check_catalog, publish_catalog
+from tasks.catalog import publish_checked
 from tasks.mining import (
     by_source,
     check_models,
@@ -58,9 +58,10 @@ def mine_pairs(run: Drawn, adapted: Manifest | None = None) -> dict[str, Manifes
         parts = {"images": images, "nouns": nouns, "proposals": proposals, "texts": texts}
         pairs = pair(config, parts, adapted)
         mined = {**source, **parts, "pairs": pairs, "table": publish_table(config, pairs)}
-        publish_catalog(config.root, mined)
+        checked = publish_checked(config.root, mined)
         show_funnel(config)
-        record_mining(tracked, config, mined, run.worlds, failed=check_catalog(config.root))
+        record_mining(tracked, config, mined, run.worlds, failed=checked.failed)
+        checked.stop_if_blocked()
     return mined
 
 

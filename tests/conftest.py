@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = (
     "fast_temporary",
@@ -25,6 +26,10 @@ for _signal in (signal.SIGINT, signal.SIGHUP):
         signal.signal(_signal, signal.SIG_DFL)
 if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# An example may take any time: machines are busy.
+settings.register_profile("ovseg", deadline=None)
+settings.load_profile("ovseg")
 
 CHROMIUM = (
     "--no-sandbox",

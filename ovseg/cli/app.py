@@ -20,6 +20,7 @@ ROOT = Path("runs/storybook")
 """Results of the demo; the default for commands that read results."""
 Inference = Literal["sum", "best_mask"]
 Activation = Literal["quick_gelu", "gelu"]
+TableState = Literal["current", "rejected"]
 Layout = Literal["open_clip", "open_clip_prompts", "ovseg"]
 
 app = typer.Typer(
@@ -285,18 +286,23 @@ def sql(
         Path | None,
         typer.Option(parser=local, metavar="PATH", help=f"Folder of results; defaults to {ROOT}."),
     ] = None,
+    state: Annotated[
+        TableState | None,
+        typer.Option(help="rejected: tables that failed a check and were not published."),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Maximum number of rows to print; defaults to 40.")
     ] = None,
 ) -> None:
     """Query the pair tables, read-only."""
     if name is None and command is None:
-        _refuse("a list of the queries", out=out, root=root, limit=limit)
+        _refuse("a list of the queries", out=out, root=root, state=state, limit=limit)
     elif out is not None:
         _refuse("--out, which writes all rows", limit=limit)
     from ovseg.cli.sql import sql_command
 
-    sql_command(name, command=command, out=out, root=root or ROOT, limit=limit)
+    chosen = state or "current"
+    sql_command(name, command=command, out=out, root=root or ROOT, state=chosen, limit=limit)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ovseg.catalog.catalog import open_catalog
+from ovseg.catalog.pointers import CURRENT, State
 from ovseg.catalog.query import check_out, named_query, queries, relations, run_query, write_result
 from ovseg.errors import OvsegError
 from ovseg.files.escaping import say
@@ -19,6 +20,7 @@ def sql_command(
     command: str | None = None,
     out: Path | None = None,
     root: Path,
+    state: State = CURRENT,
     limit: int | None = None,
 ) -> None:
     """Run `ovseg sql`: list the queries, print a result, or write it to a file.
@@ -28,6 +30,7 @@ def sql_command(
         command: free SQL.
         out: file for the whole result.
         root: folder of the results, with the catalog.
+        state: the current tables, or those that failed a check that blocks.
         limit: maximum number of rows to print; defaults to `SCREEN_ROWS`.
 
     Raises:
@@ -42,7 +45,7 @@ def sql_command(
         return
     if out is not None:
         check_out(out)
-    with open_catalog(root) as con:
+    with open_catalog(root, state) as con:
         sql = command if command is not None else named_query(con, name or "")
         if out is not None:
             table = run_query(con, sql, shown=out.suffix == ".csv")

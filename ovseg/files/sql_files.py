@@ -12,6 +12,7 @@ from ovseg.errors import OvsegError
 from ovseg.files.access import local
 
 Kind = Literal["views", "queries", "tests", "curation", "report"]
+Severity = Literal["error", "warn"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,23 @@ class SqlFile:
     def stored(self) -> bool:
         """Whether the header says that the catalog stores the view's rows."""
         return any(line.startswith("Stored in the catalog") for line in self.header)
+
+    @property
+    def severity(self) -> Severity:
+        """Whether a check that fails blocks what it is of (`error`, the default) or only warns.
+
+        Raises:
+            OvsegError: the header names another severity.
+        """
+        match self.listed("Severity"):
+            case ["warn"]:
+                return "warn"
+            case ["error"] | []:
+                return "error"
+            case other:
+                raise OvsegError(
+                    f"{self.path}: Severity is error or warn, not {', '.join(other)!r:.80}"
+                )
 
     @property
     def title(self) -> str:

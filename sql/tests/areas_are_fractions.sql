@@ -1,4 +1,5 @@
 -- Areas are shares of the image, in 0..1. Rows: masks with any other area.
+-- Severity: error.
 select
     'proposals' as relation,
     image_id,

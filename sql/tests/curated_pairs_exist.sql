@@ -1,5 +1,6 @@
 -- Training sets consist of pairs of the table, each once. Rows: other pairs and duplicates.
 -- (Sets of an older table leave the catalog with it.)
+-- Severity: error.
 select
     curated.query,
     curated.curated_digest,

@@ -1,5 +1,6 @@
 -- A ground-truth mask was not proposed, so it has no score; no caption names its label, and no
 -- CLIP chose it. Rows: ground-truth pairs that say otherwise.
+-- Severity: error.
 select
     pair_id,
     source,

@@ -1,4 +1,5 @@
 -- A row of any stage is either kept or has a drop reason. Rows: those with neither or both.
+-- Severity: error.
 select
     'images' as relation,
     image_id,

@@ -1,5 +1,6 @@
 -- A kept pair can be trained on: it has a mask of the image's size, a box inside, a noun.
 -- Rows: kept pairs without one of them.
+-- Severity: error.
 select
     pair_id,
     noun,

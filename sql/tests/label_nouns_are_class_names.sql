@@ -1,5 +1,6 @@
 -- The noun of a label's pair is a class name of the labelled set, verbatim. Rows: gt_label pairs
 -- with another noun, for labelled sets whose class names are known.
+-- Severity: warn.
 select
     pair_id,
     noun,

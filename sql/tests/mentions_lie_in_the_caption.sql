@@ -2,6 +2,7 @@
 -- A mention is cut out of its caption if that is short. In long captions, and where a mention seems
 -- to differ, it is compared with the pieces of 1000 characters it lies in: cutting it out of the
 -- whole caption takes longer the further back it is.
+-- Severity: error.
 with captions as not materialized (
     select
         dataset,

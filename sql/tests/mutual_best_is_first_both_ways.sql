@@ -1,4 +1,5 @@
 -- mutual_best means that noun and proposal rank first for each other. Rows: contradicting pairs.
+-- Severity: error.
 select
     pair_id,
     mutual_best,

@@ -1,4 +1,5 @@
 -- One pair for each (source, dataset, round, image_id, noun). Rows: grains with more.
+-- Severity: error.
 select
     source,
     dataset,

@@ -1,4 +1,5 @@
 -- Every pair_id identifies one pair. Rows: other pair ids, with their number of pairs.
+-- Severity: error.
 select
     pair_id,
     count(*) as n

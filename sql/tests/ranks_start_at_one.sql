@@ -1,4 +1,5 @@
 -- Ranks count from 1. Rows: pairs with a rank below.
+-- Severity: error.
 select
     pair_id,
     noun_rank,

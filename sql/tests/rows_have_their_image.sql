@@ -1,5 +1,6 @@
 -- Nouns, proposals and pairs belong to images of the source. Rows: image ids that are not listed
 -- there, for data sets whose images are published.
+-- Severity: error.
 select
     rows_of.relation,
     rows_of.dataset,

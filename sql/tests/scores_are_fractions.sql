@@ -1,4 +1,5 @@
 -- Every score is in 0..1, as is its interval, low before high. Rows: scores that are not.
+-- Severity: error.
 select
     benchmark,
     benchmark_digest,

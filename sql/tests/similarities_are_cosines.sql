@@ -1,5 +1,6 @@
 -- Similarities are cosines, in -1..1 up to float32 rounding, and a margin is not negative (the
 -- paired proposal is the best). Rows: pairs that violate this.
+-- Severity: error.
 select
     pair_id,
     clip_similarity,

@@ -1,4 +1,5 @@
 -- Only kept pairs of the table were judged by ground truth. Rows: judgments of other pairs.
+-- Severity: error.
 select
     truth.pair_id,
     truth.noun,

@@ -1,5 +1,6 @@
 -- A class that a benchmark counts as unseen has no ground-truth mask in a training set. Rows:
 -- training pairs with such a mask: labels by name, nouns by the class number in proposal_id.
+-- Severity: error.
 with unseen as (
     select
         benchmark,
