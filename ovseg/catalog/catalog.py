@@ -55,8 +55,8 @@ class BlockedError(OvsegError):
         self.failed = list(failed)
         super().__init__(
             f"the new tables fail {', '.join(failed)}, so they were not published and those from"
-            f" before stay: `ovseg sql --root {root} --state rejected` queries the new ones; mend"
-            " their source, or let the check warn only (Severity, in sql/tests)"
+            f" before stay: `ovseg sql --root {root} --state rejected` queries the new ones;"
+            " correct their source, or let the check warn only (Severity, in sql/tests)"
         )
 
 

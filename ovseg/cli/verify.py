@@ -41,8 +41,8 @@ def verify_command(root: Path) -> None:
         raise OvsegError(f"{root} holds no finished results: set --root to the folder of a run")
     if damaged:
         raise OvsegError(
-            f"{len(damaged)} of {results} results are damaged: run the same command again, which"
-            " computes them anew"
+            f"{len(damaged)} of {results} results are damaged: run the command that made them"
+            " again, which computes these anew"
         )
     say(f"{results} results of {size / 1e6:,.1f} MB are as they were written")
 

@@ -141,7 +141,9 @@ def test_verify_reads_everything_and_the_next_run_mends_it(stage, hashed, tmp_pa
     assert capsys.readouterr().out.startswith("2 results of 0.0 MB are as they were written")
     rot(whole)
     assert run(stage, tmp_path) == whole and stage.writes == [0, 1], "trusted"
-    with pytest.raises(OvsegError, match="1 of 2 results are damaged: run the same command again"):
+    with pytest.raises(
+        OvsegError, match="1 of 2 results are damaged: run the command that made them"
+    ):
         verify_command(tmp_path)
     assert (
         capsys.readouterr().out
