@@ -108,8 +108,12 @@ def build_catalog(
         if gate is not None:
             is_new = not shows(path, results, root)
             checked = write_database(draft, results, root, earlier=path) if is_new else path
-            with connect(checked) as con:
-                failed = gate(con)
+            try:
+                with connect(checked) as con:
+                    failed = gate(con)
+            except BaseException:  # undecided: the draft is of neither state
+                discard(draft)
+                raise
             if failed:
                 write_database(draft, results, root, earlier=path)
                 write_pointers(root, {CURRENT: before, REJECTED: listed})

@@ -96,6 +96,7 @@ def test_a_gate_that_fails_leaves_everything(toy, rows, tmp_path):
 
     with pytest.raises(OSError, match="the disk is gone"):
         build_catalog(tmp_path, {"table": toy.publish_table(tmp_path, wrong)}, gate=torn)
+    assert not (tmp_path / "catalog-rejected.duckdb").exists()
     assert (tmp_path / "catalog.json").read_bytes() == before
     assert "dog" in nouns(tmp_path)
 
