@@ -1,7 +1,7 @@
 """Parquet as results are written and read: zstd, the same bytes for equal tables, checksums.
 
-Every page carries a checksum, which reading verifies. A file is trusted if its size and time are
-those that it was written with; nothing is computed from damaged rows all the same.
+Every page carries a checksum, which `read_parquet` verifies, because a file is trusted if its size
+and time are those that it was written with. DuckDB neither writes nor verifies checksums.
 """
 
 from __future__ import annotations
